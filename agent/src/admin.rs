@@ -1,0 +1,213 @@
+//! What the agent offers on its own box: a Unix socket for `status` and `import` (only the agent's
+//! user and root can open it), and a TCP listener for Prometheus and health checks.
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use linli_shared::protocol::codec;
+use linli_shared::protocol::ids::Lane;
+use linli_shared::service::problem::Problem;
+use linli_shared::service::{clock, telemetry};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use crate::intake::{Admitted, Intake, Submitted};
+use crate::metrics::Metrics;
+use crate::spool::{LaneStatus, Spool};
+use crate::uplink::UplinkStatus;
+
+/// A submission of an import, bytes.
+const SUBMIT_BYTES_MAX: usize = 16 << 20;
+
+/// Where the socket is.
+pub fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("admin.sock")
+}
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Admin {
+    /// Agent and site.
+    pub agent: String,
+    /// Site.
+    pub site: String,
+    /// End of the certificate, seconds since 1970 UTC.
+    pub cert_not_after_s: i64,
+    /// Where events go.
+    pub intake: Intake,
+    /// Spools.
+    pub spools: [Spool; Lane::ALL.len()],
+    /// The uplink's state.
+    pub uplink: watch::Receiver<UplinkStatus>,
+    /// Figures.
+    pub metrics: Metrics,
+}
+
+/// A lane in [`Status`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LaneView {
+    /// Lane.
+    pub lane: String,
+    /// Events that wait for the hub.
+    pub events: u64,
+    /// Sequence of the next event.
+    pub next: u64,
+    /// First sequence that the hub has not acknowledged.
+    pub acked: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Receipt of the oldest event that waits.
+    pub oldest: Option<String>,
+    /// Why appends are refused.
+    pub refusing: Option<String>,
+    /// Events lost by damage or quota since the start.
+    pub lost_events: u64,
+    /// Damaged generations since the start.
+    pub damaged: u64,
+}
+
+/// What `linli-agent status` shows.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Agent.
+    pub agent: String,
+    /// Site.
+    pub site: String,
+    /// Version.
+    pub version: String,
+    /// The hub that has taken the agent in.
+    pub connected: Option<String>,
+    /// Since when it is so.
+    pub since: String,
+    /// When the hub last acknowledged.
+    pub last_ack: Option<String>,
+    /// Why the last session or try ended.
+    pub last_error: Option<String>,
+    /// End of the certificate.
+    pub cert_not_after: String,
+    /// The wall clock is set.
+    pub clock_set: bool,
+    /// Lanes.
+    pub lanes: Vec<LaneView>,
+}
+
+impl Admin {
+    fn status(&self) -> Status {
+        let uplink = self.uplink.borrow().clone();
+        Status {
+            agent: self.agent.clone(),
+            site: self.site.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            connected: uplink.connected,
+            since: clock::rfc3339(uplink.since_ms),
+            last_ack: uplink.last_ack_ms.map(clock::rfc3339),
+            last_error: uplink.last_error,
+            cert_not_after: clock::rfc3339(self.cert_not_after_s.saturating_mul(1000)),
+            clock_set: clock::is_set(clock::wall_ms()),
+            lanes: self
+                .spools
+                .iter()
+                .map(|spool| lane_view(spool.lane(), &spool.status().borrow()))
+                .collect(),
+        }
+    }
+
+    /// The routes of the Unix socket.
+    pub fn socket_router(self) -> Router {
+        Router::new()
+            .route("/v1/status", get(status))
+            .route("/v1/submit", post(submit))
+            .layer(DefaultBodyLimit::max(SUBMIT_BYTES_MAX))
+            .with_state(Arc::new(self))
+    }
+
+    /// The routes of the metrics listener.
+    pub fn metrics_router(self) -> Router {
+        Router::new()
+            .route("/metrics", get(metrics))
+            .route("/health/livez", get(|| async { "ok\n" }))
+            .route("/health/readyz", get(ready))
+            .with_state(Arc::new(self))
+    }
+}
+
+fn lane_view(lane: Lane, status: &LaneStatus) -> LaneView {
+    LaneView {
+        lane: lane.to_string(),
+        events: status.events(),
+        next: status.next.0,
+        acked: status.acked.0,
+        bytes: status.bytes,
+        oldest: status.oldest_ms.map(clock::rfc3339),
+        refusing: status.refusing.clone(),
+        lost_events: status.lost_events,
+        damaged: status.damaged,
+    }
+}
+
+async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
+    Json(admin.status())
+}
+
+async fn submit(
+    State(admin): State<Arc<Admin>>,
+    body: Bytes,
+) -> Result<Json<Submitted>, Problem> {
+    let admitted: Vec<Admitted> = codec::decode("submission", &body).map_err(|error| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "submission",
+            format!(
+                "{}: is `linli-agent import` of the same version as the running agent?",
+                telemetry::chain(&error)
+            ),
+        )
+    })?;
+    admin.intake.submit(admitted).await.map(Json).map_err(|error| {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "spool",
+            telemetry::chain(&error),
+        )
+        .retry_after(5)
+    })
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, Problem> {
+    let wall_ms = clock::wall_ms();
+    for spool in &admin.spools {
+        admin
+            .metrics
+            .spool(spool.lane(), &spool.status().borrow(), wall_ms);
+    }
+    let text = admin.metrics.text().map_err(|error| {
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "metrics",
+            error.to_string(),
+        )
+    })?;
+    Ok((
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        text,
+    ))
+}
+
+/// Ready means: events are taken. A hub that is away does not make an agent unready: that is what
+/// the spool is for.
+async fn ready(State(admin): State<Arc<Admin>>) -> Result<&'static str, Problem> {
+    for spool in &admin.spools {
+        if let Some(reason) = &spool.status().borrow().refusing {
+            return Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "spool",
+                format!("the {} lane refuses events: {reason}", spool.lane()),
+            ));
+        }
+    }
+    Ok("ok\n")
+}

@@ -1,0 +1,374 @@
+//! Knows every component of the running agent, what each is given, and the order of shutdown.
+use linli_shared::protocol::ids::Lane;
+use linli_shared::service::{clock, shutdown, systemd};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, socket_path};
+use crate::anchors::Anchors;
+use crate::config::{Checked, Config};
+use crate::identity::{Identity, IdentityError};
+use crate::intake::Intake;
+use crate::metrics::Metrics;
+use crate::sources::push::{self, Push};
+use crate::spool::{self, Spool, SpoolThread, WhenFull};
+use crate::uplink::{Downlink, Uplink, UplinkStatus};
+
+/// How long parts may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+/// Messages of the hub that wait to be acted on.
+const DOWNLINK_MAX: usize = 64;
+
+/// Why the agent could not start, or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// No identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A spool could not be opened.
+    #[error("the spool cannot be opened")]
+    Spool(#[from] spool::OpenError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {what} {address}: is another program there? Change it in the config")]
+    Listen {
+        /// For what.
+        what: &'static str,
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The boot id cannot be read.
+    #[error("the boot id cannot be read")]
+    Boot(#[source] io::Error),
+    /// Figures could not be registered.
+    #[error("metrics could not be set up")]
+    Metrics(#[from] prometheus::Error),
+    /// A part ended by itself.
+    #[error("the {part} ended by itself")]
+    Ended {
+        /// Which.
+        part: &'static str,
+        /// Why.
+        #[source]
+        source: Option<io::Error>,
+    },
+}
+
+/// The spools of all lanes, with their threads.
+pub struct Spools {
+    /// Handles in the order of [`Lane::ALL`].
+    pub handles: [Spool; Lane::ALL.len()],
+    threads: Vec<SpoolThread>,
+}
+
+impl Spools {
+    /// Opens all lanes below the data directory.
+    pub fn open(config: &Config) -> Result<Self, spool::OpenError> {
+        // Fixed shares, so that no lane can take the room of another.
+        let share = |lane| match lane {
+            Lane::Urgent => config.spool.quota.0 / 4,
+            Lane::Routine => config.spool.quota.0 / 20 * 13,
+            Lane::Media => config.spool.quota.0 / 10,
+        };
+        let mut threads = Vec::new();
+        let mut open = |lane: Lane| {
+            let (handle, thread) = Spool::open(spool::Settings {
+                directory: config.data_dir.join("spool").join(lane.as_str()),
+                lane,
+                generation_bytes: config.spool.generation.0,
+                quota_bytes: share(lane),
+                free_bytes_min: config.spool.free_min.0,
+                seen_max: config.spool.seen_max,
+                when_full: if lane == Lane::Routine {
+                    config.spool.routine_when_full
+                } else {
+                    WhenFull::Refuse
+                },
+            })?;
+            threads.push(thread);
+            Ok::<_, spool::OpenError>(handle)
+        };
+        let handles = [
+            open(Lane::Urgent)?,
+            open(Lane::Routine)?,
+            open(Lane::Media)?,
+        ];
+        Ok(Self { handles, threads })
+    }
+
+    /// Lets go of the handles and waits until everything is on disk.
+    pub fn close(self) {
+        drop(self.handles);
+        for thread in self.threads {
+            thread.join();
+        }
+    }
+}
+
+/// An agent that is built and listens, and does not run yet.
+pub struct App {
+    push_listener: TcpListener,
+    metrics_listener: TcpListener,
+    socket: UnixListener,
+    socket_path: PathBuf,
+    push: Push,
+    body_bytes_max: usize,
+    admin: Admin,
+    uplink: Uplink,
+    anchors: Anchors,
+    downlink: mpsc::Receiver<Downlink>,
+    spools: Spools,
+    metrics: Metrics,
+}
+
+impl App {
+    /// Builds everything; nothing runs yet.
+    pub async fn build(checked: Checked) -> Result<Self, AppError> {
+        let Checked {
+            config,
+            sources,
+            devices,
+        } = checked;
+        let identity = Identity::load(&config.data_dir)?;
+        let metrics = Metrics::new()?;
+        metrics.cert_not_after.set(identity.agent.not_after_s);
+        let boot = clock::boot_id().map_err(AppError::Boot)?;
+        let push_listener = listen("[push] listen", config.push.listen).await?;
+        let metrics_listener = listen("[metrics] listen", config.metrics.listen).await?;
+        let spools = Spools::open(&config)?;
+        let socket_path = socket_path(&config.data_dir);
+        let socket = bind_socket(&socket_path)?;
+        let intake = Intake::new(spools.handles.clone(), boot, metrics.clone());
+        let (anchors, anchors_seen) = Anchors::load(&config.data_dir, boot, metrics.clone());
+        let (uplink_status, uplink_seen) = watch::channel(UplinkStatus::default());
+        let (downlink_sender, downlink) = mpsc::channel(DOWNLINK_MAX);
+        let admin = Admin {
+            agent: identity.agent.agent.to_string(),
+            site: identity.agent.site.to_string(),
+            cert_not_after_s: identity.agent.not_after_s,
+            intake: intake.clone(),
+            spools: spools.handles.clone(),
+            uplink: uplink_seen,
+            metrics: metrics.clone(),
+        };
+        let addresses = if config.hub.addresses.is_empty() {
+            identity.hubs.clone()
+        } else {
+            config.hub.addresses.clone()
+        };
+        let uplink = Uplink {
+            identity,
+            addresses,
+            spools: spools.handles.clone(),
+            anchors: anchors_seen,
+            downlink: downlink_sender,
+            metrics: metrics.clone(),
+            status: uplink_status,
+        };
+        Ok(Self {
+            push_listener,
+            metrics_listener,
+            socket,
+            socket_path,
+            push: Push {
+                sources: Arc::new(sources),
+                devices: Arc::new(devices),
+                intake,
+                metrics: metrics.clone(),
+            },
+            body_bytes_max: config.push.body_max.0 as usize,
+            admin,
+            uplink,
+            anchors,
+            downlink,
+            spools,
+            metrics,
+        })
+    }
+
+    /// Runs until SIGTERM, SIGINT or the end of a part.
+    pub async fn run(self) -> Result<(), AppError> {
+        let stop = CancellationToken::new();
+        let mut parts: JoinSet<(&'static str, io::Result<()>)> = JoinSet::new();
+        let watchdog = watchdog(
+            self.spools.handles.clone(),
+            self.admin.uplink.clone(),
+            stop.clone(),
+        );
+        let agent = self.admin.agent.clone();
+        let push = axum::serve(
+            self.push_listener,
+            push::router(self.push, self.body_bytes_max),
+        )
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+        let socket = axum::serve(self.socket, self.admin.clone().socket_router())
+            .with_graceful_shutdown(stop.clone().cancelled_owned());
+        let metrics = axum::serve(self.metrics_listener, self.admin.metrics_router())
+            .with_graceful_shutdown(stop.clone().cancelled_owned());
+        let uplink = self.uplink.run(stop.clone());
+        let anchors = self.anchors.run(stop.clone());
+        let downlink = act(self.downlink, self.metrics, stop.clone());
+        let signals = shutdown::on_signal(stop.clone());
+        parts.spawn(async move { ("push listener", push.into_future().await) });
+        parts.spawn(async move { ("admin socket", socket.into_future().await) });
+        parts.spawn(async move { ("metrics listener", metrics.into_future().await) });
+        parts.spawn(async move { ("uplink", uplink.await) });
+        parts.spawn(async move { ("clock", anchors.await) });
+        parts.spawn(async move { ("downlink", downlink.await) });
+        parts.spawn(async move { ("signal handler", signals.await) });
+        parts.spawn(async move { ("watchdog", watchdog.await) });
+        systemd::ready(&format!("agent {agent} takes events"));
+        tracing::info!(agent, "the agent runs");
+        let mut outcome = Ok(());
+        if let Some(first) = parts.join_next().await
+            && !stop.is_cancelled()
+        {
+            outcome = Err(ended(first));
+        }
+        stop.cancel();
+        systemd::stopping();
+        let drained = tokio::time::timeout(GRACE, async {
+            while let Some(part) = parts.join_next().await {
+                if let Ok((part, Err(error))) = part {
+                    tracing::warn!(part, %error, "ended with an error");
+                }
+            }
+        })
+        .await;
+        if drained.is_err() {
+            tracing::warn!(
+                grace_s = GRACE.as_secs(),
+                "some parts did not end in time and are cut off"
+            );
+            parts.shutdown().await;
+        }
+        let spools = self.spools;
+        // The threads end when the last handle is gone, and then everything is on disk.
+        if let Err(error) = tokio::task::spawn_blocking(move || spools.close()).await {
+            tracing::error!(%error, "closing the spools failed");
+        }
+        // It is made anew at the next start; a stale one is only untidy.
+        let _ = std::fs::remove_file(&self.socket_path);
+        outcome
+    }
+}
+
+fn ended(
+    part: Result<(&'static str, io::Result<()>), tokio::task::JoinError>,
+) -> AppError {
+    match part {
+        Ok((part, result)) => AppError::Ended {
+            part,
+            source: result.err(),
+        },
+        Err(error) => AppError::Ended {
+            part: "task",
+            source: Some(io::Error::other(error)),
+        },
+    }
+}
+
+async fn listen(
+    what: &'static str,
+    address: std::net::SocketAddr,
+) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| AppError::Listen {
+            what,
+            address: address.to_string(),
+            source,
+        })
+}
+
+fn bind_socket(path: &Path) -> Result<UnixListener, AppError> {
+    let failed = |source| AppError::Listen {
+        what: "the admin socket",
+        address: path.display().to_string(),
+        source,
+    };
+    // The spool's lock says that no other agent runs here, so a socket that is there is a leftover.
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let socket = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(socket)
+}
+
+/// Acts on what the hub says. Case states are shown in the log until stations have a place for them;
+/// commands are refused by name, so that a newer hub finds out.
+async fn act(
+    mut downlink: mpsc::Receiver<Downlink>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    loop {
+        // Both arms are cancel-safe.
+        let message = tokio::select! {
+            message = downlink.recv() => message,
+            () = stop.cancelled() => return Ok(()),
+        };
+        match message {
+            Some(Downlink::Case(status)) => {
+                tracing::info!(case = status.case, state = status.state, source = status.source, source_id = status.source_id, "a case has changed");
+            }
+            Some(Downlink::Command(command)) => {
+                metrics.unknown_frames.inc();
+                tracing::warn!(command = command.name, "a command that this version does not know");
+            }
+            None => {
+                stop.cancelled().await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Tells systemd that the agent is alive, as long as every spool thread answers and the uplink's loop
+/// goes round.
+async fn watchdog(
+    spools: [Spool; Lane::ALL.len()],
+    uplink: watch::Receiver<UplinkStatus>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let interval = systemd::watchdog_interval();
+    let mut uplink_rounds = u64::MAX;
+    loop {
+        let pulse = async {
+            for spool in &spools {
+                let mut status = spool.status();
+                let before = status.borrow_and_update().rounds;
+                spool.tick().await;
+                // Ends when the thread has answered; the sender outlives this task.
+                let _ = status.wait_for(|status| status.rounds > before).await;
+            }
+        };
+        // Both arms are cancel-safe.
+        tokio::select! {
+            () = pulse => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        let rounds = uplink.borrow().rounds;
+        if rounds != uplink_rounds {
+            systemd::alive();
+        }
+        uplink_rounds = rounds;
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+

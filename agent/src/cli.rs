@@ -1,0 +1,82 @@
+//! The command line.
+use clap::{Parser, Subcommand};
+use linli_shared::protocol::ids::AgentId;
+use std::path::PathBuf;
+
+use crate::import::Format;
+
+/// 邻里网关代理：接收门禁、报警和警情数据，落盘后转发到中枢。
+/// Gateway agent of Linli: takes events in, makes them durable, forwards them to the hub.
+#[derive(Debug, Parser)]
+#[command(name = "linli-agent", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// 配置文件 / Config file
+    #[arg(long, global = true, default_value = "/etc/linli/agent.toml")]
+    pub config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// 运行 / Run until SIGTERM
+    Run,
+    /// 检查配置及其引用的文件 / Check the config and everything it names
+    Validate {
+        /// JSON output
+        #[arg(long)]
+        json: bool,
+    },
+    /// 用令牌加入中枢 / Join a hub with a token
+    Join {
+        /// Hub, HOST:PORT
+        hub: String,
+        /// File with the token, "-" for standard input
+        #[arg(long)]
+        token_file: PathBuf,
+        /// Name of this agent; default: this machine's host name
+        #[arg(long)]
+        agent: Option<AgentId>,
+        /// Join anew although this agent has joined before
+        #[arg(long)]
+        force: bool,
+    },
+    /// 导入历史数据 / Import a backlog from CSV or JSON Lines
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Mapping file
+        #[arg(long)]
+        mapping: PathBuf,
+        /// Name of the source that its events carry; default: the mapping file's name
+        #[arg(long)]
+        source: Option<String>,
+        /// Layout of the file; default: by its ending
+        #[arg(long)]
+        format: Option<Format>,
+        /// Write all rejected rows to this file: line, tab, reason
+        #[arg(long)]
+        rejects: Option<PathBuf>,
+        /// JSON output
+        #[arg(long)]
+        json: bool,
+    },
+    /// 查看运行状态 / Show how the running agent stands
+    Status {
+        /// JSON output
+        #[arg(long)]
+        json: bool,
+    },
+    /// 生成命令补全脚本 / Print a shell completion script
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// 生成手册页 / Write man pages into a directory
+    Man {
+        /// Directory
+        directory: PathBuf,
+    },
+}

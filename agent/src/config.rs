@@ -1,0 +1,333 @@
+//! The agent's config file: strict TOML, every key with a default that works.
+use linli_shared::service::config::{Bytes, ConfigError, load};
+use linli_shared::service::telemetry::LogConfig;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::sources::mapping::{Mapping, MappingFile};
+use crate::spool::WhenFull;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where spool, identity and socket are.
+    pub data_dir: PathBuf,
+    /// The hub.
+    pub hub: HubConfig,
+    /// The spool.
+    pub spool: SpoolConfig,
+    /// HTTP push of devices and platforms.
+    pub push: PushConfig,
+    /// Prometheus and health.
+    pub metrics: MetricsConfig,
+    /// Logs.
+    pub log: LogConfig,
+    /// Sources, each with its mapping.
+    pub source: Vec<SourceConfig>,
+    /// Devices whose messages do not say where they are.
+    pub device: Vec<DeviceConfig>,
+}
+
+/// `[hub]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HubConfig {
+    /// `host:port` in the order of preference. Empty: what the hub announced at the join.
+    pub addresses: Vec<String>,
+}
+
+/// `[spool]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolConfig {
+    /// Bytes on disk of all lanes together.
+    pub quota: Bytes,
+    /// Size of a generation.
+    pub generation: Bytes,
+    /// Bytes of disk that stay free.
+    pub free_min: Bytes,
+    /// Source ids that each lane remembers.
+    pub seen_max: usize,
+    /// What the routine lane does at its quota.
+    pub routine_when_full: WhenFull,
+}
+
+/// `[push]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PushConfig {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Largest body.
+    pub body_max: Bytes,
+}
+
+/// `[metrics]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+}
+
+/// `[[source]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Name: in the URL `/push/<name>`, on its events and in metrics.
+    pub name: String,
+    /// Mapping file, relative to this file.
+    pub mapping: PathBuf,
+    /// File with the token that a push carries as `Authorization: Bearer …`.
+    pub token_file: Option<PathBuf>,
+    /// File with the secret of the HMAC-SHA256 that a push carries in `hmac_header`.
+    pub hmac_secret_file: Option<PathBuf>,
+    /// Header with the HMAC in hexadecimal, with or without `sha256=` before it.
+    #[serde(default = "default_hmac_header")]
+    pub hmac_header: String,
+}
+
+/// `[[device]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceConfig {
+    /// Id as the device's messages carry it.
+    pub id: String,
+    /// Building, shed or zone.
+    #[serde(default)]
+    pub building: String,
+    /// Unit of the place.
+    #[serde(default)]
+    pub unit: String,
+}
+
+fn default_hmac_header() -> String {
+    "x-signature-256".to_owned()
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("/var/lib/linli-agent"),
+            hub: HubConfig::default(),
+            spool: SpoolConfig::default(),
+            push: PushConfig::default(),
+            metrics: MetricsConfig::default(),
+            log: LogConfig::default(),
+            source: Vec::new(),
+            device: Vec::new(),
+        }
+    }
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            quota: Bytes(2 << 30),
+            generation: Bytes(4 << 20),
+            free_min: Bytes(64 << 20),
+            seen_max: 100_000,
+            routine_when_full: WhenFull::Refuse,
+        }
+    }
+}
+
+impl Default for PushConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8420)),
+            body_max: Bytes(1 << 20),
+        }
+    }
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
+        }
+    }
+}
+
+/// How a push proves where it comes from.
+pub enum PushKey {
+    /// A token.
+    Token(Vec<u8>),
+    /// An HMAC over the body.
+    Hmac {
+        /// Header that carries it.
+        header: String,
+        /// Secret.
+        secret: Vec<u8>,
+    },
+    /// The source takes imports only.
+    None,
+}
+
+/// A source that is ready.
+pub struct Source {
+    /// Name.
+    pub name: String,
+    /// Mapping.
+    pub mapping: Mapping,
+    /// Key.
+    pub key: PushKey,
+}
+
+/// A config that has been checked whole.
+pub struct Checked {
+    /// The values.
+    pub config: Config,
+    /// Sources by name.
+    pub sources: BTreeMap<String, Source>,
+    /// Places by device id.
+    pub devices: HashMap<String, DeviceConfig>,
+}
+
+impl Config {
+    /// Reads and checks a file with everything that it names.
+    pub fn load(path: &Path) -> Result<Checked, ConfigError> {
+        let config: Config = load(path)?;
+        config.check(path)
+    }
+
+    fn check(mut self, path: &Path) -> Result<Checked, ConfigError> {
+        let wrong = |key: String, message: String| ConfigError::Value {
+            path: path.to_owned(),
+            key,
+            message,
+        };
+        let at_least: [(&str, u64, u64); 3] = [
+            ("spool.generation", self.spool.generation.0, 1 << 20),
+            ("spool.quota", self.spool.quota.0, 64 << 20),
+            ("spool.free_min", self.spool.free_min.0, 8 << 20),
+        ];
+        for (key, value, least) in at_least {
+            if value < least {
+                return Err(wrong(
+                    key.to_owned(),
+                    format!("is {value} bytes, needs at least {} MiB", least >> 20),
+                ));
+            }
+        }
+        if self.spool.generation.0 > 64 << 20 {
+            return Err(wrong(
+                "spool.generation".to_owned(),
+                "is more than 64 MiB: a generation is read and deleted as a whole".to_owned(),
+            ));
+        }
+        if !(1 << 10..=16 << 20).contains(&self.push.body_max.0) {
+            return Err(wrong(
+                "push.body_max".to_owned(),
+                "must be between 1KiB and 16MiB".to_owned(),
+            ));
+        }
+        for address in &self.hub.addresses {
+            let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
+                return Err(wrong(
+                    "hub.addresses".to_owned(),
+                    format!("{address:?} is not host:port, like \"hub.example:4433\""),
+                ));
+            }
+        }
+        let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
+        let mut sources = BTreeMap::new();
+        for (index, source) in self.source.drain(..).enumerate() {
+            let key = format!("source[{index}]");
+            let name = source.name.clone();
+            if name
+                .parse::<linli_shared::protocol::ids::SiteId>()
+                .is_err()
+            {
+                return Err(wrong(
+                    format!("{key}.name"),
+                    format!("{name:?} must be letters, digits, '.', '_' and '-'"),
+                ));
+            }
+            let source = checked_source(source, &directory, &key, path)?;
+            if sources.insert(name.clone(), source).is_some() {
+                return Err(wrong(
+                    format!("{key}.name"),
+                    format!("{name:?} is there twice: give each source a name of its own"),
+                ));
+            }
+        }
+        let mut devices = HashMap::new();
+        for (index, device) in self.device.iter().enumerate() {
+            if devices.insert(device.id.clone(), device.clone()).is_some() {
+                return Err(wrong(
+                    format!("device[{index}].id"),
+                    format!("{:?} is there twice: remove one of the two", device.id),
+                ));
+            }
+        }
+        Ok(Checked {
+            config: self,
+            sources,
+            devices,
+        })
+    }
+}
+
+/// Reads and checks a mapping file.
+pub fn load_mapping(name: &str, path: &Path) -> Result<Mapping, ConfigError> {
+    let file: MappingFile = load(path)?;
+    Mapping::new(name, file).map_err(|error| ConfigError::Value {
+        path: path.to_owned(),
+        key: error.key,
+        message: error.message,
+    })
+}
+
+fn checked_source(
+    source: SourceConfig,
+    directory: &Path,
+    key: &str,
+    path: &Path,
+) -> Result<Source, ConfigError> {
+    let wrong = |message: &str| ConfigError::Value {
+        path: path.to_owned(),
+        key: key.to_owned(),
+        message: message.to_owned(),
+    };
+    let secret = |file: &Path| -> Result<Vec<u8>, ConfigError> {
+        let file = directory.join(file);
+        let bytes = std::fs::read(&file).map_err(|source| ConfigError::Read {
+            path: file.clone(),
+            source,
+        })?;
+        let secret = bytes.trim_ascii().to_vec();
+        if secret.len() < 16 {
+            return Err(ConfigError::Value {
+                path: file,
+                key: key.to_owned(),
+                message: "holds fewer than 16 bytes: make one with `openssl rand -hex 32`"
+                    .to_owned(),
+            });
+        }
+        Ok(secret)
+    };
+    let push_key = match (&source.token_file, &source.hmac_secret_file) {
+        (Some(token), None) => PushKey::Token(secret(token)?),
+        (None, Some(file)) => PushKey::Hmac {
+            header: source.hmac_header.to_ascii_lowercase(),
+            secret: secret(file)?,
+        },
+        (None, None) => PushKey::None,
+        (Some(_), Some(_)) => {
+            return Err(wrong(
+                "has both token_file and hmac_secret_file: keep the one that the source can send",
+            ));
+        }
+    };
+    let mapping = load_mapping(&source.name, &directory.join(&source.mapping))?;
+    Ok(Source {
+        name: source.name,
+        mapping,
+        key: push_key,
+    })
+}

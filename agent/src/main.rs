@@ -1,0 +1,343 @@
+//! `linli-agent`: parses, builds, runs, maps errors to exit codes.
+mod admin;
+mod anchors;
+mod app;
+mod cli;
+mod config;
+mod identity;
+mod import;
+mod intake;
+mod join;
+mod metrics;
+mod socket;
+mod sources;
+mod spool;
+mod uplink;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command};
+use config::Config;
+use linli_shared::protocol::ids::AgentId;
+use linli_shared::protocol::token::JoinToken;
+use linli_shared::service::telemetry::{self, LogConfig};
+use linli_shared::service::{clock, exit};
+use std::error::Error;
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What went wrong, as a person reads it, and the exit code.
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+fn failure(code: u8) -> impl Fn(&(dyn Error + 'static)) -> Failure {
+    move |error| Failure {
+        text: telemetry::chain(error),
+        code,
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "linli-agent",
+                &mut std::io::stdout(),
+            );
+            Ok(exit::OK)
+        }
+        Command::Man { directory } => std::fs::create_dir_all(&directory)
+            .and_then(|()| clap_mangen::generate_to(Cli::command(), &directory))
+            .map(|()| exit::OK)
+            .map_err(|error| failure(exit::IO)(&error)),
+        Command::Validate { json } => validate(&cli.config, json),
+        Command::Run => runtime(2).and_then(|runtime| runtime.block_on(run(&cli.config))),
+        command => runtime(1).and_then(|runtime| runtime.block_on(once(&cli.config, command))),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("linli-agent: {}", failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|error| failure(exit::FAILURE)(&error))
+}
+
+fn load(path: &Path) -> Result<config::Checked, Failure> {
+    Config::load(path).map_err(|error| failure(exit::CONFIG)(&error))
+}
+
+fn start_logs(config: &LogConfig) -> Result<(), Failure> {
+    telemetry::start(config).map_err(|text| Failure {
+        text,
+        code: exit::CONFIG,
+    })
+}
+
+fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
+    let checked = load(path)?;
+    let identity = identity::Identity::load(&checked.config.data_dir);
+    if let Err(error) = &identity
+        && !matches!(error, identity::IdentityError::NotJoined(_))
+    {
+        return Err(failure(exit::CONFIG)(error));
+    }
+    let joined = identity.as_ref().ok().map(|identity| {
+        format!(
+            "{} @ {}",
+            identity.agent.agent, identity.agent.site
+        )
+    });
+    let sources: Vec<&str> = checked.sources.keys().map(String::as_str).collect();
+    if json {
+        println!(
+            "{}",
+            serde_json::json!({
+                "config": path, "valid": true, "joined": joined,
+                "sources": sources, "devices": checked.devices.len(),
+            })
+        );
+    } else {
+        println!("配置有效 config is valid: {}", path.display());
+        println!("  数据源 sources: {}", sources.join(", "));
+        println!("  设备 devices: {}", checked.devices.len());
+        println!(
+            "  身份 identity: {}",
+            joined.as_deref().unwrap_or("尚未加入 not joined yet")
+        );
+    }
+    Ok(exit::OK)
+}
+
+async fn run(path: &Path) -> Result<u8, Failure> {
+    let checked = load(path)?;
+    start_logs(&checked.config.log)?;
+    let app = app::App::build(checked).await.map_err(|error| {
+        let code = match &error {
+            app::AppError::Identity(_) => exit::CONFIG,
+            app::AppError::Spool(_) => exit::IO,
+            _ => exit::UNAVAILABLE,
+        };
+        failure(code)(&error)
+    })?;
+    app.run()
+        .await
+        .map(|()| exit::OK)
+        .map_err(|error| failure(exit::FAILURE)(&error))
+}
+
+async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
+    // Join works before there is a config: defaults do, but for a file that is there and wrong.
+    let checked = if path.exists() || !matches!(command, Command::Join { .. }) {
+        load(path)?
+    } else {
+        config::Checked {
+            config: Config::default(),
+            sources: Default::default(),
+            devices: Default::default(),
+        }
+    };
+    start_logs(&LogConfig {
+        level: "warn".to_owned(),
+        ..checked.config.log.clone()
+    })?;
+    match command {
+        Command::Join {
+            hub,
+            token_file,
+            agent,
+            force,
+        } => join(&checked.config, &hub, &token_file, agent, force).await,
+        Command::Import {
+            file,
+            mapping,
+            source,
+            format,
+            rejects,
+            json,
+        } => {
+            let name = source.unwrap_or_else(|| {
+                mapping
+                    .file_stem()
+                    .map(|stem| stem.to_string_lossy().into_owned())
+                    .unwrap_or_default()
+            });
+            let mapping = config::load_mapping(&name, &mapping)
+                .map_err(|error| failure(exit::CONFIG)(&error))?;
+            let format = format
+                .or_else(|| import::Format::of(&file))
+                .ok_or_else(|| Failure {
+                    text: format!(
+                        "{file:?} ends neither in .csv nor in .jsonl: say --format csv or --format jsonl"
+                    ),
+                    code: exit::USAGE,
+                })?;
+            let import = import::Import {
+                path: &file,
+                format,
+                mapping: &mapping,
+                rejects_path: rejects.as_deref(),
+            };
+            run_import(&checked.config, &import, json).await
+        }
+        Command::Status { json } => status(&checked.config, json).await,
+        Command::Run
+        | Command::Validate { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. } => Ok(exit::OK),
+    }
+}
+
+async fn join(
+    config: &Config,
+    hub: &str,
+    token_file: &Path,
+    agent: Option<AgentId>,
+    force: bool,
+) -> Result<u8, Failure> {
+    let mut text = String::new();
+    let read = if token_file == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).map(|_| ())
+    } else {
+        std::fs::read_to_string(token_file).map(|read| text = read)
+    };
+    read.map_err(|error| Failure {
+        text: format!("cannot read the token from {token_file:?}: {error}"),
+        code: exit::IO,
+    })?;
+    let token: JoinToken = text.parse().map_err(
+        |error: linli_shared::protocol::token::TokenError| failure(exit::USAGE)(&error),
+    )?;
+    let agent = match agent {
+        Some(agent) => agent,
+        None => rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .parse()
+            .map_err(|error: linli_shared::protocol::ids::NameError| Failure {
+                text: format!("{error}; say --agent NAME"),
+                code: exit::USAGE,
+            })?,
+    };
+    let name = agent.to_string();
+    let joined = join::join(&config.data_dir, hub, &token, agent, force)
+        .await
+        .map_err(|error| {
+            let code = match &error {
+                join::JoinError::Refused { .. } | join::JoinError::Already(_) => exit::REFUSED,
+                join::JoinError::Files { .. } => exit::IO,
+                _ => exit::UNAVAILABLE,
+            };
+            failure(code)(&error)
+        })?;
+    println!("已加入 joined: {name} @ {}", joined.site);
+    println!("下一步 next: linli-agent run");
+    Ok(exit::OK)
+}
+
+async fn run_import(
+    config: &Config,
+    import: &import::Import<'_>,
+    json: bool,
+) -> Result<u8, Failure> {
+    let socket = admin::socket_path(&config.data_dir);
+    let running = tokio::net::UnixStream::connect(&socket).await.is_ok();
+    let (target, spools) = if running {
+        (import::Target::Running(socket), None)
+    } else {
+        let spools = app::Spools::open(config).map_err(|error| failure(exit::IO)(&error))?;
+        let boot = clock::boot_id().map_err(|error| failure(exit::IO)(&error))?;
+        let metrics =
+            metrics::Metrics::new().map_err(|error| failure(exit::FAILURE)(&error))?;
+        let intake = intake::Intake::new(spools.handles.clone(), boot, metrics);
+        (import::Target::Spool(Box::new(intake)), Some(spools))
+    };
+    let outcome = import.run(&target).await;
+    drop(target);
+    if let Some(spools) = spools {
+        // Blocks until the last sync; nothing else runs here.
+        tokio::task::block_in_place(|| spools.close());
+    }
+    let summary = outcome.map_err(|error| {
+        let code = match &error {
+            import::ImportError::Socket { .. } | import::ImportError::Submit { .. } => {
+                exit::UNAVAILABLE
+            }
+            import::ImportError::Header(_) => exit::DATA,
+            _ => exit::IO,
+        };
+        failure(code)(&error)
+    })?;
+    if json {
+        let text = serde_json::to_string(&summary).map_err(|error| failure(exit::FAILURE)(&error))?;
+        println!("{text}");
+    } else {
+        print!("{}", summary.text());
+    }
+    Ok(if summary.rejected > 0 {
+        exit::DATA
+    } else {
+        exit::OK
+    })
+}
+
+async fn status(config: &Config, json: bool) -> Result<u8, Failure> {
+    let socket = admin::socket_path(&config.data_dir);
+    let bytes = socket::call(&socket, hyper::Method::GET, "/v1/status", Vec::new())
+        .await
+        .map_err(|error| failure(exit::UNAVAILABLE)(&error))?;
+    if json {
+        println!("{}", String::from_utf8_lossy(&bytes));
+        return Ok(exit::OK);
+    }
+    let status: admin::Status =
+        serde_json::from_slice(&bytes).map_err(|error| failure(exit::FAILURE)(&error))?;
+    println!("网关 agent:    {} @ {}  {}", status.agent, status.site, status.version);
+    match &status.connected {
+        Some(hub) => println!("中枢 hub:      已连接 connected to {hub} since {}", status.since),
+        None => println!("中枢 hub:      未连接 not connected since {}", status.since),
+    }
+    if let Some(error) = &status.last_error {
+        println!("  最近错误 last error: {error}");
+    }
+    println!(
+        "最近确认 last ack: {}",
+        status.last_ack.as_deref().unwrap_or("-")
+    );
+    println!("证书到期 certificate until: {}", status.cert_not_after);
+    if !status.clock_set {
+        println!("时钟未校准 the clock is not set: check NTP or the battery of the clock");
+    }
+    for lane in &status.lanes {
+        println!(
+            "{:8} 待传 waiting {:>8}  磁盘 disk {:>10} B  最早 oldest {}",
+            lane.lane,
+            lane.events,
+            lane.bytes,
+            lane.oldest.as_deref().unwrap_or("-"),
+        );
+        if let Some(reason) = &lane.refusing {
+            println!("  拒收 refusing: {reason}");
+        }
+        if lane.lost_events > 0 || lane.damaged > 0 {
+            println!(
+                "  丢失 lost {} events, 损坏 damaged generations {}",
+                lane.lost_events, lane.damaged
+            );
+        }
+    }
+    Ok(exit::OK)
+}

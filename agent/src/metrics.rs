@@ -1,0 +1,239 @@
+//! Figures for Prometheus. Label sets are closed: lanes, reasons, configured sources.
+use linli_shared::protocol::ids::Lane;
+use prometheus::{
+    Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Handles of all figures; cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    events_stored: IntCounterVec,
+    events_doubled: IntCounterVec,
+    events_refused: IntCounterVec,
+    /// Events of a lane that were given up, by reason.
+    pub events_discarded: IntCounterVec,
+    /// Requests and rows of a source, by outcome.
+    pub source_messages: IntCounterVec,
+    /// Events whose device time could not be.
+    pub source_implausible_times: IntCounterVec,
+    /// Events that the hub has acknowledged.
+    pub events_sent: IntCounterVec,
+    /// Bytes of batches handed to the link.
+    pub sent_bytes: IntCounterVec,
+    /// 1 while a hub has taken the agent in.
+    pub uplink_connected: IntGauge,
+    /// Tries to connect, by outcome.
+    pub uplink_connects: IntCounterVec,
+    /// When the hub last acknowledged, seconds since 1970 UTC.
+    pub uplink_last_ack: IntGauge,
+    /// Frames from the hub that this version does not know.
+    pub unknown_frames: IntCounter,
+    /// End of the certificate, seconds since 1970 UTC.
+    pub cert_not_after: IntGauge,
+    /// 1 when the wall clock is set.
+    pub clock_set: IntGauge,
+    /// Steps of the wall clock of more than two seconds.
+    pub clock_steps: IntCounter,
+    spool_events: IntGaugeVec,
+    spool_bytes: IntGaugeVec,
+    spool_oldest_age: IntGaugeVec,
+    spool_refusing: IntGaugeVec,
+    spool_syncs: IntGaugeVec,
+    spool_damaged: IntGaugeVec,
+    spool_lost: IntGaugeVec,
+    spool_blob_files: IntGaugeVec,
+}
+
+impl Metrics {
+    /// A fresh set in a registry of its own.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let vec = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vec.clone()))?;
+            Ok::<_, prometheus::Error>(vec)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let vec = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vec.clone()))?;
+            Ok::<_, prometheus::Error>(vec)
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let build = gauges(
+            "linli_agent_build_info",
+            "Always 1; the label is the version.",
+            &["version"],
+        )?;
+        build
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let metrics = Self {
+            events_stored: counters(
+                "linli_agent_events_stored_total",
+                "Events made durable in the spool.",
+                &["lane"],
+            )?,
+            events_doubled: counters(
+                "linli_agent_events_doubled_total",
+                "Events that came again with a known id and were not stored again.",
+                &["lane"],
+            )?,
+            events_refused: counters(
+                "linli_agent_events_refused_total",
+                "Events that the spool did not take; their source keeps them.",
+                &["lane"],
+            )?,
+            events_discarded: counters(
+                "linli_agent_events_discarded_total",
+                "Stored events that will never reach the hub, by reason.",
+                &["lane", "reason"],
+            )?,
+            source_messages: counters(
+                "linli_agent_source_messages_total",
+                "Messages and rows of a source, by outcome.",
+                &["source", "outcome"],
+            )?,
+            source_implausible_times: counters(
+                "linli_agent_source_implausible_times_total",
+                "Events whose device time lay in the future or before 2020.",
+                &["source"],
+            )?,
+            events_sent: counters(
+                "linli_agent_events_sent_total",
+                "Events acknowledged by the hub.",
+                &["lane"],
+            )?,
+            sent_bytes: counters(
+                "linli_agent_sent_bytes_total",
+                "Bytes of batches handed to the link.",
+                &["lane"],
+            )?,
+            uplink_connected: gauge(
+                "linli_agent_uplink_connected",
+                "1 while a hub has taken this agent in.",
+            )?,
+            uplink_connects: counters(
+                "linli_agent_uplink_connects_total",
+                "Tries to connect, by outcome.",
+                &["outcome"],
+            )?,
+            uplink_last_ack: gauge(
+                "linli_agent_uplink_last_ack_timestamp_seconds",
+                "When the hub last acknowledged events.",
+            )?,
+            unknown_frames: counter(
+                "linli_agent_unknown_frames_total",
+                "Frames of a later version that were skipped.",
+            )?,
+            cert_not_after: gauge(
+                "linli_agent_cert_not_after_timestamp_seconds",
+                "End of validity of this agent's certificate.",
+            )?,
+            clock_set: gauge(
+                "linli_agent_clock_set",
+                "1 when the wall clock has been set since power came.",
+            )?,
+            clock_steps: counter(
+                "linli_agent_clock_steps_total",
+                "Steps of the wall clock of more than two seconds.",
+            )?,
+            spool_events: gauges(
+                "linli_agent_spool_events",
+                "Events that wait for the hub.",
+                &["lane"],
+            )?,
+            spool_bytes: gauges(
+                "linli_agent_spool_bytes",
+                "Bytes of the spool on disk.",
+                &["lane"],
+            )?,
+            spool_oldest_age: gauges(
+                "linli_agent_spool_oldest_age_seconds",
+                "Age of the oldest event that waits, by its receipt.",
+                &["lane"],
+            )?,
+            spool_refusing: gauges(
+                "linli_agent_spool_refusing",
+                "1 while the spool refuses events.",
+                &["lane"],
+            )?,
+            spool_syncs: gauges(
+                "linli_agent_spool_syncs",
+                "Commits synced to disk since the start.",
+                &["lane"],
+            )?,
+            spool_damaged: gauges(
+                "linli_agent_spool_damaged_generations",
+                "Damaged generations found since the start.",
+                &["lane"],
+            )?,
+            spool_lost: gauges(
+                "linli_agent_spool_lost_events",
+                "Events lost by damage or quota since the start.",
+                &["lane"],
+            )?,
+            spool_blob_files: gauges(
+                "linli_agent_spool_blob_files",
+                "Files outside the synced log of the database; must be 0.",
+                &["lane"],
+            )?,
+            registry: registry.clone(),
+        };
+        for lane in Lane::ALL {
+            metrics.stored(lane, 0, 0);
+            metrics.refused(lane, 0);
+        }
+        Ok(metrics)
+    }
+
+    /// Counts what a lane stored.
+    pub fn stored(&self, lane: Lane, stored: u64, doubled: u64) {
+        let lane = [lane.as_str()];
+        self.events_stored.with_label_values(&lane).inc_by(stored);
+        self.events_doubled.with_label_values(&lane).inc_by(doubled);
+    }
+
+    /// Counts what a lane refused.
+    pub fn refused(&self, lane: Lane, count: u64) {
+        self.events_refused
+            .with_label_values(&[lane.as_str()])
+            .inc_by(count);
+    }
+
+    /// Copies a lane's status into its gauges.
+    pub fn spool(&self, lane: Lane, status: &crate::spool::LaneStatus, wall_ms: i64) {
+        let lane = [lane.as_str()];
+        let oldest_age_s = status
+            .oldest_ms
+            .map_or(0, |oldest_ms| ((wall_ms - oldest_ms) / 1000).max(0));
+        for (gauge, value) in [
+            (&self.spool_events, status.events() as i64),
+            (&self.spool_bytes, status.bytes as i64),
+            (&self.spool_oldest_age, oldest_age_s),
+            (&self.spool_refusing, i64::from(status.refusing.is_some())),
+            (&self.spool_syncs, status.syncs as i64),
+            (&self.spool_damaged, status.damaged as i64),
+            (&self.spool_lost, status.lost_events as i64),
+            (&self.spool_blob_files, status.blob_files as i64),
+        ] {
+            gauge.with_label_values(&lane).set(value);
+        }
+    }
+
+    /// The text exposition format, version 0.0.4.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+}

@@ -1,0 +1,76 @@
+//! The client of the agent's own Unix socket, for `status` and `import`.
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::path::{Path, PathBuf};
+use tokio::net::UnixStream;
+
+/// Why the running agent gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Nothing listens there.
+    #[error("no agent answers at {path:?}: is it running, and may this user open the socket?")]
+    Away {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The exchange failed.
+    #[error("talking to the running agent failed")]
+    Http(#[from] hyper::Error),
+    /// The request could not be made.
+    #[error("the request to the running agent could not be made")]
+    Request(#[from] hyper::http::Error),
+    /// The agent says no.
+    #[error("the running agent answered {status}: {body}")]
+    Refused {
+        /// Status.
+        status: StatusCode,
+        /// What it says.
+        body: String,
+    },
+}
+
+impl SocketError {
+    /// The agent is there and says that it cannot at the moment.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::SERVICE_UNAVAILABLE)
+    }
+}
+
+/// One request on a connection of its own.
+pub async fn call(
+    socket: &Path,
+    method: Method,
+    uri: &str,
+    body: Vec<u8>,
+) -> Result<Bytes, SocketError> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|source| SocketError::Away {
+            path: socket.to_owned(),
+            source,
+        })?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(uri)
+        .header("host", "agent")
+        .body(Full::new(Bytes::from(body)))?;
+    let answer = sender.send_request(request).await?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await?.to_bytes();
+    driver.abort();
+    if status.is_success() {
+        return Ok(body);
+    }
+    Err(SocketError::Refused {
+        status,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
+}

@@ -1,0 +1,252 @@
+//! HTTP push: platforms, alarm boxes and police systems POST JSON to `/push/<source>`.
+//!
+//! Answered 200 only after every accepted item is synced. Items that the mapping rejects are named in
+//! the answer and counted; they do not hold back the good ones. Pushing the same items again stores
+//! nothing twice, by the source's own ids.
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::routing::post;
+use axum::{Json, Router};
+use hmac::{Hmac, KeyInit, Mac};
+use linli_shared::protocol::event::ClockQuality;
+use linli_shared::service::clock;
+use linli_shared::service::problem::Problem;
+use serde::Serialize;
+use sha2::Sha256;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+use super::mapping::{Reject, Tense};
+use super::text;
+use crate::config::{DeviceConfig, PushKey, Source};
+use crate::intake::{Intake, SUBMIT_EVENTS_MAX, SubmitError};
+use crate::metrics::Metrics;
+
+/// Rejections that an answer names.
+const REJECTS_SHOWN_MAX: usize = 20;
+/// When a source should come again after the spool refused, seconds.
+const RETRY_AFTER_S: u32 = 10;
+
+/// What the handlers share.
+pub struct Push {
+    /// Sources by name.
+    pub sources: Arc<BTreeMap<String, Source>>,
+    /// Places by device id.
+    pub devices: Arc<HashMap<String, DeviceConfig>>,
+    /// Where events go.
+    pub intake: Intake,
+    /// Figures.
+    pub metrics: Metrics,
+}
+
+/// An item that was not stored.
+#[derive(Debug, Serialize)]
+struct Rejected {
+    index: usize,
+    reason: String,
+}
+
+/// The answer to a push.
+#[derive(Debug, Default, Serialize)]
+struct Answer {
+    /// New events, durable now.
+    stored: usize,
+    /// Events that were there already.
+    doubled: usize,
+    /// Items that the mapping leaves out.
+    filtered: usize,
+    /// Items that the mapping rejects.
+    rejected: usize,
+    /// The first of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<Rejected>,
+    /// Items whose time could not be and was replaced by the time of receipt.
+    #[serde(skip_serializing_if = "is_zero")]
+    implausible_times: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// The routes of the push listener.
+pub fn router(push: Push, body_bytes_max: usize) -> Router {
+    Router::new()
+        .route("/push/{source}", post(receive))
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .with_state(Arc::new(push))
+}
+
+async fn receive(
+    State(push): State<Arc<Push>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Answer>, Problem> {
+    let Some(source) = push.sources.get(&name) else {
+        push.metrics
+            .source_messages
+            .with_label_values(&["", "unknown_source"])
+            .inc();
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown-source",
+            format!("no [[source]] of the agent's config has the name {name:?}: check the URL or add it"),
+        ));
+    };
+    let count = |outcome: &str, count: usize| {
+        push.metrics
+            .source_messages
+            .with_label_values(&[source.name.as_str(), outcome])
+            .inc_by(count as u64);
+    };
+    let body = body.map_err(|rejection| {
+        count("too_large", 1);
+        Problem::new(
+            rejection.status(),
+            "body",
+            format!("{rejection}: send fewer items in one request, or raise [push] body_max"),
+        )
+    })?;
+    if let Err(problem) = authenticate(source, &headers, &body) {
+        count("unauthorized", 1);
+        return Err(problem);
+    }
+    let answer = store(&push, source, &body).await;
+    match &answer {
+        Ok(answer) => {
+            count("stored", answer.stored);
+            count("doubled", answer.doubled);
+            count("filtered", answer.filtered);
+            count("rejected", answer.rejected);
+            push.metrics
+                .source_implausible_times
+                .with_label_values(&[source.name.as_str()])
+                .inc_by(answer.implausible_times as u64);
+        }
+        Err(problem) if problem.status == 503 => count("refused", 1),
+        Err(_) => count("rejected", 1),
+    }
+    answer.map(Json)
+}
+
+fn authenticate(source: &Source, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
+    let denied = |detail: String| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+    match &source.key {
+        PushKey::Token(token) => {
+            let sent = headers
+                .get(header::AUTHORIZATION)
+                .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+                .unwrap_or_default();
+            if bool::from(sent.ct_eq(token)) {
+                return Ok(());
+            }
+            Err(denied(format!(
+                "the token of source {:?} is wrong or missing: send it as \"Authorization: Bearer …\"",
+                source.name
+            )))
+        }
+        PushKey::Hmac { header, secret } => {
+            let sent = headers
+                .get(header.as_str())
+                .and_then(|value| value.to_str().ok())
+                .map(|value| value.strip_prefix("sha256=").unwrap_or(value))
+                .and_then(|value| hex::decode(value).ok())
+                .unwrap_or_default();
+            let good = Hmac::<Sha256>::new_from_slice(secret)
+                .map(|mac| mac.chain_update(body).verify_slice(&sent).is_ok())
+                .unwrap_or(false);
+            if good {
+                return Ok(());
+            }
+            Err(denied(format!(
+                "the HMAC-SHA256 of the body in header {header:?} is wrong or missing: check the secret of source {:?}",
+                source.name
+            )))
+        }
+        PushKey::None => Err(denied(format!(
+            "source {:?} has neither token_file nor hmac_secret_file in the agent's config, so it takes no push",
+            source.name
+        ))),
+    }
+}
+
+async fn store(push: &Push, source: &Source, body: &[u8]) -> Result<Answer, Problem> {
+    let bad = |kind: &str, detail: String| Problem::new(StatusCode::BAD_REQUEST, kind, detail);
+    let text = text::decode(body).ok_or_else(|| {
+        bad(
+            "encoding",
+            "the body is neither UTF-8 nor GB18030 text".to_owned(),
+        )
+    })?;
+    let message: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|error| bad("not-json", format!("the body is not JSON: {error}")))?;
+    let unprocessable =
+        |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "mapping", detail);
+    let items = source
+        .mapping
+        .items(&message)
+        .map_err(|reject| unprocessable(reject.to_string()))?;
+    if items.len() > SUBMIT_EVENTS_MAX {
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-many-items",
+            format!(
+                "{} items, at most {SUBMIT_EVENTS_MAX} are accepted in one request",
+                items.len()
+            ),
+        ));
+    }
+    let now_ms = clock::wall_ms();
+    let mut answer = Answer::default();
+    let mut admitted = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        match source.mapping.map(item, Tense::Live, now_ms) {
+            Ok(mut item) => {
+                if item.event.place.building.is_empty()
+                    && let Some(device) = push.devices.get(&item.event.device)
+                {
+                    item.event.place.building.clone_from(&device.building);
+                    item.event.place.unit.clone_from(&device.unit);
+                }
+                if item.event.clock == ClockQuality::Implausible {
+                    answer.implausible_times += 1;
+                }
+                admitted.push(item);
+            }
+            Err(Reject::Filtered { .. }) => answer.filtered += 1,
+            Err(reject) => {
+                answer.rejected += 1;
+                if answer.reasons.len() < REJECTS_SHOWN_MAX {
+                    answer.reasons.push(Rejected {
+                        index,
+                        reason: reject.to_string(),
+                    });
+                }
+            }
+        }
+    }
+    if answer.rejected > 0 && admitted.is_empty() && answer.filtered == 0 {
+        let reasons: Vec<String> = answer
+            .reasons
+            .iter()
+            .map(|rejected| format!("item {}: {}", rejected.index, rejected.reason))
+            .collect();
+        return Err(unprocessable(reasons.join("; ")));
+    }
+    let submitted = push.intake.submit(admitted).await.map_err(|error| {
+        let detail = linli_shared::service::telemetry::chain(&error);
+        match error {
+            SubmitError::Append(_) => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", detail)
+                    .retry_after(RETRY_AFTER_S)
+            }
+            SubmitError::Event { .. } | SubmitError::TooMany(_) => unprocessable(detail),
+        }
+    })?;
+    answer.stored = submitted.stored;
+    answer.doubled = submitted.doubled;
+    Ok(answer)
+}

@@ -1,0 +1,154 @@
+//! The `position` file: where the sequences of a lane stand. CBOR and its CRC-32C, replaced whole.
+use linli_shared::protocol::codec;
+use linli_shared::protocol::ids::{Epoch, Sequence};
+use linli_shared::service::file;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Ranges that are remembered until the hub has acknowledged them. Beyond it, neighbours are joined.
+const LOST_RANGES_MAX: usize = 1024;
+
+/// Why a range is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LostReason {
+    /// The disk gave back something else than was written.
+    Damage,
+    /// The quota was reached and the config says to drop the oldest.
+    Quota,
+    /// The hub asks for what it had acknowledged before: it was put back to an older state.
+    Deleted,
+}
+
+impl LostReason {
+    /// The word on the wire and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Damage => "damage",
+            Self::Quota => "quota",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// A range of sequences that will never come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRange {
+    /// First that is missing.
+    pub first: Sequence,
+    /// After the last that is missing.
+    pub end: Sequence,
+    /// Why.
+    pub reason: LostReason,
+}
+
+/// Content of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    pub epoch: Epoch,
+    pub next: Sequence,
+    pub acked: Sequence,
+    pub lost: Vec<LostRange>,
+}
+
+impl Position {
+    /// A new life of the lane.
+    pub fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            next: Sequence(0),
+            acked: Sequence(0),
+            lost: Vec::new(),
+        }
+    }
+
+    /// The position in the file; `None` if there is none or it is damaged.
+    pub fn load(path: &Path) -> io::Result<Option<Self>> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some((body, checksum)) = bytes.split_last_chunk::<4>() else {
+            return Ok(None);
+        };
+        if crc32c::crc32c(body).to_be_bytes() != *checksum {
+            return Ok(None);
+        }
+        Ok(codec::decode("position", body).ok())
+    }
+
+    /// Replaces the file; durable when it returns.
+    pub fn store(&self, path: &Path) -> io::Result<()> {
+        let mut bytes = codec::encode("position", self).map_err(io::Error::other)?;
+        let checksum = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&checksum.to_be_bytes());
+        file::replace(path, &bytes, 0o600)
+    }
+
+    /// Adds a lost range in order. Ranges of one reason that touch become one.
+    pub fn add_lost(&mut self, range: LostRange) {
+        if range.end <= range.first {
+            return;
+        }
+        let at = self.lost.partition_point(|known| known.first < range.first);
+        self.lost.insert(at, range);
+        let full = self.lost.len() > LOST_RANGES_MAX;
+        let mut joined: Vec<LostRange> = Vec::with_capacity(self.lost.len());
+        for range in self.lost.drain(..) {
+            match joined.last_mut() {
+                Some(last)
+                    if range.first <= last.end && (last.reason == range.reason || full) =>
+                {
+                    last.end = last.end.max(range.end);
+                }
+                _ => joined.push(range),
+            }
+        }
+        self.lost = joined;
+    }
+
+    /// Forgets ranges that the hub has acknowledged.
+    pub fn forget_lost(&mut self) {
+        let acked = self.acked;
+        self.lost.retain(|range| range.end > acked);
+    }
+}
+
+/// The `high` file: the sequence after the last event that was synced, written after each sync and
+/// never synced itself. It outlives a killed process, and is never ahead of the database after a power
+/// cut; so where it is ahead, the database was damaged, and by how much is known.
+pub struct HighMark(File);
+
+impl HighMark {
+    pub fn open(path: &Path) -> io::Result<Self> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map(Self)
+    }
+
+    /// The mark; `None` if there is none or it was cut.
+    pub fn load(&self) -> Option<Sequence> {
+        let mut bytes = [0; 12];
+        self.0.read_exact_at(&mut bytes, 0).ok()?;
+        let (body, checksum) = bytes.split_last_chunk::<4>()?;
+        if crc32c::crc32c(body).to_be_bytes() != *checksum {
+            return None;
+        }
+        Some(Sequence(u64::from_be_bytes(*body.first_chunk()?)))
+    }
+
+    pub fn store(&self, next: Sequence) -> io::Result<()> {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&next.0.to_be_bytes());
+        let checksum = crc32c::crc32c(&bytes[..8]);
+        bytes[8..].copy_from_slice(&checksum.to_be_bytes());
+        self.0.write_all_at(&bytes, 0)
+    }
+}

@@ -1,0 +1,153 @@
+//! The uplink: brings what the spools hold to a hub, and what the hub says to the agent.
+//!
+//! ```text
+//! spools ──read──▶ lane (one each) ──batch──▶ QUIC stream of its own ──▶ hub
+//!        ◀──ack──                  ◀──ack──
+//! ```
+//!
+//! One session at a time. A session starts with `Hello`; the hub answers with the position that it
+//! wants of each lane, and everything from there on is sent, so a lost answer costs a repetition and
+//! nothing else. An acknowledgement reaches the spool only when the hub has synced. Whatever ends a
+//! session, the next one starts after a backoff with jitter, at the next address of the list.
+mod dial;
+mod flight;
+mod lane;
+mod session;
+
+use linli_shared::protocol::frame::{CaseStatus, ClockAnchor, Command};
+use linli_shared::protocol::ids::Lane;
+use linli_shared::service::backoff::Backoff;
+use linli_shared::service::clock;
+use linli_shared::service::telemetry::chain;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::identity::Identity;
+use crate::metrics::Metrics;
+use crate::spool::Spool;
+
+pub use session::SessionError;
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// After a refusal that a person must mend, no more often than this.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// A session that lasted this long was a good one: the backoff starts anew.
+const GOOD_SESSION: Duration = Duration::from_secs(20);
+
+/// How the uplink stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct UplinkStatus {
+    /// The hub that has taken the agent in.
+    pub connected: Option<String>,
+    /// Since when, or since when not, milliseconds since 1970 UTC.
+    pub since_ms: i64,
+    /// When the hub last acknowledged events, milliseconds since 1970 UTC.
+    pub last_ack_ms: Option<i64>,
+    /// Why the last session or try ended.
+    pub last_error: Option<String>,
+    /// Rises whenever the loop of the uplink goes round: the watchdog's proof of life.
+    #[serde(skip)]
+    pub rounds: u64,
+}
+
+/// What the hub says, for the parts of the agent that act on it.
+#[derive(Debug)]
+pub enum Downlink {
+    /// A case has changed.
+    Case(CaseStatus),
+    /// Something to do.
+    Command(Command),
+}
+
+/// Everything that an uplink works with.
+pub struct Uplink {
+    /// Who the agent is.
+    pub identity: Identity,
+    /// Hubs in the order of preference.
+    pub addresses: Vec<String>,
+    /// Spools in the order of [`Lane::ALL`].
+    pub spools: [Spool; Lane::ALL.len()],
+    /// Clock anchors of this and earlier boots.
+    pub anchors: watch::Receiver<Vec<ClockAnchor>>,
+    /// Where the hub's messages go.
+    pub downlink: mpsc::Sender<Downlink>,
+    /// Figures.
+    pub metrics: Metrics,
+    /// How it stands.
+    pub status: watch::Sender<UplinkStatus>,
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness there is no jitter; that is all that is lost.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    u64::from_ne_bytes(bytes)
+}
+
+impl Uplink {
+    /// Keeps a session until `stop`.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), std::io::Error> {
+        let mut dialer = dial::Dialer::new(self.addresses.clone(), self.identity.quic.clone());
+        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
+        self.note(|status| status.since_ms = clock::wall_ms());
+        while !stop.is_cancelled() {
+            let started = tokio::time::Instant::now();
+            // Cancel-safe: on stop the session is dropped as a whole; the hub tells its position again.
+            let ended = tokio::select! {
+                ended = self.once(&mut dialer) => ended,
+                () = stop.cancelled() => break,
+            };
+            self.metrics.uplink_connected.set(0);
+            let text = chain(&ended);
+            let refused = matches!(ended, SessionError::Refused { .. });
+            if refused {
+                tracing::error!(reason = text, "the hub refuses this agent");
+            } else {
+                tracing::warn!(reason = text, "no session with a hub");
+            }
+            self.note(|status| {
+                if status.connected.take().is_some() {
+                    status.since_ms = clock::wall_ms();
+                }
+                status.last_error = Some(text);
+            });
+            if started.elapsed() >= GOOD_SESSION {
+                backoff.reset();
+            }
+            let mut pause = backoff.next(random());
+            if let SessionError::Refused { retry_ms, .. } = ended {
+                pause = pause.max(if retry_ms > 0 {
+                    Duration::from_millis(retry_ms).min(BACKOFF_MAX)
+                } else {
+                    REFUSED_PAUSE
+                });
+            }
+            self.pause(pause, &stop).await;
+        }
+        dialer.close().await;
+        Ok(())
+    }
+
+    /// Waits, and shows every second that the loop is alive.
+    async fn pause(&self, pause: Duration, stop: &CancellationToken) {
+        let until = tokio::time::Instant::now() + pause;
+        while tokio::time::Instant::now() < until && !stop.is_cancelled() {
+            self.note(|_| {});
+            let step = (tokio::time::Instant::now() + Duration::from_secs(1)).min(until);
+            // Both arms are cancel-safe.
+            tokio::select! {
+                () = tokio::time::sleep_until(step) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut UplinkStatus)) {
+        self.status.send_modify(|status| {
+            status.rounds += 1;
+            change(status);
+        });
+    }
+}

@@ -1,0 +1,120 @@
+//! Finds a hub: each address of the list in turn, each with a deadline of our own, because QUIC's
+//! handshake can hang where a path drops large datagrams.
+use linli_shared::service::{link, tls};
+use quinn::{Connection, Endpoint};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::session::SessionError;
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+pub struct Dialer {
+    addresses: Vec<String>,
+    config: quinn::ClientConfig,
+    /// Which address is next.
+    turn: usize,
+    endpoint: Option<(bool, Endpoint)>,
+}
+
+impl Dialer {
+    pub fn new(addresses: Vec<String>, config: quinn::ClientConfig) -> Self {
+        Self {
+            addresses,
+            config,
+            turn: 0,
+            endpoint: None,
+        }
+    }
+
+    /// A connection to the next address that takes one, with its name. An address that worked is the
+    /// first to be tried again.
+    pub async fn dial(&mut self) -> Result<(String, Connection), SessionError> {
+        let mut last = None;
+        for _ in 0..self.addresses.len() {
+            let address = self.addresses[self.turn].clone();
+            match self.dial_one(&address).await {
+                Ok(connection) => return Ok((address, connection)),
+                Err(error) => {
+                    tracing::debug!(address, error = %linli_shared::service::telemetry::chain(&error), "no connection");
+                    last = Some(error);
+                    self.next_address();
+                }
+            }
+        }
+        Err(last.unwrap_or(SessionError::NoAddress))
+    }
+
+    /// The address did not do: the next one is tried next.
+    pub fn next_address(&mut self) {
+        self.turn = (self.turn + 1) % self.addresses.len().max(1);
+    }
+
+    async fn dial_one(&mut self, address: &str) -> Result<Connection, SessionError> {
+        let failed = |source: io::Error| SessionError::Connect {
+            address: address.to_owned(),
+            source,
+        };
+        let resolved = tokio::time::timeout(RESOLVE_DEADLINE, tokio::net::lookup_host(address))
+            .await
+            .map_err(|_| failed(io::Error::other("its name was not resolved in time")))?
+            .map_err(failed)?;
+        let mut last = io::Error::other("its name has no address");
+        for socket_address in resolved {
+            match self.connect(socket_address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(failed(last))
+    }
+
+    async fn connect(&mut self, address: SocketAddr) -> io::Result<Connection> {
+        let config = self.config.clone();
+        let endpoint = self.endpoint(address.is_ipv6())?;
+        let connecting = endpoint
+            .connect_with(config, address, tls::HUB_NAME)
+            .map_err(io::Error::other)?;
+        match tokio::time::timeout(CONNECT_DEADLINE, connecting).await {
+            Ok(connected) => connected.map_err(io::Error::other),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no answer in 5 s: check that UDP reaches the hub's port",
+            )),
+        }
+    }
+
+    fn endpoint(&mut self, v6: bool) -> io::Result<&Endpoint> {
+        if self.endpoint.as_ref().is_none_or(|(is_v6, _)| *is_v6 != v6) {
+            let any = if v6 {
+                SocketAddr::from(([0_u16; 8], 0))
+            } else {
+                SocketAddr::from(([0_u8; 4], 0))
+            };
+            let endpoint = Endpoint::new(
+                quinn::EndpointConfig::default(),
+                None,
+                link::udp_socket(any)?,
+                Arc::new(quinn::TokioRuntime),
+            )?;
+            self.endpoint = Some((v6, endpoint));
+        }
+        match &self.endpoint {
+            Some((_, endpoint)) => Ok(endpoint),
+            None => Err(io::Error::other("no UDP socket")),
+        }
+    }
+
+    /// Lets the peer know that the agent goes.
+    pub async fn close(self) {
+        if let Some((_, endpoint)) = self.endpoint {
+            endpoint.close(link::CLOSE_DONE, b"the agent stops");
+            // Past the deadline the hub finds out by its idle timeout.
+            let _ = tokio::time::timeout(CLOSE_DEADLINE, endpoint.wait_idle()).await;
+        }
+    }
+}

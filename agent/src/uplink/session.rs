@@ -1,0 +1,278 @@
+//! One session with a hub, from `Hello` to the end.
+use linli_shared::protocol::codec::CodecError;
+use linli_shared::protocol::frame::{Frame, Heartbeat, Hello, LanePosition, SpoolFigures, Welcome};
+use linli_shared::protocol::ids::{Lane, Sequence};
+use linli_shared::protocol::{VERSION, VERSION_MIN};
+use linli_shared::service::clock;
+use linli_shared::service::link::{FrameReader, ReadError};
+use quinn::{Connection, SendStream};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+use super::dial::Dialer;
+use super::flight::{AckError, Flight};
+use super::lane::LaneSender;
+use super::{Downlink, Uplink};
+
+/// From the connection to `Welcome`.
+const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
+const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
+
+/// Why a session ended, or none began. There is no good end but the agent's own.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// No hub is configured.
+    #[error("no hub address is known: set [hub] addresses, or join again")]
+    NoAddress,
+    /// The hub cannot be reached.
+    #[error("cannot connect to {address}")]
+    Connect {
+        /// Address.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The hub did not answer `Hello`.
+    #[error("the hub took the connection and did not answer in {} s", WELCOME_DEADLINE.as_secs())]
+    NoWelcome,
+    /// The hub refuses this agent.
+    #[error("refused ({code}): {message}")]
+    Refused {
+        /// A word for programs.
+        code: String,
+        /// For people.
+        message: String,
+        /// When to come again.
+        retry_ms: u64,
+    },
+    /// The hub answered something else.
+    #[error("the hub sent {0} where it should not")]
+    Unexpected(&'static str),
+    /// The link failed.
+    #[error("the link to the hub was lost")]
+    Link(#[from] quinn::ConnectionError),
+    /// Sending failed.
+    #[error("sending to the hub failed")]
+    Write(#[from] quinn::WriteError),
+    /// Reading failed.
+    #[error("reading from the hub failed")]
+    Read(#[from] ReadError),
+    /// The hub ended a stream.
+    #[error("the hub ended a stream")]
+    StreamClosed,
+    /// The hub broke the protocol.
+    #[error(transparent)]
+    Ack(#[from] AckError),
+    /// A frame could not be written.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The spool is gone: the agent stops.
+    #[error("the spool is closed")]
+    SpoolClosed,
+}
+
+impl Uplink {
+    /// Connects and keeps a session; returns why it ended.
+    pub(super) async fn once(&self, dialer: &mut Dialer) -> SessionError {
+        let dialled = dialer.dial().await;
+        let (address, connection) = match dialled {
+            Ok(dialled) => dialled,
+            Err(error) => {
+                self.metrics
+                    .uplink_connects
+                    .with_label_values(&["unreachable"])
+                    .inc();
+                return error;
+            }
+        };
+        let ended = match self.session(&address, &connection).await {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        if matches!(ended, SessionError::Refused { .. }) {
+            self.metrics
+                .uplink_connects
+                .with_label_values(&["refused"])
+                .inc();
+        }
+        dialer.next_address();
+        connection.close(linli_shared::service::link::CLOSE_DONE, b"session ended");
+        ended
+    }
+
+    async fn session(
+        &self,
+        address: &str,
+        connection: &Connection,
+    ) -> Result<std::convert::Infallible, SessionError> {
+        let (mut send, receive) = connection.open_bi().await?;
+        // Control is small and carries life signs: it goes before every lane.
+        send.set_priority(3)
+            .map_err(|_| SessionError::StreamClosed)?;
+        let mut reader = FrameReader::new(receive);
+        send.write_all(&Frame::Hello(self.hello()?).encode()?).await?;
+        let answer = tokio::time::timeout(WELCOME_DEADLINE, reader.next())
+            .await
+            .map_err(|_| SessionError::NoWelcome)?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            // A refusal may close the connection before its frame is read: its reason tells as much.
+            Err(error) => return Err(connection.close_reason().map_or(error.into(), Into::into)),
+        };
+        let welcome = match answer.ok_or(SessionError::StreamClosed)? {
+            Frame::Welcome(welcome) => welcome,
+            Frame::Refuse(refuse) => {
+                return Err(SessionError::Refused {
+                    code: refuse.code,
+                    message: refuse.message,
+                    retry_ms: refuse.retry_ms,
+                });
+            }
+            other => return Err(SessionError::Unexpected(other.name())),
+        };
+        self.metrics
+            .uplink_connects
+            .with_label_values(&["taken_in"])
+            .inc();
+        self.metrics.uplink_connected.set(1);
+        tracing::info!(hub = address, software = welcome.software, "taken in by the hub");
+        self.status.send_modify(|status| {
+            status.connected = Some(address.to_owned());
+            status.since_ms = clock::wall_ms();
+            status.last_error = None;
+        });
+        // Dropping the set ends its tasks with the session.
+        let mut lanes = JoinSet::new();
+        for spool in &self.spools {
+            let hub_next = welcome
+                .lanes
+                .iter()
+                .find(|position| {
+                    position.lane == spool.lane().number() && position.epoch == spool.epoch()
+                })
+                .map_or(Sequence(0), |position| position.next);
+            let (acked, next) = {
+                let status = spool.status();
+                let status = status.borrow();
+                (status.acked, status.next)
+            };
+            let mut from = hub_next;
+            if hub_next > next {
+                spool.skip_to(hub_next).await;
+                from = acked;
+            } else {
+                spool.ack(hub_next).await;
+            }
+            let sender = LaneSender {
+                spool: spool.clone(),
+                flight: Flight::new(from, hub_next),
+                hub_next,
+                metrics: self.metrics.clone(),
+                status: self.status.clone(),
+            };
+            lanes.spawn(sender.run(connection.clone()));
+        }
+        self.control(&welcome, &mut send, &mut reader, &mut lanes)
+            .await
+    }
+
+    async fn control(
+        &self,
+        welcome: &Welcome,
+        send: &mut SendStream,
+        reader: &mut FrameReader,
+        lanes: &mut JoinSet<Result<(), SessionError>>,
+    ) -> Result<std::convert::Infallible, SessionError> {
+        let every = Duration::from_millis(welcome.heartbeat_ms).max(HEARTBEAT_MIN);
+        let mut beat = tokio::time::interval(every);
+        loop {
+            // All arms are cancel-safe: interval, JoinSet and the frame reader keep their state.
+            tokio::select! {
+                _ = beat.tick() => {
+                    let heartbeat = self.heartbeat();
+                    send.write_all(&Frame::Heartbeat(heartbeat).encode()?).await?;
+                    self.status.send_modify(|status| status.rounds += 1);
+                }
+                frame = reader.next() => {
+                    match frame?.ok_or(SessionError::StreamClosed)? {
+                        Frame::CaseStatus(status) => self.deliver(Downlink::Case(status)).await,
+                        Frame::Command(command) => self.deliver(Downlink::Command(command)).await,
+                        Frame::Unknown(_) => self.metrics.unknown_frames.inc(),
+                        other => return Err(SessionError::Unexpected(other.name())),
+                    }
+                }
+                ended = lanes.join_next() => match ended {
+                    Some(Ok(Err(error))) => return Err(error),
+                    _ => return Err(SessionError::StreamClosed),
+                },
+            }
+        }
+    }
+
+    async fn deliver(&self, message: Downlink) {
+        // The receiver lives as long as the app; it is gone only when the agent stops.
+        let _ = self.downlink.send(message).await;
+    }
+
+    fn hello(&self) -> Result<Hello, SessionError> {
+        let anchors = self.anchors.borrow().clone();
+        let wall_ms = clock::wall_ms();
+        Ok(Hello {
+            version: VERSION,
+            version_min: VERSION_MIN,
+            agent: self.identity.agent.agent.clone(),
+            site: self.identity.agent.site.clone(),
+            boot: clock::boot_id().unwrap_or_default(),
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            monotonic_ms: clock::monotonic_ms(),
+            wall_ms,
+            wall_set: clock::is_set(wall_ms),
+            anchors,
+            lanes: self
+                .spools
+                .iter()
+                .map(|spool| {
+                    let status = spool.status();
+                    let status = status.borrow();
+                    LanePosition {
+                        lane: spool.lane().number(),
+                        epoch: spool.epoch(),
+                        first: status.acked,
+                        next: status.next,
+                    }
+                })
+                .collect(),
+        })
+    }
+
+    fn heartbeat(&self) -> Heartbeat {
+        // Taken before the lanes are looked at: what comes later is not covered.
+        let wall_ms = clock::wall_ms();
+        let mut watermark_ms = wall_ms;
+        let spool = self
+            .spools
+            .iter()
+            .map(|spool| {
+                let status = spool.status();
+                let status = status.borrow();
+                if let Some(oldest_ms) = status.oldest_ms {
+                    watermark_ms = watermark_ms.min(oldest_ms - 1);
+                }
+                SpoolFigures {
+                    lane: spool.lane().number(),
+                    events: status.events(),
+                    bytes: status.bytes,
+                    oldest_ms: status.oldest_ms.unwrap_or(0),
+                }
+            })
+            .collect();
+        Heartbeat {
+            wall_ms,
+            watermark_ms,
+            spool,
+        }
+    }
+}
+
+const _: () = assert!(Lane::ALL.len() == 3, "a lane more is a stream more: see STREAMS_MAX");

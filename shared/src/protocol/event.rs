@@ -1,0 +1,327 @@
+//! The event: one thing that happened at one place, as every later part sees it.
+//!
+//! Packed CBOR, keys in the order of declaration of [`Event`]. The identity of an event is (agent,
+//! epoch, lane, sequence); agent comes from the certificate, the rest from the chunk that holds the
+//! event, so none of it is repeated here. The site is the agent's.
+//!
+//! There is no field for a person. Sources put what they know of one into attributes that their
+//! mapping declares, each with its purpose, or leave it out.
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::limits::{
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, KIND_BYTES_MAX, NAME_BYTES_MAX, RAW_BYTES_MAX,
+};
+
+/// Kinds that sources and rules share. The list is open: any dotted lower-case name is accepted, so
+/// that a newer agent can send what an older hub has no rule for. Rules and mappings that name a kind
+/// outside this list get a hint, not an error.
+pub const KNOWN_KINDS: &[&str] = &[
+    "agent.silent",
+    "camera.blind",
+    "camera.motion",
+    "camera.offline",
+    "camera.restored",
+    "camera.tamper",
+    "device.fault",
+    "device.offline",
+    "device.online",
+    "dispute.reported",
+    "door.closed",
+    "door.denied",
+    "door.forced",
+    "door.held",
+    "door.opened",
+    "fire.alarm",
+    "fire.fault",
+    "fire.restored",
+    "incident.reported",
+    "lift.ebike",
+    "object.fallen",
+    "pile.cutoff",
+    "pile.overheat",
+    "pile.restored",
+    "smoke.alarm",
+    "smoke.restored",
+];
+
+/// How bad an event is by itself. Grades of warnings are made by rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+pub enum Severity {
+    /// Daily life: a door opened.
+    #[default]
+    Info,
+    /// Worth knowing: a device went offline.
+    Notice,
+    /// Somebody should look: a door held open.
+    Warning,
+    /// Somebody must act: a forced door, a dispute that may turn violent.
+    Alarm,
+    /// Lives are at stake: fire.
+    Life,
+}
+
+impl Severity {
+    /// All severities, lowest first.
+    pub const ALL: [Severity; 5] = [
+        Self::Info,
+        Self::Notice,
+        Self::Warning,
+        Self::Alarm,
+        Self::Life,
+    ];
+
+    /// The name in configs, rules and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Alarm => "alarm",
+            Self::Life => "life",
+        }
+    }
+
+    /// The severity of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|severity| severity.as_str() == name)
+    }
+}
+
+impl From<u8> for Severity {
+    /// A number from a newer version reads as the highest that is known: too loud beats silent.
+    fn from(number: u8) -> Self {
+        Self::ALL
+            .get(usize::from(number))
+            .copied()
+            .unwrap_or(Self::Life)
+    }
+}
+
+impl From<Severity> for u8 {
+    fn from(severity: Severity) -> u8 {
+        severity as u8
+    }
+}
+
+/// How far `occurred_at_ms` can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+pub enum ClockQuality {
+    /// The device's own time, which was plausible against the agent's clock.
+    #[default]
+    Device,
+    /// The agent's clock at receipt: the device gave no time.
+    Agent,
+    /// The agent's clock was not set: `monotonic_ms` and the chunk's boot id tell the time once that
+    /// boot's offset is known.
+    Unset,
+    /// Was `Unset`; the hub has put `occurred_at_ms` right from the boot's offset.
+    Corrected,
+    /// The device gave a time that cannot be (far in the future or long past); `occurred_at_ms` is the
+    /// agent's, the device's own text is in the attribute `device_time`.
+    Implausible,
+    /// A quality of a newer version.
+    Other,
+}
+
+impl ClockQuality {
+    const ALL: [ClockQuality; 5] = [
+        Self::Device,
+        Self::Agent,
+        Self::Unset,
+        Self::Corrected,
+        Self::Implausible,
+    ];
+
+    /// The name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Agent => "agent",
+            Self::Unset => "unset",
+            Self::Corrected => "corrected",
+            Self::Implausible => "implausible",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl From<u8> for ClockQuality {
+    fn from(number: u8) -> Self {
+        Self::ALL
+            .get(usize::from(number))
+            .copied()
+            .unwrap_or(Self::Other)
+    }
+}
+
+impl From<ClockQuality> for u8 {
+    fn from(quality: ClockQuality) -> u8 {
+        quality as u8
+    }
+}
+
+/// Where in the site. Every part may be empty.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// Building, shed or zone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub building: String,
+    /// Unit of the place: stair, lift, door, floor.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unit: String,
+    /// Key of an address outside the site, as the source's system has it (a dispute's address).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub address: String,
+}
+
+impl Place {
+    /// Nothing is known of the place.
+    pub fn is_empty(&self) -> bool {
+        self.building.is_empty() && self.unit.is_empty() && self.address.is_empty()
+    }
+}
+
+/// One event. Fields are appended only: their order is the wire format.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Event {
+    /// Dotted kind, see [`KNOWN_KINDS`].
+    pub kind: String,
+    /// When it happened, milliseconds since 1970 UTC.
+    pub occurred_at_ms: i64,
+    /// When the agent received it, milliseconds since 1970 UTC by the agent's clock.
+    pub received_at_ms: i64,
+    /// How far `occurred_at_ms` can be trusted.
+    #[serde(default)]
+    pub clock: ClockQuality,
+    /// How bad it is.
+    #[serde(default)]
+    pub severity: Severity,
+    /// The name of the source in the agent's config.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// The source's own id or serial of this event: what makes a push idempotent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source_id: String,
+    /// The device.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub device: String,
+    /// Where in the site.
+    #[serde(default, skip_serializing_if = "Place::is_empty")]
+    pub place: Place,
+    /// Milliseconds since boot at receipt; set only where `clock` is `Unset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monotonic_ms: Option<u64>,
+    /// What else the mapping declares.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+    /// The message as it came, where the mapping keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<serde_bytes::ByteBuf>,
+    /// Where the picture or clip lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media: Option<String>,
+}
+
+/// Why an event is not accepted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EventError {
+    /// The kind is not a dotted name.
+    #[error(
+        "kind {0:?} is not dotted lower case like \"door.opened\" (at most {KIND_BYTES_MAX} bytes)"
+    )]
+    Kind(String),
+    /// A field is too long.
+    #[error("{field} has {bytes} bytes, at most {bytes_max} are accepted")]
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// Too many attributes.
+    #[error("{0} attributes, at most {ATTRIBUTES_MAX} are accepted")]
+    Attributes(usize),
+}
+
+/// `value` is a dotted lower-case name of at least two parts.
+pub fn is_kind(value: &str) -> bool {
+    value.len() <= KIND_BYTES_MAX
+        && value.contains('.')
+        && value.split('.').all(|part| {
+            part.starts_with(|first: char| first.is_ascii_lowercase())
+                && part
+                    .bytes()
+                    .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+        })
+}
+
+impl Event {
+    /// Checks every limit of the event model.
+    pub fn check(&self) -> Result<(), EventError> {
+        if !is_kind(&self.kind) {
+            return Err(EventError::Kind(self.kind.chars().take(80).collect()));
+        }
+        for (field, value, bytes_max) in [
+            ("source", self.source.len(), NAME_BYTES_MAX),
+            ("source_id", self.source_id.len(), NAME_BYTES_MAX),
+            ("device", self.device.len(), NAME_BYTES_MAX),
+            ("building", self.place.building.len(), NAME_BYTES_MAX),
+            ("unit", self.place.unit.len(), NAME_BYTES_MAX),
+            ("address", self.place.address.len(), NAME_BYTES_MAX),
+            (
+                "raw",
+                self.raw.as_ref().map_or(0, |raw| raw.len()),
+                RAW_BYTES_MAX,
+            ),
+            (
+                "media",
+                self.media.as_ref().map_or(0, String::len),
+                NAME_BYTES_MAX,
+            ),
+        ] {
+            if value > bytes_max {
+                return Err(EventError::TooLong {
+                    field,
+                    bytes: value,
+                    bytes_max,
+                });
+            }
+        }
+        if self.attributes.len() > ATTRIBUTES_MAX {
+            return Err(EventError::Attributes(self.attributes.len()));
+        }
+        for (key, value) in &self.attributes {
+            if key.len() > NAME_BYTES_MAX || value.len() > ATTRIBUTE_BYTES_MAX {
+                return Err(EventError::TooLong {
+                    field: "attribute",
+                    bytes: key.len().max(value.len()),
+                    bytes_max: ATTRIBUTE_BYTES_MAX,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a field by the name that rules and the API use; attributes by their own name.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let value = match name {
+            "type" => &self.kind,
+            "source" => &self.source,
+            "source_id" => &self.source_id,
+            "device" => &self.device,
+            "building" => &self.place.building,
+            "unit" => &self.place.unit,
+            "address" => &self.place.address,
+            "severity" => self.severity.as_str(),
+            attribute => return self.attributes.get(attribute).map(String::as_str),
+        };
+        (!value.is_empty()).then_some(value)
+    }
+}

@@ -1,0 +1,460 @@
+//! Frames: what stands on a stream.
+//!
+//! ```text
+//! offset size
+//!  0     1    kind
+//!  1     3    zero; a receiver ignores them
+//!  4     4    bytes of the payload, u32 big-endian
+//!  8     …    payload
+//! ```
+//!
+//! The payload of a batch is its chunks one after the other. Every other payload is packed CBOR of
+//! the struct below that has the frame's name. Limits: [`BATCH_BYTES_MAX`] for a batch,
+//! [`CONTROL_BYTES_MAX`] for the rest; a longer frame ends the connection.
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use super::chunk::{Chunk, ChunkError};
+use super::codec::{self, CodecError};
+use super::ids::{AgentId, BootId, Epoch, Sequence, SiteId};
+use super::limits::{ANCHORS_MAX, BATCH_BYTES_MAX, CONTROL_BYTES_MAX};
+
+/// Size of a frame's header.
+pub const HEADER_BYTES: usize = 8;
+
+/// Frame numbers. Explicit, and never used again for another meaning.
+pub mod kind {
+    /// First on the control stream.
+    pub const HELLO: u8 = 1;
+    /// The hub's answer to it.
+    pub const WELCOME: u8 = 2;
+    /// The hub's other answer to it.
+    pub const REFUSE: u8 = 3;
+    /// The agent is alive.
+    pub const HEARTBEAT: u8 = 4;
+    /// First on a lane stream.
+    pub const LANE_OPEN: u8 = 5;
+    /// Chunks.
+    pub const BATCH: u8 = 6;
+    /// Everything up to a sequence is durable.
+    pub const ACK: u8 = 7;
+    /// A range of sequences that will never come.
+    pub const LOST: u8 = 8;
+    /// The state of a case, for the station that reported it.
+    pub const CASE_STATUS: u8 = 9;
+    /// Something that the hub wants the agent to do.
+    pub const COMMAND: u8 = 10;
+    /// On the join stream: token and certificate request.
+    pub const JOIN: u8 = 11;
+    /// The hub's answer to it.
+    pub const JOINED: u8 = 12;
+}
+
+/// What an agent can send of one lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanePosition {
+    /// Lane number.
+    pub lane: u8,
+    /// Epoch of the lane's sequences.
+    pub epoch: Epoch,
+    /// The first sequence that is still in the spool.
+    pub first: Sequence,
+    /// The sequence that the next event will get.
+    pub next: Sequence,
+}
+
+/// The wall clock of one boot: what turns monotonic times into wall times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockAnchor {
+    /// The boot.
+    pub boot: BootId,
+    /// Wall time minus monotonic time in that boot, milliseconds.
+    pub offset_ms: i64,
+}
+
+/// An agent introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Newest protocol version it speaks.
+    pub version: u16,
+    /// Oldest protocol version it speaks.
+    pub version_min: u16,
+    /// Its name; must be its certificate's.
+    pub agent: AgentId,
+    /// Its site; must be its certificate's.
+    pub site: SiteId,
+    /// Current boot.
+    pub boot: BootId,
+    /// Version of its software.
+    pub software: String,
+    /// Milliseconds since boot, now.
+    pub monotonic_ms: u64,
+    /// Its wall clock, milliseconds since 1970 UTC, now.
+    pub wall_ms: i64,
+    /// Its wall clock is believed to be set.
+    pub wall_set: bool,
+    /// Clock anchors of this and earlier boots.
+    #[serde(default)]
+    pub anchors: Vec<ClockAnchor>,
+    /// Positions of its lanes.
+    #[serde(default)]
+    pub lanes: Vec<LanePosition>,
+}
+
+/// The hub takes the agent in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The protocol version to speak from here on.
+    pub version: u16,
+    /// Version of the hub's software.
+    pub software: String,
+    /// The hub's clock, milliseconds since 1970 UTC.
+    pub hub_ms: i64,
+    /// How often a heartbeat is wanted, milliseconds.
+    pub heartbeat_ms: u64,
+    /// For each lane, the sequence that the hub wants next (as `next`; `first` is 0).
+    #[serde(default)]
+    pub lanes: Vec<LanePosition>,
+}
+
+/// The hub does not take the agent in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refuse {
+    /// A word for programs: `version`, `identity`, `revoked`, `busy`, `token`, `request`.
+    pub code: String,
+    /// A sentence for people, with the fix.
+    pub message: String,
+    /// Do not try again before this many milliseconds have passed.
+    #[serde(default)]
+    pub retry_ms: u64,
+}
+
+/// How a lane's spool stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoolFigures {
+    /// Lane number.
+    pub lane: u8,
+    /// Events that wait.
+    pub events: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When the oldest event that waits was received, milliseconds since 1970 UTC; 0 if none waits.
+    pub oldest_ms: i64,
+}
+
+/// The agent is alive, and this is how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The agent's clock, milliseconds since 1970 UTC.
+    pub wall_ms: i64,
+    /// Everything that was received up to this time has been sent and acknowledged, milliseconds
+    /// since 1970 UTC.
+    pub watermark_ms: i64,
+    /// Spool figures of each lane.
+    #[serde(default)]
+    pub spool: Vec<SpoolFigures>,
+}
+
+/// Opens a lane stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneOpen {
+    /// Lane number.
+    pub lane: u8,
+}
+
+/// Everything before `next` is durable at the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// The sequence that the hub wants next.
+    pub next: Sequence,
+}
+
+/// A range that will never come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// First sequence that is missing.
+    pub first: Sequence,
+    /// The sequence after the last one that is missing.
+    pub end: Sequence,
+    /// Why: `damage`, `quota`.
+    pub reason: String,
+}
+
+/// The state of a case, for the station that reported its incident.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaseStatus {
+    /// The hub's number of this message; the same message keeps its number.
+    pub id: u64,
+    /// Code of the case.
+    pub case: String,
+    /// The source that reported the incident.
+    pub source: String,
+    /// The source's own id of the incident.
+    pub source_id: String,
+    /// State of the case.
+    pub state: String,
+    /// Since when, milliseconds since 1970 UTC.
+    pub at_ms: i64,
+    /// A sentence for the station.
+    #[serde(default)]
+    pub text: String,
+}
+
+/// Something that the hub wants the agent to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The hub's number of this command.
+    pub id: u64,
+    /// What to do; an agent answers an unknown name by ignoring it and counting it.
+    pub name: String,
+    /// Arguments, as JSON.
+    #[serde(default)]
+    pub arguments: String,
+}
+
+/// A gateway asks for a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Id of the token.
+    pub token_id: String,
+    /// Secret of the token.
+    pub token_secret: String,
+    /// The name that the agent wants.
+    pub agent: AgentId,
+    /// PKCS #10 request (RFC 2986), PEM.
+    pub csr_pem: String,
+    /// The agent's clock, milliseconds since 1970 UTC, for a clear word on skew.
+    pub wall_ms: i64,
+}
+
+/// The hub gives a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The agent's certificate, PEM.
+    pub certificate_pem: String,
+    /// The root, PEM.
+    pub root_pem: String,
+    /// The site that the token was made for.
+    pub site: SiteId,
+    /// Addresses of the hub, as it announces them.
+    #[serde(default)]
+    pub hubs: Vec<String>,
+}
+
+/// Any frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is the struct of its name")]
+pub enum Frame {
+    Hello(Hello),
+    Welcome(Welcome),
+    Refuse(Refuse),
+    Heartbeat(Heartbeat),
+    LaneOpen(LaneOpen),
+    /// Chunks in sequence order.
+    Batch(Vec<Chunk>),
+    Ack(Ack),
+    Lost(Lost),
+    CaseStatus(CaseStatus),
+    Command(Command),
+    Join(Join),
+    Joined(Joined),
+    /// A frame of a later version: skipped and counted.
+    Unknown(u8),
+}
+
+/// Why bytes are not a frame.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The header wants more than is allowed.
+    #[error("frame of kind {kind} announces {bytes} bytes, at most {bytes_max} are accepted")]
+    TooLarge {
+        /// Frame number.
+        kind: u8,
+        /// Announced.
+        bytes: usize,
+        /// Allowed.
+        bytes_max: usize,
+    },
+    /// A control frame is not the CBOR of its struct.
+    #[error("frame of kind {kind} cannot be read")]
+    Control {
+        /// Frame number.
+        kind: u8,
+        /// Why.
+        #[source]
+        source: CodecError,
+    },
+    /// A chunk in a batch is not acceptable.
+    #[error("chunk {index} of a batch cannot be read")]
+    Batch {
+        /// Which chunk.
+        index: usize,
+        /// Why.
+        #[source]
+        source: ChunkError,
+    },
+    /// A list is too long.
+    #[error("frame of kind {kind} has too many {what}")]
+    TooMany {
+        /// Frame number.
+        kind: u8,
+        /// Of what.
+        what: &'static str,
+    },
+}
+
+fn bytes_max(number: u8) -> usize {
+    if number == kind::BATCH {
+        BATCH_BYTES_MAX
+    } else {
+        CONTROL_BYTES_MAX
+    }
+}
+
+/// Takes one whole frame from the front of `buffer`; `None` means that more bytes are needed.
+/// Batches share the buffer's memory.
+pub fn take(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+    let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let number = header[0];
+    let bytes = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
+    let bytes_max = bytes_max(number);
+    if bytes > bytes_max {
+        return Err(FrameError::TooLarge {
+            kind: number,
+            bytes,
+            bytes_max,
+        });
+    }
+    if buffer.len() < HEADER_BYTES + bytes {
+        buffer.reserve(HEADER_BYTES + bytes - buffer.len());
+        return Ok(None);
+    }
+    buffer.advance(HEADER_BYTES);
+    let payload = buffer.split_to(bytes).freeze();
+    decode(number, &payload).map(Some)
+}
+
+fn decode(number: u8, payload: &Bytes) -> Result<Frame, FrameError> {
+    fn control<T: serde::de::DeserializeOwned>(
+        number: u8,
+        what: &'static str,
+        payload: &[u8],
+    ) -> Result<T, FrameError> {
+        codec::decode(what, payload).map_err(|source| FrameError::Control {
+            kind: number,
+            source,
+        })
+    }
+    Ok(match number {
+        kind::HELLO => {
+            let hello: Hello = control(number, "hello", payload)?;
+            if hello.anchors.len() > ANCHORS_MAX {
+                return Err(FrameError::TooMany {
+                    kind: number,
+                    what: "clock anchors",
+                });
+            }
+            Frame::Hello(hello)
+        }
+        kind::WELCOME => Frame::Welcome(control(number, "welcome", payload)?),
+        kind::REFUSE => Frame::Refuse(control(number, "refuse", payload)?),
+        kind::HEARTBEAT => Frame::Heartbeat(control(number, "heartbeat", payload)?),
+        kind::LANE_OPEN => Frame::LaneOpen(control(number, "lane open", payload)?),
+        kind::BATCH => Frame::Batch(chunks(payload)?),
+        kind::ACK => Frame::Ack(control(number, "ack", payload)?),
+        kind::LOST => Frame::Lost(control(number, "lost", payload)?),
+        kind::CASE_STATUS => Frame::CaseStatus(control(number, "case status", payload)?),
+        kind::COMMAND => Frame::Command(control(number, "command", payload)?),
+        kind::JOIN => Frame::Join(control(number, "join", payload)?),
+        kind::JOINED => Frame::Joined(control(number, "joined", payload)?),
+        unknown => Frame::Unknown(unknown),
+    })
+}
+
+fn chunks(payload: &Bytes) -> Result<Vec<Chunk>, FrameError> {
+    let mut rest = payload.clone();
+    let mut chunks = Vec::new();
+    while !rest.is_empty() {
+        let chunk = Chunk::parse(&rest).map_err(|source| FrameError::Batch {
+            index: chunks.len(),
+            source,
+        })?;
+        rest.advance(chunk.bytes().len());
+        chunks.push(chunk);
+    }
+    Ok(chunks)
+}
+
+/// The header of a batch whose chunks have `bytes` bytes in all; the chunks follow it as they are.
+pub fn batch_header(bytes: usize) -> [u8; HEADER_BYTES] {
+    header(kind::BATCH, bytes)
+}
+
+fn header(number: u8, bytes: usize) -> [u8; HEADER_BYTES] {
+    let length = (bytes as u32).to_be_bytes();
+    [
+        number, 0, 0, 0, length[0], length[1], length[2], length[3],
+    ]
+}
+
+impl Frame {
+    /// The frame as bytes. Batches on the hot path are written from [`batch_header`] and the chunks
+    /// instead, without this copy.
+    pub fn encode(&self) -> Result<Bytes, CodecError> {
+        let mut payload = Vec::new();
+        let number = match self {
+            Frame::Hello(hello) => control(kind::HELLO, hello, &mut payload)?,
+            Frame::Welcome(welcome) => control(kind::WELCOME, welcome, &mut payload)?,
+            Frame::Refuse(refuse) => control(kind::REFUSE, refuse, &mut payload)?,
+            Frame::Heartbeat(heartbeat) => control(kind::HEARTBEAT, heartbeat, &mut payload)?,
+            Frame::LaneOpen(open) => control(kind::LANE_OPEN, open, &mut payload)?,
+            Frame::Batch(chunks) => {
+                for chunk in chunks {
+                    payload.extend_from_slice(chunk.bytes());
+                }
+                kind::BATCH
+            }
+            Frame::Ack(ack) => control(kind::ACK, ack, &mut payload)?,
+            Frame::Lost(lost) => control(kind::LOST, lost, &mut payload)?,
+            Frame::CaseStatus(status) => control(kind::CASE_STATUS, status, &mut payload)?,
+            Frame::Command(command) => control(kind::COMMAND, command, &mut payload)?,
+            Frame::Join(join) => control(kind::JOIN, join, &mut payload)?,
+            Frame::Joined(joined) => control(kind::JOINED, joined, &mut payload)?,
+            Frame::Unknown(number) => *number,
+        };
+        let mut out = BytesMut::with_capacity(HEADER_BYTES + payload.len());
+        out.put_slice(&header(number, payload.len()));
+        out.put_slice(&payload);
+        Ok(out.freeze())
+    }
+
+    /// The frame's name in logs and errors.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Frame::Hello(_) => "Hello",
+            Frame::Welcome(_) => "Welcome",
+            Frame::Refuse(_) => "Refuse",
+            Frame::Heartbeat(_) => "Heartbeat",
+            Frame::LaneOpen(_) => "LaneOpen",
+            Frame::Batch(_) => "Batch",
+            Frame::Ack(_) => "Ack",
+            Frame::Lost(_) => "Lost",
+            Frame::CaseStatus(_) => "CaseStatus",
+            Frame::Command(_) => "Command",
+            Frame::Join(_) => "Join",
+            Frame::Joined(_) => "Joined",
+            Frame::Unknown(_) => "a frame of a later version",
+        }
+    }
+}
+
+fn control<T: Serialize>(
+    number: u8,
+    value: &T,
+    payload: &mut Vec<u8>,
+) -> Result<u8, CodecError> {
+    codec::encode_into("frame", value, payload)?;
+    Ok(number)
+}

@@ -1,0 +1,12 @@
+//! What both programs need to be a service on a box that nobody visits.
+pub mod backoff;
+pub mod clock;
+pub mod config;
+pub mod exit;
+pub mod file;
+pub mod link;
+pub mod problem;
+pub mod shutdown;
+pub mod systemd;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,40 @@
+//! The clocks of a machine. Decisions take their time as an argument; this is where the argument
+//! comes from.
+use crate::protocol::ids::BootId;
+use rustix::time::{ClockId, clock_gettime};
+
+/// 2020-01-01T00:00:00Z. A clock before it has not been set since power came.
+pub const FLOOR_MS: i64 = 1_577_836_800_000;
+
+/// Wall clock, milliseconds since 1970 UTC.
+pub fn wall_ms() -> i64 {
+    // The standard library's clock goes through libc, so that tests can shift it with libfaketime.
+    match std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
+        Ok(since) => since.as_millis() as i64,
+        Err(before) => -(before.duration().as_millis() as i64),
+    }
+}
+
+/// Milliseconds since boot, suspended time included.
+pub fn monotonic_ms() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+/// The wall clock has been set since power came.
+pub fn is_set(wall_ms: i64) -> bool {
+    wall_ms >= FLOOR_MS
+}
+
+/// The kernel's id of this boot.
+pub fn boot_id() -> std::io::Result<BootId> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    text.parse().map_err(std::io::Error::other)
+}
+
+/// A time as people read it: RFC 3339 in UTC.
+pub fn rfc3339(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms)
+        .map(|time| time.to_string())
+        .unwrap_or_else(|_| format!("{ms} ms"))
+}

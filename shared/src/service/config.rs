@@ -1,0 +1,178 @@
+//! Config files: strict TOML whose errors name file, line, key and fix, and values that carry their
+//! units.
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Why a config file is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read {path:?}: check that the file is there and that this user may read it")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not what is expected; the text shows line and key.
+    #[error("{path:?} is not valid:\n{message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What toml says, with the line.
+        message: String,
+    },
+    /// The values do not fit together.
+    #[error("{path:?}: {key}: {message}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Dotted key.
+        key: String,
+        /// What is wrong and how to put it right.
+        message: String,
+    },
+}
+
+/// Reads a file of strict TOML.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    toml::from_str(&text).map_err(|error| ConfigError::Parse {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+/// A duration with its unit: `"250ms"`, `"10s"`, `"5m"`, `"12h"`, `"7d"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// Milliseconds.
+    pub fn as_millis(self) -> i64 {
+        self.0.as_millis() as i64
+    }
+
+    /// A span of whole seconds.
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(Duration::from_secs(secs))
+    }
+}
+
+impl std::str::FromStr for Span {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = || {
+            format!(
+                "{text:?} is not a duration: write a number and its unit, like \"250ms\", \"10s\", \"5m\", \"12h\" or \"7d\""
+            )
+        };
+        let unit_at = text
+            .find(|letter: char| !letter.is_ascii_digit())
+            .ok_or_else(refuse)?;
+        let (number, unit) = text.split_at(unit_at);
+        let number: u64 = number.parse().map_err(|_| refuse())?;
+        let unit_ms = match unit.trim() {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(refuse()),
+        };
+        number
+            .checked_mul(unit_ms)
+            .filter(|ms| *ms <= 100 * 366 * 86_400_000)
+            .map(|ms| Self(Duration::from_millis(ms)))
+            .ok_or_else(refuse)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Span;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a duration with its unit, like \"10s\"")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Span, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{}ms", self.0.as_millis()))
+    }
+}
+
+/// An amount of bytes with its unit: `"512MiB"`, `"2GiB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Bytes;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an amount of bytes with its unit, like \"512MiB\"")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bytes, E> {
+                let with_unit = text.ends_with(['B', 'b']);
+                match text.parse::<bytesize::ByteSize>() {
+                    Ok(size) if with_unit => Ok(Bytes(size.as_u64())),
+                    _ => Err(E::custom(format!(
+                        "{text:?} is not an amount of bytes: write a number and its unit, like \"64MiB\" or \"2GiB\""
+                    ))),
+                }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        wait: Span,
+        size: Bytes,
+    }
+
+    fn error_of(text: &str) -> String {
+        toml::from_str::<Sample>(text)
+            .expect_err("must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn values_with_their_units_are_read() {
+        let sample: Sample = toml::from_str("wait = \"5m\"\nsize = \"64MiB\"").expect("good");
+        assert_eq!(sample.wait, Span::from_secs(300));
+        assert_eq!(sample.size, Bytes(64 << 20));
+    }
+
+    #[test]
+    fn values_without_or_with_wrong_units_name_the_fix_and_the_line() {
+        assert!(error_of("wait = 5\nsize = \"1MiB\"").contains("like \"10s\""));
+        let wrong = error_of("wait = \"5 parsecs\"\nsize = \"1MiB\"");
+        assert!(wrong.contains("line 1") && wrong.contains("250ms"), "{wrong}");
+        assert!(error_of("wait = \"5s\"\nsize = 64").contains("512MiB"));
+        assert!(error_of("wait = \"5s\"\nsize = \"64\"").contains("64MiB"));
+        assert!(error_of("wait = \"5s\"\nsize = \"64MiB\"\nsizes = 1").contains("sizes"));
+    }
+}

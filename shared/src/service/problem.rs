@@ -1,0 +1,60 @@
+//! Errors of an HTTP interface: `application/problem+json` (RFC 9457).
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// One problem.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    /// What kind of problem: a word that programs can compare.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status in words.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What is wrong with this request, and the fix.
+    pub detail: String,
+    /// When to come again, seconds.
+    #[serde(skip)]
+    pub retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    /// A problem of this status. `kind` is a short word with dashes.
+    pub fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:linli:problem:{kind}"),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            retry_after_s: None,
+        }
+    }
+
+    /// Says when to come again.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut headers: Vec<(HeaderName, String)> = vec![(
+            header::CONTENT_TYPE,
+            "application/problem+json".to_owned(),
+        )];
+        if let Some(seconds) = self.retry_after_s {
+            headers.push((header::RETRY_AFTER, seconds.to_string()));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.push((header::WWW_AUTHENTICATE, "Bearer".to_owned()));
+        }
+        let body = serde_json::to_string(&self).unwrap_or_default();
+        (status, axum::response::AppendHeaders(headers), body).into_response()
+    }
+}

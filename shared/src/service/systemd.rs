@@ -1,0 +1,29 @@
+//! What systemd is told: ready, stopping, alive. Does nothing where no NOTIFY_SOCKET is set.
+use sd_notify::NotifyState;
+use std::time::Duration;
+
+/// The service is ready; `status` is what `systemctl status` shows.
+pub fn ready(status: &str) {
+    send(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// The service stops.
+pub fn stopping() {
+    send(&[NotifyState::Stopping]);
+}
+
+/// The pipeline has moved since the last call. Only what proves that may call this.
+pub fn alive() {
+    send(&[NotifyState::Watchdog]);
+}
+
+/// How often [`alive`] is wanted: half of the unit's WatchdogSec, or every 10 s without one.
+pub fn watchdog_interval() -> Duration {
+    sd_notify::watchdog_enabled().map_or(Duration::from_secs(10), |whole| whole / 2)
+}
+
+fn send(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd cannot be notified");
+    }
+}
