@@ -1,1 +1,231 @@
-fn main(){}
+//! `linli-hub`: parses, builds, runs, maps errors to exit codes.
+mod api;
+mod app;
+mod ca;
+mod cases;
+mod cli;
+mod config;
+mod correlate;
+mod ingest;
+mod listener;
+mod metrics;
+mod show;
+mod store;
+
+use clap::{CommandFactory, Parser};
+use cli::{ApiTokenCommand, Cli, Command, TokenCommand};
+use config::Config;
+use linli_shared::protocol::token::JoinToken;
+use linli_shared::service::telemetry::{self, LogConfig};
+use linli_shared::service::{clock, exit};
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+use store::Store;
+
+/// What went wrong, as a person reads it, and the exit code.
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+fn failure(code: u8) -> impl Fn(&(dyn Error + 'static)) -> Failure {
+    move |error| Failure {
+        text: telemetry::chain(error),
+        code,
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "linli-hub",
+                &mut std::io::stdout(),
+            );
+            Ok(exit::OK)
+        }
+        Command::Man { directory } => std::fs::create_dir_all(&directory)
+            .and_then(|()| clap_mangen::generate_to(Cli::command(), &directory))
+            .map(|()| exit::OK)
+            .map_err(|error| failure(exit::IO)(&error)),
+        Command::Validate { json } => validate(&cli.config, json),
+        command => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| failure(exit::FAILURE)(&error))
+            .and_then(|runtime| runtime.block_on(run(&cli.config, command))),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            eprintln!("linli-hub: {}", failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path).map_err(|error| failure(exit::CONFIG)(&error))
+}
+
+fn start_logs(config: &LogConfig) -> Result<(), Failure> {
+    telemetry::start(config).map_err(|text| Failure {
+        text,
+        code: exit::CONFIG,
+    })
+}
+
+fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
+    let config = load(path)?;
+    let rules = correlate::rule::load_directory(&config.rules_dir)
+        .map_err(|error| failure(exit::CONFIG)(&error))?;
+    let initialised = ca::Files::at(&config.data_dir).root.exists();
+    if initialised {
+        ca::Authority::load(&config.data_dir, config.certificate_days)
+            .map_err(|error| failure(exit::CONFIG)(&error))?;
+    }
+    let ids: Vec<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
+    if json {
+        println!(
+            "{}",
+            serde_json::json!({
+                "config": path, "valid": true, "rules": ids, "initialised": initialised,
+            })
+        );
+    } else {
+        println!("配置有效 config is valid: {}", path.display());
+        println!("  规则 rules: {}", ids.join(", "));
+        println!(
+            "  证书 certificates: {}",
+            if initialised {
+                "可用 good"
+            } else {
+                "尚未初始化 not initialised yet: linli-hub init"
+            }
+        );
+    }
+    Ok(exit::OK)
+}
+
+async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
+    let config = load(path)?;
+    if let Command::Serve = command {
+        start_logs(&config.log)?;
+        let app = app::App::build(config).await.map_err(|error| {
+            let code = match &error {
+                app::AppError::Rules(_) | app::AppError::Ca(_) | app::AppError::Tls(_) => {
+                    exit::CONFIG
+                }
+                app::AppError::Store(_) | app::AppError::Writer(_) => exit::IO,
+                _ => exit::UNAVAILABLE,
+            };
+            failure(code)(&error)
+        })?;
+        return app
+            .run()
+            .await
+            .map(|()| exit::OK)
+            .map_err(|error| failure(exit::FAILURE)(&error));
+    }
+    start_logs(&LogConfig {
+        level: "warn".to_owned(),
+        ..config.log.clone()
+    })?;
+    if let Command::Init { names } = command {
+        let files = ca::init(&config.data_dir, &names).map_err(|error| {
+            let code = if matches!(error, ca::CaError::Exists(_)) {
+                exit::CONFIG
+            } else {
+                exit::IO
+            };
+            failure(code)(&error)
+        })?;
+        Store::open(&config.database(), true)
+            .await
+            .map_err(|error| failure(exit::IO)(&error))?;
+        println!("已初始化 initialised: {}", config.data_dir.display());
+        println!("  根证书 root certificate: {}", files.root.display());
+        println!("  请离线备份根密钥 keep a copy of the root key offline: {}", files.root_key.display());
+        println!("下一步 next: linli-hub serve; linli-hub token create --site SITE");
+        return Ok(exit::OK);
+    }
+    let store = Store::open(&config.database(), false)
+        .await
+        .map_err(|error| failure(exit::IO)(&error))?;
+    with_store(&config, &store, command).await
+}
+
+async fn with_store(config: &Config, store: &Store, command: Command) -> Result<u8, Failure> {
+    let io = failure(exit::IO);
+    let now_ms = clock::wall_ms();
+    match command {
+        Command::Token {
+            command: TokenCommand::Create { site, valid },
+        } => {
+            let root = ca::root_certificate(&ca::Files::at(&config.data_dir))
+                .map_err(|error| failure(exit::CONFIG)(&error))?;
+            let token = JoinToken {
+                root: linli_shared::service::tls::fingerprint(&root),
+                id: hex::encode(ca::random::<6>()),
+                secret: hex::encode(ca::random::<24>()),
+            };
+            store::tokens::add_join(
+                store.readers(),
+                &token.id,
+                &token.secret,
+                site.as_str(),
+                now_ms,
+                now_ms + valid.as_millis(),
+            )
+            .await
+            .map_err(|error| io(&error))?;
+            println!("{token}");
+        }
+        Command::ApiToken {
+            command: ApiTokenCommand::Create { name, valid },
+        } => {
+            let token = api::ApiToken::new();
+            store::tokens::add_api(
+                store.readers(),
+                &token.id,
+                &token.secret,
+                &name,
+                now_ms,
+                now_ms + valid.as_millis(),
+            )
+            .await
+            .map_err(|error| io(&error))?;
+            println!("{token}");
+        }
+        Command::Events { site, kind, list } => {
+            show::events(store, site, kind, &list)
+                .await
+                .map_err(|error| io(&error))?;
+        }
+        Command::Warnings { site, rule, list } => {
+            show::warnings(store, site, rule, &list)
+                .await
+                .map_err(|error| io(&error))?;
+        }
+        Command::Cases { site, state, list } => {
+            show::cases(store, site, state, &list)
+                .await
+                .map_err(|error| io(&error))?;
+        }
+        Command::Agents { json } => {
+            show::agents(store, json)
+                .await
+                .map_err(|error| io(&error))?;
+        }
+        Command::Init { .. }
+        | Command::Serve
+        | Command::Validate { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. } => {}
+    }
+    Ok(exit::OK)
+}

@@ -200,9 +200,9 @@ impl Running {
     pub fn wait_for_port(&mut self, port: u16) -> Result<()> {
         let deadline = Instant::now() + STARTUP_MAX;
         while !listens(self.pid(), port) {
-            self.check()?;
+            self.check().map_err(|error| self.with_tail(error))?;
             if Instant::now() > deadline {
-                return Err(format!("no listener on port {port}\n{}", self.tail()).into());
+                return Err(self.with_tail(format!("{} has no port {port}", self.name).into()));
             }
             sleep(POLL);
         }
@@ -212,17 +212,21 @@ impl Running {
     /// Waits until the program ends by itself. It is an error if it fails.
     pub fn wait(&mut self) -> Result<()> {
         self.child.wait()?;
-        self.check()
+        self.check().map_err(|error| self.with_tail(error))
     }
 
     /// It is an error if the program has failed.
     fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             Some(status) if !status.success() => {
-                Err(format!("{} ended with {status}\n{}", self.name, self.tail()).into())
+                Err(format!("{} ended with {status}", self.name).into())
             }
             _ => Ok(()),
         }
+    }
+
+    fn with_tail(&self, error: Error) -> Error {
+        format!("{error}\n{}", self.tail()).into()
     }
 
     fn tail(&self) -> String {
@@ -259,13 +263,17 @@ pub fn wait_for_events(
         if there >= events {
             return Ok(());
         }
-        for program in &mut *programs {
-            program.check()?;
-        }
-        if Instant::now() > deadline {
+        let late = Instant::now() > deadline;
+        let failed = programs
+            .iter_mut()
+            .find_map(|program| program.check().err());
+        if late || failed.is_some() {
+            let reason = failed.map_or("too slow or stuck".to_owned(), |error| error.to_string());
             let tails: String = programs.iter().map(|program| program.tail()).collect();
             let missing = events - there;
-            return Err(format!("{missing} of {events} events never arrived\n{tails}").into());
+            return Err(
+                format!("{missing} of {events} events are missing: {reason}\n{tails}").into(),
+            );
         }
         sleep(POLL);
     }

@@ -228,8 +228,8 @@ pub fn nats(hosts: &Hosts, events: &Path, count: u64) -> Result<Row> {
         let printed = fs::read_to_string(&watched)?;
         // The last line may be half written.
         let whole = printed.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let last = whole.lines().next_back().map(str::parse);
-        Ok(last.and_then(std::result::Result::ok).unwrap_or(0))
+        let last = whole.lines().rev().find_map(|line| line.parse().ok());
+        Ok(last.unwrap_or(0))
     })?;
     let note = "plaintext, on disk, not synced";
     meter.finish("NATS JetStream, leaf and source", count, note)
@@ -242,13 +242,19 @@ fn path_text(path: &Path) -> Result<&str> {
 /// The errands that run inside a namespace, by what follows `FEED` on the command line.
 pub fn feed_main(args: &[String]) -> Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match args[..] {
+    let done = match args[..] {
         ["lines", address, events, count] => feed_lines(address, events, count.parse()?),
         ["nats-publish", address, events, count] => nats_publish(address, events, count.parse()?),
         ["nats-request", address, subject, body] => nats_request(address, subject, body),
         ["nats-watch", address] => nats_watch(address),
-        _ => Err(format!("unknown errand: {args:?}").into()),
-    }
+        _ => Err("no such errand".into()),
+    };
+    done.map_err(|error| match error.downcast_ref::<io::Error>() {
+        Some(late) if late.kind() == io::ErrorKind::WouldBlock => {
+            format!("{args:?}: no reply in time").into()
+        }
+        _ => format!("{args:?}: {error}").into(),
+    })
 }
 
 /// Writes one event a line, as fast as the other side reads.
@@ -291,7 +297,7 @@ fn nats_request(address: &str, subject: &str, body: &str) -> Result<()> {
         nats.publish(subject, body.as_bytes())?;
         match nats.reply() {
             Err(error) if error.is::<io::Error>() && Instant::now() < deadline => {}
-            answer => return answer.map_err(|error| format!("{subject}: {error}").into()),
+            answer => return answer,
         }
     }
 }

@@ -1,0 +1,135 @@
+-- The tables of a hub, in SQL that SQLite and PostgreSQL both take. Numbers are given by the hub's one
+-- writer, times are milliseconds since 1970 UTC, 64-bit epochs are stored as their signed twins.
+
+CREATE TABLE agents (
+    agent TEXT PRIMARY KEY,
+    site TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    joined_ms BIGINT NOT NULL,
+    revoked_ms BIGINT,
+    software TEXT NOT NULL DEFAULT '',
+    seen_ms BIGINT NOT NULL DEFAULT 0,
+    watermark_ms BIGINT NOT NULL DEFAULT 0,
+    waiting_events BIGINT NOT NULL DEFAULT 0
+);
+
+-- What the hub wants next of each lane of each life of a spool.
+CREATE TABLE positions (
+    agent TEXT NOT NULL,
+    lane SMALLINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    next_seq BIGINT NOT NULL,
+    PRIMARY KEY (agent, lane, epoch)
+);
+
+-- Events as rows of chunks. kinds is ",a.b,c.d,"; clock_offset_ms turns monotonic times of the chunk's
+-- boot into wall times.
+CREATE TABLE chunks (
+    id BIGINT PRIMARY KEY,
+    site TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    lane SMALLINT NOT NULL,
+    retention SMALLINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    first_seq BIGINT NOT NULL,
+    end_seq BIGINT NOT NULL,
+    occurred_min_ms BIGINT NOT NULL,
+    occurred_max_ms BIGINT NOT NULL,
+    stored_ms BIGINT NOT NULL,
+    clock_offset_ms BIGINT,
+    kinds TEXT NOT NULL,
+    bytes BYTEA NOT NULL
+);
+CREATE UNIQUE INDEX chunks_identity ON chunks (agent, lane, epoch, first_seq);
+CREATE INDEX chunks_time ON chunks (occurred_max_ms);
+
+-- Ranges that an agent says will never come.
+CREATE TABLE lost_ranges (
+    agent TEXT NOT NULL,
+    lane SMALLINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    first_seq BIGINT NOT NULL,
+    end_seq BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    noted_ms BIGINT NOT NULL,
+    PRIMARY KEY (agent, lane, epoch, first_seq)
+);
+
+-- Chunks that came with a number that is taken by other content, or that cannot be read.
+CREATE TABLE quarantine (
+    id BIGINT PRIMARY KEY,
+    agent TEXT NOT NULL,
+    lane SMALLINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    first_seq BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    noted_ms BIGINT NOT NULL,
+    bytes BYTEA NOT NULL
+);
+
+CREATE TABLE join_tokens (
+    id TEXT PRIMARY KEY,
+    secret_sha256 TEXT NOT NULL,
+    site TEXT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    expires_ms BIGINT NOT NULL,
+    used_ms BIGINT,
+    used_by TEXT
+);
+
+CREATE TABLE api_tokens (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    secret_sha256 TEXT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    expires_ms BIGINT NOT NULL,
+    revoked_ms BIGINT
+);
+
+CREATE TABLE warnings (
+    id BIGINT PRIMARY KEY,
+    rule TEXT NOT NULL,
+    rule_hash TEXT NOT NULL,
+    name TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    site TEXT NOT NULL,
+    rule_key TEXT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    raised_ms BIGINT NOT NULL,
+    late BOOLEAN NOT NULL,
+    folded BIGINT NOT NULL DEFAULT 0,
+    reasons TEXT NOT NULL
+);
+CREATE INDEX warnings_rule ON warnings (rule, rule_key, at_ms);
+
+CREATE TABLE cases (
+    id BIGINT PRIMARY KEY,
+    code TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    title TEXT NOT NULL,
+    state TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    site TEXT NOT NULL,
+    case_key TEXT NOT NULL,
+    route TEXT NOT NULL,
+    opened_ms BIGINT NOT NULL,
+    version BIGINT NOT NULL
+);
+CREATE INDEX cases_open ON cases (kind, case_key, state);
+
+CREATE TABLE case_warnings (
+    case_id BIGINT NOT NULL,
+    warning_id BIGINT NOT NULL,
+    PRIMARY KEY (case_id, warning_id)
+);
+CREATE INDEX case_warnings_warning ON case_warnings (warning_id);
+
+CREATE TABLE case_actions (
+    case_id BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    note TEXT NOT NULL,
+    PRIMARY KEY (case_id, number)
+);

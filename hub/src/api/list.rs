@@ -1,0 +1,71 @@
+//! What all lists share: limits, times, pages, and queries that say what is wrong with them.
+use axum::extract::rejection::QueryRejection;
+use axum::extract::Query;
+use axum::http::StatusCode;
+use linli_shared::service::problem::Problem;
+use serde::Serialize;
+
+const LIMIT_DEFAULT: u32 = 50;
+const LIMIT_MAX: u32 = 500;
+
+/// One page of a list.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Page<T> {
+    /// Newest first.
+    pub items: Vec<T>,
+    /// Pass it as `cursor` for the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A bad query, with its parameter.
+pub fn bad(parameter: &str, detail: impl std::fmt::Display) -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "query",
+        format!("{parameter}: {detail}"),
+    )
+}
+
+/// The query, or what is wrong with it.
+pub fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+    query
+        .map(|Query(query)| query)
+        .map_err(|rejection| bad("query", rejection.body_text()))
+}
+
+/// A limit within bounds.
+pub fn limit(limit: Option<u32>) -> Result<usize, Problem> {
+    let limit = limit.unwrap_or(LIMIT_DEFAULT);
+    if (1..=LIMIT_MAX).contains(&limit) {
+        return Ok(limit as usize);
+    }
+    Err(bad("limit", format!("must be between 1 and {LIMIT_MAX}")))
+}
+
+/// An RFC 3339 time in milliseconds.
+pub fn time_ms(parameter: &str, text: Option<&str>) -> Result<Option<i64>, Problem> {
+    text.map(|text| {
+        text.parse::<jiff::Timestamp>()
+            .map(jiff::Timestamp::as_millisecond)
+            .map_err(|_| {
+                bad(
+                    parameter,
+                    format!("{text:?} is not an RFC 3339 time, like 2026-03-01T08:00:00+08:00"),
+                )
+            })
+    })
+    .transpose()
+}
+
+/// The first `limit` of at most `limit + 1` items, and the cursor if there was one more.
+pub fn page<T>(
+    mut items: Vec<T>,
+    limit: usize,
+    cursor: impl Fn(&T) -> String,
+) -> Page<T> {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = if more { items.last().map(cursor) } else { None };
+    Page { items, next }
+}

@@ -1,0 +1,274 @@
+//! Knows every component of the running hub, what each is given, and the order of shutdown.
+use axum::http::{StatusCode, header};
+use axum::routing::get;
+use axum::{Router, response::IntoResponse};
+use axum_server::tls_rustls::RustlsConfig;
+use linli_shared::service::problem::Problem;
+use linli_shared::service::tls::{self, TlsError};
+use linli_shared::service::{shutdown, systemd};
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Api};
+use crate::ca::{Authority, CaError, Files};
+use crate::config::Config;
+use crate::correlate::rule;
+use crate::ingest::{Ingest, Writer, WriterError};
+use crate::listener::{Listener, ListenerError, Sessions, Shared};
+use crate::metrics::Metrics;
+use crate::store::{Store, StoreError};
+
+/// How long parts may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long the API waits for requests that are under way.
+const REQUESTS_GRACE: Duration = Duration::from_secs(3);
+
+/// Why the hub could not start, or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// Rules.
+    #[error(transparent)]
+    Rules(#[from] linli_shared::service::config::ConfigError),
+    /// Certificates.
+    #[error("the hub's certificates cannot be used: has `linli-hub init` been run?")]
+    Ca(#[from] CaError),
+    /// Certificates.
+    #[error("the hub's certificates cannot be used: has `linli-hub init` been run?")]
+    Tls(#[from] TlsError),
+    /// Store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Writer.
+    #[error("the writer cannot start")]
+    Writer(#[from] WriterError),
+    /// Listener.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {what} {address}: is another program there? Change it in the config")]
+    Listen {
+        /// For what.
+        what: &'static str,
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Figures.
+    #[error("metrics could not be set up")]
+    Metrics(#[from] prometheus::Error),
+    /// A part ended by itself.
+    #[error("the {part} ended by itself")]
+    Ended {
+        /// Which.
+        part: &'static str,
+        /// Why.
+        #[source]
+        source: Option<io::Error>,
+    },
+}
+
+/// A hub that is built and has its ports, and does not run yet.
+pub struct App {
+    listener: Listener,
+    writer: Writer,
+    ingest: Ingest,
+    api: Api,
+    api_listener: TcpListener,
+    api_tls: RustlsConfig,
+    metrics_listener: TcpListener,
+    metrics: Metrics,
+    store: Store,
+}
+
+impl App {
+    /// Builds everything; nothing runs yet.
+    pub async fn build(config: Config) -> Result<Self, AppError> {
+        let rules = rule::load_directory(&config.rules_dir)?;
+        let authority = Authority::load(&config.data_dir, config.certificate_days)?;
+        let metrics = Metrics::new()?;
+        let store = Store::open(&config.database(), false).await?;
+        let api_listener = listen("[api] listen", config.api.listen)?;
+        let metrics_listener = listen("[metrics] listen", config.metrics.listen)?;
+        let (ingest, inbox) = Ingest::channel();
+        let sessions = Sessions::default();
+        let listener = Listener::bind(
+            &config.data_dir,
+            config.listen,
+            Shared {
+                ingest: ingest.clone(),
+                store: store.clone(),
+                metrics: metrics.clone(),
+                authority,
+                announce: config.announce.clone(),
+                heartbeat: config.heartbeat.0,
+                sessions: sessions.clone(),
+            },
+        )?;
+        let writer = Writer::open(&store, rules, inbox, metrics.clone()).await?;
+        Ok(Self {
+            listener,
+            writer,
+            ingest,
+            api: Api {
+                store: store.clone(),
+                sessions,
+                metrics: metrics.clone(),
+            },
+            api_listener,
+            api_tls: api_tls(&config)?,
+            metrics_listener,
+            metrics,
+            store,
+        })
+    }
+
+    /// Runs until SIGTERM, SIGINT or the end of a part.
+    pub async fn run(self) -> Result<(), AppError> {
+        let stop = CancellationToken::new();
+        let mut parts: JoinSet<(&'static str, io::Result<()>)> = JoinSet::new();
+        let api_handle = axum_server::Handle::new();
+        let api_stop = api_handle.clone();
+        let api = api::router(self.api);
+        let api_server = axum_server::from_tcp_rustls(self.api_listener, self.api_tls)
+            .map_err(|source| ended("API", Some(source)))?
+            .handle(api_handle)
+            .serve(api.into_make_service());
+        let metrics_listener = tokio::net::TcpListener::from_std(self.metrics_listener)
+            .map_err(|source| ended("metrics listener", Some(source)))?;
+        let metrics_server =
+            axum::serve(metrics_listener, metrics_router(self.metrics, self.store))
+                .with_graceful_shutdown(stop.clone().cancelled_owned());
+        let listener = self.listener.run(stop.clone());
+        let signals = shutdown::on_signal(stop.clone());
+        let watchdog = watchdog(self.ingest, stop.clone());
+        // The writer ends last: when the last session has let go of its handle.
+        let writer = tokio::spawn(self.writer.run());
+        parts.spawn(async move { ("listener", listener.await) });
+        parts.spawn(async move { ("API", api_server.await) });
+        parts.spawn(async move { ("metrics listener", metrics_server.into_future().await) });
+        parts.spawn(async move { ("signal handler", signals.await) });
+        parts.spawn(async move { ("watchdog", watchdog.await) });
+        systemd::ready("the hub takes agents");
+        tracing::info!("the hub runs");
+        let mut writer = writer;
+        // Both arms are cancel-safe: a JoinSet and a JoinHandle keep their results.
+        let first = tokio::select! {
+            first = parts.join_next() => match first {
+                Some(Ok((part, result))) => ended(part, result.err()),
+                _ => ended("task", None),
+            },
+            result = &mut writer => ended("writer", result.map_err(io::Error::other).and_then(|result| result).err()),
+        };
+        let outcome = if stop.is_cancelled() { Ok(()) } else { Err(first) };
+        stop.cancel();
+        systemd::stopping();
+        api_stop.graceful_shutdown(Some(REQUESTS_GRACE));
+        let drained = tokio::time::timeout(GRACE, async {
+            while parts.join_next().await.is_some() {}
+            if !writer.is_finished()
+                && let Err(error) = (&mut writer).await
+            {
+                tracing::error!(%error, "the writer failed");
+            }
+        })
+        .await;
+        if drained.is_err() {
+            tracing::warn!(
+                grace_s = GRACE.as_secs(),
+                "some parts did not end in time and are cut off"
+            );
+        }
+        outcome
+    }
+}
+
+fn ended(part: &'static str, source: Option<io::Error>) -> AppError {
+    AppError::Ended { part, source }
+}
+
+fn listen(what: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, AppError> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|source| AppError::Listen {
+        what,
+        address: address.to_string(),
+        source,
+    })
+}
+
+fn api_tls(config: &Config) -> Result<RustlsConfig, AppError> {
+    let files = Files::at(&config.data_dir);
+    let mut tls = rustls::ServerConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::from)?
+        .with_no_client_auth()
+        .with_single_cert(
+            tls::certificates("hub certificate", &files.hub)?,
+            tls::private_key("hub key", &files.hub_key)?,
+        )
+        .map_err(TlsError::from)?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(RustlsConfig::from_config(Arc::new(tls)))
+}
+
+fn metrics_router(metrics: Metrics, store: Store) -> Router {
+    Router::new()
+        .route(
+            "/metrics",
+            get(move || async move {
+                metrics
+                    .text()
+                    .map(|text| ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
+                    .map_err(|error| {
+                        Problem::new(
+                            StatusCode::INTERNAL_SERVER_ERROR,
+                            "metrics",
+                            error.to_string(),
+                        )
+                    })
+                    .into_response()
+            }),
+        )
+        .route("/health/livez", get(|| async { "ok\n" }))
+        .route(
+            "/health/readyz",
+            get(move || async move {
+                match sqlx::query("SELECT 1").execute(store.readers()).await {
+                    Ok(_) => Ok("ok\n"),
+                    Err(error) => Err(Problem::new(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "store",
+                        format!("the store does not answer: {error}"),
+                    )),
+                }
+            }),
+        )
+}
+
+/// Tells systemd that the hub is alive, as long as the writer answers.
+async fn watchdog(ingest: Ingest, stop: CancellationToken) -> io::Result<()> {
+    let interval = systemd::watchdog_interval();
+    loop {
+        // Both arms are cancel-safe: the question is asked anew.
+        tokio::select! {
+            answer = ingest.positions(Vec::new()) => {
+                if answer.is_ok() {
+                    systemd::alive();
+                }
+            }
+            () = stop.cancelled() => return Ok(()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The hub's own certificate authority: a root, the hub's certificate, certificates of agents.
+//!
+//! ```text
+//! <data>/ca/root.pem, root.key     the root, ten years; the key signs agents and nothing else
+//! <data>/tls/hub.pem, hub.key      the hub's certificate for QUIC and the API; hub.pem ends with the root
+//! ```
+use linli_shared::protocol::ids::{AgentId, SiteId};
+use linli_shared::service::file;
+use linli_shared::service::tls::{self, HUB_NAME, TlsError};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls::pki_types::CertificateDer;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+const ROOT_DAYS: u64 = 3653;
+const HUB_DAYS: u64 = 3650;
+/// Certificates begin this long ago, for clocks that are behind.
+const BACKDATE: Duration = Duration::from_secs(86_400);
+const DAY_S: u64 = 86_400;
+
+/// Why the authority did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// It is there already.
+    #[error("{0:?} is there already: this hub has been initialised, nothing was changed")]
+    Exists(PathBuf),
+    /// A file cannot be written or read.
+    #[error("{operation} {path:?} failed")]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A certificate could not be made.
+    #[error("a certificate could not be made")]
+    Certificate(#[from] rcgen::Error),
+    /// A file is not what it should be.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The name of the site or agent does not fit a certificate.
+    #[error("{0:?} does not fit a certificate")]
+    Name(String),
+}
+
+/// Where the files are.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "one field a file of the module's list")]
+pub struct Files {
+    pub root: PathBuf,
+    pub root_key: PathBuf,
+    pub hub: PathBuf,
+    pub hub_key: PathBuf,
+}
+
+impl Files {
+    /// The files below a data directory.
+    pub fn at(data_dir: &Path) -> Self {
+        Self {
+            root: data_dir.join("ca/root.pem"),
+            root_key: data_dir.join("ca/root.key"),
+            hub: data_dir.join("tls/hub.pem"),
+            hub_key: data_dir.join("tls/hub.key"),
+        }
+    }
+}
+
+/// Makes the root and the hub's certificate. `names` are host names and addresses under which the API
+/// is reached.
+pub fn init(data_dir: &Path, names: &[String]) -> Result<Files, CaError> {
+    let files = Files::at(data_dir);
+    if files.root.exists() {
+        return Err(CaError::Exists(files.root));
+    }
+    let root_key = KeyPair::generate()?;
+    let mut root = CertificateParams::new(Vec::<String>::new())?;
+    root.distinguished_name
+        .push(DnType::CommonName, "Linli hub root");
+    root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    validity(&mut root, ROOT_DAYS);
+    let root_certificate = root.self_signed(&root_key)?;
+    let root_pem = root_certificate.pem();
+    let issuer = Issuer::new(root, root_key);
+
+    let hub_key = KeyPair::generate()?;
+    let mut all_names = vec![HUB_NAME.to_owned(), "localhost".to_owned()];
+    all_names.extend(names.iter().cloned());
+    // rcgen takes addresses and host names apart by itself.
+    all_names.push("127.0.0.1".to_owned());
+    let mut hub = CertificateParams::new(all_names)?;
+    hub.distinguished_name.push(DnType::CommonName, "Linli hub");
+    hub.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    hub.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    validity(&mut hub, HUB_DAYS);
+    let hub_certificate = hub.signed_by(&hub_key, &issuer)?;
+    let chain = format!("{}{root_pem}", hub_certificate.pem());
+
+    let root_key_pem = issuer.key().serialize_pem();
+    let hub_key_pem = hub_key.serialize_pem();
+    // The root comes last: it is what says that the hub has been initialised.
+    for (path, text, mode) in [
+        (&files.hub_key, &hub_key_pem, 0o600),
+        (&files.hub, &chain, 0o644),
+        (&files.root_key, &root_key_pem, 0o600),
+        (&files.root, &root_pem, 0o644),
+    ] {
+        let written = path
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| file::replace(path, text.as_bytes(), mode));
+        written.map_err(|source| CaError::File {
+            operation: "writing",
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(files)
+}
+
+fn validity(params: &mut CertificateParams, days: u64) {
+    let now = SystemTime::now();
+    params.not_before = (now - BACKDATE).into();
+    params.not_after = (now + Duration::from_secs(days * DAY_S)).into();
+}
+
+/// Signs agents.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// The root, PEM.
+    pub root_pem: String,
+    /// SHA-256 of the root.
+    pub fingerprint: [u8; 32],
+    days: u64,
+}
+
+/// A certificate for an agent.
+pub struct Issued {
+    /// PEM.
+    pub pem: String,
+    /// Serial number, hexadecimal.
+    pub serial: String,
+}
+
+impl Authority {
+    /// Reads the root and its key. `days` is how long an agent's certificate is good.
+    pub fn load(data_dir: &Path, days: u64) -> Result<Self, CaError> {
+        let files = Files::at(data_dir);
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).map_err(|source| CaError::File {
+                operation: "reading",
+                path: path.to_owned(),
+                source,
+            })
+        };
+        let root_pem = read(&files.root)?;
+        let key = KeyPair::from_pem(&read(&files.root_key)?)?;
+        let certificate = root_certificate(&files)?;
+        Ok(Self {
+            issuer: Issuer::from_ca_cert_pem(&root_pem, key)?,
+            root_pem,
+            fingerprint: tls::fingerprint(&certificate),
+            days,
+        })
+    }
+
+    /// A serial number that was never used.
+    pub fn new_serial() -> String {
+        let mut bytes: [u8; 16] = random();
+        // Positive and of full length (RFC 5280, 4.1.2.2).
+        bytes[0] = bytes[0] & 0x3f | 0x40;
+        hex::encode(bytes)
+    }
+
+    /// Signs the key of a request; of what else the request says nothing is taken.
+    pub fn sign(
+        &self,
+        csr_pem: &str,
+        agent: &AgentId,
+        site: &SiteId,
+        serial: &str,
+    ) -> Result<Issued, CaError> {
+        let request = CertificateSigningRequestParams::from_pem(csr_pem)?;
+        let mut params = CertificateParams::new(Vec::<String>::new())?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, agent.as_str());
+        let uri = tls::agent_uri(agent, site)
+            .try_into()
+            .map_err(|_| CaError::Name(agent.to_string()))?;
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = Some(SerialNumber::from(hex::decode(serial).unwrap_or_default()));
+        validity(&mut params, self.days);
+        let signed = params.signed_by(&request.public_key, &self.issuer)?;
+        Ok(Issued {
+            pem: signed.pem(),
+            serial: serial.to_owned(),
+        })
+    }
+}
+
+/// The root's certificate.
+pub fn root_certificate(files: &Files) -> Result<CertificateDer<'static>, CaError> {
+    let mut certificates = tls::certificates("root certificate", &files.root)?;
+    Ok(certificates.swap_remove(0))
+}
+
+/// Random bytes from the kernel.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    assert_eq!(
+        filled,
+        Ok(N),
+        "the kernel gives random bytes, or no secret can be made"
+    );
+    bytes
+}

@@ -1,0 +1,61 @@
+//! Cases: what people work on. This part opens them and keeps their log; the moves of the closed loop
+//! (受理、派单、办理、答复、督办、回访、评价) come on top of the same action log.
+use jiff::tz::TimeZone;
+
+use crate::correlate::Firing;
+
+/// The states of the loop that exist so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// 登记: it is there, nobody has taken it on.
+    Registered,
+    /// 归档: it is over.
+    Archived,
+}
+
+impl State {
+    /// The word in the store and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::Archived => "archived",
+        }
+    }
+}
+
+/// A case that is to be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "one field a column of the table")]
+pub struct Opening {
+    pub code: String,
+    pub kind: String,
+    pub title: String,
+    pub state: State,
+    pub severity: String,
+    pub site: String,
+    pub key: String,
+    pub route: String,
+    pub opened_ms: i64,
+}
+
+/// The case that a firing wants; `None` if its rule opens none. `id` is the case's number.
+pub fn opening(firing: &Firing, id: i64, now_ms: i64) -> Option<Opening> {
+    let kind = firing.case.clone()?;
+    // The day by the clock on the wall of the centre.
+    let day = jiff::Timestamp::from_millisecond(now_ms)
+        .unwrap_or_default()
+        .to_zoned(TimeZone::fixed(jiff::tz::offset(8)))
+        .strftime("%Y%m%d")
+        .to_string();
+    Some(Opening {
+        code: format!("{day}-{id:06}"),
+        title: format!("{}：{}", firing.name, firing.key),
+        kind,
+        state: State::Registered,
+        severity: firing.severity.as_str().to_owned(),
+        site: firing.site.clone(),
+        key: firing.key.clone(),
+        route: firing.route.clone(),
+        opened_ms: now_ms,
+    })
+}

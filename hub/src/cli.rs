@@ -1,0 +1,140 @@
+//! The command line.
+use clap::{Args, Parser, Subcommand};
+use linli_shared::protocol::ids::SiteId;
+use linli_shared::service::config::Span;
+use std::path::PathBuf;
+
+/// 邻里中枢：汇集事件、关联预警、办理案件。
+/// Hub of Linli: stores events once, correlates, raises warnings, opens cases.
+#[derive(Debug, Parser)]
+#[command(name = "linli-hub", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// 配置文件 / Config file
+    #[arg(long, global = true, default_value = "/etc/linli/hub.toml")]
+    pub config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// 初始化：生成根证书、中枢证书和数据库 / Make the CA, the hub's certificate and the database
+    Init {
+        /// Host name or address under which the API is reached; can be repeated
+        #[arg(long = "name")]
+        names: Vec<String>,
+    },
+    /// 运行 / Run until SIGTERM
+    Serve,
+    /// 检查配置和规则 / Check the config, the rules and the certificates
+    Validate {
+        /// JSON output
+        #[arg(long)]
+        json: bool,
+    },
+    /// 网关加入令牌 / Tokens with which gateways join
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// 接口令牌 / Tokens of the HTTP API
+    ApiToken {
+        /// What to do.
+        #[command(subcommand)]
+        command: ApiTokenCommand,
+    },
+    /// 查看事件 / Show events, newest arrival first
+    Events {
+        /// Only of this site
+        #[arg(long)]
+        site: Option<String>,
+        /// Only of this kind
+        #[arg(long)]
+        kind: Option<String>,
+        /// Paging and form.
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// 查看预警 / Show warnings, newest first
+    Warnings {
+        /// Only of this site
+        #[arg(long)]
+        site: Option<String>,
+        /// Only of this rule
+        #[arg(long)]
+        rule: Option<String>,
+        /// Paging and form.
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// 查看案件 / Show cases, newest first
+    Cases {
+        /// Only of this site
+        #[arg(long)]
+        site: Option<String>,
+        /// Only in this state
+        #[arg(long)]
+        state: Option<String>,
+        /// Paging and form.
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// 查看网关 / Show agents
+    Agents {
+        /// JSON output
+        #[arg(long)]
+        json: bool,
+    },
+    /// 生成命令补全脚本 / Print a shell completion script
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// 生成手册页 / Write man pages into a directory
+    Man {
+        /// Directory
+        directory: PathBuf,
+    },
+}
+
+/// How lists are shown.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// At most so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// JSON Lines output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `token`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// 生成一次性令牌（只显示一次）/ Make a single-use token; it is shown once
+    Create {
+        /// Site of the agent that will join with it
+        #[arg(long)]
+        site: SiteId,
+        /// How long it is good
+        #[arg(long, default_value = "24h")]
+        valid: Span,
+    },
+}
+
+/// `api-token`
+#[derive(Debug, Subcommand)]
+pub enum ApiTokenCommand {
+    /// 生成接口令牌（只显示一次）/ Make a token of the API; it is shown once
+    Create {
+        /// What it is for
+        #[arg(long)]
+        name: String,
+        /// How long it is good
+        #[arg(long, default_value = "90d")]
+        valid: Span,
+    },
+}

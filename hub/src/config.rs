@@ -1,0 +1,119 @@
+//! The hub's config file: strict TOML, every key with a default that works.
+use linli_shared::service::config::{ConfigError, Span, load};
+use linli_shared::service::telemetry::LogConfig;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where database and certificates are.
+    pub data_dir: PathBuf,
+    /// UDP address for agents.
+    pub listen: SocketAddr,
+    /// Addresses (`host:port`) that agents are told at their join; empty: the one that they joined at.
+    pub announce: Vec<String>,
+    /// How often agents show that they live.
+    pub heartbeat: Span,
+    /// Days that an agent's certificate is good.
+    pub certificate_days: u64,
+    /// Directory of rule files; relative to this file.
+    pub rules_dir: PathBuf,
+    /// HTTP API.
+    pub api: ApiConfig,
+    /// Prometheus and health.
+    pub metrics: MetricsConfig,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+/// `[api]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Address to listen on, TLS.
+    pub listen: SocketAddr,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsConfig {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("/var/lib/linli-hub"),
+            listen: SocketAddr::from(([0, 0, 0, 0], 4433)),
+            announce: Vec::new(),
+            heartbeat: Span::from_secs(10),
+            certificate_days: 365,
+            rules_dir: PathBuf::from("rules"),
+            api: ApiConfig::default(),
+            metrics: MetricsConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
+        }
+    }
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9465)),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Config = load(path)?;
+        let wrong = |key: &str, message: String| ConfigError::Value {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            message,
+        };
+        if !(200..=300_000).contains(&config.heartbeat.as_millis()) {
+            return Err(wrong(
+                "heartbeat",
+                "must be between \"200ms\" and \"5m\"".to_owned(),
+            ));
+        }
+        if !(1..=3650).contains(&config.certificate_days) {
+            return Err(wrong(
+                "certificate_days",
+                "must be between 1 and 3650".to_owned(),
+            ));
+        }
+        for address in &config.announce {
+            let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
+                return Err(wrong(
+                    "announce",
+                    format!("{address:?} is not host:port, like \"hub.example:4433\""),
+                ));
+            }
+        }
+        let directory = path.parent().unwrap_or(Path::new("."));
+        config.rules_dir = directory.join(&config.rules_dir);
+        Ok(config)
+    }
+
+    /// Where the database is.
+    pub fn database(&self) -> PathBuf {
+        self.data_dir.join("hub.db")
+    }
+}

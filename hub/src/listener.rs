@@ -1,0 +1,246 @@
+//! The listener: takes QUIC connections in, runs a session for each agent, and joins gateways.
+//!
+//! * One port, two ALPN names: `linli/1` wants a certificate of this hub's CA, `linli-join/1` a token.
+//! * Admission: at most [`HANDSHAKES_MAX`] handshakes at once and [`SESSIONS_MAX`] sessions; beyond that
+//!   a connection is refused before it costs anything, and the agent comes again after its backoff. When
+//!   handshakes pile up, addresses have to prove themselves first (QUIC Retry, RFC 9000, 8.1.2).
+//! * One session an agent: a new one ends the one before it, whose gateway may have lost power.
+mod join;
+mod lane;
+mod session;
+
+use linli_shared::protocol::ids::AgentId;
+use linli_shared::protocol::{ALPN, ALPN_JOIN};
+use linli_shared::service::link::{self, CLOSE_REPLACED};
+use linli_shared::service::tls::{self, TlsError};
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
+use quinn::{Connection, Endpoint, Incoming};
+use rustls::server::WebPkiClientVerifier;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::ca::{Authority, CaError, Files};
+use crate::ingest::Ingest;
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+/// Handshakes at once.
+const HANDSHAKES_MAX: usize = 256;
+/// From here on, addresses have to prove themselves.
+const PROVE_FROM: usize = 128;
+/// Sessions at once.
+const SESSIONS_MAX: usize = 6000;
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long sessions may take to end.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Why the listener could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenerError {
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The authority.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The verifier of agents' certificates.
+    #[error("certificates of agents cannot be verified")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+    /// QUIC.
+    #[error("TLS cannot be set up for QUIC")]
+    Quic(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+    /// The port.
+    #[error("cannot listen on UDP {address}: is another hub there? Change [listen] in the config")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// What sessions need.
+pub struct Shared {
+    /// Where events go.
+    pub ingest: Ingest,
+    /// For reading who is admitted.
+    pub store: Store,
+    /// Figures.
+    pub metrics: Metrics,
+    /// Signs agents that join.
+    pub authority: Authority,
+    /// Addresses to announce to them.
+    pub announce: Vec<String>,
+    /// How often agents show that they live.
+    pub heartbeat: Duration,
+    /// Open sessions.
+    pub sessions: Sessions,
+}
+
+/// Who is connected. Held for moments only, and by this part only; others look.
+#[derive(Clone, Default)]
+pub struct Sessions(Arc<Mutex<HashMap<AgentId, Connection>>>);
+
+impl Sessions {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<AgentId, Connection>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The agent has a session now.
+    pub fn connected(&self, agent: &AgentId) -> bool {
+        self.lock().contains_key(agent)
+    }
+
+    fn enter(&self, agent: &AgentId, connection: &Connection) -> usize {
+        let mut open = self.lock();
+        if let Some(before) = open.insert(agent.clone(), connection.clone()) {
+            before.close(CLOSE_REPLACED, b"the agent has connected again");
+        }
+        open.len()
+    }
+
+    fn leave(&self, agent: &AgentId, connection: &Connection) -> usize {
+        let mut open = self.lock();
+        let is_this = open
+            .get(agent)
+            .is_some_and(|current| current.stable_id() == connection.stable_id());
+        if is_this {
+            open.remove(agent);
+        }
+        open.len()
+    }
+}
+
+/// A listener that has its port and does not accept yet.
+pub struct Listener {
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+}
+
+impl Listener {
+    /// Takes the port.
+    pub fn bind(
+        data_dir: &Path,
+        address: SocketAddr,
+        shared: Shared,
+    ) -> Result<Self, ListenerError> {
+        let files = Files::at(data_dir);
+        let roots = Arc::new(tls::roots(&files.root)?);
+        // A gateway that joins has no certificate yet; sessions check that theirs is there.
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, tls::provider())
+            .allow_unauthenticated()
+            .build()?;
+        let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(TlsError::from)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(
+                tls::certificates("hub certificate", &files.hub)?,
+                tls::private_key("hub key", &files.hub_key)?,
+            )
+            .map_err(TlsError::from)?;
+        config.alpn_protocols = vec![ALPN.to_vec(), ALPN_JOIN.to_vec()];
+        let mut quic =
+            quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(config)?));
+        quic.transport_config(Arc::new(link::transport()));
+        let bind_error = |source| ListenerError::Bind { address, source };
+        let endpoint = Endpoint::new(
+            quinn::EndpointConfig::default(),
+            Some(quic),
+            link::udp_socket(address).map_err(bind_error)?,
+            Arc::new(quinn::TokioRuntime),
+        )
+        .map_err(bind_error)?;
+        Ok(Self {
+            endpoint,
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// Accepts until `stop`.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), std::io::Error> {
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let tasks = TaskTracker::new();
+        loop {
+            // Both arms are cancel-safe: a connection that was not accepted stays with the endpoint.
+            let incoming = tokio::select! {
+                incoming = self.endpoint.accept() => incoming,
+                () = stop.cancelled() => break,
+            };
+            let Some(incoming) = incoming else { break };
+            let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+                self.count("busy");
+                incoming.refuse();
+                continue;
+            };
+            if tasks.len() >= SESSIONS_MAX {
+                self.count("busy");
+                incoming.refuse();
+                continue;
+            }
+            let crowded = handshakes.available_permits() < HANDSHAKES_MAX - PROVE_FROM;
+            if crowded && !incoming.remote_address_validated() {
+                // It fails only for an address that has proven itself.
+                let _ = incoming.retry();
+                continue;
+            }
+            let shared = self.shared.clone();
+            tasks.spawn(async move {
+                let taken =
+                    tokio::time::timeout(HANDSHAKE_DEADLINE, handshake(incoming, &shared)).await;
+                drop(permit);
+                match taken {
+                    Ok(Some((connection, true))) => session::serve(connection, shared).await,
+                    Ok(Some((connection, false))) => join::serve(connection, shared).await,
+                    Ok(None) => {}
+                    Err(_) => shared.metrics.sessions.with_label_values(&["slow"]).inc(),
+                }
+            });
+        }
+        self.endpoint
+            .close(link::CLOSE_DONE, b"the hub stops, come again");
+        tasks.close();
+        if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
+            tracing::warn!(sessions = tasks.len(), "some sessions did not end in time");
+        }
+        Ok(())
+    }
+
+    fn count(&self, outcome: &str) {
+        self.shared
+            .metrics
+            .sessions
+            .with_label_values(&[outcome])
+            .inc();
+    }
+}
+
+/// Ends the handshake. True: an agent; false: a gateway that joins.
+async fn handshake(incoming: Incoming, shared: &Shared) -> Option<(Connection, bool)> {
+    let remote = incoming.remote_address();
+    let connection = match incoming.await {
+        Ok(connection) => connection,
+        Err(error) => {
+            shared
+                .metrics
+                .sessions
+                .with_label_values(&["handshake_failed"])
+                .inc();
+            tracing::info!(%remote, %error, "a handshake failed");
+            return None;
+        }
+    };
+    let protocol = connection
+        .handshake_data()
+        .and_then(|data| data.downcast::<HandshakeData>().ok())
+        .and_then(|data| data.protocol);
+    let is_agent = protocol.as_deref() == Some(ALPN);
+    Some((connection, is_agent))
+}

@@ -1,0 +1,312 @@
+//! A session of an agent: who it is, `Hello` and `Welcome`, then its lanes until it ends.
+use linli_shared::protocol::frame::{Frame, Heartbeat, Hello, LanePosition, Refuse, Welcome};
+use linli_shared::protocol::ids::{AgentId, Lane};
+use linli_shared::protocol::{VERSION, VERSION_MIN};
+use linli_shared::service::link::{
+    CLOSE_DONE, CLOSE_PROTOCOL, CLOSE_REFUSED, CLOSE_STORE, FrameReader, ReadError,
+};
+use linli_shared::service::tls::{self, AgentIdentity};
+use linli_shared::service::{clock, telemetry};
+use quinn::{Connection, SendStream, VarInt};
+use rustls::pki_types::CertificateDer;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+use super::{Shared, lane};
+use crate::ingest::{ClockOffsets, Rejection, Request};
+use crate::store::agents::{self, Sign};
+use crate::store::positions::LaneKey;
+
+/// From the connection to `Hello`.
+const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+/// For a refused agent to read why.
+const REFUSED_LINGER: Duration = Duration::from_secs(2);
+/// An agent that is refused by a person's decision need not come sooner, milliseconds.
+const REFUSED_RETRY_MS: u64 = 30_000;
+const BUSY_RETRY_MS: u64 = 2_000;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// Refused, and told so.
+    #[error("refused ({code}): {message}")]
+    Refused {
+        /// A word for programs.
+        code: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// The agent broke the protocol.
+    #[error("the agent sent {0} where it should not")]
+    Unexpected(&'static str),
+    /// The agent broke the protocol.
+    #[error("the agent broke the protocol")]
+    Rejected(#[from] Rejection),
+    /// No `Hello` came.
+    #[error("no hello came in time")]
+    NoHello,
+    /// The link.
+    #[error("the link was lost")]
+    Link(#[from] quinn::ConnectionError),
+    /// Reading.
+    #[error("reading failed")]
+    Read(#[from] ReadError),
+    /// Writing.
+    #[error("writing failed")]
+    Write(#[from] quinn::WriteError),
+    /// A frame could not be made.
+    #[error(transparent)]
+    Codec(#[from] linli_shared::protocol::codec::CodecError),
+    /// The agent ended it.
+    #[error("the agent ended it")]
+    Closed,
+}
+
+impl Ended {
+    fn close_code(&self) -> VarInt {
+        match self {
+            Self::Refused { .. } => CLOSE_REFUSED,
+            Self::Rejected(Rejection::Store) => CLOSE_STORE,
+            Self::Unexpected(_)
+            | Self::Rejected(_)
+            | Self::Read(ReadError::Frame(_) | ReadError::Cut) => CLOSE_PROTOCOL,
+            _ => CLOSE_DONE,
+        }
+    }
+}
+
+pub async fn serve(connection: Connection, shared: Arc<Shared>) {
+    let ended = match session(&connection, &shared).await {
+        Ok(never) => match never {},
+        Err(ended) => ended,
+    };
+    let text = telemetry::chain(&ended);
+    let outcome = match &ended {
+        Ended::Refused { code, .. } => {
+            // The close would overtake the frame that says why.
+            let _ = tokio::time::timeout(REFUSED_LINGER, connection.closed()).await;
+            code
+        }
+        Ended::Rejected(_) | Ended::Unexpected(_) => "protocol",
+        _ => "ended",
+    };
+    shared.metrics.sessions.with_label_values(&[outcome]).inc();
+    tracing::info!(remote = %connection.remote_address(), reason = text, "a session ended");
+    // A reason is bounded; a byte too many would be an error of ours, not the agent's.
+    connection.close(ended.close_code(), &text.as_bytes()[..text.len().min(200)]);
+}
+
+fn identity(connection: &Connection) -> Result<AgentIdentity, Ended> {
+    let refused = |message: String| Ended::Refused {
+        code: "identity",
+        message,
+    };
+    let chain = connection
+        .peer_identity()
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+        .ok_or_else(|| {
+            refused("a session needs a certificate of this hub: join first".to_owned())
+        })?;
+    let certificate = chain
+        .first()
+        .ok_or_else(|| refused("the certificate is missing".to_owned()))?;
+    tls::agent_identity(certificate).map_err(|error| refused(error.to_string()))
+}
+
+async fn session(
+    connection: &Connection,
+    shared: &Arc<Shared>,
+) -> Result<std::convert::Infallible, Ended> {
+    let (mut send, receive) = tokio::time::timeout(HELLO_DEADLINE, connection.accept_bi())
+        .await
+        .map_err(|_| Ended::NoHello)??;
+    let mut reader = FrameReader::new(receive);
+    let first = tokio::time::timeout(HELLO_DEADLINE, reader.next())
+        .await
+        .map_err(|_| Ended::NoHello)??;
+    let hello = match first {
+        Some(Frame::Hello(hello)) => hello,
+        Some(other) => return Err(Ended::Unexpected(other.name())),
+        None => return Err(Ended::Closed),
+    };
+    let admitted = admit(connection, shared, &hello).await;
+    if let Err(Ended::Refused { code, message }) = &admitted {
+        let refuse = Frame::Refuse(Refuse {
+            code: (*code).to_owned(),
+            message: message.clone(),
+            retry_ms: if *code == "busy" {
+                BUSY_RETRY_MS
+            } else {
+                REFUSED_RETRY_MS
+            },
+        });
+        send.write_all(&refuse.encode()?).await?;
+    }
+    let agent = admitted?;
+    let keys: Vec<LaneKey> = hello
+        .lanes
+        .iter()
+        .filter_map(|position| {
+            Some(LaneKey {
+                agent: agent.clone(),
+                lane: Lane::from_number(position.lane)?,
+                epoch: position.epoch,
+            })
+        })
+        .collect();
+    let positions = shared.ingest.positions(keys.clone()).await?;
+    let welcome = Frame::Welcome(Welcome {
+        version: VERSION.min(hello.version),
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+        hub_ms: clock::wall_ms(),
+        heartbeat_ms: shared.heartbeat.as_millis() as u64,
+        lanes: keys
+            .iter()
+            .zip(&positions)
+            .map(|(key, next)| LanePosition {
+                lane: key.lane.number(),
+                epoch: key.epoch,
+                first: Default::default(),
+                next: *next,
+            })
+            .collect(),
+    });
+    let open = shared.sessions.enter(&agent, connection);
+    shared.metrics.agents_connected.set(open as i64);
+    shared
+        .metrics
+        .sessions
+        .with_label_values(&["taken_in"])
+        .inc();
+    tracing::info!(%agent, site = %hello.site, remote = %connection.remote_address(), "an agent is taken in");
+    let outcome = async {
+        send.write_all(&welcome.encode()?).await?;
+        lanes(connection, shared, &hello, keys, &mut reader, send).await
+    }
+    .await;
+    let open = shared.sessions.leave(&agent, connection);
+    shared.metrics.agents_connected.set(open as i64);
+    outcome
+}
+
+/// Is it who it says, may it come, can we speak?
+async fn admit(
+    connection: &Connection,
+    shared: &Shared,
+    hello: &Hello,
+) -> Result<AgentId, Ended> {
+    let refused = |code: &'static str, message: String| Ended::Refused { code, message };
+    let identity = identity(connection)?;
+    if identity.agent != hello.agent || identity.site != hello.site {
+        return Err(refused(
+            "identity",
+            format!(
+                "the certificate is for {} @ {}, the hello says {} @ {}",
+                identity.agent, identity.site, hello.agent, hello.site
+            ),
+        ));
+    }
+    if hello.version < VERSION_MIN || hello.version_min > VERSION {
+        return Err(refused(
+            "version",
+            format!(
+                "the agent speaks protocol {} to {}, this hub {VERSION_MIN} to {VERSION}: update the older of the two",
+                hello.version_min, hello.version
+            ),
+        ));
+    }
+    match agents::admitted(shared.store.readers(), &identity.agent, &identity.serial).await {
+        Ok(Ok(())) => Ok(identity.agent),
+        Ok(Err(reason)) => Err(refused("revoked", reason.to_owned())),
+        Err(error) => {
+            tracing::error!(error = %telemetry::chain(&error), "an agent cannot be looked up");
+            Err(refused(
+                "busy",
+                "the hub's store does not answer at the moment".to_owned(),
+            ))
+        }
+    }
+}
+
+/// What is known of the agent's clocks: what it tells of earlier boots, and for this boot, where its
+/// clock is not set, our own time at its hello.
+fn clock_offsets(hello: &Hello) -> ClockOffsets {
+    let mut offsets: HashMap<_, _> = hello
+        .anchors
+        .iter()
+        .map(|anchor| (anchor.boot, anchor.offset_ms))
+        .collect();
+    if !hello.wall_set {
+        offsets.insert(
+            hello.boot,
+            clock::wall_ms().saturating_sub(hello.monotonic_ms as i64),
+        );
+    }
+    ClockOffsets(offsets)
+}
+
+async fn lanes(
+    connection: &Connection,
+    shared: &Arc<Shared>,
+    hello: &Hello,
+    keys: Vec<LaneKey>,
+    reader: &mut FrameReader,
+    _send: SendStream,
+) -> Result<std::convert::Infallible, Ended> {
+    let offsets = Arc::new(clock_offsets(hello));
+    let mut tasks: JoinSet<Result<(), Ended>> = JoinSet::new();
+    note_sign(shared, hello, None).await;
+    loop {
+        // All arms are cancel-safe: streams stay with the connection, the reader keeps what it has
+        // read, a JoinSet keeps its results.
+        tokio::select! {
+            stream = connection.accept_bi() => {
+                let (send, receive) = stream?;
+                let lane = lane::LaneSession {
+                    keys: keys.clone(),
+                    site: hello.site.clone(),
+                    offsets: offsets.clone(),
+                    ingest: shared.ingest.clone(),
+                };
+                tasks.spawn(lane.run(send, receive));
+            }
+            frame = reader.next() => match frame? {
+                Some(Frame::Heartbeat(heartbeat)) => {
+                    note_sign(shared, hello, Some(&heartbeat)).await;
+                }
+                Some(Frame::Unknown(_)) => {}
+                Some(other) => return Err(Ended::Unexpected(other.name())),
+                None => return Err(Ended::Closed),
+            },
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(ended)) => return Err(ended),
+                Err(error) => {
+                    tracing::error!(%error, "a lane failed");
+                    return Err(Ended::Closed);
+                }
+            },
+        }
+    }
+}
+
+async fn note_sign(shared: &Shared, hello: &Hello, heartbeat: Option<&Heartbeat>) {
+    let sign = Sign {
+        software: hello.software.chars().take(64).collect(),
+        seen_ms: clock::wall_ms(),
+        watermark_ms: heartbeat.map_or(0, |heartbeat| heartbeat.watermark_ms),
+        waiting_events: heartbeat.map_or(0, |heartbeat| {
+            heartbeat
+                .spool
+                .iter()
+                .map(|figures| figures.events)
+                .fold(0, u64::saturating_add)
+                .min(i64::MAX as u64) as i64
+        }),
+    };
+    let agent = hello.agent.clone();
+    // False only when the hub stops.
+    let _ = shared.ingest.send(Request::Sign { agent, sign }).await;
+}

@@ -1,0 +1,212 @@
+//! Figures for Prometheus. Label sets are closed: lanes, rules, outcomes; agents only where there is
+//! trouble with one.
+use linli_shared::protocol::ids::{AgentId, Lane};
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::correlate::engine::Counts;
+
+/// Handles of all figures; cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Sessions that are open.
+    pub agents_connected: IntGauge,
+    /// Handshakes and joins, by outcome.
+    pub sessions: IntCounterVec,
+    events_stored: IntCounterVec,
+    stored_bytes: IntCounterVec,
+    events_doubled: IntCounterVec,
+    events_lost: IntCounterVec,
+    /// Events in quarantine.
+    pub quarantined: IntCounter,
+    /// From the agent's receipt to the store.
+    pub delivery_seconds: Histogram,
+    /// Transactions.
+    pub commit_seconds: Histogram,
+    /// Transactions that failed.
+    pub store_failures: IntCounter,
+    /// Rules that are loaded.
+    pub rules: IntGauge,
+    events_evaluated: IntGauge,
+    rule_keys: IntGauge,
+    rule_overflow: IntGauge,
+    warnings_raised: IntCounterVec,
+    warning_latency: HistogramVec,
+    /// Cases that rules have opened.
+    pub cases_opened: IntCounter,
+    /// Requests to the API, by status.
+    pub api_requests: IntCounterVec,
+}
+
+const LATENCY_BUCKETS: &[f64] = &[
+    0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 86400.0,
+];
+
+impl Metrics {
+    /// A fresh set in a registry of its own.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        fn add<C: prometheus::core::Collector + Clone + 'static>(
+            registry: &Registry,
+            collector: Result<C, prometheus::Error>,
+        ) -> Result<C, prometheus::Error> {
+            let collector = collector?;
+            registry.register(Box::new(collector.clone()))?;
+            Ok(collector)
+        }
+        let histogram = |name: &str, help: &str| {
+            HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec())
+        };
+        let build = add(
+            &registry,
+            IntGaugeVec::new(
+                Opts::new(
+                    "linli_hub_build_info",
+                    "Always 1; the label is the version.",
+                ),
+                &["version"],
+            ),
+        )?;
+        build
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            add(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let counter = |name: &str, help: &str| add(&registry, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| add(&registry, IntGauge::new(name, help));
+        let metrics = Self {
+            agents_connected: gauge("linli_hub_agents_connected", "Sessions that are open.")?,
+            sessions: counters(
+                "linli_hub_sessions_total",
+                "Handshakes and joins, by outcome.",
+                &["outcome"],
+            )?,
+            events_stored: counters(
+                "linli_hub_events_stored_total",
+                "Events stored for the first time.",
+                &["lane"],
+            )?,
+            stored_bytes: counters(
+                "linli_hub_stored_bytes_total",
+                "Bytes of chunks stored.",
+                &["lane"],
+            )?,
+            events_doubled: counters(
+                "linli_hub_events_doubled_total",
+                "Events that came again and were dropped.",
+                &["lane"],
+            )?,
+            events_lost: counters(
+                "linli_hub_events_lost_total",
+                "Events that an agent reported as lost.",
+                &["agent"],
+            )?,
+            quarantined: counter(
+                "linli_hub_events_quarantined_total",
+                "Events whose number is taken by other content, or that cannot be read.",
+            )?,
+            delivery_seconds: add(
+                &registry,
+                Histogram::with_opts(histogram(
+                    "linli_hub_delivery_seconds",
+                    "From receipt at the agent to the store of the hub, by the two clocks.",
+                )),
+            )?,
+            commit_seconds: add(
+                &registry,
+                Histogram::with_opts(histogram(
+                    "linli_hub_commit_seconds",
+                    "One transaction of the writer.",
+                )),
+            )?,
+            store_failures: counter(
+                "linli_hub_store_failures_total",
+                "Transactions that failed; nothing of them was acknowledged.",
+            )?,
+            rules: gauge("linli_hub_rules", "Rules that are loaded.")?,
+            events_evaluated: gauge(
+                "linli_hub_rule_events_evaluated",
+                "Events that some rule has looked at since the start.",
+            )?,
+            rule_keys: gauge("linli_hub_rule_keys", "Keys that the rules hold.")?,
+            rule_overflow: gauge(
+                "linli_hub_rule_overflow_events",
+                "Events that no window took for a limit, since the start.",
+            )?,
+            warnings_raised: counters(
+                "linli_hub_warnings_raised_total",
+                "Warnings raised, by rule.",
+                &["rule"],
+            )?,
+            warning_latency: add(
+                &registry,
+                HistogramVec::new(
+                    histogram(
+                        "linli_hub_warning_latency_seconds",
+                        "From the event that completed a warning to the warning.",
+                    ),
+                    &["rule"],
+                ),
+            )?,
+            cases_opened: counter("linli_hub_cases_opened_total", "Cases opened by rules.")?,
+            api_requests: counters(
+                "linli_hub_api_requests_total",
+                "Requests to the API, by status.",
+                &["status"],
+            )?,
+            registry: registry.clone(),
+        };
+        for lane in Lane::ALL {
+            metrics.stored(lane, 0, 0);
+            metrics.doubled(lane, 0);
+        }
+        Ok(metrics)
+    }
+
+    /// Counts what was stored.
+    pub fn stored(&self, lane: Lane, events: u64, bytes: u64) {
+        let lane = [lane.as_str()];
+        self.events_stored.with_label_values(&lane).inc_by(events);
+        self.stored_bytes.with_label_values(&lane).inc_by(bytes);
+    }
+
+    /// Counts what came again.
+    pub fn doubled(&self, lane: Lane, events: u64) {
+        self.events_doubled
+            .with_label_values(&[lane.as_str()])
+            .inc_by(events);
+    }
+
+    /// Counts what an agent has lost.
+    pub fn lost(&self, agent: &AgentId, events: u64) {
+        self.events_lost
+            .with_label_values(&[agent.as_str()])
+            .inc_by(events);
+    }
+
+    /// Counts a warning and how long it took.
+    pub fn warned(&self, rule: &str, latency_s: f64) {
+        self.warnings_raised.with_label_values(&[rule]).inc();
+        self.warning_latency
+            .with_label_values(&[rule])
+            .observe(latency_s);
+    }
+
+    /// Copies the engine's counts.
+    pub fn correlation(&self, counts: Counts, keys: usize) {
+        self.events_evaluated.set(counts.evaluated as i64);
+        self.rule_overflow.set(counts.overflow as i64);
+        self.rule_keys.set(keys as i64);
+    }
+
+    /// The text exposition format, version 0.0.4.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        let mut out = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+}

@@ -1,0 +1,137 @@
+//! Lists for a person or a script at the hub's own terminal, read from the store.
+use linli_shared::service::clock;
+use serde::Serialize;
+
+use crate::api::EventView;
+use crate::cli::ListArgs;
+use crate::store::agents;
+use crate::store::cases::{self, CaseFilter};
+use crate::store::chunks::{self, EventFilter};
+use crate::store::warnings::{self, WarningFilter};
+use crate::store::{Store, StoreError};
+
+fn print_json<T: Serialize>(item: &T) {
+    match serde_json::to_string(item) {
+        Ok(line) => println!("{line}"),
+        Err(error) => tracing::error!(%error, "an item cannot be shown"),
+    }
+}
+
+pub async fn events(
+    store: &Store,
+    site: Option<String>,
+    kind: Option<String>,
+    list: &ListArgs,
+) -> Result<(), StoreError> {
+    let mut left = list.limit as usize;
+    let mut filter = EventFilter {
+        site,
+        kind,
+        ..EventFilter::default()
+    };
+    while left > 0 {
+        filter.limit = left;
+        let (found, next) = chunks::events(store.readers(), &filter).await?;
+        left = left.saturating_sub(found.len());
+        for event in found.into_iter().map(EventView::from) {
+            if list.json {
+                print_json(&event);
+            } else {
+                println!("{event}");
+            }
+        }
+        filter.before = next;
+        if next.is_none() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub async fn warnings(
+    store: &Store,
+    site: Option<String>,
+    rule: Option<String>,
+    list: &ListArgs,
+) -> Result<(), StoreError> {
+    let filter = WarningFilter {
+        site,
+        rule,
+        before: None,
+        limit: list.limit as usize,
+    };
+    for warning in warnings::list(store.readers(), &filter).await? {
+        if list.json {
+            print_json(&warning);
+            continue;
+        }
+        println!(
+            "#{} {} {:8} {} [{}]{}{} → {}",
+            warning.id,
+            clock::rfc3339(warning.at_ms),
+            warning.severity,
+            warning.name,
+            warning.key,
+            if warning.late { " 补报 late" } else { "" },
+            if warning.folded > 0 {
+                format!(" ×{}", warning.folded + 1)
+            } else {
+                String::new()
+            },
+            warning.cases.join(", "),
+        );
+    }
+    Ok(())
+}
+
+pub async fn cases(
+    store: &Store,
+    site: Option<String>,
+    state: Option<String>,
+    list: &ListArgs,
+) -> Result<(), StoreError> {
+    let filter = CaseFilter {
+        site,
+        state,
+        limit: list.limit as usize,
+        ..CaseFilter::default()
+    };
+    for case in cases::list(store.readers(), &filter).await? {
+        if list.json {
+            print_json(&case);
+            continue;
+        }
+        let warnings: Vec<String> = case.warnings.iter().map(i64::to_string).collect();
+        println!(
+            "{} {} {:10} {} ← #{}",
+            case.code,
+            clock::rfc3339(case.opened_ms),
+            case.state,
+            case.title,
+            warnings.join(", #"),
+        );
+    }
+    Ok(())
+}
+
+pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
+    for agent in agents::list(store.readers()).await? {
+        if json {
+            print_json(&agent);
+            continue;
+        }
+        println!(
+            "{:20} {:20} {:8} 最近 seen {}  待传 waiting {}",
+            agent.agent,
+            agent.site,
+            agent.software,
+            if agent.seen_ms == 0 {
+                "从未 never".to_owned()
+            } else {
+                clock::rfc3339(agent.seen_ms)
+            },
+            agent.waiting_events,
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Agents that have joined.
+use linli_shared::protocol::ids::{AgentId, SiteId};
+use serde::Serialize;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+
+use super::{StoreError, failed};
+
+/// An agent as the API shows it.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct AgentView {
+    /// Name.
+    pub agent: String,
+    /// Site.
+    pub site: String,
+    /// Version of its software at the last session.
+    pub software: String,
+    /// When it joined, milliseconds since 1970 UTC.
+    pub joined_ms: i64,
+    /// When it was revoked.
+    pub revoked_ms: Option<i64>,
+    /// Last sign of life, milliseconds since 1970 UTC; 0: never seen.
+    pub seen_ms: i64,
+    /// Everything that it received up to this time has arrived, milliseconds since 1970 UTC.
+    pub watermark_ms: i64,
+    /// Events that waited at the last sign of life.
+    pub waiting_events: i64,
+    /// A session is open now. Only the API of the running hub knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connected: Option<bool>,
+}
+
+/// What a sign of life tells.
+#[derive(Debug, Clone)]
+pub struct Sign {
+    /// Version of its software.
+    pub software: String,
+    /// When it came.
+    pub seen_ms: i64,
+    /// How far it is.
+    pub watermark_ms: i64,
+    /// What waits.
+    pub waiting_events: i64,
+}
+
+/// All agents by name.
+pub async fn list(pool: &SqlitePool) -> Result<Vec<AgentView>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM agents ORDER BY agent")
+        .fetch_all(pool)
+        .await
+        .map_err(failed("listing agents"))?;
+    Ok(rows
+        .iter()
+        .map(|row| AgentView {
+            agent: row.get("agent"),
+            site: row.get("site"),
+            software: row.get("software"),
+            joined_ms: row.get("joined_ms"),
+            revoked_ms: row.get("revoked_ms"),
+            seen_ms: row.get("seen_ms"),
+            watermark_ms: row.get("watermark_ms"),
+            waiting_events: row.get("waiting_events"),
+            connected: None,
+        })
+        .collect())
+}
+
+/// Whether an agent may have a session: it has joined with this certificate and is not revoked.
+pub async fn admitted(
+    pool: &SqlitePool,
+    agent: &AgentId,
+    serial: &str,
+) -> Result<Result<(), &'static str>, StoreError> {
+    let row = sqlx::query("SELECT serial, revoked_ms FROM agents WHERE agent = $1")
+        .bind(agent.as_str())
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("reading an agent"))?;
+    Ok(match row {
+        None => Err("no agent of this name has joined this hub: join it with a new token"),
+        Some(row) if row.get::<Option<i64>, _>("revoked_ms").is_some() => {
+            Err("this agent was revoked: join it with a new token")
+        }
+        Some(row) if row.get::<String, _>("serial") != serial => {
+            Err("the agent has joined again since: this certificate is the old one")
+        }
+        Some(_) => Ok(()),
+    })
+}
+
+/// Takes an agent in after its join.
+pub async fn save(
+    connection: &mut SqliteConnection,
+    agent: &AgentId,
+    site: &SiteId,
+    serial: &str,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO agents (agent, site, serial, joined_ms) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (agent) DO UPDATE SET site = excluded.site, serial = excluded.serial, \
+         joined_ms = excluded.joined_ms, revoked_ms = NULL",
+    )
+    .bind(agent.as_str())
+    .bind(site.as_str())
+    .bind(serial)
+    .bind(now_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("writing an agent"))?;
+    Ok(())
+}
+
+/// Notes a sign of life.
+pub async fn sign(
+    connection: &mut SqliteConnection,
+    agent: &AgentId,
+    sign: &Sign,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE agents SET software = $2, seen_ms = $3, watermark_ms = $4, waiting_events = $5 \
+         WHERE agent = $1",
+    )
+    .bind(agent.as_str())
+    .bind(sign.software.as_str())
+    .bind(sign.seen_ms)
+    .bind(sign.watermark_ms)
+    .bind(sign.waiting_events)
+    .execute(connection)
+    .await
+    .map_err(failed("noting a sign of life"))?;
+    Ok(())
+}

@@ -1,0 +1,348 @@
+//! Rows of chunks, the quarantine, and the reading of events from them.
+use bytes::Bytes;
+use linli_shared::protocol::chunk::Chunk;
+use linli_shared::protocol::event::{ClockQuality, Event};
+use linli_shared::protocol::ids::{Lane, Sequence};
+use futures_util::StreamExt;
+use linli_shared::service::telemetry;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{QueryBuilder, Row, Sqlite};
+
+use super::positions::LaneKey;
+use super::{StoreError, failed, signed};
+
+/// Chunks that one query of events looks into at most; the cursor goes on from there.
+const SCAN_CHUNKS_MAX: i64 = 2000;
+/// Rows of one INSERT: 14 values each, SQLite takes 32,766.
+const INSERT_ROWS_MAX: usize = 512;
+
+/// A chunk on its way into the store.
+#[derive(Debug)]
+pub struct NewChunk {
+    /// Number of the row.
+    pub id: i64,
+    /// Site of the agent.
+    pub site: String,
+    /// Agent, lane, epoch.
+    pub key: LaneKey,
+    /// The chunk.
+    pub chunk: Chunk,
+    /// Earliest and latest time of its events.
+    pub occurred_ms: (i64, i64),
+    /// When the hub took it.
+    pub stored_ms: i64,
+    /// For times of an unset clock.
+    pub clock_offset_ms: Option<i64>,
+    /// ",kind,kind,"
+    pub kinds: String,
+}
+
+/// Inserts rows.
+pub async fn insert(
+    connection: &mut SqliteConnection,
+    chunks: &[NewChunk],
+) -> Result<(), StoreError> {
+    for rows in chunks.chunks(INSERT_ROWS_MAX) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO chunks (id, site, agent, lane, retention, epoch, first_seq, end_seq, \
+             occurred_min_ms, occurred_max_ms, stored_ms, clock_offset_ms, kinds, bytes) ",
+        );
+        query.push_values(rows, |mut row, new| {
+            let header = new.chunk.header();
+            row.push_bind(new.id)
+                .push_bind(new.site.as_str())
+                .push_bind(new.key.agent.as_str())
+                .push_bind(i16::from(header.lane.number()))
+                .push_bind(i16::from(header.retention.number()))
+                .push_bind(signed(header.epoch.0))
+                .push_bind(signed(header.first.0))
+                .push_bind(signed(header.end().0))
+                .push_bind(new.occurred_ms.0)
+                .push_bind(new.occurred_ms.1)
+                .push_bind(new.stored_ms)
+                .push_bind(new.clock_offset_ms)
+                .push_bind(new.kinds.as_str())
+                .push_bind(new.chunk.bytes().as_ref());
+        });
+        query
+            .build()
+            .execute(&mut *connection)
+            .await
+            .map_err(failed("inserting chunks"))?;
+    }
+    Ok(())
+}
+
+/// The stored chunks that overlap a range.
+pub async fn overlapping(
+    connection: &mut SqliteConnection,
+    key: &LaneKey,
+    first: Sequence,
+    end: Sequence,
+) -> Result<Vec<Chunk>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT bytes FROM chunks WHERE agent = $1 AND lane = $2 AND epoch = $3 \
+         AND first_seq < $5 AND end_seq > $4 ORDER BY first_seq",
+    )
+    .bind(key.agent.as_str())
+    .bind(i16::from(key.lane.number()))
+    .bind(signed(key.epoch.0))
+    .bind(signed(first.0))
+    .bind(signed(end.0))
+    .fetch_all(connection)
+    .await
+    .map_err(failed("reading stored chunks"))?;
+    Ok(rows.iter().filter_map(parse).collect())
+}
+
+fn parse(row: &SqliteRow) -> Option<Chunk> {
+    let bytes: Vec<u8> = row.get("bytes");
+    match Chunk::parse(&Bytes::from(bytes)) {
+        Ok(chunk) => Some(chunk),
+        Err(error) => {
+            tracing::error!(error = %telemetry::chain(&error), "a stored chunk is damaged");
+            None
+        }
+    }
+}
+
+/// Keeps a chunk that cannot be stored under its number.
+pub async fn quarantine(
+    connection: &mut SqliteConnection,
+    id: i64,
+    key: &LaneKey,
+    chunk: &Chunk,
+    reason: &str,
+    noted_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO quarantine (id, agent, lane, epoch, first_seq, reason, noted_ms, bytes) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(id)
+    .bind(key.agent.as_str())
+    .bind(i16::from(key.lane.number()))
+    .bind(signed(key.epoch.0))
+    .bind(signed(chunk.header().first.0))
+    .bind(reason)
+    .bind(noted_ms)
+    .bind(chunk.bytes().as_ref())
+    .execute(connection)
+    .await
+    .map_err(failed("quarantining a chunk"))?;
+    Ok(())
+}
+
+/// The highest numbers in use: of chunks and of the quarantine.
+pub async fn last_ids(connection: &mut SqliteConnection) -> Result<(i64, i64), StoreError> {
+    let row = sqlx::query(
+        "SELECT COALESCE((SELECT MAX(id) FROM chunks), 0), \
+         COALESCE((SELECT MAX(id) FROM quarantine), 0)",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(failed("reading the last numbers"))?;
+    Ok((row.get(0), row.get(1)))
+}
+
+/// A stored chunk with what is needed to read its events.
+pub struct StoredChunk {
+    /// Number of the row.
+    pub id: i64,
+    /// Site.
+    pub site: String,
+    /// Agent.
+    pub agent: String,
+    /// When the hub took it.
+    pub stored_ms: i64,
+    /// For times of an unset clock.
+    pub clock_offset_ms: Option<i64>,
+    /// The chunk.
+    pub chunk: Chunk,
+}
+
+fn stored(row: &SqliteRow) -> Option<StoredChunk> {
+    Some(StoredChunk {
+        id: row.get("id"),
+        site: row.get("site"),
+        agent: row.get("agent"),
+        stored_ms: row.get("stored_ms"),
+        clock_offset_ms: row.get("clock_offset_ms"),
+        chunk: parse(row)?,
+    })
+}
+
+/// The chunks with events since `from_ms`, or that came since then, oldest row first, after row
+/// `after`: what correlation starts from.
+pub async fn since(
+    connection: &mut SqliteConnection,
+    from_ms: i64,
+    after: i64,
+    rows_max: i64,
+) -> Result<Vec<StoredChunk>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, site, agent, stored_ms, clock_offset_ms, bytes FROM chunks \
+         WHERE (occurred_max_ms >= $1 OR stored_ms >= $1) AND id > $2 ORDER BY id LIMIT $3",
+    )
+    .bind(from_ms)
+    .bind(after)
+    .bind(rows_max)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("reading chunks for correlation"))?;
+    Ok(rows.iter().filter_map(stored).collect())
+}
+
+/// Puts right what an unset clock gave.
+pub fn correct(event: &mut Event, clock_offset_ms: Option<i64>) {
+    if event.clock != ClockQuality::Unset {
+        return;
+    }
+    if let (Some(offset_ms), Some(monotonic_ms)) = (clock_offset_ms, event.monotonic_ms) {
+        event.occurred_at_ms = offset_ms.saturating_add(monotonic_ms as i64);
+        event.received_at_ms = event.occurred_at_ms;
+        event.clock = ClockQuality::Corrected;
+    }
+}
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Only of this site.
+    pub site: Option<String>,
+    /// Only of this agent.
+    pub agent: Option<String>,
+    /// Only of this kind.
+    pub kind: Option<String>,
+    /// Only of this device.
+    pub device: Option<String>,
+    /// Only at this address.
+    pub address: Option<String>,
+    /// Not earlier.
+    pub from_ms: Option<i64>,
+    /// Earlier than.
+    pub to_ms: Option<i64>,
+    /// Go on below this (row, sequence).
+    pub before: Option<(i64, u64)>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// An event with its identity.
+pub struct StoredEvent {
+    /// Number of its row.
+    pub row: i64,
+    /// Site.
+    pub site: String,
+    /// Agent.
+    pub agent: String,
+    /// Lane.
+    pub lane: Lane,
+    /// Epoch.
+    pub epoch: u64,
+    /// Sequence.
+    pub sequence: u64,
+    /// When the hub stored it.
+    pub stored_ms: i64,
+    /// The event, times put right.
+    pub event: Event,
+}
+
+/// Events, newest arrival first, and where to go on. A page can be short, or even empty, and still
+/// have a next one: one call looks into so many chunks and no more.
+pub async fn events(
+    pool: &SqlitePool,
+    filter: &EventFilter,
+) -> Result<(Vec<StoredEvent>, Option<(i64, u64)>), StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT id, site, agent, stored_ms, clock_offset_ms, bytes FROM chunks WHERE 1 = 1",
+    );
+    if let Some(site) = &filter.site {
+        query.push(" AND site = ").push_bind(site);
+    }
+    if let Some(agent) = &filter.agent {
+        query.push(" AND agent = ").push_bind(agent);
+    }
+    if let Some(kind) = &filter.kind {
+        query
+            .push(" AND kinds LIKE ")
+            .push_bind(format!("%,{kind},%"));
+    }
+    if let Some(from_ms) = filter.from_ms {
+        query.push(" AND occurred_max_ms >= ").push_bind(from_ms);
+    }
+    if let Some(to_ms) = filter.to_ms {
+        query.push(" AND occurred_min_ms < ").push_bind(to_ms);
+    }
+    if let Some((row, _)) = filter.before {
+        query.push(" AND id <= ").push_bind(row);
+    }
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(SCAN_CHUNKS_MAX);
+    let mut found = Vec::new();
+    let mut scanned = 0;
+    let mut last_row = 0;
+    // Rows come one at a time: a page of events does not hold thousands of chunks in memory.
+    let mut rows = query.build().fetch(pool);
+    while let Some(row) = rows.next().await {
+        let row = row.map_err(failed("reading events"))?;
+        scanned += 1;
+        last_row = row.get("id");
+        let Some(stored) = stored(&row) else { continue };
+        take(filter, &stored, &mut found);
+        if found.len() > filter.limit {
+            found.truncate(filter.limit);
+            let last = found.last().map(|event| (event.row, event.sequence));
+            return Ok((found, last));
+        }
+    }
+    let more = (scanned == SCAN_CHUNKS_MAX).then_some((last_row, 0));
+    Ok((found, more))
+}
+
+fn take(filter: &EventFilter, stored: &StoredChunk, found: &mut Vec<StoredEvent>) {
+    let events = match stored.chunk.events() {
+        Ok(events) => events,
+        Err(error) => {
+            tracing::error!(row = stored.id, error = %telemetry::chain(&error), "a stored chunk cannot be read");
+            return;
+        }
+    };
+    let header = stored.chunk.header();
+    for (index, mut event) in events.into_iter().enumerate().rev() {
+        let sequence = header.first.plus(index as u64).0;
+        if filter
+            .before
+            .is_some_and(|(row, before)| stored.id == row && sequence >= before)
+        {
+            continue;
+        }
+        correct(&mut event, stored.clock_offset_ms);
+        let wanted = filter.kind.as_ref().is_none_or(|kind| *kind == event.kind)
+            && filter
+                .device
+                .as_ref()
+                .is_none_or(|device| *device == event.device)
+            && filter
+                .address
+                .as_ref()
+                .is_none_or(|address| *address == event.place.address)
+            && filter
+                .from_ms
+                .is_none_or(|from_ms| event.occurred_at_ms >= from_ms)
+            && filter
+                .to_ms
+                .is_none_or(|to_ms| event.occurred_at_ms < to_ms);
+        if wanted {
+            found.push(StoredEvent {
+                row: stored.id,
+                site: stored.site.clone(),
+                agent: stored.agent.clone(),
+                lane: header.lane,
+                epoch: header.epoch.0,
+                sequence,
+                stored_ms: stored.stored_ms,
+                event,
+            });
+        }
+    }
+}

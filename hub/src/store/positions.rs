@@ -1,0 +1,82 @@
+//! What the hub wants next of each lane, and ranges that will never come.
+use linli_shared::protocol::ids::{AgentId, Epoch, Lane, Sequence};
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::{StoreError, failed, signed};
+
+/// Which sequence is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LaneKey {
+    /// Agent.
+    pub agent: AgentId,
+    /// Lane.
+    pub lane: Lane,
+    /// Epoch.
+    pub epoch: Epoch,
+}
+
+/// The next sequence that is wanted; 0 where nothing has come yet.
+pub async fn load(
+    connection: &mut SqliteConnection,
+    key: &LaneKey,
+) -> Result<Sequence, StoreError> {
+    let row = sqlx::query(
+        "SELECT next_seq FROM positions WHERE agent = $1 AND lane = $2 AND epoch = $3",
+    )
+    .bind(key.agent.as_str())
+    .bind(i16::from(key.lane.number()))
+    .bind(signed(key.epoch.0))
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("reading a position"))?;
+    Ok(Sequence(
+        row.map_or(0, |row| row.get::<i64, _>(0).cast_unsigned()),
+    ))
+}
+
+/// Sets the next sequence.
+pub async fn save(
+    connection: &mut SqliteConnection,
+    key: &LaneKey,
+    next: Sequence,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO positions (agent, lane, epoch, next_seq) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (agent, lane, epoch) DO UPDATE SET next_seq = excluded.next_seq",
+    )
+    .bind(key.agent.as_str())
+    .bind(i16::from(key.lane.number()))
+    .bind(signed(key.epoch.0))
+    .bind(signed(next.0))
+    .execute(connection)
+    .await
+    .map_err(failed("writing a position"))?;
+    Ok(())
+}
+
+/// Notes a range that will never come.
+pub async fn add_lost(
+    connection: &mut SqliteConnection,
+    key: &LaneKey,
+    first: Sequence,
+    end: Sequence,
+    reason: &str,
+    noted_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO lost_ranges (agent, lane, epoch, first_seq, end_seq, reason, noted_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (agent, lane, epoch, first_seq) DO NOTHING",
+    )
+    .bind(key.agent.as_str())
+    .bind(i16::from(key.lane.number()))
+    .bind(signed(key.epoch.0))
+    .bind(signed(first.0))
+    .bind(signed(end.0))
+    .bind(reason)
+    .bind(noted_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("noting a lost range"))?;
+    Ok(())
+}
