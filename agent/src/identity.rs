@@ -39,7 +39,6 @@ pub enum IdentityError {
 
 /// Where the files are.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "one field a file of the module's list")]
 pub struct Files {
     pub key: PathBuf,
     pub certificate: PathBuf,

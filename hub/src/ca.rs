@@ -52,7 +52,6 @@ pub enum CaError {
 
 /// Where the files are.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "one field a file of the module's list")]
 pub struct Files {
     pub root: PathBuf,
     pub root_key: PathBuf,
@@ -136,8 +135,6 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// The root, PEM.
     pub root_pem: String,
-    /// SHA-256 of the root.
-    pub fingerprint: [u8; 32],
     days: u64,
 }
 
@@ -162,11 +159,9 @@ impl Authority {
         };
         let root_pem = read(&files.root)?;
         let key = KeyPair::from_pem(&read(&files.root_key)?)?;
-        let certificate = root_certificate(&files)?;
         Ok(Self {
             issuer: Issuer::from_ca_cert_pem(&root_pem, key)?,
             root_pem,
-            fingerprint: tls::fingerprint(&certificate),
             days,
         })
     }

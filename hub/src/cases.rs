@@ -25,7 +25,6 @@ impl State {
 
 /// A case that is to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "one field a column of the table")]
 pub struct Opening {
     pub code: String,
     pub kind: String,

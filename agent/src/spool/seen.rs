@@ -83,7 +83,8 @@ impl Seen {
     }
 
     /// The key was stored before.
-    pub fn contains(&self, key: EventKey) -> bool {
+    #[cfg(test)]
+    fn contains(&self, key: EventKey) -> bool {
         key.0.is_some_and(|key| self.known.contains(&key))
     }
 

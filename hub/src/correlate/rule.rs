@@ -120,7 +120,6 @@ pub enum Kind {
 
 /// A rule that has been checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the keys of the module's example")]
 pub struct Rule {
     pub id: String,
     pub name: String,
