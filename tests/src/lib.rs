@@ -1,1 +1,3 @@
-
+//! Tests across real processes, the demo and the bench: everything that starts `linli-hub` and
+//! `linli-agent` as a user would.
+pub mod harness;

@@ -1,0 +1,77 @@
+# 邻里 Linli. `make demo` shows it, `make test` tests it; both install what they need on Debian 12.
+#
+# Everything is built into one cache outside the clone, so that a fresh clone finds it again.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/linli/target
+export CARGO_TERM_COLOR ?= auto
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+SECONDS ?=
+BENCH_EVENTS ?= 1000000
+
+BUILD_PACKAGES := gcc libc6-dev make pkg-config
+DEMO_PACKAGES := curl
+TEST_PACKAGES := curl e2fsprogs faketime iproute2 mount openssl prometheus systemd util-linux
+BENCH_PACKAGES := iproute2 nats-server rsyslog rsyslog-relp util-linux
+
+# A package is installed only where it is missing, so that a second run needs no network.
+define install
+	@missing=""; for package in $(1); do \
+	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then echo "installing$$missing"; \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get update -qq && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+endef
+
+.PHONY: help build release demo test test-rust check bench man clean
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## both programs, for development
+	$(call install,$(BUILD_PACKAGES))
+	cargo build --locked --workspace --bins
+
+release: ## both programs, for use
+	$(call install,$(BUILD_PACKAGES))
+	cargo build --locked --release --workspace --bins
+
+demo: ## a hub and three agents; SECONDS=30 ends by itself
+	$(call install,$(BUILD_PACKAGES) $(DEMO_PACKAGES))
+	cargo build --locked --workspace --bins
+	@exec "$(CARGO_TARGET_DIR)/debug/linli-demo" $(if $(SECONDS),--seconds $(SECONDS))
+
+test: ## all tests, with what they need
+	$(call install,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+	$(MAKE) test-rust
+	@if [ -x systemd/check ]; then systemd/check; fi
+	@if [ -x configs/prometheus/check ]; then configs/prometheus/check; fi
+
+test-rust:
+	cargo build --locked --workspace --bins
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	  cargo nextest run --locked --workspace --no-fail-fast; \
+	else \
+	  cargo test --locked --workspace --no-fail-fast -- --test-threads 2; \
+	fi
+
+check: ## format, lints, docs, dependencies
+	$(call install,$(BUILD_PACKAGES))
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny --locked check bans licenses sources
+
+bench: ## the table of ARCHITECTURE.md, beside rsyslog and NATS on the same events
+	$(call install,$(BUILD_PACKAGES) $(BENCH_PACKAGES))
+	cargo build --locked --release --workspace --bins
+	"$(CARGO_TARGET_DIR)/release/linli-bench" --events $(BENCH_EVENTS)
+	cargo bench --locked -p linli-tests
+
+man: build ## man pages and completions, into $(CARGO_TARGET_DIR)/man
+	"$(CARGO_TARGET_DIR)/debug/linli-agent" man "$(CARGO_TARGET_DIR)/man"
+	"$(CARGO_TARGET_DIR)/debug/linli-hub" man "$(CARGO_TARGET_DIR)/man"
+
+clean: ## the cache
+	cargo clean

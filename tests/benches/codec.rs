@@ -1,0 +1,4 @@
+//! The codec on the way of an event.
+fn main() {
+    divan::main();
+}

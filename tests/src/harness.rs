@@ -1,0 +1,135 @@
+//! Starts, stops, kills and looks at real hubs and agents, each in a directory of its own.
+//!
+//! Nothing here sleeps for a fixed time: [`until`] polls a condition up to a deadline and says what it
+//! last saw.
+mod agent;
+mod hub;
+mod process;
+mod stored;
+
+pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric};
+pub use hub::Hub;
+pub use process::{Process, binary};
+pub use stored::{StoredEvent, stored_events};
+
+use anyhow::{Context, Result, bail};
+use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a condition that must come true may take on a loaded machine.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Polls until `look` gives a value; `what` names it in the error.
+pub async fn until<T, F>(what: &str, look: F) -> Result<T>
+where
+    F: AsyncFnMut() -> Result<Option<T>>,
+{
+    until_within(DEADLINE, what, look).await
+}
+
+/// Polls until `look` gives a value or the deadline passes.
+pub async fn until_within<T, F>(deadline: Duration, what: &str, mut look: F) -> Result<T>
+where
+    F: AsyncFnMut() -> Result<Option<T>>,
+{
+    let end = Instant::now() + deadline;
+    let mut last = None;
+    loop {
+        match look().await {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) => {}
+            Err(error) => last = Some(error),
+        }
+        if Instant::now() >= end {
+            match last {
+                Some(error) => return Err(error.context(format!("waited in vain for {what}"))),
+                None => bail!("waited in vain for {what}"),
+            }
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A builder of HTTP clients; reqwest wants to be told which cryptography to use.
+pub fn http() -> reqwest::ClientBuilder {
+    // Another test of the process may have installed it; that is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+}
+
+/// A UDP port that was free a moment ago.
+pub fn free_udp_port() -> Result<u16> {
+    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A TCP port that was free a moment ago.
+pub fn free_tcp_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A file or folder of the project.
+pub fn project(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(path)
+}
+
+/// The folder with recorded data beside the project; `None`, said aloud, where it is not there.
+pub fn recorded(path: &str) -> Option<PathBuf> {
+    let found = project("../shared").join(path);
+    if found.exists() {
+        return Some(found);
+    }
+    eprintln!("skipped: {path} is not beside this clone");
+    None
+}
+
+/// Whether this process may do what needs root; said aloud where not.
+pub fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: needs root");
+    }
+    root
+}
+
+/// Runs a command to its end; its output, or what it said when it failed.
+pub fn run(command: &mut std::process::Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("starting {command:?}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!(
+            "{command:?} ended with {}: {stdout}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(stdout)
+}
+
+/// A simple generator of random numbers, from a seed that tests print.
+pub struct Random(u64);
+
+impl Random {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// The next number (xorshift64*).
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// Less than `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+}

@@ -1,0 +1,182 @@
+//! A real hub.
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Process, StoredEvent, binary, free_tcp_port, free_udp_port, http, project, run, until};
+
+/// A hub in a directory; it runs between [`Hub::start`] and [`Hub::kill`] or [`Hub::stop`].
+pub struct Hub {
+    directory: PathBuf,
+    /// UDP port for agents.
+    pub port: u16,
+    /// TCP port of the API.
+    pub api_port: u16,
+    /// TCP port of metrics and health.
+    pub metrics_port: u16,
+    /// Runs before the program: namespaces, faketime.
+    pub wrapper: Vec<String>,
+    process: Option<Process>,
+    token: Option<String>,
+}
+
+impl Hub {
+    /// Makes config and certificates with the project's own rules; starts nothing.
+    pub fn new(directory: &Path) -> Result<Self> {
+        Self::listening_on(directory, "127.0.0.1")
+    }
+
+    /// The same, listening for agents on another address.
+    pub fn listening_on(directory: &Path, address: &str) -> Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        let hub = Self {
+            directory: directory.to_owned(),
+            port: free_udp_port()?,
+            api_port: free_tcp_port()?,
+            metrics_port: free_tcp_port()?,
+            wrapper: Vec::new(),
+            process: None,
+            token: None,
+        };
+        let rules = directory.join("rules");
+        std::fs::create_dir_all(&rules)?;
+        for file in std::fs::read_dir(project("configs/rules"))?.flatten() {
+            std::fs::copy(file.path(), rules.join(file.file_name()))?;
+        }
+        let config = format!(
+            "data_dir = {:?}\nlisten = \"{address}:{}\"\nheartbeat = \"500ms\"\n\
+             [api]\nlisten = \"127.0.0.1:{}\"\n[metrics]\nlisten = \"127.0.0.1:{}\"\n",
+            directory.join("data"),
+            hub.port,
+            hub.api_port,
+            hub.metrics_port
+        );
+        std::fs::write(hub.config(), config)?;
+        run(hub.command()?.arg("init"))?;
+        Ok(hub)
+    }
+
+    /// The config file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.join("hub.toml")
+    }
+
+    /// The database file.
+    pub fn database(&self) -> PathBuf {
+        self.directory.join("data/hub.db")
+    }
+
+    /// The root certificate.
+    pub fn root(&self) -> PathBuf {
+        self.directory.join("data/ca/root.pem")
+    }
+
+    /// The log of all its runs.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("hub.log")
+    }
+
+    /// `linli-hub --config …`, for any subcommand.
+    pub fn command(&self) -> Result<Command> {
+        let mut words = self.wrapper.clone();
+        words.push(binary("linli-hub")?.display().to_string());
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .arg("--config")
+            .arg(self.config());
+        Ok(command)
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.ready().await
+    }
+
+    /// Starts it.
+    pub fn spawn(&mut self) -> Result<()> {
+        let process = Process::start("linli-hub", self.command()?.arg("serve"), &self.log())?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Waits until it is ready.
+    pub async fn ready(&mut self) -> Result<()> {
+        let url = format!("http://127.0.0.1:{}/health/readyz", self.metrics_port);
+        let client = http().build()?;
+        let process = self.process.as_mut().context("the hub was not started")?;
+        let outcome = until("the hub to be ready", async || {
+            process.check_alive()?;
+            Ok(client
+                .get(&url)
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
+                .then_some(()))
+        })
+        .await;
+        outcome.with_context(|| std::fs::read_to_string(self.log()).unwrap_or_default())
+    }
+
+    /// The running process.
+    pub fn process(&self) -> Result<&Process> {
+        self.process.as_ref().context("the hub does not run")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().context("the hub does not run")?.kill()
+    }
+
+    /// SIGTERM and a clean end.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.take().context("the hub does not run")?.stop()
+    }
+
+    /// A token with which an agent of `site` joins.
+    pub fn join_token(&self, site: &str) -> Result<String> {
+        run(self.command()?.args(["token", "create", "--site", site]))
+    }
+
+    /// GET on the API with a good token; the status and the JSON.
+    pub async fn api(&mut self, path: &str) -> Result<(u16, Value)> {
+        let token = match &self.token {
+            Some(token) => token.clone(),
+            None => {
+                let made = run(self.command()?.args(["api-token", "create", "--name", "test"]))?;
+                let made = made.trim().to_owned();
+                self.token = Some(made.clone());
+                made
+            }
+        };
+        self.api_with(path, Some(&token)).await
+    }
+
+    /// GET on the API with this token.
+    pub async fn api_with(&self, path: &str, token: Option<&str>) -> Result<(u16, Value)> {
+        let root = reqwest::Certificate::from_pem(&std::fs::read(self.root())?)?;
+        let client = http().tls_certs_only([root]).build()?;
+        let url = format!("https://localhost:{}{path}", self.api_port);
+        let mut request = client.get(url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await?;
+        let status = answer.status().as_u16();
+        Ok((status, answer.json().await?))
+    }
+
+    /// The metrics as text.
+    pub async fn metrics(&self) -> Result<String> {
+        let url = format!("http://127.0.0.1:{}/metrics", self.metrics_port);
+        let answer = http().build()?.get(url).send().await?;
+        Ok(answer.error_for_status()?.text().await?)
+    }
+
+    /// Every stored event, straight from the database.
+    pub async fn stored(&self) -> Result<Vec<StoredEvent>> {
+        super::stored_events(&self.database()).await
+    }
+}

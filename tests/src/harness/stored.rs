@@ -1,0 +1,56 @@
+//! What a hub has stored, read straight from its database.
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use linli_shared::protocol::chunk::Chunk;
+use linli_shared::protocol::event::Event;
+use sqlx::{ConnectOptions, Row};
+use std::path::Path;
+
+/// An event with its identity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredEvent {
+    /// Agent.
+    pub agent: String,
+    /// Site.
+    pub site: String,
+    /// Lane.
+    pub lane: String,
+    /// Epoch.
+    pub epoch: u64,
+    /// Sequence.
+    pub sequence: u64,
+    /// Offset of the boot's clock, where the hub had one.
+    pub clock_offset_ms: Option<i64>,
+    /// The event as it was sent.
+    pub event: Event,
+}
+
+/// All events of all chunks.
+pub async fn stored_events(database: &Path) -> Result<Vec<StoredEvent>> {
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(database)
+        .read_only(true)
+        .connect()
+        .await?;
+    let rows = sqlx::query("SELECT agent, site, clock_offset_ms, bytes FROM chunks ORDER BY id")
+        .fetch_all(&mut connection)
+        .await?;
+    let mut stored = Vec::new();
+    for row in rows {
+        let chunk = Chunk::parse(&Bytes::from(row.get::<Vec<u8>, _>("bytes")))
+            .context("a stored chunk is damaged")?;
+        let header = *chunk.header();
+        for (index, event) in chunk.events()?.into_iter().enumerate() {
+            stored.push(StoredEvent {
+                agent: row.get("agent"),
+                site: row.get("site"),
+                lane: header.lane.to_string(),
+                epoch: header.epoch.0,
+                sequence: header.first.0 + index as u64,
+                clock_offset_ms: row.get("clock_offset_ms"),
+                event,
+            });
+        }
+    }
+    Ok(stored)
+}

@@ -1,0 +1,376 @@
+//! Kills, full disks, damage, clocks, crowds: nothing that was acknowledged is lost or doubled.
+use anyhow::{Context, Result};
+use linli_tests::harness::{
+    Agent, AgentSetup, Hub, Random, is_root, metric, run, until,
+};
+use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use tempfile::tempdir;
+
+fn door(serial: &str, kind: &str) -> Value {
+    json!({ "serial": serial, "device": "door-1", "building": "3号楼", "type": kind, "time": jiff::Timestamp::now().to_string() })
+}
+
+/// Every id once, and nothing that is missing.
+async fn assert_stored_once(hub: &Hub, acknowledged: &HashSet<String>) -> Result<()> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let mut identities = HashSet::new();
+    for stored in hub.stored().await? {
+        *counts.entry(stored.event.source_id.clone()).or_default() += 1;
+        let identity = (stored.agent, stored.lane, stored.epoch, stored.sequence);
+        assert!(identities.insert(identity.clone()), "{identity:?} is stored twice");
+    }
+    let missing: Vec<&String> = acknowledged
+        .iter()
+        .filter(|id| !counts.contains_key(*id))
+        .collect();
+    assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
+    let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(doubled.is_empty(), "stored twice: {doubled:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_kills_of_either_side_lose_and_double_nothing() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
+    agent.start().await?;
+    let seed = 20_261_123;
+    println!("seed {seed}");
+    let mut random = Random::new(seed);
+    let mut acknowledged = HashSet::new();
+    let mut number = 0;
+    for round in 0..100 {
+        // The kill comes at a random moment of a stream of pushes.
+        let kill_at = tokio::time::Instant::now() + Duration::from_millis(random.below(120));
+        while tokio::time::Instant::now() < kill_at {
+            let batch: Vec<Value> = (0..1 + random.below(40))
+                .map(|_| {
+                    number += 1;
+                    door(&number.to_string(), if number % 5 == 0 { "forced" } else { "open" })
+                })
+                .collect();
+            if agent.push(&batch).await.is_ok_and(|answer| answer.status == 200) {
+                for event in &batch {
+                    acknowledged.insert(event["serial"].as_str().context("serial")?.to_owned());
+                }
+            }
+        }
+        if round % 2 == 0 {
+            agent.kill()?;
+            agent.start().await?;
+        } else {
+            hub.kill()?;
+            hub.start().await?;
+        }
+    }
+    agent.drained().await?;
+    println!("{} events acknowledged over 100 kills", acknowledged.len());
+    assert!(acknowledged.len() > 1000, "too little was sent to prove anything");
+    assert_stored_once(&hub, &acknowledged).await?;
+    let quarantined = metric(&hub.metrics().await?, "linli_hub_events_quarantined_total");
+    assert_eq!(quarantined, Some(0.0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_agents_that_reconnect_at_once_are_all_taken_in_and_lose_nothing() -> Result<()> {
+    const AGENTS: usize = 200;
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    // Two hundred identities with a spool each; the connections are the agent's own code, a process each
+    // would only measure fork.
+    let mut agents = Vec::new();
+    for number in 0..AGENTS {
+        let path = directory.path().join(format!("a{number}"));
+        agents.push(Agent::joined(&path, &hub, &format!("gw-{number}"), "yuyuan")?);
+    }
+    hub.stop()?;
+    for agent in &mut agents {
+        agent.spawn()?;
+    }
+    let mut acknowledged = HashSet::new();
+    for (number, agent) in agents.iter_mut().enumerate() {
+        agent.ready().await?;
+        let serial = format!("e{number}");
+        assert_eq!(agent.push(&[door(&serial, "forced")]).await?.status, 200);
+        acknowledged.insert(serial);
+    }
+    hub.start().await?;
+    let started = std::time::Instant::now();
+    until("all agents to be connected", async || {
+        let connected = metric(&hub.metrics().await?, "linli_hub_agents_connected");
+        Ok((connected == Some(AGENTS as f64)).then_some(()))
+    })
+    .await?;
+    println!("{AGENTS} agents were taken in after {:?}", started.elapsed());
+    until("all events to be stored", async || {
+        Ok((hub.stored().await?.len() == AGENTS).then_some(()))
+    })
+    .await?;
+    assert_stored_once(&hub, &acknowledged).await
+}
+
+/// A small disk of its own: an ext4 file, mounted.
+struct SmallDisk {
+    mount: tempfile::TempDir,
+    _image: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn new(megabytes: u64) -> Result<Self> {
+        let image_directory = tempdir()?;
+        let image = image_directory.path().join("disk.img");
+        std::fs::File::create(&image)?.set_len(megabytes << 20)?;
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
+        let mount = tempdir()?;
+        run(Command::new("mount")
+            .args(["-o", "loop"])
+            .arg(&image)
+            .arg(mount.path()))?;
+        Ok(Self {
+            mount,
+            _image: image_directory,
+        })
+    }
+
+    fn path(&self) -> &Path {
+        self.mount.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazy, so that a process that is still dying does not keep it.
+        let _ = run(Command::new("umount").arg("-l").arg(self.mount.path()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_new_events_drains_what_it_holds_and_takes_events_again() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let directory = tempdir()?;
+    let disk = SmallDisk::new(96)?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let mut agent = Agent::new(&AgentSetup {
+        directory: &disk.path().join("a"),
+        name: "gw-1",
+        site: "yuyuan",
+        hub_address: format!("127.0.0.1:{}", hub.port),
+        top: "",
+        more: "[spool]\nfree_min = \"8MiB\"\ngeneration = \"1MiB\"\n",
+    })?;
+    agent.join(&hub, &format!("127.0.0.1:{}", hub.port), "yuyuan")?;
+    hub.stop()?;
+    agent.start().await?;
+    let mut acknowledged = HashSet::new();
+    for number in 0..200 {
+        let serial = format!("before-{number}");
+        assert_eq!(agent.push(&[door(&serial, "open")]).await?.status, 200);
+        acknowledged.insert(serial);
+    }
+    // Somebody else fills the disk to the last byte.
+    let filler = disk.path().join("filler");
+    let filled = run(Command::new("dd")
+        .args(["if=/dev/zero", "bs=64k", "status=none"])
+        .arg(format!("of={}", filler.display())));
+    assert!(filled.is_err(), "dd ends only when the disk is full");
+    let mut refused = 0;
+    for number in 0..20 {
+        let serial = format!("full-{number}");
+        let answer = agent.push(&[door(&serial, "open")]).await?;
+        if answer.status == 200 {
+            acknowledged.insert(serial);
+            continue;
+        }
+        refused += 1;
+        assert_eq!(answer.status, 503, "{:?}", answer.body);
+        let detail = answer.body["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains("must stay"), "{detail}");
+    }
+    assert!(refused > 0);
+    let refusing = metric(
+        &agent.metrics().await?,
+        "linli_agent_spool_refusing{lane=\"routine\"}",
+    );
+    assert_eq!(refusing, Some(1.0));
+    // Killed and started on the full disk, it still delivers what it holds.
+    agent.kill()?;
+    agent.start().await?;
+    hub.start().await?;
+    agent.drained().await?;
+    assert_stored_once(&hub, &acknowledged).await?;
+    std::fs::remove_file(&filler)?;
+    until("the agent to take events again", async || {
+        let answer = agent.push(&[door("after", "open")]).await?;
+        Ok((answer.status == 200).then_some(()))
+    })
+    .await?;
+    acknowledged.insert("after".to_owned());
+    agent.drained().await?;
+    assert_stored_once(&hub, &acknowledged).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_spool_files_lose_only_what_is_damaged_and_say_so() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
+    hub.stop()?;
+    let seed = 7;
+    println!("seed {seed}");
+    let mut random = Random::new(seed);
+    let mut number = 0;
+    let mut pushed = HashMap::new();
+    let rounds = 24;
+    let mut lost_reported = 0.0;
+    for round in 0..rounds {
+        agent.start().await?;
+        for _ in 0..40 {
+            number += 1;
+            let event = door(&format!("{round}-{number}"), "open");
+            assert_eq!(agent.push(std::slice::from_ref(&event)).await?.status, 200);
+            pushed.insert(format!("{round}-{number}"), event);
+        }
+        agent.kill()?;
+        damage(&agent.data().join("spool/routine"), round, &mut random)?;
+    }
+    agent.start().await?;
+    let status = agent.status()?;
+    println!("{}", status["lanes"][1]);
+    hub.start().await?;
+    agent.drained().await?;
+    lost_reported += metric(
+        &hub.metrics().await?,
+        "linli_hub_events_lost_total{agent=\"gw-1\"}",
+    )
+    .unwrap_or(0.0);
+    let stored = hub.stored().await?;
+    println!(
+        "{} pushed, {} stored, {} reported as lost",
+        pushed.len(),
+        stored.len(),
+        lost_reported
+    );
+    let mut seen = HashSet::new();
+    for event in &stored {
+        let id = &event.event.source_id;
+        let sent = pushed.get(id).context("an event that nobody sent")?;
+        assert_eq!(event.event.device, sent["device"].as_str().unwrap_or_default());
+        assert_eq!(event.event.kind, "door.opened");
+        assert!(seen.insert(id.clone()), "{id} is stored twice");
+    }
+    // What is not there is accounted for: nothing is missing in silence.
+    assert_eq!(stored.len() + lost_reported as usize, pushed.len());
+    assert!(stored.len() * 10 >= pushed.len() * 8, "salvage should save most");
+    Ok(())
+}
+
+/// Flips bits, cuts the tail or removes a file of the newest generation.
+fn damage(lane: &Path, round: usize, random: &mut Random) -> Result<()> {
+    let mut generations: Vec<_> = std::fs::read_dir(lane)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("g-"))
+        })
+        .collect();
+    generations.sort();
+    let newest = generations.last().context("a generation")?.join("db");
+    let mut bytes = std::fs::read(&newest)?;
+    match round % 3 {
+        0 => {
+            for _ in 0..3 {
+                let at = random.below(bytes.len() as u64) as usize;
+                bytes[at] ^= 1 << random.below(8);
+            }
+        }
+        1 => {
+            // Where the data is, not in the empty rest of the segment.
+            let end = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+            bytes.truncate(end.saturating_sub(random.below(2000) as usize).max(1));
+        }
+        _ => bytes[..64].fill(0xa5),
+    }
+    std::fs::write(&newest, bytes)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_from_before_the_clock_was_set_get_their_time_at_the_hub() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
+    // A gateway without a battery wakes up in 1970; its monotonic clock is right.
+    agent.wrapper = ["faketime", "-m", "--exclude-monotonic", "1970-01-01 08:00:00"]
+        .map(str::to_owned)
+        .to_vec();
+    agent.start().await?;
+    assert_eq!(agent.status()?["clock_set"], false);
+    let sent_ms = jiff::Timestamp::now().as_millisecond();
+    // The box gives no usable time either: its own clock is in 1970 too.
+    let mut event = door("1", "open");
+    event["time"] = json!("1970-01-01T00:00:05Z");
+    assert_eq!(agent.push(&[event]).await?.status, 200);
+    agent.drained().await?;
+    let (_, events) = hub.api("/api/v1/events").await?;
+    let stored = &events["items"][0];
+    assert_eq!(stored["clock"], "corrected");
+    let at: jiff::Timestamp = stored["occurred_at"].as_str().context("time")?.parse()?;
+    let off_ms = (at.as_millisecond() - sent_ms).abs();
+    assert!(off_ms < 5_000, "{off_ms} ms off: {stored}");
+    assert_eq!(stored["source_id"], "1");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_of_the_clock_is_noticed_and_loses_nothing() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
+    let offset = directory.path().join("offset");
+    std::fs::write(&offset, "+0s")?;
+    // libfaketime by hand: the program's own file with the offset, read again at every look.
+    let library = run(Command::new("sh").args([
+        "-c",
+        "ls /usr/lib/*/faketime/libfaketimeMT.so.1",
+    ]))?;
+    agent.wrapper = [
+        "env".to_owned(),
+        format!("LD_PRELOAD={}", library.trim()),
+        format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
+        "FAKETIME_NO_CACHE=1".to_owned(),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+    ]
+    .to_vec();
+    agent.start().await?;
+    let mut acknowledged = HashSet::new();
+    for (number, step) in ["+0s", "+3600s", "-7200s", "+0s"].iter().enumerate() {
+        std::fs::write(&offset, step)?;
+        let serial = number.to_string();
+        assert_eq!(agent.push(&[door(&serial, "open")]).await?.status, 200);
+        acknowledged.insert(serial);
+        if number > 0 {
+            until("the step to be counted", async || {
+                let steps = metric(&agent.metrics().await?, "linli_agent_clock_steps_total");
+                Ok((steps >= Some(number as f64)).then_some(()))
+            })
+            .await?;
+        }
+    }
+    agent.drained().await?;
+    assert_stored_once(&hub, &acknowledged).await
+}
