@@ -80,7 +80,8 @@ impl Identity {
         let agent = tls::agent_identity(&chain[0])?;
         let key = tls::private_key("agent key", &files.key)?;
         let roots = tls::roots(&files.root)?;
-        let mut config = rustls::ClientConfig::builder_with_provider(tls::provider())
+        let time = Arc::new(tls::NotBefore::new(agent.not_before_s));
+        let mut config = rustls::ClientConfig::builder_with_details(tls::provider(), time)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::from)?
             .with_root_certificates(roots)

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod rule;
 
 use linli_shared::protocol::event::Severity;
+use linli_shared::protocol::ids::Lane;
 use serde::Serialize;
 
 /// Keys that one rule holds.
@@ -30,8 +31,8 @@ pub struct Origin<'a> {
     pub site: &'a str,
     /// Agent.
     pub agent: &'a str,
-    /// `agent/lane/epoch/sequence`, made only where it is needed.
-    pub lane: &'a str,
+    /// Lane.
+    pub lane: Lane,
     /// Epoch.
     pub epoch: u64,
     /// Sequence.

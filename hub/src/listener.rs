@@ -16,6 +16,7 @@ use linli_shared::service::tls::{self, TlsError};
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{Connection, Endpoint, Incoming};
 use rustls::server::WebPkiClientVerifier;
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -152,7 +153,7 @@ impl Listener {
         quic.transport_config(Arc::new(link::transport()));
         let bind_error = |source| ListenerError::Bind { address, source };
         let endpoint = Endpoint::new(
-            quinn::EndpointConfig::default(),
+            endpoint_config(&files)?,
             Some(quic),
             link::udp_socket(address).map_err(bind_error)?,
             Arc::new(quinn::TokioRuntime),
@@ -220,6 +221,17 @@ impl Listener {
             .with_label_values(&[outcome])
             .inc();
     }
+}
+
+/// With the same key after every start, a hub that was killed can tell agents at once that their
+/// connections are gone (stateless reset, RFC 9000, 10.3); otherwise they would wait for the timeout.
+fn endpoint_config(files: &Files) -> Result<quinn::EndpointConfig, ListenerError> {
+    let key = tls::private_key("hub key", &files.hub_key)?;
+    let mut digest = Sha256::new();
+    digest.update(b"linli stateless reset");
+    digest.update(key.secret_der());
+    let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &digest.finalize());
+    Ok(quinn::EndpointConfig::new(Arc::new(reset_key)))
 }
 
 /// Ends the handshake. True: an agent; false: a gateway that joins.

@@ -15,6 +15,7 @@ pub use stored::{StoredEvent, stored_events};
 use anyhow::{Context, Result, bail};
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a condition that must come true may take on a loaded machine.
@@ -59,14 +60,31 @@ pub fn http() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
 }
 
-/// A UDP port that was free a moment ago.
+/// A UDP port that is free, and that no other test is given.
 pub fn free_udp_port() -> Result<u16> {
-    Ok(UdpSocket::bind("127.0.0.1:0")?.local_addr()?.port())
+    free_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
 }
 
-/// A TCP port that was free a moment ago.
+/// A TCP port that is free, and that no other test is given.
 pub fn free_tcp_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    free_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+}
+
+/// Ports below the kernel's own choice, so that no outgoing connection takes one meanwhile. Each test
+/// process begins in a place of its own.
+fn free_port(is_free: impl Fn(u16) -> bool) -> Result<u16> {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const PORTS: u16 = 22_000;
+    let start = (std::process::id().wrapping_mul(701) % u32::from(PORTS)) as u16;
+    for _ in 0..PORTS {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + start.wrapping_add(given) % PORTS;
+        if is_free(port) {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free")
 }
 
 /// A file or folder of the project.

@@ -1,20 +1,27 @@
 //! The engine: rules by kind of event, windows by key.
 use linli_shared::protocol::event::Event;
-use std::collections::{HashMap, VecDeque};
+use linli_shared::protocol::ids::Lane;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use super::rule::{Kind, Rule};
 use super::{Firing, HORIZON_MS, KEY_EVENTS_MAX, KEYS_MAX, Origin, Reason};
 
-/// An event in a window.
+/// Windows that are over are looked for no more often than this, by the time of events, milliseconds.
+const SWEEP_MS: i64 = 3_600_000;
+
+/// An event in a window. Small: a key can hold a thousand.
 #[derive(Debug, Clone)]
 struct Seen {
     at_ms: i64,
-    step: u8,
-    reason: Reason,
+    agent: Arc<str>,
+    lane: Lane,
+    epoch: u64,
+    sequence: u64,
 }
 
-/// The window of one key: events by time.
-type Window = VecDeque<Seen>;
+/// The window of one key: for each step, its events by time. Rules that count hold all in one.
+type Window = Vec<VecDeque<Seen>>;
 
 #[derive(Debug, Default)]
 struct RuleState {
@@ -42,6 +49,8 @@ pub struct Engine {
     /// Kind of event → (rule, step).
     by_kind: HashMap<String, Vec<(usize, u8)>>,
     states: Vec<RuleState>,
+    /// The names of agents, so that an event in a window does not hold a copy.
+    agents: HashSet<Arc<str>>,
     counts: Counts,
     key: String,
 }
@@ -63,6 +72,7 @@ impl Engine {
             rules,
             by_kind,
             states,
+            agents: HashSet::new(),
             counts: Counts::default(),
             key: String::new(),
         }
@@ -109,35 +119,41 @@ impl Engine {
             if !write_key(&rule.key, event, origin, &mut self.key) {
                 continue;
             }
-            let state = &mut self.states[*index];
-            let reason = Reason {
-                event: format!(
-                    "{}/{}/{:016x}/{}",
-                    origin.agent, origin.lane, origin.epoch, origin.sequence
-                ),
-                kind: event.kind.clone(),
-                at_ms: event.occurred_at_ms,
+            let agent = match self.agents.get(origin.agent) {
+                Some(agent) => agent.clone(),
+                None => {
+                    let agent: Arc<str> = origin.agent.into();
+                    self.agents.insert(agent.clone());
+                    agent
+                }
             };
             let seen = Seen {
                 at_ms: event.occurred_at_ms,
-                step: *step,
-                reason,
+                agent,
+                lane: origin.lane,
+                epoch: origin.epoch,
+                sequence: origin.sequence,
             };
+            let state = &mut self.states[*index];
+            let counts = &mut self.counts;
             let found = match rule.kind {
-                Kind::Match => Some(vec![seen.reason]),
-                Kind::Count { times, within_ms } => {
-                    state.window(&self.key, &seen, within_ms).and_then(|window| {
-                        insert(window, seen, &mut self.counts)
-                            .and_then(|at| count(window, at, times, within_ms))
-                    })
-                }
-                Kind::AllOf { within_ms } => {
-                    let steps = rule.steps.len();
-                    state.window(&self.key, &seen, within_ms).and_then(|window| {
-                        insert(window, seen, &mut self.counts)
-                            .and_then(|at| all_of(window, at, steps, within_ms))
-                    })
-                }
+                Kind::Match => Some(vec![reason(&seen, &event.kind)]),
+                Kind::Count { times, within_ms } => state
+                    .window(&self.key, &seen, within_ms, 1)
+                    .and_then(|window| {
+                        let events = &mut window[0];
+                        let at = insert(events, seen, counts)?;
+                        let first = count(events, at, times, within_ms)?;
+                        let range = events.range(first..first + times);
+                        Some(range.map(|seen| reason(seen, &event.kind)).collect())
+                    }),
+                Kind::AllOf { within_ms } => state
+                    .window(&self.key, &seen, within_ms, rule.steps.len())
+                    .and_then(|window| {
+                        let step = usize::from(*step);
+                        let at = insert(&mut window[step], seen, counts)?;
+                        all_of(window, step, at, within_ms, rule)
+                    }),
             };
             if state.windows.len() >= KEYS_MAX && !state.overflowed {
                 state.overflowed = true;
@@ -174,86 +190,131 @@ fn write_key(
     true
 }
 
+fn reason(seen: &Seen, kind: &str) -> Reason {
+    Reason {
+        event: format!(
+            "{}/{}/{:016x}/{}",
+            seen.agent, seen.lane, seen.epoch, seen.sequence
+        ),
+        kind: kind.to_owned(),
+        at_ms: seen.at_ms,
+    }
+}
+
 impl RuleState {
     /// The window of a key, made if there is room; windows that are over are let go now and then, at a
     /// cost that does not grow with each event.
-    fn window(&mut self, key: &str, seen: &Seen, within_ms: i64) -> Option<&mut Window> {
+    fn window(
+        &mut self,
+        key: &str,
+        seen: &Seen,
+        within_ms: i64,
+        steps: usize,
+    ) -> Option<&mut Window> {
         self.latest_ms = self.latest_ms.max(seen.at_ms);
         let horizon_ms = self.latest_ms - HORIZON_MS;
         if seen.at_ms < horizon_ms {
             return None;
         }
-        let sweep_due = self.latest_ms - self.swept_ms > within_ms.max(3_600_000);
-        if sweep_due || (self.windows.len() >= KEYS_MAX && !self.windows.contains_key(key)) {
+        let sweep_due = self.latest_ms - self.swept_ms > within_ms.max(SWEEP_MS);
+        let full = self.windows.len() >= KEYS_MAX;
+        if sweep_due {
             self.swept_ms = self.latest_ms;
             self.windows.retain(|_, window| {
-                while window.front().is_some_and(|seen| seen.at_ms < horizon_ms) {
-                    window.pop_front();
+                for events in window.iter_mut() {
+                    while events.front().is_some_and(|seen| seen.at_ms < horizon_ms) {
+                        events.pop_front();
+                    }
                 }
-                !window.is_empty()
+                window.iter().any(|events| !events.is_empty())
             });
         }
         if !self.windows.contains_key(key) {
-            if self.windows.len() >= KEYS_MAX {
+            if full && self.windows.len() >= KEYS_MAX {
                 return None;
             }
-            self.windows.insert(key.to_owned(), Window::new());
+            self.windows
+                .insert(key.to_owned(), vec![VecDeque::new(); steps]);
         }
         self.windows.get_mut(key)
     }
 }
 
 /// Puts an event where its time belongs and returns its place.
-fn insert(window: &mut Window, seen: Seen, counts: &mut Counts) -> Option<usize> {
-    let mut at = window.partition_point(|other| other.at_ms <= seen.at_ms);
-    if window.len() >= KEY_EVENTS_MAX {
+fn insert(events: &mut VecDeque<Seen>, seen: Seen, counts: &mut Counts) -> Option<usize> {
+    let mut at = events.partition_point(|other| other.at_ms <= seen.at_ms);
+    if events.len() >= KEY_EVENTS_MAX {
         counts.overflow += 1;
         if at == 0 {
             return None;
         }
-        window.pop_front();
+        events.pop_front();
         at -= 1;
     }
-    window.insert(at, seen);
+    events.insert(at, seen);
     Some(at)
 }
 
-/// The first window of `times` events that holds place `at`.
-fn count(window: &Window, at: usize, times: usize, within_ms: i64) -> Option<Vec<Reason>> {
+/// Where the first window of `times` events begins that holds place `at`.
+fn count(events: &VecDeque<Seen>, at: usize, times: usize, within_ms: i64) -> Option<usize> {
     let first = (at + 1).saturating_sub(times);
     (first..=at)
-        .filter(|first| first + times <= window.len())
-        .find(|first| window[first + times - 1].at_ms - window[*first].at_ms <= within_ms)
-        .map(|first| {
-            window
-                .range(first..first + times)
-                .map(|seen| seen.reason.clone())
-                .collect()
-        })
+        .filter(|first| first + times <= events.len())
+        .find(|first| events[first + times - 1].at_ms - events[*first].at_ms <= within_ms)
 }
 
-/// One event of each step, all within the window and place `at` among them: the nearest of each.
-fn all_of(window: &Window, at: usize, steps: usize, within_ms: i64) -> Option<Vec<Reason>> {
-    let centre_ms = window[at].at_ms;
-    // Every window of that length that holds the event starts at an event not later than it.
-    (0..=at)
-        .rev()
-        .take_while(|first| centre_ms - window[*first].at_ms <= within_ms)
-        .find_map(|first| {
-            let start_ms = window[first].at_ms;
-            let mut found: Vec<Option<&Seen>> = vec![None; steps];
-            found[usize::from(window[at].step)] = Some(&window[at]);
-            for seen in window
-                .range(first..)
-                .take_while(|seen| seen.at_ms - start_ms <= within_ms)
-            {
-                let slot = &mut found[usize::from(seen.step)];
-                slot.get_or_insert(seen);
+/// One event of each step, all within the window and place `at` of `step` among them.
+///
+/// Of each other step only the nearest event before and the nearest after can matter: a farther one on
+/// the same side makes the span longer. The window begins at our event or at one of those before it.
+fn all_of(
+    window: &Window,
+    step: usize,
+    at: usize,
+    within_ms: i64,
+    rule: &Rule,
+) -> Option<Vec<Reason>> {
+    let centre = &window[step][at];
+    let nearest: Vec<(Option<&Seen>, Option<&Seen>)> = window
+        .iter()
+        .enumerate()
+        .map(|(other, events)| {
+            if other == step {
+                return (Some(centre), Some(centre));
             }
-            let mut all: Vec<&Seen> = found.into_iter().collect::<Option<_>>()?;
-            all.sort_by_key(|seen| seen.at_ms);
-            Some(all.into_iter().map(|seen| seen.reason.clone()).collect())
+            let after = events.partition_point(|seen| seen.at_ms <= centre.at_ms);
+            (
+                after.checked_sub(1).and_then(|before| events.get(before)),
+                events.get(after),
+            )
         })
+        .collect();
+    let mut starts: Vec<i64> = nearest
+        .iter()
+        .filter_map(|(before, _)| before.map(|seen| seen.at_ms))
+        .filter(|start_ms| centre.at_ms - start_ms <= within_ms)
+        .collect();
+    // The latest start first: the closest events explain best.
+    starts.sort_unstable_by(|one, other| other.cmp(one));
+    starts.into_iter().find_map(|start_ms| {
+        let mut chosen: Vec<(&Seen, &str)> = nearest
+            .iter()
+            .zip(&rule.steps)
+            .map(|((before, after), step)| {
+                before
+                    .filter(|seen| seen.at_ms >= start_ms)
+                    .or(after.filter(|seen| seen.at_ms - start_ms <= within_ms))
+                    .map(|seen| (seen, step.kind.as_str()))
+            })
+            .collect::<Option<_>>()?;
+        chosen.sort_by_key(|(seen, _)| seen.at_ms);
+        Some(
+            chosen
+                .into_iter()
+                .map(|(seen, kind)| reason(seen, kind))
+                .collect(),
+        )
+    })
 }
 
 fn firing(

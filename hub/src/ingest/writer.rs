@@ -406,7 +406,7 @@ impl Work<'_> {
             let origin = Origin {
                 site: site.as_str(),
                 agent: key.agent.as_str(),
-                lane: key.lane.as_str(),
+                lane: key.lane,
                 epoch: key.epoch.0,
                 sequence: header.first.0 + index as u64,
             };
@@ -570,17 +570,39 @@ impl Work<'_> {
         for (key, next) in &self.moved_keys {
             positions::save(self.connection, key, *next).await?;
         }
+        // A storm of one kind is one statement, not one for each event.
+        let mut folds: HashMap<(String, String), Fold> = HashMap::new();
         for firing in std::mem::take(&mut self.firings) {
-            self.raise(&firing).await?;
+            let place = (firing.rule.clone(), firing.key.clone());
+            let near = folds.get_mut(&place).filter(|fold| {
+                (firing.at_ms - fold.at_ms).abs() <= firing.fold_ms
+            });
+            if let Some(fold) = near {
+                fold.count += 1;
+                continue;
+            }
+            let (warning, at_ms, count) =
+                match warnings::find_fold(self.connection, &firing).await? {
+                    Some((warning, at_ms)) => (warning, at_ms, 1),
+                    None => (self.raise(&firing).await?, firing.at_ms, 0),
+                };
+            let fold = Fold {
+                warning,
+                at_ms,
+                count,
+            };
+            if let Some(before) = folds.insert(place, fold) {
+                warnings::fold(self.connection, before.warning, before.count).await?;
+            }
+        }
+        for fold in folds.values() {
+            warnings::fold(self.connection, fold.warning, fold.count).await?;
         }
         Ok(())
     }
 
-    /// Raises or folds a warning, and opens or joins its case.
-    async fn raise(&mut self, firing: &Firing) -> Result<(), StoreError> {
-        if let Some(warning) = warnings::find_fold(self.connection, firing).await? {
-            return warnings::fold(self.connection, warning).await;
-        }
+    /// Raises a warning, and opens or joins its case.
+    async fn raise(&mut self, firing: &Firing) -> Result<i64, StoreError> {
         self.memory.next_warning += 1;
         let warning = self.memory.next_warning;
         warnings::insert(self.connection, warning, firing, self.now_ms).await?;
@@ -594,7 +616,7 @@ impl Work<'_> {
             "a warning is raised"
         );
         let Some(opening) = cases::opening(firing, self.memory.next_case + 1, self.now_ms) else {
-            return Ok(());
+            return Ok(warning);
         };
         let actor = format!("rule:{}", firing.rule);
         let open =
@@ -611,8 +633,17 @@ impl Work<'_> {
         };
         crate::store::cases::link(self.connection, case, warning).await?;
         let note = format!("{} (warning {warning})", firing.name);
-        crate::store::cases::act(self.connection, case, self.now_ms, &actor, action, &note).await
+        crate::store::cases::act(self.connection, case, self.now_ms, &actor, action, &note)
+            .await?;
+        Ok(warning)
     }
+}
+
+/// Repetitions of one warning in one transaction.
+struct Fold {
+    warning: i64,
+    at_ms: i64,
+    count: i64,
 }
 
 /// Reads numbers and positions, and fills the windows of the rules from the stored events. What fires
@@ -646,7 +677,7 @@ async fn recall(connection: &mut SqliteConnection, rules: &[Rule]) -> Result<Mem
                     let origin = Origin {
                         site: &stored.site,
                         agent: &stored.agent,
-                        lane: header.lane.as_str(),
+                        lane: header.lane,
                         epoch: header.epoch.0,
                         sequence: header.first.0 + index as u64,
                     };

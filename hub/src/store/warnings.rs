@@ -84,9 +84,9 @@ pub async fn insert(
 pub async fn find_fold(
     connection: &mut SqliteConnection,
     firing: &Firing,
-) -> Result<Option<i64>, StoreError> {
+) -> Result<Option<(i64, i64)>, StoreError> {
     let row = sqlx::query(
-        "SELECT id FROM warnings WHERE rule = $1 AND rule_key = $2 AND at_ms >= $3 AND at_ms <= $4 \
+        "SELECT id, at_ms FROM warnings WHERE rule = $1 AND rule_key = $2 AND at_ms >= $3 AND at_ms <= $4 \
          ORDER BY at_ms LIMIT 1",
     )
     .bind(firing.rule.as_str())
@@ -96,13 +96,21 @@ pub async fn find_fold(
     .fetch_optional(connection)
     .await
     .map_err(failed("looking for a warning to fold into"))?;
-    Ok(row.map(|row| row.get(0)))
+    Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
-/// Counts a repetition.
-pub async fn fold(connection: &mut SqliteConnection, id: i64) -> Result<(), StoreError> {
-    sqlx::query("UPDATE warnings SET folded = folded + 1 WHERE id = $1")
+/// Counts repetitions.
+pub async fn fold(
+    connection: &mut SqliteConnection,
+    id: i64,
+    count: i64,
+) -> Result<(), StoreError> {
+    if count == 0 {
+        return Ok(());
+    }
+    sqlx::query("UPDATE warnings SET folded = folded + $2 WHERE id = $1")
         .bind(id)
+        .bind(count)
         .execute(connection)
         .await
         .map_err(failed("folding a warning"))?;

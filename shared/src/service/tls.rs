@@ -4,15 +4,18 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::protocol::ids::{AgentId, SiteId};
 
 /// The name that a hub's certificate carries, whatever its address.
 pub const HUB_NAME: &str = "hub.linli.internal";
+const DAY: Duration = Duration::from_secs(86_400);
 /// An agent's certificate carries the URI `linli:agent/<agent>/site/<site>` (RFC 5280, 4.2.1.6).
 const AGENT_URI: &str = "linli:agent/";
 
@@ -105,8 +108,32 @@ pub struct AgentIdentity {
     pub site: SiteId,
     /// Serial number, hexadecimal.
     pub serial: String,
+    /// Start of validity, seconds since 1970 UTC.
+    pub not_before_s: i64,
     /// End of validity, seconds since 1970 UTC.
     pub not_after_s: i64,
+}
+
+/// The time against which certificates are checked on a machine whose clock may not be set: never
+/// earlier than the start of its own certificate, for it was given that one at a later time.
+#[derive(Debug)]
+pub struct NotBefore(Duration);
+
+impl NotBefore {
+    /// Seconds since 1970 UTC.
+    pub fn new(not_before_s: i64) -> Self {
+        Self(Duration::from_secs(not_before_s.max(0).cast_unsigned()))
+    }
+}
+
+impl TimeProvider for NotBefore {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        // A day in, so that certificates that were made in the same hour are good too.
+        Some(UnixTime::since_unix_epoch(now.max(self.0 + DAY)))
+    }
 }
 
 /// Reads who an agent is from its certificate, which the caller has verified.
@@ -130,6 +157,7 @@ pub fn agent_identity(certificate: &CertificateDer<'_>) -> Result<AgentIdentity,
             agent: agent.parse().map_err(|_| TlsError::NoAgent)?,
             site: site.parse().map_err(|_| TlsError::NoAgent)?,
             serial: hex::encode(parsed.raw_serial()),
+            not_before_s: parsed.validity().not_before.timestamp(),
             not_after_s: parsed.validity().not_after.timestamp(),
         });
     }

@@ -227,14 +227,21 @@ impl Agent {
 
     /// Waits until nothing waits for the hub.
     pub async fn drained(&self) -> Result<()> {
-        until("the agent's spool to be empty", async || {
+        let mut last = Value::Null;
+        let outcome = until("the agent's spool to be empty", async || {
             let status = self.status()?;
+            last.clone_from(&status);
             let empty = status["lanes"]
                 .as_array()
                 .is_some_and(|lanes| lanes.iter().all(|lane| lane["events"] == 0));
             Ok((empty && !status["connected"].is_null()).then_some(()))
         })
-        .await
+        .await;
+        outcome.with_context(|| {
+            let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().rev().take(30).collect();
+            format!("{last}\n{}", lines.join("\n"))
+        })
     }
 }
 
