@@ -3,14 +3,16 @@
 //! Nothing here sleeps for a fixed time: [`until`] polls a condition up to a deadline and says what it
 //! last saw.
 mod agent;
+mod disk;
 mod hub;
 mod process;
 mod stored;
 
 pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric};
+pub use disk::SmallDisk;
 pub use hub::Hub;
 pub use process::{Process, binary};
-pub use stored::{StoredEvent, stored_events};
+pub use stored::{StoredEvent, assert_stored_once, stored_events};
 
 use anyhow::{Context, Result, bail};
 use std::net::{TcpListener, UdpSocket};

@@ -1,7 +1,7 @@
 //! Kills, full disks, damage, clocks, crowds: nothing that was acknowledged is lost or doubled.
 use anyhow::{Context, Result};
 use linli_tests::harness::{
-    Agent, AgentSetup, Hub, Random, is_root, metric, run, until,
+    Agent, AgentSetup, Hub, Random, SmallDisk, assert_stored_once, is_root, metric, run, until,
 };
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -12,25 +12,6 @@ use tempfile::tempdir;
 
 fn door(serial: &str, kind: &str) -> Value {
     json!({ "serial": serial, "device": "door-1", "building": "3号楼", "type": kind, "time": jiff::Timestamp::now().to_string() })
-}
-
-/// Every id once, and nothing that is missing.
-async fn assert_stored_once(hub: &Hub, acknowledged: &HashSet<String>) -> Result<()> {
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    let mut identities = HashSet::new();
-    for stored in hub.stored().await? {
-        *counts.entry(stored.event.source_id.clone()).or_default() += 1;
-        let identity = (stored.agent, stored.lane, stored.epoch, stored.sequence);
-        assert!(identities.insert(identity.clone()), "{identity:?} is stored twice");
-    }
-    let missing: Vec<&String> = acknowledged
-        .iter()
-        .filter(|id| !counts.contains_key(*id))
-        .collect();
-    assert!(missing.is_empty(), "acknowledged and lost: {missing:?}");
-    let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
-    assert!(doubled.is_empty(), "stored twice: {doubled:?}");
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,41 +98,6 @@ async fn two_hundred_agents_that_reconnect_at_once_are_all_taken_in_and_lose_not
     assert_stored_once(&hub, &acknowledged).await
 }
 
-/// A small disk of its own: an ext4 file, mounted.
-struct SmallDisk {
-    mount: tempfile::TempDir,
-    _image: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn new(megabytes: u64) -> Result<Self> {
-        let image_directory = tempdir()?;
-        let image = image_directory.path().join("disk.img");
-        std::fs::File::create(&image)?.set_len(megabytes << 20)?;
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
-        let mount = tempdir()?;
-        run(Command::new("mount")
-            .args(["-o", "loop"])
-            .arg(&image)
-            .arg(mount.path()))?;
-        Ok(Self {
-            mount,
-            _image: image_directory,
-        })
-    }
-
-    fn path(&self) -> &Path {
-        self.mount.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazy, so that a process that is still dying does not keep it.
-        let _ = run(Command::new("umount").arg("-l").arg(self.mount.path()));
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_new_events_drains_what_it_holds_and_takes_events_again() -> Result<()> {
     if !is_root() {
@@ -166,7 +112,7 @@ async fn a_full_disk_refuses_new_events_drains_what_it_holds_and_takes_events_ag
         name: "gw-1",
         site: "yuyuan",
         hub_address: format!("127.0.0.1:{}", hub.port),
-        top: "",
+        listen: "127.0.0.1",
         more: "[spool]\nfree_min = \"8MiB\"\ngeneration = \"1MiB\"\n",
     })?;
     agent.join(&hub, &format!("127.0.0.1:{}", hub.port), "yuyuan")?;

@@ -19,8 +19,8 @@ pub struct AgentSetup<'a> {
     pub site: &'a str,
     /// Where the hub is reached, `host:port`.
     pub hub_address: String,
-    /// Lines for the top of its config.
-    pub top: &'a str,
+    /// Where it listens for pushes and scrapes.
+    pub listen: &'a str,
     /// More blocks for its config.
     pub more: &'a str,
 }
@@ -28,6 +28,7 @@ pub struct AgentSetup<'a> {
 /// An agent in a directory; it runs between [`Agent::start`] and [`Agent::kill`] or [`Agent::stop`].
 pub struct Agent {
     directory: PathBuf,
+    listen: String,
     /// Its name.
     pub name: String,
     /// TCP port of pushes.
@@ -57,7 +58,7 @@ impl Agent {
             name,
             site,
             hub_address: format!("127.0.0.1:{}", hub.port),
-            top: "",
+            listen: "127.0.0.1",
             more: "",
         })?;
         agent.join(hub, &format!("127.0.0.1:{}", hub.port), site)?;
@@ -75,6 +76,7 @@ impl Agent {
         }
         let agent = Self {
             directory: setup.directory.to_owned(),
+            listen: setup.listen.to_owned(),
             name: setup.name.to_owned(),
             push_port: free_tcp_port()?,
             metrics_port: free_tcp_port()?,
@@ -83,13 +85,14 @@ impl Agent {
             client: http().build()?,
         };
         let config = format!(
-            "data_dir = {:?}\n{}\n[hub]\naddresses = [{:?}]\n[push]\nlisten = \"127.0.0.1:{}\"\n\
-             [metrics]\nlisten = \"127.0.0.1:{}\"\n{}\n\
+            "data_dir = {:?}\n[hub]\naddresses = [{:?}]\n[push]\nlisten = \"{}:{}\"\n\
+             [metrics]\nlisten = \"{}:{}\"\n{}\n\
              [[source]]\nname = \"doors\"\nmapping = \"mappings/doors.toml\"\ntoken_file = \"secrets/doors.token\"\n",
             agent.data(),
-            setup.top,
             setup.hub_address,
+            setup.listen,
             agent.push_port,
+            setup.listen,
             agent.metrics_port,
             setup.more,
         );
@@ -150,7 +153,7 @@ impl Agent {
 
     /// Waits until it takes events.
     pub async fn ready(&mut self) -> Result<()> {
-        let url = format!("http://127.0.0.1:{}/health/livez", self.metrics_port);
+        let url = format!("http://{}:{}/health/livez", self.listen, self.metrics_port);
         let process = self.process.as_mut().context("the agent was not started")?;
         let client = &self.client;
         let outcome = until("the agent to run", async || {
@@ -186,8 +189,8 @@ impl Agent {
         let answer = self
             .client
             .post(format!(
-                "http://127.0.0.1:{}/push/{source}",
-                self.push_port
+                "http://{}:{}/push/{source}",
+                self.listen, self.push_port
             ))
             .bearer_auth(token)
             .body(body)
@@ -207,7 +210,7 @@ impl Agent {
 
     /// The metrics as text.
     pub async fn metrics(&self) -> Result<String> {
-        let url = format!("http://127.0.0.1:{}/metrics", self.metrics_port);
+        let url = format!("http://{}:{}/metrics", self.listen, self.metrics_port);
         Ok(self
             .client
             .get(url)

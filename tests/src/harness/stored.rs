@@ -1,10 +1,13 @@
 //! What a hub has stored, read straight from its database.
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::Event;
 use sqlx::{ConnectOptions, Row};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
+
+use super::Hub;
 
 /// An event with its identity.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,4 +56,26 @@ pub async fn stored_events(database: &Path) -> Result<Vec<StoredEvent>> {
         }
     }
     Ok(stored)
+}
+
+/// Every acknowledged id is stored once, and no identity twice.
+pub async fn assert_stored_once(hub: &Hub, acknowledged: &HashSet<String>) -> Result<()> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let mut identities = HashSet::new();
+    for stored in hub.stored().await? {
+        *counts.entry(stored.event.source_id.clone()).or_default() += 1;
+        let identity = (stored.agent, stored.lane, stored.epoch, stored.sequence);
+        ensure!(
+            identities.insert(identity.clone()),
+            "{identity:?} is stored twice"
+        );
+    }
+    let missing: Vec<&String> = acknowledged
+        .iter()
+        .filter(|id| !counts.contains_key(*id))
+        .collect();
+    ensure!(missing.is_empty(), "acknowledged and lost: {missing:?}");
+    let doubled: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+    ensure!(doubled.is_empty(), "stored twice: {doubled:?}");
+    Ok(())
 }
