@@ -1,2 +1,86 @@
-//! `make bench`
-fn main() {}
+//! `make bench`: the table that ARCHITECTURE.md shows.
+use anyhow::{Result, bail};
+use linli_tests::bench::{events, host, latency, linli, peers};
+use linli_tests::harness::is_root;
+use std::path::PathBuf;
+
+const EVENTS_DEFAULT: u64 = 1_000_000;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().map(String::as_str) == Some(peers::FEED) {
+        let rest = args.get(2..).unwrap_or_default();
+        let done = match args.get(1).map(String::as_str) {
+            Some("push") => linli::push_main(rest),
+            Some("alarms") => latency::alarm_main(rest),
+            _ => peers::feed_main(&args[1..]),
+        };
+        return done.map_err(anyhow::Error::from_boxed);
+    }
+    if !is_root() {
+        bail!("the bench makes network namespaces: run it as root");
+    }
+    let mut count = EVENTS_DEFAULT;
+    let mut only = None;
+    let mut words = args.iter();
+    while let Some(word) = words.next() {
+        match (word.as_str(), words.next()) {
+            ("--events", Some(number)) => count = number.parse()?,
+            ("--only", Some(name)) => only = Some(name.clone()),
+            _ => bail!("usage: linli-bench [--events N] [--only linli|latency|peers]"),
+        }
+    }
+    run(count, only.as_deref()).map_err(anyhow::Error::from_boxed)
+}
+
+fn run(count: u64, only: Option<&str>) -> host::Result<()> {
+    let wanted = |name| only.is_none_or(|only| only == name);
+    let scratch = host::Scratch::new("events")?;
+    let file: PathBuf = scratch.path().join("events.jsonl");
+    eprintln!("writing {count} events");
+    events::write(&file, count)?;
+    let bytes = std::fs::metadata(&file)?.len() / count;
+    println!("{count} events of {bytes} B\n");
+    let hosts = host::Hosts::new()?;
+    let mut rows = Vec::new();
+    if wanted("linli") {
+        eprintln!("Linli");
+        let (row, disk_bytes) = linli::run(&hosts, &file, count)?;
+        rows.push(row);
+        println!("hub store: {disk_bytes:.0} B on disk per event\n");
+    }
+    if wanted("peers") {
+        eprintln!("rsyslog");
+        rows.push(peers::rsyslog(&hosts, &file, count)?);
+        eprintln!("NATS");
+        rows.push(peers::nats(&hosts, &file, count)?);
+    }
+    if !rows.is_empty() {
+        println!("{}", host::table(&rows));
+    }
+    if wanted("latency") {
+        eprintln!("alarms");
+        let report = latency::run(&hosts, &file, count)?;
+        println!("| alarm to committed warning | p50 ms | p99 ms | samples |\n| --- | --: | --: | --: |");
+        for (name, latency) in [
+            ("idle link".to_owned(), report.idle),
+            (
+                format!(
+                    "while a backlog of {count} drains ({:.1} s)",
+                    report.drain_s
+                ),
+                report.busy,
+            ),
+        ] {
+            println!(
+                "| {name} | {:.1} | {:.1} | {} |",
+                latency.p50_ms, latency.p99_ms, latency.samples
+            );
+        }
+        println!(
+            "\nagent memory: {:.0} MB idle, {:.0} MB at its peak",
+            report.agent_idle_mb, report.agent_peak_mb
+        );
+    }
+    Ok(())
+}
