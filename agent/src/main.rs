@@ -77,7 +77,15 @@ fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 fn load(path: &Path) -> Result<config::Checked, Failure> {
-    Config::load(path).map_err(|error| failure(exit::CONFIG)(&error))
+    Config::load(path).map_err(|error| failure(config_code(&error))(&error))
+}
+
+/// A file that cannot be read may be readable at the next start; a wrong one stays wrong.
+fn config_code(error: &linli_shared::service::config::ConfigError) -> u8 {
+    match error {
+        linli_shared::service::config::ConfigError::Read { .. } => exit::IO,
+        _ => exit::CONFIG,
+    }
 }
 
 fn start_logs(config: &LogConfig) -> Result<(), Failure> {

@@ -15,6 +15,7 @@ use linli_shared::service::link::{self, CLOSE_REPLACED};
 use linli_shared::service::tls::{self, TlsError};
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{Connection, Endpoint, Incoming};
+use quinn_proto::HashedConnectionIdGenerator;
 use rustls::server::WebPkiClientVerifier;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -230,8 +231,15 @@ fn endpoint_config(files: &Files) -> Result<quinn::EndpointConfig, ListenerError
     let mut digest = Sha256::new();
     digest.update(b"linli stateless reset");
     digest.update(key.secret_der());
-    let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &digest.finalize());
-    Ok(quinn::EndpointConfig::new(Arc::new(reset_key)))
+    let digest = digest.finalize();
+    let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &digest);
+    let mut config = quinn::EndpointConfig::new(Arc::new(reset_key));
+    // Connection ids carry a check; a reset is sent only for those that this hub could have given.
+    let cid_key = digest
+        .first_chunk::<8>()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
+    Ok(config)
 }
 
 /// Ends the handshake. True: an agent; false: a gateway that joins.

@@ -69,7 +69,15 @@ fn main() -> ExitCode {
 }
 
 fn load(path: &Path) -> Result<Config, Failure> {
-    Config::load(path).map_err(|error| failure(exit::CONFIG)(&error))
+    Config::load(path).map_err(|error| failure(config_code(&error))(&error))
+}
+
+/// A file that cannot be read may be readable at the next start; a wrong one stays wrong.
+fn config_code(error: &linli_shared::service::config::ConfigError) -> u8 {
+    match error {
+        linli_shared::service::config::ConfigError::Read { .. } => exit::IO,
+        _ => exit::CONFIG,
+    }
 }
 
 fn start_logs(config: &LogConfig) -> Result<(), Failure> {
@@ -117,7 +125,8 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         start_logs(&config.log)?;
         let app = app::App::build(config).await.map_err(|error| {
             let code = match &error {
-                app::AppError::Rules(_) | app::AppError::Ca(_) | app::AppError::Tls(_) => {
+                app::AppError::Rules(error) => config_code(error),
+                app::AppError::Ca(_) | app::AppError::Tls(_) => {
                     exit::CONFIG
                 }
                 app::AppError::Store(_) | app::AppError::Writer(_) => exit::IO,

@@ -16,6 +16,8 @@ use super::{Downlink, Uplink};
 
 /// From the connection to `Welcome`.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
+/// How often the loop shows that it goes round, however rare heartbeats are.
+const PULSE: Duration = Duration::from_secs(2);
 const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
 
 /// Why a session ended, or none began. There is no good end but the agent's own.
@@ -186,14 +188,15 @@ impl Uplink {
     ) -> Result<std::convert::Infallible, SessionError> {
         let every = Duration::from_millis(welcome.heartbeat_ms).max(HEARTBEAT_MIN);
         let mut beat = tokio::time::interval(every);
+        let mut pulse = tokio::time::interval(PULSE);
         loop {
             // All arms are cancel-safe: interval, JoinSet and the frame reader keep their state.
             tokio::select! {
                 _ = beat.tick() => {
                     let heartbeat = self.heartbeat();
                     send.write_all(&Frame::Heartbeat(heartbeat).encode()?).await?;
-                    self.status.send_modify(|status| status.rounds += 1);
                 }
+                _ = pulse.tick() => self.status.send_modify(|status| status.rounds += 1),
                 frame = reader.next() => {
                     match frame?.ok_or(SessionError::StreamClosed)? {
                         Frame::CaseStatus(status) => self.deliver(Downlink::Case(status)).await,

@@ -129,10 +129,13 @@ impl Writer {
             // All arms are cancel-safe: channels and interval lose nothing by a wait that did not end.
             let first = tokio::select! {
                 biased;
-                Some(request) = self.inbox.urgent.recv() => Some(request),
+                request = self.inbox.urgent.recv() => match request {
+                    Some(request) => Some(request),
+                    // All handles are gone; what is left in the other queue was never acknowledged.
+                    None => break,
+                },
                 Some(request) = self.inbox.routine.recv() => Some(request),
                 _ = signs_due.tick() => None,
-                else => break,
             };
             let only_signs = first.is_none();
             requests.extend(first);

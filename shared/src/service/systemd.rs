@@ -17,9 +17,9 @@ pub fn alive() {
     send(&[NotifyState::Watchdog]);
 }
 
-/// How often [`alive`] is wanted: half of the unit's WatchdogSec, or every 10 s without one.
+/// How often [`alive`] is wanted: a quarter of the unit's WatchdogSec, so that one sign may be missed, or every 10 s without one.
 pub fn watchdog_interval() -> Duration {
-    sd_notify::watchdog_enabled().map_or(Duration::from_secs(10), |whole| whole / 2)
+    sd_notify::watchdog_enabled().map_or(Duration::from_secs(10), |whole| whole / 4)
 }
 
 fn send(states: &[NotifyState<'_>]) {
