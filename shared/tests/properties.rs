@@ -20,6 +20,15 @@ use linli_shared::protocol::token::JoinToken;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
+/// Shrinking is bounded: inputs here are large, and a failure must be told in minutes.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 256,
+        max_shrink_iters: 500,
+        ..ProptestConfig::default()
+    }
+}
+
 /// Bytes that no compressor makes smaller (xorshift64*), cheap to draw and to shrink.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed | 1;
@@ -106,8 +115,8 @@ fn any_event() -> impl Strategy<Value = Event> {
     );
     let attributes = btree_map(
         text(24),
-        prop_oneof![3 => text(60), 1 => text(ATTRIBUTE_BYTES_MAX)],
-        0..=6,
+        prop_oneof![text(60), text(ATTRIBUTE_BYTES_MAX)],
+        0..=10,
     );
     let raw = proptest::option::of(
         (any::<u64>(), 0..=RAW_BYTES_MAX).prop_map(|(seed, bytes)| noise(seed, bytes)),
@@ -226,7 +235,7 @@ fn door_event(minute: i64) -> Event {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(config())]
 
     /// One builder packs several submissions, so that what it has learnt of one misleads it at the next.
     #[test]
@@ -830,7 +839,7 @@ fn take_all(buffer: &mut BytesMut, out: &mut Vec<Frame>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(config())]
 
     #[test]
     fn frames_come_off_a_stream_as_they_were_put_on(
