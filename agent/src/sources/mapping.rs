@@ -292,6 +292,15 @@ fn shortened(text: &str) -> String {
 }
 
 impl Field {
+    /// Every value that the mapping itself can give the field.
+    fn results(&self) -> impl Iterator<Item = &String> {
+        let otherwise = match &self.otherwise {
+            Otherwise::Value(value) => Some(value),
+            Otherwise::Keep | Otherwise::Skip | Otherwise::Reject => None,
+        };
+        self.table.values().chain(&self.value).chain(otherwise)
+    }
+
     fn take<'v>(&'v self, item: &'v Value) -> Result<Option<Cow<'v, str>>, Reject> {
         let found = self
             .pointer
@@ -350,7 +359,7 @@ impl Mapping {
         }
         let mut kind = field("kind", file.kind)?;
         kind.required = true;
-        for value in kind.table.values().chain(kind.value.iter()) {
+        for value in kind.results() {
             if !is_kind(value) {
                 return Err(wrong(
                     "kind",
@@ -359,10 +368,7 @@ impl Mapping {
             }
         }
         let severity = optional("severity", file.severity)?;
-        for value in severity
-            .iter()
-            .flat_map(|field| field.table.values().chain(field.value.iter()))
-        {
+        for value in severity.iter().flat_map(Field::results) {
             if Severity::from_name(value).is_none() {
                 let names = Severity::ALL.map(Severity::as_str).join(", ");
                 return Err(wrong(

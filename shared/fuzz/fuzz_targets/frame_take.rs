@@ -1,0 +1,21 @@
+//! A stream of any bytes: no panic, and every frame that is taken reads the same when it is sent on.
+#![no_main]
+use bytes::BytesMut;
+use libfuzzer_sys::fuzz_target;
+use linli_shared::protocol::frame::{self, Frame};
+
+fuzz_target!(|data: &[u8]| {
+    let mut buffer = BytesMut::from(data);
+    while let Ok(Some(frame)) = frame::take(&mut buffer) {
+        if let Frame::Batch(chunks) = &frame {
+            for chunk in chunks {
+                let _ = chunk.events();
+            }
+        }
+        let bytes = frame.encode().expect("what was read can be written");
+        // Packed CBOR is never longer than the other forms of the same value, so it stays within the
+        // limits that the first reading was held to.
+        let again = frame::take(&mut BytesMut::from(&bytes[..]));
+        assert_eq!(again.expect("our own frame"), Some(frame));
+    }
+});
