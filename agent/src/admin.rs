@@ -153,10 +153,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
     Json(admin.status())
 }
 
-async fn submit(
-    State(admin): State<Arc<Admin>>,
-    body: Bytes,
-) -> Result<Json<Submitted>, Problem> {
+async fn submit(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Json<Submitted>, Problem> {
     let admitted: Vec<Admitted> = codec::decode("submission", &body).map_err(|error| {
         Problem::new(
             StatusCode::BAD_REQUEST,
@@ -167,14 +164,19 @@ async fn submit(
             ),
         )
     })?;
-    admin.intake.submit(admitted).await.map(Json).map_err(|error| {
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "spool",
-            telemetry::chain(&error),
-        )
-        .retry_after(5)
-    })
+    admin
+        .intake
+        .submit(admitted)
+        .await
+        .map(Json)
+        .map_err(|error| {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "spool",
+                telemetry::chain(&error),
+            )
+            .retry_after(5)
+        })
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, Problem> {
@@ -191,10 +193,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, P
             error.to_string(),
         )
     })?;
-    Ok((
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        text,
-    ))
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
 }
 
 /// Ready means: events are taken. A hub that is away does not make an agent unready: that is what

@@ -66,8 +66,7 @@ impl Anchors {
             .clock_set
             .set(i64::from(clock::is_set(wall_ms)));
         let before = self.known.borrow().clone();
-        let Some((after, stepped_ms)) =
-            advance(&before, self.boot, wall_ms, clock::monotonic_ms())
+        let Some((after, stepped_ms)) = advance(&before, self.boot, wall_ms, clock::monotonic_ms())
         else {
             return;
         };
@@ -124,8 +123,7 @@ mod tests {
     #[test]
     fn an_unset_clock_gives_no_anchor_and_a_set_one_does_once() {
         assert_eq!(advance(&[], BootId(1), 5_000, 5_000), None);
-        let (anchors, step_ms) =
-            advance(&[], BootId(1), NOON_MS, 60_000).expect("a first anchor");
+        let (anchors, step_ms) = advance(&[], BootId(1), NOON_MS, 60_000).expect("a first anchor");
         assert_eq!((anchors[0].offset_ms, step_ms), (NOON_MS - 60_000, None));
         assert_eq!(advance(&anchors, BootId(1), NOON_MS + 1_500, 61_000), None);
     }

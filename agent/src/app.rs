@@ -262,9 +262,7 @@ impl App {
     }
 }
 
-fn ended(
-    part: Result<(&'static str, io::Result<()>), tokio::task::JoinError>,
-) -> AppError {
+fn ended(part: Result<(&'static str, io::Result<()>), tokio::task::JoinError>) -> AppError {
     match part {
         Ok((part, result)) => AppError::Ended {
             part,
@@ -322,11 +320,20 @@ async fn act(
         };
         match message {
             Some(Downlink::Case(status)) => {
-                tracing::info!(case = status.case, state = status.state, source = status.source, source_id = status.source_id, "a case has changed");
+                tracing::info!(
+                    case = status.case,
+                    state = status.state,
+                    source = status.source,
+                    source_id = status.source_id,
+                    "a case has changed"
+                );
             }
             Some(Downlink::Command(command)) => {
                 metrics.unknown_frames.inc();
-                tracing::warn!(command = command.name, "a command that this version does not know");
+                tracing::warn!(
+                    command = command.name,
+                    "a command that this version does not know"
+                );
             }
             None => {
                 stop.cancelled().await;
@@ -371,4 +378,3 @@ async fn watchdog(
         }
     }
 }
-

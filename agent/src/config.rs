@@ -226,7 +226,9 @@ impl Config {
             ));
         }
         for address in &self.hub.addresses {
-            let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            let port = address
+                .rsplit_once(':')
+                .map(|(_, port)| port.parse::<u16>());
             if !matches!(port, Some(Ok(_))) {
                 return Err(wrong(
                     "hub.addresses".to_owned(),
@@ -239,10 +241,7 @@ impl Config {
         for (index, source) in self.source.drain(..).enumerate() {
             let key = format!("source[{index}]");
             let name = source.name.clone();
-            if name
-                .parse::<linli_shared::protocol::ids::SiteId>()
-                .is_err()
-            {
+            if name.parse::<linli_shared::protocol::ids::SiteId>().is_err() {
                 return Err(wrong(
                     format!("{key}.name"),
                     format!("{name:?} must be letters, digits, '.', '_' and '-'"),

@@ -107,10 +107,14 @@ pub enum ImportError {
         source: std::io::Error,
     },
     /// The file has no header line.
-    #[error("{0:?} has no header line that can be read: the first line of a CSV file names its columns")]
+    #[error(
+        "{0:?} has no header line that can be read: the first line of a CSV file names its columns"
+    )]
     Header(PathBuf),
     /// The running agent did not take rows.
-    #[error("the import stopped after line {line}; run it again, rows that are stored are recognised")]
+    #[error(
+        "the import stopped after line {line}; run it again, rows that are stored are recognised"
+    )]
     Socket {
         /// Last line that was handed over.
         line: u64,
@@ -119,7 +123,9 @@ pub enum ImportError {
         source: SocketError,
     },
     /// The spool did not take rows.
-    #[error("the import stopped after line {line}; run it again, rows that are stored are recognised")]
+    #[error(
+        "the import stopped after line {line}; run it again, rows that are stored are recognised"
+    )]
     Submit {
         /// Last line that was handed over.
         line: u64,
@@ -369,11 +375,22 @@ impl Summary {
         let mut text = format!(
             "读取 {} 行：导入 {}，已有 {}，按映射略过 {}，拒绝 {}\n\
              {} rows read: {} imported, {} already there, {} left out by the mapping, {} rejected\n",
-            self.rows, self.stored, self.doubled, self.filtered, self.rejected,
-            self.rows, self.stored, self.doubled, self.filtered, self.rejected,
+            self.rows,
+            self.stored,
+            self.doubled,
+            self.filtered,
+            self.rejected,
+            self.rows,
+            self.stored,
+            self.doubled,
+            self.filtered,
+            self.rejected,
         );
         for row in &self.rejects {
-            text.push_str(&format!("  第 {} 行 line {}: {}\n", row.line, row.line, row.reason));
+            text.push_str(&format!(
+                "  第 {} 行 line {}: {}\n",
+                row.line, row.line, row.reason
+            ));
         }
         let unnamed = self.rejected - self.rejects.len() as u64;
         if unnamed > 0 {

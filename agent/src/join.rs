@@ -123,8 +123,8 @@ pub async fn join(
                 "no answer in 15 s: check the address and that UDP reaches that port",
             ))
         })??;
-    let root = CertificateDer::from_pem_slice(joined.root_pem.as_bytes())
-        .map_err(|_| JoinError::Root)?;
+    let root =
+        CertificateDer::from_pem_slice(joined.root_pem.as_bytes()).map_err(|_| JoinError::Root)?;
     if tls::fingerprint(&root) != token.root {
         return Err(JoinError::Root);
     }
@@ -178,7 +178,9 @@ async fn exchange(address: &str, token: &JoinToken, join: Join) -> Result<Joined
     } else {
         "0.0.0.0:0"
     };
-    let local = any.parse().map_err(|error| failed(io::Error::other(error)))?;
+    let local = any
+        .parse()
+        .map_err(|error| failed(io::Error::other(error)))?;
     let endpoint = quinn::Endpoint::new(
         quinn::EndpointConfig::default(),
         None,

@@ -103,12 +103,10 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     {
         return Err(failure(exit::CONFIG)(error));
     }
-    let joined = identity.as_ref().ok().map(|identity| {
-        format!(
-            "{} @ {}",
-            identity.agent.agent, identity.agent.site
-        )
-    });
+    let joined = identity
+        .as_ref()
+        .ok()
+        .map(|identity| format!("{} @ {}", identity.agent.agent, identity.agent.site));
     let sources: Vec<&str> = checked.sources.keys().map(String::as_str).collect();
     if json {
         println!(
@@ -226,9 +224,9 @@ async fn join(
         text: format!("cannot read the token from {token_file:?}: {error}"),
         code: exit::IO,
     })?;
-    let token: JoinToken = text.parse().map_err(
-        |error: linli_shared::protocol::token::TokenError| failure(exit::USAGE)(&error),
-    )?;
+    let token: JoinToken = text
+        .parse()
+        .map_err(|error: linli_shared::protocol::token::TokenError| failure(exit::USAGE)(&error))?;
     let agent = match agent {
         Some(agent) => agent,
         None => rustix::system::uname()
@@ -268,8 +266,7 @@ async fn run_import(
     } else {
         let spools = app::Spools::open(config).map_err(|error| failure(exit::IO)(&error))?;
         let boot = clock::boot_id().map_err(|error| failure(exit::IO)(&error))?;
-        let metrics =
-            metrics::Metrics::new().map_err(|error| failure(exit::FAILURE)(&error))?;
+        let metrics = metrics::Metrics::new().map_err(|error| failure(exit::FAILURE)(&error))?;
         let intake = intake::Intake::new(spools.handles.clone(), boot, metrics);
         (import::Target::Spool(Box::new(intake)), Some(spools))
     };
@@ -290,7 +287,8 @@ async fn run_import(
         failure(code)(&error)
     })?;
     if json {
-        let text = serde_json::to_string(&summary).map_err(|error| failure(exit::FAILURE)(&error))?;
+        let text =
+            serde_json::to_string(&summary).map_err(|error| failure(exit::FAILURE)(&error))?;
         println!("{text}");
     } else {
         print!("{}", summary.text());
@@ -313,9 +311,15 @@ async fn status(config: &Config, json: bool) -> Result<u8, Failure> {
     }
     let status: admin::Status =
         serde_json::from_slice(&bytes).map_err(|error| failure(exit::FAILURE)(&error))?;
-    println!("网关 agent:    {} @ {}  {}", status.agent, status.site, status.version);
+    println!(
+        "网关 agent:    {} @ {}  {}",
+        status.agent, status.site, status.version
+    );
     match &status.connected {
-        Some(hub) => println!("中枢 hub:      已连接 connected to {hub} since {}", status.since),
+        Some(hub) => println!(
+            "中枢 hub:      已连接 connected to {hub} since {}",
+            status.since
+        ),
         None => println!("中枢 hub:      未连接 not connected since {}", status.since),
     }
     if let Some(error) = &status.last_error {

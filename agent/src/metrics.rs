@@ -74,9 +74,7 @@ impl Metrics {
             "Always 1; the label is the version.",
             &["version"],
         )?;
-        build
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
             events_stored: counters(
                 "linli_agent_events_stored_total",

@@ -10,10 +10,10 @@ mod events;
 mod list;
 mod warnings;
 
+use axum::http::StatusCode;
 use axum::middleware;
 use axum::routing::get;
 use axum::{Json, Router};
-use axum::http::StatusCode;
 use linli_shared::service::problem::Problem;
 use linli_shared::service::telemetry;
 use std::sync::Arc;

@@ -165,7 +165,11 @@ impl App {
             },
             result = &mut writer => ended("writer", result.map_err(io::Error::other).and_then(|result| result).err()),
         };
-        let outcome = if stop.is_cancelled() { Ok(()) } else { Err(first) };
+        let outcome = if stop.is_cancelled() {
+            Ok(())
+        } else {
+            Err(first)
+        };
         stop.cancel();
         systemd::stopping();
         api_stop.graceful_shutdown(Some(REQUESTS_GRACE));

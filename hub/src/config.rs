@@ -99,7 +99,9 @@ impl Config {
             ));
         }
         for address in &config.announce {
-            let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+            let port = address
+                .rsplit_once(':')
+                .map(|(_, port)| port.parse::<u16>());
             if !matches!(port, Some(Ok(_))) {
                 return Err(wrong(
                     "announce",

@@ -126,9 +126,7 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         let app = app::App::build(config).await.map_err(|error| {
             let code = match &error {
                 app::AppError::Rules(error) => config_code(error),
-                app::AppError::Ca(_) | app::AppError::Tls(_) => {
-                    exit::CONFIG
-                }
+                app::AppError::Ca(_) | app::AppError::Tls(_) => exit::CONFIG,
                 app::AppError::Store(_) | app::AppError::Writer(_) => exit::IO,
                 _ => exit::UNAVAILABLE,
             };
@@ -158,7 +156,10 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
             .map_err(|error| failure(exit::IO)(&error))?;
         println!("已初始化 initialised: {}", config.data_dir.display());
         println!("  根证书 root certificate: {}", files.root.display());
-        println!("  请离线备份根密钥 keep a copy of the root key offline: {}", files.root_key.display());
+        println!(
+            "  请离线备份根密钥 keep a copy of the root key offline: {}",
+            files.root_key.display()
+        );
         println!("下一步 next: linli-hub serve; linli-hub token create --site SITE");
         return Ok(exit::OK);
     }

@@ -70,9 +70,7 @@ impl Metrics {
                 &["version"],
             ),
         )?;
-        build
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let counters = |name: &str, help: &str, labels: &[&str]| {
             add(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };

@@ -35,7 +35,9 @@ const CHECKPOINT_PAGES: &str = "4096";
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be opened.
-    #[error("the database {path:?} cannot be opened: has `linli-hub init` been run, and may this user write there?")]
+    #[error(
+        "the database {path:?} cannot be opened: has `linli-hub init` been run, and may this user write there?"
+    )]
     Open {
         /// The file.
         path: PathBuf,

@@ -33,10 +33,17 @@ async fn a_hundred_kills_of_either_side_lose_and_double_nothing() -> Result<()> 
             let batch: Vec<Value> = (0..1 + random.below(40))
                 .map(|_| {
                     number += 1;
-                    door(&number.to_string(), if number % 5 == 0 { "forced" } else { "open" })
+                    door(
+                        &number.to_string(),
+                        if number % 5 == 0 { "forced" } else { "open" },
+                    )
                 })
                 .collect();
-            if agent.push(&batch).await.is_ok_and(|answer| answer.status == 200) {
+            if agent
+                .push(&batch)
+                .await
+                .is_ok_and(|answer| answer.status == 200)
+            {
                 for event in &batch {
                     acknowledged.insert(event["serial"].as_str().context("serial")?.to_owned());
                 }
@@ -52,7 +59,10 @@ async fn a_hundred_kills_of_either_side_lose_and_double_nothing() -> Result<()> 
     }
     agent.drained().await?;
     println!("{} events acknowledged over 100 kills", acknowledged.len());
-    assert!(acknowledged.len() > 1000, "too little was sent to prove anything");
+    assert!(
+        acknowledged.len() > 1000,
+        "too little was sent to prove anything"
+    );
     assert_stored_once(&hub, &acknowledged).await?;
     let quarantined = metric(&hub.metrics().await?, "linli_hub_events_quarantined_total");
     assert_eq!(quarantined, Some(0.0));
@@ -60,7 +70,8 @@ async fn a_hundred_kills_of_either_side_lose_and_double_nothing() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_agents_that_reconnect_at_once_are_all_taken_in_and_lose_nothing() -> Result<()> {
+async fn two_hundred_agents_that_reconnect_at_once_are_all_taken_in_and_lose_nothing() -> Result<()>
+{
     const AGENTS: usize = 200;
     let directory = tempdir()?;
     let mut hub = Hub::new(&directory.path().join("hub"))?;
@@ -70,7 +81,12 @@ async fn two_hundred_agents_that_reconnect_at_once_are_all_taken_in_and_lose_not
     let mut agents = Vec::new();
     for number in 0..AGENTS {
         let path = directory.path().join(format!("a{number}"));
-        agents.push(Agent::joined(&path, &hub, &format!("gw-{number}"), "yuyuan")?);
+        agents.push(Agent::joined(
+            &path,
+            &hub,
+            &format!("gw-{number}"),
+            "yuyuan",
+        )?);
     }
     hub.stop()?;
     for agent in &mut agents {
@@ -90,7 +106,10 @@ async fn two_hundred_agents_that_reconnect_at_once_are_all_taken_in_and_lose_not
         Ok((connected == Some(AGENTS as f64)).then_some(()))
     })
     .await?;
-    println!("{AGENTS} agents were taken in after {:?}", started.elapsed());
+    println!(
+        "{AGENTS} agents were taken in after {:?}",
+        started.elapsed()
+    );
     until("all events to be stored", async || {
         Ok((hub.stored().await?.len() == AGENTS).then_some(()))
     })
@@ -99,7 +118,8 @@ async fn two_hundred_agents_that_reconnect_at_once_are_all_taken_in_and_lose_not
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_new_events_drains_what_it_holds_and_takes_events_again() -> Result<()> {
+async fn a_full_disk_refuses_new_events_drains_what_it_holds_and_takes_events_again() -> Result<()>
+{
     if !is_root() {
         return Ok(());
     }
@@ -212,13 +232,19 @@ async fn damaged_spool_files_lose_only_what_is_damaged_and_say_so() -> Result<()
     for event in &stored {
         let id = &event.event.source_id;
         let sent = pushed.get(id).context("an event that nobody sent")?;
-        assert_eq!(event.event.device, sent["device"].as_str().unwrap_or_default());
+        assert_eq!(
+            event.event.device,
+            sent["device"].as_str().unwrap_or_default()
+        );
         assert_eq!(event.event.kind, "door.opened");
         assert!(seen.insert(id.clone()), "{id} is stored twice");
     }
     // What is not there is accounted for: nothing is missing in silence.
     assert_eq!(stored.len() + lost_reported as usize, pushed.len());
-    assert!(stored.len() * 10 >= pushed.len() * 8, "salvage should save most");
+    assert!(
+        stored.len() * 10 >= pushed.len() * 8,
+        "salvage should save most"
+    );
     Ok(())
 }
 
@@ -260,9 +286,14 @@ async fn events_from_before_the_clock_was_set_get_their_time_at_the_hub() -> Res
     hub.start().await?;
     let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
     // A gateway without a battery wakes up in 1970; its monotonic clock is right.
-    agent.wrapper = ["faketime", "-m", "--exclude-monotonic", "1970-01-01 08:00:00"]
-        .map(str::to_owned)
-        .to_vec();
+    agent.wrapper = [
+        "faketime",
+        "-m",
+        "--exclude-monotonic",
+        "1970-01-01 08:00:00",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     agent.start().await?;
     assert_eq!(agent.status()?["clock_set"], false);
     let sent_ms = jiff::Timestamp::now().as_millisecond();
@@ -290,10 +321,8 @@ async fn a_step_of_the_clock_is_noticed_and_loses_nothing() -> Result<()> {
     let offset = directory.path().join("offset");
     std::fs::write(&offset, "+0s")?;
     // libfaketime by hand: the program's own file with the offset, read again at every look.
-    let library = run(Command::new("sh").args([
-        "-c",
-        "ls /usr/lib/*/faketime/libfaketimeMT.so.1",
-    ]))?;
+    let library =
+        run(Command::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]))?;
     agent.wrapper = [
         "env".to_owned(),
         format!("LD_PRELOAD={}", library.trim()),

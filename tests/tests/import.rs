@@ -91,14 +91,20 @@ async fn json_lines_in_gb18030_and_broken_lines_are_told_apart() -> Result<()> {
     std::fs::write(&file, bytes)?;
     let (code, summary) = summary(&mut import(&agent, &file, "police-incident.toml")?)?;
     assert_eq!(code, 65);
-    assert_eq!((number(&summary, "rows"), number(&summary, "stored")), (3, 2));
+    assert_eq!(
+        (number(&summary, "rows"), number(&summary, "stored")),
+        (3, 2)
+    );
     assert_eq!(summary["rejects"][0]["line"], 2);
     agent.drained().await?;
     let stored = hub.stored().await?;
     assert_eq!(stored.len(), 2);
     for event in &stored {
         assert_eq!(event.event.attributes["category"], "邻里");
-        assert!(!format!("{event:?}").contains("not taken"), "an undeclared field was kept");
+        assert!(
+            !format!("{event:?}").contains("not taken"),
+            "an undeclared field was kept"
+        );
     }
     // 08:00 in a file without a zone is Beijing time.
     assert_eq!(stored[0].event.occurred_at_ms, 1_772_323_200_000);
@@ -106,7 +112,8 @@ async fn json_lines_in_gb18030_and_broken_lines_are_told_apart() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_real_calls_are_all_accounted_for_and_come_once_after_an_interrupted_import() -> Result<()> {
+async fn the_real_calls_are_all_accounted_for_and_come_once_after_an_interrupted_import()
+-> Result<()> {
     let Some(calls) = recorded("data/police-calls.csv") else {
         return Ok(());
     };
@@ -132,8 +139,14 @@ async fn the_real_calls_are_all_accounted_for_and_come_once_after_an_interrupted
     assert_eq!(number(&summary, "rows"), 23_909);
     assert_eq!(number(&summary, "filtered"), 23_909 - 3_427);
     assert_eq!(number(&summary, "rejected"), 0);
-    assert_eq!(number(&summary, "stored") + number(&summary, "doubled"), 3_427);
-    assert!(number(&summary, "doubled") > 0, "the first import stored nothing");
+    assert_eq!(
+        number(&summary, "stored") + number(&summary, "doubled"),
+        3_427
+    );
+    assert!(
+        number(&summary, "doubled") > 0,
+        "the first import stored nothing"
+    );
     agent.drained().await?;
     let stored = hub.stored().await?;
     let ids: HashSet<&str> = stored
@@ -142,7 +155,9 @@ async fn the_real_calls_are_all_accounted_for_and_come_once_after_an_interrupted
         .collect();
     assert_eq!((stored.len(), ids.len()), (3_427, 3_427));
 
-    let (_, warnings) = hub.api("/api/v1/warnings?rule=dispute-repeat-place&limit=500").await?;
+    let (_, warnings) = hub
+        .api("/api/v1/warnings?rule=dispute-repeat-place&limit=500")
+        .await?;
     let warnings = warnings["items"].as_array().context("items")?.clone();
     let busiest = warnings
         .iter()

@@ -29,7 +29,9 @@ impl Gateway {
         ip(&format!("netns add {name}"))?;
         for (cable, net) in [("u", "10.86.1"), ("m", "10.86.2")] {
             let (ours, theirs) = (gateway.cable(cable), format!("{cable}1"));
-            ip(&format!("link add {ours} type veth peer name {theirs} netns {name}"))?;
+            ip(&format!(
+                "link add {ours} type veth peer name {theirs} netns {name}"
+            ))?;
             ip(&format!("addr add {net}.1/24 dev {ours}"))?;
             ip(&format!("link set {ours} up"))?;
             ip(&format!("-n {name} addr add {net}.2/24 dev {theirs}"))?;
@@ -44,7 +46,9 @@ impl Gateway {
     }
 
     fn wrapper(&self) -> Vec<String> {
-        ["ip", "netns", "exec", &self.name].map(str::to_owned).to_vec()
+        ["ip", "netns", "exec", &self.name]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     fn cut(&self) -> Result<()> {
@@ -60,9 +64,8 @@ impl Gateway {
         run(Command::new("tc").args(
             format!("qdisc add dev {} root tbf {words}", self.cable("u")).split_whitespace(),
         ))?;
-        run(Command::new("tc").args(
-            format!("-n {} qdisc add dev u1 root tbf {words}", self.name).split_whitespace(),
-        ))
+        run(Command::new("tc")
+            .args(format!("-n {} qdisc add dev u1 root tbf {words}", self.name).split_whitespace()))
         .map(|_| ())
     }
 }
@@ -155,7 +158,12 @@ async fn on_a_slow_lossy_link_an_alarm_overtakes_a_backlog() -> Result<()> {
         let events: Vec<Value> = (0..250)
             .map(|number| {
                 let mut event = door(&format!("{batch}-{number}"), "open");
-                event["device"] = json!(format!("{:x}{:x}{:x}", random.next(), random.next(), random.next()));
+                event["device"] = json!(format!(
+                    "{:x}{:x}{:x}",
+                    random.next(),
+                    random.next(),
+                    random.next()
+                ));
                 event
             })
             .collect();
@@ -167,7 +175,10 @@ async fn on_a_slow_lossy_link_an_alarm_overtakes_a_backlog() -> Result<()> {
     gateway.slow("rate 1mbit burst 16k latency 300ms")?;
     gateway.mend()?;
     until("the backlog to begin to drain", async || {
-        let stored = metric(&hub.metrics().await?, "linli_hub_events_stored_total{lane=\"routine\"}");
+        let stored = metric(
+            &hub.metrics().await?,
+            "linli_hub_events_stored_total{lane=\"routine\"}",
+        );
         Ok((stored > Some(0.0)).then_some(()))
     })
     .await?;
@@ -179,14 +190,20 @@ async fn on_a_slow_lossy_link_an_alarm_overtakes_a_backlog() -> Result<()> {
     assert_eq!(agent.push(&[door("alarm", "forced")]).await?.status, 200);
     acknowledged.insert("alarm".to_owned());
     until("the alarm to be stored", async || {
-        let stored = metric(&hub.metrics().await?, "linli_hub_events_stored_total{lane=\"urgent\"}");
+        let stored = metric(
+            &hub.metrics().await?,
+            "linli_hub_events_stored_total{lane=\"urgent\"}",
+        );
         Ok((stored >= Some(1.0)).then_some(()))
     })
     .await?;
     let took = pushed.elapsed();
     let left = waiting().await?.unwrap_or(0.0);
     println!("the alarm took {took:?}, {left} routine events were still waiting");
-    assert!(left > 0.0, "the backlog was gone before the alarm proved anything");
+    assert!(
+        left > 0.0,
+        "the backlog was gone before the alarm proved anything"
+    );
     linli_tests::harness::until_within(Duration::from_secs(180), "the backlog", async || {
         Ok((waiting().await? == Some(0.0)).then_some(()))
     })

@@ -35,8 +35,10 @@ async fn fifty_power_cuts_lose_nothing_that_a_push_was_told_is_stored() -> Resul
     // The agent whose power is cut never reaches the hub; what its disk would hold does.
     let mut agent = Agent::new(&setup(disk.path(), &hub_address))?;
     agent.join(&hub, &hub_address, "yuyuan")?;
-    let away = std::fs::read_to_string(agent.config())?
-        .replace(&hub_address, &format!("127.0.0.1:{}", linli_tests::harness::free_udp_port()?));
+    let away = std::fs::read_to_string(agent.config())?.replace(
+        &hub_address,
+        &format!("127.0.0.1:{}", linli_tests::harness::free_udp_port()?),
+    );
     std::fs::write(agent.config(), away)?;
     agent.start().await?;
     let seed = 4;
@@ -64,7 +66,9 @@ async fn fifty_power_cuts_lose_nothing_that_a_push_was_told_is_stored() -> Resul
             }
         }
         // One more push is on its way when the power goes.
-        let last = [json!({ "serial": format!("x{number}"), "type": "open", "time": jiff::Timestamp::now().to_string() })];
+        let last = [
+            json!({ "serial": format!("x{number}"), "type": "open", "time": jiff::Timestamp::now().to_string() }),
+        ];
         let pushing = agent.push(&last);
         let cut = async {
             tokio::time::sleep(Duration::from_micros(random.below(3000))).await;
@@ -88,6 +92,9 @@ async fn fifty_power_cuts_lose_nothing_that_a_push_was_told_is_stored() -> Resul
         revived.stop()?;
         assert_stored_once(&hub, &acknowledged).await?;
     }
-    println!("{} events acknowledged over {CUTS} power cuts", acknowledged.len());
+    println!(
+        "{} events acknowledged over {CUTS} power cuts",
+        acknowledged.len()
+    );
     Ok(())
 }

@@ -13,8 +13,8 @@ fn door(serial: &str, kind: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pushed_fire_and_a_forced_door_become_warnings_and_one_case_linked_both_ways() -> Result<()>
-{
+async fn a_pushed_fire_and_a_forced_door_become_warnings_and_one_case_linked_both_ways()
+-> Result<()> {
     let directory = tempdir()?;
     let mut hub = Hub::new(&directory.path().join("hub"))?;
     hub.start().await?;
@@ -48,7 +48,9 @@ async fn a_pushed_fire_and_a_forced_door_become_warnings_and_one_case_linked_bot
     let (status, same) = hub.api(&format!("/api/v1/cases/{code}")).await?;
     assert_eq!((status, &same), (200, case));
 
-    let (_, events) = hub.api("/api/v1/events?kind=door.forced&site=yuyuan").await?;
+    let (_, events) = hub
+        .api("/api/v1/events?kind=door.forced&site=yuyuan")
+        .await?;
     assert_eq!(events["items"].as_array().map(Vec::len), Some(1));
     assert_eq!(events["items"][0]["place"]["building"], "3号楼");
     assert_eq!(events["items"][0]["lane"], "urgent");
@@ -116,7 +118,10 @@ async fn an_agent_finds_the_second_hub_address_when_the_first_is_dead() -> Resul
     let dead = linli_tests::harness::free_udp_port()?;
     let live = format!("addresses = [\"127.0.0.1:{}\"]", hub.port);
     assert!(config.contains(&live));
-    let both = format!("addresses = [\"127.0.0.1:{dead}\", \"127.0.0.1:{}\"]", hub.port);
+    let both = format!(
+        "addresses = [\"127.0.0.1:{dead}\", \"127.0.0.1:{}\"]",
+        hub.port
+    );
     std::fs::write(agent.config(), config.replace(&live, &both))?;
     agent.start().await?;
     until("the agent to be connected", async || {
@@ -136,10 +141,17 @@ async fn bad_pushes_get_an_answer_that_names_the_thing_and_store_nothing() -> Re
     let large = vec![b' '; (1 << 20) + 1];
     let no_time = br#"{"events":[{"serial":"9","type":"open"}]}"#.to_vec();
     let no_items = br#"{"event":[]}"#.to_vec();
-    let unknown = br#"{"events":[{"serial":"9","type":"levitated","time":"2026-01-01T00:00:00Z"}]}"#;
+    let unknown =
+        br#"{"events":[{"serial":"9","type":"levitated","time":"2026-01-01T00:00:00Z"}]}"#;
     for (source, token, body, status, says) in [
         ("doors", DOORS_TOKEN, b"{nonsense".to_vec(), 400, "not JSON"),
-        ("doors", DOORS_TOKEN, b"\xff\xff\xff".to_vec(), 400, "GB18030"),
+        (
+            "doors",
+            DOORS_TOKEN,
+            b"\xff\xff\xff".to_vec(),
+            400,
+            "GB18030",
+        ),
         ("doors", DOORS_TOKEN, large, 413, "body_max"),
         ("doors", DOORS_TOKEN, no_time, 422, "occurred_at"),
         ("doors", DOORS_TOKEN, no_items, 422, "/events"),

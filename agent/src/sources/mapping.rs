@@ -157,7 +157,9 @@ pub enum Reject {
         value: String,
     },
     /// A time in no known form.
-    #[error("time {value:?} has none of the mapping's formats ({formats}): add its format to occurred_at.formats")]
+    #[error(
+        "time {value:?} has none of the mapping's formats ({formats}): add its format to occurred_at.formats"
+    )]
     Time {
         /// The value, shortened.
         value: String,
@@ -269,10 +271,7 @@ fn field(name: &'static str, file: FieldFile) -> Result<Field, MappingError> {
     })
 }
 
-fn optional(
-    name: &'static str,
-    file: Option<FieldFile>,
-) -> Result<Option<Field>, MappingError> {
+fn optional(name: &'static str, file: Option<FieldFile>) -> Result<Option<Field>, MappingError> {
     file.map(|file| field(name, file)).transpose()
 }
 
@@ -339,10 +338,7 @@ fn take(field: &Option<Field>, item: &Value) -> Result<String, Reject> {
     let Some(field) = field else {
         return Ok(String::new());
     };
-    Ok(field
-        .take(item)?
-        .map(Cow::into_owned)
-        .unwrap_or_default())
+    Ok(field.take(item)?.map(Cow::into_owned).unwrap_or_default())
 }
 
 impl Mapping {
@@ -351,7 +347,10 @@ impl Mapping {
         if file.schema != 1 {
             return Err(wrong(
                 "schema",
-                format!("{} is not known here: this version reads schema 1", file.schema),
+                format!(
+                    "{} is not known here: this version reads schema 1",
+                    file.schema
+                ),
             ));
         }
         if let Some(items) = &file.items {
@@ -371,10 +370,7 @@ impl Mapping {
         for value in severity.iter().flat_map(Field::results) {
             if Severity::from_name(value).is_none() {
                 let names = Severity::ALL.map(Severity::as_str).join(", ");
-                return Err(wrong(
-                    "severity",
-                    format!("{value:?} is none of {names}"),
-                ));
+                return Err(wrong("severity", format!("{value:?} is none of {names}")));
             }
         }
         let occurred_at = file.occurred_at.map(time).transpose()?;
@@ -430,7 +426,11 @@ impl Mapping {
 
     /// The event of one item. `now_ms` is the agent's clock.
     pub fn map(&self, item: &Value, tense: Tense, now_ms: i64) -> Result<Admitted, Reject> {
-        let kind = self.kind.take(item)?.map(Cow::into_owned).unwrap_or_default();
+        let kind = self
+            .kind
+            .take(item)?
+            .map(Cow::into_owned)
+            .unwrap_or_default();
         let severity = match &self.severity {
             None => Severity::Info,
             Some(field) => {

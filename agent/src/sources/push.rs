@@ -93,7 +93,9 @@ async fn receive(
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             "unknown-source",
-            format!("no [[source]] of the agent's config has the name {name:?}: check the URL or add it"),
+            format!(
+                "no [[source]] of the agent's config has the name {name:?}: check the URL or add it"
+            ),
         ));
     };
     let count = |outcome: &str, count: usize| {

@@ -22,7 +22,9 @@ pub fn chunks(
     let mut found = BTreeMap::new();
     for at in memchr::memmem::find_iter(&bytes, &MAGIC) {
         // Copied, so that a few chunks do not hold the whole file in memory.
-        let window = &bytes[at..bytes.len().min(at + linli_shared::protocol::limits::CHUNK_BYTES_MAX)];
+        let window = &bytes[at..bytes
+            .len()
+            .min(at + linli_shared::protocol::limits::CHUNK_BYTES_MAX)];
         let Ok(header) = linli_shared::protocol::chunk::verify(window) else {
             continue;
         };

@@ -81,9 +81,7 @@ impl Opened {
         guarded("writing", || {
             for chunk in chunks {
                 let key = chunk.header().first.0.to_be_bytes();
-                self.db
-                    .insert(key, chunk.bytes().as_ref())
-                    .map_err(text)?;
+                self.db.insert(key, chunk.bytes().as_ref()).map_err(text)?;
             }
             self.db.flush().map_err(text)?;
             self.file.sync_data().map_err(text)
@@ -176,8 +174,7 @@ impl Generation {
             let result = guarded("reading", || {
                 for record in opened.db.iter() {
                     let (key, value) = record.map_err(text)?;
-                    let chunk =
-                        Chunk::parse(&Bytes::copy_from_slice(&value)).map_err(text)?;
+                    let chunk = Chunk::parse(&Bytes::copy_from_slice(&value)).map_err(text)?;
                     let header = chunk.header();
                     if key.as_ref() != header.first.0.to_be_bytes()
                         || header.lane != lane

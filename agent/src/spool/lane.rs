@@ -56,10 +56,7 @@ pub struct LaneTask {
 
 impl LaneTask {
     /// Takes the lane's directory and recovers what it holds.
-    pub fn open(
-        settings: Settings,
-        status: watch::Sender<LaneStatus>,
-    ) -> Result<Self, OpenError> {
+    pub fn open(settings: Settings, status: watch::Sender<LaneStatus>) -> Result<Self, OpenError> {
         let directory = &settings.directory;
         let lock = take_lock(directory)?;
         let reserve = Reserve::new(directory);
@@ -110,7 +107,10 @@ impl LaneTask {
             self.publish(refusing);
         }
         if let Ok(contents) = &mut self.contents {
-            if let Err(error) = contents.position.store(&self.settings.directory.join("position")) {
+            if let Err(error) = contents
+                .position
+                .store(&self.settings.directory.join("position"))
+            {
                 tracing::warn!(lane = %self.settings.lane, %error, "the position could not be written at the end");
             }
             for generation in &mut contents.generations {
@@ -402,11 +402,10 @@ impl Contents {
         chunks: &[Chunk],
         next: Sequence,
     ) -> Result<(), String> {
-        let full = self
-            .generations
-            .back()
-            .is_none_or(|active| active.disk_bytes.max(active.chunk_bytes) >= settings.generation_bytes
-                && active.chunk_bytes > 0);
+        let full = self.generations.back().is_none_or(|active| {
+            active.disk_bytes.max(active.chunk_bytes) >= settings.generation_bytes
+                && active.chunk_bytes > 0
+        });
         if full {
             self.position
                 .store(&settings.directory.join("position"))
@@ -470,7 +469,10 @@ impl Contents {
                 continue;
             }
             let chunks = generation.read(from, bytes_max - bytes)?;
-            if chunks.first().is_none_or(|chunk| chunk.header().first > from) {
+            if chunks
+                .first()
+                .is_none_or(|chunk| chunk.header().first > from)
+            {
                 return Err(format!("sequence {from} is not where it was written"));
             }
             for chunk in chunks {
@@ -537,7 +539,8 @@ impl Contents {
         while self.marks.get(1).is_some_and(|mark| mark.0 <= range.end) {
             self.marks.pop_front();
         }
-        status.send_modify(|status| status.lost_events += range.end.0.saturating_sub(range.first.0));
+        status
+            .send_modify(|status| status.lost_events += range.end.0.saturating_sub(range.first.0));
         self.delete_oldest(directory)
     }
 
@@ -587,9 +590,7 @@ fn take_lock(directory: &Path) -> Result<File, OpenError> {
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),
-        Err(std::fs::TryLockError::Error(source)) => {
-            Err(file_error("locking", &path)(source))
-        }
+        Err(std::fs::TryLockError::Error(source)) => Err(file_error("locking", &path)(source)),
     }
 }
 
@@ -601,7 +602,12 @@ fn listed(directory: &Path, prefix: &str) -> Result<Vec<(Sequence, PathBuf)>, Op
         let name = entry.file_name();
         let number = name
             .to_str()
-            .and_then(|name| name.strip_prefix(prefix)?.strip_prefix('-')?.split('-').next())
+            .and_then(|name| {
+                name.strip_prefix(prefix)?
+                    .strip_prefix('-')?
+                    .split('-')
+                    .next()
+            })
             .and_then(|number| number.parse().ok());
         if let Some(number) = number {
             found.push((Sequence(number), entry.path()));
@@ -612,10 +618,7 @@ fn listed(directory: &Path, prefix: &str) -> Result<Vec<(Sequence, PathBuf)>, Op
 }
 
 /// Brings the lane from whatever is on disk to a state that can be used.
-fn recover(
-    settings: &Settings,
-    status: &watch::Sender<LaneStatus>,
-) -> Result<Contents, OpenError> {
+fn recover(settings: &Settings, status: &watch::Sender<LaneStatus>) -> Result<Contents, OpenError> {
     let directory = &settings.directory;
     let lane = settings.lane;
     finish_salvages(directory)?;
@@ -640,10 +643,12 @@ fn recover(
     let mut generations = VecDeque::new();
     let mut marks = VecDeque::new();
     // Everything before the cursor is accounted for: acknowledged, here, or known to be lost.
-    let mut cursor = position.acked.min(found.first().map_or(position.acked, |(first, _)| *first));
+    let mut cursor = position
+        .acked
+        .min(found.first().map_or(position.acked, |(first, _)| *first));
     for (first, path) in found {
-        let loaded = Generation::load(&path, lane, position.epoch)
-            .map_err(file_error("reading", &path))?;
+        let loaded =
+            Generation::load(&path, lane, position.epoch).map_err(file_error("reading", &path))?;
         let mut end = first;
         let mut chunk_bytes = 0;
         let mut gap = false;
@@ -679,10 +684,12 @@ fn recover(
         .back()
         .is_some_and(|last: &Generation| last.end != position.next)
     {
-        let created = Generation::create(directory, position.next, seen.end())
-            .map_err(|reason| OpenError::Database {
-                path: directory.clone(),
-                reason,
+        let created =
+            Generation::create(directory, position.next, seen.end()).map_err(|reason| {
+                OpenError::Database {
+                    path: directory.clone(),
+                    reason,
+                }
             })?;
         generations.push_back(created);
     }
@@ -822,8 +829,8 @@ fn finish_salvages(directory: &Path) -> Result<(), OpenError> {
 fn epoch_of(settings: &Settings, found: &[(Sequence, PathBuf)]) -> Result<Epoch, OpenError> {
     for (_, path) in found.iter().rev() {
         let file = path.join("db");
-        let chunks = carve::chunks(&file, settings.lane, None)
-            .map_err(file_error("reading", &file))?;
+        let chunks =
+            carve::chunks(&file, settings.lane, None).map_err(file_error("reading", &file))?;
         if let Some((_, chunk)) = chunks.last_key_value() {
             return Ok(chunk.header().epoch);
         }

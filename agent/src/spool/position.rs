@@ -99,9 +99,7 @@ impl Position {
         let mut joined: Vec<LostRange> = Vec::with_capacity(self.lost.len());
         for range in self.lost.drain(..) {
             match joined.last_mut() {
-                Some(last)
-                    if range.first <= last.end && (last.reason == range.reason || full) =>
-                {
+                Some(last) if range.first <= last.end && (last.reason == range.reason || full) => {
                     last.end = last.end.max(range.end);
                 }
                 _ => joined.push(range),

@@ -8,9 +8,9 @@ use linli_shared::service::link::FrameReader;
 use quinn::{Connection, SendStream};
 use tokio::sync::watch;
 
+use super::UplinkStatus;
 use super::flight::Flight;
 use super::session::SessionError;
-use super::UplinkStatus;
 use crate::metrics::Metrics;
 use crate::spool::{Item, Spool};
 
@@ -123,10 +123,7 @@ impl LaneSender {
                     self.flight.sent(range.end, frame.len());
                     self.metrics
                         .events_discarded
-                        .with_label_values(&[
-                            self.spool.lane().as_str(),
-                            range.reason.as_str(),
-                        ])
+                        .with_label_values(&[self.spool.lane().as_str(), range.reason.as_str()])
                         .inc_by(range.end.0 - range.first.0);
                 }
             }

@@ -113,7 +113,8 @@ impl Uplink {
         send.set_priority(3)
             .map_err(|_| SessionError::StreamClosed)?;
         let mut reader = FrameReader::new(receive);
-        send.write_all(&Frame::Hello(self.hello()?).encode()?).await?;
+        send.write_all(&Frame::Hello(self.hello()?).encode()?)
+            .await?;
         let answer = tokio::time::timeout(WELCOME_DEADLINE, reader.next())
             .await
             .map_err(|_| SessionError::NoWelcome)?;
@@ -138,7 +139,11 @@ impl Uplink {
             .with_label_values(&["taken_in"])
             .inc();
         self.metrics.uplink_connected.set(1);
-        tracing::info!(hub = address, software = welcome.software, "taken in by the hub");
+        tracing::info!(
+            hub = address,
+            software = welcome.software,
+            "taken in by the hub"
+        );
         self.status.send_modify(|status| {
             status.connected = Some(address.to_owned());
             status.since_ms = clock::wall_ms();
@@ -278,4 +283,7 @@ impl Uplink {
     }
 }
 
-const _: () = assert!(Lane::ALL.len() == 3, "a lane more is a stream more: see STREAMS_MAX");
+const _: () = assert!(
+    Lane::ALL.len() == 3,
+    "a lane more is a stream more: see STREAMS_MAX"
+);

@@ -1,6 +1,6 @@
 //! What all lists share: limits, times, pages, and queries that say what is wrong with them.
-use axum::extract::rejection::QueryRejection;
 use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
 use linli_shared::service::problem::Problem;
 use serde::Serialize;
@@ -59,11 +59,7 @@ pub fn time_ms(parameter: &str, text: Option<&str>) -> Result<Option<i64>, Probl
 }
 
 /// The first `limit` of at most `limit + 1` items, and the cursor if there was one more.
-pub fn page<T>(
-    mut items: Vec<T>,
-    limit: usize,
-    cursor: impl Fn(&T) -> String,
-) -> Page<T> {
+pub fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Page<T> {
     let more = items.len() > limit;
     items.truncate(limit);
     let next = if more { items.last().map(cursor) } else { None };

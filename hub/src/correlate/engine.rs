@@ -168,12 +168,7 @@ impl Engine {
 }
 
 /// Writes the values of the key's fields; false if one is missing.
-fn write_key(
-    fields: &[String],
-    event: &Event,
-    origin: &Origin<'_>,
-    key: &mut String,
-) -> bool {
+fn write_key(fields: &[String], event: &Event, origin: &Origin<'_>, key: &mut String) -> bool {
     key.clear();
     for (index, field) in fields.iter().enumerate() {
         let value = if field == "site" {

@@ -25,7 +25,15 @@ use std::path::{Path, PathBuf};
 use super::HORIZON_MS;
 
 /// Fields that must not be a key: they name a person, and rules are not about persons.
-const PERSONAL_KEYS: &[&str] = &["card", "person", "name", "phone", "caller", "id_number", "face"];
+const PERSONAL_KEYS: &[&str] = &[
+    "card",
+    "person",
+    "name",
+    "phone",
+    "caller",
+    "id_number",
+    "face",
+];
 const RULES_MAX: usize = 1000;
 const STEPS_MAX: usize = 8;
 const TIMES_MAX: u32 = 1000;
@@ -167,7 +175,10 @@ pub fn load_directory(directory: &Path) -> Result<Vec<Rule>, ConfigError> {
         if content.schema != 1 {
             return Err(wrong(
                 "schema".to_owned(),
-                format!("{} is not known here: this version reads schema 1", content.schema),
+                format!(
+                    "{} is not known here: this version reads schema 1",
+                    content.schema
+                ),
             ));
         }
         for entry in content.rule {
@@ -178,9 +189,8 @@ pub fn load_directory(directory: &Path) -> Result<Vec<Rule>, ConfigError> {
                     "there is another rule with this id: give each its own".to_owned(),
                 ));
             }
-            let rule = check(entry).map_err(|(key, message)| {
-                wrong(format!("rule {id:?} {key}"), message)
-            })?;
+            let rule = check(entry)
+                .map_err(|(key, message)| wrong(format!("rule {id:?} {key}"), message))?;
             rules.push(rule);
         }
         if rules.len() > RULES_MAX {
@@ -197,7 +207,10 @@ fn check(entry: RuleEntry) -> Result<Rule, (&'static str, String)> {
     let hash = hex::encode(&Sha256::digest(format!("{entry:?}").as_bytes())[..8]);
     let severity = Severity::from_name(&entry.severity).ok_or_else(|| {
         let names = Severity::ALL.map(Severity::as_str).join(", ");
-        ("severity", format!("{:?} is none of {names}", entry.severity))
+        (
+            "severity",
+            format!("{:?} is none of {names}", entry.severity),
+        )
     })?;
     for field in &entry.key {
         if PERSONAL_KEYS.contains(&field.as_str()) {
@@ -212,9 +225,12 @@ fn check(entry: RuleEntry) -> Result<Rule, (&'static str, String)> {
     }
     let mut steps = Vec::with_capacity(entry.on.len());
     for mut fields in entry.on {
-        let kind = fields
-            .remove("type")
-            .ok_or_else(|| ("on", "each step needs a type, like \"door.forced\"".to_owned()))?;
+        let kind = fields.remove("type").ok_or_else(|| {
+            (
+                "on",
+                "each step needs a type, like \"door.forced\"".to_owned(),
+            )
+        })?;
         if !is_kind(&kind) {
             return Err((
                 "on",
@@ -252,7 +268,10 @@ fn check(entry: RuleEntry) -> Result<Rule, (&'static str, String)> {
         KindEntry::Count => {
             let times = entry.times.filter(|times| (2..=TIMES_MAX).contains(times));
             let times = times.ok_or_else(|| {
-                ("times", format!("count needs times between 2 and {TIMES_MAX}"))
+                (
+                    "times",
+                    format!("count needs times between 2 and {TIMES_MAX}"),
+                )
             })?;
             Kind::Count {
                 times: times as usize,
@@ -269,7 +288,10 @@ fn check(entry: RuleEntry) -> Result<Rule, (&'static str, String)> {
         }
     };
     if entry.times.is_some() && entry.kind != KindEntry::Count {
-        return Err(("times", "has a meaning for count only: remove it".to_owned()));
+        return Err((
+            "times",
+            "has a meaning for count only: remove it".to_owned(),
+        ));
     }
     let then = entry.then.unwrap_or_default();
     Ok(Rule {

@@ -54,7 +54,10 @@ enum Pending {
         oneshot::Sender<Result<Sequence, Rejection>>,
         Result<Sequence, Rejection>,
     ),
-    Positions(oneshot::Sender<Result<Vec<Sequence>, Rejection>>, Vec<Sequence>),
+    Positions(
+        oneshot::Sender<Result<Vec<Sequence>, Rejection>>,
+        Vec<Sequence>,
+    ),
     Join(
         oneshot::Sender<Result<Result<SiteId, tokens::TokenRefusal>, Rejection>>,
         Result<SiteId, tokens::TokenRefusal>,
@@ -66,13 +69,25 @@ impl Pending {
     fn answer(self, committed: bool) {
         match self {
             Self::Arrive(reply, answer) => {
-                let _ = reply.send(if committed { answer } else { Err(Rejection::Store) });
+                let _ = reply.send(if committed {
+                    answer
+                } else {
+                    Err(Rejection::Store)
+                });
             }
             Self::Positions(reply, answer) => {
-                let _ = reply.send(if committed { Ok(answer) } else { Err(Rejection::Store) });
+                let _ = reply.send(if committed {
+                    Ok(answer)
+                } else {
+                    Err(Rejection::Store)
+                });
             }
             Self::Join(reply, answer) => {
-                let _ = reply.send(if committed { Ok(answer) } else { Err(Rejection::Store) });
+                let _ = reply.send(if committed {
+                    Ok(answer)
+                } else {
+                    Err(Rejection::Store)
+                });
             }
         }
     }
@@ -361,7 +376,8 @@ impl Work<'_> {
                             self.advance(key, wanted);
                         }
                         Decision::Compare => {
-                            self.compare(key, &decoded, usize::from(header.count)).await?;
+                            self.compare(key, &decoded, usize::from(header.count))
+                                .await?;
                         }
                         Decision::Split(known) => {
                             if self.compare(key, &decoded, known).await?
@@ -421,8 +437,11 @@ impl Work<'_> {
                 .observe((self.now_ms - event.received_at_ms).max(0) as f64 / 1000.0);
         }
         let kinds = format!(",{},", kinds.join(","));
-        self.metrics
-            .stored(key.lane, events.len() as u64, decoded.chunk.bytes().len() as u64);
+        self.metrics.stored(
+            key.lane,
+            events.len() as u64,
+            decoded.chunk.bytes().len() as u64,
+        );
         self.memory.next_chunk += 1;
         self.rows.push(NewChunk {
             id: self.memory.next_chunk,
@@ -577,9 +596,9 @@ impl Work<'_> {
         let mut folds: HashMap<(String, String), Fold> = HashMap::new();
         for firing in std::mem::take(&mut self.firings) {
             let place = (firing.rule.clone(), firing.key.clone());
-            let near = folds.get_mut(&place).filter(|fold| {
-                (firing.at_ms - fold.at_ms).abs() <= firing.fold_ms
-            });
+            let near = folds
+                .get_mut(&place)
+                .filter(|fold| (firing.at_ms - fold.at_ms).abs() <= firing.fold_ms);
             if let Some(fold) = near {
                 fold.count += 1;
                 continue;
@@ -609,8 +628,10 @@ impl Work<'_> {
         self.memory.next_warning += 1;
         let warning = self.memory.next_warning;
         warnings::insert(self.connection, warning, firing, self.now_ms).await?;
-        self.metrics
-            .warned(&firing.rule, (self.now_ms - firing.at_ms).max(0) as f64 / 1000.0);
+        self.metrics.warned(
+            &firing.rule,
+            (self.now_ms - firing.at_ms).max(0) as f64 / 1000.0,
+        );
         tracing::info!(
             warning,
             rule = firing.rule,
@@ -636,8 +657,7 @@ impl Work<'_> {
         };
         crate::store::cases::link(self.connection, case, warning).await?;
         let note = format!("{} (warning {warning})", firing.name);
-        crate::store::cases::act(self.connection, case, self.now_ms, &actor, action, &note)
-            .await?;
+        crate::store::cases::act(self.connection, case, self.now_ms, &actor, action, &note).await?;
         Ok(warning)
     }
 }

@@ -61,13 +61,19 @@ async fn answer(join: Join, shared: &Shared) -> (Frame, &'static str) {
     // The token is used up with the agent's record, then the certificate is made: a gateway that did
     // not get it needs a new token, and nobody else can use the old one. The request is looked at
     // before, so that a bad one costs no token.
-    let probe = shared
-        .authority
-        .sign(&join.csr_pem, &join.agent, &"probe".parse().expect("a name"), &serial);
+    let probe = shared.authority.sign(
+        &join.csr_pem,
+        &join.agent,
+        &"probe".parse().expect("a name"),
+        &serial,
+    );
     if let Err(error) = probe {
         let text = telemetry::chain(&error);
         return (
-            refuse("request", format!("the certificate request cannot be signed: {text}")),
+            refuse(
+                "request",
+                format!("the certificate request cannot be signed: {text}"),
+            ),
             "join_refused",
         );
     }
@@ -88,7 +94,10 @@ async fn answer(join: Join, shared: &Shared) -> (Frame, &'static str) {
         }
         Err(_) => {
             return (
-                refuse("busy", "the hub cannot write at the moment, try again".to_owned()),
+                refuse(
+                    "busy",
+                    "the hub cannot write at the moment, try again".to_owned(),
+                ),
                 "join_refused",
             );
         }
@@ -111,9 +120,6 @@ async fn answer(join: Join, shared: &Shared) -> (Frame, &'static str) {
             };
             (Frame::Joined(joined), "joined")
         }
-        Err(error) => (
-            refuse("request", telemetry::chain(&error)),
-            "join_refused",
-        ),
+        Err(error) => (refuse("request", telemetry::chain(&error)), "join_refused"),
     }
 }

@@ -56,9 +56,7 @@ impl LaneSession {
     ) -> Result<(), Ended> {
         while let Some(frame) = reader.next().await? {
             let arrival = match frame {
-                Frame::Batch(chunks) => {
-                    Arrival::Batch(chunks.into_iter().map(decode).collect())
-                }
+                Frame::Batch(chunks) => Arrival::Batch(chunks.into_iter().map(decode).collect()),
                 Frame::Lost(lost) => Arrival::Lost {
                     first: lost.first,
                     end: lost.end,

@@ -192,11 +192,7 @@ async fn session(
 }
 
 /// Is it who it says, may it come, can we speak?
-async fn admit(
-    connection: &Connection,
-    shared: &Shared,
-    hello: &Hello,
-) -> Result<AgentId, Ended> {
+async fn admit(connection: &Connection, shared: &Shared, hello: &Hello) -> Result<AgentId, Ended> {
     let refused = |code: &'static str, message: String| Ended::Refused { code, message };
     let identity = identity(connection)?;
     if identity.agent != hello.agent || identity.site != hello.site {

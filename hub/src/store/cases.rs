@@ -211,13 +211,12 @@ pub async fn get(pool: &SqlitePool, code: &str) -> Result<Option<CaseView>, Stor
 
 async fn view(pool: &SqlitePool, row: &SqliteRow) -> Result<CaseView, StoreError> {
     let id: i64 = row.get("id");
-    let warnings = sqlx::query(
-        "SELECT warning_id FROM case_warnings WHERE case_id = $1 ORDER BY warning_id",
-    )
-    .bind(id)
-    .fetch_all(pool)
-    .await
-    .map_err(failed("reading the warnings of a case"))?;
+    let warnings =
+        sqlx::query("SELECT warning_id FROM case_warnings WHERE case_id = $1 ORDER BY warning_id")
+            .bind(id)
+            .fetch_all(pool)
+            .await
+            .map_err(failed("reading the warnings of a case"))?;
     let actions = sqlx::query("SELECT * FROM case_actions WHERE case_id = $1 ORDER BY number")
         .bind(id)
         .fetch_all(pool)

@@ -1,9 +1,9 @@
 //! Rows of chunks, the quarantine, and the reading of events from them.
 use bytes::Bytes;
+use futures_util::StreamExt;
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::{ClockQuality, Event};
 use linli_shared::protocol::ids::{Lane, Sequence};
-use futures_util::StreamExt;
 use linli_shared::service::telemetry;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
@@ -277,7 +277,9 @@ pub async fn events(
     if let Some((row, _)) = filter.before {
         query.push(" AND id <= ").push_bind(row);
     }
-    query.push(" ORDER BY id DESC LIMIT ").push_bind(SCAN_CHUNKS_MAX);
+    query
+        .push(" ORDER BY id DESC LIMIT ")
+        .push_bind(SCAN_CHUNKS_MAX);
     let mut found = Vec::new();
     let mut scanned = 0;
     let mut last_row = 0;

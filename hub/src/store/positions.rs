@@ -21,15 +21,14 @@ pub async fn load(
     connection: &mut SqliteConnection,
     key: &LaneKey,
 ) -> Result<Sequence, StoreError> {
-    let row = sqlx::query(
-        "SELECT next_seq FROM positions WHERE agent = $1 AND lane = $2 AND epoch = $3",
-    )
-    .bind(key.agent.as_str())
-    .bind(i16::from(key.lane.number()))
-    .bind(signed(key.epoch.0))
-    .fetch_optional(connection)
-    .await
-    .map_err(failed("reading a position"))?;
+    let row =
+        sqlx::query("SELECT next_seq FROM positions WHERE agent = $1 AND lane = $2 AND epoch = $3")
+            .bind(key.agent.as_str())
+            .bind(i16::from(key.lane.number()))
+            .bind(signed(key.epoch.0))
+            .fetch_optional(connection)
+            .await
+            .map_err(failed("reading a position"))?;
     Ok(Sequence(
         row.map_or(0, |row| row.get::<i64, _>(0).cast_unsigned()),
     ))

@@ -381,7 +381,11 @@ impl Packed {
     }
 
     fn start(&self, index: usize) -> usize {
-        if index == 0 { 0 } else { self.ends[index - 1] as usize }
+        if index == 0 {
+            0
+        } else {
+            self.ends[index - 1] as usize
+        }
     }
 
     fn range(&self, from: usize, count: usize) -> &[u8] {

@@ -46,7 +46,9 @@ pub const KNOWN_KINDS: &[&str] = &[
 ];
 
 /// How bad an event is by itself. Grades of warnings are made by rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
 #[serde(from = "u8", into = "u8")]
 pub enum Severity {
     /// Daily life: a door opened.

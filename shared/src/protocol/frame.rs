@@ -394,9 +394,7 @@ pub fn batch_header(bytes: usize) -> [u8; HEADER_BYTES] {
 
 fn header(number: u8, bytes: usize) -> [u8; HEADER_BYTES] {
     let length = (bytes as u32).to_be_bytes();
-    [
-        number, 0, 0, 0, length[0], length[1], length[2], length[3],
-    ]
+    [number, 0, 0, 0, length[0], length[1], length[2], length[3]]
 }
 
 impl Frame {
@@ -450,11 +448,7 @@ impl Frame {
     }
 }
 
-fn control<T: Serialize>(
-    number: u8,
-    value: &T,
-    payload: &mut Vec<u8>,
-) -> Result<u8, CodecError> {
+fn control<T: Serialize>(number: u8, value: &T, payload: &mut Vec<u8>) -> Result<u8, CodecError> {
     codec::encode_into("frame", value, payload)?;
     Ok(number)
 }

@@ -110,7 +110,9 @@ impl Sequence {
 
 /// The kernel's boot id (`/proc/sys/kernel/random/boot_id`): which run of the machine a monotonic
 /// time belongs to. Sixteen bytes in a chunk's header, hexadecimal text in a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct BootId(pub u128);
 

@@ -23,14 +23,21 @@ pub struct JoinToken {
 
 /// The text is not a token.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("this is not a join token: it is one line of the form {PREFIX}.HASH.ID.SECRET, as `linli-hub token create` prints it")]
+#[error(
+    "this is not a join token: it is one line of the form {PREFIX}.HASH.ID.SECRET, as `linli-hub token create` prints it"
+)]
 pub struct TokenError;
 
 impl FromStr for JoinToken {
     type Err = TokenError;
     fn from_str(text: &str) -> Result<Self, TokenError> {
         let mut parts = text.trim().split('.');
-        let mut part = || parts.next().filter(|part| !part.is_empty()).ok_or(TokenError);
+        let mut part = || {
+            parts
+                .next()
+                .filter(|part| !part.is_empty())
+                .ok_or(TokenError)
+        };
         if part()? != PREFIX {
             return Err(TokenError);
         }
@@ -75,7 +82,13 @@ mod tests {
         let text = token.to_string();
         assert_eq!(text.parse(), Ok(token.clone()));
         assert_eq!(format!(" {text}\n").parse(), Ok(token));
-        for wrong in ["", "linli1", "linli2.x.y.z", &text[..20], &format!("{text}.x")] {
+        for wrong in [
+            "",
+            "linli1",
+            "linli2.x.y.z",
+            &text[..20],
+            &format!("{text}.x"),
+        ] {
             assert_eq!(wrong.parse::<JoinToken>(), Err(TokenError), "{wrong}");
         }
     }

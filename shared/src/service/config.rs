@@ -170,7 +170,10 @@ mod tests {
     fn values_without_or_with_wrong_units_name_the_fix_and_the_line() {
         assert!(error_of("wait = 5\nsize = \"1MiB\"").contains("like \"10s\""));
         let wrong = error_of("wait = \"5 parsecs\"\nsize = \"1MiB\"");
-        assert!(wrong.contains("line 1") && wrong.contains("250ms"), "{wrong}");
+        assert!(
+            wrong.contains("line 1") && wrong.contains("250ms"),
+            "{wrong}"
+        );
         assert!(error_of("wait = \"5s\"\nsize = 64").contains("512MiB"));
         assert!(error_of("wait = \"5s\"\nsize = \"64\"").contains("64MiB"));
         assert!(error_of("wait = \"5s\"\nsize = \"64MiB\"\nsizes = 1").contains("sizes"));

@@ -42,12 +42,9 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut headers: Vec<(HeaderName, String)> = vec![(
-            header::CONTENT_TYPE,
-            "application/problem+json".to_owned(),
-        )];
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut headers: Vec<(HeaderName, String)> =
+            vec![(header::CONTENT_TYPE, "application/problem+json".to_owned())];
         if let Some(seconds) = self.retry_after_s {
             headers.push((header::RETRY_AFTER, seconds.to_string()));
         }

@@ -146,7 +146,9 @@ pub fn agent_identity(certificate: &CertificateDer<'_>) -> Result<AgentIdentity,
         .map_err(|_| TlsError::Parse)?
         .ok_or(TlsError::NoAgent)?;
     for name in &names.value.general_names {
-        let GeneralName::URI(uri) = name else { continue };
+        let GeneralName::URI(uri) = name else {
+            continue;
+        };
         let Some((agent, site)) = uri
             .strip_prefix(AGENT_URI)
             .and_then(|rest| rest.split_once("/site/"))
@@ -204,7 +206,11 @@ impl ServerCertVerifier for PinnedRoot {
                 "the token pins root {}, the hub shows {}: this is not the hub that made the token; \
                  check the address, or have a new token made on this hub",
                 hex::encode(self.fingerprint),
-                if shown.is_empty() { "none".to_owned() } else { shown.join(", ") },
+                if shown.is_empty() {
+                    "none".to_owned()
+                } else {
+                    shown.join(", ")
+                },
             )));
         };
         let mut store = RootCertStore::empty();

@@ -125,17 +125,16 @@ pub fn alarm_main(args: &[String]) -> Result<()> {
     let backlog: u64 = backlog.parse()?;
     let mut database = Database::open(Path::new(path))?;
     let latency = if backlog == 0 {
-        alarms(port.parse()?, &mut database, series, |_, done| Ok(done < SAMPLES))?
+        alarms(port.parse()?, &mut database, series, |_, done| {
+            Ok(done < SAMPLES)
+        })?
     } else {
         // Only while the backlog drains: what comes after it is the idle case again.
         alarms(port.parse()?, &mut database, series, |database, _| {
             Ok(database.events()? < backlog)
         })?
     };
-    println!(
-        "{} {} {}",
-        latency.p50_ms, latency.p99_ms, latency.samples
-    );
+    println!("{} {} {}", latency.p50_ms, latency.p99_ms, latency.samples);
     Ok(())
 }
 

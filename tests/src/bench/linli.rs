@@ -38,9 +38,8 @@ impl<'a> Pair<'a> {
     /// Starts both.
     pub fn start(hosts: &'a Hosts, name: &str) -> Result<Self> {
         let scratch = Scratch::new(name)?;
-        let hub_files =
-            Hub::listening_on(&scratch.path().join("hub"), &hosts.hub_ip().to_string())
-                .map_err(boxed)?;
+        let hub_files = Hub::listening_on(&scratch.path().join("hub"), &hosts.hub_ip().to_string())
+            .map_err(boxed)?;
         let hub_address = format!("{}:{}", hosts.hub_ip(), hub_files.port);
         let agent_files = Agent::new(&AgentSetup {
             directory: &scratch.path().join("agent"),
@@ -92,7 +91,13 @@ impl<'a> Pair<'a> {
         let port = self.agent_files.push_port.to_string();
         let events = events.display().to_string();
         let args = ["push", &port, &events, &count.to_string()];
-        errand(self.hosts, Side::Feed, "linli-feeder", &args, self.scratch.path())
+        errand(
+            self.hosts,
+            Side::Feed,
+            "linli-feeder",
+            &args,
+            self.scratch.path(),
+        )
     }
 }
 
@@ -115,7 +120,11 @@ pub fn run(hosts: &Hosts, events: &Path, count: u64) -> Result<(Row, f64)> {
     let mut feeder = pair.feeder(events, count)?;
     let programs = &mut [&mut feeder, &mut pair.agent, &mut hub];
     wait_for_events(count, programs, || database.events())?;
-    let row = meter.finish("Linli", count, "mTLS, synced at both ends before each ack, correlated")?;
+    let row = meter.finish(
+        "Linli",
+        count,
+        "mTLS, synced at both ends before each ack, correlated",
+    )?;
     let bytes = database.table_bytes()?;
     Ok((row, bytes as f64 / count as f64))
 }
@@ -188,7 +197,12 @@ pub fn post(connection: &mut TcpStream, source: &str, body: &[u8]) -> Result<()>
         };
         let length: usize = head
             .lines()
-            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok())
+            .find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length: ")?
+                    .parse()
+                    .ok()
+            })
             .unwrap_or(0);
         if rest.len() < length {
             continue;

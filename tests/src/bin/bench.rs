@@ -61,7 +61,9 @@ fn run(count: u64, only: Option<&str>) -> host::Result<()> {
     if wanted("latency") {
         eprintln!("alarms");
         let report = latency::run(&hosts, &file, count)?;
-        println!("| alarm to committed warning | p50 ms | p99 ms | samples |\n| --- | --: | --: | --: |");
+        println!(
+            "| alarm to committed warning | p50 ms | p99 ms | samples |\n| --- | --: | --: | --: |"
+        );
         for (name, latency) in [
             ("idle link".to_owned(), report.idle),
             (

@@ -131,10 +131,7 @@ impl Agent {
         let mut words = self.wrapper.clone();
         words.push(binary("linli-agent")?.display().to_string());
         let mut command = Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .arg("--config")
-            .arg(self.config());
+        command.args(&words[1..]).arg("--config").arg(self.config());
         Ok(command)
     }
 
@@ -176,12 +173,18 @@ impl Agent {
 
     /// SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
-        self.process.take().context("the agent does not run")?.kill()
+        self.process
+            .take()
+            .context("the agent does not run")?
+            .kill()
     }
 
     /// SIGTERM and a clean end.
     pub fn stop(&mut self) -> Result<()> {
-        self.process.take().context("the agent does not run")?.stop()
+        self.process
+            .take()
+            .context("the agent does not run")?
+            .stop()
     }
 
     /// Pushes a body to a source with a token.

@@ -4,7 +4,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Process, StoredEvent, binary, free_tcp_port, free_udp_port, http, project, run, until};
+use super::{
+    Process, StoredEvent, binary, free_tcp_port, free_udp_port, http, project, run, until,
+};
 
 /// A hub in a directory; it runs between [`Hub::start`] and [`Hub::kill`] or [`Hub::stop`].
 pub struct Hub {
@@ -82,10 +84,7 @@ impl Hub {
         let mut words = self.wrapper.clone();
         words.push(binary("linli-hub")?.display().to_string());
         let mut command = Command::new(&words[0]);
-        command
-            .args(&words[1..])
-            .arg("--config")
-            .arg(self.config());
+        command.args(&words[1..]).arg("--config").arg(self.config());
         Ok(command)
     }
 
@@ -145,7 +144,9 @@ impl Hub {
         let token = match &self.token {
             Some(token) => token.clone(),
             None => {
-                let made = run(self.command()?.args(["api-token", "create", "--name", "test"]))?;
+                let made = run(self
+                    .command()?
+                    .args(["api-token", "create", "--name", "test"]))?;
                 let made = made.trim().to_owned();
                 self.token = Some(made.clone());
                 made

@@ -117,7 +117,10 @@ fn the_lane_follows_the_severity_unless_the_mapping_names_one() {
     }
     let named = mapping("kind = { value = \"a.b\" }\nseverity = \"/s\"\nlane = \"media\"");
     let admitted = live(&named, &json!({ "s": "life" })).expect("good");
-    assert_eq!((admitted.lane, admitted.retention), (Lane::Media, Retention::Standard));
+    assert_eq!(
+        (admitted.lane, admitted.retention),
+        (Lane::Media, Retention::Standard)
+    );
 }
 
 #[test]
@@ -152,9 +155,17 @@ fn a_fixed_value_stands_in_for_a_pointer_that_finds_nothing() {
         "kind = { value = \"a.b\" }\ndevice = { pointer = \"/d\", value = \"gate\" }\nunit = \"/u\"",
     );
     assert_eq!(event(&mapping, &json!({ "d": "cam" })).device, "cam");
-    for nothing in [json!({}), json!({ "d": null }), json!({ "d": "  " }), json!({ "d": [1] })] {
+    for nothing in [
+        json!({}),
+        json!({ "d": null }),
+        json!({ "d": "  " }),
+        json!({ "d": [1] }),
+    ] {
         let event = event(&mapping, &nothing);
-        assert_eq!((event.device.as_str(), event.place.unit.as_str()), ("gate", ""));
+        assert_eq!(
+            (event.device.as_str(), event.place.unit.as_str()),
+            ("gate", "")
+        );
     }
 }
 
@@ -167,13 +178,22 @@ fn a_required_field_that_is_missing_is_named_with_its_pointer() {
         })
     };
     let by_pointer = mapping("kind = \"/k\"\nid = { pointer = \"/no\", required = true }");
-    assert_eq!(live(&by_pointer, &json!({ "no": 1 })), missing("kind", "/k"));
-    assert_eq!(live(&by_pointer, &json!({ "k": "a.b" })), missing("id", "/no"));
+    assert_eq!(
+        live(&by_pointer, &json!({ "no": 1 })),
+        missing("kind", "/k")
+    );
+    assert_eq!(
+        live(&by_pointer, &json!({ "k": "a.b" })),
+        missing("id", "/no")
+    );
     assert_eq!(
         live(&by_pointer, &json!({ "k": "a.b", "no": {} })),
         missing("id", "/no")
     );
-    assert_eq!(live(&timed(""), &json!({})), missing("occurred_at", "/time"));
+    assert_eq!(
+        live(&timed(""), &json!({})),
+        missing("occurred_at", "/time")
+    );
 }
 
 #[test]
@@ -183,16 +203,26 @@ fn a_mapping_that_is_wrong_is_refused_with_its_key() {
         ("kind", "kind = \"nature\"".to_owned()),
         ("kind", "kind = {}".to_owned()),
         ("kind", "kind = { value = \"Door Opened\" }".to_owned()),
-        ("kind", "kind = { pointer = \"/k\", table = { A = \"opened\" } }".to_owned()),
         (
             "kind",
-            "kind = { pointer = \"/k\", table = { A = \"a.b\" }, otherwise = \"rejct\" }".to_owned(),
+            "kind = { pointer = \"/k\", table = { A = \"opened\" } }".to_owned(),
+        ),
+        (
+            "kind",
+            "kind = { pointer = \"/k\", table = { A = \"a.b\" }, otherwise = \"rejct\" }"
+                .to_owned(),
         ),
         ("id", format!("{kind}id = \"no\"")),
-        ("address", format!("{kind}address = {{ pointer = \"place\" }}")),
+        (
+            "address",
+            format!("{kind}address = {{ pointer = \"place\" }}"),
+        ),
         ("device", format!("{kind}device = {{ required = true }}")),
         ("items", format!("{kind}items = \"data\"")),
-        ("severity", format!("{kind}severity = {{ value = \"loud\" }}")),
+        (
+            "severity",
+            format!("{kind}severity = {{ value = \"loud\" }}"),
+        ),
         (
             "severity",
             format!("{kind}severity = {{ pointer = \"/s\", table = {{ A = \"loud\" }} }}"),
@@ -203,7 +233,10 @@ fn a_mapping_that_is_wrong_is_refused_with_its_key() {
                 "{kind}severity = {{ pointer = \"/s\", table = {{ A = \"info\" }}, otherwise = \"loud\" }}"
             ),
         ),
-        ("occurred_at.pointer", format!("{kind}occurred_at = {{ pointer = \"t\" }}")),
+        (
+            "occurred_at.pointer",
+            format!("{kind}occurred_at = {{ pointer = \"t\" }}"),
+        ),
         (
             "occurred_at.zone",
             format!("{kind}occurred_at = {{ pointer = \"/t\", zone = \"Asia/Peking\" }}"),
@@ -237,7 +270,10 @@ fn a_mapping_that_is_wrong_is_refused_with_its_key() {
 #[test]
 fn unknown_keys_and_an_attribute_without_purpose_are_no_mapping() {
     for (toml, named) in [
-        ("schema = 1\nkind = { value = \"a.b\" }\nfilter = \"/x\"", "filter"),
+        (
+            "schema = 1\nkind = { value = \"a.b\" }\nfilter = \"/x\"",
+            "filter",
+        ),
         (
             "schema = 1\nkind = { value = \"a.b\" }\n[attributes.a]\npointer = \"/a\"",
             "purpose",
@@ -287,10 +323,16 @@ fn times_are_read_in_each_format_and_the_first_that_fits_counts() {
     ] {
         let event = time_of(&formats, time.clone());
         assert_eq!(event.occurred_at_ms, NOW_MS + shift_ms, "{time}");
-        assert_eq!((event.clock, event.received_at_ms), (ClockQuality::Device, NOW_MS));
+        assert_eq!(
+            (event.clock, event.received_at_ms),
+            (ClockQuality::Device, NOW_MS)
+        );
     }
     let seconds = timed("formats = [\"epoch_s\"]");
-    assert_eq!(time_of(&seconds, json!(NOW_MS / 1000)).occurred_at_ms, NOW_MS);
+    assert_eq!(
+        time_of(&seconds, json!(NOW_MS / 1000)).occurred_at_ms,
+        NOW_MS
+    );
     for bad in [json!("yesterday"), json!("2026-13-01 00:00:00"), json!(1.5)] {
         let reject = live(&formats, &json!({ "time": bad })).expect_err("no time");
         assert!(matches!(&reject, Reject::Time { .. }), "{reject:?}");
@@ -343,7 +385,10 @@ fn a_time_in_the_future_is_not_believed_and_not_lost() {
         let future_ms = NOW_MS + FUTURE_MS_MAX + 1;
         let beyond = at(future_ms);
         assert_eq!(beyond.clock, ClockQuality::Implausible);
-        assert_eq!((beyond.occurred_at_ms, beyond.received_at_ms), (NOW_MS, NOW_MS));
+        assert_eq!(
+            (beyond.occurred_at_ms, beyond.received_at_ms),
+            (NOW_MS, NOW_MS)
+        );
         assert_eq!(beyond.attributes["device_time"], future_ms.to_string());
     }
 }
@@ -399,22 +444,28 @@ fn an_attribute_that_points_at_more_than_a_value_takes_nothing() {
         "kind = { value = \"a.b\" }\n[attributes.a]\npointer = \"/a\"\npurpose = \"p\"\n\
          [attributes.all]\npointer = \"\"\npurpose = \"p\"",
     );
-    for item in [json!({ "a": { "phone": "1" } }), json!({ "a": ["1"] }), json!({ "a": null })] {
+    for item in [
+        json!({ "a": { "phone": "1" } }),
+        json!({ "a": ["1"] }),
+        json!({ "a": null }),
+    ] {
         assert_eq!(event(&mapping, &item).attributes.len(), 0, "{item}");
     }
 }
 
 #[test]
 fn a_long_attribute_is_cut_where_a_character_ends() {
-    let mapping = mapping(
-        "kind = { value = \"a.b\" }\n[attributes.a]\npointer = \"/a\"\npurpose = \"p\"",
-    );
+    let mapping =
+        mapping("kind = { value = \"a.b\" }\n[attributes.a]\npointer = \"/a\"\npurpose = \"p\"");
     let cut = |text: String| event(&mapping, &json!({ "a": text })).attributes["a"].clone();
     assert_eq!(cut("x".repeat(1024)).len(), 1024);
     assert_eq!(cut("x".repeat(1025)).len(), 1024);
     // Three bytes a character: 341 fit into 1,024, and one byte stays free.
     assert_eq!(cut("门".repeat(342)), "门".repeat(341));
-    assert_eq!(cut(format!("x{}", "门".repeat(342))), format!("x{}", "门".repeat(341)));
+    assert_eq!(
+        cut(format!("x{}", "门".repeat(342))),
+        format!("x{}", "门".repeat(341))
+    );
     assert_eq!(cut("🚪".repeat(257)), "🚪".repeat(256));
 }
 
@@ -453,7 +504,11 @@ fn the_message_is_kept_only_where_the_mapping_wants_it_and_only_up_to_its_limit(
 #[test]
 fn an_event_that_breaks_a_limit_is_rejected_with_its_field() {
     let mapping = mapping("kind = \"/k\"\ndevice = \"/d\"\nseverity = \"/s\"");
-    let reject = |item: Value| live(&mapping, &item).expect_err("breaks a limit").to_string();
+    let reject = |item: Value| {
+        live(&mapping, &item)
+            .expect_err("breaks a limit")
+            .to_string()
+    };
     assert!(reject(json!({ "k": "a.b", "d": "x".repeat(129) })).contains("device"));
     assert!(reject(json!({ "k": "Not a kind" })).contains("kind"));
     assert!(reject(json!({ "k": "a.b", "s": "loud" })).contains("severity"));
