@@ -160,9 +160,9 @@ async fn on_a_slow_lossy_link_an_alarm_overtakes_a_backlog() -> Result<()> {
                 let mut event = door(&format!("{batch}-{number}"), "open");
                 event["device"] = json!(format!(
                     "{:x}{:x}{:x}",
-                    random.next(),
-                    random.next(),
-                    random.next()
+                    random.draw(),
+                    random.draw(),
+                    random.draw()
                 ));
                 event
             })

@@ -53,8 +53,8 @@ async fn fifty_power_cuts_lose_nothing_that_a_push_was_told_is_stored() -> Resul
                 .map(|_| {
                     number += 1;
                     json!({
-                        "serial": number.to_string(), "type": if number % 7 == 0 { "forced" } else { "open" },
-                        "device": format!("d-{:x}", random.next()), "building": format!("{:x}", random.next()),
+                        "serial": number.to_string(), "type": if number.is_multiple_of(7) { "forced" } else { "open" },
+                        "device": format!("d-{:x}", random.draw()), "building": format!("{:x}", random.draw()),
                         "time": jiff::Timestamp::now().to_string(),
                     })
                 })

@@ -45,7 +45,7 @@ pub fn write(path: &Path, count: u64) -> Result<()> {
     let kinds = ["open", "close", "open", "close", "denied"];
     let verify = ["card", "face-terminal", "code", "button"];
     for number in 0..count {
-        let pick = random.next();
+        let pick = random.draw();
         writeln!(
             out,
             "{{\"serial\":\"{number:010}\",\"device\":\"door-{:04}\",\"building\":\"B{:03}\",\"unit\":\"U{}\",\
@@ -58,7 +58,7 @@ pub fn write(path: &Path, count: u64) -> Result<()> {
             start_ms + (number / 20) as i64,
             verify[(pick >> 16) as usize % verify.len()],
             if pick & 1 == 0 { "in" } else { "out" },
-            random.next(),
+            random.draw(),
             pick % 5,
             pick % 200,
             pick % 4,
