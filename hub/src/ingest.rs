@@ -133,6 +133,22 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Events that it brings.
+    fn events(&self) -> usize {
+        match self {
+            Self::Arrive {
+                arrival: Arrival::Batch(batch),
+                ..
+            } => batch
+                .iter()
+                .map(|decoded| usize::from(decoded.chunk.header().count))
+                .sum(),
+            _ => 0,
+        }
+    }
+}
+
 /// Handle of the writer.
 #[derive(Clone)]
 pub struct Ingest {

@@ -2,7 +2,6 @@
 use bytes::Bytes;
 use linli_shared::protocol::frame::{Ack, Frame, LaneOpen, Lost, batch_header};
 use linli_shared::protocol::ids::{Lane, Sequence};
-use linli_shared::protocol::limits::BATCH_BYTES_MAX;
 use linli_shared::service::clock;
 use linli_shared::service::link::FrameReader;
 use quinn::{Connection, SendStream};
@@ -13,6 +12,9 @@ use super::flight::Flight;
 use super::session::SessionError;
 use crate::metrics::Metrics;
 use crate::spool::{Item, Spool};
+
+/// A batch of a backlog. A hub takes a batch whole, so a larger one would make alarms wait longer.
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// Urgent goes out before routine, routine before media.
 fn priority(lane: Lane) -> i32 {
@@ -89,10 +91,7 @@ impl LaneSender {
 
     /// Sends one batch, and the lost ranges around it. Says whether anything went out.
     async fn fill(&mut self, send: &mut SendStream) -> Result<bool, SessionError> {
-        let items = self
-            .spool
-            .read(self.flight.position(), BATCH_BYTES_MAX * 7 / 8)
-            .await;
+        let items = self.spool.read(self.flight.position(), BATCH_BYTES).await;
         let moved = !items.is_empty();
         let mut batch: Vec<Bytes> = Vec::with_capacity(items.len() + 1);
         let mut batch_end = self.flight.position();

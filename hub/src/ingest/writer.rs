@@ -23,9 +23,11 @@ use crate::store::tokens;
 use crate::store::warnings;
 use crate::store::{Store, StoreError, failed};
 
-/// Requests of one transaction. With [`QUEUE_MAX`](super::QUEUE_MAX) and the size of a batch it bounds
-/// how long an alarm waits for a commit of routine events that has begun.
-const COMMIT_REQUESTS_MAX: usize = 32;
+/// Requests of one transaction.
+const COMMIT_REQUESTS_MAX: usize = 64;
+/// Events after which a transaction takes no more: it bounds how long an alarm waits for a commit of
+/// routine events that has begun.
+const COMMIT_EVENTS_MAX: usize = 8_000;
 /// Signs of life are written this often where nothing else is.
 const SIGNS_EVERY: Duration = Duration::from_secs(15);
 /// Positions that are held in memory; then they are read again.
@@ -182,14 +184,18 @@ impl Writer {
 
     /// Takes what waits: urgent before routine, up to the size of a commit.
     fn gather(&mut self, requests: &mut Vec<Request>) {
-        while requests.len() < COMMIT_REQUESTS_MAX {
+        let mut events: usize = requests.iter().map(Request::events).sum();
+        while requests.len() < COMMIT_REQUESTS_MAX && events < COMMIT_EVENTS_MAX {
             let next = self
                 .inbox
                 .urgent
                 .try_recv()
                 .or_else(|_| self.inbox.routine.try_recv());
             match next {
-                Ok(request) => requests.push(request),
+                Ok(request) => {
+                    events += request.events();
+                    requests.push(request);
+                }
                 Err(_) => return,
             }
         }

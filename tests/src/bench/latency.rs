@@ -188,6 +188,11 @@ pub fn run(hosts: &Hosts, events: &Path, count: u64) -> Result<Report> {
     pair.feeder(events, count)?.wait()?;
     let started = Instant::now();
     pair.start_hub()?;
+    // From the moment that the backlog flows: how soon an agent comes back is another figure.
+    let mut database = Database::open(&pair.hub_files.database())?;
+    while database.events()? <= idle.samples as u64 {
+        std::thread::sleep(super::host::POLL);
+    }
     let busy = measure(&pair, "busy", count + idle.samples as u64)?;
     let drain_s = started.elapsed().as_secs_f64();
     let agent_peak_mb = super::host::Usage::of(pair.agent.pid())?.peak_mb;
