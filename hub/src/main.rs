@@ -16,25 +16,12 @@ use clap::{CommandFactory, Parser};
 use cli::{ApiTokenCommand, Cli, Command, TokenCommand};
 use config::Config;
 use linli_shared::protocol::token::JoinToken;
-use linli_shared::service::telemetry::{self, LogConfig};
-use linli_shared::service::{clock, exit};
-use std::error::Error;
+use linli_shared::service::clock;
+use linli_shared::service::exit::{self, Failure, config_code, failure, start_logs};
+use linli_shared::service::telemetry::LogConfig;
 use std::path::Path;
 use std::process::ExitCode;
 use store::Store;
-
-/// What went wrong, as a person reads it, and the exit code.
-struct Failure {
-    text: String,
-    code: u8,
-}
-
-fn failure(code: u8) -> impl Fn(&(dyn Error + 'static)) -> Failure {
-    move |error| Failure {
-        text: telemetry::chain(error),
-        code,
-    }
-}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -70,21 +57,6 @@ fn main() -> ExitCode {
 
 fn load(path: &Path) -> Result<Config, Failure> {
     Config::load(path).map_err(|error| failure(config_code(&error))(&error))
-}
-
-/// A file that cannot be read may be readable at the next start; a wrong one stays wrong.
-fn config_code(error: &linli_shared::service::config::ConfigError) -> u8 {
-    match error {
-        linli_shared::service::config::ConfigError::Read { .. } => exit::IO,
-        _ => exit::CONFIG,
-    }
-}
-
-fn start_logs(config: &LogConfig) -> Result<(), Failure> {
-    telemetry::start(config).map_err(|text| Failure {
-        text,
-        code: exit::CONFIG,
-    })
 }
 
 fn validate(path: &Path, json: bool) -> Result<u8, Failure> {

@@ -1,4 +1,9 @@
-//! Exit codes, after sysexits.h, so that a unit can tell "do not restart" from "try again".
+//! How a program ends: exit codes after sysexits.h, so that a unit can tell "do not restart" from "try
+//! again", and the one line that says why.
+use std::error::Error;
+
+use super::config::ConfigError;
+use super::telemetry::{self, LogConfig};
 
 /// Everything went as asked.
 pub const OK: u8 = 0;
@@ -16,3 +21,32 @@ pub const IO: u8 = 74;
 pub const REFUSED: u8 = 77;
 /// The config is wrong; a restart will not help.
 pub const CONFIG: u8 = 78;
+
+/// What went wrong, as a person reads it, and the exit code.
+pub struct Failure {
+    /// The whole chain of causes in one line.
+    pub text: String,
+    /// One of the codes above.
+    pub code: u8,
+}
+
+/// Makes errors into failures of this code.
+pub fn failure(code: u8) -> impl Fn(&(dyn Error + 'static)) -> Failure {
+    move |error| Failure {
+        text: telemetry::chain(error),
+        code,
+    }
+}
+
+/// A file that cannot be read may be readable at the next start; a wrong one stays wrong.
+pub fn config_code(error: &ConfigError) -> u8 {
+    match error {
+        ConfigError::Read { .. } => IO,
+        ConfigError::Parse { .. } | ConfigError::Value { .. } => CONFIG,
+    }
+}
+
+/// Starts logging, or says what is wrong with its config.
+pub fn start_logs(config: &LogConfig) -> Result<(), Failure> {
+    telemetry::start(config).map_err(|text| Failure { text, code: CONFIG })
+}
