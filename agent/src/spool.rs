@@ -351,3 +351,6 @@ impl Spool {
         self.status.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;
