@@ -139,7 +139,7 @@ impl Engine {
             let found = match rule.kind {
                 Kind::Match => Some(vec![reason(&seen, &event.kind)]),
                 Kind::Count { times, within_ms } => state
-                    .window(&self.key, &seen, within_ms, 1)
+                    .window(&self.key, &seen, within_ms, 1, now_ms)
                     .and_then(|window| {
                         let events = &mut window[0];
                         let at = insert(events, seen, counts)?;
@@ -148,7 +148,7 @@ impl Engine {
                         Some(range.map(|seen| reason(seen, &event.kind)).collect())
                     }),
                 Kind::AllOf { within_ms } => state
-                    .window(&self.key, &seen, within_ms, rule.steps.len())
+                    .window(&self.key, &seen, within_ms, rule.steps.len(), now_ms)
                     .and_then(|window| {
                         let step = usize::from(*step);
                         let at = insert(&mut window[step], seen, counts)?;
@@ -205,8 +205,10 @@ impl RuleState {
         seen: &Seen,
         within_ms: i64,
         steps: usize,
+        now_ms: i64,
     ) -> Option<&mut Window> {
-        self.latest_ms = self.latest_ms.max(seen.at_ms);
+        // A device's time in the future must not make everything else too old.
+        self.latest_ms = self.latest_ms.max(seen.at_ms.min(now_ms));
         let horizon_ms = self.latest_ms - HORIZON_MS;
         if seen.at_ms < horizon_ms {
             return None;
@@ -215,9 +217,11 @@ impl RuleState {
         let full = self.windows.len() >= KEYS_MAX;
         if sweep_due {
             self.swept_ms = self.latest_ms;
+            // A late event within the horizon looks back by a whole window.
+            let kept_ms = horizon_ms - within_ms;
             self.windows.retain(|_, window| {
                 for events in window.iter_mut() {
-                    while events.front().is_some_and(|seen| seen.at_ms < horizon_ms) {
+                    while events.front().is_some_and(|seen| seen.at_ms < kept_ms) {
                         events.pop_front();
                     }
                 }
@@ -328,7 +332,7 @@ fn firing(
         site: origin.site.to_owned(),
         key: key.to_owned(),
         at_ms,
-        late: now_ms - at_ms > rule.fresh_ms,
+        late: now_ms.saturating_sub(at_ms) > rule.fresh_ms,
         reasons,
         fold_ms: rule.fold_ms,
         case: rule.case.clone(),

@@ -47,7 +47,7 @@ impl FromStr for JoinToken {
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or(TokenError)?;
         let (id, secret) = (part()?.to_owned(), part()?.to_owned());
-        if part().is_ok() || id.len() > 64 || secret.len() > 128 {
+        if parts.next().is_some() || id.len() > 64 || secret.len() > 128 {
             return Err(TokenError);
         }
         Ok(Self { root, id, secret })
@@ -88,6 +88,8 @@ mod tests {
             "linli2.x.y.z",
             &text[..20],
             &format!("{text}.x"),
+            &format!("{text}."),
+            &format!("{text}..x"),
         ] {
             assert_eq!(wrong.parse::<JoinToken>(), Err(TokenError), "{wrong}");
         }
