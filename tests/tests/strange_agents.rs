@@ -7,7 +7,7 @@ use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
 use linli_shared::protocol::{ALPN, VERSION};
 use linli_shared::service::link::{FrameReader, transport};
 use linli_shared::service::tls;
-use linli_tests::harness::{Agent, Hub, metric};
+use linli_tests::harness::{Agent, Hub, metric, until};
 use quinn::SendStream;
 use quinn::crypto::rustls::QuicClientConfig;
 use std::sync::Arc;
@@ -124,13 +124,13 @@ async fn other_versions_names_and_missing_certificates_are_refused_with_the_fix(
         };
         assert_eq!(refuse.code, code);
         assert!(refuse.message.contains(says), "{}", refuse.message);
-        let refused = metric(
-            &hub.metrics().await?,
-            &format!("linli_hub_sessions_total{{outcome=\"{code}\"}}"),
-        );
-        // It is counted when the session is over, which is soon.
-        assert!(refused.is_none() || refused >= Some(1.0));
         connection.close(0_u32.into(), b"");
+        let counted = format!("linli_hub_sessions_total{{outcome=\"{code}\"}}");
+        until("the refusal to be counted", async || {
+            let refused = metric(&hub.metrics().await?, &counted);
+            Ok((refused >= Some(1.0)).then_some(()))
+        })
+        .await?;
     }
     // A newer agent that still speaks this version is taken in.
     let mut both = hello("gw-1")?;

@@ -214,7 +214,6 @@ impl RuleState {
             return None;
         }
         let sweep_due = self.latest_ms - self.swept_ms > within_ms.max(SWEEP_MS);
-        let full = self.windows.len() >= KEYS_MAX;
         if sweep_due {
             self.swept_ms = self.latest_ms;
             // A late event within the horizon looks back by a whole window.
@@ -229,7 +228,7 @@ impl RuleState {
             });
         }
         if !self.windows.contains_key(key) {
-            if full && self.windows.len() >= KEYS_MAX {
+            if self.windows.len() >= KEYS_MAX {
                 return None;
             }
             self.windows
