@@ -6,7 +6,6 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use linli_shared::protocol::codec;
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::problem::Problem;
 use linli_shared::service::{clock, telemetry};
@@ -15,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
-use crate::intake::{Admitted, Intake, Submitted};
+use crate::intake::{Intake, Submission, Submitted};
 use crate::metrics::Metrics;
 use crate::spool::{LaneStatus, Spool};
 use crate::uplink::UplinkStatus;
@@ -154,7 +153,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
 }
 
 async fn submit(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Json<Submitted>, Problem> {
-    let admitted: Vec<Admitted> = codec::decode("submission", &body).map_err(|error| {
+    let submission = Submission::decode(&body).map_err(|error| {
         Problem::new(
             StatusCode::BAD_REQUEST,
             "submission",
@@ -166,7 +165,7 @@ async fn submit(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Json<Sub
     })?;
     admin
         .intake
-        .submit(admitted)
+        .submit(submission)
         .await
         .map(Json)
         .map_err(|error| {

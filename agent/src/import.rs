@@ -4,18 +4,17 @@
 //! order, in groups, each answered after its sync. An import that was interrupted is simply run again:
 //! rows that are there already are recognised by the source's own ids.
 use indicatif::{ProgressBar, ProgressStyle};
-use linli_shared::protocol::codec;
 use linli_shared::service::{clock, telemetry};
 use serde::Serialize;
-use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::intake::{Admitted, Intake, SubmitError, Submitted};
+use crate::intake::{Intake, Submission, SubmitError, Submitted};
 use crate::socket::{self, SocketError};
-use crate::sources::mapping::{Mapping, Reject, Tense};
+use crate::sources::mapping::capture::{Capture, Slot};
+use crate::sources::mapping::{Mapped, Mapping, Reject, Tense};
 use crate::sources::text;
 
 /// Rows that go to the spool at once.
@@ -139,15 +138,14 @@ pub enum ImportError {
 }
 
 impl Target {
-    async fn submit(&self, rows: &mut Vec<Admitted>, line: u64) -> Result<Submitted, ImportError> {
-        let rows = std::mem::take(rows);
+    async fn submit(&self, rows: Submission, line: u64) -> Result<Submitted, ImportError> {
         match self {
             Self::Spool(intake) => intake
                 .submit(rows)
                 .await
                 .map_err(|source| ImportError::Submit { line, source }),
             Self::Running(path) => {
-                let body = codec::encode("submission", &rows)?;
+                let body = rows.encode()?;
                 let mut tries = 0;
                 loop {
                     let answer =
@@ -166,23 +164,39 @@ impl Target {
     }
 }
 
-/// Rows of either format, one after the other, with the line each starts on.
+/// Rows of either format, one after the other.
 enum Rows<R: Read> {
     Csv {
         reader: Box<csv::Reader<R>>,
-        columns: Vec<String>,
+        columns: Vec<Column>,
+        record: csv::ByteRecord,
     },
     Jsonl {
         reader: BufReader<R>,
+        bytes: Vec<u8>,
         line: u64,
     },
 }
 
+/// A column of CSV, and where its values go.
+struct Column {
+    name: String,
+    slot: Option<Slot>,
+}
+
+/// What stands in a row.
+enum Row<'r> {
+    Csv(&'r [Column], &'r csv::ByteRecord),
+    Jsonl(&'r [u8]),
+    Bad(String),
+}
+
 impl<R: Read> Rows<R> {
-    fn open(format: Format, input: R, path: &Path) -> Result<Self, ImportError> {
+    fn open(format: Format, input: R, path: &Path, mapping: &Mapping) -> Result<Self, ImportError> {
         match format {
             Format::Jsonl => Ok(Self::Jsonl {
                 reader: BufReader::with_capacity(1 << 16, input),
+                bytes: Vec::new(),
                 line: 0,
             }),
             Format::Csv => {
@@ -190,47 +204,57 @@ impl<R: Read> Rows<R> {
                 let header = reader
                     .byte_headers()
                     .map_err(|_| ImportError::Header(path.to_owned()))?;
-                let columns: Option<Vec<String>> = header
+                let columns: Option<Vec<Column>> = header
                     .iter()
-                    .map(|column| Some(text::decode(column)?.trim().to_owned()))
+                    .map(|column| {
+                        let name = text::decode(column)?.trim().to_owned();
+                        let slot = mapping.column(&name);
+                        Some(Column { name, slot })
+                    })
                     .collect();
                 let columns = columns
-                    .filter(|columns| columns.iter().any(|column| !column.is_empty()))
+                    .filter(|columns| columns.iter().any(|column| !column.name.is_empty()))
                     .ok_or_else(|| ImportError::Header(path.to_owned()))?;
                 Ok(Self::Csv {
                     reader: Box::new(reader),
                     columns,
+                    record: csv::ByteRecord::new(),
                 })
             }
         }
     }
 
-    /// The next row: its line, and its value or why it has none.
-    fn next(&mut self) -> std::io::Result<Option<(u64, Result<Value, String>)>> {
+    /// The next row, with the line that it starts on.
+    fn next(&mut self) -> std::io::Result<Option<(u64, Row<'_>)>> {
         match self {
-            Self::Csv { reader, columns } => {
-                let mut record = csv::ByteRecord::new();
-                match reader.read_byte_record(&mut record) {
-                    Ok(false) => Ok(None),
-                    Ok(true) => {
-                        let line = record.position().map_or(0, csv::Position::line);
-                        Ok(Some((line, object(columns, &record))))
-                    }
-                    Err(error) => match error.into_kind() {
-                        csv::ErrorKind::Io(error) => Err(error),
-                        other => Ok(Some((
-                            reader.position().line(),
-                            Err(format!("not a row of CSV: {other:?}")),
-                        ))),
-                    },
+            Self::Csv {
+                reader,
+                columns,
+                record,
+            } => match reader.read_byte_record(record) {
+                Ok(false) => Ok(None),
+                Ok(true) => {
+                    let line = record.position().map_or(0, csv::Position::line);
+                    Ok(Some((line, Row::Csv(columns, record))))
                 }
-            }
-            Self::Jsonl { reader, line } => loop {
-                let mut bytes = Vec::new();
+                Err(error) => match error.into_kind() {
+                    csv::ErrorKind::Io(error) => Err(error),
+                    other => Ok(Some((
+                        reader.position().line(),
+                        Row::Bad(format!("not a row of CSV: {other:?}")),
+                    ))),
+                },
+            },
+            Self::Jsonl {
+                reader,
+                bytes,
+                line,
+            } => loop {
+                bytes.clear();
                 let read = reader
                     .by_ref()
                     .take(LINE_BYTES_MAX as u64 + 1)
-                    .read_until(b'\n', &mut bytes)?;
+                    .read_until(b'\n', bytes)?;
                 if read == 0 {
                     return Ok(None);
                 }
@@ -238,20 +262,76 @@ impl<R: Read> Rows<R> {
                 if read > LINE_BYTES_MAX && bytes.last() != Some(&b'\n') {
                     skip_line(reader)?;
                     let reason = format!("the line is longer than {LINE_BYTES_MAX} bytes");
-                    return Ok(Some((*line, Err(reason))));
+                    return Ok(Some((*line, Row::Bad(reason))));
                 }
-                if bytes.trim_ascii().is_empty() {
-                    continue;
+                if !bytes.trim_ascii().is_empty() {
+                    return Ok(Some((*line, Row::Jsonl(bytes))));
                 }
-                let value = text::decode(&bytes)
-                    .ok_or_else(|| "the line is neither UTF-8 nor GB18030".to_owned())
-                    .and_then(|text| {
-                        serde_json::from_str(&text).map_err(|error| format!("not JSON: {error}"))
-                    });
-                return Ok(Some((*line, value)));
             },
         }
     }
+}
+
+impl Row<'_> {
+    /// Packs the row's event; false if the mapping leaves it out, an error says why it is rejected.
+    fn admit(&self, mapping: &Mapping, into: &mut Submission) -> Result<bool, String> {
+        let text;
+        let item = match self {
+            Self::Csv(columns, record) => capture(mapping, columns, record)?,
+            Self::Jsonl(bytes) => {
+                text = text::decode(bytes)
+                    .ok_or_else(|| "the line is neither UTF-8 nor GB18030".to_owned())?;
+                mapping
+                    .item(text.trim())
+                    .map_err(|error| format!("not JSON: {error}"))?
+            }
+            Self::Bad(reason) => return Err(reason.clone()),
+        };
+        match mapping.map(&item, Tense::Backlog, clock::wall_ms()) {
+            Ok(Mapped {
+                draft,
+                lane,
+                retention,
+            }) => into
+                .push(lane, retention, draft)
+                .map(|()| true)
+                .map_err(|error| error.to_string()),
+            Err(Reject::Filtered { .. }) => Ok(false),
+            Err(reject) => Err(reject.to_string()),
+        }
+    }
+}
+
+/// What a row of CSV has of what the mapping points at.
+fn capture<'r>(
+    mapping: &Mapping,
+    columns: &[Column],
+    record: &'r csv::ByteRecord,
+) -> Result<Capture<'r>, String> {
+    if record.len() != columns.len() {
+        return Err(format!(
+            "has {} fields, the header has {}",
+            record.len(),
+            columns.len()
+        ));
+    }
+    let mut item = mapping.row();
+    let mut raw = mapping.keeps_raw().then(serde_json::Map::new);
+    for (column, field) in columns.iter().zip(record) {
+        if column.slot.is_none() && raw.is_none() {
+            continue;
+        }
+        let value = text::decode(field)
+            .ok_or_else(|| format!("column {:?} is neither UTF-8 nor GB18030", column.name))?;
+        if let Some(raw) = &mut raw {
+            raw.insert(column.name.clone(), value.clone().into());
+        }
+        if let Some(slot) = column.slot {
+            item.set(slot, value);
+        }
+    }
+    item.raw = raw.map(|raw| serde_json::Value::Object(raw).to_string().into());
+    Ok(item)
 }
 
 fn skip_line(reader: &mut impl BufRead) -> std::io::Result<()> {
@@ -264,23 +344,6 @@ fn skip_line(reader: &mut impl BufRead) -> std::io::Result<()> {
             return Ok(());
         }
     }
-}
-
-fn object(columns: &[String], record: &csv::ByteRecord) -> Result<Value, String> {
-    if record.len() != columns.len() {
-        return Err(format!(
-            "has {} fields, the header has {}",
-            record.len(),
-            columns.len()
-        ));
-    }
-    let mut row = serde_json::Map::with_capacity(columns.len());
-    for (column, field) in columns.iter().zip(record) {
-        let value = text::decode(field)
-            .ok_or_else(|| format!("column {column:?} is neither UTF-8 nor GB18030"))?;
-        row.insert(column.clone(), Value::String(value.into_owned()));
-    }
-    Ok(Value::Object(row))
 }
 
 /// What an import is asked to do.
@@ -308,19 +371,25 @@ impl Import<'_> {
         };
         let file = File::open(self.path).map_err(read_error)?;
         let progress = progress(file.metadata().map_err(read_error)?.len());
-        let mut rows = Rows::open(self.format, progress.wrap_read(file), self.path)?;
+        let mut rows = Rows::open(
+            self.format,
+            progress.wrap_read(file),
+            self.path,
+            self.mapping,
+        )?;
         let mut rejects_file = match self.rejects_path {
             Some(path) => Some(File::create(path).map_err(rejects_error)?),
             None => None,
         };
         let mut summary = Summary::default();
-        let mut group = Vec::with_capacity(GROUP_ROWS);
+        let mut group = Submission::new();
         let mut printed = std::time::Instant::now();
         let mut last_line = 0;
         loop {
             let row = rows.next().map_err(read_error)?;
             if row.is_none() || group.len() == GROUP_ROWS {
-                let submitted = target.submit(&mut group, last_line).await?;
+                let full = std::mem::replace(&mut group, Submission::new());
+                let submitted = target.submit(full, last_line).await?;
                 summary.stored += submitted.stored as u64;
                 summary.doubled += submitted.doubled as u64;
                 progress.set_message(format!("{} rows", summary.rows));
@@ -329,19 +398,12 @@ impl Import<'_> {
                     printed = std::time::Instant::now();
                 }
             }
-            let Some((line, value)) = row else { break };
+            let Some((line, row)) = row else { break };
             summary.rows += 1;
             last_line = line;
-            let mapped = value.and_then(|value| {
-                match self.mapping.map(&value, Tense::Backlog, clock::wall_ms()) {
-                    Ok(admitted) => Ok(Some(admitted)),
-                    Err(Reject::Filtered { .. }) => Ok(None),
-                    Err(reject) => Err(reject.to_string()),
-                }
-            });
-            match mapped {
-                Ok(Some(admitted)) => group.push(admitted),
-                Ok(None) => summary.filtered += 1,
+            match row.admit(self.mapping, &mut group) {
+                Ok(true) => {}
+                Ok(false) => summary.filtered += 1,
                 Err(reason) => {
                     summary.rejected += 1;
                     let row = RejectedRow { line, reason };

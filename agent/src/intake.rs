@@ -1,13 +1,19 @@
 //! The one door to the spool: stamps, routes, packs, appends, counts.
 //!
-//! Every source hands over [`Admitted`] events and may answer its device only after [`Intake::submit`]
-//! has returned: then they are synced. A lane that refuses makes the whole submission an error; what
-//! other lanes stored meanwhile is recognised by its id when the source comes again.
+//! A source fills a [`Submission`], which packs each event at once, and may answer its device only after
+//! [`Intake::submit`] has returned: then everything of it is synced. A lane that refuses makes the whole
+//! submission an error; what other lanes stored meanwhile is recognised by its id when the source comes
+//! again.
+//!
+//! A submission also travels, from `linli-agent import` to the running agent: packed CBOR, an array of
+//! [`Part`], checked event by event when it arrives.
 use linli_shared::protocol::chunk::{BuildError, Packed};
-use linli_shared::protocol::event::{ClockQuality, Event, Severity};
+use linli_shared::protocol::codec::{self, CodecError};
+use linli_shared::protocol::event::{ClockQuality, Draft, Event};
 use linli_shared::protocol::ids::{BootId, Lane, Retention};
 use linli_shared::service::clock;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use crate::metrics::Metrics;
 use crate::spool::{AppendError, EventKey, Spool};
@@ -15,27 +21,7 @@ use crate::spool::{AppendError, EventKey, Spool};
 /// Most events of one submission.
 pub const SUBMIT_EVENTS_MAX: usize = 4096;
 
-/// An event with the way that its mapping chose for it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Admitted {
-    /// The event.
-    pub event: Event,
-    /// Its lane.
-    pub lane: Lane,
-    /// Its retention class.
-    pub retention: Retention,
-}
-
-impl Admitted {
-    /// Routes by severity where a mapping does not say otherwise.
-    pub fn lane_of(severity: Severity) -> Lane {
-        if severity >= Severity::Alarm {
-            Lane::Urgent
-        } else {
-            Lane::Routine
-        }
-    }
-}
+const SLOTS: usize = Lane::ALL.len() * Retention::ALL.len();
 
 /// What was stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,15 +35,6 @@ pub struct Submitted {
 /// Why nothing, or not all, was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// An event breaks a limit.
-    #[error("event {index} cannot be stored")]
-    Event {
-        /// Which of the submission.
-        index: usize,
-        /// Why.
-        #[source]
-        source: BuildError,
-    },
     /// The spool did not take it.
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -66,12 +43,31 @@ pub enum SubmitError {
     TooMany(usize),
 }
 
-/// Cloneable handle to the spools of all lanes.
-#[derive(Clone)]
-pub struct Intake {
-    spools: [Spool; Lane::ALL.len()],
-    boot: BootId,
-    metrics: Metrics,
+/// Why bytes are not a submission.
+#[derive(Debug, thiserror::Error)]
+pub enum PartError {
+    /// They are not CBOR of it.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// A lane or retention class that this version does not have.
+    #[error("lane {lane} or retention class {retention} is not known here")]
+    Unknown {
+        /// Number of the lane.
+        lane: u8,
+        /// Number of the class.
+        retention: u8,
+    },
+    /// An event cannot be stored.
+    #[error("an event cannot be stored")]
+    Event(#[from] BuildError),
+}
+
+/// Events of one lane and retention class on their way between two processes of one agent.
+#[derive(Debug, Serialize, Deserialize)]
+struct Part {
+    lane: u8,
+    retention: u8,
+    events: ByteBuf,
 }
 
 #[derive(Default)]
@@ -79,6 +75,110 @@ struct Batch {
     events: Packed,
     keys: Vec<EventKey>,
     oldest_ms: i64,
+}
+
+/// Events that are packed and not stored yet.
+pub struct Submission {
+    /// By lane, then by retention class: urgent is appended first.
+    batches: [Batch; SLOTS],
+    /// The time since boot, where the wall clock is not set.
+    monotonic_ms: Option<u64>,
+}
+
+impl Submission {
+    /// An empty one; looks at the clock.
+    pub fn new() -> Self {
+        let unset = !clock::is_set(clock::wall_ms());
+        Self {
+            batches: Default::default(),
+            monotonic_ms: unset.then(clock::monotonic_ms),
+        }
+    }
+
+    /// Packs an event. On an error nothing is added.
+    pub fn push(
+        &mut self,
+        lane: Lane,
+        retention: Retention,
+        mut draft: Draft<'_>,
+    ) -> Result<(), BuildError> {
+        if let Some(monotonic_ms) = self.monotonic_ms {
+            // Times of this clock are worth nothing until the hub puts them right.
+            draft.monotonic_ms = Some(monotonic_ms);
+            if matches!(draft.clock, ClockQuality::Agent | ClockQuality::Implausible) {
+                draft.clock = ClockQuality::Unset;
+            }
+        }
+        let slot =
+            usize::from(lane.number()) * Retention::ALL.len() + usize::from(retention.number());
+        let batch = &mut self.batches[slot];
+        batch.events.push(&draft)?;
+        batch.oldest_ms = if batch.keys.is_empty() {
+            draft.received_at_ms
+        } else {
+            batch.oldest_ms.min(draft.received_at_ms)
+        };
+        batch
+            .keys
+            .push(EventKey::new(draft.source, draft.source_id));
+        Ok(())
+    }
+
+    /// Number of events.
+    pub fn len(&self) -> usize {
+        self.batches.iter().map(|batch| batch.keys.len()).sum()
+    }
+
+    /// The batches that have events, each with its lane and class.
+    fn into_batches(self) -> impl Iterator<Item = (Lane, Retention, Batch)> {
+        let ways = Lane::ALL
+            .into_iter()
+            .flat_map(|lane| Retention::ALL.map(|retention| (lane, retention)));
+        ways.zip(self.batches)
+            .filter(|(_, batch)| !batch.events.is_empty())
+            .map(|((lane, retention), batch)| (lane, retention, batch))
+    }
+
+    /// As it travels.
+    pub fn encode(self) -> Result<Vec<u8>, CodecError> {
+        let parts: Vec<Part> = self
+            .into_batches()
+            .map(|(lane, retention, batch)| Part {
+                lane: lane.number(),
+                retention: retention.number(),
+                events: ByteBuf::from(batch.events.into_bytes()),
+            })
+            .collect();
+        codec::encode("submission", &parts)
+    }
+
+    /// Reads what travelled.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PartError> {
+        let parts: Vec<Part> = codec::decode("submission", bytes)?;
+        let mut submission = Self::new();
+        for part in parts {
+            let (lane, retention) = Lane::from_number(part.lane)
+                .zip(Retention::from_number(part.retention))
+                .ok_or(PartError::Unknown {
+                    lane: part.lane,
+                    retention: part.retention,
+                })?;
+            let events: Vec<Event> =
+                codec::decode_sequence("event", &part.events, SUBMIT_EVENTS_MAX)?;
+            for event in &events {
+                submission.push(lane, retention, event.draft())?;
+            }
+        }
+        Ok(submission)
+    }
+}
+
+/// Cloneable handle to the spools of all lanes.
+#[derive(Clone)]
+pub struct Intake {
+    spools: [Spool; Lane::ALL.len()],
+    boot: BootId,
+    metrics: Metrics,
 }
 
 impl Intake {
@@ -92,43 +192,14 @@ impl Intake {
     }
 
     /// Stores events for good.
-    pub async fn submit(&self, mut admitted: Vec<Admitted>) -> Result<Submitted, SubmitError> {
-        if admitted.len() > SUBMIT_EVENTS_MAX {
-            return Err(SubmitError::TooMany(admitted.len()));
+    pub async fn submit(&self, submission: Submission) -> Result<Submitted, SubmitError> {
+        let count = submission.len();
+        if count > SUBMIT_EVENTS_MAX {
+            return Err(SubmitError::TooMany(count));
         }
-        let wall_ms = clock::wall_ms();
-        if !clock::is_set(wall_ms) {
-            let monotonic_ms = clock::monotonic_ms();
-            for item in &mut admitted {
-                mark_unset(&mut item.event, monotonic_ms);
-            }
-        }
-        const BATCHES: usize = Lane::ALL.len() * Retention::ALL.len();
-        let mut batches: [Batch; BATCHES] = Default::default();
-        for (index, item) in admitted.iter().enumerate() {
-            let slot = usize::from(item.lane.number()) * Retention::ALL.len()
-                + usize::from(item.retention.number());
-            let batch = &mut batches[slot];
-            if batch.events.is_empty() {
-                batch.oldest_ms = item.event.received_at_ms;
-            }
-            batch
-                .events
-                .push(&item.event)
-                .map_err(|source| SubmitError::Event { index, source })?;
-            batch
-                .keys
-                .push(EventKey::new(&item.event.source, &item.event.source_id));
-            batch.oldest_ms = batch.oldest_ms.min(item.event.received_at_ms);
-        }
-        // Urgent first: the order of the lanes is the order of the slots.
         let mut total = Submitted::default();
-        for (slot, batch) in batches.into_iter().enumerate() {
-            if batch.events.is_empty() {
-                continue;
-            }
-            let spool = &self.spools[slot / Retention::ALL.len()];
-            let retention = Retention::ALL[slot % Retention::ALL.len()];
+        for (lane, retention, batch) in submission.into_batches() {
+            let spool = &self.spools[usize::from(lane.number())];
             let count = batch.events.len() as u64;
             let appended = spool
                 .append(
@@ -139,12 +210,9 @@ impl Intake {
                     batch.keys,
                 )
                 .await
-                .inspect_err(|_| self.metrics.refused(spool.lane(), count))?;
-            self.metrics.stored(
-                spool.lane(),
-                appended.stored as u64,
-                appended.doubled as u64,
-            );
+                .inspect_err(|_| self.metrics.refused(lane, count))?;
+            self.metrics
+                .stored(lane, appended.stored as u64, appended.doubled as u64);
             total.stored += appended.stored;
             total.doubled += appended.doubled;
         }
@@ -152,11 +220,71 @@ impl Intake {
     }
 }
 
-/// The agent's clock is not set: times that came from it are worth nothing until the hub puts them
-/// right with the monotonic time.
-fn mark_unset(event: &mut Event, monotonic_ms: u64) {
-    event.monotonic_ms = Some(monotonic_ms);
-    if event.clock == ClockQuality::Agent || event.clock == ClockQuality::Implausible {
-        event.clock = ClockQuality::Unset;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(kind: &str) -> Draft<'_> {
+        Draft {
+            kind,
+            received_at_ms: 5,
+            source: "doors",
+            source_id: "1",
+            ..Draft::default()
+        }
+    }
+
+    #[test]
+    fn a_submission_travels_whole_and_urgent_comes_first() {
+        let mut submission = Submission::new();
+        submission
+            .push(Lane::Routine, Retention::Access, draft("door.opened"))
+            .expect("within the limits");
+        submission
+            .push(Lane::Urgent, Retention::Standard, draft("fire.alarm"))
+            .expect("within the limits");
+        let bytes = submission.encode().expect("CBOR");
+        let arrived = Submission::decode(&bytes).expect("a submission");
+        assert_eq!(arrived.len(), 2);
+        let ways: Vec<(Lane, Retention, usize)> = arrived
+            .into_batches()
+            .map(|(lane, retention, batch)| (lane, retention, batch.events.len()))
+            .collect();
+        assert_eq!(
+            ways,
+            [
+                (Lane::Urgent, Retention::Standard, 1),
+                (Lane::Routine, Retention::Access, 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_submission_is_refused() {
+        assert!(matches!(
+            Submission::decode(b"{}"),
+            Err(PartError::Codec(_))
+        ));
+        let part = |lane, events: &[u8]| {
+            let part = Part {
+                lane,
+                retention: 0,
+                events: ByteBuf::from(events),
+            };
+            codec::encode("submission", &[part]).expect("CBOR")
+        };
+        assert!(matches!(
+            Submission::decode(&part(9, b"")),
+            Err(PartError::Unknown { lane: 9, .. })
+        ));
+        assert!(matches!(
+            Submission::decode(&part(0, &[0x61])),
+            Err(PartError::Codec(_))
+        ));
+        let bad = codec::encode("event", &draft("No Kind")).expect("CBOR");
+        assert!(matches!(
+            Submission::decode(&part(0, &bad)),
+            Err(PartError::Event(_))
+        ));
     }
 }

@@ -113,7 +113,7 @@ fn run() -> Run {
 fn built(run: Run, events: &[Event]) -> Chunk {
     let mut packed = Packed::default();
     for event in events {
-        packed.push(event).unwrap();
+        packed.push(&event.draft()).unwrap();
     }
     let mut chunks = Vec::new();
     let mut builder = ChunkBuilder::new().unwrap();

@@ -189,7 +189,7 @@ fn pushed(events: Vec<Event>, packed: &mut Packed) -> Vec<Event> {
     let mut kept = Vec::new();
     for event in events {
         let before = packed.len();
-        match packed.push(&event) {
+        match packed.push(&event.draft()) {
             Ok(()) => kept.push(event),
             Err(BuildError::TooLarge { bytes }) => {
                 assert!(bytes > EVENT_BYTES_MAX, "{bytes} bytes would have fitted");
@@ -204,7 +204,7 @@ fn pushed(events: Vec<Event>, packed: &mut Packed) -> Vec<Event> {
 fn built(run: Run, events: &[Event]) -> Vec<Chunk> {
     let mut packed = Packed::default();
     for event in events {
-        packed.push(event).expect("the event is small");
+        packed.push(&event.draft()).expect("the event is small");
     }
     let mut chunks = Vec::new();
     ChunkBuilder::new()
@@ -575,18 +575,23 @@ fn an_event_at_the_limit_fits_and_a_larger_one_leaves_no_trace() {
     assert_eq!((largest.check(), too_large.check()), (Ok(()), Ok(())));
 
     let mut packed = Packed::default();
-    packed.push(&door_event(1)).expect("a small event");
+    packed.push(&door_event(1).draft()).expect("a small event");
     assert!(matches!(
-        packed.push(&too_large),
+        packed.push(&too_large.draft()),
         Err(BuildError::TooLarge { bytes }) if bytes == EVENT_BYTES_MAX + 1
     ));
     let wrong = Event {
         kind: "Wrong".to_owned(),
         ..door_event(0)
     };
-    assert!(matches!(packed.push(&wrong), Err(BuildError::Event(_))));
-    packed.push(&largest).expect("an event at the limit");
-    packed.push(&door_event(2)).expect("a small event");
+    assert!(matches!(
+        packed.push(&wrong.draft()),
+        Err(BuildError::Event(_))
+    ));
+    packed
+        .push(&largest.draft())
+        .expect("an event at the limit");
+    packed.push(&door_event(2).draft()).expect("a small event");
     assert_eq!(packed.len(), 3);
 
     let mut chunks = Vec::new();

@@ -1,7 +1,7 @@
 //! A hub against agents that do not behave: other versions, other names, broken order, other content.
 use anyhow::{Context, Result};
 use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
-use linli_shared::protocol::event::Event;
+use linli_shared::protocol::event::Draft;
 use linli_shared::protocol::frame::{Ack, Frame, Hello, LaneOpen, LanePosition};
 use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
 use linli_shared::protocol::{ALPN, VERSION};
@@ -81,12 +81,12 @@ async fn greet(
 fn chunk(first: u64, texts: &[&str]) -> Result<Chunk> {
     let mut packed = Packed::default();
     for text in texts {
-        packed.push(&Event {
-            kind: "door.opened".to_owned(),
-            source_id: (*text).to_owned(),
+        packed.push(&Draft {
+            kind: "door.opened",
+            source_id: text,
             occurred_at_ms: 1_800_000_000_000,
             received_at_ms: 1_800_000_000_000,
-            ..Event::default()
+            ..Draft::default()
         })?;
     }
     let run = Run {

@@ -27,17 +27,23 @@
 //! pointer = "/nature"
 //! purpose = "type of dispute for dispatch"
 //! ```
-use jiff::tz::TimeZone;
-use linli_shared::protocol::event::{ClockQuality, Event, Place, Severity, is_kind};
+//!
+//! The way of a message: [`capture`] reads in one pass what the mapping points at, [`Mapping::map`] makes
+//! a [`Draft`] of it that borrows from the message, and `intake` packs that at once. So an event has no
+//! tree and no strings of its own at the edge. [`file`] reads and checks the TOML, [`time`] the times.
+pub mod capture;
+mod file;
+mod time;
+
+use linli_shared::protocol::event::{ClockQuality, Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Lane, Retention};
-use linli_shared::protocol::limits::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, RAW_BYTES_MAX};
+use linli_shared::protocol::limits::{ATTRIBUTE_BYTES_MAX, RAW_BYTES_MAX};
 use linli_shared::service::clock;
-use serde::Deserialize;
-use serde_json::Value;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::intake::Admitted;
+use capture::{Capture, Plan, Slot};
+pub use file::MappingFile;
+use time::Times;
 
 /// A device time further ahead than this is not believed, milliseconds.
 pub const FUTURE_MS_MAX: i64 = 5 * 60 * 1000;
@@ -49,86 +55,6 @@ pub enum Tense {
     Live,
     /// An import: any past time is good.
     Backlog,
-}
-
-/// Where one field comes from.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum FieldFile {
-    Pointer(String),
-    Full(Full),
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Full {
-    pointer: Option<String>,
-    value: Option<String>,
-    #[serde(default)]
-    table: BTreeMap<String, String>,
-    otherwise: Option<String>,
-    #[serde(default)]
-    required: bool,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TimeFile {
-    pointer: String,
-    #[serde(default = "default_formats")]
-    formats: Vec<String>,
-    #[serde(default = "default_zone")]
-    zone: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AttributeFile {
-    pointer: String,
-    purpose: String,
-    #[serde(default)]
-    table: BTreeMap<String, String>,
-}
-
-/// A mapping as its file has it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MappingFile {
-    schema: u32,
-    items: Option<String>,
-    id: Option<FieldFile>,
-    kind: FieldFile,
-    severity: Option<FieldFile>,
-    device: Option<FieldFile>,
-    building: Option<FieldFile>,
-    unit: Option<FieldFile>,
-    address: Option<FieldFile>,
-    occurred_at: Option<TimeFile>,
-    lane: Option<Lane>,
-    #[serde(default)]
-    retention: Retention,
-    #[serde(default)]
-    keep_raw: bool,
-    #[serde(default)]
-    attributes: BTreeMap<String, AttributeFile>,
-}
-
-fn default_formats() -> Vec<String> {
-    vec!["rfc3339".to_owned(), "%Y-%m-%d %H:%M:%S".to_owned()]
-}
-
-fn default_zone() -> String {
-    "Asia/Shanghai".to_owned()
-}
-
-/// A mapping file is wrong: the key and what to do.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{key}: {message}")]
-pub struct MappingError {
-    /// Dotted key.
-    pub key: String,
-    /// What is wrong and how to put it right.
-    pub message: String,
 }
 
 /// Why a message did not become an event.
@@ -166,15 +92,20 @@ pub enum Reject {
         /// The formats.
         formats: String,
     },
-    /// The array of items is not there.
-    #[error("no array at {pointer}: the mapping's items points at it")]
-    Items {
-        /// Where it was looked for.
-        pointer: String,
-    },
     /// The event breaks a limit of the event model.
     #[error("{0}")]
     Event(String),
+}
+
+/// An item as the mapping sees it, with the way that it goes.
+#[derive(Debug)]
+pub struct Mapped<'a> {
+    /// The event.
+    pub draft: Draft<'a>,
+    /// Its lane.
+    pub lane: Lane,
+    /// Its retention class.
+    pub retention: Retention,
 }
 
 #[derive(Debug, Clone)]
@@ -188,23 +119,24 @@ enum Otherwise {
 #[derive(Debug, Clone)]
 struct Field {
     name: &'static str,
-    pointer: Option<String>,
+    /// Slot and pointer.
+    place: Option<(Slot, String)>,
     value: Option<String>,
     table: BTreeMap<String, String>,
     otherwise: Otherwise,
     required: bool,
 }
 
-enum Format {
-    Rfc3339,
-    EpochSeconds,
-    EpochMillis,
-    Strptime(String),
+struct Attribute {
+    name: String,
+    slot: Slot,
+    table: BTreeMap<String, String>,
 }
 
 /// A mapping that has been checked and is ready to use.
 pub struct Mapping {
     source: String,
+    plan: Plan,
     items: Option<String>,
     id: Option<Field>,
     kind: Field,
@@ -213,81 +145,24 @@ pub struct Mapping {
     building: Option<Field>,
     unit: Option<Field>,
     address: Option<Field>,
-    occurred_at: Option<(String, Vec<Format>, TimeZone, String)>,
+    occurred_at: Option<Times>,
     lane: Option<Lane>,
     retention: Retention,
     keep_raw: bool,
-    attributes: Vec<(String, AttributeFile)>,
+    /// By name.
+    attributes: Vec<Attribute>,
 }
 
-fn wrong(key: impl Into<String>, message: impl Into<String>) -> MappingError {
-    MappingError {
-        key: key.into(),
-        message: message.into(),
-    }
+/// The front of a text that an error shows.
+fn shortened(text: &str) -> &str {
+    const SHOWN_CHARS: usize = 60;
+    let end = text.char_indices().nth(SHOWN_CHARS);
+    &text[..end.map_or(text.len(), |(end, _)| end)]
 }
 
-fn check_pointer(key: &str, pointer: &str) -> Result<(), MappingError> {
-    if pointer.is_empty() || pointer.starts_with('/') {
-        return Ok(());
-    }
-    Err(wrong(
-        key,
-        format!("{pointer:?} is not a JSON pointer: it starts with '/', like \"/{pointer}\""),
-    ))
-}
-
-fn field(name: &'static str, file: FieldFile) -> Result<Field, MappingError> {
-    let full = match file {
-        FieldFile::Pointer(pointer) => Full {
-            pointer: Some(pointer),
-            ..Full::default()
-        },
-        FieldFile::Full(full) => full,
-    };
-    if let Some(pointer) = &full.pointer {
-        check_pointer(name, pointer)?;
-    }
-    if full.pointer.is_none() && full.value.is_none() {
-        return Err(wrong(
-            name,
-            "needs a pointer into the message or a fixed value",
-        ));
-    }
-    let otherwise = match full.otherwise.as_deref() {
-        None if full.table.is_empty() => Otherwise::Keep,
-        None | Some("reject") => Otherwise::Reject,
-        Some("skip") => Otherwise::Skip,
-        Some("keep") => Otherwise::Keep,
-        Some(value) => Otherwise::Value(value.to_owned()),
-    };
-    Ok(Field {
-        name,
-        pointer: full.pointer,
-        value: full.value,
-        table: full.table,
-        otherwise,
-        required: full.required,
-    })
-}
-
-fn optional(name: &'static str, file: Option<FieldFile>) -> Result<Option<Field>, MappingError> {
-    file.map(|file| field(name, file)).transpose()
-}
-
-/// The text of a JSON value that a field can take.
-fn scalar(value: &Value) -> Option<Cow<'_, str>> {
-    match value {
-        Value::String(text) => Some(Cow::Borrowed(text.trim())),
-        Value::Number(number) => Some(Cow::Owned(number.to_string())),
-        Value::Bool(flag) => Some(Cow::Borrowed(if *flag { "true" } else { "false" })),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    }
-    .filter(|text| !text.is_empty())
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(60).collect()
+/// The front of a value that keeps to the limit.
+fn bounded(value: &str) -> &str {
+    &value[..value.floor_char_boundary(ATTRIBUTE_BYTES_MAX)]
 }
 
 impl Field {
@@ -300,18 +175,21 @@ impl Field {
         self.table.values().chain(&self.value).chain(otherwise)
     }
 
-    fn take<'v>(&'v self, item: &'v Value) -> Result<Option<Cow<'v, str>>, Reject> {
+    fn take<'a>(&'a self, item: &'a Capture<'_>) -> Result<Option<&'a str>, Reject> {
         let found = self
-            .pointer
+            .place
             .as_ref()
-            .and_then(|pointer| item.pointer(pointer))
-            .and_then(scalar)
-            .or(self.value.as_deref().map(Cow::Borrowed));
+            .and_then(|(slot, _)| item.get(*slot))
+            .or(self.value.as_deref());
         let Some(found) = found else {
             if self.required {
                 return Err(Reject::Missing {
                     field: self.name,
-                    pointer: self.pointer.clone().unwrap_or_default(),
+                    pointer: self
+                        .place
+                        .as_ref()
+                        .map(|(_, pointer)| pointer.clone())
+                        .unwrap_or_default(),
                 });
             }
             return Ok(None);
@@ -319,278 +197,169 @@ impl Field {
         if self.table.is_empty() {
             return Ok(Some(found));
         }
-        if let Some(mapped) = self.table.get(found.as_ref()) {
-            return Ok(Some(Cow::Borrowed(mapped)));
+        if let Some(mapped) = self.table.get(found) {
+            return Ok(Some(mapped));
         }
         match &self.otherwise {
             Otherwise::Keep => Ok(Some(found)),
             Otherwise::Skip => Err(Reject::Filtered { field: self.name }),
-            Otherwise::Value(value) => Ok(Some(Cow::Borrowed(value))),
+            Otherwise::Value(value) => Ok(Some(value)),
             Otherwise::Reject => Err(Reject::Unknown {
                 field: self.name,
-                value: shortened(&found),
+                value: shortened(found).to_owned(),
             }),
         }
     }
 }
 
-fn take(field: &Option<Field>, item: &Value) -> Result<String, Reject> {
-    let Some(field) = field else {
-        return Ok(String::new());
-    };
-    Ok(field.take(item)?.map(Cow::into_owned).unwrap_or_default())
+fn take<'a>(field: &'a Option<Field>, item: &'a Capture<'_>) -> Result<&'a str, Reject> {
+    let found = field.as_ref().map(|field| field.take(item)).transpose()?;
+    Ok(found.flatten().unwrap_or_default())
+}
+
+/// Why a body gives no items at all.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// It is not JSON.
+    #[error("the body is not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The array of items is not there.
+    #[error("no array at {0}: the mapping's items points at it")]
+    NoItems(String),
 }
 
 impl Mapping {
-    /// Checks a mapping and makes it ready. `source` becomes the source of its events.
-    pub fn new(source: &str, file: MappingFile) -> Result<Self, MappingError> {
-        if file.schema != 1 {
-            return Err(wrong(
-                "schema",
-                format!(
-                    "{} is not known here: this version reads schema 1",
-                    file.schema
-                ),
-            ));
-        }
-        if let Some(items) = &file.items {
-            check_pointer("items", items)?;
-        }
-        let mut kind = field("kind", file.kind)?;
-        kind.required = true;
-        for value in kind.results() {
-            if !is_kind(value) {
-                return Err(wrong(
-                    "kind",
-                    format!("{value:?} is not a dotted lower-case kind like \"door.opened\""),
-                ));
+    /// Reads a message and calls `each` with every item of it. After an error what `each` was given
+    /// is worth nothing.
+    pub fn items<'m>(
+        &self,
+        message: &'m str,
+        each: &mut dyn FnMut(&Capture<'m>),
+    ) -> Result<(), MessageError> {
+        let pointer = match &self.items {
+            Some(pointer) => pointer.as_str(),
+            None if message.trim_start().starts_with('[') => "",
+            None => {
+                each(&self.item(message)?);
+                return Ok(());
             }
+        };
+        if self.plan.items(message, pointer, self.keep_raw, each)? {
+            Ok(())
+        } else {
+            Err(MessageError::NoItems(pointer.to_owned()))
         }
-        let severity = optional("severity", file.severity)?;
-        for value in severity.iter().flat_map(Field::results) {
-            if Severity::from_name(value).is_none() {
-                let names = Severity::ALL.map(Severity::as_str).join(", ");
-                return Err(wrong("severity", format!("{value:?} is none of {names}")));
-            }
-        }
-        let occurred_at = file.occurred_at.map(time).transpose()?;
-        // One is left for the device's own time.
-        if file.attributes.len() >= ATTRIBUTES_MAX {
-            return Err(wrong(
-                "attributes",
-                format!("at most {} are accepted", ATTRIBUTES_MAX - 1),
-            ));
-        }
-        for (name, attribute) in &file.attributes {
-            check_pointer(&format!("attributes.{name}"), &attribute.pointer)?;
-            if attribute.purpose.trim().is_empty() {
-                return Err(wrong(
-                    format!("attributes.{name}.purpose"),
-                    "say what the value is kept for; data without a purpose is not taken",
-                ));
-            }
-        }
-        Ok(Self {
-            source: source.to_owned(),
-            items: file.items,
-            id: optional("id", file.id)?,
-            kind,
-            severity,
-            device: optional("device", file.device)?,
-            building: optional("building", file.building)?,
-            unit: optional("unit", file.unit)?,
-            address: optional("address", file.address)?,
-            occurred_at,
-            lane: file.lane,
-            retention: file.retention,
-            keep_raw: file.keep_raw,
-            attributes: file.attributes.into_iter().collect(),
-        })
     }
 
-    /// The items of a message.
-    pub fn items<'v>(&self, message: &'v Value) -> Result<Vec<&'v Value>, Reject> {
-        let Some(pointer) = &self.items else {
-            return Ok(match message {
-                Value::Array(items) => items.iter().collect(),
-                single => vec![single],
-            });
-        };
-        match message.pointer(pointer) {
-            Some(Value::Array(items)) => Ok(items.iter().collect()),
-            _ => Err(Reject::Items {
-                pointer: pointer.clone(),
-            }),
-        }
+    /// Reads a text that is one item.
+    pub fn item<'m>(&self, text: &'m str) -> Result<Capture<'m>, serde_json::Error> {
+        let mut item = self.plan.capture();
+        self.plan.item(text, &mut item)?;
+        Ok(item)
+    }
+
+    /// An item to be filled by the columns of a row.
+    pub fn row<'m>(&self) -> Capture<'m> {
+        self.plan.capture()
+    }
+
+    /// Where a column goes; `None` for one that the mapping does not point at.
+    pub fn column(&self, name: &str) -> Option<Slot> {
+        self.plan.column(name)
+    }
+
+    /// The message is kept beside its event.
+    pub fn keeps_raw(&self) -> bool {
+        self.keep_raw
     }
 
     /// The event of one item. `now_ms` is the agent's clock.
-    pub fn map(&self, item: &Value, tense: Tense, now_ms: i64) -> Result<Admitted, Reject> {
-        let kind = self
-            .kind
-            .take(item)?
-            .map(Cow::into_owned)
-            .unwrap_or_default();
+    pub fn map<'a>(
+        &'a self,
+        item: &'a Capture<'_>,
+        tense: Tense,
+        now_ms: i64,
+    ) -> Result<Mapped<'a>, Reject> {
+        let kind = self.kind.take(item)?.unwrap_or_default();
         let severity = match &self.severity {
             None => Severity::Info,
             Some(field) => {
-                let name = field.take(item)?;
-                let name = name.as_deref().unwrap_or("info");
+                let name = field.take(item)?.unwrap_or("info");
                 Severity::from_name(name).ok_or_else(|| Reject::Unknown {
                     field: "severity",
-                    value: shortened(name),
+                    value: shortened(name).to_owned(),
                 })?
             }
         };
-        let mut event = Event {
+        // One more for the time of a device that cannot be.
+        let mut attributes = Vec::with_capacity(self.attributes.len() + 1);
+        for attribute in &self.attributes {
+            if let Some(value) = item.get(attribute.slot) {
+                let value = attribute.table.get(value).map_or(value, String::as_str);
+                attributes.push((attribute.name.as_str(), bounded(value)));
+            }
+        }
+        let mut draft = Draft {
             kind,
             severity,
             received_at_ms: now_ms,
             occurred_at_ms: now_ms,
             clock: ClockQuality::Agent,
-            source: self.source.clone(),
+            source: &self.source,
             source_id: take(&self.id, item)?,
             device: take(&self.device, item)?,
-            place: Place {
+            place: PlaceDraft {
                 building: take(&self.building, item)?,
                 unit: take(&self.unit, item)?,
                 address: take(&self.address, item)?,
             },
-            ..Event::default()
+            attributes,
+            ..Draft::default()
         };
-        for (name, attribute) in &self.attributes {
-            let Some(value) = item.pointer(&attribute.pointer).and_then(scalar) else {
-                continue;
-            };
-            let value = attribute
-                .table
-                .get(value.as_ref())
-                .cloned()
-                .unwrap_or_else(|| value.into_owned());
-            event.attributes.insert(name.clone(), bounded(value));
-        }
-        self.time(item, tense, now_ms, &mut event)?;
-        if self.keep_raw {
-            let raw = item.to_string().into_bytes();
-            if raw.len() <= RAW_BYTES_MAX {
-                event.raw = Some(serde_bytes::ByteBuf::from(raw));
+        if let Some(times) = &self.occurred_at {
+            let (text, device_ms) = times.read(item)?;
+            let ahead = clock::is_set(now_ms) && device_ms > now_ms + FUTURE_MS_MAX;
+            let unset = tense == Tense::Live && !clock::is_set(device_ms);
+            if ahead || unset {
+                draft.clock = ClockQuality::Implausible;
+                set_attribute(&mut draft, "device_time", shortened(text));
+            } else {
+                draft.clock = ClockQuality::Device;
+                draft.occurred_at_ms = device_ms;
             }
         }
-        event
+        if self.keep_raw {
+            let raw = item.raw.as_deref().map(str::as_bytes);
+            draft.raw = raw.filter(|raw| raw.len() <= RAW_BYTES_MAX);
+        }
+        draft
             .check()
             .map_err(|error| Reject::Event(error.to_string()))?;
-        Ok(Admitted {
-            lane: self.lane.unwrap_or_else(|| Admitted::lane_of(severity)),
+        Ok(Mapped {
+            draft,
+            lane: self.lane.unwrap_or_else(|| lane_of(severity)),
             retention: self.retention,
-            event,
         })
     }
+}
 
-    fn time(
-        &self,
-        item: &Value,
-        tense: Tense,
-        now_ms: i64,
-        event: &mut Event,
-    ) -> Result<(), Reject> {
-        let Some((pointer, formats, zone, shown)) = &self.occurred_at else {
-            return Ok(());
-        };
-        let Some(text) = item.pointer(pointer).and_then(scalar) else {
-            return Err(Reject::Missing {
-                field: "occurred_at",
-                pointer: pointer.clone(),
-            });
-        };
-        let device_ms = formats
-            .iter()
-            .find_map(|format| format.parse(&text, zone))
-            .ok_or_else(|| Reject::Time {
-                value: shortened(&text),
-                formats: shown.clone(),
-            })?;
-        let ahead = clock::is_set(now_ms) && device_ms > now_ms + FUTURE_MS_MAX;
-        let unset = tense == Tense::Live && !clock::is_set(device_ms);
-        if ahead || unset {
-            event.clock = ClockQuality::Implausible;
-            event
-                .attributes
-                .insert("device_time".to_owned(), shortened(&text));
-        } else {
-            event.clock = ClockQuality::Device;
-            event.occurred_at_ms = device_ms;
-        }
-        Ok(())
+/// Routes by severity where a mapping does not say otherwise.
+fn lane_of(severity: Severity) -> Lane {
+    if severity >= Severity::Alarm {
+        Lane::Urgent
+    } else {
+        Lane::Routine
     }
 }
 
-/// Cuts a value at the limit, at a character's end.
-fn bounded(mut value: String) -> String {
-    if value.len() > ATTRIBUTE_BYTES_MAX {
-        let end = (0..=ATTRIBUTE_BYTES_MAX)
-            .rev()
-            .find(|end| value.is_char_boundary(*end))
-            .unwrap_or(0);
-        value.truncate(end);
-    }
-    value
-}
-
-type Time = (String, Vec<Format>, TimeZone, String);
-
-fn time(file: TimeFile) -> Result<Time, MappingError> {
-    check_pointer("occurred_at.pointer", &file.pointer)?;
-    let zone = TimeZone::get(&file.zone).map_err(|_| {
-        wrong(
-            "occurred_at.zone",
-            format!(
-                "{:?} is no time zone of the IANA database, like \"Asia/Shanghai\"",
-                file.zone
-            ),
-        )
-    })?;
-    let shown = file.formats.join(", ");
-    let formats = file
-        .formats
-        .into_iter()
-        .map(|format| match format.as_str() {
-            "rfc3339" => Ok(Format::Rfc3339),
-            "epoch_s" => Ok(Format::EpochSeconds),
-            "epoch_ms" => Ok(Format::EpochMillis),
-            pattern if pattern.contains('%') => Ok(Format::Strptime(format)),
-            _ => Err(wrong(
-                "occurred_at.formats",
-                format!(
-                    "{format:?} is no format: use \"rfc3339\", \"epoch_s\", \"epoch_ms\" or a pattern like \"%Y-%m-%d %H:%M:%S\""
-                ),
-            )),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    if formats.is_empty() {
-        return Err(wrong("occurred_at.formats", "needs at least one format"));
-    }
-    Ok((file.pointer, formats, zone, shown))
-}
-
-impl Format {
-    fn parse(&self, text: &str, zone: &TimeZone) -> Option<i64> {
-        match self {
-            Self::Rfc3339 => text
-                .parse::<jiff::Timestamp>()
-                .ok()
-                .map(|time| time.as_millisecond()),
-            Self::EpochSeconds => text.parse::<i64>().ok()?.checked_mul(1000),
-            Self::EpochMillis => text.parse().ok(),
-            Self::Strptime(pattern) => {
-                let broken = jiff::fmt::strtime::parse(pattern, text).ok()?;
-                if let Ok(time) = broken.to_timestamp() {
-                    return Some(time.as_millisecond());
-                }
-                let civil = broken.to_datetime().ok()?;
-                let time = zone.to_ambiguous_timestamp(civil).compatible().ok()?;
-                Some(time.as_millisecond())
-            }
-        }
+/// Attributes stay in the order of their names.
+fn set_attribute<'a>(draft: &mut Draft<'a>, name: &'a str, value: &'a str) {
+    match draft
+        .attributes
+        .binary_search_by(|(other, _)| (*other).cmp(name))
+    {
+        Ok(at) => draft.attributes[at].1 = value,
+        Err(at) => draft.attributes.insert(at, (name, value)),
     }
 }
 

@@ -18,10 +18,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
-use super::mapping::{Reject, Tense};
+use super::mapping::capture::Capture;
+use super::mapping::{Mapped, MessageError, Reject, Tense};
 use super::text;
 use crate::config::{DeviceConfig, PushKey, Source};
-use crate::intake::{Intake, SUBMIT_EVENTS_MAX, SubmitError};
+use crate::intake::{Intake, SUBMIT_EVENTS_MAX, Submission, SubmitError};
 use crate::metrics::Metrics;
 
 /// Rejections that an answer names.
@@ -183,54 +184,33 @@ async fn store(push: &Push, source: &Source, body: &[u8]) -> Result<Answer, Prob
             "the body is neither UTF-8 nor GB18030 text".to_owned(),
         )
     })?;
-    let message: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|error| bad("not-json", format!("the body is not JSON: {error}")))?;
     let unprocessable =
         |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "mapping", detail);
-    let items = source
-        .mapping
-        .items(&message)
-        .map_err(|reject| unprocessable(reject.to_string()))?;
-    if items.len() > SUBMIT_EVENTS_MAX {
+    let now_ms = clock::wall_ms();
+    let mut answer = Answer::default();
+    let mut submission = Submission::new();
+    let mut items = 0;
+    let read = source.mapping.items(&text, &mut |item| {
+        items += 1;
+        if items <= SUBMIT_EVENTS_MAX {
+            answer.take(
+                items - 1,
+                admit(push, source, item, now_ms, &mut submission),
+            );
+        }
+    });
+    read.map_err(|error| match error {
+        MessageError::Json(_) => bad("not-json", error.to_string()),
+        MessageError::NoItems(_) => unprocessable(error.to_string()),
+    })?;
+    if items > SUBMIT_EVENTS_MAX {
         return Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too-many-items",
-            format!(
-                "{} items, at most {SUBMIT_EVENTS_MAX} are accepted in one request",
-                items.len()
-            ),
+            format!("{items} items, at most {SUBMIT_EVENTS_MAX} are accepted in one request"),
         ));
     }
-    let now_ms = clock::wall_ms();
-    let mut answer = Answer::default();
-    let mut admitted = Vec::with_capacity(items.len());
-    for (index, item) in items.iter().enumerate() {
-        match source.mapping.map(item, Tense::Live, now_ms) {
-            Ok(mut item) => {
-                if item.event.place.building.is_empty()
-                    && let Some(device) = push.devices.get(&item.event.device)
-                {
-                    item.event.place.building.clone_from(&device.building);
-                    item.event.place.unit.clone_from(&device.unit);
-                }
-                if item.event.clock == ClockQuality::Implausible {
-                    answer.implausible_times += 1;
-                }
-                admitted.push(item);
-            }
-            Err(Reject::Filtered { .. }) => answer.filtered += 1,
-            Err(reject) => {
-                answer.rejected += 1;
-                if answer.reasons.len() < REJECTS_SHOWN_MAX {
-                    answer.reasons.push(Rejected {
-                        index,
-                        reason: reject.to_string(),
-                    });
-                }
-            }
-        }
-    }
-    if answer.rejected > 0 && admitted.is_empty() && answer.filtered == 0 {
+    if answer.rejected > 0 && answer.rejected == items {
         let reasons: Vec<String> = answer
             .reasons
             .iter()
@@ -238,17 +218,63 @@ async fn store(push: &Push, source: &Source, body: &[u8]) -> Result<Answer, Prob
             .collect();
         return Err(unprocessable(reasons.join("; ")));
     }
-    let submitted = push.intake.submit(admitted).await.map_err(|error| {
+    let submitted = push.intake.submit(submission).await.map_err(|error| {
         let detail = linli_shared::service::telemetry::chain(&error);
         match error {
             SubmitError::Append(_) => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", detail)
                     .retry_after(RETRY_AFTER_S)
             }
-            SubmitError::Event { .. } | SubmitError::TooMany(_) => unprocessable(detail),
+            SubmitError::TooMany(_) => unprocessable(detail),
         }
     })?;
     answer.stored = submitted.stored;
     answer.doubled = submitted.doubled;
     Ok(answer)
+}
+
+/// Maps one item and packs its event; gives the quality of its time.
+fn admit(
+    push: &Push,
+    source: &Source,
+    item: &Capture<'_>,
+    now_ms: i64,
+    submission: &mut Submission,
+) -> Result<ClockQuality, Reject> {
+    let Mapped {
+        mut draft,
+        lane,
+        retention,
+    } = source.mapping.map(item, Tense::Live, now_ms)?;
+    if draft.place.building.is_empty()
+        && let Some(device) = push.devices.get(draft.device)
+    {
+        draft.place.building = &device.building;
+        draft.place.unit = &device.unit;
+    }
+    let clock = draft.clock;
+    submission
+        .push(lane, retention, draft)
+        .map_err(|error| Reject::Event(error.to_string()))?;
+    Ok(clock)
+}
+
+impl Answer {
+    /// Counts what became of an item.
+    fn take(&mut self, index: usize, outcome: Result<ClockQuality, Reject>) {
+        match outcome {
+            Ok(ClockQuality::Implausible) => self.implausible_times += 1,
+            Ok(_) => {}
+            Err(Reject::Filtered { .. }) => self.filtered += 1,
+            Err(reject) => {
+                self.rejected += 1;
+                if self.reasons.len() < REJECTS_SHOWN_MAX {
+                    self.reasons.push(Rejected {
+                        index,
+                        reason: reject.to_string(),
+                    });
+                }
+            }
+        }
+    }
 }

@@ -35,7 +35,9 @@ async fn append(spool: &Spool, name: &str, count: u64) -> Result<Appended, Appen
             attributes: [("text".to_owned(), text)].into(),
             ..Event::default()
         };
-        events.push(&event).expect("an event within the limits");
+        events
+            .push(&event.draft())
+            .expect("an event within the limits");
         keys.push(EventKey::new(name, &number.to_string()));
     }
     spool

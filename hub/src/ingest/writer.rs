@@ -517,7 +517,7 @@ impl Work<'_> {
         let header = decoded.chunk.header();
         let mut packed = Packed::default();
         for event in &events {
-            packed.push(event).ok()?;
+            packed.push(&event.draft()).ok()?;
         }
         let run = Run {
             lane: header.lane,

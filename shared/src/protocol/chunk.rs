@@ -23,7 +23,7 @@
 use bytes::Bytes;
 
 use super::codec::{self, CodecError};
-use super::event::{Event, EventError};
+use super::event::{Draft, Event, EventError};
 use super::ids::{BootId, Epoch, Lane, Retention, Sequence};
 use super::limits::{CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, CHUNK_RAW_BYTES_MAX, EVENT_BYTES_MAX};
 
@@ -334,7 +334,7 @@ pub struct Packed {
 
 impl Packed {
     /// Appends one event after checking it against every limit. On an error nothing is appended.
-    pub fn push(&mut self, event: &Event) -> Result<(), BuildError> {
+    pub fn push(&mut self, event: &Draft<'_>) -> Result<(), BuildError> {
         event.check()?;
         let start = self.bytes.len();
         codec::encode_into("event", event, &mut self.bytes)?;
@@ -362,6 +362,11 @@ impl Packed {
                 self.ends.push(self.bytes.len() as u32);
             }
         }
+    }
+
+    /// The events one after the other, as CBOR.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// Forgets all events and keeps the buffer.

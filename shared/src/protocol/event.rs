@@ -1,12 +1,13 @@
 //! The event: one thing that happened at one place, as every later part sees it.
 //!
-//! Packed CBOR, keys in the order of declaration of [`Event`]. The identity of an event is (agent,
+//! Packed CBOR, keys in the order of declaration of [`Draft`], which is that of [`Event`]: the one is
+//! written, the other is read. The identity of an event is (agent,
 //! epoch, lane, sequence); agent comes from the certificate, the rest from the chunk that holds the
 //! event, so none of it is repeated here. The site is the agent's.
 //!
 //! There is no field for a person. Sources put what they know of one into attributes that their
 //! mapping declares, each with its purpose, or leave it out.
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 
 use super::limits::{
@@ -168,28 +169,21 @@ impl From<ClockQuality> for u8 {
 }
 
 /// Where in the site. Every part may be empty.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 pub struct Place {
     /// Building, shed or zone.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub building: String,
     /// Unit of the place: stair, lift, door, floor.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub unit: String,
     /// Key of an address outside the site, as the source's system has it (a dispute's address).
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub address: String,
 }
 
-impl Place {
-    /// Nothing is known of the place.
-    pub fn is_empty(&self) -> bool {
-        self.building.is_empty() && self.unit.is_empty() && self.address.is_empty()
-    }
-}
-
-/// One event. Fields are appended only: their order is the wire format.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// One event as it is read. Fields are appended only: their order is the wire format.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Event {
     /// Dotted kind, see [`KNOWN_KINDS`].
     pub kind: String,
@@ -204,29 +198,86 @@ pub struct Event {
     #[serde(default)]
     pub severity: Severity,
     /// The name of the source in the agent's config.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub source: String,
     /// The source's own id or serial of this event: what makes a push idempotent.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub source_id: String,
     /// The device.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub device: String,
     /// Where in the site.
-    #[serde(default, skip_serializing_if = "Place::is_empty")]
+    #[serde(default)]
     pub place: Place,
     /// Milliseconds since boot at receipt; set only where `clock` is `Unset`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub monotonic_ms: Option<u64>,
     /// What else the mapping declares.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub attributes: BTreeMap<String, String>,
     /// The message as it came, where the mapping keeps it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub raw: Option<serde_bytes::ByteBuf>,
     /// Where the picture or clip lies.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub media: Option<String>,
+}
+
+/// A [`Place`] that is borrowed.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct PlaceDraft<'a> {
+    /// See [`Place`].
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub building: &'a str,
+    /// See [`Place`].
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub unit: &'a str,
+    /// See [`Place`].
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub address: &'a str,
+}
+
+impl PlaceDraft<'_> {
+    /// Nothing is known of the place.
+    pub fn is_empty(&self) -> bool {
+        self.building.is_empty() && self.unit.is_empty() && self.address.is_empty()
+    }
+}
+
+/// One event as it is written: borrowed from the message that it came in, so that it reaches its chunk
+/// without a copy of its own. What the fields mean stands at [`Event`].
+#[derive(Debug, Clone, Default, Serialize)]
+#[allow(missing_docs, reason = "the same fields are documented at Event")]
+pub struct Draft<'a> {
+    pub kind: &'a str,
+    pub occurred_at_ms: i64,
+    pub received_at_ms: i64,
+    pub clock: ClockQuality,
+    pub severity: Severity,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub source: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub source_id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub device: &'a str,
+    #[serde(skip_serializing_if = "PlaceDraft::is_empty")]
+    pub place: PlaceDraft<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monotonic_ms: Option<u64>,
+    /// By name, each name once.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_map")]
+    pub attributes: Vec<(&'a str, &'a str)>,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "serde_bytes::serialize"
+    )]
+    pub raw: Option<&'a [u8]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub media: Option<&'a str>,
+}
+
+fn as_map<S: Serializer>(pairs: &[(&str, &str)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().copied())
 }
 
 /// Why an event is not accepted.
@@ -264,51 +315,93 @@ pub fn is_kind(value: &str) -> bool {
         })
 }
 
-impl Event {
+/// Checks every limit of the event model.
+fn check<'a>(
+    kind: &str,
+    sizes: [(&'static str, usize, usize); 8],
+    attributes: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
+) -> Result<(), EventError> {
+    if !is_kind(kind) {
+        return Err(EventError::Kind(kind.chars().take(80).collect()));
+    }
+    for (field, bytes, bytes_max) in sizes {
+        if bytes > bytes_max {
+            return Err(EventError::TooLong {
+                field,
+                bytes,
+                bytes_max,
+            });
+        }
+    }
+    if attributes.len() > ATTRIBUTES_MAX {
+        return Err(EventError::Attributes(attributes.len()));
+    }
+    for (name, value) in attributes {
+        if name.len() > NAME_BYTES_MAX || value.len() > ATTRIBUTE_BYTES_MAX {
+            return Err(EventError::TooLong {
+                field: "attribute",
+                bytes: name.len().max(value.len()),
+                bytes_max: ATTRIBUTE_BYTES_MAX,
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Draft<'_> {
     /// Checks every limit of the event model.
     pub fn check(&self) -> Result<(), EventError> {
-        if !is_kind(&self.kind) {
-            return Err(EventError::Kind(self.kind.chars().take(80).collect()));
-        }
-        for (field, value, bytes_max) in [
+        let sizes = [
             ("source", self.source.len(), NAME_BYTES_MAX),
             ("source_id", self.source_id.len(), NAME_BYTES_MAX),
             ("device", self.device.len(), NAME_BYTES_MAX),
             ("building", self.place.building.len(), NAME_BYTES_MAX),
             ("unit", self.place.unit.len(), NAME_BYTES_MAX),
             ("address", self.place.address.len(), NAME_BYTES_MAX),
-            (
-                "raw",
-                self.raw.as_ref().map_or(0, |raw| raw.len()),
-                RAW_BYTES_MAX,
-            ),
-            (
-                "media",
-                self.media.as_ref().map_or(0, String::len),
-                NAME_BYTES_MAX,
-            ),
-        ] {
-            if value > bytes_max {
-                return Err(EventError::TooLong {
-                    field,
-                    bytes: value,
-                    bytes_max,
-                });
-            }
+            ("raw", self.raw.map_or(0, <[u8]>::len), RAW_BYTES_MAX),
+            ("media", self.media.map_or(0, str::len), NAME_BYTES_MAX),
+        ];
+        check(self.kind, sizes, self.attributes.iter().copied())
+    }
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.draft().serialize(serializer)
+    }
+}
+
+impl Event {
+    /// The event as it is written.
+    pub fn draft(&self) -> Draft<'_> {
+        Draft {
+            kind: &self.kind,
+            occurred_at_ms: self.occurred_at_ms,
+            received_at_ms: self.received_at_ms,
+            clock: self.clock,
+            severity: self.severity,
+            source: &self.source,
+            source_id: &self.source_id,
+            device: &self.device,
+            place: PlaceDraft {
+                building: &self.place.building,
+                unit: &self.place.unit,
+                address: &self.place.address,
+            },
+            monotonic_ms: self.monotonic_ms,
+            attributes: self
+                .attributes
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect(),
+            raw: self.raw.as_ref().map(|raw| raw.as_slice()),
+            media: self.media.as_deref(),
         }
-        if self.attributes.len() > ATTRIBUTES_MAX {
-            return Err(EventError::Attributes(self.attributes.len()));
-        }
-        for (key, value) in &self.attributes {
-            if key.len() > NAME_BYTES_MAX || value.len() > ATTRIBUTE_BYTES_MAX {
-                return Err(EventError::TooLong {
-                    field: "attribute",
-                    bytes: key.len().max(value.len()),
-                    bytes_max: ATTRIBUTE_BYTES_MAX,
-                });
-            }
-        }
-        Ok(())
+    }
+
+    /// Checks every limit of the event model.
+    pub fn check(&self) -> Result<(), EventError> {
+        self.draft().check()
     }
 
     /// The value of a field by the name that rules and the API use; attributes by their own name.

@@ -1,0 +1,488 @@
+//! Reads from a message what a mapping points at, in one pass and without a tree of the rest.
+//!
+//! A [`Plan`] is the mapping's JSON pointers (RFC 6901) as a tree of keys, each with a slot. The JSON
+//! parser walks the message along that tree; what no pointer names is skipped where it stands. A
+//! [`Capture`] holds one item's slots, borrowed from the message wherever JSON has no escapes there.
+//! Called by `mapping`; knows nothing of events.
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Where the value of one pointer lies in a [`Capture`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot(usize);
+
+/// Everything that a mapping points at.
+#[derive(Debug, Default)]
+pub struct Plan {
+    root: Node,
+    slots: usize,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    slot: Option<Slot>,
+    /// By length and bytes of the key, so that a key is found without hashing it.
+    children: Vec<Child>,
+}
+
+#[derive(Debug)]
+struct Child {
+    key: String,
+    /// The key as a place in an array.
+    index: Option<usize>,
+    node: Node,
+}
+
+/// The keys of a pointer.
+fn keys(pointer: &str) -> impl Iterator<Item = String> {
+    pointer
+        .split('/')
+        .skip(1)
+        .map(|key| key.replace("~1", "/").replace("~0", "~"))
+}
+
+/// A key as a place in an array: digits without a zero before them.
+fn index(key: &str) -> Option<usize> {
+    let canonical = key == "0" || !key.starts_with(['0', '+']);
+    canonical.then(|| key.parse().ok()).flatten()
+}
+
+impl Plan {
+    /// The slot of a pointer, the same for the same pointer.
+    pub fn slot(&mut self, pointer: &str) -> Slot {
+        let mut node = &mut self.root;
+        for key in keys(pointer) {
+            let at = match node.find(&key) {
+                Ok(at) => at,
+                Err(at) => {
+                    let child = Child {
+                        index: index(&key),
+                        key,
+                        node: Node::default(),
+                    };
+                    node.children.insert(at, child);
+                    at
+                }
+            };
+            node = &mut node.children[at].node;
+        }
+        *node.slot.get_or_insert_with(|| {
+            self.slots += 1;
+            Slot(self.slots - 1)
+        })
+    }
+
+    /// The slot of a column of CSV, if a pointer names it.
+    pub fn column(&self, name: &str) -> Option<Slot> {
+        let at = self.root.find(name).ok()?;
+        self.root.children[at].node.slot
+    }
+
+    /// A capture with nothing in it.
+    pub fn capture<'m>(&self) -> Capture<'m> {
+        Capture {
+            values: vec![None; self.slots],
+            raw: None,
+        }
+    }
+
+    /// Reads the one item that `text` is.
+    pub fn item<'m>(&self, text: &'m str, into: &mut Capture<'m>) -> Result<(), serde_json::Error> {
+        into.values.fill(None);
+        into.raw = Some(Cow::Borrowed(text));
+        let mut json = serde_json::Deserializer::from_str(text);
+        NodeSeed {
+            node: &self.root,
+            into: &mut into.values,
+        }
+        .deserialize(&mut json)?;
+        json.end()
+    }
+
+    /// Calls `each` with every item of the array at `pointer`; says whether there is an array. An error
+    /// can come after items were handed over: what follows them is not JSON.
+    pub fn items<'m>(
+        &self,
+        text: &'m str,
+        pointer: &str,
+        keep_raw: bool,
+        each: &mut dyn FnMut(&Capture<'m>),
+    ) -> Result<bool, serde_json::Error> {
+        let keys: Vec<String> = keys(pointer).collect();
+        let mut json = serde_json::Deserializer::from_str(text);
+        let found = ItemsSeed {
+            plan: self,
+            keys: &keys,
+            keep_raw,
+            each,
+        }
+        .deserialize(&mut json)?;
+        json.end()?;
+        Ok(found)
+    }
+}
+
+impl Node {
+    fn find(&self, key: &str) -> Result<usize, usize> {
+        self.children
+            .binary_search_by(|child| (child.key.len(), child.key.as_str()).cmp(&(key.len(), key)))
+    }
+}
+
+/// What one item has in each slot: trimmed text that is not empty, or nothing.
+#[derive(Debug)]
+pub struct Capture<'m> {
+    values: Vec<Option<Cow<'m, str>>>,
+    /// The whole item as it came, where it was asked for.
+    pub raw: Option<Cow<'m, str>>,
+}
+
+impl<'m> Capture<'m> {
+    /// The value of a slot.
+    pub fn get(&self, slot: Slot) -> Option<&str> {
+        self.values[slot.0].as_deref()
+    }
+
+    /// Puts a value into a slot.
+    pub fn set(&mut self, slot: Slot, value: Cow<'m, str>) {
+        self.values[slot.0] = trimmed(value);
+    }
+}
+
+fn trimmed(value: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    let value = match value {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) if text.trim().len() == text.len() => Cow::Owned(text),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    };
+    (!value.is_empty()).then_some(value)
+}
+
+/// Reads a value along one node of the plan.
+struct NodeSeed<'p, 'c, 'm> {
+    node: &'p Node,
+    into: &'c mut [Option<Cow<'m, str>>],
+}
+
+impl<'m> NodeSeed<'_, '_, 'm> {
+    fn set<E>(self, value: Option<Cow<'m, str>>) -> Result<(), E> {
+        if let Some(slot) = self.node.slot {
+            self.into[slot.0] = value.and_then(trimmed);
+        }
+        Ok(())
+    }
+}
+
+impl<'m> DeserializeSeed<'m> for NodeSeed<'_, '_, 'm> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'m>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'m> Visitor<'m> for NodeSeed<'_, '_, 'm> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("any JSON")
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'m str) -> Result<(), E> {
+        self.set(Some(Cow::Borrowed(value)))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<(), E> {
+        self.set(Some(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+        self.set(Some(Cow::Borrowed(if value { "true" } else { "false" })))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.set(Some(Cow::Owned(value.to_string())))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+        self.set(Some(Cow::Owned(value.to_string())))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+        let number = serde_json::Number::from_f64(value);
+        self.set(number.map(|number| Cow::Owned(number.to_string())))
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.set(None)
+    }
+
+    fn visit_seq<A: SeqAccess<'m>>(self, mut seq: A) -> Result<(), A::Error> {
+        for place in 0.. {
+            let child = self
+                .node
+                .children
+                .iter()
+                .find(|child| child.index == Some(place));
+            let more = match child {
+                Some(child) => seq.next_element_seed(NodeSeed {
+                    node: &child.node,
+                    into: &mut *self.into,
+                })?,
+                None => seq.next_element::<IgnoredAny>()?.map(|_| ()),
+            };
+            if more.is_none() {
+                break;
+            }
+        }
+        self.set(None)
+    }
+
+    fn visit_map<A: MapAccess<'m>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(child) = map.next_key_seed(KeySeed(self.node))? {
+            match child {
+                Some(at) => map.next_value_seed(NodeSeed {
+                    node: &self.node.children[at].node,
+                    into: &mut *self.into,
+                })?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        self.set(None)
+    }
+}
+
+/// Which child of a node a key names.
+struct KeySeed<'p>(&'p Node);
+
+impl<'m> DeserializeSeed<'m> for KeySeed<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'m>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeySeed<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.find(key).ok())
+    }
+}
+
+/// Walks to the array of items, and over it.
+struct ItemsSeed<'p, 'f, 'm> {
+    plan: &'p Plan,
+    keys: &'p [String],
+    keep_raw: bool,
+    each: &'f mut dyn FnMut(&Capture<'m>),
+}
+
+impl<'p, 'm> ItemsSeed<'p, '_, 'm> {
+    fn deeper(&mut self) -> ItemsSeed<'p, '_, 'm> {
+        ItemsSeed {
+            plan: self.plan,
+            keys: &self.keys[1..],
+            keep_raw: self.keep_raw,
+            each: &mut *self.each,
+        }
+    }
+}
+
+impl<'m> DeserializeSeed<'m> for ItemsSeed<'_, '_, 'm> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'m>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'m> Visitor<'m> for ItemsSeed<'_, '_, 'm> {
+    type Value = bool;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("any JSON")
+    }
+
+    fn visit_borrowed_str<E>(self, _: &'m str) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_unit<E>(self) -> Result<bool, E> {
+        Ok(false)
+    }
+
+    fn visit_map<A: MapAccess<'m>>(mut self, mut map: A) -> Result<bool, A::Error> {
+        let mut found = false;
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            if self.keys.first().is_some_and(|wanted| *wanted == key) {
+                found |= map.next_value_seed(self.deeper())?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'m>>(mut self, mut seq: A) -> Result<bool, A::Error> {
+        if let Some(key) = self.keys.first() {
+            let wanted = index(key);
+            let mut found = false;
+            for place in 0.. {
+                let more = if wanted == Some(place) {
+                    seq.next_element_seed(self.deeper())?
+                        .map(|there| found |= there)
+                } else {
+                    seq.next_element::<IgnoredAny>()?.map(|_| ())
+                };
+                if more.is_none() {
+                    break;
+                }
+            }
+            return Ok(found);
+        }
+        let mut capture = self.plan.capture();
+        loop {
+            if self.keep_raw {
+                let Some(raw) = seq.next_element::<&'m RawValue>()? else {
+                    break;
+                };
+                self.plan
+                    .item(raw.get(), &mut capture)
+                    .map_err(serde::de::Error::custom)?;
+            } else {
+                capture.values.fill(None);
+                let next = seq.next_element_seed(NodeSeed {
+                    node: &self.plan.root,
+                    into: &mut capture.values,
+                })?;
+                if next.is_none() {
+                    break;
+                }
+            }
+            (self.each)(&capture);
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    /// JSON of a few keys, so that pointers meet them.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[ a-c\"\\\\\u{90bb}\n]{0,4}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[ab/~01]{0,2}", inner, 0..5)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// What a pointer finds in a tree, by serde_json's own walk.
+    fn by_tree(item: &Value, pointer: &str) -> Option<String> {
+        let text = match item.pointer(pointer)? {
+            Value::String(text) => text.trim().to_owned(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(flag) => flag.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        };
+        (!text.is_empty()).then_some(text)
+    }
+
+    proptest! {
+        #[test]
+        fn a_capture_finds_what_a_tree_has_there(
+            item in any_json(),
+            pointers in prop::collection::vec("(/([ab01]|~0|~1){0,2}){0,3}", 1..8),
+        ) {
+            let mut plan = Plan::default();
+            let slots: Vec<Slot> = pointers.iter().map(|pointer| plan.slot(pointer)).collect();
+            let text = item.to_string();
+            let item: Value = serde_json::from_str(&text).expect("JSON");
+            let mut capture = plan.capture();
+            plan.item(&text, &mut capture).expect("JSON");
+            for (pointer, slot) in pointers.iter().zip(&slots) {
+                prop_assert_eq!(
+                    capture.get(*slot).map(str::to_owned),
+                    by_tree(&item, pointer),
+                    "{} in {}", pointer, text
+                );
+            }
+            let list = format!("{{\"list\":[{text},{text}]}}");
+            for keep_raw in [false, true] {
+                let mut seen = 0;
+                let found = plan.items(&list, "/list", keep_raw, &mut |capture| {
+                    seen += 1;
+                    for (pointer, slot) in pointers.iter().zip(&slots) {
+                        assert_eq!(capture.get(*slot).map(str::to_owned), by_tree(&item, pointer));
+                    }
+                    assert_eq!(capture.raw.is_some(), keep_raw);
+                });
+                prop_assert!(found.expect("JSON"));
+                prop_assert_eq!(seen, 2);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_an_error_with_its_place() {
+        let mut plan = Plan::default();
+        plan.slot("/a");
+        for (text, place) in [
+            ("{\"a\":1", "line 1 column 6"),
+            ("[{\"a\":1}] x", "line 1 column 11"),
+            ("[{\"a\":\n01}]", "line 2 column 2"),
+        ] {
+            let error = plan
+                .items(text, "", false, &mut |_| {})
+                .expect_err("not JSON");
+            assert!(error.to_string().contains(place), "{error}");
+        }
+        let mut deep = "[".repeat(100_000);
+        deep.push_str(&"]".repeat(100_000));
+        // What nothing points into is skipped without a stack.
+        assert!(plan.items(&deep, "", false, &mut |_| {}).expect("JSON"));
+    }
+}
