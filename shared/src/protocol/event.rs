@@ -247,7 +247,7 @@ impl PlaceDraft<'_> {
 /// One event as it is written: borrowed from the message that it came in, so that it reaches its chunk
 /// without a copy of its own. What the fields mean stands at [`Event`].
 #[derive(Debug, Clone, Default, Serialize)]
-#[allow(missing_docs, reason = "the same fields are documented at Event")]
+#[expect(missing_docs, reason = "the same fields are documented at Event")]
 pub struct Draft<'a> {
     pub kind: &'a str,
     pub occurred_at_ms: i64,
