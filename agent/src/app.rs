@@ -109,7 +109,7 @@ impl Spools {
     pub fn close(self) {
         drop(self.handles);
         for thread in self.threads {
-            thread.join();
+            thread.close();
         }
     }
 }

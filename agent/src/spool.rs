@@ -32,17 +32,21 @@
 //! * **Doubled**: an event whose source id is among the last [`Settings::seen_max`] is answered as stored
 //!   and not stored again.
 //! * **Damaged**: sled panics on damage, so it is opened and read inside `catch_unwind`. Chunks describe
-//!   themselves; what a damaged file still holds is found by its magic and checksum, and moves to a new
-//!   generation. The rest is a lost range.
+//!   themselves; what a damaged file still holds is found by its magic and checksum, before sled opens it
+//!   and tidies the rest away, and moves to a new generation. What is not found is a lost range. An error
+//!   of the system (no space, no descriptors) is not damage: it is tried again.
 //! * **Full**: below [`Settings::free_bytes_min`] of free disk, or above the lane's quota, an append is refused
 //!   and the source holds back; nothing that was acknowledged is dropped. With `when_full = "drop-oldest"`
 //!   the routine lane drops its oldest generation instead, as a lost range. The urgent lane never drops.
-//!   After an error of the disk the whole lane is opened again, as after a crash: one way to recover.
+//! * **Failed**: after an error of the disk the whole lane is opened again, as after a crash: one way to
+//!   recover. A generation whose sync failed is written anew, for the kernel tells of lost pages once.
 mod carve;
+mod contents;
 mod disk;
 mod generation;
 mod lane;
 mod position;
+mod recover;
 mod seen;
 
 use linli_shared::protocol::chunk::{BuildError, Chunk, Packed};
@@ -228,6 +232,7 @@ enum Request {
         next: Sequence,
     },
     Tick,
+    Close,
 }
 
 /// Handle of a lane's spool.
@@ -239,14 +244,19 @@ pub struct Spool {
     status: watch::Receiver<LaneStatus>,
 }
 
-/// The thread of a lane's spool. [`SpoolThread::join`] returns after the last handle is dropped and
-/// everything is on disk.
-pub struct SpoolThread(std::thread::JoinHandle<()>);
+/// The thread of a lane's spool.
+pub struct SpoolThread {
+    requests: mpsc::Sender<Request>,
+    thread: std::thread::JoinHandle<()>,
+}
 
 impl SpoolThread {
-    /// Waits for the end of the thread. Blocking.
-    pub fn join(self) {
-        if self.0.join().is_err() {
+    /// Ends the thread, whoever still has a handle: what was asked before is done and everything is on
+    /// disk when it returns; what is asked later gets [`AppendError::Closed`]. Blocking.
+    pub fn close(self) {
+        // A thread that has ended has nothing left to close.
+        let _ = self.requests.blocking_send(Request::Close);
+        if self.thread.join().is_err() {
             tracing::error!("a spool thread ended with a panic");
         }
     }
@@ -272,10 +282,10 @@ impl Spool {
             Self {
                 lane,
                 epoch,
-                requests,
+                requests: requests.clone(),
                 status: status_seen,
             },
-            SpoolThread(thread),
+            SpoolThread { requests, thread },
         ))
     }
 

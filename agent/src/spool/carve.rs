@@ -4,8 +4,13 @@ use bytes::Bytes;
 use linli_shared::protocol::chunk::{Chunk, MAGIC};
 use linli_shared::protocol::ids::{Epoch, Lane, Sequence};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+/// What a disk gives or refuses at once.
+const BLOCK_BYTES: usize = 4096;
 
 /// All chunks of this lane in the file, by first sequence. `epoch` limits them to one life of the
 /// spool. The file is at most a generation long, so it is read whole.
@@ -14,8 +19,8 @@ pub fn chunks(
     lane: Lane,
     epoch: Option<Epoch>,
 ) -> io::Result<BTreeMap<Sequence, Chunk>> {
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
+    let bytes = match File::open(file) {
+        Ok(file) => readable(&file)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
@@ -37,4 +42,19 @@ pub fn chunks(
         }
     }
     Ok(found)
+}
+
+/// The bytes of a file, with zeros for the blocks that the disk cannot read any more.
+fn readable(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; file.metadata()?.len() as usize];
+    for (index, block) in bytes.chunks_mut(BLOCK_BYTES).enumerate() {
+        match file.read_exact_at(block, (index * BLOCK_BYTES) as u64) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                block.fill(0);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
 }

@@ -3,7 +3,7 @@
 //! sled panics on damage. Every call into it goes through [`guarded`], which turns a panic into an
 //! error; the handle is not used again after one.
 use bytes::Bytes;
-use linli_shared::protocol::chunk::Chunk;
+use linli_shared::protocol::chunk::{Chunk, ChunkError};
 use linli_shared::protocol::ids::{Epoch, Lane, Sequence};
 use linli_shared::service::file::sync_directory;
 use std::collections::BTreeMap;
@@ -22,26 +22,74 @@ const CACHE_BYTES: u64 = 1 << 20;
 const OPEN_TRIES: u32 = 60;
 const OPEN_PAUSE: Duration = Duration::from_millis(50);
 
-/// Runs a call into sled; a panic becomes an error text.
+/// Why a generation could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Its bytes are not what was written: what can still be read moves to a new one.
+    #[error("{0}")]
+    Damage(String),
+    /// The system refused (no space, no descriptors, no right): its bytes may be as good as ever.
+    #[error("{0}")]
+    System(String),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        // A sector that cannot be read is damage; sled's own findings come without a number.
+        match error.raw_os_error() {
+            Some(number) if number != rustix::io::Errno::IO.raw_os_error() => {
+                Self::System(error.to_string())
+            }
+            _ => Self::Damage(error.to_string()),
+        }
+    }
+}
+
+impl From<sled::Error> for Trouble {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            // sled wraps the cause of a refused open in a text of its own kind.
+            sled::Error::Io(error) if is_busy(&error) => Self::System(error.to_string()),
+            sled::Error::Io(error) => error.into(),
+            other => Self::Damage(other.to_string()),
+        }
+    }
+}
+
+impl From<ChunkError> for Trouble {
+    fn from(error: ChunkError) -> Self {
+        Self::Damage(error.to_string())
+    }
+}
+
+/// Another handle still holds the lock of the database.
+fn is_busy(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("WouldBlock")
+}
+
+/// Runs a call into sled; a panic is damage.
 pub fn guarded<T>(
     what: &'static str,
-    call: impl FnOnce() -> Result<T, String>,
-) -> Result<T, String> {
+    call: impl FnOnce() -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
     match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|reason| format!("{what}: {reason}")),
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(Trouble::Damage(reason))) => Err(Trouble::Damage(format!("{what}: {reason}"))),
+        Ok(Err(Trouble::System(reason))) => Err(Trouble::System(format!("{what}: {reason}"))),
         Err(panic) => {
             let text = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("no reason given");
-            Err(format!("{what}: the database panicked: {text}"))
+            let reason = format!("{what}: the database panicked: {text}");
+            // sled turns some refusals of the system into panics; they say so.
+            if text.contains("No space left") || text.contains("Too many open files") {
+                return Err(Trouble::System(reason));
+            }
+            Err(Trouble::Damage(reason))
         }
     }
-}
-
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
 
 struct Opened {
@@ -51,42 +99,56 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(directory: &Path) -> Result<Self, String> {
+    fn open(directory: &Path) -> Result<Self, Trouble> {
         let mut tries = 0;
         loop {
             let opened = guarded("opening", || {
-                sled::Config::new()
+                Ok(sled::Config::new()
                     .path(directory)
                     .segment_size(SEGMENT_BYTES)
                     .cache_capacity(CACHE_BYTES)
                     .flush_every_ms(None)
-                    .open()
-                    .map_err(text)
+                    .open()?)
             });
             tries += 1;
             match opened {
                 Ok(db) => {
-                    let file = File::open(directory.join("db")).map_err(text)?;
+                    let file = File::open(directory.join("db"))?;
                     return Ok(Self { db, file });
                 }
-                Err(reason) if reason.contains("WouldBlock") && tries < OPEN_TRIES => {
+                Err(Trouble::System(reason))
+                    if reason.contains("WouldBlock") && tries < OPEN_TRIES =>
+                {
                     std::thread::sleep(OPEN_PAUSE);
                 }
-                Err(reason) => return Err(reason),
+                Err(trouble) => return Err(trouble),
             }
         }
     }
 
-    fn write(&self, chunks: &[Chunk]) -> Result<(), String> {
+    /// Hands chunks to the kernel; they are durable after [`Opened::sync`].
+    fn write(&self, chunks: &[Chunk]) -> Result<(), Trouble> {
         guarded("writing", || {
             for chunk in chunks {
                 let key = chunk.header().first.0.to_be_bytes();
-                self.db.insert(key, chunk.bytes().as_ref()).map_err(text)?;
+                self.db.insert(key, chunk.bytes().as_ref())?;
             }
-            self.db.flush().map_err(text)?;
-            self.file.sync_data().map_err(text)
+            self.db.flush()?;
+            Ok(())
         })
     }
+
+    fn sync(&self) -> Result<(), Trouble> {
+        Ok(self.file.sync_data()?)
+    }
+}
+
+/// Lets go of a database. A panic on the way changes nothing of what is on disk.
+fn close(opened: Opened) -> Result<(), Trouble> {
+    guarded("closing", || {
+        drop(opened);
+        Ok(())
+    })
 }
 
 pub struct Generation {
@@ -101,6 +163,9 @@ pub struct Generation {
     pub keys_end: u64,
     directory: PathBuf,
     opened: Option<Opened>,
+    /// A sync failed. The kernel says so once and may have dropped the pages: what reads from memory
+    /// is perhaps not on disk, and no later sync would tell.
+    pub distrusted: bool,
 }
 
 /// What a generation on disk holds.
@@ -108,6 +173,15 @@ pub struct Loaded {
     pub chunks: BTreeMap<Sequence, Chunk>,
     /// Why it must be replaced by what could be read of it.
     pub damage: Option<String>,
+}
+
+/// What is expected of a generation before it is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    pub lane: Lane,
+    pub epoch: Epoch,
+    /// Everything below was synced; above it, chunks that are whole may never have been acknowledged.
+    pub synced: Sequence,
 }
 
 /// Name of a generation's directory.
@@ -121,36 +195,30 @@ pub fn make(
     prefix: &str,
     first: Sequence,
     chunks: &[Chunk],
-) -> Result<PathBuf, String> {
+) -> Result<PathBuf, Trouble> {
     let temporary = parent.join(name("tmp", first));
     if temporary.exists() {
-        std::fs::remove_dir_all(&temporary).map_err(text)?;
+        std::fs::remove_dir_all(&temporary)?;
     }
     let opened = Opened::open(&temporary)?;
     opened.write(chunks)?;
-    guarded("closing", || {
-        drop(opened);
-        Ok(())
-    })?;
-    for entry in std::fs::read_dir(&temporary).map_err(text)?.flatten() {
-        File::open(entry.path())
-            .and_then(|file| file.sync_all())
-            .map_err(text)?;
+    opened.sync()?;
+    close(opened)?;
+    for entry in std::fs::read_dir(&temporary)?.flatten() {
+        File::open(entry.path())?.sync_all()?;
     }
-    sync_directory(&temporary).map_err(text)?;
+    sync_directory(&temporary)?;
     let directory = parent.join(name(prefix, first));
-    std::fs::rename(&temporary, &directory).map_err(text)?;
-    sync_directory(parent).map_err(text)?;
+    std::fs::rename(&temporary, &directory)?;
+    sync_directory(parent)?;
     Ok(directory)
 }
 
 impl Generation {
     /// A new, empty generation.
-    pub fn create(parent: &Path, first: Sequence, keys_end: u64) -> Result<Self, String> {
+    pub fn create(parent: &Path, first: Sequence, keys_end: u64) -> Result<Self, Trouble> {
         let directory = make(parent, "g", first, &[])?;
-        let mut generation = Self::at(directory, first, first, keys_end);
-        generation.open()?;
-        Ok(generation)
+        Ok(Self::at(directory, first, first, keys_end))
     }
 
     /// A generation that is on disk; nothing is opened yet.
@@ -163,48 +231,59 @@ impl Generation {
             keys_end,
             directory,
             opened: None,
+            distrusted: false,
         }
     }
 
-    /// Reads everything, by way of the database and by way of the bytes of its file.
-    pub fn load(directory: &Path, lane: Lane, epoch: Epoch) -> Result<Loaded, io::Error> {
-        let mut damage = None;
+    /// Reads everything: first by way of the bytes of its file, for a damaged one loses more when the
+    /// database opens and tidies it, then by way of the database.
+    pub fn load(directory: &Path, expected: Expected) -> Result<Loaded, Trouble> {
+        let Expected {
+            lane,
+            epoch,
+            synced,
+        } = expected;
+        let carved = carve::chunks(&directory.join("db"), lane, Some(epoch))?;
         let mut chunks = BTreeMap::new();
         let scanned = Opened::open(directory).and_then(|opened| {
             let result = guarded("reading", || {
                 for record in opened.db.iter() {
-                    let (key, value) = record.map_err(text)?;
-                    let chunk = Chunk::parse(&Bytes::copy_from_slice(&value)).map_err(text)?;
+                    let (key, value) = record?;
+                    let chunk = Chunk::parse(&Bytes::copy_from_slice(&value))?;
                     let header = chunk.header();
                     if key.as_ref() != header.first.0.to_be_bytes()
                         || header.lane != lane
                         || header.epoch != epoch
                     {
-                        return Err("a record is not where it belongs".to_owned());
+                        let reason = "a record is not where it belongs".to_owned();
+                        return Err(Trouble::Damage(reason));
                     }
                     chunks.insert(header.first, chunk);
                 }
                 Ok(())
             });
-            let closed = guarded("closing", || {
-                drop(opened);
-                Ok(())
-            });
-            result.and(closed)
+            result.and(close(opened))
         });
-        if let Err(reason) = scanned {
-            damage = Some(reason);
-        }
-        for (first, chunk) in carve::chunks(&directory.join("db"), lane, Some(epoch))? {
-            if let std::collections::btree_map::Entry::Vacant(slot) = chunks.entry(first) {
-                slot.insert(chunk);
+        let mut damage = match scanned {
+            Ok(()) => None,
+            Err(Trouble::Damage(reason)) => Some(reason),
+            Err(trouble) => return Err(trouble),
+        };
+        for (first, chunk) in carved {
+            // Beyond what was synced, a chunk that does not follow the one before is a write that a
+            // power cut tore: nobody was told that it is stored.
+            let follows = chunks
+                .last_key_value()
+                .is_none_or(|(_, last): (_, &Chunk)| last.header().end() == first);
+            if !chunks.contains_key(&first) && (first < synced || follows) {
+                chunks.insert(first, chunk);
                 damage.get_or_insert_with(|| "records are missing from its index".to_owned());
             }
         }
         Ok(Loaded { chunks, damage })
     }
 
-    fn open(&mut self) -> Result<&Opened, String> {
+    fn open(&mut self) -> Result<&Opened, Trouble> {
         let opened = match self.opened.take() {
             Some(opened) => opened,
             None => Opened::open(&self.directory)?,
@@ -216,43 +295,44 @@ impl Generation {
     pub fn close(&mut self) {
         if let Some(opened) = self.opened.take() {
             self.disk_bytes = disk::used_bytes(&self.directory);
-            let closed = guarded("closing", || {
-                drop(opened);
-                Ok(())
-            });
-            if let Err(reason) = closed {
-                tracing::warn!(directory = ?self.directory, reason, "closing a generation failed");
+            if let Err(reason) = close(opened) {
+                tracing::warn!(directory = ?self.directory, %reason, "closing a generation failed");
             }
         }
     }
 
     /// Appends chunks; durable when it returns.
-    pub fn append(&mut self, chunks: &[Chunk]) -> Result<(), String> {
-        self.open()?.write(chunks)?;
+    pub fn append(&mut self, chunks: &[Chunk]) -> Result<(), Trouble> {
+        let opened = self.open()?;
+        opened.write(chunks)?;
+        if let Err(trouble) = opened.sync() {
+            self.distrusted = true;
+            return Err(trouble);
+        }
         for chunk in chunks {
             self.chunk_bytes += chunk.bytes().len() as u64;
             self.end = chunk.header().end();
         }
         if let Some(opened) = &self.opened {
-            self.disk_bytes = opened.file.metadata().map_err(text)?.len();
+            self.disk_bytes = opened.file.metadata()?.len();
         }
         Ok(())
     }
 
     /// Chunks from the one that holds `from` on, up to about `bytes_max`.
-    pub fn read(&mut self, from: Sequence, bytes_max: usize) -> Result<Vec<Chunk>, String> {
+    pub fn read(&mut self, from: Sequence, bytes_max: usize) -> Result<Vec<Chunk>, Trouble> {
         let db = self.open()?.db.clone();
         guarded("reading", || {
             let key = from.0.to_be_bytes();
-            let start = match db.get_lt(from.plus(1).0.to_be_bytes()).map_err(text)? {
+            let start = match db.get_lt(from.plus(1).0.to_be_bytes())? {
                 Some((before, _)) => before,
                 None => sled::IVec::from(&key),
             };
             let mut chunks = Vec::new();
             let mut bytes = 0;
             for record in db.range(start..) {
-                let (_, value) = record.map_err(text)?;
-                let chunk = Chunk::parse(&Bytes::copy_from_slice(&value)).map_err(text)?;
+                let (_, value) = record?;
+                let chunk = Chunk::parse(&Bytes::copy_from_slice(&value))?;
                 if chunk.header().end() <= from {
                     continue;
                 }

@@ -8,9 +8,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Ranges that are remembered until the hub has acknowledged them. Beyond it, neighbours are joined.
-const LOST_RANGES_MAX: usize = 1024;
-
 /// Why a range is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LostReason {
@@ -95,11 +92,10 @@ impl Position {
         }
         let at = self.lost.partition_point(|known| known.first < range.first);
         self.lost.insert(at, range);
-        let full = self.lost.len() > LOST_RANGES_MAX;
         let mut joined: Vec<LostRange> = Vec::with_capacity(self.lost.len());
         for range in self.lost.drain(..) {
             match joined.last_mut() {
-                Some(last) if range.first <= last.end && (last.reason == range.reason || full) => {
+                Some(last) if range.first <= last.end && last.reason == range.reason => {
                     last.end = last.end.max(range.end);
                 }
                 _ => joined.push(range),

@@ -7,7 +7,7 @@
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::collections::{HashSet, VecDeque};
 use std::fs::OpenOptions;
-use std::hash::Hasher;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -34,10 +34,30 @@ impl EventKey {
     }
 }
 
+/// A key is a keyed hash already: half of it serves as the hash of the set.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) | u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 pub struct Seen {
     path: PathBuf,
     keys_max: usize,
-    known: HashSet<u128>,
+    known: HashSet<u128, BuildHasherDefault<KeyHasher>>,
     order: VecDeque<u128>,
     /// Number of the key at the front of `order`, counted from the start of the program.
     front: u64,
@@ -64,7 +84,7 @@ impl Seen {
         let mut seen = Self {
             path: path.to_owned(),
             keys_max,
-            known: HashSet::new(),
+            known: HashSet::default(),
             order: VecDeque::new(),
             front: 0,
             persisted: 0,
@@ -102,15 +122,6 @@ impl Seen {
             self.front += 1;
         }
         true
-    }
-
-    /// Forgets keys from number `from` on: their append was not stored.
-    pub fn forget_from(&mut self, from: u64) {
-        while self.end() > from
-            && let Some(key) = self.order.pop_back()
-        {
-            self.known.remove(&key);
-        }
     }
 
     /// Writes the keys below number `until` to the file; durable when it returns.
@@ -199,16 +210,5 @@ mod tests {
         seen.persist(seen.end()).expect("persist");
         let again = Seen::open(&path, 50).expect("open");
         assert!(again.contains(key(1)) && again.contains(key(2)));
-    }
-
-    #[test]
-    fn keys_of_a_failed_append_are_forgotten() {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        let mut seen = Seen::open(&directory.path().join("seen"), 50).expect("open");
-        seen.insert(key(1));
-        let before = seen.end();
-        seen.insert(key(2));
-        seen.forget_from(before);
-        assert!(seen.contains(key(1)) && !seen.contains(key(2)));
     }
 }

@@ -1,0 +1,227 @@
+//! What a lane holds, and what is done with it: write, read, acknowledge, drop. Thrown away whole and
+//! recovered from disk when the disk fails.
+use linli_shared::protocol::chunk::Chunk;
+use linli_shared::protocol::ids::Sequence;
+use std::collections::VecDeque;
+use std::path::Path;
+
+use super::generation::{Generation, Trouble};
+use super::position::{HighMark, LostRange, LostReason, Position};
+use super::seen::Seen;
+use super::{Item, Settings};
+
+/// Receipt times that are kept for the watermark; beyond it they get coarser, never wrong.
+pub const MARKS_MAX: usize = 4096;
+
+pub struct Contents {
+    pub position: Position,
+    pub high: HighMark,
+    pub seen: Seen,
+    pub generations: VecDeque<Generation>,
+    /// (first sequence, receipt time) of appends: a lower bound of what waits.
+    pub marks: VecDeque<(Sequence, i64)>,
+}
+
+impl Contents {
+    pub fn disk_bytes(&self) -> u64 {
+        self.generations
+            .iter()
+            .map(|generation| generation.disk_bytes)
+            .sum()
+    }
+
+    pub fn write(
+        &mut self,
+        settings: &Settings,
+        chunks: &[Chunk],
+        next: Sequence,
+    ) -> Result<(), Trouble> {
+        let full = self.generations.back().is_none_or(|active| {
+            active.disk_bytes.max(active.chunk_bytes) >= settings.generation_bytes
+                && active.chunk_bytes > 0
+        });
+        if full {
+            self.position.store(&settings.directory.join("position"))?;
+            if let Some(active) = self.generations.back_mut() {
+                active.close();
+            }
+            let created =
+                Generation::create(&settings.directory, self.position.next, self.seen.end())?;
+            self.generations.push_back(created);
+        }
+        let keys_end = self.seen.end();
+        let Some(active) = self.generations.back_mut() else {
+            let reason = "there is no generation to write to".to_owned();
+            return Err(Trouble::System(reason));
+        };
+        active.append(chunks)?;
+        active.keys_end = keys_end;
+        self.position.next = next;
+        self.high.store(next).map_err(Trouble::from)
+    }
+
+    pub fn mark(&mut self, first: Sequence, received_ms: i64) {
+        if self.marks.len() < MARKS_MAX {
+            self.marks.push_back((first, received_ms));
+        }
+    }
+
+    pub fn read(&mut self, from: Sequence, bytes_max: usize) -> Result<Vec<Item>, Trouble> {
+        let mut items = Vec::new();
+        let mut from = from;
+        let mut bytes = 0;
+        while from < self.position.next && bytes < bytes_max {
+            let lost = self
+                .position
+                .lost
+                .iter()
+                .find(|range| range.first <= from && from < range.end);
+            if let Some(range) = lost {
+                items.push(Item::Lost(LostRange {
+                    first: from,
+                    ..*range
+                }));
+                from = range.end;
+                continue;
+            }
+            let active = self.generations.len().saturating_sub(1);
+            let holding = self
+                .generations
+                .iter_mut()
+                .enumerate()
+                .find(|(_, generation)| from < generation.end);
+            let Some((index, generation)) = holding else {
+                // The hub asks for what it had acknowledged, and nothing follows it.
+                let end = self.position.next;
+                items.push(Item::Lost(deleted(from, end)));
+                break;
+            };
+            if from < generation.first {
+                items.push(Item::Lost(deleted(from, generation.first)));
+                from = generation.first;
+                continue;
+            }
+            let chunks = generation.read(from, bytes_max - bytes)?;
+            if chunks
+                .first()
+                .is_none_or(|chunk| chunk.header().first > from)
+            {
+                let reason = format!("sequence {from} is not where it was written");
+                return Err(Trouble::Damage(reason));
+            }
+            for chunk in chunks {
+                // What damage has taken out of the middle: the next round knows it as lost.
+                if chunk.header().first > from {
+                    break;
+                }
+                bytes += chunk.bytes().len();
+                from = chunk.header().end();
+                items.push(Item::Chunk(chunk));
+            }
+            if from >= generation.end && index != active {
+                generation.close();
+            }
+        }
+        Ok(items)
+    }
+
+    pub fn ack(&mut self, directory: &Path, next: Sequence) -> Result<(), Trouble> {
+        let next = next.min(self.position.next);
+        if next <= self.position.acked {
+            return Ok(());
+        }
+        self.position.acked = next;
+        self.position.forget_lost();
+        while self.marks.get(1).is_some_and(|mark| mark.0 <= next) {
+            self.marks.pop_front();
+        }
+        if next == self.position.next {
+            self.marks.clear();
+        }
+        // The last one stays to be written to.
+        while self.generations.len() > 1 && self.generations[0].end <= next {
+            self.delete_oldest(directory)?;
+        }
+        Ok(())
+    }
+
+    pub fn delete_oldest(&mut self, directory: &Path) -> Result<(), Trouble> {
+        let Some(oldest) = self.generations.pop_front() else {
+            return Ok(());
+        };
+        let path = directory.join("position");
+        self.seen
+            .persist(oldest.keys_end)
+            .and_then(|()| self.position.store(&path))
+            .and_then(|()| oldest.delete())
+            .map_err(Trouble::from)
+    }
+
+    /// Drops the oldest generation as a lost range; says how many events that are.
+    pub fn drop_oldest(&mut self, directory: &Path) -> Result<u64, Trouble> {
+        let Some(oldest) = self.generations.front() else {
+            return Ok(0);
+        };
+        let range = LostRange {
+            first: oldest.first.max(self.position.acked),
+            end: oldest.end,
+            reason: LostReason::Quota,
+        };
+        self.position.add_lost(range);
+        while self.marks.get(1).is_some_and(|mark| mark.0 <= range.end) {
+            self.marks.pop_front();
+        }
+        self.delete_oldest(directory)?;
+        Ok(range.end.0.saturating_sub(range.first.0))
+    }
+
+    /// Deletes the last generation too, where everything in it is acknowledged: what is written next
+    /// begins a new one.
+    pub fn delete_acknowledged(&mut self, directory: &Path) -> Result<(), Trouble> {
+        let next = self.position.next;
+        if self.position.acked == next && self.disk_bytes() > 0 {
+            // One that holds nothing yet has this very name.
+            if self
+                .generations
+                .back()
+                .is_none_or(|last| last.first != next)
+            {
+                let created = Generation::create(directory, next, self.seen.end())?;
+                self.generations.push_back(created);
+            }
+            while self.generations.len() > 1 {
+                self.delete_oldest(directory)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Files in `blobs/` of the generation that is written to: there must be none.
+    pub fn blob_files(&self) -> u64 {
+        self.generations.back().map_or(0, Generation::blob_files)
+    }
+
+    pub fn skip_to(&mut self, directory: &Path, next: Sequence) -> Result<(), Trouble> {
+        // What waits here under numbers that the hub has is offered again by no one else, so it stays
+        // readable; the hub keeps it in quarantine if it differs from what it has.
+        self.position.add_lost(deleted(self.position.next, next));
+        self.position.next = next;
+        self.high.store(next)?;
+        self.position.store(&directory.join("position"))?;
+        // A generation has no gaps, so numbering goes on in a new one.
+        if let Some(active) = self.generations.back_mut() {
+            active.close();
+        }
+        let created = Generation::create(directory, next, self.seen.end())?;
+        self.generations.push_back(created);
+        Ok(())
+    }
+}
+
+fn deleted(first: Sequence, end: Sequence) -> LostRange {
+    LostRange {
+        first,
+        end,
+        reason: LostReason::Deleted,
+    }
+}
