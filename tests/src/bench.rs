@@ -1,5 +1,6 @@
 //! The bench: the same events through Linli and through its peers, on two hosts in a box.
 pub mod events;
+pub mod fleet;
 pub mod host;
 pub mod latency;
 pub mod linli;

@@ -91,6 +91,19 @@ impl Hosts {
         })
     }
 
+    /// Gives the edge more addresses, as if more gateways stood there.
+    pub fn add_edge_addresses(&self, count: u8) -> Result<Vec<Ipv4Addr>> {
+        let [a, b, net, _] = self.hub_ip.octets();
+        (0..count)
+            .map(|number| {
+                let address = Ipv4Addr::new(a, b, net, 10 + number);
+                let text = format!("{address}/24");
+                self.edge.ip(&["address", "add", &text, "dev", WIRE])?;
+                Ok(address)
+            })
+            .collect()
+    }
+
     /// The address by which the edge reaches the hub.
     pub fn hub_ip(&self) -> Ipv4Addr {
         self.hub_ip
@@ -216,7 +229,7 @@ impl Running {
     }
 
     /// It is an error if the program has failed.
-    fn check(&mut self) -> Result<()> {
+    pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             Some(status) if !status.success() => {
                 Err(format!("{} ended with {status}", self.name).into())
@@ -286,6 +299,8 @@ pub struct Usage {
     pub cpu_s: f64,
     /// The most memory that was ever resident, in millions of bytes.
     pub peak_mb: f64,
+    /// The memory that is resident now, in millions of bytes.
+    pub resident_mb: f64,
 }
 
 impl Usage {
@@ -299,12 +314,18 @@ impl Usage {
             ticks += time.parse::<f64>()?;
         }
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|text| text.split_whitespace().next());
-        let peak_kib: f64 = peak.ok_or("no VmHWM in /proc/<pid>/status")?.parse()?;
+        let figure_mb = |name: &str| -> Result<f64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|text| text.split_whitespace().next());
+            let kib: f64 = kib
+                .ok_or_else(|| format!("no {name} in /proc/<pid>/status"))?
+                .parse()?;
+            Ok(kib * 1024.0 / 1e6)
+        };
         Ok(Self {
             cpu_s: ticks / CLOCK_TICKS_PER_S,
-            peak_mb: peak_kib * 1024.0 / 1e6,
+            peak_mb: figure_mb("VmHWM:")?,
+            resident_mb: figure_mb("VmRSS:")?,
         })
     }
 }

@@ -101,7 +101,8 @@ impl<'a> Pair<'a> {
     }
 }
 
-fn start_hub(hosts: &Hosts, files: &Hub, directory: &Path) -> Result<Running> {
+/// Starts a hub that was set up, and waits until it answers.
+pub fn start_hub(hosts: &Hosts, files: &Hub, directory: &Path) -> Result<Running> {
     let mut serve = hosts.command(Side::Hub, binary("linli-hub").map_err(boxed)?);
     serve.arg("--config").arg(files.config()).arg("serve");
     let mut hub = Running::start("linli-hub", serve, directory)?;

@@ -1,6 +1,6 @@
 //! `make bench`: the table that ARCHITECTURE.md shows.
 use anyhow::{Result, bail};
-use linli_tests::bench::{events, host, latency, linli, peers};
+use linli_tests::bench::{events, fleet, host, latency, linli, peers};
 use linli_tests::harness::is_root;
 use std::path::PathBuf;
 
@@ -10,6 +10,9 @@ fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().map(String::as_str) == Some(peers::FEED) {
         let rest = args.get(2..).unwrap_or_default();
+        if args.get(1).map(String::as_str) == Some("fleet") {
+            return fleet::main(rest);
+        }
         let done = match args.get(1).map(String::as_str) {
             Some("push") => linli::push_main(rest),
             Some("alarms") => latency::alarm_main(rest),
@@ -27,7 +30,7 @@ fn main() -> Result<()> {
         match (word.as_str(), words.next()) {
             ("--events", Some(number)) => count = number.parse()?,
             ("--only", Some(name)) => only = Some(name.clone()),
-            _ => bail!("usage: linli-bench [--events N] [--only linli|latency|peers]"),
+            _ => bail!("usage: linli-bench [--events N] [--only linli|latency|fleet|peers]"),
         }
     }
     run(count, only.as_deref()).map_err(anyhow::Error::from_boxed)
@@ -82,6 +85,19 @@ fn run(count: u64, only: Option<&str>) -> host::Result<()> {
         println!(
             "\nagent memory: {:.0} MB idle, {:.0} MB at its peak",
             report.agent_idle_mb, report.agent_peak_mb
+        );
+    }
+    if wanted("fleet") {
+        eprintln!("a fleet");
+        let report = fleet::run(&hosts)?;
+        println!(
+            "\n{} agents at once: all taken in and acknowledged after {:.2} s, {:.2} s of the hub's CPU\n\
+             {} held connections: {:.1} KiB of the hub's memory each",
+            fleet::STORM,
+            report.storm_s,
+            report.storm_cpu_s,
+            fleet::HELD,
+            report.held_kib
         );
     }
     Ok(())
