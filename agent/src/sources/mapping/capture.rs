@@ -23,12 +23,13 @@ pub struct Plan {
 #[derive(Debug, Default)]
 struct Node {
     slot: Option<Slot>,
-    /// By length and bytes of the key, so that a key is found without hashing it.
     children: Vec<Child>,
 }
 
 #[derive(Debug)]
 struct Child {
+    /// Of the key, see [`tag`].
+    tag: u64,
     key: String,
     /// The key as a place in an array.
     index: Option<usize>,
@@ -43,6 +44,16 @@ fn keys(pointer: &str) -> impl Iterator<Item = String> {
         .map(|key| key.replace("~1", "/").replace("~0", "~"))
 }
 
+/// The length and the first bytes of a key in one number: nearly every key of a message is found, or
+/// seen to be none, by comparing numbers.
+fn tag(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let front = key.len().min(7);
+    bytes[..front].copy_from_slice(&key[..front]);
+    bytes[7] = key.len().min(255) as u8;
+    u64::from_le_bytes(bytes)
+}
+
 /// A key as a place in an array: digits without a zero before them.
 fn index(key: &str) -> Option<usize> {
     let canonical = key == "0" || !key.starts_with(['0', '+']);
@@ -54,18 +65,15 @@ impl Plan {
     pub fn slot(&mut self, pointer: &str) -> Slot {
         let mut node = &mut self.root;
         for key in keys(pointer) {
-            let at = match node.find(&key) {
-                Ok(at) => at,
-                Err(at) => {
-                    let child = Child {
-                        index: index(&key),
-                        key,
-                        node: Node::default(),
-                    };
-                    node.children.insert(at, child);
-                    at
-                }
-            };
+            let at = node.find(&key).unwrap_or_else(|| {
+                node.children.push(Child {
+                    tag: tag(key.as_bytes()),
+                    index: index(&key),
+                    key,
+                    node: Node::default(),
+                });
+                node.children.len() - 1
+            });
             node = &mut node.children[at].node;
         }
         *node.slot.get_or_insert_with(|| {
@@ -76,7 +84,7 @@ impl Plan {
 
     /// The slot of a column of CSV, if a pointer names it.
     pub fn column(&self, name: &str) -> Option<Slot> {
-        let at = self.root.find(name).ok()?;
+        let at = self.root.find(name)?;
         self.root.children[at].node.slot
     }
 
@@ -125,9 +133,11 @@ impl Plan {
 }
 
 impl Node {
-    fn find(&self, key: &str) -> Result<usize, usize> {
+    fn find(&self, key: &str) -> Option<usize> {
+        let wanted = tag(key.as_bytes());
         self.children
-            .binary_search_by(|child| (child.key.len(), child.key.as_str()).cmp(&(key.len(), key)))
+            .iter()
+            .position(|child| child.tag == wanted && (key.len() < 8 || child.key == key))
     }
 }
 
@@ -152,6 +162,13 @@ impl<'m> Capture<'m> {
 }
 
 fn trimmed(value: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    // Nearly always there is nothing to trim, and two bytes tell.
+    if let ([first, ..], [.., last]) = (value.as_bytes(), value.as_bytes())
+        && first.is_ascii_graphic()
+        && last.is_ascii_graphic()
+    {
+        return Some(value);
+    }
     let value = match value {
         Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
         Cow::Owned(text) if text.trim().len() == text.len() => Cow::Owned(text),
@@ -275,7 +292,7 @@ impl Visitor<'_> for KeySeed<'_> {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.find(key).ok())
+        Ok(self.0.find(key))
     }
 }
 
