@@ -8,6 +8,7 @@ mod identity;
 mod import;
 mod intake;
 mod join;
+mod memory;
 mod metrics;
 mod socket;
 mod sources;
@@ -27,6 +28,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    memory::prepare();
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Completions { shell } => {

@@ -7,12 +7,14 @@ mod disk;
 mod hub;
 mod process;
 mod stored;
+mod weather;
 
 pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric};
 pub use disk::SmallDisk;
 pub use hub::Hub;
 pub use process::{Process, binary};
 pub use stored::{StoredEvent, assert_stored_once, stored_events};
+pub use weather::{Relay, Weather};
 
 use anyhow::{Context, Result, bail};
 use std::net::{TcpListener, UdpSocket};

@@ -1,7 +1,7 @@
 //! Cut and slow links, in network namespaces of the test's own.
 use anyhow::{Context, Result};
 use linli_tests::harness::{
-    Agent, AgentSetup, Hub, assert_stored_once, is_root, metric, run, until,
+    Agent, AgentSetup, Hub, Relay, Weather, assert_stored_once, is_root, metric, run, until,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -208,5 +208,52 @@ async fn on_a_slow_lossy_link_an_alarm_overtakes_a_backlog() -> Result<()> {
         Ok((waiting().await? == Some(0.0)).then_some(()))
     })
     .await?;
+    assert_stored_once(&hub, &acknowledged).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loss_delay_disorder_and_new_addresses_cost_time_and_no_event() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    // A bad mobile link: one datagram of twelve is lost each way, each takes 20 to 120 ms.
+    let weather = Weather {
+        lost: 80,
+        doubled: 30,
+        delay: (Duration::from_millis(20), Duration::from_millis(120)),
+        seed: 5,
+    };
+    let relay = Relay::start(hub.port, weather).await?;
+    let mut agent = Agent::new(&AgentSetup {
+        directory: &directory.path().join("a"),
+        name: "gw-1",
+        site: "yuyuan",
+        hub_address: format!("127.0.0.1:{}", relay.port),
+        listen: "127.0.0.1",
+        more: "",
+    })?;
+    agent.join(&hub, &format!("127.0.0.1:{}", relay.port), "yuyuan")?;
+    agent.start().await?;
+    connected(&agent).await?;
+    let mut acknowledged = HashSet::new();
+    for batch in 0..40 {
+        let events: Vec<Value> = (0..50)
+            .map(|number| {
+                let kind = if number % 10 == 0 { "forced" } else { "open" };
+                door(&format!("{batch}-{number}"), kind)
+            })
+            .collect();
+        assert_eq!(agent.push(&events).await?.status, 200);
+        for event in &events {
+            acknowledged.insert(event["serial"].as_str().context("serial")?.to_owned());
+        }
+        if batch % 10 == 5 {
+            relay.rebind();
+        }
+    }
+    agent.drained().await?;
+    let (lost, passed) = relay.counts();
+    println!("{lost} datagrams were lost, {passed} got through");
+    assert!(lost > 0, "the link was not bad");
     assert_stored_once(&hub, &acknowledged).await
 }

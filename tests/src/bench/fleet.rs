@@ -4,7 +4,9 @@
 use anyhow::{Context, Result, bail};
 use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::Draft;
-use linli_shared::protocol::frame::{Frame, Heartbeat, Hello, LaneOpen, LanePosition, batch_header};
+use linli_shared::protocol::frame::{
+    Frame, Heartbeat, Hello, LaneOpen, LanePosition, batch_header,
+};
 use linli_shared::protocol::ids::{AgentId, BootId, Epoch, Lane, Retention, Sequence, SiteId};
 use linli_shared::protocol::{ALPN, VERSION};
 use linli_shared::service::{clock, link, tls};
@@ -107,12 +109,14 @@ fn admit(database: &Path) -> super::host::Result<()> {
             .await?;
         sqlx::query("BEGIN").execute(&mut connection).await?;
         for number in 0..HELD {
-            sqlx::query("INSERT INTO agents (agent, site, serial, joined_ms) VALUES ($1, $2, $3, 0)")
-                .bind(name(number))
-                .bind(SITE)
-                .bind(serial(number))
-                .execute(&mut connection)
-                .await?;
+            sqlx::query(
+                "INSERT INTO agents (agent, site, serial, joined_ms) VALUES ($1, $2, $3, 0)",
+            )
+            .bind(name(number))
+            .bind(SITE)
+            .bind(serial(number))
+            .execute(&mut connection)
+            .await?;
         }
         sqlx::query("COMMIT").execute(&mut connection).await?;
         Ok(())
@@ -288,7 +292,8 @@ async fn serve(
         .connect_with(config.clone(), hub, tls::HUB_NAME)?
         .await?;
     let (mut send, receive) = connection.open_bi().await?;
-    send.write_all(&Frame::Hello(hello(number)?).encode()?).await?;
+    send.write_all(&Frame::Hello(hello(number)?).encode()?)
+        .await?;
     let mut reader = link::FrameReader::new(receive);
     let Some(Frame::Welcome(welcome)) = reader.next().await? else {
         bail!("not taken in");
