@@ -130,9 +130,10 @@ impl Bench {
     }
 }
 
-#[divan::bench(args = [0, 1])]
-fn append(bencher: Bencher<'_, '_>, place: usize) {
-    let bench = std::cell::RefCell::new(Bench::new(PLACES[place].1));
+#[divan::bench(args = PLACES.map(|(name, _)| name))]
+fn append(bencher: Bencher<'_, '_>, name: &str) {
+    let place = PLACES.iter().find(|place| place.0 == name);
+    let bench = std::cell::RefCell::new(Bench::new(place.expect("one of the places").1));
     bencher
         .counter(ItemsCount::new(COMMIT))
         .with_inputs(|| {
