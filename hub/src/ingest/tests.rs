@@ -335,7 +335,7 @@ async fn an_alarm_does_not_share_a_transaction_with_what_waits_beside_it() {
         let _ = answer.await;
     }
     let commits = hub.metrics.commit_seconds.get_sample_count();
-    assert!(commits >= 1 + 40 * 256 / 2_048, "{commits} transactions");
+    assert!(commits > 40 * 256 / 2_048, "{commits} transactions");
 }
 
 #[test]
