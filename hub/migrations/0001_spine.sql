@@ -41,7 +41,9 @@ CREATE TABLE chunks (
     bytes BYTEA NOT NULL
 );
 CREATE UNIQUE INDEX chunks_identity ON chunks (agent, lane, epoch, first_seq);
-CREATE INDEX chunks_time ON chunks (occurred_max_ms);
+-- The newest rows of one site or agent, without a look at those of the others.
+CREATE INDEX chunks_site ON chunks (site, id);
+CREATE INDEX chunks_agent ON chunks (agent, id);
 
 -- Ranges that an agent says will never come.
 CREATE TABLE lost_ranges (
@@ -64,6 +66,13 @@ CREATE TABLE quarantine (
     first_seq BIGINT NOT NULL,
     reason TEXT NOT NULL,
     noted_ms BIGINT NOT NULL,
+    bytes BYTEA NOT NULL
+);
+CREATE INDEX quarantine_place ON quarantine (agent, lane, epoch, first_seq);
+
+-- One row, written anew after a transaction has failed: once it commits, the disk takes writes again.
+CREATE TABLE probe (
+    id BIGINT PRIMARY KEY,
     bytes BYTEA NOT NULL
 );
 

@@ -10,14 +10,15 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
-use crate::ca::{Authority, CaError, Files};
+use crate::ca::{self, Authority, CaError, Files};
 use crate::config::Config;
 use crate::correlate::rule;
-use crate::ingest::{Ingest, Writer, WriterError};
+use crate::ingest::{Health, Ingest, Writer, WriterError};
 use crate::listener::{Listener, ListenerError, Sessions, Shared};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
@@ -26,6 +27,9 @@ use crate::store::{Store, StoreError};
 const GRACE: Duration = Duration::from_secs(10);
 /// How long the API waits for requests that are under way.
 const REQUESTS_GRACE: Duration = Duration::from_secs(3);
+/// How long a client of the API may take to send the head of a request, so that one that says nothing
+/// holds no connection.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why the hub could not start, or ended early.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +96,9 @@ impl App {
         let rules = rule::load_directory(&config.rules_dir)?;
         let authority = Authority::load(&config.data_dir, config.certificate_days)?;
         let metrics = Metrics::new()?;
+        let files = Files::at(&config.data_dir);
+        metrics.certificate("root", ca::not_after_s("root certificate", &files.root)?);
+        metrics.certificate("hub", ca::not_after_s("hub certificate", &files.hub)?);
         let store = Store::open(&config.database(), false).await?;
         let api_listener = listen("[api] listen", config.api.listen)?;
         let metrics_listener = listen("[metrics] listen", config.metrics.listen)?;
@@ -135,15 +142,21 @@ impl App {
         let api_handle = axum_server::Handle::new();
         let api_stop = api_handle.clone();
         let api = api::router(self.api);
-        let api_server = axum_server::from_tcp_rustls(self.api_listener, self.api_tls)
+        let mut api_server = axum_server::from_tcp_rustls(self.api_listener, self.api_tls)
             .map_err(|source| ended("API", Some(source)))?
-            .handle(api_handle)
-            .serve(api.into_make_service());
+            .handle(api_handle);
+        api_server
+            .http_builder()
+            .http1()
+            .header_read_timeout(HEAD_DEADLINE);
+        let api_server = api_server.serve(api.into_make_service());
         let metrics_listener = tokio::net::TcpListener::from_std(self.metrics_listener)
             .map_err(|source| ended("metrics listener", Some(source)))?;
-        let metrics_server =
-            axum::serve(metrics_listener, metrics_router(self.metrics, self.store))
-                .with_graceful_shutdown(stop.clone().cancelled_owned());
+        let metrics_server = axum::serve(
+            metrics_listener,
+            watch_router(self.metrics, self.store, self.ingest.health()),
+        )
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
         let listener = self.listener.run(stop.clone());
         let signals = shutdown::on_signal(stop.clone());
         let watchdog = watchdog(self.ingest, stop.clone());
@@ -223,11 +236,14 @@ fn api_tls(config: &Config) -> Result<RustlsConfig, AppError> {
     Ok(RustlsConfig::from_config(Arc::new(tls)))
 }
 
-fn metrics_router(metrics: Metrics, store: Store) -> Router {
+/// What those who watch the hub ask: figures, and whether it lives and works.
+fn watch_router(metrics: Metrics, store: Store, health: watch::Receiver<Health>) -> Router {
+    let figures = store.clone();
     Router::new()
         .route(
             "/metrics",
             get(move || async move {
+                metrics.look(figures.path());
                 metrics
                     .text()
                     .map(|text| ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
@@ -244,17 +260,20 @@ fn metrics_router(metrics: Metrics, store: Store) -> Router {
         .route("/health/livez", get(|| async { "ok\n" }))
         .route(
             "/health/readyz",
-            get(move || async move {
-                match sqlx::query("SELECT 1").execute(store.readers()).await {
-                    Ok(_) => Ok("ok\n"),
-                    Err(error) => Err(Problem::new(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "store",
-                        format!("the store does not answer: {error}"),
-                    )),
-                }
-            }),
+            get(move || async move { ready(&store, &health).await }),
         )
+}
+
+/// Ready is a hub whose store takes events and answers questions.
+async fn ready(store: &Store, health: &watch::Receiver<Health>) -> Result<&'static str, Problem> {
+    let not_ready = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", detail);
+    if let Health::Recovering(reason) = &*health.borrow() {
+        return Err(not_ready(format!("the store takes no events: {reason}")));
+    }
+    match sqlx::query("SELECT 1").execute(store.readers()).await {
+        Ok(_) => Ok("ok\n"),
+        Err(error) => Err(not_ready(format!("the store does not answer: {error}"))),
+    }
 }
 
 /// Tells systemd that the hub is alive, as long as the writer answers.

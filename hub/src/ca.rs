@@ -15,6 +15,7 @@ use rustls::pki_types::CertificateDer;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 const ROOT_DAYS: u64 = 3653;
 const HUB_DAYS: u64 = 3650;
@@ -138,14 +139,6 @@ pub struct Authority {
     days: u64,
 }
 
-/// A certificate for an agent.
-pub struct Issued {
-    /// PEM.
-    pub pem: String,
-    /// Serial number, hexadecimal.
-    pub serial: String,
-}
-
 impl Authority {
     /// Reads the root and its key. `days` is how long an agent's certificate is good.
     pub fn load(data_dir: &Path, days: u64) -> Result<Self, CaError> {
@@ -174,14 +167,15 @@ impl Authority {
         hex::encode(bytes)
     }
 
-    /// Signs the key of a request; of what else the request says nothing is taken.
+    /// Signs the key of a request and gives the certificate, PEM; of what else the request says nothing is
+    /// taken.
     pub fn sign(
         &self,
         csr_pem: &str,
         agent: &AgentId,
         site: &SiteId,
         serial: &str,
-    ) -> Result<Issued, CaError> {
+    ) -> Result<String, CaError> {
         let request = CertificateSigningRequestParams::from_pem(csr_pem)?;
         let mut params = CertificateParams::new(Vec::<String>::new())?;
         params
@@ -196,10 +190,7 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from(hex::decode(serial).unwrap_or_default()));
         validity(&mut params, self.days);
         let signed = params.signed_by(&request.public_key, &self.issuer)?;
-        Ok(Issued {
-            pem: signed.pem(),
-            serial: serial.to_owned(),
-        })
+        Ok(signed.pem())
     }
 }
 
@@ -207,6 +198,13 @@ impl Authority {
 pub fn root_certificate(files: &Files) -> Result<CertificateDer<'static>, CaError> {
     let mut certificates = tls::certificates("root certificate", &files.root)?;
     Ok(certificates.swap_remove(0))
+}
+
+/// When the first certificate of a file ends, seconds since 1970 UTC.
+pub fn not_after_s(what: &'static str, path: &Path) -> Result<i64, CaError> {
+    let certificates = tls::certificates(what, path)?;
+    let (_, parsed) = X509Certificate::from_der(&certificates[0]).map_err(|_| TlsError::Parse)?;
+    Ok(parsed.validity().not_after.timestamp())
 }
 
 /// Random bytes from the kernel.

@@ -137,4 +137,15 @@ pub enum ApiTokenCommand {
         #[arg(long, default_value = "90d")]
         valid: Span,
     },
+    /// 列出接口令牌（不含密钥）/ List tokens; their secrets are not kept
+    List {
+        /// JSON Lines output
+        #[arg(long)]
+        json: bool,
+    },
+    /// 吊销接口令牌，立即生效 / Revoke a token; it takes effect at once
+    Revoke {
+        /// Its id: what stands between the dots of `llt.<id>.<secret>`, and in the list
+        id: String,
+    },
 }

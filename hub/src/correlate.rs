@@ -8,8 +8,9 @@
 //!   decided where the warnings are, in the store.
 //! * Keys are places, devices and types. There is no rule about a person.
 //!
-//! Limits: [`KEYS_MAX`] keys a rule, [`KEY_EVENTS_MAX`] events a key, [`HORIZON_MS`]. What falls out of
-//! them is counted, and the first time that a rule overflows it fires `rule.overflow`.
+//! Limits: [`KEYS_MAX`] keys a rule, [`KEY_EVENTS_MAX`] events a key, [`HORIZON_MS`] back and ahead. What
+//! no window takes, or has to let go of for a limit, is counted; the first time that a rule has no room
+//! for a key it fires `rule.overflow`.
 pub mod engine;
 pub mod rule;
 
@@ -23,6 +24,8 @@ pub const KEYS_MAX: usize = 200_000;
 pub const KEY_EVENTS_MAX: usize = 1_000;
 /// How far back late events are looked at, milliseconds: 7 days. The longest window.
 pub const HORIZON_MS: i64 = 7 * 86_400_000;
+/// Clocks may be this far ahead of the hub's, milliseconds; what is farther ahead is of the future.
+pub const AHEAD_MS_MAX: i64 = 5 * 60_000;
 
 /// Where an event came from: its identity and site.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,8 +7,12 @@
 //!
 //! One task owns the writing connection, the positions and the correlation engine. What waits goes into
 //! one transaction: chunks, positions, warnings, cases, signs of life; an acknowledgement is given after
-//! its commit, which is synced. When a transaction fails, nothing of it is acknowledged, and engine and
-//! positions are read from the store again.
+//! its commit, which is synced. When a transaction fails, nothing of it is acknowledged; once the store
+//! takes a write again, engine and positions are read from it.
+//!
+//! Where an urgent request waits, the transaction takes urgent requests only. A batch is decoded when
+//! there is room in the queue for what it becomes, in arrivals of bounded size, so that no agent can fill
+//! the memory with chunks that are small on the wire.
 //!
 //! Rules for a chunk that comes, against the position that is wanted next:
 //! * it starts there: stored.
@@ -16,8 +20,15 @@
 //!   quarantine.
 //! * it overlaps: what is stored is compared, the rest is stored as a chunk of its own.
 //! * it starts later: the agent broke the order; its session ends and begins again at the position.
-//! * its events cannot be read: quarantine; the position moves on.
+//! * its events cannot be read: quarantine; the position moves on. The same bytes are there once.
+//!
+//! Files: `decide` is that table; `writer` the task; `work` one transaction, `raise` its warnings and
+//! cases, `tally` its figures; `recall` what a start reads.
 pub mod decide;
+mod raise;
+mod recall;
+mod tally;
+mod work;
 mod writer;
 
 use linli_shared::protocol::chunk::Chunk;
@@ -25,7 +36,7 @@ use linli_shared::protocol::event::Event;
 use linli_shared::protocol::ids::{AgentId, BootId, Lane, Sequence, SiteId};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::store::agents::Sign;
 use crate::store::positions::LaneKey;
@@ -33,8 +44,12 @@ use crate::store::tokens::TokenRefusal;
 
 pub use writer::{Writer, WriterError};
 
-/// Batches that wait in each queue; then sessions wait, and then agents.
-const QUEUE_MAX: usize = 128;
+/// Arrivals that wait in each queue, decoded; then sessions wait, and then agents.
+const QUEUE_MAX: usize = 64;
+/// Events of one arrival: an ordinary batch of a backlog (64 KiB) is one or two.
+const ARRIVAL_EVENTS_MAX: usize = 2_000;
+/// Chunks of one arrival: they decompress to 768 KiB at most.
+const ARRIVAL_CHUNKS_MAX: usize = 16;
 
 /// A chunk with its events, or why they cannot be read.
 pub struct Decoded {
@@ -42,6 +57,28 @@ pub struct Decoded {
     pub chunk: Chunk,
     /// Its events.
     pub events: Result<Vec<Event>, String>,
+}
+
+/// The chunks of a batch in arrivals of bounded size. At least one, for an empty batch wants its answer too.
+pub fn arrivals(chunks: Vec<Chunk>) -> Vec<Vec<Chunk>> {
+    let mut arrivals = vec![Vec::new()];
+    let mut events = 0;
+    for chunk in chunks {
+        let count = usize::from(chunk.header().count);
+        let full = arrivals.last().is_none_or(|arrival: &Vec<Chunk>| {
+            arrival.len() >= ARRIVAL_CHUNKS_MAX
+                || (!arrival.is_empty() && events + count > ARRIVAL_EVENTS_MAX)
+        });
+        if full {
+            arrivals.push(Vec::new());
+            events = 0;
+        }
+        events += count;
+        if let Some(arrival) = arrivals.last_mut() {
+            arrival.push(chunk);
+        }
+    }
+    arrivals
 }
 
 /// Wall minus monotonic time of the boots that an agent knows of, milliseconds.
@@ -149,17 +186,28 @@ impl Request {
     }
 }
 
+/// How the writer stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It takes and commits.
+    Writing,
+    /// A transaction failed, and the store takes no writes since: why.
+    Recovering(String),
+}
+
 /// Handle of the writer.
 #[derive(Clone)]
 pub struct Ingest {
     urgent: mpsc::Sender<Request>,
     routine: mpsc::Sender<Request>,
+    health: watch::Receiver<Health>,
 }
 
 /// The writer's ends of the queues.
 pub struct Inbox {
     urgent: mpsc::Receiver<Request>,
     routine: mpsc::Receiver<Request>,
+    health: watch::Sender<Health>,
 }
 
 impl Ingest {
@@ -167,32 +215,51 @@ impl Ingest {
     pub fn channel() -> (Self, Inbox) {
         let (urgent, urgent_inbox) = mpsc::channel(QUEUE_MAX);
         let (routine, routine_inbox) = mpsc::channel(QUEUE_MAX);
+        let (health, health_watch) = watch::channel(Health::Writing);
         (
-            Self { urgent, routine },
+            Self {
+                urgent,
+                routine,
+                health: health_watch,
+            },
             Inbox {
                 urgent: urgent_inbox,
                 routine: routine_inbox,
+                health,
             },
         )
     }
 
-    /// Hands a request over; false if the hub stops.
-    pub async fn send(&self, request: Request) -> bool {
-        let urgent = match &request {
-            Request::Arrive { key, .. } => key.lane == Lane::Urgent,
-            Request::Positions { .. } | Request::Join { .. } => true,
-            Request::Sign { .. } => false,
+    /// How the writer stands. It does not count as a handle.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    /// Waits for a place in the queue of a lane, to be filled with an arrival; `None` if the hub stops.
+    pub async fn place(&self, lane: Lane) -> Option<mpsc::Permit<'_, Request>> {
+        let queue = match lane {
+            Lane::Urgent => &self.urgent,
+            Lane::Routine | Lane::Media => &self.routine,
         };
-        let queue = if urgent { &self.urgent } else { &self.routine };
-        queue.send(request).await.is_ok()
+        queue.reserve().await.ok()
+    }
+
+    /// An agent lives; false if the hub stops.
+    pub async fn sign(&self, agent: AgentId, sign: Sign) -> bool {
+        self.routine
+            .send(Request::Sign { agent, sign })
+            .await
+            .is_ok()
     }
 
     /// Where these lanes stand.
     pub async fn positions(&self, keys: Vec<LaneKey>) -> Result<Vec<Sequence>, Rejection> {
         let (reply, answer) = oneshot::channel();
-        if !self.send(Request::Positions { keys, reply }).await {
-            return Err(Rejection::Store);
-        }
+        let request = Request::Positions { keys, reply };
+        self.urgent
+            .send(request)
+            .await
+            .map_err(|_| Rejection::Store)?;
         answer.await.unwrap_or(Err(Rejection::Store))
     }
 
@@ -212,9 +279,13 @@ impl Ingest {
             serial,
             reply,
         };
-        if !self.send(request).await {
-            return Err(Rejection::Store);
-        }
+        self.urgent
+            .send(request)
+            .await
+            .map_err(|_| Rejection::Store)?;
         answer.await.unwrap_or(Err(Rejection::Store))
     }
 }
+
+#[cfg(test)]
+mod tests;

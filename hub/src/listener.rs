@@ -1,18 +1,20 @@
 //! The listener: takes QUIC connections in, runs a session for each agent, and joins gateways.
 //!
 //! * One port, two ALPN names: `linli/1` wants a certificate of this hub's CA, `linli-join/1` a token.
-//! * Admission: at most [`HANDSHAKES_MAX`] handshakes at once and [`SESSIONS_MAX`] sessions; beyond that
-//!   a connection is refused before it costs anything, and the agent comes again after its backoff. When
+//! * Admission: at most [`SESSIONS_MAX`] sessions, and the handshakes of [`handshakes`]; beyond that a
+//!   connection is refused before it costs anything, and the agent comes again after its backoff. When
 //!   handshakes pile up, addresses have to prove themselves first (QUIC Retry, RFC 9000, 8.1.2).
 //! * One session an agent: a new one ends the one before it, whose gateway may have lost power.
+mod handshakes;
 mod join;
 mod lane;
 mod session;
 
 use linli_shared::protocol::ids::AgentId;
 use linli_shared::protocol::{ALPN, ALPN_JOIN};
-use linli_shared::service::link::{self, CLOSE_REPLACED};
+use linli_shared::service::link::{self, CLOSE_REFUSED, CLOSE_REPLACED};
 use linli_shared::service::tls::{self, TlsError};
+use prometheus::IntGauge;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{Connection, Endpoint, Incoming};
 use quinn_proto::HashedConnectionIdGenerator;
@@ -23,19 +25,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::handshakes::Handshakes;
 use crate::ca::{Authority, CaError, Files};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
-/// Handshakes at once.
-const HANDSHAKES_MAX: usize = 256;
-/// From here on, addresses have to prove themselves.
-const PROVE_FROM: usize = 128;
 /// Sessions at once.
 const SESSIONS_MAX: usize = 6000;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -100,15 +98,17 @@ impl Sessions {
         self.lock().contains_key(agent)
     }
 
-    fn enter(&self, agent: &AgentId, connection: &Connection) -> usize {
+    /// The gauge is set under the lock: set after it, two that come and go at once could leave it wrong
+    /// until the next one.
+    fn enter(&self, agent: &AgentId, connection: &Connection, gauge: &IntGauge) {
         let mut open = self.lock();
         if let Some(before) = open.insert(agent.clone(), connection.clone()) {
             before.close(CLOSE_REPLACED, b"the agent has connected again");
         }
-        open.len()
+        gauge.set(open.len() as i64);
     }
 
-    fn leave(&self, agent: &AgentId, connection: &Connection) -> usize {
+    fn leave(&self, agent: &AgentId, connection: &Connection, gauge: &IntGauge) {
         let mut open = self.lock();
         let is_this = open
             .get(agent)
@@ -116,7 +116,7 @@ impl Sessions {
         if is_this {
             open.remove(agent);
         }
-        open.len()
+        gauge.set(open.len() as i64);
     }
 }
 
@@ -168,7 +168,7 @@ impl Listener {
 
     /// Accepts until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), std::io::Error> {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let handshakes = Handshakes::default();
         let tasks = TaskTracker::new();
         loop {
             // Both arms are cancel-safe: a connection that was not accepted stays with the endpoint.
@@ -177,7 +177,7 @@ impl Listener {
                 () = stop.cancelled() => break,
             };
             let Some(incoming) = incoming else { break };
-            let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            let Some(place) = handshakes.enter(incoming.remote_address().ip()) else {
                 self.count("busy");
                 incoming.refuse();
                 continue;
@@ -187,8 +187,7 @@ impl Listener {
                 incoming.refuse();
                 continue;
             }
-            let crowded = handshakes.available_permits() < HANDSHAKES_MAX - PROVE_FROM;
-            if crowded && !incoming.remote_address_validated() {
+            if place.is_crowded() && !incoming.remote_address_validated() {
                 // It fails only for an address that has proven itself.
                 let _ = incoming.retry();
                 continue;
@@ -197,7 +196,7 @@ impl Listener {
             tasks.spawn(async move {
                 let taken =
                     tokio::time::timeout(HANDSHAKE_DEADLINE, handshake(incoming, &shared)).await;
-                drop(permit);
+                drop(place);
                 match taken {
                     Ok(Some((connection, true))) => session::serve(connection, shared).await,
                     Ok(Some((connection, false))) => join::serve(connection, shared).await,
@@ -262,5 +261,19 @@ async fn handshake(incoming: Incoming, shared: &Shared) -> Option<(Connection, b
         .and_then(|data| data.downcast::<HandshakeData>().ok())
         .and_then(|data| data.protocol);
     let is_agent = protocol.as_deref() == Some(ALPN);
+    // The verifier lets those without a certificate in for the join. Anybody else has nothing to say
+    // here, and no deadline of a session to hold a place for.
+    if is_agent && connection.peer_identity().is_none() {
+        shared
+            .metrics
+            .sessions
+            .with_label_values(&["identity"])
+            .inc();
+        connection.close(
+            CLOSE_REFUSED,
+            b"a session needs a certificate of this hub: join first",
+        );
+        return None;
+    }
     Some((connection, is_agent))
 }

@@ -16,9 +16,9 @@ use clap::{CommandFactory, Parser};
 use cli::{ApiTokenCommand, Cli, Command, TokenCommand};
 use config::Config;
 use linli_shared::protocol::token::JoinToken;
-use linli_shared::service::clock;
 use linli_shared::service::exit::{self, Failure, config_code, failure, start_logs};
 use linli_shared::service::telemetry::LogConfig;
+use linli_shared::service::{clock, output};
 use std::path::Path;
 use std::process::ExitCode;
 use store::Store;
@@ -27,12 +27,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "linli-hub",
-                &mut std::io::stdout(),
-            );
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "linli-hub", &mut script);
+            output::text(&script);
             Ok(exit::OK)
         }
         Command::Man { directory } => std::fs::create_dir_all(&directory)
@@ -70,23 +67,20 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     }
     let ids: Vec<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
     if json {
-        println!(
-            "{}",
-            serde_json::json!({
-                "config": path, "valid": true, "rules": ids, "initialised": initialised,
-            })
-        );
+        output::line(serde_json::json!({
+            "config": path, "valid": true, "rules": ids, "initialised": initialised,
+        }));
     } else {
-        println!("配置有效 config is valid: {}", path.display());
-        println!("  规则 rules: {}", ids.join(", "));
-        println!(
+        output::line(format_args!("配置有效 config is valid: {}", path.display()));
+        output::line(format_args!("  规则 rules: {}", ids.join(", ")));
+        output::line(format_args!(
             "  证书 certificates: {}",
             if initialised {
                 "可用 good"
             } else {
                 "尚未初始化 not initialised yet: linli-hub init"
             }
-        );
+        ));
     }
     Ok(exit::OK)
 }
@@ -115,24 +109,38 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         ..config.log.clone()
     })?;
     if let Command::Init { names } = command {
-        let files = ca::init(&config.data_dir, &names).map_err(|error| {
-            let code = if matches!(error, ca::CaError::Exists(_)) {
-                exit::CONFIG
-            } else {
-                exit::IO
-            };
-            failure(code)(&error)
-        })?;
+        let made = ca::init(&config.data_dir, &names);
+        // An init that was cut off after the certificates is ended by the next one; certificates that are
+        // there stay, for agents have joined with them.
+        let files = match made {
+            Err(ca::CaError::Exists(_)) if !config.database().exists() => {
+                ca::Files::at(&config.data_dir)
+            }
+            made => made.map_err(|error| {
+                let code = if matches!(error, ca::CaError::Exists(_)) {
+                    exit::CONFIG
+                } else {
+                    exit::IO
+                };
+                failure(code)(&error)
+            })?,
+        };
         Store::open(&config.database(), true)
             .await
             .map_err(|error| failure(exit::IO)(&error))?;
-        println!("已初始化 initialised: {}", config.data_dir.display());
-        println!("  根证书 root certificate: {}", files.root.display());
-        println!(
+        output::line(format_args!(
+            "已初始化 initialised: {}",
+            config.data_dir.display()
+        ));
+        output::line(format_args!(
+            "  根证书 root certificate: {}",
+            files.root.display()
+        ));
+        output::line(format_args!(
             "  请离线备份根密钥 keep a copy of the root key offline: {}",
             files.root_key.display()
-        );
-        println!("下一步 next: linli-hub serve; linli-hub token create --site SITE");
+        ));
+        output::line("下一步 next: linli-hub serve; linli-hub token create --site SITE");
         return Ok(exit::OK);
     }
     let store = Store::open(&config.database(), false)
@@ -165,7 +173,7 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
             )
             .await
             .map_err(|error| io(&error))?;
-            println!("{token}");
+            output::line(token);
         }
         Command::ApiToken {
             command: ApiTokenCommand::Create { name, valid },
@@ -181,7 +189,28 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
             )
             .await
             .map_err(|error| io(&error))?;
-            println!("{token}");
+            output::line(token);
+        }
+        Command::ApiToken {
+            command: ApiTokenCommand::List { json },
+        } => show::api_tokens(store, json)
+            .await
+            .map_err(|error| io(&error))?,
+        Command::ApiToken {
+            command: ApiTokenCommand::Revoke { id },
+        } => {
+            let revoked = store::tokens::revoke_api(store.readers(), &id, now_ms)
+                .await
+                .map_err(|error| io(&error))?;
+            if !revoked {
+                return Err(Failure {
+                    text: format!(
+                        "there is no API token {id:?}: `linli-hub api-token list` shows the ids"
+                    ),
+                    code: exit::DATA,
+                });
+            }
+            output::line(format_args!("已吊销 revoked: {id}"));
         }
         Command::Events { site, kind, list } => {
             show::events(store, site, kind, &list)

@@ -1,10 +1,12 @@
 //! Figures for Prometheus. Label sets are closed: lanes, rules, outcomes; agents only where there is
 //! trouble with one.
 use linli_shared::protocol::ids::{AgentId, Lane};
+use linli_shared::service::clock;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use std::path::Path;
 
 use crate::correlate::engine::Counts;
 
@@ -30,6 +32,8 @@ pub struct Metrics {
     pub store_failures: IntCounter,
     /// Rules that are loaded.
     pub rules: IntGauge,
+    /// 1 where a start did not read as far back as the windows of the rules want.
+    pub recall_cut: IntGauge,
     events_evaluated: IntGauge,
     rule_keys: IntGauge,
     rule_overflow: IntGauge,
@@ -39,6 +43,10 @@ pub struct Metrics {
     pub cases_opened: IntCounter,
     /// Requests to the API, by status.
     pub api_requests: IntCounterVec,
+    not_after: IntGaugeVec,
+    store_bytes: IntGauge,
+    free_bytes: IntGauge,
+    resident_bytes: IntGauge,
 }
 
 const LATENCY_BUCKETS: &[f64] = &[
@@ -71,6 +79,13 @@ impl Metrics {
             ),
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // Not by the prometheus crate's own collector: it takes the time of the boot from /proc/stat,
+        // which the unit hides (ProcSubset=pid).
+        let started = add(
+            &registry,
+            IntGauge::new("process_start_time_seconds", "When the hub was started."),
+        )?;
+        started.set(clock::wall_ms() / 1000);
         let counters = |name: &str, help: &str, labels: &[&str]| {
             add(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
@@ -133,7 +148,11 @@ impl Metrics {
             rule_keys: gauge("linli_hub_rule_keys", "Keys that the rules hold.")?,
             rule_overflow: gauge(
                 "linli_hub_rule_overflow_events",
-                "Events that no window took for a limit, since the start.",
+                "Events that no window took, or that one let go of, for a limit, since the start.",
+            )?,
+            recall_cut: gauge(
+                "linli_hub_rule_recall_cut",
+                "1 where the last start did not read as far back as the windows of the rules want.",
             )?,
             warnings_raised: counters(
                 "linli_hub_warnings_raised_total",
@@ -155,6 +174,25 @@ impl Metrics {
                 "linli_hub_api_requests_total",
                 "Requests to the API, by status.",
                 &["status"],
+            )?,
+            not_after: add(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "linli_hub_cert_not_after_timestamp_seconds",
+                        "When a certificate ends.",
+                    ),
+                    &["cert"],
+                ),
+            )?,
+            store_bytes: gauge("linli_hub_store_bytes", "Database and its log, on disk.")?,
+            free_bytes: gauge(
+                "linli_hub_store_free_bytes",
+                "What the disk of the database has left for the hub.",
+            )?,
+            resident_bytes: gauge(
+                "process_resident_memory_bytes",
+                "Memory of the hub that is not swapped out.",
             )?,
             registry: registry.clone(),
         };
@@ -199,6 +237,35 @@ impl Metrics {
         self.events_evaluated.set(counts.evaluated as i64);
         self.rule_overflow.set(counts.overflow as i64);
         self.rule_keys.set(keys as i64);
+    }
+
+    /// Says when a certificate ends.
+    pub fn certificate(&self, name: &str, not_after_s: i64) {
+        self.not_after.with_label_values(&[name]).set(not_after_s);
+    }
+
+    /// Looks at what nobody tells: the sizes of the database, its disk and the process. What cannot be
+    /// read keeps its last value.
+    pub fn look(&self, database: &Path) {
+        let mut log = database.as_os_str().to_owned();
+        log.push("-wal");
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+        self.store_bytes
+            .set((bytes(database) + bytes(Path::new(&log))) as i64);
+        if let Ok(disk) = rustix::fs::statvfs(database) {
+            self.free_bytes
+                .set(disk.f_bavail.saturating_mul(disk.f_frsize) as i64);
+        }
+        // "VmRSS:      1234 kB" (proc_pid_status(5)).
+        let resident_kib = std::fs::read_to_string("/proc/self/status")
+            .ok()
+            .and_then(|text| {
+                let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+                line.trim().strip_suffix(" kB")?.parse::<i64>().ok()
+            });
+        if let Some(kib) = resident_kib {
+            self.resident_bytes.set(kib * 1024);
+        }
     }
 
     /// The text exposition format, version 0.0.4.

@@ -1,5 +1,5 @@
 //! Lists for a person or a script at the hub's own terminal, read from the store.
-use linli_shared::service::clock;
+use linli_shared::service::{clock, output};
 use serde::Serialize;
 
 use crate::api::EventView;
@@ -7,12 +7,13 @@ use crate::cli::ListArgs;
 use crate::store::agents;
 use crate::store::cases::{self, CaseFilter};
 use crate::store::chunks::{self, EventFilter};
+use crate::store::tokens;
 use crate::store::warnings::{self, WarningFilter};
 use crate::store::{Store, StoreError};
 
 fn print_json<T: Serialize>(item: &T) {
     match serde_json::to_string(item) {
-        Ok(line) => println!("{line}"),
+        Ok(line) => output::line(line),
         Err(error) => tracing::error!(%error, "an item cannot be shown"),
     }
 }
@@ -37,7 +38,7 @@ pub async fn events(
             if list.json {
                 print_json(&event);
             } else {
-                println!("{event}");
+                output::line(event);
             }
         }
         filter.before = next;
@@ -65,7 +66,7 @@ pub async fn warnings(
             print_json(&warning);
             continue;
         }
-        println!(
+        output::line(format_args!(
             "#{} {} {:8} {} [{}]{}{} → {}",
             warning.id,
             clock::rfc3339(warning.at_ms),
@@ -79,7 +80,7 @@ pub async fn warnings(
                 String::new()
             },
             warning.cases.join(", "),
-        );
+        ));
     }
     Ok(())
 }
@@ -102,14 +103,14 @@ pub async fn cases(
             continue;
         }
         let warnings: Vec<String> = case.warnings.iter().map(i64::to_string).collect();
-        println!(
+        output::line(format_args!(
             "{} {} {:10} {} ← #{}",
             case.code,
             clock::rfc3339(case.opened_ms),
             case.state,
             case.title,
             warnings.join(", #"),
-        );
+        ));
     }
     Ok(())
 }
@@ -120,7 +121,7 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
             print_json(&agent);
             continue;
         }
-        println!(
+        output::line(format_args!(
             "{:20} {:20} {:8} 最近 seen {}  待传 waiting {}",
             agent.agent,
             agent.site,
@@ -131,7 +132,29 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
                 clock::rfc3339(agent.seen_ms)
             },
             agent.waiting_events,
-        );
+        ));
+    }
+    Ok(())
+}
+
+pub async fn api_tokens(store: &Store, json: bool) -> Result<(), StoreError> {
+    let now_ms = clock::wall_ms();
+    for token in tokens::list_api(store.readers()).await? {
+        if json {
+            print_json(&token);
+            continue;
+        }
+        let state = match token.revoked_ms {
+            Some(_) => "已吊销 revoked",
+            None if token.expires_ms <= now_ms => "已过期 expired",
+            None => "有效 good",
+        };
+        output::line(format_args!(
+            "{} {:20} {state}  到期 until {}",
+            token.id,
+            token.name,
+            clock::rfc3339(token.expires_ms),
+        ));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod exit;
 pub mod file;
 pub mod link;
+pub mod output;
 pub mod problem;
 pub mod shutdown;
 pub mod systemd;

@@ -7,7 +7,7 @@ use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
 use linli_shared::protocol::{ALPN, VERSION};
 use linli_shared::service::link::{FrameReader, transport};
 use linli_shared::service::tls;
-use linli_tests::harness::{Agent, Hub, metric, until};
+use linli_tests::harness::{Agent, AgentSetup, Hub, metric, until};
 use quinn::SendStream;
 use quinn::crypto::rustls::QuicClientConfig;
 use std::sync::Arc;
@@ -79,6 +79,18 @@ async fn greet(
 }
 
 fn chunk(first: u64, texts: &[&str]) -> Result<Chunk> {
+    let mut builder = ChunkBuilder::new()?;
+    // A builder that knows the stream makes one chunk of events that compress well.
+    for _ in 0..20 {
+        let mut built = chunks(&mut builder, first, texts)?;
+        if built.len() == 1 {
+            return built.pop().context("a chunk");
+        }
+    }
+    anyhow::bail!("the events do not fit one chunk")
+}
+
+fn chunks(builder: &mut ChunkBuilder, first: u64, texts: &[&str]) -> Result<Vec<Chunk>> {
     let mut packed = Packed::default();
     for text in texts {
         packed.push(&Draft {
@@ -97,8 +109,30 @@ fn chunk(first: u64, texts: &[&str]) -> Result<Chunk> {
         boot: BootId(1),
     };
     let mut built = Vec::new();
-    ChunkBuilder::new()?.build(run, &packed, &mut built)?;
-    built.pop().context("a chunk")
+    builder.build(run, &packed, &mut built)?;
+    Ok(built)
+}
+
+/// Opens the stream of the routine lane.
+async fn open_lane(connection: &quinn::Connection) -> Result<(SendStream, FrameReader)> {
+    let (mut send, receive) = connection.open_bi().await?;
+    let lane = Lane::Routine.number();
+    send.write_all(&Frame::LaneOpen(LaneOpen { lane }).encode()?)
+        .await?;
+    Ok((send, FrameReader::new(receive)))
+}
+
+/// Sends a batch and waits for its acknowledgement.
+async fn deliver(
+    send: &mut SendStream,
+    acks: &mut FrameReader,
+    batch: Vec<Chunk>,
+) -> Result<Sequence> {
+    send.write_all(&Frame::Batch(batch).encode()?).await?;
+    match acks.next().await? {
+        Some(Frame::Ack(Ack { next })) => Ok(next),
+        other => anyhow::bail!("{other:?} instead of an acknowledgement"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,17 +141,11 @@ async fn other_versions_names_and_missing_certificates_are_refused_with_the_fix(
     let mut newer = hello("gw-1")?;
     newer.version = VERSION + 9;
     newer.version_min = VERSION + 8;
-    for (hello, certificate, code, says) in [
-        (newer, true, "version", "update the older"),
-        (
-            hello("gw-2")?,
-            true,
-            "identity",
-            "the certificate is for gw-1",
-        ),
-        (hello("gw-1")?, false, "identity", "join first"),
+    for (hello, code, says) in [
+        (newer, "version", "update the older"),
+        (hello("gw-2")?, "identity", "the certificate is for gw-1"),
     ] {
-        let connection = connect(&hub, &agent, certificate).await?;
+        let connection = connect(&hub, &agent, true).await?;
         let (answer, _send, _reader) = greet(&connection, hello).await?;
         let Frame::Refuse(refuse) = answer else {
             anyhow::bail!("{} instead of a refusal", answer.name());
@@ -132,6 +160,10 @@ async fn other_versions_names_and_missing_certificates_are_refused_with_the_fix(
         })
         .await?;
     }
+    // Without a certificate nothing is waited for, not even a hello.
+    let connection = connect(&hub, &agent, false).await?;
+    let closed = connection.closed().await.to_string();
+    assert!(closed.contains("join first"), "{closed}");
     // A newer agent that still speaks this version is taken in.
     let mut both = hello("gw-1")?;
     both.version = VERSION + 9;
@@ -153,11 +185,7 @@ async fn what_comes_twice_is_dropped_other_content_is_kept_aside_and_gaps_end_th
     assert!(matches!(answer, Frame::Welcome(_)));
     // A frame of a later version on the control stream is skipped.
     control.write_all(&Frame::Unknown(200).encode()?).await?;
-    let (mut send, receive) = connection.open_bi().await?;
-    let mut acks = FrameReader::new(receive);
-    let lane = Lane::Routine.number();
-    send.write_all(&Frame::LaneOpen(LaneOpen { lane }).encode()?)
-        .await?;
+    let (mut send, mut acks) = open_lane(&connection).await?;
     send.write_all(&Frame::Unknown(201).encode()?).await?;
     for (chunk, next) in [
         (chunk(0, &["a", "b"])?, 2),
@@ -165,18 +193,13 @@ async fn what_comes_twice_is_dropped_other_content_is_kept_aside_and_gaps_end_th
         (chunk(0, &["a", "b"])?, 2),
         // The same events in other chunks, and one more.
         (chunk(1, &["b", "c"])?, 3),
-        // Other content under the same number.
+        // Other content under the same number, and the same other content again.
+        (chunk(1, &["X"])?, 3),
         (chunk(1, &["X"])?, 3),
         (chunk(3, &["d"])?, 4),
     ] {
-        send.write_all(&Frame::Batch(vec![chunk]).encode()?).await?;
-        let ack = acks.next().await?.context("an acknowledgement")?;
-        assert_eq!(
-            ack,
-            Frame::Ack(Ack {
-                next: Sequence(next)
-            })
-        );
+        let acked = deliver(&mut send, &mut acks, vec![chunk]).await?;
+        assert_eq!(acked, Sequence(next));
     }
     let ids: Vec<String> = hub
         .stored()
@@ -192,7 +215,7 @@ async fn what_comes_twice_is_dropped_other_content_is_kept_aside_and_gaps_end_th
     );
     assert_eq!(
         metric(&text, "linli_hub_events_doubled_total{lane=\"routine\"}"),
-        Some(3.0)
+        Some(4.0)
     );
     let gap = Frame::Batch(vec![chunk(9, &["z"])?]);
     send.write_all(&gap.encode()?).await?;
@@ -201,5 +224,137 @@ async fn what_comes_twice_is_dropped_other_content_is_kept_aside_and_gaps_end_th
         closed.contains("sequence 9 came where 4 is wanted"),
         "{closed}"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rest_of_a_chunk_is_stored_however_many_chunks_it_takes() -> Result<()> {
+    let (_directory, hub, agent) = hub_and_identity().await?;
+    let connection = connect(&hub, &agent, true).await?;
+    let (_answer, _control, _reader) = greet(&connection, hello("gw-1")?).await?;
+    let (mut send, mut acks) = open_lane(&connection).await?;
+    let texts: Vec<String> = (0..256)
+        .map(|n| format!("{n:03}{}", "-".repeat(90)))
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    // As the hub's own builder, which has seen nothing yet, would make them.
+    assert!(chunks(&mut ChunkBuilder::new()?, 1, &texts[1..])?.len() > 1);
+    let one = chunk(0, &texts)?;
+    let front = chunk(0, &texts[..1])?;
+    assert_eq!(
+        deliver(&mut send, &mut acks, vec![front]).await?,
+        Sequence(1)
+    );
+    assert_eq!(
+        deliver(&mut send, &mut acks, vec![one]).await?,
+        Sequence(256)
+    );
+    let stored = hub.stored().await?;
+    let ids: Vec<&str> = stored
+        .iter()
+        .map(|stored| stored.event.source_id.as_str())
+        .collect();
+    assert_eq!(ids, texts);
+    let sequences: Vec<u64> = stored.iter().map(|stored| stored.sequence).collect();
+    assert_eq!(sequences, (0..256).collect::<Vec<u64>>());
+    let text = hub.metrics().await?;
+    let quarantined = metric(&text, "linli_hub_events_quarantined_total");
+    assert_eq!(quarantined, Some(0.0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_small_on_the_wire_and_large_in_memory_is_taken_in_parts_and_answered_once()
+-> Result<()> {
+    let (_directory, hub, agent) = hub_and_identity().await?;
+    let connection = connect(&hub, &agent, true).await?;
+    let (_answer, _control, _reader) = greet(&connection, hello("gw-1")?).await?;
+    let (mut send, mut acks) = open_lane(&connection).await?;
+    let same = ["same"; 256];
+    let mut batch = Vec::new();
+    for number in 0..100 {
+        batch.push(chunk(number * 256, &same)?);
+    }
+    let bytes: usize = batch.iter().map(|chunk| chunk.bytes().len()).sum();
+    assert!(bytes < 32 * 1024, "{bytes}");
+    let end = Sequence(100 * 256);
+    assert_eq!(deliver(&mut send, &mut acks, batch.clone()).await?, end);
+    // Exactly one answer came: the next is that of the next frame.
+    let next = chunk(end.0, &["last"])?;
+    let acked = deliver(&mut send, &mut acks, vec![next]).await?;
+    assert_eq!(acked, end.plus(1));
+    assert_eq!(
+        deliver(&mut send, &mut acks, Vec::new()).await?,
+        end.plus(1)
+    );
+    assert_eq!(hub.stored().await?.len() as u64, end.0 + 1);
+    let commits = metric(&hub.metrics().await?, "linli_hub_commit_seconds_count");
+    assert!(commits >= Some(12.0), "{commits:?} transactions");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_streams_or_lanes_than_there_are_end_the_session_and_count_as_protocol() -> Result<()>
+{
+    let (_directory, hub, agent) = hub_and_identity().await?;
+    let connection = connect(&hub, &agent, true).await?;
+    let (_answer, _control, _reader) = greet(&connection, hello("gw-1")?).await?;
+    let (mut send, mut acks) = open_lane(&connection).await?;
+    deliver(&mut send, &mut acks, vec![chunk(0, &["a"])?]).await?;
+    let _second = open_lane(&connection).await?;
+    let closed = connection.closed().await.to_string();
+    assert!(closed.contains("second stream"), "{closed}");
+
+    let connection = connect(&hub, &agent, true).await?;
+    let mut many = hello("gw-1")?;
+    let lane = many.lanes[0].clone();
+    many.lanes = vec![lane; 17];
+    let refused = greet(&connection, many).await;
+    assert!(refused.is_err());
+    let closed = connection.closed().await.to_string();
+    assert!(closed.contains("too many lanes"), "{closed}");
+
+    until("both to be counted", async || {
+        let counted = metric(
+            &hub.metrics().await?,
+            "linli_hub_sessions_total{outcome=\"protocol\"}",
+        );
+        Ok((counted == Some(2.0)).then_some(()))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_one_site_does_not_take_over_the_name_of_another_sites_agent() -> Result<()> {
+    let (directory, hub, agent) = hub_and_identity().await?;
+    let address = format!("127.0.0.1:{}", hub.port);
+    let token = directory.path().join("token");
+    std::fs::write(&token, hub.join_token("binjiang")?)?;
+    let mut other = Agent::new(&AgentSetup {
+        directory: &directory.path().join("b"),
+        name: "gw-1",
+        site: "binjiang",
+        hub_address: address.clone(),
+        listen: "127.0.0.1",
+        more: "",
+    })?;
+    let join = |agent: &Agent| -> Result<std::process::Output> {
+        Ok(agent
+            .command()?
+            .args(["join", &address, "--agent", &agent.name, "--token-file"])
+            .arg(&token)
+            .output()?)
+    };
+    let refused = join(&other)?;
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("join under another name"), "{said}");
+    // The one that was there is still let in, and the token is still good.
+    let connection = connect(&hub, &agent, true).await?;
+    let (answer, _send, _reader) = greet(&connection, hello("gw-1")?).await?;
+    assert!(matches!(answer, Frame::Welcome(_)));
+    other.name = "gw-2".to_owned();
+    let joined = join(&other)?;
+    assert!(joined.status.success(), "{joined:?}");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! From a push to a case, across real processes.
 use anyhow::{Context, Result};
-use linli_tests::harness::{Agent, DOORS_TOKEN, Hub, metric, until};
+use linli_tests::harness::{Agent, DOORS_TOKEN, Hub, metric, run, until};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -223,6 +223,9 @@ async fn the_api_pages_filters_and_explains_what_is_wrong() -> Result<()> {
         ("/api/v1/events?cursor=x", "cursor"),
         ("/api/v1/events?colour=red", "colour"),
         ("/api/v1/warnings/abc", "id"),
+        ("/api/v1/warnings?cursor=x", "cursor"),
+        ("/api/v1/cases?cursor=20260301-000009", "cursor"),
+        ("/api/v1/agents?colour=red", "colour"),
     ] {
         let (status, problem) = hub.api(path).await?;
         assert_eq!(status, 400, "{path}");
@@ -243,7 +246,84 @@ async fn the_api_pages_filters_and_explains_what_is_wrong() -> Result<()> {
     for path in ["events", "warnings", "cases", "agents"] {
         assert!(document["paths"][format!("/api/v1/{path}")]["get"].is_object());
     }
+    for path in ["events", "warnings", "cases", "agents"] {
+        let answers = &document["paths"][format!("/api/v1/{path}")]["get"]["responses"];
+        assert!(answers["503"].is_object(), "{path}: {answers}");
+    }
     let (_, agents) = hub.api("/api/v1/agents").await?;
     assert_eq!(agents["items"][0]["connected"], true);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_cases_have_all_that_belongs_to_each() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
+    agent.start().await?;
+    for building in ["1号楼", "2号楼", "3号楼"] {
+        let mut events = vec![door(&format!("f-{building}"), "fire")];
+        events.push(door(&format!("d-{building}"), "forced"));
+        for event in &mut events {
+            event["building"] = json!(building);
+        }
+        agent.push(&events).await?;
+    }
+    agent.drained().await?;
+    let mut found = Vec::new();
+    let mut path = "/api/v1/cases?limit=2".to_owned();
+    loop {
+        let (status, page) = hub.api(&path).await?;
+        assert_eq!(status, 200, "{page}");
+        for case in page["items"].as_array().context("items")? {
+            let actions: Vec<&str> = case["actions"]
+                .as_array()
+                .context("actions")?
+                .iter()
+                .filter_map(|action| action["action"].as_str())
+                .collect();
+            assert_eq!(actions, ["registered", "warning_added"]);
+            found.push((case["key"].clone(), case["warnings"].clone()));
+        }
+        match page["next"].as_str() {
+            Some(next) => path = format!("/api/v1/cases?limit=2&cursor={next}"),
+            None => break,
+        }
+    }
+    let wanted = [
+        (json!("yuyuan|3号楼"), json!([5, 6])),
+        (json!("yuyuan|2号楼"), json!([3, 4])),
+        (json!("yuyuan|1号楼"), json!([1, 2])),
+    ];
+    assert_eq!(found, wanted);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_of_the_api_is_refused_at_once_and_stays_in_the_list() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let made = run(hub
+        .command()?
+        .args(["api-token", "create", "--name", "dashboard"]))?;
+    let token = made.trim();
+    assert_eq!(hub.api_with("/api/v1/agents", Some(token)).await?.0, 200);
+    let id = token.split('.').nth(1).context("an id")?;
+    run(hub.command()?.args(["api-token", "revoke", id]))?;
+    assert_eq!(hub.api_with("/api/v1/agents", Some(token)).await?.0, 401);
+    let listed = run(hub.command()?.args(["api-token", "list"]))?;
+    assert!(
+        listed.contains(id) && listed.contains("revoked"),
+        "{listed}"
+    );
+    let secret = token.split('.').nth(2).context("a secret")?;
+    assert!(!listed.contains(secret));
+    let unknown = hub
+        .command()?
+        .args(["api-token", "revoke", "nothing"])
+        .output()?;
+    assert_eq!(unknown.status.code(), Some(65));
     Ok(())
 }

@@ -1,19 +1,32 @@
 //! `/api/v1/agents`
 use axum::Json;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use linli_shared::service::problem::Problem;
+use serde::Deserialize;
 use std::sync::Arc;
 
-use super::list::Page;
+use super::list::{Page, query};
 use super::{Api, store_problem};
 use crate::store::agents::{self, AgentView};
+
+/// Takes no parameter yet; one that is sent is refused, as by the other lists.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentQuery {}
 
 /// All agents, by name.
 #[utoipa::path(get, path = "/api/v1/agents", responses(
     (status = 200, body = Page<AgentView>),
+    (status = 400, description = "a parameter is wrong", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
     (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
-pub async fn list(State(api): State<Arc<Api>>) -> Result<Json<Page<AgentView>>, Problem> {
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    parameters: Result<Query<AgentQuery>, QueryRejection>,
+) -> Result<Json<Page<AgentView>>, Problem> {
+    query(parameters)?;
     let mut items = agents::list(api.store.readers())
         .await
         .map_err(store_problem)?;

@@ -7,7 +7,7 @@ use linli_shared::service::problem::Problem;
 use serde::Deserialize;
 use std::sync::Arc;
 
-use super::list::{Page, bad, limit, page, query};
+use super::list::{Page, bad, bad_cursor, limit, page, query};
 use super::{Api, store_problem};
 use crate::store::cases::{self, CaseFilter, CaseView};
 
@@ -33,6 +33,7 @@ pub struct CaseQuery {
     (status = 200, body = Page<CaseView>),
     (status = 400, description = "a parameter is wrong", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
     (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,
@@ -40,11 +41,20 @@ pub async fn list(
 ) -> Result<Json<Page<CaseView>>, Problem> {
     let parameters = query(parameters)?;
     let limit = limit(parameters.limit)?;
+    let before = match &parameters.cursor {
+        Some(code) => {
+            let id = cases::id_of(api.store.readers(), code)
+                .await
+                .map_err(store_problem)?;
+            Some(id.ok_or_else(bad_cursor)?)
+        }
+        None => None,
+    };
     let filter = CaseFilter {
         site: parameters.site,
         kind: parameters.kind,
         state: parameters.state,
-        before: parameters.cursor,
+        before,
         limit: limit + 1,
     };
     let found = cases::list(api.store.readers(), &filter)
@@ -58,6 +68,7 @@ pub async fn list(
     (status = 200, body = CaseView),
     (status = 400, description = "not a code", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
     (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
     (status = 404, description = "no such case", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
 pub async fn get(

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::list::{Page, bad, limit, query, time_ms};
+use super::list::{Page, bad_cursor, limit, query, time_ms};
 use super::{Api, store_problem};
 use crate::store::chunks::{self, EventFilter, StoredEvent};
 
@@ -160,6 +160,7 @@ pub struct EventQuery {
     (status = 200, body = Page<EventView>),
     (status = 400, description = "a parameter is wrong", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
     (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,
@@ -189,5 +190,5 @@ pub async fn list(
 fn cursor(text: &str) -> Result<(i64, u64), Problem> {
     text.split_once('.')
         .and_then(|(row, sequence)| Some((row.parse().ok()?, sequence.parse().ok()?)))
-        .ok_or_else(|| bad("cursor", "pass what the page before gave as next"))
+        .ok_or_else(bad_cursor)
 }

@@ -27,6 +27,11 @@ pub fn bad(parameter: &str, detail: impl std::fmt::Display) -> Problem {
     )
 }
 
+/// A cursor that no page has given.
+pub fn bad_cursor() -> Problem {
+    bad("cursor", "pass what the page before gave as next")
+}
+
 /// The query, or what is wrong with it.
 pub fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
     query

@@ -7,7 +7,7 @@ use linli_shared::service::problem::Problem;
 use serde::Deserialize;
 use std::sync::Arc;
 
-use super::list::{Page, bad, limit, page, query};
+use super::list::{Page, bad, bad_cursor, limit, page, query};
 use super::{Api, store_problem};
 use crate::store::warnings::{self, WarningFilter, WarningView};
 
@@ -31,6 +31,7 @@ pub struct WarningQuery {
     (status = 200, body = Page<WarningView>),
     (status = 400, description = "a parameter is wrong", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
     (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,
@@ -42,7 +43,7 @@ pub async fn list(
     let filter = WarningFilter {
         site: parameters.site,
         rule: parameters.rule,
-        before: before.map_err(|_| bad("cursor", "pass what the page before gave as next"))?,
+        before: before.map_err(|_| bad_cursor())?,
         limit: limit + 1,
     };
     let found = warnings::list(api.store.readers(), &filter)
@@ -56,6 +57,7 @@ pub async fn list(
     (status = 200, body = WarningView),
     (status = 400, description = "not a number", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
     (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
     (status = 404, description = "no such warning", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
 pub async fn get(

@@ -1,11 +1,11 @@
 //! The engine: rules by kind of event, windows by key.
-use linli_shared::protocol::event::Event;
+use linli_shared::protocol::event::{Event, Severity};
 use linli_shared::protocol::ids::Lane;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::rule::{Kind, Rule};
-use super::{Firing, HORIZON_MS, KEY_EVENTS_MAX, KEYS_MAX, Origin, Reason};
+use super::{AHEAD_MS_MAX, Firing, HORIZON_MS, KEY_EVENTS_MAX, KEYS_MAX, Origin, Reason};
 
 /// Windows that are over are looked for no more often than this, by the time of events, milliseconds.
 const SWEEP_MS: i64 = 3_600_000;
@@ -37,9 +37,7 @@ struct RuleState {
 pub struct Counts {
     /// Events that some rule looked at.
     pub evaluated: u64,
-    /// Firings.
-    pub fired: u64,
-    /// Events that no window took, for a limit.
+    /// Events that no window took, or that one let go of, for a limit.
     pub overflow: u64,
 }
 
@@ -78,9 +76,24 @@ impl Engine {
         }
     }
 
-    /// The longest window of all rules, milliseconds: how far back a restart has to read.
-    pub fn reach_ms(&self) -> i64 {
-        self.rules.iter().map(Rule::within_ms).max().unwrap_or(0)
+    /// How far back a restart has to read, milliseconds; `None` where no rule has a window. A late event
+    /// within the horizon looks back by a whole window.
+    pub fn reach_ms(&self) -> Option<i64> {
+        let longest_ms = self.rules.iter().map(Rule::within_ms).max()?;
+        (longest_ms > 0).then_some(HORIZON_MS + longest_ms)
+    }
+
+    /// The kinds of events that windows hold.
+    pub fn windowed_kinds(&self) -> Vec<&str> {
+        self.by_kind
+            .iter()
+            .filter(|(_, wanted_by)| {
+                wanted_by
+                    .iter()
+                    .any(|(rule, _)| self.rules[*rule].within_ms() > 0)
+            })
+            .map(|(kind, _)| kind.as_str())
+            .collect()
     }
 
     /// What has been done so far.
@@ -93,7 +106,8 @@ impl Engine {
         self.states.iter().map(|state| state.windows.len()).sum()
     }
 
-    /// Looks at one event; appends what fires to `out`. `now_ms` decides about 补报 only.
+    /// Looks at one event; appends what fires to `out`. `now_ms` decides about 补报, and about what is of
+    /// the future.
     pub fn observe(
         &mut self,
         event: &Event,
@@ -105,13 +119,12 @@ impl Engine {
             return;
         };
         self.counts.evaluated += 1;
-        let fired_before = out.len();
         let mut last_rule = usize::MAX;
         for (index, step) in wanted_by {
             let rule = &self.rules[*index];
             let one_step_is_enough = !matches!(rule.kind, Kind::AllOf { .. });
             if (one_step_is_enough && last_rule == *index)
-                || !rule.steps[usize::from(*step)].fits(event)
+                || !rule.steps[usize::from(*step)].fits(event, origin.site)
             {
                 continue;
             }
@@ -139,19 +152,26 @@ impl Engine {
             let found = match rule.kind {
                 Kind::Match => Some(vec![reason(&seen, &event.kind)]),
                 Kind::Count { times, within_ms } => state
-                    .window(&self.key, &seen, within_ms, 1, now_ms)
+                    .window(&self.key, &seen, within_ms, 1, now_ms, counts)
                     .and_then(|window| {
                         let events = &mut window[0];
-                        let at = insert(events, seen, counts)?;
+                        let at = insert(events, seen, now_ms, counts)?;
                         let first = count(events, at, times, within_ms)?;
                         let range = events.range(first..first + times);
                         Some(range.map(|seen| reason(seen, &event.kind)).collect())
                     }),
                 Kind::AllOf { within_ms } => state
-                    .window(&self.key, &seen, within_ms, rule.steps.len(), now_ms)
+                    .window(
+                        &self.key,
+                        &seen,
+                        within_ms,
+                        rule.steps.len(),
+                        now_ms,
+                        counts,
+                    )
                     .and_then(|window| {
                         let step = usize::from(*step);
-                        let at = insert(&mut window[step], seen, counts)?;
+                        let at = insert(&mut window[step], seen, now_ms, counts)?;
                         all_of(window, step, at, within_ms, rule)
                     }),
             };
@@ -163,7 +183,6 @@ impl Engine {
                 out.push(firing(rule, origin, &self.key, reasons, now_ms));
             }
         }
-        self.counts.fired += (out.len() - fired_before) as u64;
     }
 }
 
@@ -206,18 +225,21 @@ impl RuleState {
         within_ms: i64,
         steps: usize,
         now_ms: i64,
+        counts: &mut Counts,
     ) -> Option<&mut Window> {
         // A device's time in the future must not make everything else too old.
         self.latest_ms = self.latest_ms.max(seen.at_ms.min(now_ms));
-        let horizon_ms = self.latest_ms - HORIZON_MS;
-        if seen.at_ms < horizon_ms {
+        let horizon_ms = self.latest_ms.saturating_sub(HORIZON_MS);
+        // As far ahead nothing of the present goes together with it, and its window would never be over.
+        if seen.at_ms < horizon_ms || seen.at_ms > now_ms.saturating_add(HORIZON_MS) {
+            counts.overflow += 1;
             return None;
         }
-        let sweep_due = self.latest_ms - self.swept_ms > within_ms.max(SWEEP_MS);
+        let sweep_due = self.latest_ms.saturating_sub(self.swept_ms) > within_ms.max(SWEEP_MS);
         if sweep_due {
             self.swept_ms = self.latest_ms;
             // A late event within the horizon looks back by a whole window.
-            let kept_ms = horizon_ms - within_ms;
+            let kept_ms = horizon_ms.saturating_sub(within_ms);
             self.windows.retain(|_, window| {
                 for events in window.iter_mut() {
                     while events.front().is_some_and(|seen| seen.at_ms < kept_ms) {
@@ -229,6 +251,7 @@ impl RuleState {
         }
         if !self.windows.contains_key(key) {
             if self.windows.len() >= KEYS_MAX {
+                counts.overflow += 1;
                 return None;
             }
             self.windows
@@ -238,16 +261,30 @@ impl RuleState {
     }
 }
 
-/// Puts an event where its time belongs and returns its place.
-fn insert(events: &mut VecDeque<Seen>, seen: Seen, counts: &mut Counts) -> Option<usize> {
+/// Puts an event where its time belongs and returns its place. A full window lets go of what is of the
+/// future first, be it the new event, so that a clock that is ahead does not push out the present; then
+/// of the oldest, be it the new event.
+fn insert(
+    events: &mut VecDeque<Seen>,
+    seen: Seen,
+    now_ms: i64,
+    counts: &mut Counts,
+) -> Option<usize> {
     let mut at = events.partition_point(|other| other.at_ms <= seen.at_ms);
     if events.len() >= KEY_EVENTS_MAX {
         counts.overflow += 1;
-        if at == 0 {
+        let present_ms = now_ms.saturating_add(AHEAD_MS_MAX);
+        if seen.at_ms > present_ms {
             return None;
         }
-        events.pop_front();
-        at -= 1;
+        if events.back().is_some_and(|last| last.at_ms > present_ms) {
+            events.pop_back();
+        } else if at == 0 {
+            return None;
+        } else {
+            events.pop_front();
+            at -= 1;
+        }
     }
     events.insert(at, seen);
     Some(at)
@@ -258,7 +295,12 @@ fn count(events: &VecDeque<Seen>, at: usize, times: usize, within_ms: i64) -> Op
     let first = (at + 1).saturating_sub(times);
     (first..=at)
         .filter(|first| first + times <= events.len())
-        .find(|first| events[first + times - 1].at_ms - events[*first].at_ms <= within_ms)
+        .find(|first| span_ms(&events[*first], &events[first + times - 1]) <= within_ms)
+}
+
+/// From one event to a later one; event times are what devices say, and can be anything.
+fn span_ms(one: &Seen, later: &Seen) -> i64 {
+    later.at_ms.saturating_sub(one.at_ms)
 }
 
 /// One event of each step, all within the window and place `at` of `step` among them.
@@ -287,21 +329,21 @@ fn all_of(
             )
         })
         .collect();
-    let mut starts: Vec<i64> = nearest
+    let mut starts: Vec<&Seen> = nearest
         .iter()
-        .filter_map(|(before, _)| before.map(|seen| seen.at_ms))
-        .filter(|start_ms| centre.at_ms - start_ms <= within_ms)
+        .filter_map(|(before, _)| *before)
+        .filter(|start| span_ms(start, centre) <= within_ms)
         .collect();
     // The latest start first: the closest events explain best.
-    starts.sort_unstable_by(|one, other| other.cmp(one));
-    starts.into_iter().find_map(|start_ms| {
+    starts.sort_unstable_by_key(|start| std::cmp::Reverse(start.at_ms));
+    starts.into_iter().find_map(|start| {
         let mut chosen: Vec<(&Seen, &str)> = nearest
             .iter()
             .zip(&rule.steps)
             .map(|((before, after), step)| {
                 before
-                    .filter(|seen| seen.at_ms >= start_ms)
-                    .or(after.filter(|seen| seen.at_ms - start_ms <= within_ms))
+                    .filter(|seen| seen.at_ms >= start.at_ms)
+                    .or(after.filter(|seen| span_ms(start, seen) <= within_ms))
                     .map(|seen| (seen, step.kind.as_str()))
             })
             .collect::<Option<_>>()?;
@@ -345,7 +387,7 @@ fn overflow(rule: &Rule, origin: &Origin<'_>, at_ms: i64) -> Firing {
         rule: "rule.overflow".to_owned(),
         rule_hash: rule.hash.clone(),
         name: format!("规则键数超限：{}", rule.name),
-        severity: linli_shared::protocol::event::Severity::Warning,
+        severity: Severity::Warning,
         site: origin.site.to_owned(),
         key: rule.id.clone(),
         at_ms,

@@ -99,11 +99,16 @@ pub struct Step {
 }
 
 impl Step {
-    /// The event is of this step. The kind has been compared.
-    pub fn fits(&self, event: &Event) -> bool {
-        self.fields
-            .iter()
-            .all(|(name, value)| event.field(name) == Some(value))
+    /// The event is of this step. The kind has been compared. The site is the agent's, not the event's.
+    pub fn fits(&self, event: &Event, site: &str) -> bool {
+        self.fields.iter().all(|(name, value)| {
+            let found = if name == "site" {
+                Some(site)
+            } else {
+                event.field(name)
+            };
+            found == Some(value)
+        })
     }
 }
 
@@ -152,7 +157,8 @@ impl Rule {
     }
 }
 
-/// Reads all rules of a directory (`*.toml`, in the order of their names). No directory: no rules.
+/// Reads all rules of a directory (`*.toml`, in the order of their names). A directory that is
+/// not there is an error: a hub without rules would raise nothing, and nobody would see why.
 pub fn load_directory(directory: &Path) -> Result<Vec<Rule>, ConfigError> {
     let entries = std::fs::read_dir(directory).map_err(|source| ConfigError::Read {
         path: directory.to_owned(),

@@ -11,7 +11,7 @@ use crate::ca::Authority;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The gateway's clock may be this far off before it is told, milliseconds.
-const SKEW_MS_MAX: i64 = 5 * 60 * 1000;
+const SKEW_MS_MAX: u64 = 5 * 60 * 1000;
 
 pub async fn serve(connection: Connection, shared: Arc<Shared>) {
     let remote = connection.remote_address();
@@ -102,18 +102,18 @@ async fn answer(join: Join, shared: &Shared) -> (Frame, &'static str) {
             );
         }
     };
-    let skew_ms = clock::wall_ms() - join.wall_ms;
-    if skew_ms.abs() > SKEW_MS_MAX {
+    let skew_ms = clock::wall_ms().saturating_sub(join.wall_ms);
+    if skew_ms.unsigned_abs() > SKEW_MS_MAX {
         tracing::warn!(agent = %join.agent, skew_s = skew_ms / 1000, "the clock of a gateway is off");
     }
     match shared
         .authority
         .sign(&join.csr_pem, &join.agent, &site, &serial)
     {
-        Ok(issued) => {
-            tracing::info!(agent = %join.agent, %site, serial = issued.serial, "an agent has joined");
+        Ok(certificate_pem) => {
+            tracing::info!(agent = %join.agent, %site, serial, "an agent has joined");
             let joined = Joined {
-                certificate_pem: issued.pem,
+                certificate_pem,
                 root_pem: shared.authority.root_pem.clone(),
                 site,
                 hubs: shared.announce.clone(),

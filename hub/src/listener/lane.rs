@@ -6,24 +6,42 @@ use linli_shared::service::link::FrameReader;
 use linli_shared::service::telemetry;
 use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 use super::session::Ended;
-use crate::ingest::{Arrival, ClockOffsets, Decoded, Ingest, Rejection, Request};
+use crate::ingest::{self, Arrival, ClockOffsets, Decoded, Ingest, Rejection, Request};
 use crate::store::positions::LaneKey;
 
 /// Arrivals of one lane that wait for the writer.
 const WAITING_MAX: usize = 16;
+
+/// Which lanes of a session have had their stream. A second one would only be a second set of arrivals
+/// that wait.
+#[derive(Default)]
+pub struct Opened([AtomicBool; Lane::ALL.len()]);
+
+impl Opened {
+    fn is_first(&self, lane: Lane) -> bool {
+        !self.0[usize::from(lane.number())].swap(true, Ordering::Relaxed)
+    }
+}
 
 pub struct LaneSession {
     /// Lanes of the hello.
     pub keys: Vec<LaneKey>,
     pub site: SiteId,
     pub offsets: Arc<ClockOffsets>,
+    pub opened: Arc<Opened>,
     pub ingest: Ingest,
 }
 
-type Answer = oneshot::Receiver<Result<Sequence, Rejection>>;
+/// The answer to an arrival, to come. A frame can be several arrivals and is acknowledged once, with the
+/// last of them.
+struct Answer {
+    outcome: oneshot::Receiver<Result<Sequence, Rejection>>,
+    ends_frame: bool,
+}
 
 impl LaneSession {
     /// Runs until the agent ends the stream.
@@ -42,6 +60,9 @@ impl LaneSession {
             .find(|key| Some(key.lane) == lane)
             .cloned()
             .ok_or(Ended::Unexpected("a lane that its hello does not have"))?;
+        if !self.opened.is_first(key.lane) {
+            return Err(Ended::Unexpected("a second stream of one lane"));
+        }
         let (waiting, answers) = mpsc::channel(WAITING_MAX);
         // Both end together: the reader by dropping `waiting`, the answers by an error.
         tokio::try_join!(self.read(key, reader, waiting), answer(send, answers))?;
@@ -55,33 +76,57 @@ impl LaneSession {
         waiting: mpsc::Sender<Answer>,
     ) -> Result<(), Ended> {
         while let Some(frame) = reader.next().await? {
-            let arrival = match frame {
-                Frame::Batch(chunks) => Arrival::Batch(chunks.into_iter().map(decode).collect()),
-                Frame::Lost(lost) => Arrival::Lost {
-                    first: lost.first,
-                    end: lost.end,
-                    reason: lost.reason.chars().take(64).collect(),
-                },
-                Frame::Unknown(_) => continue,
+            match frame {
+                Frame::Batch(chunks) => {
+                    let mut arrivals = ingest::arrivals(chunks).into_iter().peekable();
+                    while let Some(chunks) = arrivals.next() {
+                        let arrival = || Arrival::Batch(chunks.into_iter().map(decode).collect());
+                        let ends_frame = arrivals.peek().is_none();
+                        self.hand_over(&key, arrival, ends_frame, &waiting).await?;
+                    }
+                }
+                Frame::Lost(lost) => {
+                    let arrival = || Arrival::Lost {
+                        first: lost.first,
+                        end: lost.end,
+                        reason: lost.reason.chars().take(64).collect(),
+                    };
+                    self.hand_over(&key, arrival, true, &waiting).await?;
+                }
+                Frame::Unknown(_) => {}
                 other => return Err(Ended::Unexpected(other.name())),
-            };
-            let (reply, answer) = oneshot::channel();
-            let request = Request::Arrive {
-                key: key.clone(),
-                site: self.site.clone(),
-                offsets: self.offsets.clone(),
-                arrival,
-                reply,
-            };
-            // Room for the answer first, so that what is with the writer stays bounded.
-            let Ok(slot) = waiting.reserve().await else {
-                return Ok(());
-            };
-            if !self.ingest.send(request).await {
-                return Err(Ended::Rejected(Rejection::Store));
             }
-            slot.send(answer);
         }
+        Ok(())
+    }
+
+    /// Makes an arrival when there is room for it and for its answer, so that what is decoded stays
+    /// bounded whatever agents send.
+    async fn hand_over(
+        &self,
+        key: &LaneKey,
+        arrival: impl FnOnce() -> Arrival,
+        ends_frame: bool,
+        waiting: &mpsc::Sender<Answer>,
+    ) -> Result<(), Ended> {
+        // Gone only when the answers have ended with an error, which is the session's.
+        let Ok(slot) = waiting.reserve().await else {
+            return Ok(());
+        };
+        let place = self.ingest.place(key.lane).await;
+        let place = place.ok_or(Ended::Rejected(Rejection::Store))?;
+        let (reply, outcome) = oneshot::channel();
+        place.send(Request::Arrive {
+            key: key.clone(),
+            site: self.site.clone(),
+            offsets: self.offsets.clone(),
+            arrival: arrival(),
+            reply,
+        });
+        slot.send(Answer {
+            outcome,
+            ends_frame,
+        });
         Ok(())
     }
 }
@@ -93,7 +138,10 @@ fn decode(chunk: Chunk) -> Decoded {
 
 async fn answer(mut send: SendStream, mut answers: mpsc::Receiver<Answer>) -> Result<(), Ended> {
     while let Some(answer) = answers.recv().await {
-        let next = answer.await.unwrap_or(Err(Rejection::Store))?;
+        let next = answer.outcome.await.unwrap_or(Err(Rejection::Store))?;
+        if !answer.ends_frame {
+            continue;
+        }
         send.write_all(&Frame::Ack(Ack { next }).encode()?).await?;
     }
     Ok(())

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::{Shared, lane};
-use crate::ingest::{ClockOffsets, Rejection, Request};
+use crate::ingest::{ClockOffsets, Rejection};
 use crate::store::agents::{self, Sign};
 use crate::store::positions::LaneKey;
 
@@ -65,14 +65,16 @@ pub enum Ended {
 }
 
 impl Ended {
-    fn close_code(&self) -> VarInt {
+    /// The close code for the agent, and the word for the figures.
+    fn outcome(&self) -> (VarInt, &'static str) {
         match self {
-            Self::Refused { .. } => CLOSE_REFUSED,
-            Self::Rejected(Rejection::Store) => CLOSE_STORE,
+            Self::Refused { code, .. } => (CLOSE_REFUSED, code),
+            Self::Rejected(Rejection::Store) => (CLOSE_STORE, "store"),
             Self::Unexpected(_)
             | Self::Rejected(_)
-            | Self::Read(ReadError::Frame(_) | ReadError::Cut) => CLOSE_PROTOCOL,
-            _ => CLOSE_DONE,
+            | Self::Read(ReadError::Frame(_) | ReadError::Cut) => (CLOSE_PROTOCOL, "protocol"),
+            Self::NoHello => (CLOSE_PROTOCOL, "slow"),
+            _ => (CLOSE_DONE, "ended"),
         }
     }
 }
@@ -83,19 +85,15 @@ pub async fn serve(connection: Connection, shared: Arc<Shared>) {
         Err(ended) => ended,
     };
     let text = telemetry::chain(&ended);
-    let outcome = match &ended {
-        Ended::Refused { code, .. } => {
-            // The close would overtake the frame that says why.
-            let _ = tokio::time::timeout(REFUSED_LINGER, connection.closed()).await;
-            code
-        }
-        Ended::Rejected(_) | Ended::Unexpected(_) => "protocol",
-        _ => "ended",
-    };
+    let (close_code, outcome) = ended.outcome();
+    if matches!(ended, Ended::Refused { .. }) {
+        // The close would overtake the frame that says why.
+        let _ = tokio::time::timeout(REFUSED_LINGER, connection.closed()).await;
+    }
     shared.metrics.sessions.with_label_values(&[outcome]).inc();
     tracing::info!(remote = %connection.remote_address(), reason = text, "a session ended");
     // A reason is bounded; a byte too many would be an error of ours, not the agent's.
-    connection.close(ended.close_code(), &text.as_bytes()[..text.len().min(200)]);
+    connection.close(close_code, &text.as_bytes()[..text.len().min(200)]);
 }
 
 fn identity(connection: &Connection) -> Result<AgentIdentity, Ended> {
@@ -119,11 +117,13 @@ async fn session(
     connection: &Connection,
     shared: &Arc<Shared>,
 ) -> Result<std::convert::Infallible, Ended> {
-    let (mut send, receive) = tokio::time::timeout(HELLO_DEADLINE, connection.accept_bi())
-        .await
-        .map_err(|_| Ended::NoHello)??;
-    let mut reader = FrameReader::new(receive);
-    let first = tokio::time::timeout(HELLO_DEADLINE, reader.next())
+    let greeting = async {
+        let (send, receive) = connection.accept_bi().await?;
+        let mut reader = FrameReader::new(receive);
+        let first = reader.next().await?;
+        Ok::<_, Ended>((send, reader, first))
+    };
+    let (mut send, mut reader, first) = tokio::time::timeout(HELLO_DEADLINE, greeting)
         .await
         .map_err(|_| Ended::NoHello)??;
     let hello = match first {
@@ -173,8 +173,9 @@ async fn session(
             })
             .collect(),
     });
-    let open = shared.sessions.enter(&agent, connection);
-    shared.metrics.agents_connected.set(open as i64);
+    shared
+        .sessions
+        .enter(&agent, connection, &shared.metrics.agents_connected);
     shared
         .metrics
         .sessions
@@ -186,8 +187,9 @@ async fn session(
         lanes(connection, shared, &hello, keys, &mut reader, send).await
     }
     .await;
-    let open = shared.sessions.leave(&agent, connection);
-    shared.metrics.agents_connected.set(open as i64);
+    shared
+        .sessions
+        .leave(&agent, connection, &shared.metrics.agents_connected);
     outcome
 }
 
@@ -213,7 +215,7 @@ async fn admit(connection: &Connection, shared: &Shared, hello: &Hello) -> Resul
             ),
         ));
     }
-    match agents::admitted(shared.store.readers(), &identity.agent, &identity.serial).await {
+    match agents::admitted(shared.store.admissions(), &identity.agent, &identity.serial).await {
         Ok(Ok(())) => Ok(identity.agent),
         Ok(Err(reason)) => Err(refused("revoked", reason.to_owned())),
         Err(error) => {
@@ -252,6 +254,7 @@ async fn lanes(
     _send: SendStream,
 ) -> Result<std::convert::Infallible, Ended> {
     let offsets = Arc::new(clock_offsets(hello));
+    let opened = Arc::new(lane::Opened::default());
     let mut tasks: JoinSet<Result<(), Ended>> = JoinSet::new();
     note_sign(shared, hello, None).await;
     loop {
@@ -264,6 +267,7 @@ async fn lanes(
                     keys: keys.clone(),
                     site: hello.site.clone(),
                     offsets: offsets.clone(),
+                    opened: opened.clone(),
                     ingest: shared.ingest.clone(),
                 };
                 tasks.spawn(lane.run(send, receive));
@@ -304,5 +308,5 @@ async fn note_sign(shared: &Shared, hello: &Hello, heartbeat: Option<&Heartbeat>
     };
     let agent = hello.agent.clone();
     // False only when the hub stops.
-    let _ = shared.ingest.send(Request::Sign { agent, sign }).await;
+    let _ = shared.ingest.sign(agent, sign).await;
 }

@@ -88,6 +88,19 @@ pub async fn admitted(
     })
 }
 
+/// The site of an agent that has joined.
+pub async fn site_of(
+    connection: &mut SqliteConnection,
+    agent: &AgentId,
+) -> Result<Option<String>, StoreError> {
+    let row = sqlx::query("SELECT site FROM agents WHERE agent = $1")
+        .bind(agent.as_str())
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("reading the site of an agent"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// Takes an agent in after its join.
 pub async fn save(
     connection: &mut SqliteConnection,

@@ -2,8 +2,9 @@
 use serde::Serialize;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
+use std::collections::HashMap;
 
-use super::{StoreError, failed};
+use super::{IDS_OF_QUERY_MAX, StoreError, failed};
 use crate::cases::{Opening, State};
 
 /// An action on a case.
@@ -30,7 +31,7 @@ pub struct CaseView {
     pub title: String,
     /// State.
     pub state: String,
-    /// Severity of the warning that opened it.
+    /// Severity of its gravest warning.
     pub severity: String,
     /// Site.
     pub site: String,
@@ -57,28 +58,45 @@ pub struct CaseFilter {
     pub kind: Option<String>,
     /// Only in this state.
     pub state: Option<String>,
-    /// Only below this code, in the order of opening.
-    pub before: Option<String>,
+    /// Only below this number, in the order of opening.
+    pub before: Option<i64>,
     /// At most so many.
     pub limit: usize,
 }
 
-/// The open case of a kind about a key.
+/// The open case of a kind about a key on a route, and its severity. A case of another route is with
+/// other people, who must not get what was not sent to them.
 pub async fn find_open(
     connection: &mut SqliteConnection,
-    kind: &str,
-    key: &str,
-) -> Result<Option<i64>, StoreError> {
+    opening: &Opening,
+) -> Result<Option<(i64, String)>, StoreError> {
     let row = sqlx::query(
-        "SELECT id FROM cases WHERE kind = $1 AND case_key = $2 AND state <> $3 ORDER BY id LIMIT 1",
+        "SELECT id, severity FROM cases WHERE kind = $1 AND case_key = $2 AND route = $3 AND state <> $4 \
+         ORDER BY id LIMIT 1",
     )
-    .bind(kind)
-    .bind(key)
+    .bind(opening.kind.as_str())
+    .bind(opening.key.as_str())
+    .bind(opening.route.as_str())
     .bind(State::Archived.as_str())
     .fetch_optional(connection)
     .await
     .map_err(failed("looking for an open case"))?;
-    Ok(row.map(|row| row.get(0)))
+    Ok(row.map(|row| (row.get(0), row.get(1))))
+}
+
+/// Raises the severity of a case.
+pub async fn set_severity(
+    connection: &mut SqliteConnection,
+    id: i64,
+    severity: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE cases SET severity = $2 WHERE id = $1")
+        .bind(id)
+        .bind(severity)
+        .execute(connection)
+        .await
+        .map_err(failed("raising the severity of a case"))?;
+    Ok(())
 }
 
 /// Inserts a case.
@@ -175,11 +193,8 @@ pub async fn list(pool: &SqlitePool, filter: &CaseFilter) -> Result<Vec<CaseView
             query.push(column).push_bind(value);
         }
     }
-    if let Some(before) = &filter.before {
-        query
-            .push(" AND id < (SELECT id FROM cases WHERE code = ")
-            .push_bind(before)
-            .push(")");
+    if let Some(before) = filter.before {
+        query.push(" AND id < ").push_bind(before);
     }
     query
         .push(" ORDER BY id DESC LIMIT ")
@@ -189,11 +204,17 @@ pub async fn list(pool: &SqlitePool, filter: &CaseFilter) -> Result<Vec<CaseView
         .fetch_all(pool)
         .await
         .map_err(failed("listing cases"))?;
-    let mut views = Vec::with_capacity(rows.len());
-    for row in &rows {
-        views.push(view(pool, row).await?);
-    }
-    Ok(views)
+    views(pool, &rows).await
+}
+
+/// The number of a case.
+pub async fn id_of(pool: &SqlitePool, code: &str) -> Result<Option<i64>, StoreError> {
+    let row = sqlx::query("SELECT id FROM cases WHERE code = $1")
+        .bind(code)
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("looking up the code of a case"))?;
+    Ok(row.map(|row| row.get(0)))
 }
 
 /// One case.
@@ -203,45 +224,72 @@ pub async fn get(pool: &SqlitePool, code: &str) -> Result<Option<CaseView>, Stor
         .fetch_optional(pool)
         .await
         .map_err(failed("reading a case"))?;
-    match row {
-        Some(row) => view(pool, &row).await.map(Some),
-        None => Ok(None),
-    }
+    Ok(views(pool, row.as_slice()).await?.pop())
 }
 
-async fn view(pool: &SqlitePool, row: &SqliteRow) -> Result<CaseView, StoreError> {
-    let id: i64 = row.get("id");
-    let warnings =
-        sqlx::query("SELECT warning_id FROM case_warnings WHERE case_id = $1 ORDER BY warning_id")
-            .bind(id)
+/// Rows of another table that belong to these cases.
+async fn belonging(
+    pool: &SqlitePool,
+    statement: &'static str,
+    order: &'static str,
+    cases: &[SqliteRow],
+) -> Result<Vec<SqliteRow>, StoreError> {
+    let mut found = Vec::new();
+    for cases in cases.chunks(IDS_OF_QUERY_MAX) {
+        let mut query = QueryBuilder::<Sqlite>::new(statement);
+        query.push(" WHERE case_id IN (");
+        let mut ids = query.separated(", ");
+        for case in cases {
+            ids.push_bind(case.get::<i64, _>("id"));
+        }
+        query.push(") ORDER BY ").push(order);
+        let rows = query
+            .build()
             .fetch_all(pool)
             .await
-            .map_err(failed("reading the warnings of a case"))?;
-    let actions = sqlx::query("SELECT * FROM case_actions WHERE case_id = $1 ORDER BY number")
-        .bind(id)
-        .fetch_all(pool)
-        .await
-        .map_err(failed("reading the actions of a case"))?;
-    Ok(CaseView {
-        code: row.get("code"),
-        kind: row.get("kind"),
-        title: row.get("title"),
-        state: row.get("state"),
-        severity: row.get("severity"),
-        site: row.get("site"),
-        key: row.get("case_key"),
-        route: row.get("route"),
-        opened_ms: row.get("opened_ms"),
-        version: row.get("version"),
-        warnings: warnings.iter().map(|row| row.get(0)).collect(),
-        actions: actions
-            .iter()
-            .map(|row| ActionView {
+            .map_err(failed("reading what belongs to cases"))?;
+        found.extend(rows);
+    }
+    Ok(found)
+}
+
+/// Cases with their warnings and actions, in three statements whatever their number.
+async fn views(pool: &SqlitePool, rows: &[SqliteRow]) -> Result<Vec<CaseView>, StoreError> {
+    let mut warnings: HashMap<i64, Vec<i64>> = HashMap::new();
+    let linked = "SELECT case_id, warning_id FROM case_warnings";
+    for row in belonging(pool, linked, "warning_id", rows).await? {
+        warnings.entry(row.get(0)).or_default().push(row.get(1));
+    }
+    let mut actions: HashMap<i64, Vec<ActionView>> = HashMap::new();
+    for row in belonging(pool, "SELECT * FROM case_actions", "number", rows).await? {
+        actions
+            .entry(row.get("case_id"))
+            .or_default()
+            .push(ActionView {
                 at_ms: row.get("at_ms"),
                 actor: row.get("actor"),
                 action: row.get("action"),
                 note: row.get("note"),
-            })
-            .collect(),
-    })
+            });
+    }
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let id: i64 = row.get("id");
+            CaseView {
+                code: row.get("code"),
+                kind: row.get("kind"),
+                title: row.get("title"),
+                state: row.get("state"),
+                severity: row.get("severity"),
+                site: row.get("site"),
+                key: row.get("case_key"),
+                route: row.get("route"),
+                opened_ms: row.get("opened_ms"),
+                version: row.get("version"),
+                warnings: warnings.remove(&id).unwrap_or_default(),
+                actions: actions.remove(&id).unwrap_or_default(),
+            }
+        })
+        .collect())
 }

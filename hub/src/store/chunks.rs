@@ -11,8 +11,8 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use super::positions::LaneKey;
 use super::{StoreError, failed, signed};
 
-/// Chunks that one query of events looks into at most; the cursor goes on from there.
-const SCAN_CHUNKS_MAX: i64 = 2000;
+/// Rows that one query of events looks at, whether they are wanted or not; the cursor goes on from there.
+const SCAN_ROWS_MAX: i64 = 2000;
 /// Rows of one INSERT: 14 values each, SQLite takes 32,766.
 const INSERT_ROWS_MAX: usize = 512;
 
@@ -95,8 +95,9 @@ pub async fn overlapping(
     Ok(rows.iter().filter_map(parse).collect())
 }
 
+/// `None` where the bytes were not asked for, or are damaged.
 fn parse(row: &SqliteRow) -> Option<Chunk> {
-    let bytes: Vec<u8> = row.get("bytes");
+    let bytes: Vec<u8> = row.get::<Option<Vec<u8>>, _>("bytes")?;
     match Chunk::parse(&Bytes::from(bytes)) {
         Ok(chunk) => Some(chunk),
         Err(error) => {
@@ -104,6 +105,27 @@ fn parse(row: &SqliteRow) -> Option<Chunk> {
             None
         }
     }
+}
+
+/// Whether these very bytes are in quarantine already.
+pub async fn is_quarantined(
+    connection: &mut SqliteConnection,
+    key: &LaneKey,
+    chunk: &Chunk,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "SELECT 1 FROM quarantine WHERE agent = $1 AND lane = $2 AND epoch = $3 AND first_seq = $4 \
+         AND bytes = $5 LIMIT 1",
+    )
+    .bind(key.agent.as_str())
+    .bind(i16::from(key.lane.number()))
+    .bind(signed(key.epoch.0))
+    .bind(signed(chunk.header().first.0))
+    .bind(chunk.bytes().as_ref())
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("looking into the quarantine"))?;
+    Ok(row.is_some())
 }
 
 /// Keeps a chunk that cannot be stored under its number.
@@ -172,25 +194,50 @@ fn stored(row: &SqliteRow) -> Option<StoredChunk> {
     })
 }
 
-/// The chunks with events since `from_ms`, or that came since then, oldest row first, after row
-/// `after`: what correlation starts from.
-pub async fn since(
+/// A page of rows: the chunks of it that are wanted and can be read, and what the rows themselves say.
+pub struct ReplayPage {
+    /// Newest first.
+    pub chunks: Vec<StoredChunk>,
+    /// When the newest row came; `None` for a page without rows.
+    pub newest_ms: Option<i64>,
+}
+
+/// The chunks of rows `after..=last` that hold one of `kinds` and came, or happened, since `from_ms`:
+/// what correlation starts from.
+pub async fn replay(
     connection: &mut SqliteConnection,
+    kinds: &[String],
     from_ms: i64,
     after: i64,
-    rows_max: i64,
-) -> Result<Vec<StoredChunk>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT id, site, agent, stored_ms, clock_offset_ms, bytes FROM chunks \
-         WHERE (occurred_max_ms >= $1 OR stored_ms >= $1) AND id > $2 ORDER BY id LIMIT $3",
-    )
-    .bind(from_ms)
-    .bind(after)
-    .bind(rows_max)
-    .fetch_all(connection)
-    .await
-    .map_err(failed("reading chunks for correlation"))?;
-    Ok(rows.iter().filter_map(stored).collect())
+    last: i64,
+) -> Result<ReplayPage, StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new("WITH wanted (pattern) AS (");
+    query.push_values(kinds, |mut row, kind| {
+        row.push_bind(format!("%,{kind},%"));
+    });
+    // Bytes of rows that are not wanted are not even read.
+    query.push(") SELECT id, site, agent, stored_ms, clock_offset_ms, CASE WHEN (stored_ms >= ");
+    query
+        .push_bind(from_ms)
+        .push(" OR occurred_max_ms >= ")
+        .push_bind(from_ms)
+        .push(
+            ") AND EXISTS (SELECT 1 FROM wanted WHERE kinds LIKE pattern) THEN bytes END AS bytes \
+             FROM chunks WHERE id > ",
+        )
+        .push_bind(after)
+        .push(" AND id <= ")
+        .push_bind(last)
+        .push(" ORDER BY id DESC");
+    let rows = query
+        .build()
+        .fetch_all(connection)
+        .await
+        .map_err(failed("reading chunks for correlation"))?;
+    Ok(ReplayPage {
+        newest_ms: rows.iter().map(|row| row.get("stored_ms")).max(),
+        chunks: rows.iter().filter_map(stored).collect(),
+    })
 }
 
 /// Puts right what an unset clock gave.
@@ -249,19 +296,18 @@ pub struct StoredEvent {
 }
 
 /// Events, newest arrival first, and where to go on. A page can be short, or even empty, and still
-/// have a next one: one call looks into so many chunks and no more.
+/// have a next one: one call looks at so many rows and no more, whatever the filter.
 pub async fn events(
     pool: &SqlitePool,
     filter: &EventFilter,
 ) -> Result<(Vec<StoredEvent>, Option<(i64, u64)>), StoreError> {
+    // Rows are chosen by what an index gives in their order, so that LIMIT bounds the rows looked at.
+    // What else is asked only decides whether the bytes come along.
     let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT id, site, agent, stored_ms, clock_offset_ms, bytes FROM chunks WHERE 1 = 1",
+        "SELECT id, site, agent, stored_ms, clock_offset_ms, CASE WHEN 1 = 1",
     );
     if let Some(site) = &filter.site {
         query.push(" AND site = ").push_bind(site);
-    }
-    if let Some(agent) = &filter.agent {
-        query.push(" AND agent = ").push_bind(agent);
     }
     if let Some(kind) = &filter.kind {
         query
@@ -274,12 +320,21 @@ pub async fn events(
     if let Some(to_ms) = filter.to_ms {
         query.push(" AND occurred_min_ms < ").push_bind(to_ms);
     }
-    if let Some((row, _)) = filter.before {
-        query.push(" AND id <= ").push_bind(row);
+    query.push(" THEN bytes END AS bytes FROM chunks WHERE id <= ");
+    query.push_bind(filter.before.map_or(i64::MAX, |(row, _)| row));
+    // The agent is of one site, so it says more.
+    match (&filter.agent, &filter.site) {
+        (Some(agent), _) => {
+            query.push(" AND agent = ").push_bind(agent);
+        }
+        (None, Some(site)) => {
+            query.push(" AND site = ").push_bind(site);
+        }
+        (None, None) => {}
     }
     query
         .push(" ORDER BY id DESC LIMIT ")
-        .push_bind(SCAN_CHUNKS_MAX);
+        .push_bind(SCAN_ROWS_MAX);
     let mut found = Vec::new();
     let mut scanned = 0;
     let mut last_row = 0;
@@ -297,7 +352,7 @@ pub async fn events(
             return Ok((found, last));
         }
     }
-    let more = (scanned == SCAN_CHUNKS_MAX).then_some((last_row, 0));
+    let more = (scanned == SCAN_ROWS_MAX).then_some((last_row, 0));
     Ok((found, more))
 }
 

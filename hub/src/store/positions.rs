@@ -79,3 +79,25 @@ pub async fn add_lost(
     .map_err(failed("noting a lost range"))?;
     Ok(())
 }
+
+/// Whether something of a range was given up as lost.
+pub async fn any_lost(
+    connection: &mut SqliteConnection,
+    key: &LaneKey,
+    first: Sequence,
+    end: Sequence,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "SELECT 1 FROM lost_ranges WHERE agent = $1 AND lane = $2 AND epoch = $3 \
+         AND first_seq < $5 AND end_seq > $4 LIMIT 1",
+    )
+    .bind(key.agent.as_str())
+    .bind(i16::from(key.lane.number()))
+    .bind(signed(key.epoch.0))
+    .bind(signed(first.0))
+    .bind(signed(end.0))
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("reading lost ranges"))?;
+    Ok(row.is_some())
+}

@@ -1,4 +1,5 @@
 //! Tokens: single-use ones to join, and those of the API. Only hashes of their secrets are kept.
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
@@ -18,6 +19,11 @@ pub enum TokenRefusal {
     /// Its time is over.
     #[error("this token has expired: make another with `linli-hub token create`")]
     Expired,
+    /// An agent of that name is there, at another site than the token's.
+    #[error(
+        "an agent {0} of another site has joined this hub: join under another name (--agent); the token is still good"
+    )]
+    NameTaken(String),
 }
 
 fn hash(secret: &str) -> String {
@@ -52,19 +58,18 @@ pub async fn add_join(
     Ok(())
 }
 
-/// Uses up a join token within the caller's transaction and gives its site.
-pub async fn use_join(
+/// Whether a join token is good now, and its site.
+pub async fn check_join(
     connection: &mut SqliteConnection,
     id: &str,
     secret: &str,
-    agent: &str,
     now_ms: i64,
 ) -> Result<Result<String, TokenRefusal>, StoreError> {
     let row = sqlx::query(
         "SELECT secret_sha256, site, expires_ms, used_by FROM join_tokens WHERE id = $1",
     )
     .bind(id)
-    .fetch_optional(&mut *connection)
+    .fetch_optional(connection)
     .await
     .map_err(failed("reading a join token"))?;
     let Some(row) = row else {
@@ -79,6 +84,16 @@ pub async fn use_join(
     if row.get::<i64, _>("expires_ms") <= now_ms {
         return Ok(Err(TokenRefusal::Expired));
     }
+    Ok(Ok(row.get("site")))
+}
+
+/// Uses up a join token, within the transaction that has checked it.
+pub async fn use_join(
+    connection: &mut SqliteConnection,
+    id: &str,
+    agent: &str,
+    now_ms: i64,
+) -> Result<(), StoreError> {
     sqlx::query("UPDATE join_tokens SET used_ms = $2, used_by = $3 WHERE id = $1")
         .bind(id)
         .bind(now_ms)
@@ -86,7 +101,7 @@ pub async fn use_join(
         .execute(connection)
         .await
         .map_err(failed("using up a join token"))?;
-    Ok(Ok(row.get("site")))
+    Ok(())
 }
 
 /// Keeps a new API token.
@@ -111,6 +126,51 @@ pub async fn add_api(
     .await
     .map_err(failed("writing an API token"))?;
     Ok(())
+}
+
+/// A token of the API as the command line shows it; its secret is not kept.
+#[derive(Debug, Serialize)]
+pub struct ApiTokenView {
+    /// Which: the part after `llt.`.
+    pub id: String,
+    /// What it is for.
+    pub name: String,
+    /// When it was made, milliseconds since 1970 UTC.
+    pub created_ms: i64,
+    /// Until when it is good, milliseconds since 1970 UTC.
+    pub expires_ms: i64,
+    /// When it was revoked.
+    pub revoked_ms: Option<i64>,
+}
+
+/// All API tokens, oldest first.
+pub async fn list_api(pool: &SqlitePool) -> Result<Vec<ApiTokenView>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM api_tokens ORDER BY created_ms, id")
+        .fetch_all(pool)
+        .await
+        .map_err(failed("listing API tokens"))?;
+    Ok(rows
+        .iter()
+        .map(|row| ApiTokenView {
+            id: row.get("id"),
+            name: row.get("name"),
+            created_ms: row.get("created_ms"),
+            expires_ms: row.get("expires_ms"),
+            revoked_ms: row.get("revoked_ms"),
+        })
+        .collect())
+}
+
+/// Revokes an API token; false if there is none of this id. What was revoked before stays as it was.
+pub async fn revoke_api(pool: &SqlitePool, id: &str, now_ms: i64) -> Result<bool, StoreError> {
+    let done =
+        sqlx::query("UPDATE api_tokens SET revoked_ms = COALESCE(revoked_ms, $2) WHERE id = $1")
+            .bind(id)
+            .bind(now_ms)
+            .execute(pool)
+            .await
+            .map_err(failed("revoking an API token"))?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// Whether an API token is good now.

@@ -1,9 +1,10 @@
 //! Warnings: what rules found, with their reasons.
 use serde::Serialize;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite};
+use std::collections::HashMap;
 
-use super::{StoreError, failed};
+use super::{IDS_OF_QUERY_MAX, StoreError, failed};
 use crate::correlate::Firing;
 
 /// A warning as the API shows it.
@@ -80,23 +81,70 @@ pub async fn insert(
     Ok(())
 }
 
-/// The warning of a rule and key nearest before or at a time span, if there is one to fold into.
+/// A warning that firings can fold into.
+#[derive(Debug, Clone, Copy)]
+pub struct Foldable {
+    /// Number.
+    pub id: i64,
+    /// When.
+    pub at_ms: i64,
+    /// 补报.
+    pub late: bool,
+}
+
+impl Foldable {
+    /// A firing is a repetition of this warning. A late one may repeat a live one; the other way round
+    /// something that goes on now would hide in what pages nobody.
+    pub fn takes(&self, firing: &Firing) -> bool {
+        self.at_ms.abs_diff(firing.at_ms) <= firing.fold_ms.unsigned_abs()
+            && (firing.late || !self.late)
+    }
+}
+
+/// The nearest warning of a rule and key to fold into, if there is one.
 pub async fn find_fold(
     connection: &mut SqliteConnection,
     firing: &Firing,
-) -> Result<Option<(i64, i64)>, StoreError> {
-    let row = sqlx::query(
-        "SELECT id, at_ms FROM warnings WHERE rule = $1 AND rule_key = $2 AND at_ms >= $3 AND at_ms <= $4 \
-         ORDER BY at_ms LIMIT 1",
-    )
-    .bind(firing.rule.as_str())
-    .bind(firing.key.as_str())
-    .bind(firing.at_ms - firing.fold_ms)
-    .bind(firing.at_ms + firing.fold_ms)
-    .fetch_optional(connection)
-    .await
-    .map_err(failed("looking for a warning to fold into"))?;
-    Ok(row.map(|row| (row.get(0), row.get(1))))
+) -> Result<Option<Foldable>, StoreError> {
+    // Before and after apart, so that the index gives each: no row but the nearest is looked at.
+    let before = "at_ms >= $3 AND at_ms <= $4 ORDER BY at_ms DESC";
+    let after = "at_ms > $3 AND at_ms <= $4 ORDER BY at_ms";
+    let mut nearest: Option<Foldable> = None;
+    for (side, from_ms, to_ms) in [
+        (
+            before,
+            firing.at_ms.saturating_sub(firing.fold_ms),
+            firing.at_ms,
+        ),
+        (
+            after,
+            firing.at_ms,
+            firing.at_ms.saturating_add(firing.fold_ms),
+        ),
+    ] {
+        let live = if firing.late { "" } else { "late = FALSE AND " };
+        let statement = format!(
+            "SELECT id, at_ms, late FROM warnings WHERE rule = $1 AND rule_key = $2 AND {live}{side} LIMIT 1"
+        );
+        let row = sqlx::query(AssertSqlSafe(statement))
+            .bind(firing.rule.as_str())
+            .bind(firing.key.as_str())
+            .bind(from_ms)
+            .bind(to_ms)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(failed("looking for a warning to fold into"))?;
+        let found = row.map(|row| Foldable {
+            id: row.get("id"),
+            at_ms: row.get("at_ms"),
+            late: row.get("late"),
+        });
+        nearest = nearest
+            .into_iter()
+            .chain(found)
+            .min_by_key(|warning| warning.at_ms.abs_diff(firing.at_ms));
+    }
+    Ok(nearest)
 }
 
 /// Counts repetitions.
@@ -149,11 +197,7 @@ pub async fn list(
         .fetch_all(pool)
         .await
         .map_err(failed("listing warnings"))?;
-    let mut views = Vec::with_capacity(rows.len());
-    for row in &rows {
-        views.push(view(pool, row).await?);
-    }
-    Ok(views)
+    views(pool, &rows).await
 }
 
 /// One warning.
@@ -163,34 +207,46 @@ pub async fn get(pool: &SqlitePool, id: i64) -> Result<Option<WarningView>, Stor
         .fetch_optional(pool)
         .await
         .map_err(failed("reading a warning"))?;
-    match row {
-        Some(row) => view(pool, &row).await.map(Some),
-        None => Ok(None),
-    }
+    Ok(views(pool, row.as_slice()).await?.pop())
 }
 
-async fn view(pool: &SqlitePool, row: &SqliteRow) -> Result<WarningView, StoreError> {
-    let id: i64 = row.get("id");
-    let cases = sqlx::query(
-        "SELECT code FROM cases JOIN case_warnings ON case_id = id WHERE warning_id = $1 ORDER BY id",
-    )
-    .bind(id)
-    .fetch_all(pool)
-    .await
-    .map_err(failed("reading the cases of a warning"))?;
-    Ok(WarningView {
-        id,
-        rule: row.get("rule"),
-        rule_hash: row.get("rule_hash"),
-        name: row.get("name"),
-        severity: row.get("severity"),
-        site: row.get("site"),
-        key: row.get("rule_key"),
-        at_ms: row.get("at_ms"),
-        raised_ms: row.get("raised_ms"),
-        late: row.get("late"),
-        folded: row.get("folded"),
-        reasons: serde_json::from_str(row.get("reasons")).unwrap_or_default(),
-        cases: cases.iter().map(|row| row.get(0)).collect(),
-    })
+/// Warnings with the codes of their cases, in two statements whatever their number.
+async fn views(pool: &SqlitePool, rows: &[SqliteRow]) -> Result<Vec<WarningView>, StoreError> {
+    let mut cases: HashMap<i64, Vec<String>> = HashMap::new();
+    for rows in rows.chunks(IDS_OF_QUERY_MAX) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT warning_id, code FROM cases JOIN case_warnings ON case_id = id WHERE warning_id IN (",
+        );
+        let mut ids = query.separated(", ");
+        for row in rows {
+            ids.push_bind(row.get::<i64, _>("id"));
+        }
+        query.push(") ORDER BY id");
+        let linked = query
+            .build()
+            .fetch_all(pool)
+            .await
+            .map_err(failed("reading the cases of warnings"))?;
+        for row in linked {
+            cases.entry(row.get(0)).or_default().push(row.get(1));
+        }
+    }
+    Ok(rows
+        .iter()
+        .map(|row| WarningView {
+            id: row.get("id"),
+            rule: row.get("rule"),
+            rule_hash: row.get("rule_hash"),
+            name: row.get("name"),
+            severity: row.get("severity"),
+            site: row.get("site"),
+            key: row.get("rule_key"),
+            at_ms: row.get("at_ms"),
+            raised_ms: row.get("raised_ms"),
+            late: row.get("late"),
+            folded: row.get("folded"),
+            reasons: serde_json::from_str(row.get("reasons")).unwrap_or_default(),
+            cases: cases.remove(&row.get("id")).unwrap_or_default(),
+        })
+        .collect())
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::chunk::{Chunk, ChunkError};
 use super::codec::{self, CodecError};
 use super::ids::{AgentId, BootId, Epoch, Sequence, SiteId};
-use super::limits::{ANCHORS_MAX, BATCH_BYTES_MAX, CONTROL_BYTES_MAX};
+use super::limits::{ANCHORS_MAX, BATCH_BYTES_MAX, CONTROL_BYTES_MAX, LANES_MAX};
 
 /// Size of a frame's header.
 pub const HEADER_BYTES: usize = 8;
@@ -347,20 +347,30 @@ fn decode(number: u8, payload: &Bytes) -> Result<Frame, FrameError> {
             source,
         })
     }
+    let at_most = |max: usize, what, count: usize| {
+        if count > max {
+            return Err(FrameError::TooMany { kind: number, what });
+        }
+        Ok(())
+    };
     Ok(match number {
         kind::HELLO => {
             let hello: Hello = control(number, "hello", payload)?;
-            if hello.anchors.len() > ANCHORS_MAX {
-                return Err(FrameError::TooMany {
-                    kind: number,
-                    what: "clock anchors",
-                });
-            }
+            at_most(ANCHORS_MAX, "clock anchors", hello.anchors.len())?;
+            at_most(LANES_MAX, "lanes", hello.lanes.len())?;
             Frame::Hello(hello)
         }
-        kind::WELCOME => Frame::Welcome(control(number, "welcome", payload)?),
+        kind::WELCOME => {
+            let welcome: Welcome = control(number, "welcome", payload)?;
+            at_most(LANES_MAX, "lanes", welcome.lanes.len())?;
+            Frame::Welcome(welcome)
+        }
         kind::REFUSE => Frame::Refuse(control(number, "refuse", payload)?),
-        kind::HEARTBEAT => Frame::Heartbeat(control(number, "heartbeat", payload)?),
+        kind::HEARTBEAT => {
+            let heartbeat: Heartbeat = control(number, "heartbeat", payload)?;
+            at_most(LANES_MAX, "lanes", heartbeat.spool.len())?;
+            Frame::Heartbeat(heartbeat)
+        }
         kind::LANE_OPEN => Frame::LaneOpen(control(number, "lane open", payload)?),
         kind::BATCH => Frame::Batch(chunks(payload)?),
         kind::ACK => Frame::Ack(control(number, "ack", payload)?),

@@ -27,5 +27,7 @@ pub const ATTRIBUTE_BYTES_MAX: usize = 1024;
 pub const RAW_BYTES_MAX: usize = 3 * 1024;
 /// Most earlier boots whose clock anchor an agent reports.
 pub const ANCHORS_MAX: usize = 16;
+/// Most lanes of a hello, a welcome or a heartbeat: three, and room for those of later versions.
+pub const LANES_MAX: usize = 16;
 /// Longest free text in a frame (reasons, messages), in bytes.
 pub const TEXT_BYTES_MAX: usize = 2048;

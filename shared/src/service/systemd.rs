@@ -12,7 +12,8 @@ pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// The pipeline has moved since the last call. Only what proves that may call this.
+/// The pipeline has moved since the last call, or waits for what a restart would not mend. Only what
+/// proves that may call this.
 pub fn alive() {
     send(&[NotifyState::Watchdog]);
 }

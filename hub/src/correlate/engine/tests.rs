@@ -4,6 +4,8 @@ use linli_shared::protocol::event::{Place, Severity};
 use proptest::prelude::*;
 
 const MINUTE_MS: i64 = 60_000;
+/// When the tests are: all histories are within the horizon before it.
+const NOW_MS: i64 = 6 * 1440 * MINUTE_MS;
 
 fn rule(kind: Kind, kinds: &[&str]) -> Rule {
     Rule {
@@ -39,21 +41,42 @@ fn event(kind: &str, building: &str, minute: i64) -> Event {
     }
 }
 
-/// What fires when these events come in this order.
+fn origin(sequence: u64) -> Origin<'static> {
+    Origin {
+        site: "s",
+        agent: "a",
+        lane: Lane::Urgent,
+        epoch: 1,
+        sequence,
+    }
+}
+
+/// What fires when these events come in this order, all of them now.
 fn fired(rule: &Rule, events: &[Event]) -> Vec<Firing> {
+    fired_at(rule, events.iter().map(|event| (event, NOW_MS)))
+}
+
+/// What fires when each of these events comes at its time.
+fn fired_at<'a>(rule: &Rule, events: impl Iterator<Item = (&'a Event, i64)>) -> Vec<Firing> {
     let mut engine = Engine::new(vec![rule.clone()]);
     let mut firings = Vec::new();
-    for (sequence, event) in events.iter().enumerate() {
-        let origin = Origin {
-            site: "s",
-            agent: "a",
-            lane: Lane::Urgent,
-            epoch: 1,
-            sequence: sequence as u64,
-        };
-        engine.observe(event, &origin, 0, &mut firings);
+    for (sequence, (event, now_ms)) in events.enumerate() {
+        engine.observe(event, &origin(sequence as u64), now_ms, &mut firings);
     }
     firings
+}
+
+/// The keys that fire, each once.
+fn keys(firings: Vec<Firing>) -> Vec<String> {
+    let mut keys: Vec<String> = firings.into_iter().map(|firing| firing.key).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+fn counting(times: usize, minutes: i64) -> Rule {
+    let within_ms = minutes * MINUTE_MS;
+    rule(Kind::Count { times, within_ms }, &["lift.ebike"])
 }
 
 fn fire_then_forced() -> Rule {
@@ -131,16 +154,9 @@ fn an_event_without_the_key_fires_nothing() {
 fn what_is_older_than_fresh_is_marked_late() {
     let mut engine = Engine::new(vec![rule(Kind::Match, &["fire.alarm"])]);
     let mut firings = Vec::new();
-    let origin = Origin {
-        site: "s",
-        agent: "a",
-        lane: Lane::Urgent,
-        epoch: 1,
-        sequence: 0,
-    };
     for now in [15, 16] {
         let fire = event("fire.alarm", "B1", 0);
-        engine.observe(&fire, &origin, now * MINUTE_MS, &mut firings);
+        engine.observe(&fire, &origin(0), now * MINUTE_MS, &mut firings);
     }
     let late: Vec<bool> = firings.iter().map(|firing| firing.late).collect();
     assert_eq!(late, [false, true]);
@@ -148,33 +164,133 @@ fn what_is_older_than_fresh_is_marked_late() {
 
 #[test]
 fn a_flood_of_keys_is_bounded_and_shows_once() {
-    let within_ms = MINUTE_MS;
-    let rule = rule(
-        Kind::Count {
-            times: 2,
-            within_ms,
-        },
-        &["lift.ebike"],
-    );
-    let mut engine = Engine::new(vec![rule]);
+    let mut engine = Engine::new(vec![counting(2, 1)]);
     let mut firings = Vec::new();
     for number in 0..KEYS_MAX + 100 {
-        let origin = Origin {
-            site: "s",
-            agent: "a",
-            lane: Lane::Urgent,
-            epoch: 1,
-            sequence: number as u64,
-        };
         let flood = event("lift.ebike", &number.to_string(), 1);
-        engine.observe(&flood, &origin, 0, &mut firings);
+        engine.observe(&flood, &origin(number as u64), NOW_MS, &mut firings);
     }
     assert_eq!(engine.keys(), KEYS_MAX);
+    assert_eq!(engine.counts().overflow, 100);
     let rules: Vec<&str> = firings.iter().map(|firing| firing.rule.as_str()).collect();
     assert_eq!(rules, ["rule.overflow"]);
 }
 
+#[test]
+fn clocks_that_are_ahead_do_not_silence_a_rule() {
+    let now = NOW_MS / MINUTE_MS;
+    let pair = [now - 1, now].map(|minute| event("lift.ebike", "B1", minute));
+    for ahead in [6, 60, 3 * 1440, 30 * 1440, 100 * 525_600] {
+        // As many as a key holds, the new ones before and after what they would push out.
+        let flood: Vec<Event> = (0..=KEY_EVENTS_MAX as i64)
+            .map(|number| event("lift.ebike", "B1", now + ahead + 2 * number))
+            .collect();
+        let before = flood.iter().chain(&pair).map(|event| (event, NOW_MS));
+        let between = std::iter::once(&pair[0])
+            .chain(&flood)
+            .chain(&pair[1..])
+            .map(|event| (event, NOW_MS));
+        let rule = counting(2, 1);
+        for firings in [fired_at(&rule, before), fired_at(&rule, between)] {
+            let at: Vec<i64> = firings.iter().map(|firing| firing.at_ms).collect();
+            assert_eq!(at, [NOW_MS], "{ahead} minutes ahead");
+        }
+    }
+}
+
+#[test]
+fn times_at_the_ends_of_the_number_range_break_nothing() {
+    let mut extremes = Vec::new();
+    for at_ms in [
+        i64::MIN,
+        i64::MIN + 1,
+        -1,
+        0,
+        1,
+        NOW_MS,
+        i64::MAX - 1,
+        i64::MAX,
+    ] {
+        for kind in ["fire.alarm", "door.forced"] {
+            let mut event = event(kind, "B1", 0);
+            event.occurred_at_ms = at_ms;
+            extremes.push(event);
+        }
+    }
+    let within_ms = HORIZON_MS;
+    for kind in [
+        Kind::Match,
+        Kind::Count {
+            times: 2,
+            within_ms,
+        },
+        Kind::AllOf { within_ms },
+    ] {
+        let rule = rule(kind, &["fire.alarm", "door.forced"]);
+        for now_ms in [i64::MIN, 0, NOW_MS, i64::MAX] {
+            fired_at(&rule, extremes.iter().map(|event| (event, now_ms)));
+        }
+        assert!(!fired(&rule, &extremes).is_empty());
+    }
+}
+
+#[test]
+fn what_is_beyond_the_horizon_or_pushed_out_is_counted() {
+    let mut engine = Engine::new(vec![counting(2, 1)]);
+    let mut firings = Vec::new();
+    let mut overflow_after = |minute: i64| {
+        let event = event("lift.ebike", "B1", minute);
+        engine.observe(&event, &origin(0), NOW_MS, &mut firings);
+        engine.counts().overflow
+    };
+    let now = NOW_MS / MINUTE_MS;
+    assert_eq!(overflow_after(now), 0);
+    assert_eq!(overflow_after(now - 7 * 1440 - 1), 1);
+    assert_eq!(overflow_after(now + 7 * 1440 + 1), 2);
+    for number in 1..KEY_EVENTS_MAX as i64 {
+        assert_eq!(overflow_after(now - 2 * number), 2);
+    }
+    assert_eq!(overflow_after(now), 3);
+}
+
+#[test]
+fn a_step_can_want_a_site() {
+    let mut wanted = rule(Kind::Match, &["fire.alarm"]);
+    for (site, times) in [("s", 1), ("other", 0)] {
+        wanted.steps[0].fields = vec![("site".to_owned(), site.to_owned())];
+        let firings = fired(&wanted, &[event("fire.alarm", "B1", 0)]);
+        assert_eq!(firings.len(), times, "{site}");
+    }
+}
+
 proptest! {
+    /// A gateway that was cut off for days tells the same as one that was not.
+    #[test]
+    fn what_comes_late_within_the_horizon_fires_as_if_it_had_come_at_once(
+        history in proptest::collection::vec((0_usize..2, 0_u8..3, 0_i64..6 * 1440), 1..60),
+    ) {
+        let kinds = ["fire.alarm", "door.forced"];
+        let mut events: Vec<Event> = history
+            .iter()
+            .map(|(kind, building, minute)| event(kinds[*kind], &format!("B{building}"), *minute))
+            .collect();
+        events.sort_by_key(|event| event.occurred_at_ms);
+        // Something live comes first, so that the horizon is where it is now.
+        let live = event("fire.alarm", "elsewhere", NOW_MS / MINUTE_MS);
+        let within_ms = 12 * 60 * MINUTE_MS;
+        for rule in [
+            rule(Kind::AllOf { within_ms }, &kinds),
+            rule(Kind::Count { times: 3, within_ms }, &kinds),
+        ] {
+            let at_once = events.iter().map(|event| (event, event.occurred_at_ms));
+            let late = std::iter::once(&live).chain(events.iter().rev());
+            prop_assert_eq!(
+                keys(fired_at(&rule, at_once)),
+                keys(fired_at(&rule, late.map(|event| (event, NOW_MS))))
+            );
+        }
+    }
+
     /// The keys that fire are a function of the set of events, not of their order.
     #[test]
     fn the_order_of_arrival_does_not_decide_what_fires(
@@ -197,14 +313,7 @@ proptest! {
             fire_then_forced(),
             rule(Kind::Count { times: 3, within_ms }, &["door.forced"]),
         ] {
-            let keys = |events: &[Event]| {
-                let mut keys: Vec<String> =
-                    fired(&rule, events).into_iter().map(|firing| firing.key).collect();
-                keys.sort();
-                keys.dedup();
-                keys
-            };
-            prop_assert_eq!(keys(&events), keys(&shuffled));
+            prop_assert_eq!(keys(fired(&rule, &events)), keys(fired(&rule, &shuffled)));
         }
     }
 }

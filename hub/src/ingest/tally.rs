@@ -1,0 +1,77 @@
+//! What one transaction has done, as figures: they count once it has committed, and are dropped with it
+//! if it fails.
+use linli_shared::protocol::ids::{AgentId, Lane};
+
+use crate::metrics::Metrics;
+
+/// Figures of a transaction in the making.
+#[derive(Debug, Default)]
+pub struct Tally {
+    stored_events: [u64; Lane::ALL.len()],
+    stored_bytes: [u64; Lane::ALL.len()],
+    doubled: [u64; Lane::ALL.len()],
+    lost: Vec<(AgentId, u64)>,
+    quarantined: u64,
+    delivery_ms: Vec<i64>,
+    warned: Vec<(String, i64)>,
+    cases_opened: u64,
+}
+
+impl Tally {
+    /// A chunk is stored.
+    pub fn stored(&mut self, lane: Lane, events: u64, bytes: u64) {
+        self.stored_events[usize::from(lane.number())] += events;
+        self.stored_bytes[usize::from(lane.number())] += bytes;
+    }
+
+    /// How long an event was on its way.
+    pub fn delivered(&mut self, ms: i64) {
+        self.delivery_ms.push(ms);
+    }
+
+    /// Events came again.
+    pub fn doubled(&mut self, lane: Lane, events: u64) {
+        self.doubled[usize::from(lane.number())] += events;
+    }
+
+    /// An agent has lost events.
+    pub fn lost(&mut self, agent: &AgentId, events: u64) {
+        self.lost.push((agent.clone(), events));
+    }
+
+    /// Events are in quarantine.
+    pub fn quarantined(&mut self, events: u64) {
+        self.quarantined += events;
+    }
+
+    /// A warning is raised, so long after the event that completed it.
+    pub fn warned(&mut self, rule: &str, ms: i64) {
+        self.warned.push((rule.to_owned(), ms));
+    }
+
+    /// A case is opened.
+    pub fn case_opened(&mut self) {
+        self.cases_opened += 1;
+    }
+
+    /// The transaction has committed.
+    pub fn count(self, metrics: &Metrics) {
+        let seconds = |ms: i64| ms.max(0) as f64 / 1000.0;
+        for lane in Lane::ALL {
+            let place = usize::from(lane.number());
+            metrics.stored(lane, self.stored_events[place], self.stored_bytes[place]);
+            metrics.doubled(lane, self.doubled[place]);
+        }
+        for (agent, events) in &self.lost {
+            metrics.lost(agent, *events);
+        }
+        metrics.quarantined.inc_by(self.quarantined);
+        for ms in self.delivery_ms {
+            metrics.delivery_seconds.observe(seconds(ms));
+        }
+        for (rule, ms) in &self.warned {
+            metrics.warned(rule, seconds(*ms));
+        }
+        metrics.cases_opened.inc_by(self.cases_opened);
+    }
+}

@@ -1,0 +1,354 @@
+//! The writer with a real store, asked by hand.
+use super::*;
+use crate::correlate::rule::{Kind, Rule, Step};
+use crate::metrics::Metrics;
+use crate::store::cases::{self, CaseFilter, CaseView};
+use crate::store::warnings::{self, WarningFilter, WarningView};
+use crate::store::{Store, tokens};
+use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
+use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
+use linli_shared::protocol::ids::{Epoch, Retention};
+use linli_shared::service::clock;
+use tempfile::TempDir;
+
+const MINUTE_MS: i64 = 60_000;
+
+struct Hub {
+    _directory: TempDir,
+    store: Store,
+    metrics: Metrics,
+    ingest: Ingest,
+    /// What the next chunk of each lane begins with.
+    next: HashMap<Lane, u64>,
+}
+
+fn rule(id: &str, kind: Kind, event: &str, severity: Severity, route: &str) -> Rule {
+    Rule {
+        id: id.to_owned(),
+        name: id.to_owned(),
+        hash: "h".to_owned(),
+        kind,
+        key: vec!["building".to_owned()],
+        steps: vec![Step {
+            kind: event.to_owned(),
+            fields: Vec::new(),
+        }],
+        severity,
+        fresh_ms: 15 * MINUTE_MS,
+        fold_ms: 30 * MINUTE_MS,
+        case: Some("public-safety".to_owned()),
+        route: route.to_owned(),
+    }
+}
+
+impl Hub {
+    async fn new(rules: Vec<Rule>) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("hub.db");
+        let store = Store::open(&path, true).await.expect("a store");
+        let metrics = Metrics::new().expect("figures");
+        let ingest = start(&store, rules, &metrics).await;
+        Self {
+            _directory: directory,
+            store,
+            metrics,
+            ingest,
+            next: HashMap::new(),
+        }
+    }
+
+    /// Brings events of these kinds and times to the writer, as one chunk.
+    async fn bring(&mut self, lane: Lane, events: &[(&str, i64)]) {
+        let answer = self.hand(lane, events).await;
+        answer.await.expect("an answer").expect("stored");
+    }
+
+    async fn hand(
+        &mut self,
+        lane: Lane,
+        events: &[(&str, i64)],
+    ) -> oneshot::Receiver<Result<Sequence, Rejection>> {
+        let next = self.next.entry(lane).or_default();
+        let chunk = chunk(lane, *next, events);
+        *next += events.len() as u64;
+        let (reply, answer) = oneshot::channel();
+        let decoded = Decoded {
+            events: Ok(chunk.events().expect("events")),
+            chunk,
+        };
+        let place = self.ingest.place(lane).await.expect("a writer");
+        place.send(Request::Arrive {
+            key: LaneKey {
+                agent: "gw-1".parse().expect("a name"),
+                lane,
+                epoch: Epoch(1),
+            },
+            site: "yuyuan".parse().expect("a name"),
+            offsets: Arc::default(),
+            arrival: Arrival::Batch(vec![decoded]),
+            reply,
+        });
+        answer
+    }
+
+    async fn warnings(&self) -> Vec<WarningView> {
+        let filter = WarningFilter {
+            limit: 100,
+            ..WarningFilter::default()
+        };
+        let found = warnings::list(self.store.readers(), &filter).await;
+        found.expect("warnings")
+    }
+
+    async fn cases(&self) -> Vec<CaseView> {
+        let filter = CaseFilter {
+            limit: 100,
+            ..CaseFilter::default()
+        };
+        let found = cases::list(self.store.readers(), &filter).await;
+        found.expect("cases")
+    }
+}
+
+async fn start(store: &Store, rules: Vec<Rule>, metrics: &Metrics) -> Ingest {
+    let (ingest, inbox) = Ingest::channel();
+    let writer = Writer::open(store, rules, inbox, metrics.clone()).await;
+    tokio::spawn(writer.expect("a writer").run());
+    ingest
+}
+
+fn chunk(lane: Lane, first: u64, events: &[(&str, i64)]) -> Chunk {
+    let mut packed = Packed::default();
+    for (kind, at_ms) in events {
+        let draft = Draft {
+            kind,
+            occurred_at_ms: *at_ms,
+            received_at_ms: *at_ms,
+            place: PlaceDraft {
+                building: "B1",
+                ..PlaceDraft::default()
+            },
+            ..Draft::default()
+        };
+        packed.push(&draft).expect("an event");
+    }
+    let run = Run {
+        lane,
+        retention: Retention::Standard,
+        epoch: Epoch(1),
+        first: Sequence(first),
+        boot: BootId(1),
+    };
+    let mut builder = ChunkBuilder::new().expect("a builder");
+    let mut built = Vec::new();
+    // It learns how well the events compress, until they all fit one chunk.
+    while built.len() != 1 {
+        built.clear();
+        builder.build(run, &packed, &mut built).expect("chunks");
+    }
+    built.remove(0)
+}
+
+#[tokio::test]
+async fn what_happens_now_does_not_fold_into_what_was_reported_late() {
+    let now_ms = clock::wall_ms();
+    let fire = rule("fire", Kind::Match, "fire.alarm", Severity::Life, "duty");
+    let at = |minutes: i64| ("fire.alarm", now_ms - minutes * MINUTE_MS);
+    // In one transaction, and each in its own.
+    for parts in [
+        vec![vec![at(20), at(1), at(16), at(0)]],
+        vec![vec![at(20)], vec![at(1)], vec![at(16)], vec![at(0)]],
+    ] {
+        let mut hub = Hub::new(vec![fire.clone()]).await;
+        for part in &parts {
+            hub.bring(Lane::Urgent, part).await;
+        }
+        let raised: Vec<(bool, i64)> = hub
+            .warnings()
+            .await
+            .iter()
+            .map(|warning| (warning.late, warning.folded))
+            .collect();
+        let folded: i64 = raised.iter().map(|(_, folded)| folded).sum();
+        let late: Vec<bool> = raised.iter().map(|(late, _)| *late).collect();
+        assert_eq!((late, folded), (vec![false, true], 2), "{raised:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_graver_warning_raises_the_case_it_joins_and_other_routes_have_their_own() {
+    let now_ms = clock::wall_ms();
+    let mut hub = Hub::new(vec![
+        rule(
+            "object",
+            Kind::Match,
+            "object.fallen",
+            Severity::Alarm,
+            "office",
+        ),
+        rule(
+            "smoke",
+            Kind::Match,
+            "smoke.alarm",
+            Severity::Warning,
+            "duty",
+        ),
+        rule("fire", Kind::Match, "fire.alarm", Severity::Life, "duty"),
+        rule("door", Kind::Match, "door.held", Severity::Notice, "duty"),
+    ])
+    .await;
+    for kind in ["object.fallen", "smoke.alarm", "fire.alarm", "door.held"] {
+        hub.bring(Lane::Urgent, &[(kind, now_ms)]).await;
+    }
+    let cases = hub.cases().await;
+    let shown: Vec<(&str, &str, &[i64])> = cases
+        .iter()
+        .map(|case| {
+            (
+                case.route.as_str(),
+                case.severity.as_str(),
+                case.warnings.as_slice(),
+            )
+        })
+        .collect();
+    let wanted: [(&str, &str, &[i64]); 2] =
+        [("duty", "life", &[2, 3, 4]), ("office", "alarm", &[1])];
+    assert_eq!(shown, wanted);
+    let actions: Vec<&str> = cases[0]
+        .actions
+        .iter()
+        .map(|action| action.action.as_str())
+        .collect();
+    let wanted = [
+        "registered",
+        "warning_added",
+        "severity_raised",
+        "warning_added",
+    ];
+    assert_eq!(actions, wanted);
+}
+
+#[tokio::test]
+async fn a_start_fills_windows_with_what_came_late_and_passes_over_damaged_rows() {
+    let now_ms = clock::wall_ms();
+    let day_ms = 1440 * MINUTE_MS;
+    let within_ms = 7 * day_ms;
+    let repeat = rule(
+        "repeat",
+        Kind::Count {
+            times: 3,
+            within_ms,
+        },
+        "dispute.reported",
+        Severity::Warning,
+        "mediation",
+    );
+    let mut hub = Hub::new(vec![repeat.clone()]).await;
+    // It came within the horizon and happened before it: with others of its time it counts.
+    for days in [12, 11] {
+        let old = ("dispute.reported", now_ms - days * day_ms);
+        hub.bring(Lane::Routine, &[old]).await;
+    }
+    let mut answers = Vec::new();
+    for _ in 0..1200 {
+        answers.push(hub.hand(Lane::Routine, &[("door.opened", now_ms)]).await);
+    }
+    for answer in answers {
+        answer.await.expect("an answer").expect("stored");
+    }
+    for statement in [
+        format!(
+            "UPDATE chunks SET stored_ms = {} WHERE id <= 2",
+            now_ms - 11 * day_ms
+        ),
+        // The newest rows, more than a page of them, are of a kind that is wanted and cannot be read.
+        "UPDATE chunks SET bytes = x'00', kinds = ',dispute.reported,' WHERE id > 2".to_owned(),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(hub.store.readers())
+            .await
+            .expect("rows that were changed");
+    }
+    hub.ingest = start(&hub.store, vec![repeat], &hub.metrics).await;
+    let last = ("dispute.reported", now_ms - 6 * day_ms);
+    hub.bring(Lane::Routine, &[last]).await;
+    assert_eq!(hub.warnings().await.len(), 1);
+}
+
+#[tokio::test]
+async fn commands_that_write_meanwhile_do_not_disturb_a_transaction() {
+    const TOKENS: usize = 200;
+    let now_ms = clock::wall_ms();
+    let hub = Hub::new(Vec::new()).await;
+    let create = async |name: &str| {
+        for number in 0..TOKENS {
+            let id = format!("{name}{number}");
+            let pool = hub.store.readers();
+            tokens::add_join(pool, &id, "s", "yuyuan", now_ms, now_ms + MINUTE_MS)
+                .await
+                .expect("a token");
+        }
+    };
+    create("used").await;
+    // A join reads its token before it writes.
+    let join = async {
+        for number in 0..TOKENS {
+            let agent = format!("gw-{number}").parse().expect("a name");
+            let id = format!("used{number}");
+            let joined = hub.ingest.join(id, "s".to_owned(), agent, "1".to_owned());
+            let site = joined.await.expect("an answer").expect("a good token");
+            assert_eq!(site.as_str(), "yuyuan");
+        }
+    };
+    tokio::join!(join, create("other"));
+    assert_eq!(hub.metrics.store_failures.get(), 0);
+}
+
+#[tokio::test]
+async fn an_alarm_does_not_share_a_transaction_with_what_waits_beside_it() {
+    let now_ms = clock::wall_ms();
+    let mut hub = Hub::new(Vec::new()).await;
+    // This task does not let the writer run before all of it waits.
+    let routine = [("door.opened", now_ms); 256];
+    let mut waiting = Vec::new();
+    for _ in 0..40 {
+        waiting.push(hub.hand(Lane::Routine, &routine).await);
+    }
+    let mut alarm = hub.hand(Lane::Urgent, &[("fire.alarm", now_ms)]).await;
+    let committed_before = loop {
+        match alarm.try_recv() {
+            Ok(answer) => {
+                answer.expect("stored");
+                let is_done = |answer: &mut oneshot::Receiver<_>| answer.try_recv().is_ok();
+                break waiting
+                    .iter_mut()
+                    .filter_map(|answer| is_done(answer).then_some(()))
+                    .count();
+            }
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    // It went first, alone; at most what was under way when it was answered may have ended too.
+    assert!(committed_before <= 8, "{committed_before} of 40 chunks");
+    for answer in waiting {
+        // Some were taken off above.
+        let _ = answer.await;
+    }
+    let commits = hub.metrics.commit_seconds.get_sample_count();
+    assert!(commits > 40 * 256 / 2_048, "{commits} transactions");
+}
+
+#[test]
+fn a_batch_is_cut_by_events_and_by_chunks() {
+    let large = chunk(Lane::Routine, 0, &[("door.opened", 0); 256]);
+    let small = chunk(Lane::Routine, 0, &[("door.opened", 0)]);
+    for (chunks, sizes) in [
+        (Vec::new(), vec![0]),
+        (vec![large.clone(); 7], vec![7]),
+        (vec![large; 20], vec![7, 7, 6]),
+        (vec![small; 40], vec![16, 16, 8]),
+    ] {
+        let cut: Vec<usize> = arrivals(chunks).iter().map(Vec::len).collect();
+        assert_eq!(cut, sizes);
+    }
+}

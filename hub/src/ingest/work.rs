@@ -1,0 +1,370 @@
+//! One transaction in the making: what requests do to the tables and to the writer's memory.
+use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
+use linli_shared::protocol::event::Event;
+use linli_shared::protocol::ids::{AgentId, Sequence, SiteId};
+use linli_shared::service::telemetry;
+use sqlx::sqlite::SqliteConnection;
+use std::collections::HashMap;
+
+use super::decide::{Decision, decide};
+use super::recall::Memory;
+use super::tally::Tally;
+use super::{Arrival, ClockOffsets, Decoded, Rejection};
+use crate::correlate::{Firing, Origin};
+use crate::store::chunks::{self, NewChunk, correct};
+use crate::store::positions::{self, LaneKey};
+use crate::store::tokens::{self, TokenRefusal};
+use crate::store::{StoreError, agents};
+
+/// Positions that are held in memory; then they are read again.
+const POSITIONS_MAX: usize = 20_000;
+
+/// One transaction in the making.
+pub struct Work<'a> {
+    pub connection: &'a mut SqliteConnection,
+    pub memory: &'a mut Memory,
+    pub builder: &'a mut ChunkBuilder,
+    pub now_ms: i64,
+    pub rows: Vec<NewChunk>,
+    pub moved: HashMap<LaneKey, Sequence>,
+    pub firings: Vec<Firing>,
+    pub tally: Tally,
+}
+
+impl<'a> Work<'a> {
+    /// Nothing is done yet.
+    pub fn new(
+        connection: &'a mut SqliteConnection,
+        memory: &'a mut Memory,
+        builder: &'a mut ChunkBuilder,
+        now_ms: i64,
+    ) -> Self {
+        Self {
+            connection,
+            memory,
+            builder,
+            now_ms,
+            rows: Vec::new(),
+            moved: HashMap::new(),
+            firings: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// What is wanted next of a lane.
+    pub async fn position(&mut self, key: &LaneKey) -> Result<Sequence, StoreError> {
+        if let Some(position) = self.memory.positions.get(key) {
+            return Ok(*position);
+        }
+        if self.memory.positions.len() >= POSITIONS_MAX {
+            self.memory.positions.clear();
+            for (key, next) in &self.moved {
+                self.memory.positions.insert(key.clone(), *next);
+            }
+        }
+        let position = positions::load(self.connection, key).await?;
+        self.memory.positions.insert(key.clone(), position);
+        Ok(position)
+    }
+
+    fn advance(&mut self, key: &LaneKey, next: Sequence) {
+        self.memory.positions.insert(key.clone(), next);
+        self.moved.insert(key.clone(), next);
+    }
+
+    /// Takes what came; the answer is the position after it, or why there is none.
+    pub async fn arrive(
+        &mut self,
+        key: &LaneKey,
+        site: &SiteId,
+        offsets: &ClockOffsets,
+        arrival: Arrival,
+    ) -> Result<Result<Sequence, Rejection>, StoreError> {
+        let mut wanted = self.position(key).await?;
+        match arrival {
+            Arrival::Lost { first, end, reason } => {
+                if first > wanted {
+                    return Ok(Err(Rejection::Gap {
+                        wanted,
+                        came: first,
+                    }));
+                }
+                if end > wanted {
+                    positions::add_lost(self.connection, key, wanted, end, &reason, self.now_ms)
+                        .await?;
+                    tracing::warn!(agent = %key.agent, lane = %key.lane, first = %wanted, %end, reason, "events are lost at an agent");
+                    self.tally.lost(&key.agent, end.0 - wanted.0);
+                    wanted = end;
+                    self.advance(key, wanted);
+                }
+            }
+            Arrival::Batch(batch) => {
+                for decoded in batch {
+                    let header = *decoded.chunk.header();
+                    if header.lane != key.lane || header.epoch != key.epoch {
+                        return Ok(Err(Rejection::Stray));
+                    }
+                    match decide(wanted, header.first, header.end()) {
+                        Decision::Gap => {
+                            return Ok(Err(Rejection::Gap {
+                                wanted,
+                                came: header.first,
+                            }));
+                        }
+                        Decision::Store => {
+                            let offset_ms = offsets.of(header.boot);
+                            self.store(key, site, offset_ms, decoded).await?;
+                            wanted = header.end();
+                            self.advance(key, wanted);
+                        }
+                        Decision::Compare => {
+                            self.compare(key, &decoded, usize::from(header.count))
+                                .await?;
+                        }
+                        Decision::Split(known) => {
+                            if self.compare(key, &decoded, known).await? {
+                                let offset_ms = offsets.of(header.boot);
+                                self.store_rest(key, site, offset_ms, &decoded, known)
+                                    .await?;
+                            }
+                            wanted = header.end();
+                            self.advance(key, wanted);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Ok(wanted))
+    }
+
+    /// Stores a new chunk and lets the rules see its events.
+    async fn store(
+        &mut self,
+        key: &LaneKey,
+        site: &SiteId,
+        clock_offset_ms: Option<i64>,
+        decoded: Decoded,
+    ) -> Result<(), StoreError> {
+        let mut events = match decoded.events {
+            Ok(events) => events,
+            Err(reason) => {
+                return self.quarantine(key, &decoded.chunk, &reason).await;
+            }
+        };
+        let header = *decoded.chunk.header();
+        let mut occurred_ms = (i64::MAX, i64::MIN);
+        let mut kinds: Vec<&str> = Vec::new();
+        for event in &mut events {
+            correct(event, clock_offset_ms);
+        }
+        for (index, event) in events.iter().enumerate() {
+            occurred_ms.0 = occurred_ms.0.min(event.occurred_at_ms);
+            occurred_ms.1 = occurred_ms.1.max(event.occurred_at_ms);
+            if !kinds.contains(&event.kind.as_str()) {
+                kinds.push(&event.kind);
+            }
+            let origin = Origin {
+                site: site.as_str(),
+                agent: key.agent.as_str(),
+                lane: key.lane,
+                epoch: key.epoch.0,
+                sequence: header.first.0 + index as u64,
+            };
+            self.memory
+                .engine
+                .observe(event, &origin, self.now_ms, &mut self.firings);
+            self.tally
+                .delivered(self.now_ms.saturating_sub(event.received_at_ms));
+        }
+        let kinds = format!(",{},", kinds.join(","));
+        self.tally.stored(
+            key.lane,
+            events.len() as u64,
+            decoded.chunk.bytes().len() as u64,
+        );
+        self.memory.last_chunk += 1;
+        self.rows.push(NewChunk {
+            id: self.memory.last_chunk,
+            site: site.to_string(),
+            key: key.clone(),
+            chunk: decoded.chunk,
+            occurred_ms,
+            stored_ms: self.now_ms,
+            clock_offset_ms,
+            kinds,
+        });
+        Ok(())
+    }
+
+    /// Compares the first `known` events of a chunk with what is stored under their numbers. Says
+    /// whether they are the same; if not, the chunk is in quarantine.
+    async fn compare(
+        &mut self,
+        key: &LaneKey,
+        decoded: &Decoded,
+        known: usize,
+    ) -> Result<bool, StoreError> {
+        let header = decoded.chunk.header();
+        let first = header.first;
+        let end = first.plus(known as u64);
+        // Rows of this transaction are not in the table yet.
+        self.flush().await?;
+        let stored = chunks::overlapping(self.connection, key, first, end).await?;
+        let same_bytes = stored
+            .iter()
+            .any(|chunk| chunk.bytes() == decoded.chunk.bytes());
+        if same_bytes || self.same_events(&stored, decoded, known) {
+            self.tally.doubled(key.lane, known as u64);
+            return Ok(true);
+        }
+        let reason = if positions::any_lost(self.connection, key, first, end).await? {
+            "its numbers were given up as lost before"
+        } else if stored.is_empty() {
+            "its numbers were passed over: what came under them before is in quarantine too"
+        } else {
+            "its numbers are taken by other content"
+        };
+        self.quarantine(key, &decoded.chunk, reason).await?;
+        Ok(false)
+    }
+
+    fn same_events(&self, stored: &[Chunk], decoded: &Decoded, known: usize) -> bool {
+        let Ok(events) = &decoded.events else {
+            return false;
+        };
+        let mut by_sequence: HashMap<u64, Event> = HashMap::new();
+        for chunk in stored {
+            let first = chunk.header().first.0;
+            for (index, event) in chunk.events().unwrap_or_default().into_iter().enumerate() {
+                by_sequence.insert(first + index as u64, event);
+            }
+        }
+        let first = decoded.chunk.header().first.0;
+        events
+            .iter()
+            .take(known)
+            .enumerate()
+            .all(|(index, event)| by_sequence.get(&(first + index as u64)) == Some(event))
+    }
+
+    /// Stores the events of a chunk after the first `known`, as chunks of their own.
+    async fn store_rest(
+        &mut self,
+        key: &LaneKey,
+        site: &SiteId,
+        clock_offset_ms: Option<i64>,
+        decoded: &Decoded,
+        known: usize,
+    ) -> Result<(), StoreError> {
+        match self.rest(decoded, known) {
+            Ok(chunks) => {
+                for rest in chunks {
+                    self.store(key, site, clock_offset_ms, rest).await?;
+                }
+                Ok(())
+            }
+            Err(reason) => self.quarantine(key, &decoded.chunk, &reason).await,
+        }
+    }
+
+    /// The events of a chunk after the first `known`. They can take more than one chunk: the compressor
+    /// here has not learnt from the stream what the agent's has.
+    fn rest(&mut self, decoded: &Decoded, known: usize) -> Result<Vec<Decoded>, String> {
+        let events = decoded.events.as_ref().map_err(String::clone)?;
+        let mut left = events[known..].iter().cloned();
+        let mut packed = Packed::default();
+        let header = decoded.chunk.header();
+        let run = Run {
+            lane: header.lane,
+            retention: header.retention,
+            epoch: header.epoch,
+            first: header.first.plus(known as u64),
+            boot: header.boot,
+        };
+        let mut built = Vec::new();
+        events[known..]
+            .iter()
+            .try_for_each(|event| packed.push(&event.draft()))
+            .and_then(|()| self.builder.build(run, &packed, &mut built))
+            .map_err(|error| telemetry::chain(&error))?;
+        Ok(built
+            .into_iter()
+            .map(|chunk| Decoded {
+                events: Ok(left
+                    .by_ref()
+                    .take(usize::from(chunk.header().count))
+                    .collect()),
+                chunk,
+            })
+            .collect())
+    }
+
+    async fn quarantine(
+        &mut self,
+        key: &LaneKey,
+        chunk: &Chunk,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let count = u64::from(chunk.header().count);
+        // An agent that is put back to an older state sends the same again at every session.
+        if chunks::is_quarantined(self.connection, key, chunk).await? {
+            self.tally.doubled(key.lane, count);
+            return Ok(());
+        }
+        tracing::error!(agent = %key.agent, lane = %key.lane, first = %chunk.header().first, reason, "a chunk goes to quarantine");
+        self.tally.quarantined(count);
+        self.memory.last_quarantine += 1;
+        chunks::quarantine(
+            self.connection,
+            self.memory.last_quarantine,
+            key,
+            chunk,
+            reason,
+            self.now_ms,
+        )
+        .await
+    }
+
+    /// Uses up a join token and takes the agent in.
+    pub async fn join(
+        &mut self,
+        token_id: &str,
+        token_secret: &str,
+        agent: &AgentId,
+        serial: &str,
+    ) -> Result<Result<SiteId, TokenRefusal>, StoreError> {
+        let good = tokens::check_join(self.connection, token_id, token_secret, self.now_ms).await?;
+        let site: SiteId = match good.map(|site| site.parse()) {
+            Ok(Ok(site)) => site,
+            Ok(Err(_)) => return Ok(Err(TokenRefusal::Unknown)),
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        // A token lets a gateway into its own site. To take over the name of another site's agent would
+        // lock that one out, and put this one's events behind its positions.
+        let at = agents::site_of(self.connection, agent).await?;
+        if at.is_some_and(|at| at != site.as_str()) {
+            return Ok(Err(TokenRefusal::NameTaken(agent.to_string())));
+        }
+        tokens::use_join(self.connection, token_id, agent.as_str(), self.now_ms).await?;
+        agents::save(self.connection, agent, &site, serial, self.now_ms).await?;
+        Ok(Ok(site))
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        if !self.rows.is_empty() {
+            chunks::insert(self.connection, &self.rows).await?;
+            self.rows.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes what has gathered, and gives the figures of it all.
+    pub async fn finish(mut self) -> Result<Tally, StoreError> {
+        self.flush().await?;
+        for (key, next) in &self.moved {
+            positions::save(self.connection, key, *next).await?;
+        }
+        self.raise_all().await?;
+        Ok(self.tally)
+    }
+}
