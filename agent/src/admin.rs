@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use linli_shared::protocol::ids::Lane;
+use linli_shared::protocol::limits::EVENT_BYTES_MAX;
 use linli_shared::service::problem::Problem;
 use linli_shared::service::{clock, telemetry};
 use serde::{Deserialize, Serialize};
@@ -14,13 +15,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
+use crate::import::GROUP_ROWS;
 use crate::intake::{Intake, Submission, Submitted};
 use crate::metrics::Metrics;
 use crate::spool::{LaneStatus, Spool};
 use crate::uplink::UplinkStatus;
 
-/// A submission of an import, bytes.
-const SUBMIT_BYTES_MAX: usize = 16 << 20;
+/// A submission of an import, bytes: a group of rows, each as large as an event may be.
+const SUBMIT_BYTES_MAX: usize = 4 << 20;
+const _: () = assert!(GROUP_ROWS * EVENT_BYTES_MAX < SUBMIT_BYTES_MAX);
+/// Connections of the socket at once: imports, each with a submission, and people who look.
+pub const SOCKET_CONNECTIONS_MAX: usize = 8;
+/// Connections of the metrics listener at once.
+pub const METRICS_CONNECTIONS_MAX: usize = 32;
 
 /// Where the socket is.
 pub fn socket_path(data_dir: &Path) -> PathBuf {

@@ -18,7 +18,7 @@ use crate::sources::mapping::{Mapped, Mapping, Reject, Tense};
 use crate::sources::text;
 
 /// Rows that go to the spool at once.
-const GROUP_ROWS: usize = 512;
+pub const GROUP_ROWS: usize = 512;
 /// Longest line of JSON Lines, bytes.
 const LINE_BYTES_MAX: usize = 1 << 20;
 /// Rejected rows that the summary names; a file can take all.

@@ -4,6 +4,8 @@ mod anchors;
 mod app;
 mod cli;
 mod config;
+mod data_dir;
+mod http;
 mod identity;
 mod import;
 mod intake;
@@ -106,7 +108,7 @@ async fn run(path: &Path) -> Result<u8, Failure> {
     let app = app::App::build(checked).await.map_err(|error| {
         let code = match &error {
             app::AppError::Identity(_) => exit::CONFIG,
-            app::AppError::Spool(_) => exit::IO,
+            app::AppError::DataDir(_) | app::AppError::Spool(_) => exit::IO,
             _ => exit::UNAVAILABLE,
         };
         failure(code)(&error)
@@ -236,6 +238,7 @@ async fn run_import(
     let (target, spools) = if running {
         (import::Target::Running(socket), None)
     } else {
+        data_dir::prepare(&config.data_dir).map_err(|error| failure(exit::IO)(&error))?;
         let spools = app::Spools::open(config).map_err(|error| failure(exit::IO)(&error))?;
         let boot = clock::boot_id().map_err(|error| failure(exit::IO)(&error))?;
         let metrics = metrics::Metrics::new().map_err(|error| failure(exit::FAILURE)(&error))?;
