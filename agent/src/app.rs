@@ -19,6 +19,7 @@ use crate::http;
 use crate::identity::{Identity, IdentityError};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
+use crate::pending::Pending;
 use crate::sources::body::Bodies;
 use crate::sources::push::{self, Push};
 use crate::spool::{self, Spool, SpoolThread, WhenFull};
@@ -177,10 +178,12 @@ impl App {
         } else {
             config.hub.addresses.clone()
         };
+        let pending = Pending::default();
         let uplink = Uplink {
             identity,
             addresses,
             spools: spools.handles.clone(),
+            pending: pending.clone(),
             anchors: anchors_seen,
             downlink: downlink_sender,
             metrics: metrics.clone(),
@@ -195,6 +198,7 @@ impl App {
                 sources: Arc::new(sources),
                 devices: Arc::new(devices),
                 intake,
+                pending,
                 bodies: Bodies::new(config.push.body_max.0 as usize),
                 metrics: metrics.clone(),
             },

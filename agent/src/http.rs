@@ -33,7 +33,7 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 /// How long connections may take to end at a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 /// What a connection buffers: a head must fit, a body comes in pieces of it.
-const BUFFER_BYTES_MAX: usize = 16 * 1024;
+const BUFFER_BYTES_MAX: usize = 32 * 1024;
 
 /// Serves until `stop`. With `connections_max` open, further ones wait in the kernel's queue until one
 /// ends, which the deadlines above see to.

@@ -11,6 +11,7 @@ mod import;
 mod intake;
 mod join;
 mod metrics;
+mod pending;
 mod socket;
 mod sources;
 mod spool;

@@ -13,7 +13,6 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use linli_shared::protocol::event::ClockQuality;
-use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
 use linli_shared::service::telemetry::chain;
 use serde::Serialize;
@@ -29,6 +28,7 @@ use super::text;
 use crate::config::{DeviceConfig, PushKey, Source};
 use crate::intake::{Intake, SUBMIT_EVENTS_MAX, Submission};
 use crate::metrics::Metrics;
+use crate::pending::Pending;
 
 /// Rejections that an answer names.
 const REJECTS_SHOWN_MAX: usize = 20;
@@ -43,6 +43,8 @@ pub struct Push {
     pub devices: Arc<HashMap<String, DeviceConfig>>,
     /// Where events go.
     pub intake: Intake,
+    /// What is on its way there.
+    pub pending: Pending,
     /// Room for bodies.
     pub bodies: Bodies,
     /// Figures.
@@ -243,7 +245,9 @@ async fn store(push: &Push, source: &Source, body: Bytes) -> Result<Answer, Refu
             "the body is neither UTF-8 nor GB18030 text".to_owned(),
         )
     })?;
-    let now_ms = clock::wall_ms();
+    // Lives until everything is stored or refused.
+    let stamp = push.pending.stamp();
+    let now_ms = stamp.received_ms();
     let mut answer = Answer::default();
     let mut submission = Submission::new();
     let mut items = 0;
