@@ -76,7 +76,7 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     if let Err(error) = &identity
         && !matches!(error, identity::IdentityError::NotJoined(_))
     {
-        return Err(failure(exit::CONFIG)(error));
+        return Err(failure(identity_code(error))(error));
     }
     let joined = identity
         .as_ref()
@@ -103,12 +103,20 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
+/// A directory that cannot be looked into may be mended without a change of the config.
+fn identity_code(error: &identity::IdentityError) -> u8 {
+    match error {
+        identity::IdentityError::Look { .. } => exit::IO,
+        _ => exit::CONFIG,
+    }
+}
+
 async fn run(path: &Path) -> Result<u8, Failure> {
     let checked = load(path)?;
     start_logs(&checked.config.log)?;
     let app = app::App::build(checked).await.map_err(|error| {
         let code = match &error {
-            app::AppError::Identity(_) => exit::CONFIG,
+            app::AppError::Identity(error) => identity_code(error),
             app::AppError::DataDir(_) | app::AppError::Spool(_) => exit::IO,
             _ => exit::UNAVAILABLE,
         };
@@ -219,7 +227,9 @@ async fn join(
         .map_err(|error| {
             let code = match &error {
                 join::JoinError::Refused { .. } | join::JoinError::Already(_) => exit::REFUSED,
-                join::JoinError::Files { .. } => exit::IO,
+                join::JoinError::Files { .. }
+                | join::JoinError::DataDir(_)
+                | join::JoinError::Look(_) => exit::IO,
                 _ => exit::UNAVAILABLE,
             };
             failure(code)(&error)
