@@ -302,6 +302,12 @@ impl Config {
         }
         let mut devices = HashMap::new();
         for (index, device) in self.device.iter().enumerate() {
+            if device.id.is_empty() {
+                return Err(wrong(
+                    format!("device[{index}].id"),
+                    "is empty: write the id as the device's messages carry it".to_owned(),
+                ));
+            }
             if devices.insert(device.id.clone(), device.clone()).is_some() {
                 return Err(wrong(
                     format!("device[{index}].id"),
