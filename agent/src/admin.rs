@@ -101,6 +101,58 @@ pub struct Status {
     pub lanes: Vec<LaneView>,
 }
 
+impl Status {
+    /// The status as a person reads it, Chinese first.
+    pub fn text(&self) -> String {
+        let mut lines = vec![format!(
+            "网关 agent:    {} @ {}  {}",
+            self.agent, self.site, self.version
+        )];
+        lines.push(match &self.connected {
+            Some(hub) => format!(
+                "中枢 hub:      已连接 connected to {hub} since {}",
+                self.since
+            ),
+            None => format!("中枢 hub:      未连接 not connected since {}", self.since),
+        });
+        if let Some(error) = &self.last_error {
+            lines.push(format!("  最近错误 last error: {error}"));
+        }
+        lines.push(format!(
+            "最近确认 last ack: {}",
+            self.last_ack.as_deref().unwrap_or("-")
+        ));
+        lines.push(format!(
+            "证书到期 certificate until: {}",
+            self.cert_not_after
+        ));
+        if !self.clock_set {
+            lines.push(
+                "时钟未校准 the clock is not set: check NTP or the battery of the clock".to_owned(),
+            );
+        }
+        for lane in &self.lanes {
+            lines.push(format!(
+                "{:8} 待传 waiting {:>8}  磁盘 disk {:>10} B  最早 oldest {}",
+                lane.lane,
+                lane.events,
+                lane.bytes,
+                lane.oldest.as_deref().unwrap_or("-"),
+            ));
+            if let Some(reason) = &lane.refusing {
+                lines.push(format!("  拒收 refusing: {reason}"));
+            }
+            if lane.lost_events > 0 || lane.damaged > 0 {
+                lines.push(format!(
+                    "  丢失 lost {} events, 损坏 damaged generations {}",
+                    lane.lost_events, lane.damaged
+                ));
+            }
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
 impl Admin {
     fn status(&self) -> Status {
         let uplink = self.uplink.borrow().clone();
