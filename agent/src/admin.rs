@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use linli_shared::protocol::ids::Lane;
+use linli_shared::protocol::limits::EVENT_BYTES_MAX;
 use linli_shared::service::problem::Problem;
 use linli_shared::service::{clock, telemetry};
 use serde::{Deserialize, Serialize};
@@ -14,13 +15,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
+use crate::import::GROUP_ROWS;
 use crate::intake::{Intake, Submission, Submitted};
 use crate::metrics::Metrics;
 use crate::spool::{LaneStatus, Spool};
 use crate::uplink::UplinkStatus;
 
-/// A submission of an import, bytes.
-const SUBMIT_BYTES_MAX: usize = 16 << 20;
+/// A submission of an import, bytes: a group of rows, each as large as an event may be.
+const SUBMIT_BYTES_MAX: usize = 4 << 20;
+const _: () = assert!(GROUP_ROWS * EVENT_BYTES_MAX < SUBMIT_BYTES_MAX);
+/// Connections of the socket at once: imports, each with a submission, and people who look.
+pub const SOCKET_CONNECTIONS_MAX: usize = 8;
+/// Connections of the metrics listener at once.
+pub const METRICS_CONNECTIONS_MAX: usize = 32;
 
 /// Where the socket is.
 pub fn socket_path(data_dir: &Path) -> PathBuf {
@@ -92,6 +99,58 @@ pub struct Status {
     pub clock_set: bool,
     /// Lanes.
     pub lanes: Vec<LaneView>,
+}
+
+impl Status {
+    /// The status as a person reads it, Chinese first.
+    pub fn text(&self) -> String {
+        let mut lines = vec![format!(
+            "网关 agent:    {} @ {}  {}",
+            self.agent, self.site, self.version
+        )];
+        lines.push(match &self.connected {
+            Some(hub) => format!(
+                "中枢 hub:      已连接 connected to {hub} since {}",
+                self.since
+            ),
+            None => format!("中枢 hub:      未连接 not connected since {}", self.since),
+        });
+        if let Some(error) = &self.last_error {
+            lines.push(format!("  最近错误 last error: {error}"));
+        }
+        lines.push(format!(
+            "最近确认 last ack: {}",
+            self.last_ack.as_deref().unwrap_or("-")
+        ));
+        lines.push(format!(
+            "证书到期 certificate until: {}",
+            self.cert_not_after
+        ));
+        if !self.clock_set {
+            lines.push(
+                "时钟未校准 the clock is not set: check NTP or the battery of the clock".to_owned(),
+            );
+        }
+        for lane in &self.lanes {
+            lines.push(format!(
+                "{:8} 待传 waiting {:>8}  磁盘 disk {:>10} B  最早 oldest {}",
+                lane.lane,
+                lane.events,
+                lane.bytes,
+                lane.oldest.as_deref().unwrap_or("-"),
+            ));
+            if let Some(reason) = &lane.refusing {
+                lines.push(format!("  拒收 refusing: {reason}"));
+            }
+            if lane.lost_events > 0 || lane.damaged > 0 {
+                lines.push(format!(
+                    "  丢失 lost {} events, 损坏 damaged generations {}",
+                    lane.lost_events, lane.damaged
+                ));
+            }
+        }
+        lines.join("\n") + "\n"
+    }
 }
 
 impl Admin {

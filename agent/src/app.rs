@@ -7,22 +7,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, socket_path};
+use crate::admin::{Admin, METRICS_CONNECTIONS_MAX, SOCKET_CONNECTIONS_MAX, socket_path};
 use crate::anchors::Anchors;
 use crate::config::{Checked, Config};
+use crate::data_dir::{self, DataDirError};
+use crate::http;
 use crate::identity::{Identity, IdentityError};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
+use crate::pending::Pending;
+use crate::sources::body::Bodies;
 use crate::sources::push::{self, Push};
 use crate::spool::{self, Spool, SpoolThread, WhenFull};
 use crate::uplink::{Downlink, Uplink, UplinkStatus};
 
 /// How long parts may take to end.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the spools may take to end after that. With the grace it is less than the unit's
+/// TimeoutStopSec.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
+/// Connections of devices and platforms at once.
+const PUSH_CONNECTIONS_MAX: usize = 512;
 /// Messages of the hub that wait to be acted on.
 const DOWNLINK_MAX: usize = 64;
 
@@ -32,6 +41,9 @@ pub enum AppError {
     /// No identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     /// A spool could not be opened.
     #[error("the spool cannot be opened")]
     Spool(#[from] spool::OpenError),
@@ -52,6 +64,12 @@ pub enum AppError {
     /// Figures could not be registered.
     #[error("metrics could not be set up")]
     Metrics(#[from] prometheus::Error),
+    /// A spool did not end.
+    #[error(
+        "the spools were not closed within {} s: a disk hangs; every event that was acknowledged is on disk",
+        CLOSE_DEADLINE.as_secs()
+    )]
+    Close,
     /// A part ended by itself.
     #[error("the {part} ended by itself")]
     Ended {
@@ -73,19 +91,13 @@ pub struct Spools {
 impl Spools {
     /// Opens all lanes below the data directory.
     pub fn open(config: &Config) -> Result<Self, spool::OpenError> {
-        // Fixed shares, so that no lane can take the room of another.
-        let share = |lane| match lane {
-            Lane::Urgent => config.spool.quota.0 / 4,
-            Lane::Routine => config.spool.quota.0 / 20 * 13,
-            Lane::Media => config.spool.quota.0 / 10,
-        };
         let mut threads = Vec::new();
         let mut open = |lane: Lane| {
             let (handle, thread) = Spool::open(spool::Settings {
                 directory: config.data_dir.join("spool").join(lane.as_str()),
                 lane,
                 generation_bytes: config.spool.generation.0,
-                quota_bytes: share(lane),
+                quota_bytes: config.spool.share(lane),
                 free_bytes_min: config.spool.free_min.0,
                 seen_max: config.spool.seen_max,
                 when_full: if lane == Lane::Routine {
@@ -105,7 +117,8 @@ impl Spools {
         Ok(Self { handles, threads })
     }
 
-    /// Lets go of the handles and waits until everything is on disk.
+    /// Lets go of the handles and waits until everything is on disk. The threads end when the last handle
+    /// is gone: whatever else had one must have ended. Blocking.
     pub fn close(self) {
         drop(self.handles);
         for thread in self.threads {
@@ -121,7 +134,6 @@ pub struct App {
     socket: UnixListener,
     socket_path: PathBuf,
     push: Push,
-    body_bytes_max: usize,
     admin: Admin,
     uplink: Uplink,
     anchors: Anchors,
@@ -138,6 +150,7 @@ impl App {
             sources,
             devices,
         } = checked;
+        data_dir::prepare(&config.data_dir)?;
         let identity = Identity::load(&config.data_dir)?;
         let metrics = Metrics::new()?;
         metrics.cert_not_after.set(identity.agent.not_after_s);
@@ -165,10 +178,12 @@ impl App {
         } else {
             config.hub.addresses.clone()
         };
+        let pending = Pending::default();
         let uplink = Uplink {
             identity,
             addresses,
             spools: spools.handles.clone(),
+            pending: pending.clone(),
             anchors: anchors_seen,
             downlink: downlink_sender,
             metrics: metrics.clone(),
@@ -183,9 +198,10 @@ impl App {
                 sources: Arc::new(sources),
                 devices: Arc::new(devices),
                 intake,
+                pending,
+                bodies: Bodies::new(config.push.body_max.0 as usize),
                 metrics: metrics.clone(),
             },
-            body_bytes_max: config.push.body_max.0 as usize,
             admin,
             uplink,
             anchors,
@@ -205,22 +221,31 @@ impl App {
             stop.clone(),
         );
         let agent = self.admin.agent.clone();
-        let push = axum::serve(
+        let push = http::serve(
             self.push_listener,
-            push::router(self.push, self.body_bytes_max),
-        )
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
-        let socket = axum::serve(self.socket, self.admin.clone().socket_router())
-            .with_graceful_shutdown(stop.clone().cancelled_owned());
-        let metrics = axum::serve(self.metrics_listener, self.admin.metrics_router())
-            .with_graceful_shutdown(stop.clone().cancelled_owned());
+            push::router(self.push),
+            PUSH_CONNECTIONS_MAX,
+            stop.clone(),
+        );
+        let socket = http::serve(
+            self.socket,
+            self.admin.clone().socket_router(),
+            SOCKET_CONNECTIONS_MAX,
+            stop.clone(),
+        );
+        let metrics = http::serve(
+            self.metrics_listener,
+            self.admin.metrics_router(),
+            METRICS_CONNECTIONS_MAX,
+            stop.clone(),
+        );
         let uplink = self.uplink.run(stop.clone());
         let anchors = self.anchors.run(stop.clone());
         let downlink = act(self.downlink, self.metrics, stop.clone());
         let signals = shutdown::on_signal(stop.clone());
-        parts.spawn(async move { ("push listener", push.into_future().await) });
-        parts.spawn(async move { ("admin socket", socket.into_future().await) });
-        parts.spawn(async move { ("metrics listener", metrics.into_future().await) });
+        parts.spawn(async move { ("push listener", push.await) });
+        parts.spawn(async move { ("admin socket", socket.await) });
+        parts.spawn(async move { ("metrics listener", metrics.await) });
         parts.spawn(async move { ("uplink", uplink.await) });
         parts.spawn(async move { ("clock", anchors.await) });
         parts.spawn(async move { ("downlink", downlink.await) });
@@ -251,14 +276,24 @@ impl App {
             );
             parts.shutdown().await;
         }
-        let spools = self.spools;
-        // The threads end when the last handle is gone, and then everything is on disk.
-        if let Err(error) = tokio::task::spawn_blocking(move || spools.close()).await {
-            tracing::error!(%error, "closing the spools failed");
-        }
+        let closed = close(self.spools).await;
         // It is made anew at the next start; a stale one is only untidy.
         let _ = std::fs::remove_file(&self.socket_path);
-        outcome
+        outcome.and(closed)
+    }
+}
+
+/// Closes the spools on a thread of its own, which a disk that hangs may keep: the process ends anyway.
+async fn close(spools: Spools) -> Result<(), AppError> {
+    let (done, closed) = oneshot::channel();
+    std::thread::spawn(move || {
+        spools.close();
+        // Nobody waits any more when the deadline has passed.
+        let _ = done.send(());
+    });
+    match tokio::time::timeout(CLOSE_DEADLINE, closed).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(AppError::Close),
     }
 }
 
@@ -300,6 +335,7 @@ fn bind_socket(path: &Path) -> Result<UnixListener, AppError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
+    // Until the mode is set, the data directory keeps others out.
     let socket = UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(socket)
@@ -344,7 +380,7 @@ async fn act(
 }
 
 /// Tells systemd that the agent is alive, as long as every spool thread answers and the uplink's loop
-/// goes round.
+/// goes round. Ends with an error, and the agent with it, when a spool thread is gone.
 async fn watchdog(
     spools: [Spool; Lane::ALL.len()],
     uplink: watch::Receiver<UplinkStatus>,
@@ -358,13 +394,22 @@ async fn watchdog(
                 let mut status = spool.status();
                 let before = status.borrow_and_update().rounds;
                 spool.tick().await;
-                // Ends when the thread has answered; the sender outlives this task.
-                let _ = status.wait_for(|status| status.rounds > before).await;
+                // Ends when the thread has answered; an error means that it never will.
+                status
+                    .wait_for(|status| status.rounds > before)
+                    .await
+                    .map_err(|_| {
+                        io::Error::other(format!(
+                            "the thread of the {} spool is gone",
+                            spool.lane()
+                        ))
+                    })?;
             }
+            Ok::<_, io::Error>(())
         };
         // Both arms are cancel-safe.
         tokio::select! {
-            () = pulse => {}
+            answered = pulse => answered?,
             () = stop.cancelled() => return Ok(()),
         }
         let rounds = uplink.borrow().rounds;

@@ -59,6 +59,9 @@ pub enum Command {
         /// Write all rejected rows to this file: line, tab, reason
         #[arg(long)]
         rejects: Option<PathBuf>,
+        /// Import all rows, also those that an earlier import of the file has answered for
+        #[arg(long)]
+        again: bool,
         /// JSON output
         #[arg(long)]
         json: bool,

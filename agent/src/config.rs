@@ -1,13 +1,19 @@
 //! The agent's config file: strict TOML, every key with a default that works.
+use axum::http::HeaderName;
+use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::{Bytes, ConfigError, load};
 use linli_shared::service::telemetry::LogConfig;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::sources::mapping::{Mapping, MappingFile};
 use crate::spool::WhenFull;
+
+/// What `spool.seen_max` may be.
+const SEEN_MAX: RangeInclusive<usize> = 1_000..=10_000_000;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -159,7 +165,7 @@ pub enum PushKey {
     /// An HMAC over the body.
     Hmac {
         /// Header that carries it.
-        header: String,
+        header: HeaderName,
         /// Secret.
         secret: Vec<u8>,
     },
@@ -185,6 +191,17 @@ pub struct Checked {
     pub sources: BTreeMap<String, Source>,
     /// Places by device id.
     pub devices: HashMap<String, DeviceConfig>,
+}
+
+impl SpoolConfig {
+    /// What a lane may take of the quota: fixed shares, so that no lane can take the room of another.
+    pub fn share(&self, lane: Lane) -> u64 {
+        match lane {
+            Lane::Urgent => self.quota.0 / 4,
+            Lane::Routine => self.quota.0 / 20 * 13,
+            Lane::Media => self.quota.0 / 10,
+        }
+    }
 }
 
 impl Config {
@@ -217,6 +234,34 @@ impl Config {
             return Err(wrong(
                 "spool.generation".to_owned(),
                 "is more than 64 MiB: a generation is read and deleted as a whole".to_owned(),
+            ));
+        }
+        // A lane holds at least the generation that it fills and one that the hub has not acknowledged.
+        let smallest = Lane::ALL
+            .map(|lane| (self.spool.share(lane), lane))
+            .into_iter()
+            .min();
+        if let Some((share, lane)) = smallest
+            && self.spool.generation.0 > share / 2
+        {
+            return Err(wrong(
+                "spool.generation".to_owned(),
+                format!(
+                    "is {} bytes, but the {lane} lane has {share} bytes of spool.quota, which must hold two \
+                     generations: lower spool.generation or raise spool.quota",
+                    self.spool.generation.0
+                ),
+            ));
+        }
+        if !SEEN_MAX.contains(&self.spool.seen_max) {
+            return Err(wrong(
+                "spool.seen_max".to_owned(),
+                format!(
+                    "is {}, must be between {} and {}: each id takes some 60 bytes of memory",
+                    self.spool.seen_max,
+                    SEEN_MAX.start(),
+                    SEEN_MAX.end()
+                ),
             ));
         }
         if !(1 << 10..=16 << 20).contains(&self.push.body_max.0) {
@@ -257,6 +302,12 @@ impl Config {
         }
         let mut devices = HashMap::new();
         for (index, device) in self.device.iter().enumerate() {
+            if device.id.is_empty() {
+                return Err(wrong(
+                    format!("device[{index}].id"),
+                    "is empty: write the id as the device's messages carry it".to_owned(),
+                ));
+            }
             if devices.insert(device.id.clone(), device.clone()).is_some() {
                 return Err(wrong(
                     format!("device[{index}].id"),
@@ -313,7 +364,12 @@ fn checked_source(
     let push_key = match (&source.token_file, &source.hmac_secret_file) {
         (Some(token), None) => PushKey::Token(secret(token)?),
         (None, Some(file)) => PushKey::Hmac {
-            header: source.hmac_header.to_ascii_lowercase(),
+            header: source.hmac_header.parse().map_err(|_| {
+                wrong(&format!(
+                    "hmac_header {:?} is not the name of an HTTP header: write one like \"x-signature-256\"",
+                    source.hmac_header
+                ))
+            })?,
             secret: secret(file)?,
         },
         (None, None) => PushKey::None,

@@ -6,11 +6,20 @@
 //! <data>/identity/root.pem    root of that CA
 //! <data>/identity/hubs        addresses that the hub announced, one a line
 //! ```
+//!
+//! They belong together, so they change together: a join writes all of them into `identity.new` and puts
+//! that in the place of `identity` with one rename.
 use linli_shared::protocol::ALPN;
+use linli_shared::service::file;
 use linli_shared::service::tls::{self, AgentIdentity, TlsError};
 use quinn::crypto::rustls::QuicClientConfig;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use crate::data_dir;
 
 /// Why there is no identity to start with.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +29,15 @@ pub enum IdentityError {
         "this agent has not joined a hub: {0:?} is not there; run `linli-agent join HOST:PORT --token-file FILE`"
     )]
     NotJoined(PathBuf),
+    /// Nobody can tell whether it has.
+    #[error("cannot look for {path:?}: is this the user that the agent runs as?")]
+    Look {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A file cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -33,29 +51,104 @@ pub enum IdentityError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
 /// Where the files are.
-#[derive(Debug, Clone)]
-pub struct Files {
-    pub key: PathBuf,
-    pub certificate: PathBuf,
-    pub root: PathBuf,
-    pub hubs: PathBuf,
+struct Files {
+    key: PathBuf,
+    certificate: PathBuf,
+    root: PathBuf,
+    hubs: PathBuf,
 }
 
 impl Files {
-    /// The files below a data directory.
-    pub fn at(data_dir: &Path) -> Self {
-        let directory = data_dir.join("identity");
+    fn within(directory: &Path) -> Self {
         Self {
             key: directory.join("agent.key"),
             certificate: directory.join("agent.pem"),
             root: directory.join("root.pem"),
             hubs: directory.join("hubs"),
         }
+    }
+}
+
+/// What a join brings home.
+pub struct NewIdentity<'a> {
+    /// Private key, PEM.
+    pub key_pem: &'a str,
+    /// Certificate, PEM.
+    pub certificate_pem: &'a str,
+    /// Root of the CA, PEM.
+    pub root_pem: &'a str,
+    /// Addresses of hubs.
+    pub hubs: &'a [String],
+}
+
+impl NewIdentity<'_> {
+    /// Puts it in the place of the one that is there, if any: whole or not at all. An error names the file
+    /// that could not be written.
+    pub fn store(&self, data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
+        let place = data_dir.join("identity");
+        let new = data_dir.join("identity.new");
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |error| (path, error)
+        };
+        // A leftover of a join that did not come to its end, or the identity that it replaced.
+        remove(&new).map_err(at(&new))?;
+        data_dir::make(&new).map_err(at(&new))?;
+        let files = Files::within(&new);
+        let hubs = self.hubs.join("\n");
+        for (path, content, mode) in [
+            (&files.key, self.key_pem, 0o600),
+            (&files.root, self.root_pem, 0o644),
+            (&files.hubs, &hubs, 0o644),
+            (&files.certificate, self.certificate_pem, 0o644),
+        ] {
+            file::replace(path, content.as_bytes(), mode).map_err(at(path))?;
+        }
+        swap(&new, &place).map_err(at(&place))?;
+        file::sync_directory(data_dir).map_err(at(data_dir))?;
+        remove(&new).map_err(at(&new))
+    }
+}
+
+/// Puts the directory `new` at `place`; what was there is at `new` then.
+fn swap(new: &Path, place: &Path) -> io::Result<()> {
+    if !place.try_exists()? {
+        return std::fs::rename(new, place);
+    }
+    let exchanged = renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE);
+    match exchanged {
+        // A file system that cannot exchange two names. A crash between these leaves both directories, and
+        // a start that says that the agent has not joined.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::XDEV) => {
+            let old = place.with_extension("old");
+            remove(&old)?;
+            std::fs::rename(place, &old)?;
+            std::fs::rename(new, place)?;
+            remove(&old)
+        }
+        other => Ok(other?),
+    }
+}
+
+fn remove(directory: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The certificate, if this agent has joined.
+pub fn certificate(data_dir: &Path) -> Result<Option<PathBuf>, IdentityError> {
+    let path = Files::within(&data_dir.join("identity")).certificate;
+    match path.try_exists() {
+        Ok(true) => Ok(Some(path)),
+        Ok(false) => Ok(None),
+        Err(source) => Err(IdentityError::Look { path, source }),
     }
 }
 
@@ -72,8 +165,8 @@ pub struct Identity {
 impl Identity {
     /// Reads the files of a data directory.
     pub fn load(data_dir: &Path) -> Result<Self, IdentityError> {
-        let files = Files::at(data_dir);
-        if !files.certificate.exists() {
+        let files = Files::within(&data_dir.join("identity"));
+        if certificate(data_dir)?.is_none() {
             return Err(IdentityError::NotJoined(files.certificate));
         }
         let chain = tls::certificates("agent certificate", &files.certificate)?;
@@ -92,7 +185,7 @@ impl Identity {
         quic.transport_config(Arc::new(linli_shared::service::link::transport()));
         let hubs = match std::fs::read_to_string(&files.hubs) {
             Ok(text) => text.lines().map(str::to_owned).collect(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(source) => {
                 return Err(IdentityError::Hubs {
                     path: files.hubs,
@@ -101,5 +194,52 @@ impl Identity {
             }
         };
         Ok(Self { agent, hubs, quic })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn store(data_dir: &Path, text: &str) {
+        NewIdentity {
+            key_pem: text,
+            certificate_pem: text,
+            root_pem: text,
+            hubs: &[text.to_owned()],
+        }
+        .store(data_dir)
+        .expect("stored");
+    }
+
+    fn contents(directory: &Path) -> Vec<String> {
+        let files = Files::within(directory);
+        [files.key, files.certificate, files.root, files.hubs]
+            .iter()
+            .map(|path| std::fs::read_to_string(path).expect("there"))
+            .collect()
+    }
+
+    #[test]
+    fn a_new_identity_takes_the_place_of_the_old_one_whole() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let data_dir = directory.path();
+        let place = data_dir.join("identity");
+        assert!(matches!(certificate(data_dir), Ok(None)));
+        store(data_dir, "old");
+        assert_eq!(contents(&place), ["old"; 4]);
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
+        assert_eq!(mode(&place), 0o700);
+        assert_eq!(mode(&place.join("agent.key")), 0o600);
+        // A join that was killed has left a part of its files: they are not looked at.
+        let new = data_dir.join("identity.new");
+        std::fs::create_dir(&new).expect("made");
+        std::fs::write(new.join("agent.key"), "half").expect("written");
+        assert_eq!(contents(&place), ["old"; 4]);
+        store(data_dir, "new");
+        assert_eq!(contents(&place), ["new"; 4]);
+        assert!(!new.exists(), "the old key is gone");
+        assert!(matches!(certificate(data_dir), Ok(Some(_))));
     }
 }

@@ -1,26 +1,29 @@
 //! `linli-agent import`: a backlog from a file (a station's export) through the same mapping as a push.
 //!
 //! Goes to the running agent by its socket, or into the spool directly where no agent runs. Rows go in
-//! order, in groups, each answered after its sync. An import that was interrupted is simply run again:
-//! rows that are there already are recognised by the source's own ids.
+//! order, in groups, each answered after its sync; a [`mark`] then says how far the file has come. An
+//! import that was interrupted is simply run again and goes on there, and one that is done stores
+//! nothing twice. The last group before a crash is recognised by the source's own ids.
+mod mark;
+mod rows;
+
 use indicatif::{ProgressBar, ProgressStyle};
 use linli_shared::service::{clock, telemetry};
 use serde::Serialize;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::intake::{Intake, Submission, SubmitError, Submitted};
 use crate::socket::{self, SocketError};
-use crate::sources::mapping::capture::{Capture, Slot};
 use crate::sources::mapping::{Mapped, Mapping, Reject, Tense};
-use crate::sources::text;
+use crate::sources::text::Encoding;
+use mark::Mark;
+use rows::{Place, Row, Rows, RowsError};
 
 /// Rows that go to the spool at once.
-const GROUP_ROWS: usize = 512;
-/// Longest line of JSON Lines, bytes.
-const LINE_BYTES_MAX: usize = 1 << 20;
+pub const GROUP_ROWS: usize = 512;
 /// Rejected rows that the summary names; a file can take all.
 const REJECTS_SHOWN_MAX: usize = 20;
 /// Between tries while the agent's spool is full.
@@ -67,11 +70,13 @@ pub struct RejectedRow {
     pub reason: String,
 }
 
-/// What an import did. Rows = stored + doubled + filtered + rejected.
+/// What an import did. Rows = earlier + stored + doubled + filtered + rejected.
 #[derive(Debug, Default, Serialize)]
 pub struct Summary {
     /// Rows of the file.
     pub rows: u64,
+    /// Rows that an earlier import of the file has answered for, passed over.
+    pub earlier: u64,
     /// New events, durable now.
     pub stored: u64,
     /// Rows that were there already.
@@ -110,10 +115,32 @@ pub enum ImportError {
         "{0:?} has no header line that can be read: the first line of a CSV file names its columns"
     )]
     Header(PathBuf),
-    /// The running agent did not take rows.
+    /// It is a pipe or a directory.
+    #[error("{0:?} is not a plain file: an import reads it more than once; write it to disk first")]
+    NotAFile(PathBuf),
+    /// A row has no end.
     #[error(
-        "the import stopped after line {line}; run it again, rows that are stored are recognised"
+        "the row that begins on line {line} of {path:?} does not end: a quote in it is not closed, or it is \
+         longer than {} bytes; the rows before it are imported: mend it and run the import again",
+        rows::ROW_BYTES_MAX
     )]
+    Unclosed {
+        /// The file.
+        path: PathBuf,
+        /// Where it begins.
+        line: u64,
+    },
+    /// The mark cannot be read or written.
+    #[error("cannot keep how far the import has come in {path:?}")]
+    Mark {
+        /// The mark, or the directory of all.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The running agent did not take rows.
+    #[error("the import stopped after line {line}; run it again, it goes on there")]
     Socket {
         /// Last line that was handed over.
         line: u64,
@@ -122,9 +149,7 @@ pub enum ImportError {
         source: SocketError,
     },
     /// The spool did not take rows.
-    #[error(
-        "the import stopped after line {line}; run it again, rows that are stored are recognised"
-    )]
+    #[error("the import stopped after line {line}; run it again, it goes on there")]
     Submit {
         /// Last line that was handed over.
         line: u64,
@@ -151,7 +176,12 @@ impl Target {
                     let answer =
                         socket::call(path, hyper::Method::POST, "/v1/submit", body.clone()).await;
                     match answer {
-                        Ok(bytes) => return Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+                        Ok(bytes) => {
+                            return serde_json::from_slice(&bytes).map_err(|source| {
+                                let source = SocketError::Answer(source);
+                                ImportError::Socket { line, source }
+                            });
+                        }
                         Err(error) if error.is_busy() && tries < BUSY_TRIES_MAX => {
                             tries += 1;
                             tokio::time::sleep(BUSY_PAUSE).await;
@@ -164,123 +194,21 @@ impl Target {
     }
 }
 
-/// Rows of either format, one after the other.
-enum Rows<R: Read> {
-    Csv {
-        reader: Box<csv::Reader<R>>,
-        columns: Vec<Column>,
-        record: csv::ByteRecord,
-    },
-    Jsonl {
-        reader: BufReader<R>,
-        bytes: Vec<u8>,
-        line: u64,
-    },
-}
-
-/// A column of CSV, and where its values go.
-struct Column {
-    name: String,
-    slot: Option<Slot>,
-}
-
-/// What stands in a row.
-enum Row<'r> {
-    Csv(&'r [Column], &'r csv::ByteRecord),
-    Jsonl(&'r [u8]),
-    Bad(String),
-}
-
-impl<R: Read> Rows<R> {
-    fn open(format: Format, input: R, path: &Path, mapping: &Mapping) -> Result<Self, ImportError> {
-        match format {
-            Format::Jsonl => Ok(Self::Jsonl {
-                reader: BufReader::with_capacity(1 << 16, input),
-                bytes: Vec::new(),
-                line: 0,
-            }),
-            Format::Csv => {
-                let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(input);
-                let header = reader
-                    .byte_headers()
-                    .map_err(|_| ImportError::Header(path.to_owned()))?;
-                let columns: Option<Vec<Column>> = header
-                    .iter()
-                    .map(|column| {
-                        let name = text::decode(column)?.trim().to_owned();
-                        let slot = mapping.column(&name);
-                        Some(Column { name, slot })
-                    })
-                    .collect();
-                let columns = columns
-                    .filter(|columns| columns.iter().any(|column| !column.name.is_empty()))
-                    .ok_or_else(|| ImportError::Header(path.to_owned()))?;
-                Ok(Self::Csv {
-                    reader: Box::new(reader),
-                    columns,
-                    record: csv::ByteRecord::new(),
-                })
-            }
-        }
-    }
-
-    /// The next row, with the line that it starts on.
-    fn next(&mut self) -> std::io::Result<Option<(u64, Row<'_>)>> {
-        match self {
-            Self::Csv {
-                reader,
-                columns,
-                record,
-            } => match reader.read_byte_record(record) {
-                Ok(false) => Ok(None),
-                Ok(true) => {
-                    let line = record.position().map_or(0, csv::Position::line);
-                    Ok(Some((line, Row::Csv(columns, record))))
-                }
-                Err(error) => match error.into_kind() {
-                    csv::ErrorKind::Io(error) => Err(error),
-                    other => Ok(Some((
-                        reader.position().line(),
-                        Row::Bad(format!("not a row of CSV: {other:?}")),
-                    ))),
-                },
-            },
-            Self::Jsonl {
-                reader,
-                bytes,
-                line,
-            } => loop {
-                bytes.clear();
-                let read = reader
-                    .by_ref()
-                    .take(LINE_BYTES_MAX as u64 + 1)
-                    .read_until(b'\n', bytes)?;
-                if read == 0 {
-                    return Ok(None);
-                }
-                *line += 1;
-                if read > LINE_BYTES_MAX && bytes.last() != Some(&b'\n') {
-                    skip_line(reader)?;
-                    let reason = format!("the line is longer than {LINE_BYTES_MAX} bytes");
-                    return Ok(Some((*line, Row::Bad(reason))));
-                }
-                if !bytes.trim_ascii().is_empty() {
-                    return Ok(Some((*line, Row::Jsonl(bytes))));
-                }
-            },
-        }
-    }
-}
-
 impl Row<'_> {
     /// Packs the row's event; false if the mapping leaves it out, an error says why it is rejected.
-    fn admit(&self, mapping: &Mapping, into: &mut Submission) -> Result<bool, String> {
+    fn admit(
+        &self,
+        mapping: &Mapping,
+        encoding: Encoding,
+        into: &mut Submission,
+    ) -> Result<bool, String> {
         let text;
         let item = match self {
-            Self::Csv(columns, record) => capture(mapping, columns, record)?,
+            Self::Csv(columns, record) => rows::capture(mapping, encoding, columns, record)?,
             Self::Jsonl(bytes) => {
-                text = text::decode(bytes)
-                    .ok_or_else(|| "the line is neither UTF-8 nor GB18030".to_owned())?;
+                text = encoding
+                    .decode(bytes)
+                    .ok_or_else(|| format!("the line is not {encoding}, as the file is"))?;
                 mapping
                     .item(text.trim())
                     .map_err(|error| format!("not JSON: {error}"))?
@@ -302,65 +230,63 @@ impl Row<'_> {
     }
 }
 
-/// What a row of CSV has of what the mapping points at.
-fn capture<'r>(
-    mapping: &Mapping,
-    columns: &[Column],
-    record: &'r csv::ByteRecord,
-) -> Result<Capture<'r>, String> {
-    if record.len() != columns.len() {
-        return Err(format!(
-            "has {} fields, the header has {}",
-            record.len(),
-            columns.len()
-        ));
-    }
-    let mut item = mapping.row();
-    let mut raw = mapping.keeps_raw().then(serde_json::Map::new);
-    for (column, field) in columns.iter().zip(record) {
-        if column.slot.is_none() && raw.is_none() {
-            continue;
-        }
-        let value = text::decode(field)
-            .ok_or_else(|| format!("column {:?} is neither UTF-8 nor GB18030", column.name))?;
-        if let Some(raw) = &mut raw {
-            raw.insert(column.name.clone(), value.clone().into());
-        }
-        if let Some(slot) = column.slot {
-            item.set(slot, value);
-        }
-    }
-    item.raw = raw.map(|raw| serde_json::Value::Object(raw).to_string().into());
-    Ok(item)
-}
-
-fn skip_line(reader: &mut impl BufRead) -> std::io::Result<()> {
-    loop {
-        let buffered = reader.fill_buf()?;
-        let end = memchr::memchr(b'\n', buffered);
-        let bytes = end.map_or(buffered.len(), |end| end + 1);
-        reader.consume(bytes);
-        if end.is_some() || bytes == 0 {
-            return Ok(());
-        }
-    }
-}
-
 /// What an import is asked to do.
 pub struct Import<'a> {
     /// The file.
     pub path: &'a Path,
     /// Its layout.
     pub format: Format,
+    /// Name of the source that its events carry.
+    pub source: &'a str,
     /// How its rows become events.
     pub mapping: &'a Mapping,
+    /// The file of the mapping: a mark serves as long as it stays the same.
+    pub mapping_path: &'a Path,
     /// Where to write all rejected rows.
     pub rejects_path: Option<&'a Path>,
+    /// Where marks are kept.
+    pub data_dir: &'a Path,
+    /// Rows are imported although a mark says that they have been.
+    pub again: bool,
+}
+
+/// An import on its way.
+struct Running<'a> {
+    target: &'a Target,
+    mark: Mark,
+    group: Submission,
+    /// The last row that was read.
+    last: Place,
+    summary: &'a mut Summary,
+}
+
+impl Running<'_> {
+    /// Stores what has gathered, then says so in the mark.
+    async fn store(&mut self) -> Result<(), ImportError> {
+        let group = std::mem::replace(&mut self.group, Submission::new());
+        if group.len() > 0 {
+            let submitted = self.target.submit(group, self.last.line).await?;
+            self.summary.stored += submitted.stored as u64;
+            self.summary.doubled += submitted.doubled as u64;
+        }
+        self.mark
+            .advance(self.last.end)
+            .map_err(|source| ImportError::Mark {
+                path: self.mark.path().to_owned(),
+                source,
+            })
+    }
 }
 
 impl Import<'_> {
-    /// Imports the whole file.
-    pub async fn run(&self, target: &Target) -> Result<Summary, ImportError> {
+    /// Imports the file as far as it goes. What the summary counts is so, whatever the outcome.
+    pub async fn run(&self, target: &Target) -> (Summary, Result<(), ImportError>) {
+        let mut summary = Summary::default();
+        let outcome = self.all(target, &mut summary).await;
+        (summary, outcome)
+    }
+
+    async fn all(&self, target: &Target, summary: &mut Summary) -> Result<(), ImportError> {
         let read_error = |source| ImportError::Read {
             path: self.path.to_owned(),
             source,
@@ -370,54 +296,111 @@ impl Import<'_> {
             source,
         };
         let file = File::open(self.path).map_err(read_error)?;
-        let progress = progress(file.metadata().map_err(read_error)?.len());
-        let mut rows = Rows::open(
-            self.format,
-            progress.wrap_read(file),
-            self.path,
-            self.mapping,
-        )?;
+        let metadata = file.metadata().map_err(read_error)?;
+        if !metadata.is_file() {
+            return Err(ImportError::NotAFile(self.path.to_owned()));
+        }
+        let bytes = metadata.len();
+        let encoding = Encoding::of(&file).map_err(read_error)?;
+        let mark = self.mark(&file, bytes)?;
+        let answered = mark.bytes();
         let mut rejects_file = match self.rejects_path {
-            Some(path) => Some(File::create(path).map_err(rejects_error)?),
+            Some(path) => {
+                // What is passed over was rejected before: its reasons stay.
+                let mut options = File::options();
+                options.create(true).write(true);
+                let options = options.append(answered > 0).truncate(answered == 0);
+                Some(options.open(path).map_err(rejects_error)?)
+            }
             None => None,
         };
-        let mut summary = Summary::default();
-        let mut group = Submission::new();
-        let mut printed = std::time::Instant::now();
-        let mut last_line = 0;
-        loop {
-            let row = rows.next().map_err(read_error)?;
-            if row.is_none() || group.len() == GROUP_ROWS {
-                let full = std::mem::replace(&mut group, Submission::new());
-                let submitted = target.submit(full, last_line).await?;
-                summary.stored += submitted.stored as u64;
-                summary.doubled += submitted.doubled as u64;
-                progress.set_message(format!("{} rows", summary.rows));
-                if progress.is_hidden() && printed.elapsed() >= PLAIN_PROGRESS_EVERY {
-                    eprintln!("{} rows, {} stored", summary.rows, summary.stored);
-                    printed = std::time::Instant::now();
+        let progress = progress(bytes);
+        let mut rows = Rows::open(
+            self.format,
+            File::open(self.path).map_err(read_error)?,
+            &progress,
+            (self.path, encoding),
+            self.mapping,
+        )?;
+        let mut running = Running {
+            target,
+            mark,
+            group: Submission::new(),
+            last: Place::default(),
+            summary,
+        };
+        let mut printed = Instant::now();
+        let outcome = loop {
+            let (place, row) = match rows.next() {
+                Ok(Some(next)) => next,
+                Ok(None) => break Ok(()),
+                Err(RowsError::Read(source)) => break Err(read_error(source)),
+                Err(RowsError::Unclosed(line)) => {
+                    let path = self.path.to_owned();
+                    break Err(ImportError::Unclosed { path, line });
                 }
+            };
+            running.summary.rows += 1;
+            running.last = Place {
+                line: place.line,
+                end: place.end.min(bytes),
+            };
+            if running.last.end <= answered {
+                running.summary.earlier += 1;
+                continue;
             }
-            let Some((line, row)) = row else { break };
-            summary.rows += 1;
-            last_line = line;
-            match row.admit(self.mapping, &mut group) {
+            match row.admit(self.mapping, encoding, &mut running.group) {
                 Ok(true) => {}
-                Ok(false) => summary.filtered += 1,
+                Ok(false) => running.summary.filtered += 1,
                 Err(reason) => {
-                    summary.rejected += 1;
-                    let row = RejectedRow { line, reason };
+                    running.summary.rejected += 1;
+                    let row = RejectedRow {
+                        line: place.line,
+                        reason,
+                    };
                     if let Some(file) = &mut rejects_file {
                         writeln!(file, "{}\t{}", row.line, row.reason).map_err(rejects_error)?;
                     }
-                    if summary.rejects.len() < REJECTS_SHOWN_MAX {
-                        summary.rejects.push(row);
+                    if running.summary.rejects.len() < REJECTS_SHOWN_MAX {
+                        running.summary.rejects.push(row);
                     }
                 }
             }
+            if running.group.len() == GROUP_ROWS {
+                running.store().await?;
+                let Summary { rows, stored, .. } = running.summary;
+                progress.set_message(format!("{rows} rows"));
+                if progress.is_hidden() && printed.elapsed() >= PLAIN_PROGRESS_EVERY {
+                    eprintln!("{rows} rows, {stored} stored");
+                    printed = Instant::now();
+                }
+            }
+        };
+        if outcome.is_ok() {
+            // With blank lines at the end, if there are any.
+            running.last.end = bytes;
         }
+        running.store().await?;
         progress.finish_and_clear();
-        Ok(summary)
+        outcome
+    }
+
+    fn mark(&self, file: &File, bytes: u64) -> Result<Mark, ImportError> {
+        let mapping = std::fs::read(self.mapping_path).map_err(|source| ImportError::Read {
+            path: self.mapping_path.to_owned(),
+            source,
+        })?;
+        Mark::open(
+            self.data_dir,
+            (self.path, file, bytes),
+            self.source,
+            &mapping,
+            self.again,
+        )
+        .map_err(|source| ImportError::Mark {
+            path: self.data_dir.join("imports"),
+            source,
+        })
     }
 }
 
@@ -434,27 +417,33 @@ fn progress(bytes: u64) -> ProgressBar {
 impl Summary {
     /// The summary as a person reads it, Chinese first.
     pub fn text(&self) -> String {
+        let Self {
+            rows,
+            earlier,
+            stored,
+            doubled,
+            filtered,
+            rejected,
+            rejects,
+        } = self;
         let mut text = format!(
-            "读取 {} 行：导入 {}，已有 {}，按映射略过 {}，拒绝 {}\n\
-             {} rows read: {} imported, {} already there, {} left out by the mapping, {} rejected\n",
-            self.rows,
-            self.stored,
-            self.doubled,
-            self.filtered,
-            self.rejected,
-            self.rows,
-            self.stored,
-            self.doubled,
-            self.filtered,
-            self.rejected,
+            "读取 {rows} 行：导入 {stored}，已有 {doubled}，按映射略过 {filtered}，拒绝 {rejected}\n\
+             {rows} rows read: {stored} imported, {doubled} already there, {filtered} left out by the mapping, \
+             {rejected} rejected\n",
         );
-        for row in &self.rejects {
+        if *earlier > 0 {
+            text.push_str(&format!(
+                "  另有 {earlier} 行之前已导入，未再处理（--again 重新导入）/ {earlier} rows were imported earlier and \
+                 passed over (--again imports them anew)\n"
+            ));
+        }
+        for row in rejects {
             text.push_str(&format!(
                 "  第 {} 行 line {}: {}\n",
                 row.line, row.line, row.reason
             ));
         }
-        let unnamed = self.rejected - self.rejects.len() as u64;
+        let unnamed = rejected - rejects.len() as u64;
         if unnamed > 0 {
             text.push_str(&format!(
                 "  另有 {unnamed} 行，用 --rejects FILE 写出全部 / {unnamed} more: --rejects FILE writes all of them\n"

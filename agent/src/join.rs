@@ -8,20 +8,28 @@ use linli_shared::protocol::codec::CodecError;
 use linli_shared::protocol::frame::{Frame, Join, Joined};
 use linli_shared::protocol::ids::AgentId;
 use linli_shared::protocol::token::JoinToken;
+use linli_shared::service::clock;
 use linli_shared::service::link::{self, FrameReader, ReadError};
 use linli_shared::service::tls::{self, PinnedRoot};
-use linli_shared::service::{clock, file};
 use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{Connection, Endpoint};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::identity::Files;
+use crate::data_dir::{self, DataDirError};
+use crate::identity::{self, IdentityError, NewIdentity};
 
-const DEADLINE: Duration = Duration::from_secs(15);
+const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
+/// For each address of the name.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// From the connection to the hub's answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Why the agent did not join.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +39,22 @@ pub enum JoinError {
         "this agent has already joined ({0:?} is there): nothing was changed; to join anew, add --force"
     )]
     Already(PathBuf),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Nobody can tell whether it has joined before.
+    #[error(transparent)]
+    Look(#[from] IdentityError),
+    /// The clock is not set, so no certificate can be checked.
+    #[error(
+        "the clock of this machine says {now}: it has not been set since power came, and the hub's certificate \
+         cannot be checked against it; set the clock (NTP, or `date -s`; is the battery of the clock empty?) and \
+         join again, the token is still good"
+    )]
+    Clock {
+        /// What it says.
+        now: String,
+    },
     /// The hub cannot be reached or is not the one that the token pins.
     #[error("cannot join at {address}")]
     Connect {
@@ -39,6 +63,16 @@ pub enum JoinError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// The hub has the token and does not answer.
+    #[error(
+        "the hub at {address} did not answer within {} s after it was shown the token: the token may be used up; \
+         look with `linli-hub agents` and have a new one made",
+        ANSWER_DEADLINE.as_secs()
+    )]
+    NoAnswer {
+        /// Address.
+        address: String,
     },
     /// The hub says no.
     #[error("the hub refuses the join ({code}): {message}")]
@@ -94,9 +128,17 @@ pub async fn join(
     agent: AgentId,
     force: bool,
 ) -> Result<Joined, JoinError> {
-    let files = Files::at(data_dir);
-    if files.certificate.exists() && !force {
-        return Err(JoinError::Already(files.certificate));
+    data_dir::prepare(data_dir)?;
+    if let Some(certificate) = identity::certificate(data_dir)?
+        && !force
+    {
+        return Err(JoinError::Already(certificate));
+    }
+    let wall_ms = clock::wall_ms();
+    if !clock::is_set(wall_ms) {
+        return Err(JoinError::Clock {
+            now: clock::rfc3339(wall_ms),
+        });
     }
     let key = rcgen::KeyPair::generate()?;
     let mut request = rcgen::CertificateParams::new(Vec::<String>::new())?;
@@ -109,19 +151,13 @@ pub async fn join(
         token_secret: token.secret.clone(),
         agent,
         csr_pem,
-        wall_ms: clock::wall_ms(),
+        wall_ms,
     };
-    let failed = |source| JoinError::Connect {
-        address: address.to_owned(),
-        source,
-    };
-    let joined = tokio::time::timeout(DEADLINE, exchange(address, token, join))
+    let (endpoint, connection) = connect(address, token).await?;
+    let joined = tokio::time::timeout(ANSWER_DEADLINE, exchange(&connection, join))
         .await
-        .map_err(|_| {
-            failed(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "no answer in 15 s: check the address and that UDP reaches that port",
-            ))
+        .map_err(|_| JoinError::NoAnswer {
+            address: address.to_owned(),
         })??;
     let root =
         CertificateDer::from_pem_slice(joined.root_pem.as_bytes()).map_err(|_| JoinError::Root)?;
@@ -133,29 +169,23 @@ pub async fn join(
     } else {
         joined.hubs.clone()
     };
-    let key_pem = key.serialize_pem();
-    if let Some(directory) = files.key.parent() {
-        std::fs::create_dir_all(directory).map_err(|source| JoinError::Files {
-            path: directory.to_owned(),
-            source,
-        })?;
+    // The token is spent: first the answer goes to disk, then the hub hears that the agent goes.
+    NewIdentity {
+        key_pem: &key.serialize_pem(),
+        certificate_pem: &joined.certificate_pem,
+        root_pem: &joined.root_pem,
+        hubs: &hubs,
     }
-    // The certificate comes last: it is what says that the agent has joined.
-    for (path, content, mode) in [
-        (&files.key, key_pem.as_str(), 0o600),
-        (&files.root, joined.root_pem.as_str(), 0o644),
-        (&files.hubs, &hubs.join("\n"), 0o644),
-        (&files.certificate, joined.certificate_pem.as_str(), 0o644),
-    ] {
-        file::replace(path, content.as_bytes(), mode).map_err(|source| JoinError::Files {
-            path: path.clone(),
-            source,
-        })?;
-    }
+    .store(data_dir)
+    .map_err(|(path, source)| JoinError::Files { path, source })?;
+    connection.close(link::CLOSE_DONE, b"joined");
+    // Past the deadline the hub finds out by its idle timeout.
+    let _ = tokio::time::timeout(CLOSE_DEADLINE, endpoint.wait_idle()).await;
     Ok(joined)
 }
 
-async fn exchange(address: &str, token: &JoinToken, join: Join) -> Result<Joined, JoinError> {
+/// A connection to the first of the name's addresses that takes one and shows the root of the token.
+async fn connect(address: &str, token: &JoinToken) -> Result<(Endpoint, Connection), JoinError> {
     let failed = |source| JoinError::Connect {
         address: address.to_owned(),
         source,
@@ -168,39 +198,60 @@ async fn exchange(address: &str, token: &JoinToken, join: Join) -> Result<Joined
     config.alpn_protocols = vec![ALPN_JOIN.to_vec()];
     let mut quic = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config)?));
     quic.transport_config(Arc::new(link::transport()));
-    let resolved = tokio::net::lookup_host(address)
+    let resolved = tokio::time::timeout(RESOLVE_DEADLINE, tokio::net::lookup_host(address))
         .await
-        .map_err(failed)?
-        .next()
-        .ok_or_else(|| failed(io::Error::other("its name has no address")))?;
-    let any = if resolved.is_ipv6() {
-        "[::]:0"
+        .map_err(|_| failed(io::Error::other("its name was not resolved in time")))?
+        .map_err(failed)?;
+    let mut last = io::Error::other("its name has no address");
+    for socket_address in resolved {
+        match connect_to(socket_address, quic.clone()).await {
+            Ok(connected) => return Ok(connected),
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+async fn connect_to(
+    address: SocketAddr,
+    quic: quinn::ClientConfig,
+) -> io::Result<(Endpoint, Connection)> {
+    let any = if address.is_ipv6() {
+        SocketAddr::from(([0_u16; 8], 0))
     } else {
-        "0.0.0.0:0"
+        SocketAddr::from(([0_u8; 4], 0))
     };
-    let local = any
-        .parse()
-        .map_err(|error| failed(io::Error::other(error)))?;
-    let endpoint = quinn::Endpoint::new(
+    let endpoint = Endpoint::new(
         quinn::EndpointConfig::default(),
         None,
-        link::udp_socket(local).map_err(failed)?,
+        link::udp_socket(any)?,
         Arc::new(quinn::TokioRuntime),
-    )
-    .map_err(failed)?;
-    let connection = endpoint
-        .connect_with(quic, resolved, tls::HUB_NAME)
-        .map_err(|error| failed(io::Error::other(error)))?
+    )?;
+    let connecting = endpoint
+        .connect_with(quic, address, tls::HUB_NAME)
+        .map_err(io::Error::other)?;
+    let connection = tokio::time::timeout(CONNECT_DEADLINE, connecting)
         .await
-        .map_err(|error| failed(io::Error::other(error)))?;
+        .map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!(
+                    "no answer from {address} in {} s: check the address and that UDP reaches that port",
+                    CONNECT_DEADLINE.as_secs()
+                ),
+            )
+        })?
+        .map_err(io::Error::other)?;
+    Ok((endpoint, connection))
+}
+
+/// Shows the token and reads the answer.
+async fn exchange(connection: &Connection, join: Join) -> Result<Joined, JoinError> {
     let (mut send, receive) = connection.open_bi().await?;
     send.write_all(&Frame::Join(join).encode()?).await?;
     // The hub answers when it has the whole request; a stream that cannot be ended says so on reading.
     let _ = send.finish();
-    let answer = FrameReader::new(receive).next().await?;
-    connection.close(link::CLOSE_DONE, b"joined");
-    endpoint.wait_idle().await;
-    match answer {
+    match FrameReader::new(receive).next().await? {
         Some(Frame::Joined(joined)) => Ok(joined),
         Some(Frame::Refuse(refuse)) => Err(JoinError::Refused {
             code: refuse.code,

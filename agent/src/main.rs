@@ -4,12 +4,15 @@ mod anchors;
 mod app;
 mod cli;
 mod config;
+mod data_dir;
+mod http;
 mod identity;
 mod import;
 mod intake;
 mod join;
 mod memory;
 mod metrics;
+mod pending;
 mod socket;
 mod sources;
 mod spool;
@@ -23,7 +26,7 @@ use linli_shared::protocol::token::JoinToken;
 use linli_shared::service::clock;
 use linli_shared::service::exit::{self, Failure, config_code, failure, start_logs};
 use linli_shared::service::telemetry::LogConfig;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -32,13 +35,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "linli-agent",
-                &mut std::io::stdout(),
-            );
-            Ok(exit::OK)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "linli-agent", &mut script);
+            print(&script)
         }
         Command::Man { directory } => std::fs::create_dir_all(&directory)
             .and_then(|()| clap_mangen::generate_to(Cli::command(), &directory))
@@ -54,6 +53,18 @@ fn main() -> ExitCode {
             eprintln!("linli-agent: {}", failure.text);
             ExitCode::from(failure.code)
         }
+    }
+}
+
+/// Prints what a command has to say. A reader that has seen enough, as in `status | head -1`, is no error.
+fn print(text: impl AsRef<[u8]>) -> Result<u8, Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure {
+            text: format!("cannot write to standard output: {error}"),
+            code: exit::IO,
+        }),
+        _ => Ok(exit::OK),
     }
 }
 
@@ -75,7 +86,7 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     if let Err(error) = &identity
         && !matches!(error, identity::IdentityError::NotJoined(_))
     {
-        return Err(failure(exit::CONFIG)(error));
+        return Err(failure(identity_code(error))(error));
     }
     let joined = identity
         .as_ref()
@@ -83,23 +94,27 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
         .map(|identity| format!("{} @ {}", identity.agent.agent, identity.agent.site));
     let sources: Vec<&str> = checked.sources.keys().map(String::as_str).collect();
     if json {
-        println!(
-            "{}",
-            serde_json::json!({
-                "config": path, "valid": true, "joined": joined,
-                "sources": sources, "devices": checked.devices.len(),
-            })
-        );
-    } else {
-        println!("配置有效 config is valid: {}", path.display());
-        println!("  数据源 sources: {}", sources.join(", "));
-        println!("  设备 devices: {}", checked.devices.len());
-        println!(
-            "  身份 identity: {}",
-            joined.as_deref().unwrap_or("尚未加入 not joined yet")
-        );
+        let report = serde_json::json!({
+            "config": path, "valid": true, "joined": joined,
+            "sources": sources, "devices": checked.devices.len(),
+        });
+        return print(format!("{report}\n"));
     }
-    Ok(exit::OK)
+    print(format!(
+        "配置有效 config is valid: {}\n  数据源 sources: {}\n  设备 devices: {}\n  身份 identity: {}\n",
+        path.display(),
+        sources.join(", "),
+        checked.devices.len(),
+        joined.as_deref().unwrap_or("尚未加入 not joined yet"),
+    ))
+}
+
+/// A directory that cannot be looked into may be mended without a change of the config.
+fn identity_code(error: &identity::IdentityError) -> u8 {
+    match error {
+        identity::IdentityError::Look { .. } => exit::IO,
+        _ => exit::CONFIG,
+    }
 }
 
 async fn run(path: &Path) -> Result<u8, Failure> {
@@ -107,8 +122,8 @@ async fn run(path: &Path) -> Result<u8, Failure> {
     start_logs(&checked.config.log)?;
     let app = app::App::build(checked).await.map_err(|error| {
         let code = match &error {
-            app::AppError::Identity(_) => exit::CONFIG,
-            app::AppError::Spool(_) => exit::IO,
+            app::AppError::Identity(error) => identity_code(error),
+            app::AppError::DataDir(_) | app::AppError::Spool(_) => exit::IO,
             _ => exit::UNAVAILABLE,
         };
         failure(code)(&error)
@@ -147,6 +162,7 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
             source,
             format,
             rejects,
+            again,
             json,
         } => {
             let name = source.unwrap_or_else(|| {
@@ -155,7 +171,8 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
                     .map(|stem| stem.to_string_lossy().into_owned())
                     .unwrap_or_default()
             });
-            let mapping = config::load_mapping(&name, &mapping)
+            let mapping_path = mapping;
+            let mapping = config::load_mapping(&name, &mapping_path)
                 .map_err(|error| failure(exit::CONFIG)(&error))?;
             let format = format
                 .or_else(|| import::Format::of(&file))
@@ -168,8 +185,12 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
             let import = import::Import {
                 path: &file,
                 format,
+                source: &name,
                 mapping: &mapping,
+                mapping_path: &mapping_path,
                 rejects_path: rejects.as_deref(),
+                data_dir: &checked.config.data_dir,
+                again,
             };
             run_import(&checked.config, &import, json).await
         }
@@ -218,14 +239,17 @@ async fn join(
         .map_err(|error| {
             let code = match &error {
                 join::JoinError::Refused { .. } | join::JoinError::Already(_) => exit::REFUSED,
-                join::JoinError::Files { .. } => exit::IO,
+                join::JoinError::Files { .. }
+                | join::JoinError::DataDir(_)
+                | join::JoinError::Look(_) => exit::IO,
                 _ => exit::UNAVAILABLE,
             };
             failure(code)(&error)
         })?;
-    println!("已加入 joined: {name} @ {}", joined.site);
-    println!("下一步 next: linli-agent run");
-    Ok(exit::OK)
+    print(format!(
+        "已加入 joined: {name} @ {}\n下一步 next: linli-agent run\n",
+        joined.site
+    ))
 }
 
 async fn run_import(
@@ -233,6 +257,8 @@ async fn run_import(
     import: &import::Import<'_>,
     json: bool,
 ) -> Result<u8, Failure> {
+    // Before anything is made in it; a mark is, also where the running agent stores the rows.
+    data_dir::prepare(&config.data_dir).map_err(|error| failure(exit::IO)(&error))?;
     let socket = admin::socket_path(&config.data_dir);
     let running = tokio::net::UnixStream::connect(&socket).await.is_ok();
     let (target, spools) = if running {
@@ -244,29 +270,33 @@ async fn run_import(
         let intake = intake::Intake::new(spools.handles.clone(), boot, metrics);
         (import::Target::Spool(Box::new(intake)), Some(spools))
     };
-    let outcome = import.run(&target).await;
+    let (summary, outcome) = import.run(&target).await;
     drop(target);
     if let Some(spools) = spools {
         // Blocks until the last sync; nothing else runs here.
         tokio::task::block_in_place(|| spools.close());
     }
-    let summary = outcome.map_err(|error| {
+    if outcome.is_ok() || summary.rows > 0 {
+        print(if json {
+            let text =
+                serde_json::to_string(&summary).map_err(|error| failure(exit::FAILURE)(&error))?;
+            format!("{text}\n")
+        } else {
+            summary.text()
+        })?;
+    }
+    outcome.map_err(|error| {
         let code = match &error {
             import::ImportError::Socket { .. } | import::ImportError::Submit { .. } => {
                 exit::UNAVAILABLE
             }
-            import::ImportError::Header(_) => exit::DATA,
+            import::ImportError::Header(_)
+            | import::ImportError::NotAFile(_)
+            | import::ImportError::Unclosed { .. } => exit::DATA,
             _ => exit::IO,
         };
         failure(code)(&error)
     })?;
-    if json {
-        let text =
-            serde_json::to_string(&summary).map_err(|error| failure(exit::FAILURE)(&error))?;
-        println!("{text}");
-    } else {
-        print!("{}", summary.text());
-    }
     Ok(if summary.rejected > 0 {
         exit::DATA
     } else {
@@ -280,50 +310,9 @@ async fn status(config: &Config, json: bool) -> Result<u8, Failure> {
         .await
         .map_err(|error| failure(exit::UNAVAILABLE)(&error))?;
     if json {
-        println!("{}", String::from_utf8_lossy(&bytes));
-        return Ok(exit::OK);
+        return print([bytes.as_ref(), b"\n"].concat());
     }
     let status: admin::Status =
         serde_json::from_slice(&bytes).map_err(|error| failure(exit::FAILURE)(&error))?;
-    println!(
-        "网关 agent:    {} @ {}  {}",
-        status.agent, status.site, status.version
-    );
-    match &status.connected {
-        Some(hub) => println!(
-            "中枢 hub:      已连接 connected to {hub} since {}",
-            status.since
-        ),
-        None => println!("中枢 hub:      未连接 not connected since {}", status.since),
-    }
-    if let Some(error) = &status.last_error {
-        println!("  最近错误 last error: {error}");
-    }
-    println!(
-        "最近确认 last ack: {}",
-        status.last_ack.as_deref().unwrap_or("-")
-    );
-    println!("证书到期 certificate until: {}", status.cert_not_after);
-    if !status.clock_set {
-        println!("时钟未校准 the clock is not set: check NTP or the battery of the clock");
-    }
-    for lane in &status.lanes {
-        println!(
-            "{:8} 待传 waiting {:>8}  磁盘 disk {:>10} B  最早 oldest {}",
-            lane.lane,
-            lane.events,
-            lane.bytes,
-            lane.oldest.as_deref().unwrap_or("-"),
-        );
-        if let Some(reason) = &lane.refusing {
-            println!("  拒收 refusing: {reason}");
-        }
-        if lane.lost_events > 0 || lane.damaged > 0 {
-            println!(
-                "  丢失 lost {} events, 损坏 damaged generations {}",
-                lane.lost_events, lane.damaged
-            );
-        }
-    }
-    Ok(exit::OK)
+    print(status.text())
 }

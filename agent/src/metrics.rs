@@ -1,8 +1,15 @@
 //! Figures for Prometheus. Label sets are closed: lanes, reasons, configured sources.
+//!
+//! What a spool thread counts itself (syncs, damage, losses) is copied from its status at each scrape and
+//! stays a gauge "since the start": alert rules compare it with 0.
+mod process;
+
 use linli_shared::protocol::ids::Lane;
 use prometheus::{
     Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use process::ProcessFigures;
 
 /// Handles of all figures; cheap to clone.
 #[derive(Clone)]
@@ -35,6 +42,7 @@ pub struct Metrics {
     pub clock_set: IntGauge,
     /// Steps of the wall clock of more than two seconds.
     pub clock_steps: IntCounter,
+    process: ProcessFigures,
     spool_events: IntGaugeVec,
     spool_bytes: IntGaugeVec,
     spool_oldest_age: IntGaugeVec,
@@ -98,7 +106,7 @@ impl Metrics {
             )?,
             source_messages: counters(
                 "linli_agent_source_messages_total",
-                "Messages and rows of a source, by outcome.",
+                "Items of a source by outcome, and messages that gave no items.",
                 &["source", "outcome"],
             )?,
             source_implausible_times: counters(
@@ -122,7 +130,7 @@ impl Metrics {
             )?,
             uplink_connects: counters(
                 "linli_agent_uplink_connects_total",
-                "Tries to connect, by outcome.",
+                "Tries to connect and what became of them: unreachable, no_welcome, refused, or taken_in and later lost.",
                 &["outcome"],
             )?,
             uplink_last_ack: gauge(
@@ -145,6 +153,7 @@ impl Metrics {
                 "linli_agent_clock_steps_total",
                 "Steps of the wall clock of more than two seconds.",
             )?,
+            process: ProcessFigures::register(&registry)?,
             spool_events: gauges(
                 "linli_agent_spool_events",
                 "Events that wait for the hub.",
@@ -230,6 +239,7 @@ impl Metrics {
 
     /// The text exposition format, version 0.0.4.
     pub fn text(&self) -> Result<String, prometheus::Error> {
+        self.process.look();
         let mut out = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
         Ok(String::from_utf8_lossy(&out).into_owned())

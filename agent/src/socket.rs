@@ -4,7 +4,11 @@ use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::UnixStream;
+
+/// The agent answers, or says that it cannot, earlier than this.
+const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Why the running agent gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,12 @@ pub enum SocketError {
     /// The exchange failed.
     #[error("talking to the running agent failed")]
     Http(#[from] hyper::Error),
+    /// It does not answer.
+    #[error("the running agent did not answer within {} s", DEADLINE.as_secs())]
+    Silent,
+    /// It answers something else.
+    #[error("the answer of the running agent is not understood: is it of another version?")]
+    Answer(#[source] serde_json::Error),
     /// The request could not be made.
     #[error("the request to the running agent could not be made")]
     Request(#[from] hyper::http::Error),
@@ -62,10 +72,15 @@ pub async fn call(
         .uri(uri)
         .header("host", "agent")
         .body(Full::new(Bytes::from(body)))?;
-    let answer = sender.send_request(request).await?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await?.to_bytes();
+    let exchange = tokio::time::timeout(DEADLINE, async {
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        Ok::<_, hyper::Error>((status, body))
+    })
+    .await;
     driver.abort();
+    let (status, body) = exchange.map_err(|_| SocketError::Silent)??;
     if status.is_success() {
         return Ok(body);
     }

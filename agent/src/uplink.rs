@@ -25,15 +25,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::pending::Pending;
 use crate::spool::Spool;
 
-pub use session::SessionError;
+use session::{Ended, SessionError};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// After a refusal that a person must mend, no more often than this.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
-/// A session that lasted this long was a good one: the backoff starts anew.
+/// A session that lasted this long from the hub's welcome was a good one: the backoff starts anew.
 const GOOD_SESSION: Duration = Duration::from_secs(20);
 
 /// How the uplink stands.
@@ -69,6 +70,8 @@ pub struct Uplink {
     pub addresses: Vec<String>,
     /// Spools in the order of [`Lane::ALL`].
     pub spools: [Spool; Lane::ALL.len()],
+    /// What is on its way into them.
+    pub pending: Pending,
     /// Clock anchors of this and earlier boots.
     pub anchors: watch::Receiver<Vec<ClockAnchor>>,
     /// Where the hub's messages go.
@@ -93,15 +96,19 @@ impl Uplink {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
         self.note(|status| status.since_ms = clock::wall_ms());
         while !stop.is_cancelled() {
-            let started = tokio::time::Instant::now();
             // Cancel-safe: on stop the session is dropped as a whole; the hub tells its position again.
             let ended = tokio::select! {
                 ended = self.once(&mut dialer) => ended,
                 () = stop.cancelled() => break,
             };
             self.metrics.uplink_connected.set(0);
-            let text = chain(&ended);
-            let refused = matches!(ended, SessionError::Refused { .. });
+            self.metrics
+                .uplink_connects
+                .with_label_values(&[ended.outcome()])
+                .inc();
+            let Ended { error, taken_in } = ended;
+            let text = chain(&error);
+            let refused = matches!(error, SessionError::Refused { .. });
             if refused {
                 tracing::error!(reason = text, "the hub refuses this agent");
             } else {
@@ -113,11 +120,11 @@ impl Uplink {
                 }
                 status.last_error = Some(text);
             });
-            if started.elapsed() >= GOOD_SESSION {
+            if taken_in.is_some_and(|at| at.elapsed() >= GOOD_SESSION) {
                 backoff.reset();
             }
             let mut pause = backoff.next(random());
-            if let SessionError::Refused { retry_ms, .. } = ended {
+            if let SessionError::Refused { retry_ms, .. } = error {
                 pause = pause.max(if retry_ms > 0 {
                     Duration::from_millis(retry_ms).min(BACKOFF_MAX)
                 } else {
@@ -144,6 +151,7 @@ impl Uplink {
         }
     }
 
+    /// Changes the status; that alone shows that the loop is alive.
     fn note(&self, change: impl FnOnce(&mut UplinkStatus)) {
         self.status.send_modify(|status| {
             status.rounds += 1;

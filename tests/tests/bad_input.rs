@@ -1,6 +1,6 @@
 //! Configs, tokens and commands that are wrong: each says what and how to mend it, with its exit code.
 use anyhow::{Context, Result};
-use linli_tests::harness::{Agent, AgentSetup, Hub, project, run};
+use linli_tests::harness::{Agent, AgentSetup, Hub, is_root, metric, project, run};
 use serde_json::json;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -38,6 +38,20 @@ fn wrong_agent_configs_name_file_key_and_fix() -> Result<()> {
             "[spool]\nquota = \"1MiB\"\n",
             vec!["spool.quota", "at least"],
         ),
+        (
+            "[spool]\nquota = \"64MiB\"\ngeneration = \"4MiB\"\n",
+            vec!["spool.generation", "spool.quota", "media"],
+        ),
+        (
+            "[spool]\nseen_max = 10\n",
+            vec!["spool.seen_max", "between 1000 and 10000000"],
+        ),
+        (
+            "[[source]]\nname = \"s\"\nmapping = \"mappings/doors.toml\"\n\
+             hmac_secret_file = \"secrets/doors.token\"\nhmac_header = \"x signature\"\n",
+            vec!["source[0]", "x signature", "x-signature-256"],
+        ),
+        ("[[device]]\nid = \"\"\n", vec!["device[0].id", "empty"]),
         ("[log]\nformat = \"xml\"\n", vec!["xml", "json"]),
         (
             "[[device]]\nid = \"d1\"\n[[device]]\nid = \"d1\"\n",
@@ -166,8 +180,50 @@ async fn tokens_join_one_agent_once_and_only_at_the_hub_that_made_them() -> Resu
     assert_eq!(code, 77);
     assert!(text.contains("expired"), "{text}");
 
-    // The key is the agent's alone, and a certificate that cannot be read is named.
+    // Joined anew: another key with the certificate that belongs to it.
     let key = first.data().join("identity/agent.key");
+    let old_key = std::fs::read(&key)?;
+    std::fs::write(&token, hub.join_token("yuyuan")?)?;
+    let again = outcome(
+        first
+            .command()?
+            .args([
+                "join",
+                &address,
+                "--agent",
+                "gw-1",
+                "--force",
+                "--token-file",
+            ])
+            .arg(&token),
+    )?;
+    assert_eq!(again.0, 0, "{}", again.1);
+    assert_ne!(std::fs::read(&key)?, old_key);
+    let (code, text) = outcome(first.command()?.arg("validate"))?;
+    assert_eq!(code, 0, "{text}");
+
+    // A clock that is not set is named, and costs no token.
+    std::fs::write(&token, hub.join_token("yuyuan")?)?;
+    let mut unset = agent(&directory.path().join("c"), "")?;
+    unset.wrapper = ["faketime", "-m", "1970-01-01 08:00:00"]
+        .map(str::to_owned)
+        .to_vec();
+    let (code, text) = join(&unset, &address, &token)?;
+    assert_eq!(code, 69, "{text}");
+    assert!(
+        text.contains("1970-01-01") && text.contains("NTP"),
+        "{text}"
+    );
+    unset.wrapper.clear();
+    let (code, text) = outcome(
+        unset
+            .command()?
+            .args(["join", &address, "--agent", "gw-2", "--token-file"])
+            .arg(&token),
+    )?;
+    assert_eq!(code, 0, "{text}");
+
+    // The key is the agent's alone, and a certificate that cannot be read is named.
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&key)?.permissions());
     assert_eq!(mode & 0o777, 0o600);
     std::fs::write(&key, "no key")?;
@@ -198,6 +254,10 @@ async fn metrics_pass_promtool_and_commands_print_completions_and_man_pages() ->
         )?;
         assert_eq!((code, said.trim()), (0, ""));
     }
+    let figures = agent.metrics().await?;
+    assert!(metric(&figures, "process_open_fds") > Some(3.0));
+    assert!(metric(&figures, "process_resident_memory_bytes") > Some(1e6));
+    assert!(metric(&figures, "process_start_time_seconds") > Some(1.6e9));
     for command in [agent.command()?, hub.command()?] {
         let program = command.get_program().to_owned();
         let name = Path::new(&program)
@@ -213,6 +273,73 @@ async fn metrics_pass_promtool_and_commands_print_completions_and_man_pages() ->
         run(Command::new(&program).arg("man").arg(&pages))?;
         assert!(pages.join(format!("{name}.1")).exists());
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_has_seen_enough_is_no_error() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
+    agent.start().await?;
+    let sample = project("tests/data/police-calls.csv").display().to_string();
+    let mapping = project("configs/mappings/police-calls.toml");
+    let mapping = mapping.display().to_string();
+    for (arguments, code) in [
+        (vec!["completions", "bash"], 0),
+        (vec!["status"], 0),
+        (vec!["status", "--json"], 0),
+        (vec!["validate"], 0),
+        (vec!["import", &sample, "--mapping", &mapping], 65),
+    ] {
+        // A pipe whose other end is closed already, as `head -1` leaves it sooner or later.
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let output = agent
+            .command()?
+            .args(&arguments)
+            .stdin(Stdio::null())
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn()?
+            .wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert_eq!(said, "", "{arguments:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_identity_that_this_user_may_not_see_is_not_taken_for_none() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let directory = tempdir()?;
+    let agent = agent(directory.path(), "")?;
+    std::fs::create_dir(agent.data())?;
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open)?;
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(agent.data(), closed)?;
+    // Where that user can run it, wherever it was built.
+    let binary = directory.path().join("linli-agent");
+    std::fs::copy(linli_tests::harness::binary("linli-agent")?, &binary)?;
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    let (code, text) = outcome(
+        command
+            .arg(binary)
+            .arg("--config")
+            .arg(agent.config())
+            .arg("validate"),
+    )?;
+    assert_eq!(code, 74, "{text}");
+    assert!(
+        text.contains("cannot look for") && text.contains("agent.pem"),
+        "{text}"
+    );
     Ok(())
 }
 

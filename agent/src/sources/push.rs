@@ -3,27 +3,32 @@
 //! Answered 200 only after every accepted item is synced. Items that the mapping rejects are named in
 //! the answer and counted; they do not hold back the good ones. Pushing the same items again stores
 //! nothing twice, by the source's own ids.
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection};
+//!
+//! The name of the source and its token are looked at before the body is read, so that a stranger cannot
+//! make the agent hold anything; see [`body`](super::body) for the rest.
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::post;
 use axum::{Json, Router};
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use linli_shared::protocol::event::ClockQuality;
-use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
+use linli_shared::service::telemetry::chain;
 use serde::Serialize;
 use sha2::Sha256;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
+use super::body::{Bodies, BodyError, Proof};
 use super::mapping::capture::Capture;
 use super::mapping::{Mapped, MessageError, Reject, Tense};
 use super::text;
 use crate::config::{DeviceConfig, PushKey, Source};
-use crate::intake::{Intake, SUBMIT_EVENTS_MAX, Submission, SubmitError};
+use crate::intake::{Intake, SUBMIT_EVENTS_MAX, Submission};
 use crate::metrics::Metrics;
+use crate::pending::Pending;
 
 /// Rejections that an answer names.
 const REJECTS_SHOWN_MAX: usize = 20;
@@ -38,6 +43,10 @@ pub struct Push {
     pub devices: Arc<HashMap<String, DeviceConfig>>,
     /// Where events go.
     pub intake: Intake,
+    /// What is on its way there.
+    pub pending: Pending,
+    /// Room for bodies.
+    pub bodies: Bodies,
     /// Figures.
     pub metrics: Metrics,
 }
@@ -73,18 +82,35 @@ fn is_zero(number: &usize) -> bool {
 }
 
 /// The routes of the push listener.
-pub fn router(push: Push, body_bytes_max: usize) -> Router {
+pub fn router(push: Push) -> Router {
     Router::new()
         .route("/push/{source}", post(receive))
-        .layer(DefaultBodyLimit::max(body_bytes_max))
         .with_state(Arc::new(push))
+}
+
+/// A push of which nothing was stored.
+struct Refused {
+    problem: Problem,
+    /// What it counts as.
+    outcome: &'static str,
+    /// How often: items where it has some, else the message.
+    count: usize,
+}
+
+impl Refused {
+    fn message(outcome: &'static str, problem: Problem) -> Self {
+        Self {
+            problem,
+            outcome,
+            count: 1,
+        }
+    }
 }
 
 async fn receive(
     State(push): State<Arc<Push>>,
     Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Json<Answer>, Problem> {
     let Some(source) = push.sources.get(&name) else {
         push.metrics
@@ -105,20 +131,7 @@ async fn receive(
             .with_label_values(&[source.name.as_str(), outcome])
             .inc_by(count as u64);
     };
-    let body = body.map_err(|rejection| {
-        count("too_large", 1);
-        Problem::new(
-            rejection.status(),
-            "body",
-            format!("{rejection}: send fewer items in one request, or raise [push] body_max"),
-        )
-    })?;
-    if let Err(problem) = authenticate(source, &headers, &body) {
-        count("unauthorized", 1);
-        return Err(problem);
-    }
-    let answer = store(&push, source, &body).await;
-    match &answer {
+    match take(&push, source, request).await {
         Ok(answer) => {
             count("stored", answer.stored);
             count("doubled", answer.doubled);
@@ -128,15 +141,50 @@ async fn receive(
                 .source_implausible_times
                 .with_label_values(&[source.name.as_str()])
                 .inc_by(answer.implausible_times as u64);
+            Ok(Json(answer))
         }
-        Err(problem) if problem.status == 503 => count("refused", 1),
-        Err(_) => count("rejected", 1),
+        Err(refused) => {
+            count(refused.outcome, refused.count);
+            Err(refused.problem)
+        }
     }
-    answer.map(Json)
 }
 
-fn authenticate(source: &Source, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
-    let denied = |detail: String| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+/// Reads a push of a source, and stores what it has.
+async fn take(push: &Push, source: &Source, request: Request) -> Result<Answer, Refused> {
+    let denied = |detail: String| {
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
+        Refused::message("unauthorized", problem)
+    };
+    let (head, body) = request.into_parts();
+    let proof = prove(source, &head.headers).map_err(denied)?;
+    let (body, _place) = push
+        .bodies
+        .read(proof, body)
+        .await
+        .map_err(|error| not_read(&error))?;
+    if proof == Proof::InBody {
+        verify(source, &head.headers, &body).map_err(denied)?;
+    }
+    store(push, source, body).await
+}
+
+fn not_read(error: &BodyError) -> Refused {
+    let (outcome, status) = match error {
+        BodyError::TooLarge { .. } => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
+        BodyError::CutOff { .. } => ("cut_off", StatusCode::BAD_REQUEST),
+        BodyError::TooSlow => ("too_slow", StatusCode::REQUEST_TIMEOUT),
+        BodyError::Full => ("refused", StatusCode::SERVICE_UNAVAILABLE),
+    };
+    let mut problem = Problem::new(status, "body", chain(error));
+    if matches!(error, BodyError::Full) {
+        problem = problem.retry_after(RETRY_AFTER_S);
+    }
+    Refused::message(outcome, problem)
+}
+
+/// What the head of a push proves; an error says what it lacks.
+fn prove(source: &Source, headers: &HeaderMap) -> Result<Proof, String> {
     match &source.key {
         PushKey::Token(token) => {
             let sent = headers
@@ -144,49 +192,62 @@ fn authenticate(source: &Source, headers: &HeaderMap, body: &[u8]) -> Result<(),
                 .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
                 .unwrap_or_default();
             if bool::from(sent.ct_eq(token)) {
-                return Ok(());
+                return Ok(Proof::Given);
             }
-            Err(denied(format!(
+            Err(format!(
                 "the token of source {:?} is wrong or missing: send it as \"Authorization: Bearer …\"",
                 source.name
-            )))
+            ))
         }
-        PushKey::Hmac { header, secret } => {
-            let sent = headers
-                .get(header.as_str())
-                .and_then(|value| value.to_str().ok())
-                .map(|value| value.strip_prefix("sha256=").unwrap_or(value))
-                .and_then(|value| hex::decode(value).ok())
-                .unwrap_or_default();
-            let good = Hmac::<Sha256>::new_from_slice(secret)
-                .map(|mac| mac.chain_update(body).verify_slice(&sent).is_ok())
-                .unwrap_or(false);
-            if good {
-                return Ok(());
-            }
-            Err(denied(format!(
-                "the HMAC-SHA256 of the body in header {header:?} is wrong or missing: check the secret of source {:?}",
-                source.name
-            )))
-        }
-        PushKey::None => Err(denied(format!(
+        PushKey::Hmac { header, .. } if headers.contains_key(header) => Ok(Proof::InBody),
+        PushKey::Hmac { header, .. } => Err(format!(
+            "the header {header:?} with the HMAC-SHA256 of the body is missing: source {:?} must send it",
+            source.name
+        )),
+        PushKey::None => Err(format!(
             "source {:?} has neither token_file nor hmac_secret_file in the agent's config, so it takes no push",
             source.name
-        ))),
+        )),
     }
 }
 
-async fn store(push: &Push, source: &Source, body: &[u8]) -> Result<Answer, Problem> {
-    let bad = |kind: &str, detail: String| Problem::new(StatusCode::BAD_REQUEST, kind, detail);
-    let text = text::decode(body).ok_or_else(|| {
-        bad(
+/// Whether the body carries the signature that its head shows.
+fn verify(source: &Source, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {
+    let PushKey::Hmac { header, secret } = &source.key else {
+        return Ok(());
+    };
+    let sent = headers
+        .get(header)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.strip_prefix("sha256=").unwrap_or(value))
+        .and_then(|value| hex::decode(value).ok())
+        .unwrap_or_default();
+    let good = Hmac::<Sha256>::new_from_slice(secret)
+        .map(|mac| mac.chain_update(body).verify_slice(&sent).is_ok())
+        .unwrap_or(false);
+    if good {
+        return Ok(());
+    }
+    Err(format!(
+        "the HMAC-SHA256 of the body in header {header:?} is wrong: check the secret of source {:?}",
+        source.name
+    ))
+}
+
+async fn store(push: &Push, source: &Source, body: Bytes) -> Result<Answer, Refused> {
+    let refused = |status, kind: &str, detail: String| {
+        Refused::message("rejected", Problem::new(status, kind, detail))
+    };
+    let text = text::decode(&body).ok_or_else(|| {
+        refused(
+            StatusCode::BAD_REQUEST,
             "encoding",
             "the body is neither UTF-8 nor GB18030 text".to_owned(),
         )
     })?;
-    let unprocessable =
-        |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "mapping", detail);
-    let now_ms = clock::wall_ms();
+    // Lives until everything is stored or refused.
+    let stamp = push.pending.stamp();
+    let now_ms = stamp.received_ms();
     let mut answer = Answer::default();
     let mut submission = Submission::new();
     let mut items = 0;
@@ -199,12 +260,15 @@ async fn store(push: &Push, source: &Source, body: &[u8]) -> Result<Answer, Prob
             );
         }
     });
-    read.map_err(|error| match error {
-        MessageError::Json(_) => bad("not-json", error.to_string()),
-        MessageError::NoItems(_) => unprocessable(error.to_string()),
+    read.map_err(|error| {
+        let (status, kind) = match error {
+            MessageError::Json(_) => (StatusCode::BAD_REQUEST, "not-json"),
+            MessageError::NoItems(_) => (StatusCode::UNPROCESSABLE_ENTITY, "mapping"),
+        };
+        refused(status, kind, error.to_string())
     })?;
     if items > SUBMIT_EVENTS_MAX {
-        return Err(Problem::new(
+        return Err(refused(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too-many-items",
             format!("{items} items, at most {SUBMIT_EVENTS_MAX} are accepted in one request"),
@@ -216,17 +280,21 @@ async fn store(push: &Push, source: &Source, body: &[u8]) -> Result<Answer, Prob
             .iter()
             .map(|rejected| format!("item {}: {}", rejected.index, rejected.reason))
             .collect();
-        return Err(unprocessable(reasons.join("; ")));
+        return Err(Refused {
+            count: items,
+            ..refused(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "mapping",
+                reasons.join("; "),
+            )
+        });
     }
+    // Everything is packed: while the disk works there is one copy of it.
+    drop(text);
+    drop(body);
     let submitted = push.intake.submit(submission).await.map_err(|error| {
-        let detail = linli_shared::service::telemetry::chain(&error);
-        match error {
-            SubmitError::Append(_) => {
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", detail)
-                    .retry_after(RETRY_AFTER_S)
-            }
-            SubmitError::TooMany(_) => unprocessable(detail),
-        }
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", chain(&error));
+        Refused::message("refused", problem.retry_after(RETRY_AFTER_S))
     })?;
     answer.stored = submitted.stored;
     answer.doubled = submitted.doubled;

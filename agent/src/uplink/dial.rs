@@ -32,12 +32,15 @@ impl Dialer {
     }
 
     /// A connection to the next address that takes one, with its name. An address that worked is the
-    /// first to be tried again.
-    pub async fn dial(&mut self) -> Result<(String, Connection), SessionError> {
+    /// first to be tried again. `round` is called before each step that has a deadline of its own.
+    pub async fn dial(
+        &mut self,
+        round: &mut impl FnMut(),
+    ) -> Result<(String, Connection), SessionError> {
         let mut last = None;
         for _ in 0..self.addresses.len() {
             let address = self.addresses[self.turn].clone();
-            match self.dial_one(&address).await {
+            match self.dial_one(&address, round).await {
                 Ok(connection) => return Ok((address, connection)),
                 Err(error) => {
                     tracing::debug!(address, error = %linli_shared::service::telemetry::chain(&error), "no connection");
@@ -54,17 +57,23 @@ impl Dialer {
         self.turn = (self.turn + 1) % self.addresses.len().max(1);
     }
 
-    async fn dial_one(&mut self, address: &str) -> Result<Connection, SessionError> {
+    async fn dial_one(
+        &mut self,
+        address: &str,
+        round: &mut impl FnMut(),
+    ) -> Result<Connection, SessionError> {
         let failed = |source: io::Error| SessionError::Connect {
             address: address.to_owned(),
             source,
         };
+        round();
         let resolved = tokio::time::timeout(RESOLVE_DEADLINE, tokio::net::lookup_host(address))
             .await
             .map_err(|_| failed(io::Error::other("its name was not resolved in time")))?
             .map_err(failed)?;
         let mut last = io::Error::other("its name has no address");
         for socket_address in resolved {
+            round();
             match self.connect(socket_address).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = error,
@@ -116,5 +125,41 @@ impl Dialer {
             // Past the deadline the hub finds out by its idle timeout.
             let _ = tokio::time::timeout(CLOSE_DEADLINE, endpoint.wait_idle()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quinn::crypto::rustls::QuicClientConfig;
+
+    #[tokio::test(start_paused = true)]
+    async fn every_address_that_is_tried_shows_that_the_dialer_is_alive() {
+        let config = rustls::ClientConfig::builder_with_provider(tls::provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("TLS 1.3")
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let quic = QuicClientConfig::try_from(config).expect("a suite for QUIC");
+        // Nobody takes a connection there.
+        let silent: Vec<std::net::UdpSocket> = (0..3)
+            .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").expect("a port"))
+            .collect();
+        let addresses = silent
+            .iter()
+            .map(|socket| socket.local_addr().expect("bound").to_string())
+            .collect();
+        let mut dialer = Dialer::new(addresses, quinn::ClientConfig::new(Arc::new(quic)));
+        let began = tokio::time::Instant::now();
+        let mut rounds = Vec::new();
+        let dialled = dialer.dial(&mut || rounds.push(began.elapsed())).await;
+        assert!(matches!(dialled, Err(SessionError::Connect { .. })));
+        assert!(began.elapsed() >= 3 * CONNECT_DEADLINE);
+        rounds.push(began.elapsed());
+        let longest = rounds.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(
+            longest <= Some(CONNECT_DEADLINE + Duration::from_secs(1)),
+            "{rounds:?}"
+        );
     }
 }

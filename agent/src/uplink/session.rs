@@ -8,6 +8,7 @@ use linli_shared::service::link::{FrameReader, ReadError};
 use quinn::{Connection, SendStream};
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::dial::Dialer;
 use super::flight::{AckError, Flight};
@@ -19,6 +20,8 @@ const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
 /// How often the loop shows that it goes round, however rare heartbeats are.
 const PULSE: Duration = Duration::from_secs(2);
 const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
+/// How long a heartbeat waits for the spools before it repeats its last claim.
+const SETTLE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Why a session ended, or none began. There is no good end but the agent's own.
 #[derive(Debug, thiserror::Error)]
@@ -74,40 +77,50 @@ pub enum SessionError {
     SpoolClosed,
 }
 
+/// How a session or a try ended.
+pub struct Ended {
+    /// Why.
+    pub error: SessionError,
+    /// When the hub took the agent in, if it did.
+    pub taken_in: Option<Instant>,
+}
+
+impl Ended {
+    /// What it counts as. Whatever was counted as `taken_in` comes to be `lost`.
+    pub fn outcome(&self) -> &'static str {
+        match &self.error {
+            _ if self.taken_in.is_some() => "lost",
+            SessionError::NoAddress | SessionError::Connect { .. } => "unreachable",
+            SessionError::Refused { .. } => "refused",
+            _ => "no_welcome",
+        }
+    }
+}
+
 impl Uplink {
-    /// Connects and keeps a session; returns why it ended.
-    pub(super) async fn once(&self, dialer: &mut Dialer) -> SessionError {
-        let dialled = dialer.dial().await;
-        let (address, connection) = match dialled {
+    /// Connects and keeps a session; returns how it ended.
+    pub(super) async fn once(&self, dialer: &mut Dialer) -> Ended {
+        let mut taken_in = None;
+        let (address, connection) = match dialer.dial(&mut || self.note(|_| {})).await {
             Ok(dialled) => dialled,
-            Err(error) => {
-                self.metrics
-                    .uplink_connects
-                    .with_label_values(&["unreachable"])
-                    .inc();
-                return error;
-            }
+            Err(error) => return Ended { error, taken_in },
         };
-        let ended = match self.session(&address, &connection).await {
+        let error = match self.session(&address, &connection, &mut taken_in).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
-        if matches!(ended, SessionError::Refused { .. }) {
-            self.metrics
-                .uplink_connects
-                .with_label_values(&["refused"])
-                .inc();
-        }
         dialer.next_address();
         connection.close(linli_shared::service::link::CLOSE_DONE, b"session ended");
-        ended
+        Ended { error, taken_in }
     }
 
     async fn session(
         &self,
         address: &str,
         connection: &Connection,
+        taken_in: &mut Option<Instant>,
     ) -> Result<std::convert::Infallible, SessionError> {
+        self.note(|_| {});
         let (mut send, receive) = connection.open_bi().await?;
         // Control is small and carries life signs: it goes before every lane.
         send.set_priority(3)
@@ -138,13 +151,14 @@ impl Uplink {
             .uplink_connects
             .with_label_values(&["taken_in"])
             .inc();
+        *taken_in = Some(Instant::now());
         self.metrics.uplink_connected.set(1);
         tracing::info!(
             hub = address,
             software = welcome.software,
             "taken in by the hub"
         );
-        self.status.send_modify(|status| {
+        self.note(|status| {
             status.connected = Some(address.to_owned());
             status.since_ms = clock::wall_ms();
             status.last_error = None;
@@ -194,14 +208,18 @@ impl Uplink {
         let every = Duration::from_millis(welcome.heartbeat_ms).max(HEARTBEAT_MIN);
         let mut beat = tokio::time::interval(every);
         let mut pulse = tokio::time::interval(PULSE);
+        let mut watermark_ms = 0;
         loop {
-            // All arms are cancel-safe: interval, JoinSet and the frame reader keep their state.
+            // All arms are cancel-safe: interval, JoinSet and the frame reader keep their state. What an
+            // arm does when it is taken runs to its end: a frame is never written by half while the
+            // session lives.
             tokio::select! {
                 _ = beat.tick() => {
-                    let heartbeat = self.heartbeat();
+                    watermark_ms = self.watermark(watermark_ms).await;
+                    let heartbeat = self.heartbeat(watermark_ms);
                     send.write_all(&Frame::Heartbeat(heartbeat).encode()?).await?;
                 }
-                _ = pulse.tick() => self.status.send_modify(|status| status.rounds += 1),
+                _ = pulse.tick() => self.note(|_| {}),
                 frame = reader.next() => {
                     match frame?.ok_or(SessionError::StreamClosed)? {
                         Frame::CaseStatus(status) => self.deliver(Downlink::Case(status)).await,
@@ -254,31 +272,54 @@ impl Uplink {
         })
     }
 
-    fn heartbeat(&self) -> Heartbeat {
-        // Taken before the lanes are looked at: what comes later is not covered.
-        let wall_ms = clock::wall_ms();
-        let mut watermark_ms = wall_ms;
-        let spool = self
+    /// Up to when everything that was received has been acknowledged by the hub; `last` while the spools
+    /// do not answer. The order counts: first the time and what is on its way, then a round of each spool,
+    /// then its marks. What was on its way no more has been in the spool's queue before that round.
+    async fn watermark(&self, last: i64) -> i64 {
+        let (now_ms, on_its_way_ms) = self.pending.look();
+        let settled = async {
+            for spool in &self.spools {
+                let mut status = spool.status();
+                let before = status.borrow_and_update().rounds;
+                // A tick of the watchdog may count as one: of two, one at least is ours.
+                spool.tick().await;
+                spool.tick().await;
+                let settled = status.wait_for(|status| status.rounds >= before + 2).await;
+                settled.map_err(|_| SessionError::SpoolClosed)?;
+            }
+            Ok::<_, SessionError>(())
+        };
+        // On a disk that is slow the claim waits, not the sign of life. Ticks that are left do no harm.
+        match tokio::time::timeout(SETTLE_DEADLINE, settled).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return last,
+        }
+        let waiting_ms = self
             .spools
             .iter()
-            .map(|spool| {
-                let status = spool.status();
-                let status = status.borrow();
-                if let Some(oldest_ms) = status.oldest_ms {
-                    watermark_ms = watermark_ms.min(oldest_ms - 1);
-                }
-                SpoolFigures {
-                    lane: spool.lane().number(),
-                    events: status.events(),
-                    bytes: status.bytes,
-                    oldest_ms: status.oldest_ms.unwrap_or(0),
-                }
-            })
-            .collect();
+            .map(|spool| spool.status().borrow().oldest_ms);
+        waiting_ms
+            .chain([on_its_way_ms])
+            .flatten()
+            .map(|oldest_ms| oldest_ms - 1)
+            .fold(now_ms, i64::min)
+    }
+
+    fn heartbeat(&self, watermark_ms: i64) -> Heartbeat {
+        let figures = self.spools.iter().map(|spool| {
+            let status = spool.status();
+            let status = status.borrow();
+            SpoolFigures {
+                lane: spool.lane().number(),
+                events: status.events(),
+                bytes: status.bytes,
+                oldest_ms: status.oldest_ms.unwrap_or(0),
+            }
+        });
         Heartbeat {
-            wall_ms,
+            wall_ms: clock::wall_ms(),
             watermark_ms,
-            spool,
+            spool: figures.collect(),
         }
     }
 }
@@ -287,3 +328,24 @@ const _: () = assert!(
     Lane::ALL.len() == 3,
     "a lane more is a stream more: see STREAMS_MAX"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_is_counted_by_whether_the_hub_had_taken_the_agent_in() {
+        let outcome = |error, taken_in| Ended { error, taken_in }.outcome();
+        let refused = || SessionError::Refused {
+            code: "site".to_owned(),
+            message: String::new(),
+            retry_ms: 0,
+        };
+        assert_eq!(outcome(SessionError::NoAddress, None), "unreachable");
+        assert_eq!(outcome(refused(), None), "refused");
+        assert_eq!(outcome(SessionError::NoWelcome, None), "no_welcome");
+        assert_eq!(outcome(SessionError::Unexpected("Ack"), None), "no_welcome");
+        let taken_in = Some(Instant::now());
+        assert_eq!(outcome(SessionError::StreamClosed, taken_in), "lost");
+    }
+}

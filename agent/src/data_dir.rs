@@ -1,0 +1,83 @@
+//! The data directory: made for the agent's user alone, and used by that user only.
+//!
+//! It holds the key, events and the admin socket. Files that another user makes in it, root above all,
+//! would keep the service from starting, so `run`, `join` and an `import` without a running agent look
+//! at it first.
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Nobody else may look into it.
+pub const MODE: u32 = 0o700;
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// It cannot be made or looked at.
+    #[error("the data directory {path:?} cannot be used: may this user make it and enter it?")]
+    File {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is another user's.
+    #[error(
+        "the data directory {path:?} belongs to user {owner}, and this is user {user}: run the command as its \
+         owner, like `runuser -u linli-agent -- linli-agent …`; nothing was changed"
+    )]
+    Owner {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who asks.
+        user: u32,
+    },
+}
+
+/// Makes the directory if it is not there, checks whose it is, and closes it to others.
+pub fn prepare(path: &Path) -> Result<(), DataDirError> {
+    let failed = |source| DataDirError::File {
+        path: path.to_owned(),
+        source,
+    };
+    make(path).map_err(failed)?;
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user {
+        return Err(DataDirError::Owner {
+            path: path.to_owned(),
+            owner: metadata.uid(),
+            user,
+        });
+    }
+    if metadata.mode() & 0o077 != 0 {
+        std::fs::set_permissions(path, Permissions::from_mode(MODE)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Makes a directory, and those above it, for this user alone; one that is there stays as it is.
+pub fn make(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(MODE).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_for_its_user_alone_and_an_open_one_is_closed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a/data");
+        let mode = || std::fs::metadata(&path).expect("there").mode() & 0o777;
+        prepare(&path).expect("made");
+        assert_eq!(mode(), 0o700);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("opened");
+        prepare(&path).expect("ours");
+        assert_eq!(mode(), 0o700);
+    }
+}

@@ -1,0 +1,129 @@
+//! HTTP/1.1 as the agent serves it to devices, to itself and to Prometheus: every connection is bounded
+//! in size and in time, so that no peer can hold memory or a shutdown by sending slowly or not at all.
+//!
+//! `app` starts one [`serve`] for each listener. A connection ends by itself after [`CONNECTION_AGE_MAX`];
+//! at a stop it may answer the request that it has, then it is cut off. [`serve`] returns after the last
+//! connection is gone, with everything that its handlers held.
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use linli_shared::service::problem::Problem;
+use std::convert::Infallible;
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// From a connection's start, or its last answer, to the end of the next request's head. So it is also
+/// how long a connection may idle.
+const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+/// From the head of a request to its answer. A push bounds its body within it.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+/// A connection that is older takes no further request. It bounds what no other deadline does: a peer
+/// that sends requests and never reads an answer.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
+/// How long connections may take to end at a stop.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// What a connection buffers: a head must fit, a body comes in pieces of it.
+const BUFFER_BYTES_MAX: usize = 32 * 1024;
+
+/// Serves until `stop`. With `connections_max` open, further ones wait in the kernel's queue until one
+/// ends, which the deadlines above see to.
+pub async fn serve<L: Listener>(
+    mut listener: L,
+    router: Router,
+    connections_max: usize,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let mut connections = JoinSet::new();
+    loop {
+        // All arms are cancel-safe: a connection that is not accepted yet stays in the kernel's queue.
+        let stream = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a connection ended with a panic");
+                }
+                continue;
+            }
+            (stream, _) = listener.accept(), if connections.len() < connections_max => stream,
+        };
+        connections.spawn(attend(stream, router.clone(), stop.clone()));
+    }
+    drop(listener);
+    let drained = tokio::time::timeout(DRAIN_DEADLINE, async {
+        while connections.join_next().await.is_some() {}
+    });
+    if drained.await.is_err() {
+        tracing::debug!(
+            connections = connections.len(),
+            "connections are cut off: they did not end in time"
+        );
+        connections.shutdown().await;
+    }
+    Ok(())
+}
+
+/// One connection, from its first byte to its end.
+async fn attend(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = router.call(request);
+        async move { Ok::<_, Infallible>(in_time(answer).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // All arms are cancel-safe: the connection is only polled, and goes on below.
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = async {
+            tokio::select! {
+                () = tokio::time::sleep(CONNECTION_AGE_MAX) => {}
+                () = stop.cancelled() => {}
+            }
+        } => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(REQUEST_DEADLINE, connection)
+                .await
+                .unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        // A peer that goes away or sends what is not HTTP is its own affair.
+        tracing::debug!(%error, "a connection ended with an error");
+    }
+}
+
+/// The router's answer, or one that says that it took too long.
+async fn in_time(answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
+    match tokio::time::timeout(REQUEST_DEADLINE, answer).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "deadline",
+            format!(
+                "not done within {} s: the disk may be slow; send the request again",
+                REQUEST_DEADLINE.as_secs()
+            ),
+        )
+        .retry_after(10)
+        .into_response(),
+    }
+}

@@ -1,0 +1,87 @@
+//! Events that have been stamped with their time of receipt and are not in the spool yet.
+//!
+//! The uplink tells the hub up to what time everything has been received. The spool knows that for
+//! what it holds; a push that is being mapped, or waits for its sync, is known here. Times are taken
+//! inside the lock, so that no event can get a time that has been told to be complete already.
+//! Imports are left out: they bring what is past, at any time.
+use linli_shared::service::clock;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Cloneable; all clones are the same.
+#[derive(Clone, Default)]
+pub struct Pending(Arc<Mutex<BTreeMap<i64, usize>>>);
+
+/// A time of receipt whose events are on their way into the spool as long as this lives.
+pub struct Stamp {
+    pending: Pending,
+    received_ms: i64,
+}
+
+impl Pending {
+    /// Events are received now.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp_by(clock::wall_ms)
+    }
+
+    /// Now, and the oldest time of receipt that is on its way, if any.
+    pub fn look(&self) -> (i64, Option<i64>) {
+        let times = self.times();
+        (clock::wall_ms(), times.keys().next().copied())
+    }
+
+    fn stamp_by(&self, now_ms: impl FnOnce() -> i64) -> Stamp {
+        let mut times = self.times();
+        let received_ms = now_ms();
+        *times.entry(received_ms).or_default() += 1;
+        Stamp {
+            pending: self.clone(),
+            received_ms,
+        }
+    }
+
+    fn times(&self) -> MutexGuard<'_, BTreeMap<i64, usize>> {
+        // Counts are good after a panic elsewhere: each change is one statement.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stamp {
+    /// Milliseconds since 1970 UTC.
+    pub fn received_ms(&self) -> i64 {
+        self.received_ms
+    }
+}
+
+impl Drop for Stamp {
+    fn drop(&mut self) {
+        let mut times = self.pending.times();
+        if let Some(count) = times.get_mut(&self.received_ms) {
+            *count -= 1;
+            if *count == 0 {
+                times.remove(&self.received_ms);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_time_on_its_way_is_known_until_its_last_stamp_is_gone() {
+        let pending = Pending::default();
+        assert_eq!(pending.look().1, None);
+        let first = pending.stamp_by(|| 5);
+        let second = pending.stamp_by(|| 5);
+        let later = pending.stamp_by(|| 9);
+        assert_eq!(first.received_ms(), 5);
+        drop(first);
+        assert_eq!(pending.look().1, Some(5));
+        drop(second);
+        assert_eq!(pending.look().1, Some(9));
+        drop(later);
+        assert_eq!(pending.look().1, None);
+    }
+}

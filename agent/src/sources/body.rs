@@ -1,0 +1,199 @@
+//! The body of a push, read into memory: bounded in size, in time, and in what all bodies take together.
+//!
+//! A source that shows a token is known before its body is read. One that signs its body is not, so its
+//! bodies have a room of their own: whoever sends unsigned bodies slowly can fill that one only.
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What the bodies of one room may take, unless a single one may be larger.
+const ROOM_BYTES: usize = 4 << 20;
+/// Rooms are given out in pieces of this.
+const PIECE_BYTES: usize = 1024;
+/// How long a push may wait for room before it is sent away.
+const ROOM_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a body may take.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Whether a push has proven where it comes from before its body is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// By its token.
+    Given,
+    /// The body itself will tell.
+    InBody,
+}
+
+/// Why a body was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is larger than one may be.
+    #[error(
+        "the body is larger than {bytes_max} bytes: send fewer items in one request, or raise [push] body_max"
+    )]
+    TooLarge {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The client ended within it.
+    #[error("the body was cut off after {bytes} bytes")]
+    CutOff {
+        /// What had come.
+        bytes: usize,
+        /// Why.
+        #[source]
+        source: axum::Error,
+    },
+    /// It did not come in time.
+    #[error("the body did not come within {} s: send fewer items in one request", BODY_DEADLINE.as_secs())]
+    TooSlow,
+    /// Other bodies fill the room.
+    #[error("the agent has as many bodies in memory as it may: send this one again later")]
+    Full,
+}
+
+/// The rooms of all bodies.
+pub struct Bodies {
+    bytes_max: usize,
+    proven: Arc<Semaphore>,
+    unproven: Arc<Semaphore>,
+}
+
+impl Bodies {
+    /// `bytes_max` is what one body may have.
+    pub fn new(bytes_max: usize) -> Self {
+        let room = || Arc::new(Semaphore::new(pieces(ROOM_BYTES.max(bytes_max))));
+        Self {
+            bytes_max,
+            proven: room(),
+            unproven: room(),
+        }
+    }
+
+    /// Reads a body to its end. Its place in the room lasts as long as what comes with it.
+    pub async fn read(
+        &self,
+        proof: Proof,
+        body: Body,
+    ) -> Result<(Bytes, OwnedSemaphorePermit), BodyError> {
+        let too_large = BodyError::TooLarge {
+            bytes_max: self.bytes_max,
+        };
+        let told = body.size_hint();
+        if told.lower() > self.bytes_max as u64 {
+            return Err(too_large);
+        }
+        // Without a length it may become as large as any.
+        let bytes_max = told
+            .upper()
+            .map_or(self.bytes_max, |upper| self.bytes_max.min(upper as usize));
+        let room = match proof {
+            Proof::Given => &self.proven,
+            Proof::InBody => &self.unproven,
+        };
+        let place = room.clone().acquire_many_owned(pieces(bytes_max) as u32);
+        let place = match tokio::time::timeout(ROOM_DEADLINE, place).await {
+            Ok(Ok(place)) => place,
+            Ok(Err(_)) | Err(_) => return Err(BodyError::Full),
+        };
+        let bytes = tokio::time::timeout(BODY_DEADLINE, whole(body, bytes_max))
+            .await
+            .map_err(|_| BodyError::TooSlow)??;
+        let bytes = bytes.ok_or(too_large)?;
+        Ok((bytes, place))
+    }
+}
+
+fn pieces(bytes: usize) -> usize {
+    bytes.div_ceil(PIECE_BYTES)
+}
+
+/// All of a body; `None` if it has more than `bytes_max`.
+async fn whole(mut body: Body, bytes_max: usize) -> Result<Option<Bytes>, BodyError> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|source| BodyError::CutOff {
+            bytes: bytes.len(),
+            source,
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if bytes.len() + data.len() > bytes_max {
+            return Ok(None);
+        }
+        if bytes.is_empty() && body.is_end_stream() {
+            return Ok(Some(data));
+        }
+        if bytes.capacity() == 0 {
+            // The rest in one piece where its length is told: the kernel gives pages as they fill.
+            let rest = body.size_hint().exact().unwrap_or(0) as usize;
+            bytes.reserve(data.len() + rest.min(bytes_max));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Some(bytes.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Frame;
+    use std::collections::VecDeque;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    /// Bytes that come one after the other; an error where there are none; then nothing more.
+    struct Pieces(VecDeque<Result<Bytes, &'static str>>);
+
+    impl hyper::body::Body for Pieces {
+        type Data = Bytes;
+        type Error = &'static str;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+            match self.0.pop_front() {
+                Some(piece) => Poll::Ready(Some(piece.map(Frame::data))),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    fn body<const N: usize>(pieces: [Result<usize, &'static str>; N]) -> Body {
+        let pieces = pieces.map(|piece| piece.map(|bytes| Bytes::from(vec![b'x'; bytes])));
+        Body::new(Pieces(pieces.into()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_room_sends_a_body_away_and_leaves_the_other_room_open() {
+        let bodies = Bodies::new(ROOM_BYTES);
+        let whole = || Body::from(vec![b'x'; ROOM_BYTES]);
+        let held = bodies.read(Proof::InBody, whole()).await.expect("room");
+        let refused = bodies.read(Proof::InBody, whole()).await;
+        assert!(matches!(refused, Err(BodyError::Full)));
+        assert!(bodies.read(Proof::Given, whole()).await.is_ok());
+        drop(held);
+        assert!(bodies.read(Proof::InBody, whole()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_too_large_cut_off_or_too_slow_says_which() {
+        let bodies = Bodies::new(1024);
+        let told = bodies.read(Proof::Given, Body::from(vec![0; 1025])).await;
+        assert!(matches!(told, Err(BodyError::TooLarge { bytes_max: 1024 })));
+        let untold = bodies.read(Proof::Given, body([Ok(1000), Ok(25)])).await;
+        assert!(matches!(untold, Err(BodyError::TooLarge { .. })));
+        let cut = bodies
+            .read(Proof::Given, body([Ok(10), Err("reset")]))
+            .await;
+        assert!(matches!(cut, Err(BodyError::CutOff { bytes: 10, .. })));
+        let slow = bodies.read(Proof::Given, body([Ok(1)])).await;
+        assert!(matches!(slow, Err(BodyError::TooSlow)));
+    }
+}
