@@ -98,7 +98,11 @@ impl Spools {
                 lane,
                 generation_bytes: config.spool.generation.0,
                 quota_bytes: config.spool.share(lane),
-                free_bytes_min: config.spool.free_min.0,
+                // Alarms still find room when doors have filled the disk.
+                free_bytes_min: match lane {
+                    Lane::Urgent => config.spool.free_min.0 / 2,
+                    Lane::Routine | Lane::Media => config.spool.free_min.0,
+                },
                 seen_max: config.spool.seen_max,
                 when_full: if lane == Lane::Routine {
                     config.spool.routine_when_full
@@ -183,6 +187,7 @@ impl App {
             identity,
             addresses,
             spools: spools.handles.clone(),
+            sent: Default::default(),
             pending: pending.clone(),
             anchors: anchors_seen,
             downlink: downlink_sender,

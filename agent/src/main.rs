@@ -25,8 +25,9 @@ use linli_shared::protocol::ids::AgentId;
 use linli_shared::protocol::token::JoinToken;
 use linli_shared::service::clock;
 use linli_shared::service::exit::{self, Failure, config_code, failure, start_logs};
+use linli_shared::service::output;
 use linli_shared::service::telemetry::LogConfig;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -56,16 +57,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints what a command has to say. A reader that has seen enough, as in `status | head -1`, is no error.
+/// Prints what a command has to say.
 fn print(text: impl AsRef<[u8]>) -> Result<u8, Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure {
-            text: format!("cannot write to standard output: {error}"),
-            code: exit::IO,
-        }),
-        _ => Ok(exit::OK),
-    }
+    output::text(text.as_ref());
+    Ok(exit::OK)
 }
 
 fn runtime(threads: usize) -> Result<tokio::runtime::Runtime, Failure> {

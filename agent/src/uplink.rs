@@ -7,7 +7,9 @@
 //!
 //! One session at a time. A session starts with `Hello`; the hub answers with the position that it
 //! wants of each lane, and everything from there on is sent, so a lost answer costs a repetition and
-//! nothing else. An acknowledgement reaches the spool only when the hub has synced. Whatever ends a
+//! nothing else. What this process has not sent is not taken for known to the hub: a spool that was put
+//! back to an older state gives its numbers again, so the hub is shown everything that is not
+//! acknowledged, and compares. An acknowledgement reaches the spool only when the hub has synced. Whatever ends a
 //! session, the next one starts after a backoff with jitter, at the next address of the list.
 mod dial;
 mod flight;
@@ -15,10 +17,12 @@ mod lane;
 mod session;
 
 use linli_shared::protocol::frame::{CaseStatus, ClockAnchor, Command};
-use linli_shared::protocol::ids::Lane;
+use linli_shared::protocol::ids::{Lane, Sequence};
 use linli_shared::service::backoff::Backoff;
 use linli_shared::service::clock;
 use linli_shared::service::telemetry::chain;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -70,6 +74,8 @@ pub struct Uplink {
     pub addresses: Vec<String>,
     /// Spools in the order of [`Lane::ALL`].
     pub spools: [Spool; Lane::ALL.len()],
+    /// The sequence after the last that this process has sent, by lane.
+    pub sent: [Sent; Lane::ALL.len()],
     /// What is on its way into them.
     pub pending: Pending,
     /// Clock anchors of this and earlier boots.
@@ -80,6 +86,22 @@ pub struct Uplink {
     pub metrics: Metrics,
     /// How it stands.
     pub status: watch::Sender<UplinkStatus>,
+}
+
+/// The sequence after the last event of a lane that this process has sent, in any session.
+#[derive(Debug, Clone, Default)]
+pub struct Sent(Arc<AtomicU64>);
+
+impl Sent {
+    fn get(&self) -> Sequence {
+        Sequence(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Notes that everything before `end` was sent; says how many of them never were before.
+    fn note(&self, first: Sequence, end: Sequence) -> u64 {
+        let before = self.0.fetch_max(end.0, Ordering::Relaxed);
+        end.0.saturating_sub(before.max(first.0))
+    }
 }
 
 fn random() -> u64 {

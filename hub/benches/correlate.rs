@@ -52,8 +52,7 @@ fn rules() -> Vec<Rule> {
              severity = \"alarm\"\n"
         );
     }
-    for number in 0..4 {
-        let kind = KINDS[number];
+    for (number, kind) in KINDS.iter().take(4).enumerate() {
         let _ = write!(
             text,
             "[[rule]]\nid = \"match-{number}\"\nname = \"m\"\nkind = \"match\"\nkey = [\"site\"]\n\

@@ -1,7 +1,8 @@
 //! Kills, full disks, damage, clocks, crowds: nothing that was acknowledged is lost or doubled.
 use anyhow::{Context, Result};
 use linli_tests::harness::{
-    Agent, AgentSetup, Hub, Random, SmallDisk, assert_stored_once, is_root, metric, run, until,
+    Agent, AgentSetup, Hub, Random, SmallDisk, assert_stored_once, is_root, metric,
+    quarantined_ids, run, until,
 };
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -348,4 +349,58 @@ async fn a_step_of_the_clock_is_noticed_and_loses_nothing() -> Result<()> {
     }
     agent.drained().await?;
     assert_stored_once(&hub, &acknowledged).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_was_put_back_to_an_older_state_loses_nothing_that_it_takes_since()
+-> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
+    let spool = agent.data().join("spool");
+    let older = directory.path().join("older");
+    let copy = |from: &Path, to: &Path| run(Command::new("cp").arg("-a").arg(from).arg(to));
+    let push = async |agent: &Agent, name: &str, count: usize| -> Result<HashSet<String>> {
+        let ids: Vec<String> = (0..count)
+            .map(|number| format!("{name}-{number}"))
+            .collect();
+        for id in &ids {
+            assert_eq!(agent.push(&[door(id, "forced")]).await?.status, 200);
+        }
+        Ok(ids.into_iter().collect())
+    };
+    agent.start().await?;
+    let before = push(&agent, "before", 10).await?;
+    agent.drained().await?;
+    agent.stop()?;
+    copy(&spool, &older)?;
+    agent.start().await?;
+    let between = push(&agent, "between", 20).await?;
+    agent.drained().await?;
+    agent.stop()?;
+
+    // The numbers that the hub has for "between" are given again, and some beyond them.
+    std::fs::remove_dir_all(&spool)?;
+    copy(&older, &spool)?;
+    hub.kill()?;
+    agent.start().await?;
+    let after = push(&agent, "after", 25).await?;
+    hub.start().await?;
+    agent.drained().await?;
+    let stored: HashSet<String> = before.union(&between).cloned().collect();
+    assert_stored_once(&hub, &stored).await?;
+    let mut kept = quarantined_ids(&hub.database()).await?;
+    kept.extend(
+        hub.stored()
+            .await?
+            .into_iter()
+            .map(|stored| stored.event.source_id),
+    );
+    let lost: Vec<&String> = after.difference(&kept).collect();
+    assert!(lost.is_empty(), "acknowledged and nowhere: {lost:?}");
+    // Numbering goes on as if nothing had been.
+    let later = push(&agent, "later", 5).await?;
+    agent.drained().await?;
+    assert_stored_once(&hub, &later).await
 }

@@ -30,7 +30,7 @@
 //!
 //! The way of a message: [`capture`] reads in one pass what the mapping points at, [`Mapping::map`] makes
 //! a [`Draft`] of it that borrows from the message, and `intake` packs that at once. So an event has no
-//! tree and no strings of its own at the edge. [`file`] reads and checks the TOML, [`time`] the times.
+//! tree and no strings of its own at the edge. `file` reads and checks the TOML, `time` the times.
 pub mod capture;
 mod file;
 mod time;

@@ -53,9 +53,11 @@ impl Flight {
         self.bytes += bytes;
     }
 
-    /// A range that the hub already has is passed over without a frame.
-    pub fn pass(&mut self, end: Sequence) {
+    /// A range that the hub already has is passed over without a frame. Returns what the spool may
+    /// forget up to, if no answer is awaited that would say it.
+    pub fn pass(&mut self, end: Sequence) -> Option<Sequence> {
         self.position = end;
+        self.frames.is_empty().then_some(end)
     }
 
     /// The hub acknowledged. Returns what the spool may forget up to, if anything.
@@ -105,7 +107,8 @@ mod tests {
         flight.sent(Sequence(10), 1);
         flight.sent(Sequence(20), 1);
         assert_eq!(flight.acked(Sequence(100)), Ok(None));
-        flight.pass(Sequence(100));
+        assert_eq!(flight.pass(Sequence(100)), None);
         assert_eq!(flight.acked(Sequence(100)), Ok(Some(Sequence(100))));
+        assert_eq!(flight.pass(Sequence(120)), Some(Sequence(120)));
     }
 }

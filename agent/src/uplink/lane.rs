@@ -7,9 +7,9 @@ use linli_shared::service::link::FrameReader;
 use quinn::{Connection, SendStream};
 use tokio::sync::watch;
 
-use super::UplinkStatus;
 use super::flight::Flight;
 use super::session::SessionError;
+use super::{Sent, UplinkStatus};
 use crate::metrics::Metrics;
 use crate::spool::{Item, Spool};
 
@@ -29,6 +29,7 @@ pub struct LaneSender {
     pub spool: Spool,
     pub flight: Flight,
     pub hub_next: Sequence,
+    pub sent: Sent,
     pub metrics: Metrics,
     pub status: watch::Sender<UplinkStatus>,
 }
@@ -109,7 +110,9 @@ impl LaneSender {
                     self.send_batch(send, &mut batch, batch_end).await?;
                     batch_end = range.end;
                     if range.end <= self.hub_next {
-                        self.flight.pass(range.end);
+                        if let Some(next) = self.flight.pass(range.end) {
+                            self.spool.ack(next).await;
+                        }
                         continue;
                     }
                     let lost = Frame::Lost(Lost {
@@ -120,10 +123,12 @@ impl LaneSender {
                     let frame = lost.encode()?;
                     send.write_all(&frame).await?;
                     self.flight.sent(range.end, frame.len());
+                    // Once for each event, however often a session has to say it.
+                    let count = self.sent.note(range.first, range.end);
                     self.metrics
                         .events_discarded
                         .with_label_values(&[self.spool.lane().as_str(), range.reason.as_str()])
-                        .inc_by(range.end.0 - range.first.0);
+                        .inc_by(count);
                 }
             }
         }
@@ -145,6 +150,7 @@ impl LaneSender {
         // The chunks go to QUIC as they are, without a copy.
         send.write_all_chunks(batch).await?;
         batch.clear();
+        self.sent.note(self.flight.position(), end);
         self.flight.sent(end, bytes);
         self.metrics
             .sent_bytes

@@ -165,7 +165,7 @@ impl Uplink {
         });
         // Dropping the set ends its tasks with the session.
         let mut lanes = JoinSet::new();
-        for spool in &self.spools {
+        for (spool, sent) in self.spools.iter().zip(&self.sent) {
             let hub_next = welcome
                 .lanes
                 .iter()
@@ -178,9 +178,11 @@ impl Uplink {
                 let status = status.borrow();
                 (status.acked, status.next)
             };
-            let mut from = hub_next;
             if hub_next > next {
                 spool.skip_to(hub_next).await;
+            }
+            let mut from = hub_next;
+            if hub_next > acked.max(sent.get()) {
                 from = acked;
             } else {
                 spool.ack(hub_next).await;
@@ -189,6 +191,7 @@ impl Uplink {
                 spool: spool.clone(),
                 flight: Flight::new(from, hub_next),
                 hub_next,
+                sent: sent.clone(),
                 metrics: self.metrics.clone(),
                 status: self.status.clone(),
             };

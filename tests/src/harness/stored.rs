@@ -58,6 +58,24 @@ pub async fn stored_events(database: &Path) -> Result<Vec<StoredEvent>> {
     Ok(stored)
 }
 
+/// The source ids of all events in quarantine.
+pub async fn quarantined_ids(database: &Path) -> Result<HashSet<String>> {
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(database)
+        .read_only(true)
+        .connect()
+        .await?;
+    let rows = sqlx::query("SELECT bytes FROM quarantine")
+        .fetch_all(&mut connection)
+        .await?;
+    let mut ids = HashSet::new();
+    for row in rows {
+        let chunk = Chunk::parse(&Bytes::from(row.get::<Vec<u8>, _>("bytes")))?;
+        ids.extend(chunk.events()?.into_iter().map(|event| event.source_id));
+    }
+    Ok(ids)
+}
+
 /// Every acknowledged id is stored once, and no identity twice.
 pub async fn assert_stored_once(hub: &Hub, acknowledged: &HashSet<String>) -> Result<()> {
     let mut counts: HashMap<String, usize> = HashMap::new();
