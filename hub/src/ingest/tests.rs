@@ -3,12 +3,14 @@ use super::*;
 use crate::correlate::rule::{Kind, Rule, Step};
 use crate::metrics::Metrics;
 use crate::store::cases::{self, CaseFilter, CaseView};
+use crate::store::chunks::{self, EventFilter};
 use crate::store::warnings::{self, WarningFilter, WarningView};
 use crate::store::{Store, tokens};
 use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Epoch, Retention};
 use linli_shared::service::clock;
+use sqlx::Row;
 use tempfile::TempDir;
 
 const MINUTE_MS: i64 = 60_000;
@@ -336,6 +338,76 @@ async fn an_alarm_does_not_share_a_transaction_with_what_waits_beside_it() {
     }
     let commits = hub.metrics.commit_seconds.get_sample_count();
     assert!(commits > 40 * 256 / 2_048, "{commits} transactions");
+}
+
+#[tokio::test]
+async fn a_question_looks_at_so_many_rows_and_goes_on_where_it_stopped() {
+    let now_ms = clock::wall_ms();
+    let mut hub = Hub::new(Vec::new()).await;
+    let mut answers = Vec::new();
+    hub.bring(Lane::Urgent, &[("fire.alarm", now_ms)]).await;
+    for _ in 0..2500 {
+        answers.push(hub.hand(Lane::Routine, &[("door.opened", now_ms)]).await);
+    }
+    for answer in answers {
+        answer.await.expect("an answer").expect("stored");
+    }
+    sqlx::query("UPDATE chunks SET site = 'other' WHERE id > 1")
+        .execute(hub.store.readers())
+        .await
+        .expect("another site");
+    let mut filter = EventFilter {
+        kind: Some("fire.alarm".to_owned()),
+        limit: 10,
+        ..EventFilter::default()
+    };
+    let pool = hub.store.readers();
+    let (found, next) = chunks::events(pool, &filter).await.expect("a page");
+    assert!(found.is_empty(), "it looked at more than its share");
+    assert_eq!(next, Some((502, 0)));
+    filter.before = next;
+    let (found, next) = chunks::events(pool, &filter).await.expect("a page");
+    assert_eq!((found.len(), next), (1, None));
+    // Rows of other sites are not its own.
+    filter.before = None;
+    filter.site = Some("yuyuan".to_owned());
+    let (found, next) = chunks::events(pool, &filter).await.expect("a page");
+    assert_eq!((found.len(), next), (1, None));
+}
+
+#[tokio::test]
+async fn what_comes_under_numbers_that_were_given_up_says_so_in_quarantine() {
+    let now_ms = clock::wall_ms();
+    let mut hub = Hub::new(Vec::new()).await;
+    let (reply, answer) = oneshot::channel();
+    let place = hub.ingest.place(Lane::Routine).await.expect("a writer");
+    place.send(Request::Arrive {
+        key: LaneKey {
+            agent: "gw-1".parse().expect("a name"),
+            lane: Lane::Routine,
+            epoch: Epoch(1),
+        },
+        site: "yuyuan".parse().expect("a name"),
+        offsets: Arc::default(),
+        arrival: Arrival::Lost {
+            first: Sequence(0),
+            end: Sequence(2),
+            reason: "damage".to_owned(),
+        },
+        reply,
+    });
+    assert_eq!(answer.await.expect("an answer"), Ok(Sequence(2)));
+    for _ in 0..2 {
+        hub.next.insert(Lane::Routine, 0);
+        hub.bring(Lane::Routine, &[("door.opened", now_ms)]).await;
+    }
+    let rows = sqlx::query("SELECT reason FROM quarantine")
+        .fetch_all(hub.store.readers())
+        .await
+        .expect("the quarantine");
+    let reasons: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(reasons, ["its numbers were given up as lost before"]);
+    assert_eq!(hub.metrics.quarantined.get(), 1);
 }
 
 #[test]

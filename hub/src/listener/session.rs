@@ -41,8 +41,8 @@ pub enum Ended {
     /// The agent broke the protocol.
     #[error("the agent sent {0} where it should not")]
     Unexpected(&'static str),
-    /// The agent broke the protocol.
-    #[error("the agent broke the protocol")]
+    /// The writer did not take what came: the agent broke the order, or the store failed.
+    #[error(transparent)]
     Rejected(#[from] Rejection),
     /// No `Hello` came.
     #[error("no hello came in time")]
