@@ -1,0 +1,170 @@
+//! Ingest by itself: decoding, correlation with the shipped rules, and one synced transaction for what
+//! has gathered. `cargo bench -p linli-hub --bench ingest`; `memory` is /dev/shm, `disk` is /var/tmp.
+#[path = "../src"]
+mod hub {
+    #![allow(
+        dead_code,
+        unused_imports,
+        reason = "the bench uses a part of the modules"
+    )]
+    pub mod cases;
+    pub mod correlate;
+    pub mod ingest;
+    pub mod metrics;
+    pub mod store;
+}
+use hub::{cases, correlate, ingest, metrics, store};
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
+use linli_shared::protocol::event::{Draft, PlaceDraft};
+use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use store::positions::LaneKey;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+/// Events of one measurement.
+const EVENTS: usize = 100_000;
+/// Chunks of one arrival, as an agent's batch of 64 KiB has.
+const ARRIVAL_CHUNKS: usize = 10;
+/// Arrivals that are with the writer at once.
+const WAITING: usize = 16;
+const PLACES: [(&str, &str); 2] = [("memory", "/dev/shm"), ("disk", "/var/tmp")];
+
+fn main() {
+    divan::main();
+}
+
+struct Bench {
+    runtime: Runtime,
+    ingest: ingest::Ingest,
+    next: u64,
+    _directory: TempDir,
+}
+
+impl Bench {
+    fn new(place: &str) -> Self {
+        let directory = TempDir::new_in(place).expect("a directory");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/rules");
+        let rules = correlate::rule::load_directory(&rules).expect("good rules");
+        let (ingest, inbox) = ingest::Ingest::channel();
+        runtime.block_on(async {
+            let path = directory.path().join("hub.db");
+            let store = store::Store::open(&path, true).await.expect("a store");
+            let metrics = metrics::Metrics::new().expect("figures");
+            let writer = ingest::Writer::open(&store, rules, inbox, metrics)
+                .await
+                .expect("a writer");
+            tokio::spawn(writer.run());
+        });
+        Self {
+            runtime,
+            ingest,
+            next: 0,
+            _directory: directory,
+        }
+    }
+
+    /// The chunks of the next events, as an agent makes them.
+    fn chunks(&mut self) -> Vec<Chunk> {
+        let mut packed = Packed::default();
+        for offset in 0..EVENTS as u64 {
+            let number = self.next + offset;
+            let id = format!("{number:010}");
+            let device = format!("door-{:04}", number % 200);
+            let credential = format!("{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let event = Draft {
+                kind: "door.opened",
+                occurred_at_ms: 1_800_000_000_000 + number as i64 * 50,
+                received_at_ms: 1_800_000_000_100 + number as i64 * 50,
+                source: "doors",
+                source_id: &id,
+                device: &device,
+                place: PlaceDraft {
+                    building: "B012",
+                    unit: "U1",
+                    address: "",
+                },
+                attributes: vec![
+                    ("credential", credential.as_str()),
+                    ("direction", "in"),
+                    ("verify", "card"),
+                ],
+                ..Draft::default()
+            };
+            packed.push(&event).expect("an event within the limits");
+        }
+        let run = Run {
+            lane: Lane::Routine,
+            retention: Retention::Access,
+            epoch: Epoch(1),
+            first: Sequence(self.next),
+            boot: BootId(1),
+        };
+        let mut chunks = Vec::new();
+        ChunkBuilder::new()
+            .and_then(|mut builder| builder.build(run, &packed, &mut chunks))
+            .expect("events within the limits");
+        self.next += EVENTS as u64;
+        chunks
+    }
+
+    /// Brings chunks as a session does, and waits until the last is durable.
+    async fn bring(&self, chunks: Vec<Chunk>) {
+        let key = LaneKey {
+            agent: "gw-1".parse().expect("a name"),
+            lane: Lane::Routine,
+            epoch: Epoch(1),
+        };
+        let site: linli_shared::protocol::ids::SiteId = "yuyuan".parse().expect("a name");
+        let offsets = Arc::new(ingest::ClockOffsets::default());
+        let mut answers: VecDeque<oneshot::Receiver<_>> = VecDeque::new();
+        for batch in chunks.chunks(ARRIVAL_CHUNKS) {
+            let place = self.ingest.place(Lane::Routine).await.expect("the writer");
+            let decoded = batch.iter().map(|chunk| ingest::Decoded {
+                events: Ok(chunk.events().expect("whole")),
+                chunk: chunk.clone(),
+            });
+            let (reply, answer) = oneshot::channel();
+            place.send(ingest::Request::Arrive {
+                key: key.clone(),
+                site: site.clone(),
+                offsets: offsets.clone(),
+                arrival: ingest::Arrival::Batch(decoded.collect()),
+                reply,
+            });
+            answers.push_back(answer);
+            if answers.len() == WAITING
+                && let Some(answer) = answers.pop_front()
+            {
+                answer.await.expect("an answer").expect("stored");
+            }
+        }
+        for answer in answers {
+            answer.await.expect("an answer").expect("stored");
+        }
+    }
+}
+
+#[divan::bench(args = PLACES.map(|(name, _)| name), sample_count = 20)]
+fn bring(bencher: Bencher<'_, '_>, name: &str) {
+    let place = PLACES.iter().find(|place| place.0 == name);
+    let bench = std::cell::RefCell::new(Bench::new(place.expect("one of the places").1));
+    bencher
+        .counter(ItemsCount::new(EVENTS))
+        .with_inputs(|| bench.borrow_mut().chunks())
+        .bench_local_values(|chunks| {
+            let bench = bench.borrow();
+            bench.runtime.block_on(bench.bring(chunks));
+        });
+}
