@@ -6,6 +6,9 @@
 
 /// Blocks of this size and more are mapped by themselves, bytes. A segment is just that.
 const MAPPED_FROM_BYTES: i32 = 512 * 1024;
+/// Free memory at the end of a heap beyond which it goes back to the system, bytes. Setting the one
+/// threshold fixes the other at 128 KiB, which the body of every push would cross.
+const TRIM_FROM_BYTES: i32 = 2 * 1024 * 1024;
 
 /// Sets the allocator up; before any thread is started.
 #[expect(
@@ -13,7 +16,12 @@ const MAPPED_FROM_BYTES: i32 = 512 * 1024;
     reason = "mallopt(3) has no safe form; it takes two numbers and touches no memory of ours"
 )]
 pub fn prepare() {
-    // SAFETY: called once, before threads, with a parameter and a value that glibc defines.
-    let done = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES) };
-    debug_assert_eq!(done, 1, "the value is within glibc's range");
+    for (parameter, value) in [
+        (libc::M_MMAP_THRESHOLD, MAPPED_FROM_BYTES),
+        (libc::M_TRIM_THRESHOLD, TRIM_FROM_BYTES),
+    ] {
+        // SAFETY: called before threads, with parameters and values that glibc defines.
+        let done = unsafe { libc::mallopt(parameter, value) };
+        debug_assert_eq!(done, 1, "the value is within glibc's range");
+    }
 }

@@ -273,7 +273,8 @@ impl Mapping {
         self.keep_raw
     }
 
-    /// The event of one item. `now_ms` is the agent's clock.
+    /// The event of one item; whether it keeps to the limits of the event model is seen when it is
+    /// packed. `now_ms` is the agent's clock.
     pub fn map<'a>(
         &'a self,
         item: &'a Capture<'_>,
@@ -332,9 +333,6 @@ impl Mapping {
             let raw = item.raw.as_deref().map(str::as_bytes);
             draft.raw = raw.filter(|raw| raw.len() <= RAW_BYTES_MAX);
         }
-        draft
-            .check()
-            .map_err(|error| Reject::Event(error.to_string()))?;
         Ok(Mapped {
             draft,
             lane: self.lane.unwrap_or_else(|| lane_of(severity)),

@@ -13,7 +13,7 @@ use super::seen::EventKey;
 use super::{AppendError, Appended, Item, LaneStatus, OpenError, Request, Settings, WhenFull};
 
 /// Events after which a commit takes no more appends.
-const COMMIT_EVENTS_MAX: usize = 1024;
+const COMMIT_EVENTS_MAX: usize = 2048;
 /// How often a lane that failed is opened again.
 const RECOVER_PAUSE: Duration = Duration::from_secs(1);
 

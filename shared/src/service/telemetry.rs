@@ -37,6 +37,8 @@ pub fn start(config: &LogConfig) -> Result<(), String> {
         .map_err(|error| format!("log.level {:?}: {error}", config.level))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // On a full disk a line is lost; saying so on the same stream would be a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let started = match config.format {
         LogFormat::Text => builder

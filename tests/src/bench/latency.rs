@@ -70,21 +70,18 @@ pub struct Latency {
     pub p50_ms: f64,
     /// One in a hundred is slower.
     pub p99_ms: f64,
+    /// Until the source has its answer: half are faster.
+    pub answer_p50_ms: f64,
+    /// Until the source has its answer: one in a hundred is slower.
+    pub answer_p99_ms: f64,
     /// Samples.
     pub samples: usize,
 }
 
-fn percentiles(mut samples: Vec<f64>) -> Latency {
+fn percentile(samples: &mut [f64], share: f64) -> f64 {
     samples.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        let index = ((samples.len() as f64 * share) as usize).min(samples.len().saturating_sub(1));
-        samples.get(index).copied().unwrap_or(f64::NAN)
-    };
-    Latency {
-        p50_ms: at(0.5),
-        p99_ms: at(0.99),
-        samples: samples.len(),
-    }
+    let index = ((samples.len() as f64 * share) as usize).min(samples.len().saturating_sub(1));
+    samples.get(index).copied().unwrap_or(f64::NAN)
 }
 
 /// Pushes alarms one by one while `go_on`, each at a place of its own, and waits for each warning.
@@ -98,6 +95,7 @@ fn alarms(
     let mut connection = TcpStream::connect(("127.0.0.1", port))?;
     connection.set_nodelay(true)?;
     let mut samples = Vec::new();
+    let mut answers = Vec::new();
     while go_on(database, samples.len())? {
         let number = samples.len();
         let before = database.warnings()?;
@@ -107,6 +105,7 @@ fn alarms(
         );
         let started = Instant::now();
         post(&mut connection, "doors", body.as_bytes())?;
+        answers.push(started.elapsed().as_secs_f64() * 1000.0);
         while database.warnings()? == before {
             if started.elapsed() > WARNING_DEADLINE {
                 return Err("an alarm raised no warning".into());
@@ -116,7 +115,13 @@ fn alarms(
         samples.push(started.elapsed().as_secs_f64() * 1000.0);
         std::thread::sleep(PAUSE);
     }
-    Ok(percentiles(samples))
+    Ok(Latency {
+        p50_ms: percentile(&mut samples, 0.5),
+        p99_ms: percentile(&mut samples, 0.99),
+        answer_p50_ms: percentile(&mut answers, 0.5),
+        answer_p99_ms: percentile(&mut answers, 0.99),
+        samples: samples.len(),
+    })
 }
 
 /// The feeder's process for alarms: `PORT DATABASE SERIES BACKLOG`. It runs in the edge's namespace,
@@ -137,7 +142,14 @@ pub fn alarm_main(args: &[String]) -> Result<()> {
             Ok(database.events()? < backlog)
         })?
     };
-    println!("{} {} {}", latency.p50_ms, latency.p99_ms, latency.samples);
+    println!(
+        "{} {} {} {} {}",
+        latency.p50_ms,
+        latency.p99_ms,
+        latency.answer_p50_ms,
+        latency.answer_p99_ms,
+        latency.samples
+    );
     Ok(())
 }
 
@@ -158,12 +170,14 @@ fn measure(pair: &Pair<'_>, series: &str, backlog: u64) -> Result<Latency> {
         .split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect();
-    let [p50_ms, p99_ms, samples] = numbers[..] else {
+    let [p50_ms, p99_ms, answer_p50_ms, answer_p99_ms, samples] = numbers[..] else {
         return Err(format!("{text}{}", String::from_utf8_lossy(&output.stderr)).into());
     };
     Ok(Latency {
         p50_ms,
         p99_ms,
+        answer_p50_ms,
+        answer_p99_ms,
         samples: samples as usize,
     })
 }
@@ -174,8 +188,10 @@ pub struct Report {
     pub idle: Latency,
     /// Alarms while the backlog drains.
     pub busy: Latency,
-    /// Peak memory of the idle agent, MB.
+    /// Memory of the agent that has started and done nothing, MB.
     pub agent_idle_mb: f64,
+    /// Memory of the agent after the alarms on the idle link, MB.
+    pub agent_quiet_mb: f64,
     /// Peak memory of the agent after the backlog, MB.
     pub agent_peak_mb: f64,
     /// From the hub's start until the backlog is stored.
@@ -185,8 +201,9 @@ pub struct Report {
 /// Alarms on an idle link, then with a backlog of `count` events that drains.
 pub fn run(hosts: &Hosts, events: &Path, count: u64) -> Result<Report> {
     let mut pair = Pair::start(hosts, "latency")?;
+    let agent_idle_mb = super::host::Usage::of(pair.agent.pid())?.resident_mb;
     let idle = measure(&pair, "idle", 0)?;
-    let agent_idle_mb = super::host::Usage::of(pair.agent.pid())?.peak_mb;
+    let agent_quiet_mb = super::host::Usage::of(pair.agent.pid())?.resident_mb;
     pair.kill_hub();
     pair.feeder(events, count)?.wait()?;
     let started = Instant::now();
@@ -203,6 +220,7 @@ pub fn run(hosts: &Hosts, events: &Path, count: u64) -> Result<Report> {
         idle,
         busy,
         agent_idle_mb,
+        agent_quiet_mb,
         agent_peak_mb,
         drain_s,
     })

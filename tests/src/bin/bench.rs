@@ -65,7 +65,7 @@ fn run(count: u64, only: Option<&str>) -> host::Result<()> {
         eprintln!("alarms");
         let report = latency::run(&hosts, &file, count)?;
         println!(
-            "| alarm to committed warning | p50 ms | p99 ms | samples |\n| --- | --: | --: | --: |"
+            "| alarm to committed warning | p50 ms | p99 ms | answered p50 | p99 | samples |\n| --- | --: | --: | --: | --: | --: |"
         );
         for (name, latency) in [
             ("idle link".to_owned(), report.idle),
@@ -78,13 +78,17 @@ fn run(count: u64, only: Option<&str>) -> host::Result<()> {
             ),
         ] {
             println!(
-                "| {name} | {:.1} | {:.1} | {} |",
-                latency.p50_ms, latency.p99_ms, latency.samples
+                "| {name} | {:.1} | {:.1} | {:.1} | {:.1} | {} |",
+                latency.p50_ms,
+                latency.p99_ms,
+                latency.answer_p50_ms,
+                latency.answer_p99_ms,
+                latency.samples
             );
         }
         println!(
-            "\nagent memory: {:.0} MB idle, {:.0} MB at its peak",
-            report.agent_idle_mb, report.agent_peak_mb
+            "\nagent memory: {:.0} MB idle, {:.0} MB after alarms now and then, {:.0} MB at its peak",
+            report.agent_idle_mb, report.agent_quiet_mb, report.agent_peak_mb
         );
     }
     if wanted("fleet") {

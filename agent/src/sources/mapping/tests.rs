@@ -44,6 +44,10 @@ fn admitted(mapping: &Mapping, item: &Value, tense: Tense) -> Result<Admitted, R
     let text = item.to_string();
     let item = mapping.item(&text).expect("JSON");
     let mapped = mapping.map(&item, tense, NOW_MS)?;
+    mapped
+        .draft
+        .check()
+        .map_err(|error| Reject::Event(error.to_string()))?;
     let bytes = codec::encode("event", &mapped.draft).expect("plain values are CBOR");
     Ok(Admitted {
         event: codec::decode("event", &bytes).expect("an event"),
