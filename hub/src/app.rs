@@ -160,8 +160,10 @@ impl App {
         let listener = self.listener.run(stop.clone());
         let signals = shutdown::on_signal(stop.clone());
         let watchdog = watchdog(self.ingest, stop.clone());
-        // The writer ends last: when the last session has let go of its handle.
-        let writer = tokio::spawn(self.writer.run());
+        // The writer ends last: when the last session has let go of its handle. It works for milliseconds
+        // at a time, so it has a thread of its own and keeps none of the sessions' waiting.
+        let runtime = tokio::runtime::Handle::current();
+        let writer = tokio::task::spawn_blocking(move || runtime.block_on(self.writer.run()));
         parts.spawn(async move { ("listener", listener.await) });
         parts.spawn(async move { ("API", api_server.await) });
         parts.spawn(async move { ("metrics listener", metrics_server.into_future().await) });

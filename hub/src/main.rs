@@ -23,6 +23,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use store::Store;
 
+/// Tasks that a thread runs before it looks at its sockets again. Decoding a batch takes a millisecond or
+/// two, and an alarm that has arrived must not wait for sixty of them, as the runtime's default has it.
+const EVENT_INTERVAL: u32 = 4;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
             .map_err(|error| failure(exit::IO)(&error)),
         Command::Validate { json } => validate(&cli.config, json),
         command => tokio::runtime::Builder::new_multi_thread()
+            .event_interval(EVENT_INTERVAL)
             .enable_all()
             .build()
             .map_err(|error| failure(exit::FAILURE)(&error))

@@ -22,7 +22,7 @@ use crate::store::{self, Store, StoreError, failed};
 const COMMIT_REQUESTS_MAX: usize = 64;
 /// Events after which a transaction takes no more. An alarm that comes while a commit is under way waits
 /// for its end: so many events take a few milliseconds.
-const COMMIT_EVENTS_MAX: usize = 2_000;
+const COMMIT_EVENTS_MAX: usize = 1_000;
 /// Transactions of urgent requests in a row; then what else waits gets one, so that an agent that sends
 /// nothing but alarms does not hold back all others for ever.
 const URGENT_COMMITS_MAX: u32 = 16;

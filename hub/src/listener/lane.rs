@@ -113,6 +113,10 @@ impl LaneSession {
         let Ok(slot) = waiting.reserve().await else {
             return Ok(());
         };
+        if key.lane != Lane::Urgent {
+            // Decoding takes a while: whoever brings an alarm goes first.
+            tokio::task::yield_now().await;
+        }
         let place = self.ingest.place(key.lane).await;
         let place = place.ok_or(Ended::Rejected(Rejection::Store))?;
         let (reply, outcome) = oneshot::channel();
