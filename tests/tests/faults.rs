@@ -199,7 +199,7 @@ async fn damaged_spool_files_lose_only_what_is_damaged_and_say_so() -> Result<()
     let mut random = Random::new(seed);
     let mut number = 0;
     let mut pushed = HashMap::new();
-    let rounds = 24;
+    let rounds = 48;
     let mut lost_reported = 0.0;
     for round in 0..rounds {
         agent.start().await?;
@@ -262,16 +262,16 @@ fn damage(lane: &Path, round: usize, random: &mut Random) -> Result<()> {
     generations.sort();
     let newest = generations.last().context("a generation")?.join("db");
     let mut bytes = std::fs::read(&newest)?;
+    // Where the data is, not in the empty rest of the segment.
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
     match round % 3 {
         0 => {
             for _ in 0..3 {
-                let at = random.below(bytes.len() as u64) as usize;
+                let at = random.below(end as u64 + 1) as usize;
                 bytes[at] ^= 1 << random.below(8);
             }
         }
         1 => {
-            // Where the data is, not in the empty rest of the segment.
-            let end = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
             bytes.truncate(end.saturating_sub(random.below(2000) as usize).max(1));
         }
         _ => bytes[..64].fill(0xa5),

@@ -416,8 +416,8 @@ fn a_batch_is_cut_by_events_and_by_chunks() {
     let small = chunk(Lane::Routine, 0, &[("door.opened", 0)]);
     for (chunks, sizes) in [
         (Vec::new(), vec![0]),
-        (vec![large.clone(); 7], vec![7]),
-        (vec![large; 20], vec![7, 7, 6]),
+        (vec![large.clone(); 3], vec![3]),
+        (vec![large; 8], vec![3, 3, 2]),
         (vec![small; 40], vec![16, 16, 8]),
     ] {
         let cut: Vec<usize> = arrivals(chunks).iter().map(Vec::len).collect();

@@ -4,22 +4,24 @@ use std::io::{self, ErrorKind, Write};
 
 use super::exit;
 
-/// Writes one line. A reader that has gone (`| head -1`) has had what it wanted: the program ends there,
-/// quietly and well. `println!` would panic.
+/// Writes one line. A reader that has gone (`| head -1`) has had what it wanted: what follows is written
+/// to nobody, and the program ends as it would have. `println!` would panic.
 pub fn line(text: impl Display) {
-    end_if_failed(writeln!(io::stdout().lock(), "{text}"));
+    check(writeln!(io::stdout().lock(), "{text}"));
 }
 
 /// Writes a text as it is, in the same way.
 pub fn text(text: &[u8]) {
-    end_if_failed(io::stdout().lock().write_all(text));
+    let mut out = io::stdout().lock();
+    check(out.write_all(text).and_then(|()| out.flush()));
 }
 
-fn end_if_failed(written: io::Result<()>) {
-    let Err(error) = written else { return };
-    if error.kind() == ErrorKind::BrokenPipe {
-        std::process::exit(exit::OK.into());
+fn check(written: io::Result<()>) {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("standard output cannot be written: {error}");
+            std::process::exit(exit::IO.into());
+        }
+        _ => {}
     }
-    eprintln!("standard output cannot be written: {error}");
-    std::process::exit(exit::IO.into());
 }
