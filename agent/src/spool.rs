@@ -211,15 +211,17 @@ impl LaneStatus {
     }
 }
 
+struct Append {
+    retention: Retention,
+    boot: BootId,
+    received_ms: i64,
+    events: Packed,
+    keys: Vec<EventKey>,
+    reply: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
 enum Request {
-    Append {
-        retention: Retention,
-        boot: BootId,
-        received_ms: i64,
-        events: Packed,
-        keys: Vec<EventKey>,
-        reply: oneshot::Sender<Result<Appended, AppendError>>,
-    },
+    Append(Append),
     Read {
         from: Sequence,
         bytes_max: usize,
@@ -309,14 +311,14 @@ impl Spool {
         keys: Vec<EventKey>,
     ) -> Result<Appended, AppendError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Append {
+        let request = Request::Append(Append {
             retention,
             boot,
             received_ms,
             events,
             keys,
             reply,
-        };
+        });
         self.requests
             .send(request)
             .await

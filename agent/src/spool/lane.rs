@@ -1,30 +1,22 @@
 //! The thread that owns a lane: recovers it, commits appends in groups, reads, acknowledges.
 use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
-use linli_shared::protocol::ids::{BootId, Epoch, Retention, Sequence};
+use linli_shared::protocol::ids::{Epoch, Sequence};
 use std::fs::File;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::contents::Contents;
 use super::disk::{self, Reserve};
 use super::generation::Trouble;
 use super::recover::{Findings, recover, take_lock};
-use super::seen::EventKey;
-use super::{AppendError, Appended, Item, LaneStatus, OpenError, Request, Settings, WhenFull};
+use super::{
+    Append, AppendError, Appended, Item, LaneStatus, OpenError, Request, Settings, WhenFull,
+};
 
 /// Events after which a commit takes no more appends.
 const COMMIT_EVENTS_MAX: usize = 2048;
 /// How often a lane that failed is opened again.
 const RECOVER_PAUSE: Duration = Duration::from_secs(1);
-
-struct Append {
-    retention: Retention,
-    boot: BootId,
-    received_ms: i64,
-    events: Packed,
-    keys: Vec<EventKey>,
-    reply: oneshot::Sender<Result<Appended, AppendError>>,
-}
 
 /// Why there are no contents at the moment, and what must not be forgotten meanwhile.
 struct Failure {
@@ -108,7 +100,7 @@ impl LaneTask {
                     Request::Ack { next } => self.ack(next),
                     Request::Tick => refusing = self.tick(),
                     Request::Close => closing = true,
-                    Request::Append { .. } | Request::SkipTo { .. } => {}
+                    Request::Append(_) | Request::SkipTo { .. } => {}
                 }
             }
             self.publish(refusing);
@@ -134,23 +126,9 @@ impl LaneTask {
         others: &mut Vec<Request>,
     ) -> usize {
         match request {
-            Request::Append {
-                retention,
-                boot,
-                received_ms,
-                events,
-                keys,
-                reply,
-            } => {
-                let count = events.len();
-                appends.push(Append {
-                    retention,
-                    boot,
-                    received_ms,
-                    events,
-                    keys,
-                    reply,
-                });
+            Request::Append(append) => {
+                let count = append.events.len();
+                appends.push(append);
                 count
             }
             // Numbers that the hub has must not be given to what waits in this very round.

@@ -18,9 +18,7 @@ pub struct AgentQuery {}
 /// All agents, by name.
 #[utoipa::path(get, path = "/api/v1/agents", responses(
     (status = 200, body = Page<AgentView>),
-    (status = 400, description = "a parameter is wrong", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    super::auth::Refusals,
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,

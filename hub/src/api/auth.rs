@@ -125,3 +125,18 @@ pub struct ProblemSchema {
     /// What is wrong, and the fix.
     detail: String,
 }
+
+/// What every request can be answered instead of what it asks for.
+#[derive(utoipa::IntoResponses)]
+#[expect(dead_code, reason = "it stands for the problems in the document")]
+pub enum Refusals {
+    /// A parameter is wrong: which, and how it is meant.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Parameter(ProblemSchema),
+    /// No good token.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Token(ProblemSchema),
+    /// The store does not answer; Retry-After says when to come again.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Store(ProblemSchema),
+}

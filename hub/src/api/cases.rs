@@ -31,9 +31,7 @@ pub struct CaseQuery {
 /// Cases, newest first.
 #[utoipa::path(get, path = "/api/v1/cases", params(CaseQuery), responses(
     (status = 200, body = Page<CaseView>),
-    (status = 400, description = "a parameter is wrong", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    super::auth::Refusals,
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,
@@ -66,9 +64,7 @@ pub async fn list(
 /// One case with its warnings and actions.
 #[utoipa::path(get, path = "/api/v1/cases/{code}", params(("code" = String, Path, description = "Code")), responses(
     (status = 200, body = CaseView),
-    (status = 400, description = "not a code", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    super::auth::Refusals,
     (status = 404, description = "no such case", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
 pub async fn get(

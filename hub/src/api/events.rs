@@ -158,9 +158,7 @@ pub struct EventQuery {
 /// Events, newest arrival first. A page can be short while there is a next one.
 #[utoipa::path(get, path = "/api/v1/events", params(EventQuery), responses(
     (status = 200, body = Page<EventView>),
-    (status = 400, description = "a parameter is wrong", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    super::auth::Refusals,
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,

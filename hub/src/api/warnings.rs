@@ -29,9 +29,7 @@ pub struct WarningQuery {
 /// Warnings, newest first.
 #[utoipa::path(get, path = "/api/v1/warnings", params(WarningQuery), responses(
     (status = 200, body = Page<WarningView>),
-    (status = 400, description = "a parameter is wrong", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    super::auth::Refusals,
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,
@@ -55,9 +53,7 @@ pub async fn list(
 /// One warning with its reasons and cases.
 #[utoipa::path(get, path = "/api/v1/warnings/{id}", params(("id" = i64, Path, description = "Number")), responses(
     (status = 200, body = WarningView),
-    (status = 400, description = "not a number", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 401, description = "no good token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
-    (status = 503, description = "the store does not answer; Retry-After says when to come again", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    super::auth::Refusals,
     (status = 404, description = "no such warning", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
 pub async fn get(
