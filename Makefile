@@ -67,7 +67,7 @@ bench: ## the table of ARCHITECTURE.md, beside rsyslog and NATS on the same even
 	$(call install,$(BUILD_PACKAGES) $(BENCH_PACKAGES))
 	cargo build --locked --release --workspace --bins
 	"$(CARGO_TARGET_DIR)/release/linli-bench" --events $(BENCH_EVENTS)
-	cargo bench --locked -p linli-tests
+	cargo bench --locked --workspace --bench codec --bench spool --bench ingest --bench correlate
 
 man: build ## man pages and completions, into $(CARGO_TARGET_DIR)/man
 	"$(CARGO_TARGET_DIR)/debug/linli-agent" man "$(CARGO_TARGET_DIR)/man"
