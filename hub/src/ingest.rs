@@ -46,8 +46,8 @@ pub use writer::{Writer, WriterError};
 
 /// Arrivals that wait in each queue, decoded; then sessions wait, and then agents.
 const QUEUE_MAX: usize = 64;
-/// Events of one arrival: an ordinary batch of a backlog (64 KiB) is two or three.
-const ARRIVAL_EVENTS_MAX: usize = 1_000;
+/// Events of one arrival: an ordinary batch of a backlog (64 KiB) is five or so.
+const ARRIVAL_EVENTS_MAX: usize = 500;
 /// Chunks of one arrival: they decompress to 768 KiB at most.
 const ARRIVAL_CHUNKS_MAX: usize = 16;
 

@@ -413,11 +413,12 @@ async fn what_comes_under_numbers_that_were_given_up_says_so_in_quarantine() {
 #[test]
 fn a_batch_is_cut_by_events_and_by_chunks() {
     let large = chunk(Lane::Routine, 0, &[("door.opened", 0); 256]);
+    let middle = chunk(Lane::Routine, 0, &[("door.opened", 0); 200]);
     let small = chunk(Lane::Routine, 0, &[("door.opened", 0)]);
     for (chunks, sizes) in [
         (Vec::new(), vec![0]),
-        (vec![large.clone(); 3], vec![3]),
-        (vec![large; 8], vec![3, 3, 2]),
+        (vec![large; 3], vec![1, 1, 1]),
+        (vec![middle; 5], vec![2, 2, 1]),
         (vec![small; 40], vec![16, 16, 8]),
     ] {
         let cut: Vec<usize> = arrivals(chunks).iter().map(Vec::len).collect();

@@ -21,8 +21,8 @@ use crate::store::{self, Store, StoreError, failed};
 /// Requests of one transaction.
 const COMMIT_REQUESTS_MAX: usize = 64;
 /// Events after which a transaction takes no more. An alarm that comes while a commit is under way waits
-/// for its end: so many events take a few milliseconds.
-const COMMIT_EVENTS_MAX: usize = 1_000;
+/// for its end: so many events take a millisecond or two, and the sync.
+const COMMIT_EVENTS_MAX: usize = 500;
 /// Transactions of urgent requests in a row; then what else waits gets one, so that an agent that sends
 /// nothing but alarms does not hold back all others for ever.
 const URGENT_COMMITS_MAX: u32 = 16;
