@@ -113,9 +113,14 @@ impl Seen {
         let number = self.end() as u32;
         self.order.push_back(key);
         let (front, order) = (self.front as u32, &self.order);
-        self.known.insert_unique(hash(key), number, |number| {
-            hash(order[place(*number, front)])
-        });
+        let hash_of = |number: &u32| hash(order[place(*number, front)]);
+        // Half empty, so that what is removed leaves room and no marks: full of marks, a table has to be
+        // filled anew every few thousand keys.
+        let capacity_min = 2 * order.len();
+        if self.known.capacity() < capacity_min {
+            self.known.reserve(capacity_min, hash_of);
+        }
+        self.known.insert_unique(hash(key), number, hash_of);
         if self.order.len() > self.keys_max
             && let Some(oldest) = self.order.pop_front()
         {

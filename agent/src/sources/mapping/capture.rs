@@ -47,11 +47,11 @@ fn keys(pointer: &str) -> impl Iterator<Item = String> {
 /// The length and the first bytes of a key in one number: nearly every key of a message is found, or
 /// seen to be none, by comparing numbers.
 fn tag(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    let front = key.len().min(7);
-    bytes[..front].copy_from_slice(&key[..front]);
-    bytes[7] = key.len().min(255) as u8;
-    u64::from_le_bytes(bytes)
+    let length = key.len().min(255) as u64;
+    // A loop, for a copy of so few bytes costs a call.
+    key.iter()
+        .take(7)
+        .fold(length, |tag, byte| (tag << 8) | u64::from(*byte))
 }
 
 /// A key as a place in an array: digits without a zero before them.
@@ -161,6 +161,7 @@ impl<'m> Capture<'m> {
     }
 }
 
+#[inline]
 fn trimmed(value: Cow<'_, str>) -> Option<Cow<'_, str>> {
     // Nearly always there is nothing to trim, and two bytes tell.
     if let ([first, ..], [.., last]) = (value.as_bytes(), value.as_bytes())
@@ -184,6 +185,7 @@ struct NodeSeed<'p, 'c, 'm> {
 }
 
 impl<'m> NodeSeed<'_, '_, 'm> {
+    #[inline]
     fn set<E>(self, value: Option<Cow<'m, str>>) -> Result<(), E> {
         if let Some(slot) = self.node.slot {
             self.into[slot.0] = value.and_then(trimmed);
