@@ -2,14 +2,11 @@
 //!
 //! What a spool thread counts itself (syncs, damage, losses) is copied from its status at each scrape and
 //! stays a gauge "since the start": alert rules compare it with 0.
-mod process;
-
 use linli_shared::protocol::ids::Lane;
+use linli_shared::service::process::ProcessFigures;
 use prometheus::{
     Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
-
-use process::ProcessFigures;
 
 /// Handles of all figures; cheap to clone.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! Figures for Prometheus. Label sets are closed: lanes, rules, outcomes; agents only where there is
 //! trouble with one.
 use linli_shared::protocol::ids::{AgentId, Lane};
-use linli_shared::service::clock;
+use linli_shared::service::process::ProcessFigures;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -46,7 +46,7 @@ pub struct Metrics {
     not_after: IntGaugeVec,
     store_bytes: IntGauge,
     free_bytes: IntGauge,
-    resident_bytes: IntGauge,
+    process: ProcessFigures,
 }
 
 const LATENCY_BUCKETS: &[f64] = &[
@@ -79,13 +79,6 @@ impl Metrics {
             ),
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        // Not by the prometheus crate's own collector: it takes the time of the boot from /proc/stat,
-        // which the unit hides (ProcSubset=pid).
-        let started = add(
-            &registry,
-            IntGauge::new("process_start_time_seconds", "When the hub was started."),
-        )?;
-        started.set(clock::wall_ms() / 1000);
         let counters = |name: &str, help: &str, labels: &[&str]| {
             add(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
@@ -190,10 +183,7 @@ impl Metrics {
                 "linli_hub_store_free_bytes",
                 "What the disk of the database has left for the hub.",
             )?,
-            resident_bytes: gauge(
-                "process_resident_memory_bytes",
-                "Memory of the hub that is not swapped out.",
-            )?,
+            process: ProcessFigures::register(&registry)?,
             registry: registry.clone(),
         };
         for lane in Lane::ALL {
@@ -256,16 +246,7 @@ impl Metrics {
             self.free_bytes
                 .set(disk.f_bavail.saturating_mul(disk.f_frsize) as i64);
         }
-        // "VmRSS:      1234 kB" (proc_pid_status(5)).
-        let resident_kib = std::fs::read_to_string("/proc/self/status")
-            .ok()
-            .and_then(|text| {
-                let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-                line.trim().strip_suffix(" kB")?.parse::<i64>().ok()
-            });
-        if let Some(kib) = resident_kib {
-            self.resident_bytes.set(kib * 1024);
-        }
+        self.process.look();
     }
 
     /// The text exposition format, version 0.0.4.

@@ -7,6 +7,7 @@ pub mod file;
 pub mod link;
 pub mod output;
 pub mod problem;
+pub mod process;
 pub mod shutdown;
 pub mod systemd;
 pub mod telemetry;

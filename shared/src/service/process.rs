@@ -1,5 +1,8 @@
 //! Figures of the process itself, under the names that every dashboard of Prometheus knows.
-use linli_shared::service::clock;
+//!
+//! Not by the prometheus crate's own collector: it takes the time of the boot from `/proc/stat`, which
+//! the units hide (`ProcSubset=pid`).
+use super::clock;
 use prometheus::{IntGauge, Registry};
 
 /// The start moves with the wall clock; smaller moves are rounding.
