@@ -1,5 +1,6 @@
 //! Knows every component of the running agent, what each is given, and the order of shutdown.
 use linli_shared::protocol::ids::Lane;
+use linli_shared::service::data_dir::{self, DataDirError};
 use linli_shared::service::{clock, shutdown, systemd};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Admin, METRICS_CONNECTIONS_MAX, SOCKET_CONNECTIONS_MAX, socket_path};
 use crate::anchors::Anchors;
 use crate::config::{Checked, Config};
-use crate::data_dir::{self, DataDirError};
 use crate::http;
 use crate::identity::{Identity, IdentityError};
 use crate::intake::Intake;
@@ -206,6 +206,7 @@ impl App {
                 pending,
                 bodies: Bodies::new(config.push.body_max.0 as usize),
                 metrics: metrics.clone(),
+                told: Default::default(),
             },
             admin,
             uplink,

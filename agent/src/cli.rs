@@ -5,13 +5,16 @@ use std::path::PathBuf;
 
 use crate::import::Format;
 
+/// Where the config is if nobody says otherwise.
+pub const CONFIG_PATH: &str = "/etc/linli/agent.toml";
+
 /// 邻里网关代理：接收门禁、报警和警情数据，落盘后转发到中枢。
 /// Gateway agent of Linli: takes events in, makes them durable, forwards them to the hub.
 #[derive(Debug, Parser)]
 #[command(name = "linli-agent", version, about, max_term_width = 100)]
 pub struct Cli {
     /// 配置文件 / Config file
-    #[arg(long, global = true, default_value = "/etc/linli/agent.toml")]
+    #[arg(long, global = true, default_value = CONFIG_PATH)]
     pub config: PathBuf,
     /// What to do.
     #[command(subcommand)]

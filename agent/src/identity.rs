@@ -10,6 +10,7 @@
 //! They belong together, so they change together: a join writes all of them into `identity.new` and puts
 //! that in the place of `identity` with one rename.
 use linli_shared::protocol::ALPN;
+use linli_shared::service::data_dir;
 use linli_shared::service::file;
 use linli_shared::service::tls::{self, AgentIdentity, TlsError};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -18,8 +19,6 @@ use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use crate::data_dir;
 
 /// Why there is no identity to start with.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@ use linli_shared::protocol::frame::{Frame, Join, Joined};
 use linli_shared::protocol::ids::AgentId;
 use linli_shared::protocol::token::JoinToken;
 use linli_shared::service::clock;
+use linli_shared::service::data_dir::{self, DataDirError};
 use linli_shared::service::link::{self, FrameReader, ReadError};
 use linli_shared::service::tls::{self, PinnedRoot};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -21,7 +22,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::data_dir::{self, DataDirError};
 use crate::identity::{self, IdentityError, NewIdentity};
 
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);

@@ -4,7 +4,6 @@ mod anchors;
 mod app;
 mod cli;
 mod config;
-mod data_dir;
 mod http;
 mod identity;
 mod import;
@@ -24,6 +23,7 @@ use config::Config;
 use linli_shared::protocol::ids::AgentId;
 use linli_shared::protocol::token::JoinToken;
 use linli_shared::service::clock;
+use linli_shared::service::data_dir;
 use linli_shared::service::exit::{self, Failure, config_code, failure, start_logs};
 use linli_shared::service::output;
 use linli_shared::service::telemetry::LogConfig;
@@ -130,8 +130,11 @@ async fn run(path: &Path) -> Result<u8, Failure> {
 }
 
 async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
-    // Join works before there is a config: defaults do, but for a file that is there and wrong.
-    let checked = if path.exists() || !matches!(command, Command::Join { .. }) {
+    // Join works before there is a config: defaults do, but for a file that is there and wrong, or that
+    // was asked for.
+    let defaults_do =
+        matches!(command, Command::Join { .. }) && path == Path::new(cli::CONFIG_PATH);
+    let checked = if path.exists() || !defaults_do {
         load(path)?
     } else {
         config::Checked {

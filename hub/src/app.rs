@@ -3,11 +3,14 @@ use axum::http::{StatusCode, header};
 use axum::routing::get;
 use axum::{Router, response::IntoResponse};
 use axum_server::tls_rustls::RustlsConfig;
+use linli_shared::service::data_dir::{self, DataDirError};
 use linli_shared::service::problem::Problem;
 use linli_shared::service::tls::{self, TlsError};
 use linli_shared::service::{shutdown, systemd};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -46,6 +49,21 @@ pub enum AppError {
     /// Store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The data directory is not this user's.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Another hub runs there.
+    #[error("the data directory {0:?} is in use by another process: is the hub already running?")]
+    InUse(PathBuf),
+    /// The lock cannot be taken.
+    #[error("the lock {path:?} cannot be taken: may this user write there?")]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// Writer.
     #[error("the writer cannot start")]
     Writer(#[from] WriterError),
@@ -88,11 +106,15 @@ pub struct App {
     metrics_listener: TcpListener,
     metrics: Metrics,
     store: Store,
+    /// Held until the end: one hub has one writer.
+    _lock: File,
 }
 
 impl App {
     /// Builds everything; nothing runs yet.
     pub async fn build(config: Config) -> Result<Self, AppError> {
+        data_dir::prepare(&config.data_dir)?;
+        let lock = take_lock(&config.data_dir)?;
         let rules = rule::load_directory(&config.rules_dir)?;
         let authority = Authority::load(&config.data_dir, config.certificate_days)?;
         let metrics = Metrics::new()?;
@@ -132,6 +154,7 @@ impl App {
             metrics_listener,
             metrics,
             store,
+            _lock: lock,
         })
     }
 
@@ -295,5 +318,21 @@ async fn watchdog(ingest: Ingest, stop: CancellationToken) -> io::Result<()> {
             () = tokio::time::sleep(interval) => {}
             () = stop.cancelled() => return Ok(()),
         }
+    }
+}
+
+/// Takes the data directory for this process: two hubs would each decide by windows and positions of
+/// their own.
+fn take_lock(data_dir: &Path) -> Result<File, AppError> {
+    let path = data_dir.join("lock");
+    let failed = |source| AppError::Lock {
+        path: path.clone(),
+        source,
+    };
+    let lock = File::create(&path).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(AppError::InUse(data_dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }

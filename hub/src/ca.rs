@@ -27,7 +27,10 @@ const DAY_S: u64 = 86_400;
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// It is there already.
-    #[error("{0:?} is there already: this hub has been initialised, nothing was changed")]
+    #[error(
+        "{0:?} is there already: this hub has been initialised, nothing was changed; for other names in its \
+         certificate, init --reissue --name NAME"
+    )]
     Exists(PathBuf),
     /// A file cannot be written or read.
     #[error("{operation} {path:?} failed")]
@@ -47,7 +50,7 @@ pub enum CaError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The name of the site or agent does not fit a certificate.
-    #[error("{0:?} does not fit a certificate")]
+    #[error("{0:?} does not fit a certificate: give a host name or an address, like hub.example")]
     Name(String),
 }
 
@@ -90,39 +93,80 @@ pub fn init(data_dir: &Path, names: &[String]) -> Result<Files, CaError> {
     let root_pem = root_certificate.pem();
     let issuer = Issuer::new(root, root_key);
 
-    let hub_key = KeyPair::generate()?;
-    let mut all_names = vec![HUB_NAME.to_owned(), "localhost".to_owned()];
-    all_names.extend(names.iter().cloned());
+    let root_key_pem = issuer.key().serialize_pem();
+    write_hub(&files, &issuer, &root_pem, names)?;
+    // The root comes last: it is what says that the hub has been initialised.
+    write(&files.root_key, &root_key_pem, 0o600)?;
+    write(&files.root, &root_pem, 0o644)?;
+    Ok(files)
+}
+
+/// Makes a new certificate for a hub that has been initialised: agents that have joined trust the root,
+/// which stays.
+pub fn reissue(data_dir: &Path, names: &[String]) -> Result<Files, CaError> {
+    let files = Files::at(data_dir);
+    let authority = Authority::load(data_dir, 1)?;
+    write_hub(&files, &authority.issuer, &authority.root_pem, names)?;
+    Ok(files)
+}
+
+/// Every name of the hub's certificate, where these are given.
+pub fn hub_names(names: &[String]) -> Vec<String> {
+    let mut all = [HUB_NAME, "localhost", "127.0.0.1"]
+        .map(str::to_owned)
+        .to_vec();
+    all.extend(names.iter().cloned());
+    all
+}
+
+fn write_hub(
+    files: &Files,
+    issuer: &Issuer<'_, KeyPair>,
+    root_pem: &str,
+    names: &[String],
+) -> Result<(), CaError> {
+    if let Some(wrong) = names.iter().find(|name| !is_host(name)) {
+        return Err(CaError::Name(wrong.clone()));
+    }
+    let key = KeyPair::generate()?;
     // rcgen takes addresses and host names apart by itself.
-    all_names.push("127.0.0.1".to_owned());
-    let mut hub = CertificateParams::new(all_names)?;
+    let mut hub = CertificateParams::new(hub_names(names))?;
     hub.distinguished_name.push(DnType::CommonName, "Linli hub");
     hub.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     hub.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     validity(&mut hub, HUB_DAYS);
-    let hub_certificate = hub.signed_by(&hub_key, &issuer)?;
-    let chain = format!("{}{root_pem}", hub_certificate.pem());
+    let certificate = hub.signed_by(&key, issuer)?;
+    write(&files.hub_key, &key.serialize_pem(), 0o600)?;
+    write(
+        &files.hub,
+        &format!("{}{root_pem}", certificate.pem()),
+        0o644,
+    )
+}
 
-    let root_key_pem = issuer.key().serialize_pem();
-    let hub_key_pem = hub_key.serialize_pem();
-    // The root comes last: it is what says that the hub has been initialised.
-    for (path, text, mode) in [
-        (&files.hub_key, &hub_key_pem, 0o600),
-        (&files.hub, &chain, 0o644),
-        (&files.root_key, &root_key_pem, 0o600),
-        (&files.root, &root_pem, 0o644),
-    ] {
-        let written = path
-            .parent()
-            .map_or(Ok(()), std::fs::create_dir_all)
-            .and_then(|()| file::replace(path, text.as_bytes(), mode));
-        written.map_err(|source| CaError::File {
+/// An address, or a host name (RFC 1123, 2.1).
+fn is_host(name: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    name.parse::<std::net::IpAddr>().is_ok()
+        || (name.len() <= 253 && name.trim_start_matches("*.").split('.').all(label))
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
+    path.parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| file::replace(path, text.as_bytes(), mode))
+        .map_err(|source| CaError::File {
             operation: "writing",
-            path: path.clone(),
+            path: path.to_owned(),
             source,
-        })?;
-    }
-    Ok(files)
+        })
 }
 
 fn validity(params: &mut CertificateParams, days: u64) {

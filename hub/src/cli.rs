@@ -25,6 +25,9 @@ pub enum Command {
         /// Host name or address under which the API is reached; can be repeated
         #[arg(long = "name")]
         names: Vec<String>,
+        /// A new certificate for the hub with these names; root, agents and data stay
+        #[arg(long)]
+        reissue: bool,
     },
     /// 运行 / Run until SIGTERM
     Serve,

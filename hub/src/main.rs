@@ -16,6 +16,7 @@ use clap::{CommandFactory, Parser};
 use cli::{ApiTokenCommand, Cli, Command, TokenCommand};
 use config::Config;
 use linli_shared::protocol::token::JoinToken;
+use linli_shared::service::data_dir;
 use linli_shared::service::exit::{self, Failure, config_code, failure, start_logs};
 use linli_shared::service::telemetry::LogConfig;
 use linli_shared::service::{clock, output};
@@ -98,7 +99,11 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
             let code = match &error {
                 app::AppError::Rules(error) => config_code(error),
                 app::AppError::Ca(_) | app::AppError::Tls(_) => exit::CONFIG,
-                app::AppError::Store(_) | app::AppError::Writer(_) => exit::IO,
+                app::AppError::Store(_)
+                | app::AppError::Writer(_)
+                | app::AppError::DataDir(_)
+                | app::AppError::InUse(_)
+                | app::AppError::Lock { .. } => exit::IO,
                 _ => exit::UNAVAILABLE,
             };
             failure(code)(&error)
@@ -113,8 +118,13 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         level: "warn".to_owned(),
         ..config.log.clone()
     })?;
-    if let Command::Init { names } = command {
-        let made = ca::init(&config.data_dir, &names);
+    if let Command::Init { names, reissue } = command {
+        data_dir::prepare(&config.data_dir).map_err(|error| failure(exit::IO)(&error))?;
+        let made = if reissue {
+            ca::reissue(&config.data_dir, &names)
+        } else {
+            ca::init(&config.data_dir, &names)
+        };
         // An init that was cut off after the certificates is ended by the next one; certificates that are
         // there stay, for agents have joined with them.
         let files = match made {
@@ -122,10 +132,10 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
                 ca::Files::at(&config.data_dir)
             }
             made => made.map_err(|error| {
-                let code = if matches!(error, ca::CaError::Exists(_)) {
-                    exit::CONFIG
-                } else {
-                    exit::IO
+                let code = match &error {
+                    ca::CaError::Exists(_) => exit::CONFIG,
+                    ca::CaError::Name(_) => exit::USAGE,
+                    _ => exit::IO,
                 };
                 failure(code)(&error)
             })?,
@@ -140,6 +150,10 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         output::line(format_args!(
             "  根证书 root certificate: {}",
             files.root.display()
+        ));
+        output::line(format_args!(
+            "  中枢证书的名称 names of the hub's certificate: {}",
+            ca::hub_names(&names).join(", ")
         ));
         output::line(format_args!(
             "  请离线备份根密钥 keep a copy of the root key offline: {}",

@@ -37,6 +37,7 @@ pub struct Metrics {
     events_evaluated: IntGauge,
     rule_keys: IntGauge,
     rule_overflow: IntGauge,
+    rule_beyond: IntGauge,
     warnings_raised: IntCounterVec,
     warning_latency: HistogramVec,
     /// Cases that rules have opened.
@@ -143,6 +144,11 @@ impl Metrics {
                 "linli_hub_rule_overflow_events",
                 "Events that no window took, or that one let go of, for a limit, since the start.",
             )?,
+            rule_beyond: gauge(
+                "linli_hub_rule_beyond_events",
+                "Events that a windowed rule wanted and that were further than the horizon of 7 days from now: \
+                 stored, not correlated.",
+            )?,
             recall_cut: gauge(
                 "linli_hub_rule_recall_cut",
                 "1 where the last start did not read as far back as the windows of the rules want.",
@@ -226,6 +232,7 @@ impl Metrics {
     pub fn correlation(&self, counts: Counts, keys: usize) {
         self.events_evaluated.set(counts.evaluated as i64);
         self.rule_overflow.set(counts.overflow as i64);
+        self.rule_beyond.set(counts.beyond as i64);
         self.rule_keys.set(keys as i64);
     }
 

@@ -2,6 +2,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod data_dir;
 pub mod exit;
 pub mod file;
 pub mod link;

@@ -1,6 +1,6 @@
 //! Configs, tokens and commands that are wrong: each says what and how to mend it, with its exit code.
 use anyhow::{Context, Result};
-use linli_tests::harness::{Agent, AgentSetup, Hub, is_root, metric, project, run};
+use linli_tests::harness::{Agent, AgentSetup, Hub, binary, is_root, metric, project, run};
 use serde_json::json;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -359,5 +359,54 @@ fn the_shipped_configs_are_valid_and_name_every_default() -> Result<()> {
         )?;
         assert_eq!(code, 0, "{file}: {text}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_hub_on_the_same_data_is_refused_and_so_is_a_name_that_is_none() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    // Other ports: only the data is the same.
+    let second = directory.path().join("second.toml");
+    let config = std::fs::read_to_string(hub.config())?;
+    let free = || Ok::<_, anyhow::Error>(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?);
+    let config = config
+        .replace(&hub.port.to_string(), &free()?.port().to_string())
+        .replace(&hub.api_port.to_string(), &free()?.port().to_string())
+        .replace(&hub.metrics_port.to_string(), &free()?.port().to_string());
+    std::fs::write(&second, config)?;
+    let rules = directory.path().join("rules");
+    std::fs::create_dir(&rules)?;
+    let hub_with = |config: &Path, words: &[&str]| {
+        outcome(
+            Command::new(binary("linli-hub")?)
+                .arg("--config")
+                .arg(config)
+                .args(words),
+        )
+    };
+    let (code, said) = hub_with(&second, &["serve"])?;
+    assert_eq!(code, 74, "{said}");
+    assert!(said.contains("in use by another process"), "{said}");
+
+    // A name that was forgotten is put right without a new root.
+    let root = std::fs::read(hub.root())?;
+    let (code, said) = hub_with(&hub.config(), &["init", "--name", "hub.example"])?;
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("--reissue"), "{said}");
+    let (code, said) = hub_with(&hub.config(), &["init", "--reissue", "--name", "bad name"])?;
+    assert_eq!(code, 2, "{said}");
+    let (code, said) = hub_with(
+        &hub.config(),
+        &["init", "--reissue", "--name", "hub.example"],
+    )?;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("localhost, 127.0.0.1, hub.example"), "{said}");
+    assert_eq!(std::fs::read(hub.root())?, root);
+    hub.stop()?;
+    hub.start().await?;
+    let (status, _) = hub.api("/api/v1/agents").await?;
+    assert_eq!(status, 200);
     Ok(())
 }

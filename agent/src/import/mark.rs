@@ -10,6 +10,7 @@
 //! has grown. It says nothing once the mapping has changed: other rows may count then. The newest
 //! [`MARKS_MAX`] are kept; beyond them, as within the last group before a crash, the source's own ids
 //! tell what is there already.
+use linli_shared::service::data_dir;
 use linli_shared::service::file;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -18,8 +19,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-use crate::data_dir;
 
 /// Marks that are kept.
 const MARKS_MAX: usize = 256;

@@ -13,12 +13,14 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use linli_shared::protocol::event::ClockQuality;
+use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
 use linli_shared::service::telemetry::chain;
 use serde::Serialize;
 use sha2::Sha256;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use subtle::ConstantTimeEq;
 
 use super::body::{Bodies, BodyError, Proof};
@@ -49,6 +51,8 @@ pub struct Push {
     pub bodies: Bodies,
     /// Figures.
     pub metrics: Metrics,
+    /// What was told in the log.
+    pub told: Told,
 }
 
 /// An item that was not stored.
@@ -88,6 +92,31 @@ pub fn router(push: Push) -> Router {
         .with_state(Arc::new(push))
 }
 
+/// Between two lines in the log about pushes that are refused, milliseconds; all are counted.
+const TELL_EVERY_MS: i64 = 10_000;
+
+/// When a refusal was last told in the log.
+#[derive(Debug, Default)]
+pub struct Told(AtomicI64);
+
+impl Told {
+    /// Writes a line, unless one was written a moment ago: a device that is set up wrongly comes often.
+    fn tell(&self, source: &str, status: u16, reason: &str) {
+        let now_ms = clock::monotonic_ms() as i64;
+        let last_ms = self.0.load(Ordering::Relaxed);
+        if last_ms != 0 && now_ms - last_ms < TELL_EVERY_MS {
+            return;
+        }
+        self.0.store(now_ms, Ordering::Relaxed);
+        tracing::warn!(
+            source,
+            status,
+            reason,
+            "a push is refused; more of them in the next seconds are only counted"
+        );
+    }
+}
+
 /// A push of which nothing was stored.
 struct Refused {
     problem: Problem,
@@ -117,13 +146,15 @@ async fn receive(
             .source_messages
             .with_label_values(&["", "unknown_source"])
             .inc();
-        return Err(Problem::new(
+        let problem = Problem::new(
             StatusCode::NOT_FOUND,
             "unknown-source",
             format!(
                 "no [[source]] of the agent's config has the name {name:?}: check the URL or add it"
             ),
-        ));
+        );
+        push.told.tell("", problem.status, &problem.detail);
+        return Err(problem);
     };
     let count = |outcome: &str, count: usize| {
         push.metrics
@@ -141,10 +172,15 @@ async fn receive(
                 .source_implausible_times
                 .with_label_values(&[source.name.as_str()])
                 .inc_by(answer.implausible_times as u64);
+            if let Some(first) = answer.reasons.first() {
+                push.told.tell(&source.name, 200, &first.reason);
+            }
             Ok(Json(answer))
         }
         Err(refused) => {
             count(refused.outcome, refused.count);
+            let Problem { status, detail, .. } = &refused.problem;
+            push.told.tell(&source.name, *status, detail);
             Err(refused.problem)
         }
     }

@@ -39,6 +39,8 @@ pub struct Counts {
     pub evaluated: u64,
     /// Events that no window took, or that one let go of, for a limit.
     pub overflow: u64,
+    /// Events that were too old, or too far ahead, for any window: history that is imported, clocks.
+    pub beyond: u64,
 }
 
 /// All rules with their windows.
@@ -232,7 +234,7 @@ impl RuleState {
         let horizon_ms = self.latest_ms.saturating_sub(HORIZON_MS);
         // As far ahead nothing of the present goes together with it, and its window would never be over.
         if seen.at_ms < horizon_ms || seen.at_ms > now_ms.saturating_add(HORIZON_MS) {
-            counts.overflow += 1;
+            counts.beyond += 1;
             return None;
         }
         let sweep_due = self.latest_ms.saturating_sub(self.swept_ms) > within_ms.max(SWEEP_MS);

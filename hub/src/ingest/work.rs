@@ -342,8 +342,11 @@ impl<'a> Work<'a> {
         // A token lets a gateway into its own site. To take over the name of another site's agent would
         // lock that one out, and put this one's events behind its positions.
         let at = agents::site_of(self.connection, agent).await?;
-        if at.is_some_and(|at| at != site.as_str()) {
+        if at.as_ref().is_some_and(|at| at != site.as_str()) {
             return Ok(Err(TokenRefusal::NameTaken(agent.to_string())));
+        }
+        if at.is_some() {
+            tracing::warn!(%agent, %site, "an agent of this name joins again: the certificate that it had is refused from now on");
         }
         tokens::use_join(self.connection, token_id, agent.as_str(), self.now_ms).await?;
         agents::save(self.connection, agent, &site, serial, self.now_ms).await?;

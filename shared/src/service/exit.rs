@@ -38,10 +38,18 @@ pub fn failure(code: u8) -> impl Fn(&(dyn Error + 'static)) -> Failure {
     }
 }
 
-/// A file that cannot be read may be readable at the next start; a wrong one stays wrong.
+/// A disk that fails may work at the next start; a file that is missing, closed to the user or wrong stays so.
 pub fn config_code(error: &ConfigError) -> u8 {
     match error {
-        ConfigError::Read { .. } => IO,
+        ConfigError::Read { source, .. }
+            if !matches!(
+                source.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied
+            ) =>
+        {
+            IO
+        }
+        ConfigError::Read { .. } => CONFIG,
         ConfigError::Parse { .. } | ConfigError::Value { .. } => CONFIG,
     }
 }

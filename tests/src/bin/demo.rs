@@ -3,13 +3,24 @@ use anyhow::{Context, Result, bail};
 use linli_tests::harness::{Agent, Hub, Random, project, run};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const FEED_EVERY: Duration = Duration::from_millis(500);
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 const ROWS_SHOWN: &str = "3";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let seconds = match args.as_slice() {
         [] => None,
@@ -24,6 +35,7 @@ async fn demo(length: Option<Duration>) -> Result<()> {
     let at = directory.path();
     println!("启动中枢 starting a hub …");
     let mut hub = Hub::new(&at.join("hub"))?;
+    hub.wrapper = own_session();
     hub.start().await?;
     let mut agents = Vec::new();
     for (name, site) in [
@@ -33,6 +45,7 @@ async fn demo(length: Option<Duration>) -> Result<()> {
     ] {
         println!("网关加入 agent joins: {name} @ {site}");
         let mut agent = Agent::joined(&at.join(name), &hub, name, site)?;
+        agent.wrapper = own_session();
         agent.start().await?;
         agents.push(agent);
     }
@@ -67,6 +80,11 @@ async fn demo(length: Option<Duration>) -> Result<()> {
         agent.drained().await?;
     }
     summary(&mut hub, agents, pushed).await
+}
+
+/// A Ctrl-C in the terminal is for the demo, which then ends the programs in their order.
+fn own_session() -> Vec<String> {
+    vec!["setsid".to_owned()]
 }
 
 /// The station's backlog: the real calls where they lie beside the project, else its own sample.
@@ -110,12 +128,14 @@ async fn feed(hub: &mut Hub, agents: &[Agent], length: Option<Duration>) -> Resu
     let mut random = Random::new(2026);
     let mut serial = 0;
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut end = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut tick = tokio::time::interval(FEED_EVERY);
     loop {
-        // Both arms are cancel-safe.
+        // All arms are cancel-safe.
         tokio::select! {
             _ = tick.tick() => {}
             _ = &mut stop => return Ok(serial),
+            _ = end.recv() => return Ok(serial),
         }
         if length.is_some_and(|length| started.elapsed() >= length) {
             return Ok(serial);

@@ -1,8 +1,7 @@
-//! The data directory: made for the agent's user alone, and used by that user only.
+//! The data directory: made for the program's user alone, and used by that user only.
 //!
-//! It holds the key, events and the admin socket. Files that another user makes in it, root above all,
-//! would keep the service from starting, so `run`, `join` and an `import` without a running agent look
-//! at it first.
+//! It holds keys and events. Files that another user makes in it, root above all, would keep the service
+//! from starting, so what writes there looks at it first.
 use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -26,7 +25,7 @@ pub enum DataDirError {
     /// It is another user's.
     #[error(
         "the data directory {path:?} belongs to user {owner}, and this is user {user}: run the command as its \
-         owner, like `runuser -u linli-agent -- linli-agent …`; nothing was changed"
+         owner, like `runuser -u linli-agent -- linli-agent …` or `runuser -u linli-hub -- linli-hub …`; nothing was changed"
     )]
     Owner {
         /// The directory.
