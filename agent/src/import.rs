@@ -8,6 +8,7 @@ mod mark;
 mod rows;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use linli_shared::protocol::event::ClockQuality;
 use linli_shared::service::{clock, telemetry};
 use serde::Serialize;
 use std::fs::File;
@@ -83,6 +84,8 @@ pub struct Summary {
     pub doubled: u64,
     /// Rows that the mapping leaves out.
     pub filtered: u64,
+    /// Rows whose time cannot be and was replaced by the time of the import: is the mapping's zone right?
+    pub implausible_times: u64,
     /// Rows that the mapping rejects.
     pub rejected: u64,
     /// The first of them.
@@ -195,13 +198,14 @@ impl Target {
 }
 
 impl Row<'_> {
-    /// Packs the row's event; false if the mapping leaves it out, an error says why it is rejected.
+    /// Packs the row's event and gives the quality of its time; `None` if the mapping leaves the row out,
+    /// an error says why it is rejected.
     fn admit(
         &self,
         mapping: &Mapping,
         encoding: Encoding,
         into: &mut Submission,
-    ) -> Result<bool, String> {
+    ) -> Result<Option<ClockQuality>, String> {
         let text;
         let item = match self {
             Self::Csv(columns, record) => rows::capture(mapping, encoding, columns, record)?,
@@ -220,11 +224,13 @@ impl Row<'_> {
                 draft,
                 lane,
                 retention,
-            }) => into
-                .push(lane, retention, draft)
-                .map(|()| true)
-                .map_err(|error| error.to_string()),
-            Err(Reject::Filtered { .. }) => Ok(false),
+            }) => {
+                let clock = draft.clock;
+                into.push(lane, retention, draft)
+                    .map(|()| Some(clock))
+                    .map_err(|error| error.to_string())
+            }
+            Err(Reject::Filtered { .. }) => Ok(None),
             Err(reject) => Err(reject.to_string()),
         }
     }
@@ -350,8 +356,9 @@ impl Import<'_> {
                 continue;
             }
             match row.admit(self.mapping, encoding, &mut running.group) {
-                Ok(true) => {}
-                Ok(false) => running.summary.filtered += 1,
+                Ok(Some(ClockQuality::Implausible)) => running.summary.implausible_times += 1,
+                Ok(Some(_)) => {}
+                Ok(None) => running.summary.filtered += 1,
                 Err(reason) => {
                     running.summary.rejected += 1;
                     let row = RejectedRow {
@@ -423,6 +430,7 @@ impl Summary {
             stored,
             doubled,
             filtered,
+            implausible_times,
             rejected,
             rejects,
         } = self;
@@ -435,6 +443,13 @@ impl Summary {
             text.push_str(&format!(
                 "  另有 {earlier} 行之前已导入，未再处理（--again 重新导入）/ {earlier} rows were imported earlier and \
                  passed over (--again imports them anew)\n"
+            ));
+        }
+        if *implausible_times > 0 {
+            text.push_str(&format!(
+                "  {implausible_times} 行的时间在未来，已改用导入时间：检查映射的 zone / the times of \
+                 {implausible_times} rows are in the future and were replaced by that of the import: check the \
+                 mapping's zone\n"
             ));
         }
         for row in rejects {

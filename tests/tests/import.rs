@@ -122,13 +122,28 @@ async fn a_file_is_read_in_one_encoding_and_broken_lines_are_told_apart() -> Res
     std::fs::write(&table, rows.concat())?;
     let (_, third) = summary(&mut import(&agent, &table, "police-incident.toml")?)?;
     assert_eq!((number(&third, "rows"), number(&third, "stored")), (1, 1));
+    assert_eq!(number(&third, "implausible_times"), 0);
+    // A zone that is not the file's shifts times, some of them into the future: that is said.
+    let ahead = directory.path().join("ahead.csv");
+    std::fs::write(
+        &ahead,
+        "jqbh,category,address_key,reported_at\nB1,邻里,M9,2199-03-03 08:00:00\n",
+    )?;
+    let (_, fourth) = summary(&mut import(&agent, &ahead, "police-incident.toml")?)?;
+    assert_eq!(
+        (
+            number(&fourth, "stored"),
+            number(&fourth, "implausible_times")
+        ),
+        (1, 1)
+    );
     agent.drained().await?;
     let stored = hub.stored().await?;
     let addresses: Vec<&str> = stored
         .iter()
         .map(|event| event.event.place.address.as_str())
         .collect();
-    assert_eq!(addresses, ["k1", "模", "模"]);
+    assert_eq!(addresses, ["k1", "模", "模", "M9"]);
     for event in &stored {
         assert_eq!(event.event.attributes["category"], "邻里");
         assert!(

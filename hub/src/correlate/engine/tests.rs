@@ -238,19 +238,21 @@ fn times_at_the_ends_of_the_number_range_break_nothing() {
 fn what_is_beyond_the_horizon_or_pushed_out_is_counted() {
     let mut engine = Engine::new(vec![counting(2, 1)]);
     let mut firings = Vec::new();
-    let mut overflow_after = |minute: i64| {
+    // (pushed out or refused for a limit, beyond the horizon)
+    let mut counted_after = |minute: i64| {
         let event = event("lift.ebike", "B1", minute);
         engine.observe(&event, &origin(0), NOW_MS, &mut firings);
-        engine.counts().overflow
+        let counts = engine.counts();
+        (counts.overflow, counts.beyond)
     };
     let now = NOW_MS / MINUTE_MS;
-    assert_eq!(overflow_after(now), 0);
-    assert_eq!(overflow_after(now - 7 * 1440 - 1), 1);
-    assert_eq!(overflow_after(now + 7 * 1440 + 1), 2);
+    assert_eq!(counted_after(now), (0, 0));
+    assert_eq!(counted_after(now - 7 * 1440 - 1), (0, 1));
+    assert_eq!(counted_after(now + 7 * 1440 + 1), (0, 2));
     for number in 1..KEY_EVENTS_MAX as i64 {
-        assert_eq!(overflow_after(now - 2 * number), 2);
+        assert_eq!(counted_after(now - 2 * number), (0, 2));
     }
-    assert_eq!(overflow_after(now), 3);
+    assert_eq!(counted_after(now), (1, 2));
 }
 
 #[test]
