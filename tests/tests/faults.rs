@@ -280,6 +280,20 @@ fn damage(lane: &Path, round: usize, random: &mut Random) -> Result<()> {
     Ok(())
 }
 
+/// Runs a program with another wall clock and the right monotonic one. By its library, for the command
+/// `faketime` stays beside the program that it starts, which then outlives a kill of its parent.
+fn faketime(settings: &[String]) -> Result<Vec<String>> {
+    let library =
+        run(Command::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]))?;
+    let mut wrapper = vec![
+        "env".to_owned(),
+        format!("LD_PRELOAD={}", library.trim()),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+    ];
+    wrapper.extend_from_slice(settings);
+    Ok(wrapper)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn events_from_before_the_clock_was_set_get_their_time_at_the_hub() -> Result<()> {
     let directory = tempdir()?;
@@ -287,14 +301,7 @@ async fn events_from_before_the_clock_was_set_get_their_time_at_the_hub() -> Res
     hub.start().await?;
     let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
     // A gateway without a battery wakes up in 1970; its monotonic clock is right.
-    agent.wrapper = [
-        "faketime",
-        "-m",
-        "--exclude-monotonic",
-        "1970-01-01 08:00:00",
-    ]
-    .map(str::to_owned)
-    .to_vec();
+    agent.wrapper = faketime(&["FAKETIME=@1970-01-01 08:00:00".to_owned()])?;
     agent.start().await?;
     assert_eq!(agent.status()?["clock_set"], false);
     let sent_ms = jiff::Timestamp::now().as_millisecond();
@@ -321,17 +328,11 @@ async fn a_step_of_the_clock_is_noticed_and_loses_nothing() -> Result<()> {
     let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
     let offset = directory.path().join("offset");
     std::fs::write(&offset, "+0s")?;
-    // libfaketime by hand: the program's own file with the offset, read again at every look.
-    let library =
-        run(Command::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]))?;
-    agent.wrapper = [
-        "env".to_owned(),
-        format!("LD_PRELOAD={}", library.trim()),
+    // The file with the offset is read again at every look.
+    agent.wrapper = faketime(&[
         format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
         "FAKETIME_NO_CACHE=1".to_owned(),
-        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
-    ]
-    .to_vec();
+    ])?;
     agent.start().await?;
     let mut acknowledged = HashSet::new();
     for (number, step) in ["+0s", "+3600s", "-7200s", "+0s"].iter().enumerate() {

@@ -39,6 +39,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const SITE: &str = "bench";
 /// From one sign of life to the next while connections are held.
 const HEARTBEAT: &str = "15s";
+/// For a connection, as the agent has it.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// After a refusal.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -288,9 +290,10 @@ async fn serve(
     number: usize,
     config: &quinn::ClientConfig,
 ) -> Result<(quinn::Connection, Control)> {
-    let connection = endpoint
-        .connect_with(config.clone(), hub, tls::HUB_NAME)?
-        .await?;
+    let connecting = endpoint.connect_with(config.clone(), hub, tls::HUB_NAME)?;
+    let connection = tokio::time::timeout(CONNECT_DEADLINE, connecting)
+        .await
+        .context("no answer")??;
     let (mut send, receive) = connection.open_bi().await?;
     send.write_all(&Frame::Hello(hello(number)?).encode()?)
         .await?;
