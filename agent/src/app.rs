@@ -121,10 +121,8 @@ impl Spools {
         Ok(Self { handles, threads })
     }
 
-    /// Lets go of the handles and waits until everything is on disk. The threads end when the last handle
-    /// is gone: whatever else had one must have ended. Blocking.
+    /// Ends the threads, whoever still has a handle, and waits until everything is on disk. Blocking.
     pub fn close(self) {
-        drop(self.handles);
         for thread in self.threads {
             thread.close();
         }

@@ -216,17 +216,7 @@ async fn connect_to(
     address: SocketAddr,
     quic: quinn::ClientConfig,
 ) -> io::Result<(Endpoint, Connection)> {
-    let any = if address.is_ipv6() {
-        SocketAddr::from(([0_u16; 8], 0))
-    } else {
-        SocketAddr::from(([0_u8; 4], 0))
-    };
-    let endpoint = Endpoint::new(
-        quinn::EndpointConfig::default(),
-        None,
-        link::udp_socket(any)?,
-        Arc::new(quinn::TokioRuntime),
-    )?;
+    let endpoint = link::client_endpoint(address.is_ipv6())?;
     let connecting = endpoint
         .connect_with(quic, address, tls::HUB_NAME)
         .map_err(io::Error::other)?;

@@ -6,8 +6,8 @@ use axum_server::tls_rustls::RustlsConfig;
 use linli_shared::service::data_dir::{self, DataDirError};
 use linli_shared::service::problem::Problem;
 use linli_shared::service::tls::{self, TlsError};
-use linli_shared::service::{shutdown, systemd};
-use std::fs::{File, TryLockError};
+use linli_shared::service::{file, shutdown, systemd};
+use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -325,14 +325,8 @@ async fn watchdog(ingest: Ingest, stop: CancellationToken) -> io::Result<()> {
 /// their own.
 fn take_lock(data_dir: &Path) -> Result<File, AppError> {
     let path = data_dir.join("lock");
-    let failed = |source| AppError::Lock {
-        path: path.clone(),
-        source,
-    };
-    let lock = File::create(&path).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(AppError::InUse(data_dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+    match file::lock(&path) {
+        Ok(lock) => lock.ok_or_else(|| AppError::InUse(data_dir.to_owned())),
+        Err(source) => Err(AppError::Lock { path, source }),
     }
 }

@@ -127,11 +127,11 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         };
         // An init that was cut off after the certificates is ended by the next one; certificates that are
         // there stay, for agents have joined with them.
-        let files = match made {
+        let (files, is_new) = match made {
             Err(ca::CaError::Exists(_)) if !config.database().exists() => {
-                ca::Files::at(&config.data_dir)
+                (ca::Files::at(&config.data_dir), false)
             }
-            made => made.map_err(|error| {
+            made => made.map(|files| (files, true)).map_err(|error| {
                 let code = match &error {
                     ca::CaError::Exists(_) => exit::CONFIG,
                     ca::CaError::Name(_) => exit::USAGE,
@@ -151,10 +151,12 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
             "  根证书 root certificate: {}",
             files.root.display()
         ));
-        output::line(format_args!(
-            "  中枢证书的名称 names of the hub's certificate: {}",
-            ca::hub_names(&names).join(", ")
-        ));
+        if is_new {
+            output::line(format_args!(
+                "  中枢证书的名称 names of the hub's certificate: {}",
+                ca::hub_names(&names).join(", ")
+            ));
+        }
         output::line(format_args!(
             "  请离线备份根密钥 keep a copy of the root key offline: {}",
             files.root_key.display()

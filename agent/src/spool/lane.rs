@@ -85,7 +85,11 @@ impl LaneTask {
             }
             let mut refusing = self.status.borrow().refusing.clone();
             if !appends.is_empty() {
-                refusing = self.commit(&mut appends);
+                let outcome = self.commit(&appends);
+                refusing = outcome.as_ref().err().map(AppendError::to_string);
+                // Before the answers: who has one finds its events in the status.
+                self.publish(refusing.clone());
+                answer(&mut appends, &outcome);
             }
             for request in others.drain(..) {
                 match request {
@@ -161,100 +165,83 @@ impl LaneTask {
         });
     }
 
-    /// Commits all appends with one sync. Returns why appends are refused, if they are.
-    fn commit(&mut self, appends: &mut Vec<Append>) -> Option<String> {
-        if let Err(error) = self.admit() {
-            let text = error.to_string();
-            for append in appends.drain(..) {
-                let _ = append.reply.send(Err(error.clone()));
-            }
-            return Some(text);
-        }
-        let outcome = self.write(appends);
-        match outcome {
-            Ok(counts) => {
-                for (append, appended) in appends.drain(..).zip(counts) {
-                    let _ = append.reply.send(Ok(appended));
-                }
-                None
-            }
-            Err(trouble) => {
-                let reason = trouble.to_string();
-                self.fail(trouble);
-                for append in appends.drain(..) {
-                    let _ = append.reply.send(Err(AppendError::Disk {
-                        lane: self.settings.lane,
-                        reason: reason.clone(),
-                    }));
-                }
-                Some(reason)
-            }
-        }
+    /// Commits all appends with one sync; what was stored of each.
+    fn commit(&mut self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
+        self.admit()?;
+        self.write(appends).map_err(|trouble| self.failed(trouble))
     }
 
-    /// May events be appended at all?
+    /// May events be appended at all? Lets go of what may go where there is no room.
     fn admit(&mut self) -> Result<(), AppendError> {
         self.recover_if_failed();
-        let lane = self.settings.lane;
-        self.make_room().map_err(|trouble| {
-            let reason = trouble.to_string();
-            self.fail(trouble);
-            AppendError::Disk { lane, reason }
-        })?;
-        let free_bytes = disk::free_bytes(&self.settings.directory).unwrap_or(0);
-        let free_bytes_min = self.settings.free_bytes_min;
-        if free_bytes < free_bytes_min {
+        let mut room = self.room();
+        if room.is_err() {
+            self.make_room().map_err(|trouble| self.failed(trouble))?;
+            room = self.room();
+        }
+        if !matches!(room, Err(AppendError::DiskFull { .. })) {
+            self.reserve.keep();
+        }
+        room
+    }
+
+    /// Whether the disk and the quota leave room.
+    fn room(&self) -> Result<(), AppendError> {
+        let Settings {
+            directory,
+            lane,
+            quota_bytes,
+            free_bytes_min,
+            ..
+        } = &self.settings;
+        let free_bytes = disk::free_bytes(directory).unwrap_or(0);
+        if free_bytes < *free_bytes_min {
             return Err(AppendError::DiskFull {
                 free_bytes,
-                free_bytes_min,
+                free_bytes_min: *free_bytes_min,
             });
         }
-        self.reserve.keep();
-        let contents = match &self.contents {
-            Ok(contents) => contents,
-            Err(failure) => {
-                let reason = failure.reason.clone();
-                return Err(AppendError::Disk { lane, reason });
-            }
-        };
+        let contents = self
+            .contents
+            .as_ref()
+            .map_err(|failure| AppendError::Disk {
+                lane: *lane,
+                reason: failure.reason.clone(),
+            })?;
         let bytes = contents.disk_bytes();
-        let quota_bytes = self.settings.quota_bytes;
-        if bytes > quota_bytes {
+        if bytes > *quota_bytes {
             return Err(AppendError::Quota {
-                lane,
+                lane: *lane,
                 bytes,
-                quota_bytes,
+                quota_bytes: *quota_bytes,
             });
         }
         Ok(())
     }
 
-    /// Lets go of what may go while the lane is above its quota or the disk is full.
     fn make_room(&mut self) -> Result<(), Trouble> {
-        let Ok(contents) = &mut self.contents else {
-            return Ok(());
-        };
-        let Settings {
-            directory,
-            quota_bytes,
-            free_bytes_min,
-            when_full,
-            ..
-        } = &self.settings;
-        let full = |contents: &Contents| {
-            contents.disk_bytes() > *quota_bytes
-                || disk::free_bytes(directory).unwrap_or(0) < *free_bytes_min
-        };
-        if !full(contents) {
-            return Ok(());
+        if let Ok(contents) = &mut self.contents {
+            contents.delete_acknowledged(&self.settings.directory)?;
         }
-        contents.delete_acknowledged(directory)?;
-        while *when_full == WhenFull::DropOldest && contents.generations.len() > 1 && full(contents)
+        while self.settings.when_full == WhenFull::DropOldest
+            && self.room().is_err()
+            && let Ok(contents) = &mut self.contents
+            && contents.generations.len() > 1
         {
-            let lost = contents.drop_oldest(directory)?;
+            let lost = contents.drop_oldest(&self.settings.directory)?;
             self.status.send_modify(|status| status.lost_events += lost);
         }
         Ok(())
+    }
+
+    /// The disk failed under an append.
+    fn failed(&mut self, trouble: Trouble) -> AppendError {
+        let reason = trouble.to_string();
+        self.fail(trouble);
+        AppendError::Disk {
+            lane: self.settings.lane,
+            reason,
+        }
     }
 
     fn write(&mut self, appends: &[Append]) -> Result<Vec<Appended>, Trouble> {
@@ -414,5 +401,13 @@ impl LaneTask {
             *status = now;
             changed
         });
+    }
+}
+
+/// Tells each source what became of its events. One that has gone comes again.
+fn answer(appends: &mut Vec<Append>, outcome: &Result<Vec<Appended>, AppendError>) {
+    for (index, append) in appends.drain(..).enumerate() {
+        let of_this = outcome.as_ref().map(|counts| counts[index]);
+        let _ = append.reply.send(of_this.map_err(AppendError::clone));
     }
 }

@@ -1,7 +1,7 @@
 //! Brings a lane from whatever is on disk to a state that can be used.
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::ids::{Epoch, Sequence};
-use linli_shared::service::file::sync_directory;
+use linli_shared::service::file::{self, sync_directory};
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -46,12 +46,9 @@ pub fn take_lock(directory: &Path) -> Result<File, OpenError> {
         sync_directory(parent).map_err(file_error("syncing", parent))?;
     }
     let path = directory.join("lock");
-    let lock = File::create(&path).map_err(file_error("making", &path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),
-        Err(std::fs::TryLockError::Error(source)) => Err(file_error("locking", &path)(source)),
-    }
+    file::lock(&path)
+        .map_err(file_error("locking", &path))?
+        .ok_or_else(|| OpenError::InUse(directory.to_owned()))
 }
 
 fn trouble_with(path: &Path) -> impl FnOnce(Trouble) -> OpenError + use<> {

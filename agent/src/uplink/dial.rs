@@ -4,7 +4,6 @@ use linli_shared::service::{link, tls};
 use quinn::{Connection, Endpoint};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::session::SessionError;
@@ -99,18 +98,7 @@ impl Dialer {
 
     fn endpoint(&mut self, v6: bool) -> io::Result<&Endpoint> {
         if self.endpoint.as_ref().is_none_or(|(is_v6, _)| *is_v6 != v6) {
-            let any = if v6 {
-                SocketAddr::from(([0_u16; 8], 0))
-            } else {
-                SocketAddr::from(([0_u8; 4], 0))
-            };
-            let endpoint = Endpoint::new(
-                quinn::EndpointConfig::default(),
-                None,
-                link::udp_socket(any)?,
-                Arc::new(quinn::TokioRuntime),
-            )?;
-            self.endpoint = Some((v6, endpoint));
+            self.endpoint = Some((v6, link::client_endpoint(v6)?));
         }
         match &self.endpoint {
             Some((_, endpoint)) => Ok(endpoint),
@@ -132,6 +120,7 @@ impl Dialer {
 mod tests {
     use super::*;
     use quinn::crypto::rustls::QuicClientConfig;
+    use std::sync::Arc;
 
     #[tokio::test(start_paused = true)]
     async fn every_address_that_is_tried_shows_that_the_dialer_is_alive() {

@@ -20,8 +20,6 @@ const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
 /// How often the loop shows that it goes round, however rare heartbeats are.
 const PULSE: Duration = Duration::from_secs(2);
 const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
-/// How long a heartbeat waits for the spools before it repeats its last claim.
-const SETTLE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// Why a session ended, or none began. There is no good end but the agent's own.
 #[derive(Debug, thiserror::Error)]
@@ -211,14 +209,14 @@ impl Uplink {
         let every = Duration::from_millis(welcome.heartbeat_ms).max(HEARTBEAT_MIN);
         let mut beat = tokio::time::interval(every);
         let mut pulse = tokio::time::interval(PULSE);
-        let mut watermark_ms = 0;
         loop {
             // All arms are cancel-safe: interval, JoinSet and the frame reader keep their state. What an
             // arm does when it is taken runs to its end: a frame is never written by half while the
             // session lives.
             tokio::select! {
                 _ = beat.tick() => {
-                    watermark_ms = self.watermark(watermark_ms).await;
+                    // Taken first: what comes while the figures are read is not covered.
+                    let watermark_ms = self.watermark();
                     let heartbeat = self.heartbeat(watermark_ms);
                     send.write_all(&Frame::Heartbeat(heartbeat).encode()?).await?;
                 }
@@ -275,28 +273,11 @@ impl Uplink {
         })
     }
 
-    /// Up to when everything that was received has been acknowledged by the hub; `last` while the spools
-    /// do not answer. The order counts: first the time and what is on its way, then a round of each spool,
-    /// then its marks. What was on its way no more has been in the spool's queue before that round.
-    async fn watermark(&self, last: i64) -> i64 {
+    /// Up to when everything that was received has been acknowledged by the hub. The order counts: first
+    /// the time and what is on its way, then the spools' marks. What is not on its way any more has been
+    /// answered, and a spool shows its events before it answers.
+    fn watermark(&self) -> i64 {
         let (now_ms, on_its_way_ms) = self.pending.look();
-        let settled = async {
-            for spool in &self.spools {
-                let mut status = spool.status();
-                let before = status.borrow_and_update().rounds;
-                // A tick of the watchdog may count as one: of two, one at least is ours.
-                spool.tick().await;
-                spool.tick().await;
-                let settled = status.wait_for(|status| status.rounds >= before + 2).await;
-                settled.map_err(|_| SessionError::SpoolClosed)?;
-            }
-            Ok::<_, SessionError>(())
-        };
-        // On a disk that is slow the claim waits, not the sign of life. Ticks that are left do no harm.
-        match tokio::time::timeout(SETTLE_DEADLINE, settled).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return last,
-        }
         let waiting_ms = self
             .spools
             .iter()

@@ -315,43 +315,21 @@ pub fn is_kind(value: &str) -> bool {
         })
 }
 
-/// Checks every limit of the event model.
-fn check<'a>(
-    kind: &str,
-    sizes: [(&'static str, usize, usize); 8],
-    attributes: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
-) -> Result<(), EventError> {
-    if !is_kind(kind) {
-        return Err(EventError::Kind(kind.chars().take(80).collect()));
-    }
-    for (field, bytes, bytes_max) in sizes {
-        if bytes > bytes_max {
-            return Err(EventError::TooLong {
-                field,
-                bytes,
-                bytes_max,
-            });
-        }
-    }
-    if attributes.len() > ATTRIBUTES_MAX {
-        return Err(EventError::Attributes(attributes.len()));
-    }
-    for (name, value) in attributes {
-        if name.len() > NAME_BYTES_MAX || value.len() > ATTRIBUTE_BYTES_MAX {
-            return Err(EventError::TooLong {
-                field: "attribute",
-                bytes: name.len().max(value.len()),
-                bytes_max: ATTRIBUTE_BYTES_MAX,
-            });
-        }
-    }
-    Ok(())
-}
-
 impl Draft<'_> {
     /// Checks every limit of the event model.
     pub fn check(&self) -> Result<(), EventError> {
-        let sizes = [
+        self.check_with(self.attributes.iter().copied())
+    }
+
+    /// Checks it with these attributes in the place of its own.
+    fn check_with<'b>(
+        &self,
+        attributes: impl ExactSizeIterator<Item = (&'b str, &'b str)>,
+    ) -> Result<(), EventError> {
+        if !is_kind(self.kind) {
+            return Err(EventError::Kind(self.kind.chars().take(80).collect()));
+        }
+        for (field, bytes, bytes_max) in [
             ("source", self.source.len(), NAME_BYTES_MAX),
             ("source_id", self.source_id.len(), NAME_BYTES_MAX),
             ("device", self.device.len(), NAME_BYTES_MAX),
@@ -360,8 +338,28 @@ impl Draft<'_> {
             ("address", self.place.address.len(), NAME_BYTES_MAX),
             ("raw", self.raw.map_or(0, <[u8]>::len), RAW_BYTES_MAX),
             ("media", self.media.map_or(0, str::len), NAME_BYTES_MAX),
-        ];
-        check(self.kind, sizes, self.attributes.iter().copied())
+        ] {
+            if bytes > bytes_max {
+                return Err(EventError::TooLong {
+                    field,
+                    bytes,
+                    bytes_max,
+                });
+            }
+        }
+        if attributes.len() > ATTRIBUTES_MAX {
+            return Err(EventError::Attributes(attributes.len()));
+        }
+        for (name, value) in attributes {
+            if name.len() > NAME_BYTES_MAX || value.len() > ATTRIBUTE_BYTES_MAX {
+                return Err(EventError::TooLong {
+                    field: "attribute",
+                    bytes: name.len().max(value.len()),
+                    bytes_max: ATTRIBUTE_BYTES_MAX,
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -374,6 +372,19 @@ impl Serialize for Event {
 impl Event {
     /// The event as it is written.
     pub fn draft(&self) -> Draft<'_> {
+        Draft {
+            attributes: self.pairs().collect(),
+            ..self.bare()
+        }
+    }
+
+    fn pairs(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        let pairs = self.attributes.iter();
+        pairs.map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The draft without its attributes.
+    fn bare(&self) -> Draft<'_> {
         Draft {
             kind: &self.kind,
             occurred_at_ms: self.occurred_at_ms,
@@ -389,11 +400,7 @@ impl Event {
                 address: &self.place.address,
             },
             monotonic_ms: self.monotonic_ms,
-            attributes: self
-                .attributes
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()))
-                .collect(),
+            attributes: Vec::new(),
             raw: self.raw.as_ref().map(|raw| raw.as_slice()),
             media: self.media.as_deref(),
         }
@@ -401,7 +408,7 @@ impl Event {
 
     /// Checks every limit of the event model.
     pub fn check(&self) -> Result<(), EventError> {
-        self.draft().check()
+        self.bare().check_with(self.pairs())
     }
 
     /// The value of a field by the name that rules and the API use; attributes by their own name.

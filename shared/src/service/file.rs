@@ -1,5 +1,5 @@
 //! Files that are there whole or not at all.
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -20,6 +20,17 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
     sync_directory(directory)
+}
+
+/// Takes a lock file for this process, which holds it as long as the handle lives; `None` if another
+/// process has it.
+pub fn lock(path: &Path) -> io::Result<Option<File>> {
+    let file = File::create(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Makes renames and deletions in `directory` durable.

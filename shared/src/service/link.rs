@@ -2,7 +2,8 @@
 use bytes::BytesMut;
 use quinn::{IdleTimeout, RecvStream, TransportConfig, VarInt};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::frame::{self, Frame, FrameError};
@@ -63,6 +64,21 @@ pub fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// An endpoint that connects to hubs, by one family of addresses.
+pub fn client_endpoint(v6: bool) -> io::Result<quinn::Endpoint> {
+    let any: IpAddr = if v6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    };
+    quinn::Endpoint::new(
+        quinn::EndpointConfig::default(),
+        None,
+        udp_socket(SocketAddr::new(any, 0))?,
+        Arc::new(quinn::TokioRuntime),
+    )
 }
 
 /// Why no frame could be read.

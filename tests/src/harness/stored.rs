@@ -3,6 +3,7 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::Event;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{ConnectOptions, Row};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -28,16 +29,19 @@ pub struct StoredEvent {
     pub event: Event,
 }
 
-/// All events of all chunks.
-pub async fn stored_events(database: &Path) -> Result<Vec<StoredEvent>> {
+async fn rows(database: &Path, statement: &'static str) -> Result<Vec<SqliteRow>> {
     let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
         .filename(database)
         .read_only(true)
         .connect()
         .await?;
-    let rows = sqlx::query("SELECT agent, site, clock_offset_ms, bytes FROM chunks ORDER BY id")
-        .fetch_all(&mut connection)
-        .await?;
+    Ok(sqlx::query(statement).fetch_all(&mut connection).await?)
+}
+
+/// All events of all chunks.
+pub async fn stored_events(database: &Path) -> Result<Vec<StoredEvent>> {
+    let statement = "SELECT agent, site, clock_offset_ms, bytes FROM chunks ORDER BY id";
+    let rows = rows(database, statement).await?;
     let mut stored = Vec::new();
     for row in rows {
         let chunk = Chunk::parse(&Bytes::from(row.get::<Vec<u8>, _>("bytes")))
@@ -60,14 +64,7 @@ pub async fn stored_events(database: &Path) -> Result<Vec<StoredEvent>> {
 
 /// The source ids of all events in quarantine.
 pub async fn quarantined_ids(database: &Path) -> Result<HashSet<String>> {
-    let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
-        .filename(database)
-        .read_only(true)
-        .connect()
-        .await?;
-    let rows = sqlx::query("SELECT bytes FROM quarantine")
-        .fetch_all(&mut connection)
-        .await?;
+    let rows = rows(database, "SELECT bytes FROM quarantine").await?;
     let mut ids = HashSet::new();
     for row in rows {
         let chunk = Chunk::parse(&Bytes::from(row.get::<Vec<u8>, _>("bytes")))?;
