@@ -16,9 +16,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use linli_shared::service::problem::Problem;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,10 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 /// How long connections may take to end at a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long, and for how many bytes, the rest of a refused request is read after its answer: a peer that
+/// still writes when its connection goes sees a broken pipe and not the answer that names the fix.
+const LINGER_DEADLINE: Duration = Duration::from_secs(5);
+const LINGER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// What a connection buffers: a head must fit, a body comes in pieces of it.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
 
@@ -81,33 +86,50 @@ async fn attend(
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = router.call(request);
-        async move { Ok::<_, Infallible>(in_time(answer).await) }
+        Box::pin(async move { Ok::<_, Infallible>(in_time(answer).await) })
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
     // All arms are cancel-safe: the connection is only polled, and goes on below.
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
         () = async {
             tokio::select! {
                 () = tokio::time::sleep(CONNECTION_AGE_MAX) => {}
                 () = stop.cancelled() => {}
             }
         } => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(REQUEST_DEADLINE, connection)
-                .await
-                .unwrap_or(Ok(()))
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            let last = poll_fn(|context| connection.poll_without_shutdown(context));
+            tokio::time::timeout(REQUEST_DEADLINE, last).await.unwrap_or(Ok(()))
         }
     };
-    if let Err(error) = ended {
+    let stream = connection.into_parts().io.into_inner();
+    match ended {
+        // Cancel-safe: what is read is not wanted.
+        Ok(()) => {
+            tokio::select! {
+                () = linger(stream) => {}
+                () = stop.cancelled() => {}
+            }
+        }
         // A peer that goes away or sends what is not HTTP is its own affair.
-        tracing::debug!(%error, "a connection ended with an error");
+        Err(error) => tracing::debug!(%error, "a connection ended with an error"),
     }
+}
+
+/// Says that nothing more will be written, then reads until the peer is done too.
+async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let ended = async {
+        stream.shutdown().await?;
+        let mut rest = stream.take(LINGER_BYTES_MAX);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // A peer that is gone, or does not end, has had its answer.
+    let _ = tokio::time::timeout(LINGER_DEADLINE, ended).await;
 }
 
 /// The router's answer, or one that says that it took too long.

@@ -235,3 +235,23 @@ async fn a_stop_does_not_wait_for_requests_that_do_not_end() -> Result<()> {
     assert!(took < Duration::from_secs(10), "{took:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_all_of_a_refused_body_reads_why_it_was_refused() -> Result<()> {
+    const BYTES: usize = 3 << 20;
+    let directory = tempdir()?;
+    let (_hub, agent) = pair(directory.path()).await?;
+    let good = format!("authorization: Bearer {DOORS_TOKEN}");
+    for (proof, status) in [(good.as_str(), "413"), ("authorization: Bearer no", "401")] {
+        let mut stream = connect(&agent).await?;
+        stream
+            .write_all(head("doors", proof, BYTES).as_bytes())
+            .await?;
+        // The answer is there before the first byte of the body is sent.
+        stream.readable().await?;
+        stream.write_all(&vec![b' '; BYTES]).await?;
+        let line = status_line(&mut stream).await;
+        ensure!(line.contains(status), "{status}: {line:?}");
+    }
+    Ok(())
+}
