@@ -5,11 +5,11 @@
 //! at a stop it may answer the request that it has, then it is cut off. [`serve`] returns after the last
 //! connection is gone, with everything that its handlers held.
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -85,8 +85,18 @@ async fn attend(
 ) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
+        let with_body = !request.body().is_end_stream();
         let answer = router.call(request);
-        Box::pin(async move { Ok::<_, Infallible>(in_time(answer).await) })
+        Box::pin(async move {
+            let mut response = in_time(answer).await;
+            // What is refused may not have been read to its end, and then this connection takes no other
+            // request: who is not told so loses the next one.
+            if with_body && !response.status().is_success() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
