@@ -159,7 +159,10 @@ async fn bad_pushes_get_an_answer_that_names_the_thing_and_store_nothing() -> Re
         ("doors", "wrong", b"{}".to_vec(), 401, "token"),
         ("windows", DOORS_TOKEN, b"{}".to_vec(), 404, "windows"),
     ] {
-        let answer = agent.push_raw(source, token, body).await?;
+        let answer = agent
+            .push_raw(source, token, body)
+            .await
+            .with_context(|| says.to_owned())?;
         assert_eq!(answer.status, status, "{says}: {:?}", answer.body);
         let detail = answer.body["detail"].as_str().unwrap_or_default();
         assert!(detail.contains(says), "{says}: {detail}");
