@@ -96,7 +96,12 @@ impl Start {
     }
 
     /// The event, by the clocks of now: a wall clock that was set since the start is better than it was.
-    fn draft<'a>(&'a self, down_since: Option<&'a str>, wall_ms: i64, monotonic_ms: u64) -> Draft<'a> {
+    fn draft<'a>(
+        &'a self,
+        down_since: Option<&'a str>,
+        wall_ms: i64,
+        monotonic_ms: u64,
+    ) -> Draft<'a> {
         let since_ms = monotonic_ms.saturating_sub(self.at_monotonic_ms) as i64;
         let at_ms = wall_ms.saturating_sub(since_ms);
         let down_since = down_since.map(|text| (DOWN_SINCE, text));

@@ -327,7 +327,11 @@ pub fn is_kind(value: &str) -> bool {
 }
 
 /// From when on the hub does not know all before it has the event.
-fn unknown_from<'a>(kind: &str, received_ms: i64, attribute: impl FnOnce() -> Option<&'a str>) -> i64 {
+fn unknown_from<'a>(
+    kind: &str,
+    received_ms: i64,
+    attribute: impl FnOnce() -> Option<&'a str>,
+) -> i64 {
     if kind != AGENT_STARTED {
         return received_ms;
     }
