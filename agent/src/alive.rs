@@ -11,7 +11,8 @@
 //! `alive` is written every [`WRITE_EVERY`] while the wall clock is set, and at a clean stop. The first
 //! time in a process it is replaced whole and synced; then it is written over in place, at the same length
 //! and without a sync. After a power cut an older value may be there: the gap that is told is longer then
-//! than the one that was, never shorter.
+//! than the one that was, never shorter. Where the wall clock was put back since, the beginning would lie
+//! after the end: the gap is told to begin at the start then, for its length is not known.
 //!
 //! # Order
 //! * `alive` is not touched before the event is in the spool: an agent that is killed before that tells
