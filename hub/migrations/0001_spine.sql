@@ -10,7 +10,8 @@ CREATE TABLE agents (
     software TEXT NOT NULL DEFAULT '',
     seen_ms BIGINT NOT NULL DEFAULT 0,
     watermark_ms BIGINT NOT NULL DEFAULT 0,
-    waiting_events BIGINT NOT NULL DEFAULT 0
+    waiting_events BIGINT NOT NULL DEFAULT 0,
+    skew_ms BIGINT
 );
 
 -- What the hub wants next of each lane of each life of a spool.
@@ -23,7 +24,7 @@ CREATE TABLE positions (
 );
 
 -- Events as rows of chunks. kinds is ",a.b,c.d,"; clock_offset_ms turns monotonic times of the chunk's
--- boot into wall times.
+-- boot into wall times; skew_ms is by how much the agent's clock was ahead, where that was worth a correction.
 CREATE TABLE chunks (
     id BIGINT PRIMARY KEY,
     site TEXT NOT NULL,
@@ -37,6 +38,7 @@ CREATE TABLE chunks (
     occurred_max_ms BIGINT NOT NULL,
     stored_ms BIGINT NOT NULL,
     clock_offset_ms BIGINT,
+    skew_ms BIGINT,
     kinds TEXT NOT NULL,
     bytes BYTEA NOT NULL
 );

@@ -36,6 +36,7 @@ use linli_shared::protocol::event::Event;
 use linli_shared::protocol::ids::{AgentId, BootId, Lane, Sequence, SiteId};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::store::agents::Sign;
@@ -81,14 +82,51 @@ pub fn arrivals(chunks: Vec<Chunk>) -> Vec<Vec<Chunk>> {
     arrivals
 }
 
-/// Wall minus monotonic time of the boots that an agent knows of, milliseconds.
+/// A skew of less than this is left as it is: it is no more than what links and loaded machines add.
+pub const SKEW_MS_MIN: i64 = 2000;
+
+/// What a session knows of its agent's clocks.
 #[derive(Debug, Default)]
-pub struct ClockOffsets(pub HashMap<BootId, i64>);
+pub struct ClockOffsets {
+    /// Wall minus monotonic time of boots, milliseconds, as the agent tells it.
+    told: HashMap<BootId, i64>,
+    /// The same of its present boot by the hub's own clock, where the agent's was not set at its hello.
+    own: Option<(BootId, i64)>,
+    /// By how much the agent's clock is ahead, where it is worth a correction; else 0.
+    skew_ms: AtomicI64,
+}
 
 impl ClockOffsets {
-    /// The offset of a boot; `None` if nobody has ever learnt it.
+    /// What the agent tells of its boots, and what the hub's own clock says of the present one.
+    pub fn new(told: HashMap<BootId, i64>, own: Option<(BootId, i64)>) -> Self {
+        Self {
+            told,
+            own,
+            skew_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// The offset of a boot, put right by the skew if it is the agent's; `None` if nobody has ever learnt it.
     pub fn of(&self, boot: BootId) -> Option<i64> {
-        self.0.get(&boot).copied()
+        match self.own {
+            Some((own, offset_ms)) if own == boot => Some(offset_ms),
+            _ => {
+                let told_ms = *self.told.get(&boot)?;
+                Some(told_ms.saturating_sub(self.skew_ms().unwrap_or(0)))
+            }
+        }
+    }
+
+    /// Notes what is known of the skew now.
+    pub fn set_skew(&self, estimate_ms: Option<i64>) {
+        let worth_ms = estimate_ms.filter(|skew_ms| skew_ms.saturating_abs() >= SKEW_MS_MIN);
+        self.skew_ms.store(worth_ms.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// By how much the agent's clock is ahead; `None` where it is not worth a correction.
+    pub fn skew_ms(&self) -> Option<i64> {
+        let skew_ms = self.skew_ms.load(Ordering::Relaxed);
+        (skew_ms != 0).then_some(skew_ms)
     }
 }
 

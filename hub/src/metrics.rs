@@ -3,7 +3,7 @@
 use linli_shared::protocol::ids::{AgentId, Lane};
 use linli_shared::service::process::ProcessFigures;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::path::Path;
@@ -45,6 +45,7 @@ pub struct Metrics {
     /// Requests to the API, by status.
     pub api_requests: IntCounterVec,
     not_after: IntGaugeVec,
+    clock_skew: GaugeVec,
     store_bytes: IntGauge,
     free_bytes: IntGauge,
     process: ProcessFigures,
@@ -184,6 +185,16 @@ impl Metrics {
                     &["cert"],
                 ),
             )?,
+            clock_skew: add(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "linli_hub_agent_clock_skew_seconds",
+                        "By how much the clock of a connected agent is ahead of the hub's, where it is 2 s or more.",
+                    ),
+                    &["agent"],
+                ),
+            )?,
             store_bytes: gauge("linli_hub_store_bytes", "Database and its log, on disk.")?,
             free_bytes: gauge(
                 "linli_hub_store_free_bytes",
@@ -234,6 +245,19 @@ impl Metrics {
         self.rule_overflow.set(counts.overflow as i64);
         self.rule_beyond.set(counts.beyond as i64);
         self.rule_keys.set(keys as i64);
+    }
+
+    /// Says by how much an agent's clock is ahead; `None`: it is fine, or nobody knows.
+    pub fn skew(&self, agent: &AgentId, skew_ms: Option<i64>) {
+        let agent = [agent.as_str()];
+        match skew_ms {
+            Some(skew_ms) => self
+                .clock_skew
+                .with_label_values(&agent)
+                .set(skew_ms as f64 / 1000.0),
+            // An error means that it was not there.
+            None => drop(self.clock_skew.remove_label_values(&agent)),
+        }
     }
 
     /// Says when a certificate ends.

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::api::EventView;
 use crate::cli::ListArgs;
+use crate::ingest::SKEW_MS_MIN;
 use crate::store::agents;
 use crate::store::cases::{self, CaseFilter};
 use crate::store::chunks::{self, EventFilter};
@@ -122,7 +123,7 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
             continue;
         }
         output::line(format_args!(
-            "{:20} {:20} {:8} 最近 seen {}  待传 waiting {}",
+            "{:20} {:20} {:8} 最近 seen {}  待传 waiting {}{}",
             agent.agent,
             agent.site,
             agent.software,
@@ -132,6 +133,11 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
                 clock::rfc3339(agent.seen_ms)
             },
             agent.waiting_events,
+            match agent.skew_ms {
+                Some(skew_ms) if skew_ms.saturating_abs() >= SKEW_MS_MIN =>
+                    format!("  时钟偏差 clock off {:+.1} s", skew_ms as f64 / 1000.0),
+                _ => String::new(),
+            },
         ));
     }
     Ok(())

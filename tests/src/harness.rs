@@ -13,7 +13,7 @@ pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric};
 pub use disk::SmallDisk;
 pub use hub::Hub;
 pub use process::{Process, binary};
-pub use stored::{StoredEvent, assert_stored_once, quarantined_ids, stored_events};
+pub use stored::{StoredEvent, assert_stored_once, quarantined_ids, stored_events, stored_starts};
 pub use weather::{Relay, Weather};
 
 use anyhow::{Context, Result, bail};

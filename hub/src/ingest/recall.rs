@@ -115,7 +115,7 @@ fn observe(engine: &mut Engine, stored: &StoredChunk, now_ms: i64) -> usize {
     let count = events.len();
     let mut raised_before = Vec::new();
     for (index, mut event) in events.into_iter().enumerate() {
-        correct(&mut event, stored.clock_offset_ms);
+        correct(&mut event, stored.clocks);
         let origin = Origin {
             site: &stored.site,
             agent: &stored.agent,

@@ -411,6 +411,26 @@ async fn what_comes_under_numbers_that_were_given_up_says_so_in_quarantine() {
 }
 
 #[test]
+fn offsets_that_a_skewed_agent_tells_are_put_right_and_the_hubs_own_are_not() {
+    let offsets = ClockOffsets::new(
+        [(BootId(1), 50_000), (BootId(2), 60_000)].into(),
+        Some((BootId(2), 70_000)),
+    );
+    let of = |boot| offsets.of(BootId(boot));
+    for (estimate_ms, wanted) in [
+        (None, (None, Some(50_000))),
+        (Some(1_999), (None, Some(50_000))),
+        (Some(-2_000), (Some(-2_000), Some(52_000))),
+        (Some(5_000), (Some(5_000), Some(45_000))),
+        (Some(0), (None, Some(50_000))),
+    ] {
+        offsets.set_skew(estimate_ms);
+        assert_eq!((offsets.skew_ms(), of(1)), wanted);
+        assert_eq!((of(2), of(3)), (Some(70_000), None));
+    }
+}
+
+#[test]
 fn a_batch_is_cut_by_events_and_by_chunks() {
     let large = chunk(Lane::Routine, 0, &[("door.opened", 0); 256]);
     let middle = chunk(Lane::Routine, 0, &[("door.opened", 0); 200]);

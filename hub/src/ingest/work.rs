@@ -1,7 +1,7 @@
 //! One transaction in the making: what requests do to the tables and to the writer's memory.
 use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::Event;
-use linli_shared::protocol::ids::{AgentId, Sequence, SiteId};
+use linli_shared::protocol::ids::{AgentId, BootId, Sequence, SiteId};
 use linli_shared::service::telemetry;
 use sqlx::sqlite::SqliteConnection;
 use std::collections::HashMap;
@@ -11,13 +11,21 @@ use super::recall::Memory;
 use super::tally::Tally;
 use super::{Arrival, ClockOffsets, Decoded, Rejection};
 use crate::correlate::{Firing, Origin};
-use crate::store::chunks::{self, NewChunk, correct};
+use crate::store::chunks::{self, Clocks, NewChunk, correct};
 use crate::store::positions::{self, LaneKey};
 use crate::store::tokens::{self, TokenRefusal};
 use crate::store::{StoreError, agents};
 
 /// Positions that are held in memory; then they are read again.
 const POSITIONS_MAX: usize = 20_000;
+
+/// What puts the times of a chunk of this boot right.
+fn clocks(offsets: &ClockOffsets, boot: BootId) -> Clocks {
+    Clocks {
+        offset_ms: offsets.of(boot),
+        skew_ms: offsets.skew_ms(),
+    }
+}
 
 /// One transaction in the making.
 pub struct Work<'a> {
@@ -112,8 +120,8 @@ impl<'a> Work<'a> {
                             }));
                         }
                         Decision::Store => {
-                            let offset_ms = offsets.of(header.boot);
-                            self.store(key, site, offset_ms, decoded).await?;
+                            let clocks = clocks(offsets, header.boot);
+                            self.store(key, site, clocks, decoded).await?;
                             wanted = header.end();
                             self.advance(key, wanted);
                         }
@@ -123,9 +131,8 @@ impl<'a> Work<'a> {
                         }
                         Decision::Split(known) => {
                             if self.compare(key, &decoded, known).await? {
-                                let offset_ms = offsets.of(header.boot);
-                                self.store_rest(key, site, offset_ms, &decoded, known)
-                                    .await?;
+                                let clocks = clocks(offsets, header.boot);
+                                self.store_rest(key, site, clocks, &decoded, known).await?;
                             }
                             wanted = header.end();
                             self.advance(key, wanted);
@@ -142,7 +149,7 @@ impl<'a> Work<'a> {
         &mut self,
         key: &LaneKey,
         site: &SiteId,
-        clock_offset_ms: Option<i64>,
+        clocks: Clocks,
         decoded: Decoded,
     ) -> Result<(), StoreError> {
         let mut events = match decoded.events {
@@ -155,7 +162,7 @@ impl<'a> Work<'a> {
         let mut occurred_ms = (i64::MAX, i64::MIN);
         let mut kinds: Vec<&str> = Vec::new();
         for event in &mut events {
-            correct(event, clock_offset_ms);
+            correct(event, clocks);
         }
         for (index, event) in events.iter().enumerate() {
             occurred_ms.0 = occurred_ms.0.min(event.occurred_at_ms);
@@ -190,7 +197,7 @@ impl<'a> Work<'a> {
             chunk: decoded.chunk,
             occurred_ms,
             stored_ms: self.now_ms,
-            clock_offset_ms,
+            clocks,
             kinds,
         });
         Ok(())
@@ -252,14 +259,14 @@ impl<'a> Work<'a> {
         &mut self,
         key: &LaneKey,
         site: &SiteId,
-        clock_offset_ms: Option<i64>,
+        clocks: Clocks,
         decoded: &Decoded,
         known: usize,
     ) -> Result<(), StoreError> {
         match self.rest(decoded, known) {
             Ok(chunks) => {
                 for rest in chunks {
-                    self.store(key, site, clock_offset_ms, rest).await?;
+                    self.store(key, site, clocks, rest).await?;
                 }
                 Ok(())
             }

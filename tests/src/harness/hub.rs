@@ -176,8 +176,13 @@ impl Hub {
         Ok(answer.error_for_status()?.text().await?)
     }
 
-    /// Every stored event, straight from the database.
+    /// Every stored event of a source, straight from the database.
     pub async fn stored(&self) -> Result<Vec<StoredEvent>> {
         super::stored_events(&self.database()).await
+    }
+
+    /// What agents have told of their starts, straight from the database.
+    pub async fn starts(&self) -> Result<Vec<StoredEvent>> {
+        super::stored_starts(&self.database()).await
     }
 }
