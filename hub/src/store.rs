@@ -10,6 +10,8 @@
 pub mod agents;
 pub mod cases;
 pub mod chunks;
+pub mod mutes;
+pub mod occurrences;
 pub mod positions;
 pub mod tokens;
 pub mod warnings;

@@ -147,6 +147,11 @@ impl Timeline {
         }
     }
 
+    /// Events before a time were not read.
+    pub fn begin_at(&mut self, at_ms: i64) {
+        self.floor_ms = Some(at_ms);
+    }
+
     /// Lets go of the last event.
     pub fn forget_last(&mut self) {
         self.entries.pop();

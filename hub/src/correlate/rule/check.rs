@@ -198,6 +198,12 @@ fn check(
     if matches!(kind, Kind::Absent { .. }) && entry.until.is_empty() {
         return Err(missing(spanned, "until", "what was to follow, like [{ type = \"door.closed\" }]?"));
     }
+    if let Some(inhibits) = &entry.inhibits
+        && !kind.waits()
+    {
+        let message = "is of the kinds absent and silent only, which go on until they end: remove it";
+        return Err((inhibits.span(), "inhibits", message.to_owned()));
+    }
     let then = entry.then.as_ref().map(Spanned::get_ref);
     let route = then.and_then(|then| then.route.as_ref());
     if let Some(route) = route
