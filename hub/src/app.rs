@@ -20,10 +20,13 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, Api};
 use crate::ca::{self, Authority, CaError, Files};
 use crate::config::Config;
-use crate::correlate::rule;
+use crate::correlate::rule::{self, Rule};
 use crate::ingest::{Health, Ingest, Writer, WriterError};
 use crate::listener::{Listener, ListenerError, Sessions, Shared};
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
+use crate::notify::addressees::Addressees;
+use crate::notify::peer::PeerError;
 use crate::store::{Store, StoreError};
 
 /// How long parts may take to end.
@@ -67,6 +70,9 @@ pub enum AppError {
     /// Writer.
     #[error("the writer cannot start")]
     Writer(#[from] WriterError),
+    /// A channel.
+    #[error(transparent)]
+    Channel(#[from] PeerError),
     /// Listener.
     #[error(transparent)]
     Listener(#[from] ListenerError),
@@ -100,6 +106,7 @@ pub struct App {
     listener: Listener,
     writer: Writer,
     ingest: Ingest,
+    notifier: Notifier,
     api: Api,
     api_listener: TcpListener,
     api_tls: RustlsConfig,
@@ -139,13 +146,25 @@ impl App {
                 sessions: sessions.clone(),
             },
         )?;
-        let writer = Writer::open(&store, rules, inbox, metrics.clone()).await?;
+        let source = source(&files)?;
+        let notifier = Notifier::open(&config.channels, &source, &store, &ingest, &metrics)?;
+        let addressees = Addressees::new(&config.channels, &config.routes);
+        for rule in unrouted(&rules, &addressees) {
+            tracing::warn!(
+                rule = rule.id,
+                route = rule.route,
+                "the rule's route is not in the config: nobody is told of its warnings"
+            );
+        }
+        let writer = Writer::open(&store, rules, addressees, inbox, metrics.clone()).await?;
         Ok(Self {
             listener,
             writer,
-            ingest,
+            ingest: ingest.clone(),
+            notifier,
             api: Api {
                 store: store.clone(),
+                ingest,
                 sessions,
                 metrics: metrics.clone(),
             },
@@ -182,6 +201,7 @@ impl App {
         .with_graceful_shutdown(stop.clone().cancelled_owned());
         let listener = self.listener.run(stop.clone());
         let signals = shutdown::on_signal(stop.clone());
+        let notifier = self.notifier.run(stop.clone());
         let watchdog = watchdog(self.ingest, stop.clone());
         // The writer ends last: when the last session has let go of its handle. It works for milliseconds
         // at a time, so it has a thread of its own and keeps none of the sessions' waiting.
@@ -190,6 +210,7 @@ impl App {
         parts.spawn(async move { ("listener", listener.await) });
         parts.spawn(async move { ("API", api_server.await) });
         parts.spawn(async move { ("metrics listener", metrics_server.into_future().await) });
+        parts.spawn(async move { ("notifier", notifier.await) });
         parts.spawn(async move { ("signal handler", signals.await) });
         parts.spawn(async move { ("watchdog", watchdog.await) });
         systemd::ready("the hub takes agents");
@@ -228,6 +249,21 @@ impl App {
         }
         outcome
     }
+}
+
+/// What names this hub to receivers: the hash of its root, which stays as long as its data.
+pub fn source(files: &Files) -> Result<String, CaError> {
+    let root = ca::root_certificate(files)?;
+    Ok(format!(
+        "urn:linli:hub:{}",
+        hex::encode(&tls::fingerprint(&root)[..8])
+    ))
+}
+
+/// Rules that go by a route that is not in the config.
+pub fn unrouted<'a>(rules: &'a [Rule], addressees: &Addressees) -> Vec<&'a Rule> {
+    let is_unrouted = |rule: &&Rule| !rule.route.is_empty() && !addressees.knows(&rule.route);
+    rules.iter().filter(is_unrouted).collect()
 }
 
 fn ended(part: &'static str, source: Option<io::Error>) -> AppError {

@@ -1,4 +1,7 @@
 //! The hub's config file: strict TOML, every key with a default that works.
+pub mod channels;
+
+use channels::{Channel, ChannelEntry, Route, RouteEntry};
 use linli_shared::service::config::{ConfigError, Span, load};
 use linli_shared::service::telemetry::LogConfig;
 use serde::Deserialize;
@@ -27,6 +30,16 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Logs.
     pub log: LogConfig,
+    /// `[[channel]]` as they are written.
+    channel: Vec<ChannelEntry>,
+    /// `[[route]]` as they are written.
+    route: Vec<RouteEntry>,
+    /// Where people are told of warnings.
+    #[serde(skip)]
+    pub channels: Vec<Channel>,
+    /// The lists of channels that rules name.
+    #[serde(skip)]
+    pub routes: Vec<Route>,
 }
 
 /// `[api]`
@@ -57,6 +70,10 @@ impl Default for Config {
             api: ApiConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
+            channel: Vec::new(),
+            route: Vec::new(),
+            channels: Vec::new(),
+            routes: Vec::new(),
         }
     }
 }
@@ -111,6 +128,11 @@ impl Config {
         }
         let directory = path.parent().unwrap_or(Path::new("."));
         config.rules_dir = directory.join(&config.rules_dir);
+        let named = |(key, message): channels::Wrong| wrong(&key, message);
+        config.channels =
+            channels::channels(std::mem::take(&mut config.channel), directory).map_err(named)?;
+        config.routes =
+            channels::routes(std::mem::take(&mut config.route), &config.channels).map_err(named)?;
         Ok(config)
     }
 

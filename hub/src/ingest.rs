@@ -23,7 +23,8 @@
 //! * its events cannot be read: quarantine; the position moves on. The same bytes are there once.
 //!
 //! Files: `decide` is that table; `writer` the task; `work` one transaction, `raise` its warnings and
-//! cases, `tally` its figures; `recall` what a start reads.
+//! cases, `announce` what people are told of them, `tally` its figures; `recall` what a start reads.
+mod announce;
 pub mod decide;
 mod raise;
 mod recall;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::store::agents::Sign;
+use crate::store::outbox::Settlement;
 use crate::store::positions::LaneKey;
 use crate::store::tokens::TokenRefusal;
 
@@ -168,6 +170,13 @@ pub enum Request {
         /// The site of the token.
         reply: oneshot::Sender<Result<Result<SiteId, TokenRefusal>, Rejection>>,
     },
+    /// Write what became of notices.
+    Settle {
+        /// What became of each.
+        settlements: Vec<Settlement>,
+        /// How many of them it was news for.
+        reply: oneshot::Sender<Result<usize, Rejection>>,
+    },
 }
 
 impl Request {
@@ -201,6 +210,7 @@ pub struct Ingest {
     urgent: mpsc::Sender<Request>,
     routine: mpsc::Sender<Request>,
     health: watch::Receiver<Health>,
+    outbox: watch::Receiver<()>,
 }
 
 /// The writer's ends of the queues.
@@ -208,6 +218,7 @@ pub struct Inbox {
     urgent: mpsc::Receiver<Request>,
     routine: mpsc::Receiver<Request>,
     health: watch::Sender<Health>,
+    outbox: watch::Sender<()>,
 }
 
 impl Ingest {
@@ -216,16 +227,19 @@ impl Ingest {
         let (urgent, urgent_inbox) = mpsc::channel(QUEUE_MAX);
         let (routine, routine_inbox) = mpsc::channel(QUEUE_MAX);
         let (health, health_watch) = watch::channel(Health::Writing);
+        let (outbox, outbox_watch) = watch::channel(());
         (
             Self {
                 urgent,
                 routine,
                 health: health_watch,
+                outbox: outbox_watch,
             },
             Inbox {
                 urgent: urgent_inbox,
                 routine: routine_inbox,
                 health,
+                outbox,
             },
         )
     }
@@ -233,6 +247,21 @@ impl Ingest {
     /// How the writer stands. It does not count as a handle.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    /// Changes after each commit that has put something into the outbox.
+    pub fn outbox(&self) -> watch::Receiver<()> {
+        self.outbox.clone()
+    }
+
+    /// Writes what became of notices: how many of them it was news for.
+    pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<usize, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.routine
+            .send(Request::Settle { settlements, reply })
+            .await
+            .map_err(|_| Rejection::Store)?;
+        answer.await.unwrap_or(Err(Rejection::Store))
     }
 
     /// Waits for a place in the queue of a lane, to be filled with an arrival; `None` if the hub stops.

@@ -1,4 +1,4 @@
-//! Figures for Prometheus. Label sets are closed: lanes, rules, outcomes; agents only where there is
+//! Figures for Prometheus. Label sets are closed: lanes, rules, channels, outcomes; agents only where there is
 //! trouble with one.
 use linli_shared::protocol::ids::{AgentId, Lane};
 use linli_shared::service::process::ProcessFigures;
@@ -42,6 +42,11 @@ pub struct Metrics {
     warning_latency: HistogramVec,
     /// Cases that rules have opened.
     pub cases_opened: IntCounter,
+    outbox_waiting: IntGaugeVec,
+    outbox_oldest: IntGaugeVec,
+    outbox_dead: IntGaugeVec,
+    notifications: IntCounterVec,
+    notify_failures: IntCounterVec,
     /// Requests to the API, by status.
     pub api_requests: IntCounterVec,
     not_after: IntGaugeVec,
@@ -85,6 +90,9 @@ impl Metrics {
         };
         let counter = |name: &str, help: &str| add(&registry, IntCounter::new(name, help));
         let gauge = |name: &str, help: &str| add(&registry, IntGauge::new(name, help));
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            add(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
         let metrics = Self {
             agents_connected: gauge("linli_hub_agents_connected", "Sessions that are open.")?,
             sessions: counters(
@@ -169,6 +177,31 @@ impl Metrics {
                 ),
             )?,
             cases_opened: counter("linli_hub_cases_opened_total", "Cases opened by rules.")?,
+            outbox_waiting: gauges(
+                "linli_hub_outbox_waiting",
+                "Notices that are still to be sent.",
+                &["channel"],
+            )?,
+            outbox_oldest: gauges(
+                "linli_hub_outbox_oldest_age_seconds",
+                "Age of the oldest notice that is still to be sent.",
+                &["channel"],
+            )?,
+            outbox_dead: gauges(
+                "linli_hub_outbox_dead",
+                "Notices that were given up and wait for somebody to send them again.",
+                &["channel"],
+            )?,
+            notifications: counters(
+                "linli_hub_notifications_total",
+                "Notices by what became of them: sent, dead.",
+                &["channel", "outcome"],
+            )?,
+            notify_failures: counters(
+                "linli_hub_notify_failures_total",
+                "Messages that a peer did not take; most are tried again.",
+                &["channel"],
+            )?,
             api_requests: counters(
                 "linli_hub_api_requests_total",
                 "Requests to the API, by status.",
@@ -234,6 +267,37 @@ impl Metrics {
         self.rule_overflow.set(counts.overflow as i64);
         self.rule_beyond.set(counts.beyond as i64);
         self.rule_keys.set(keys as i64);
+    }
+
+    /// Makes the figures of a channel, so that they are there before anything happens.
+    pub fn channel(&self, channel: &str) {
+        for outcome in ["sent", "dead"] {
+            self.notified(channel, outcome, 0);
+        }
+        self.notify_failures.with_label_values(&[channel]).inc_by(0);
+        self.outbox(channel, 0, 0, 0);
+    }
+
+    /// How the outbox of a channel stands.
+    pub fn outbox(&self, channel: &str, waiting: i64, oldest_ms: i64, dead: i64) {
+        let channel = [channel];
+        self.outbox_waiting.with_label_values(&channel).set(waiting);
+        self.outbox_oldest
+            .with_label_values(&channel)
+            .set(oldest_ms.max(0) / 1000);
+        self.outbox_dead.with_label_values(&channel).set(dead);
+    }
+
+    /// Counts notices by what became of them.
+    pub fn notified(&self, channel: &str, outcome: &str, notices: usize) {
+        self.notifications
+            .with_label_values(&[channel, outcome])
+            .inc_by(notices as u64);
+    }
+
+    /// Counts a message that a peer did not take.
+    pub fn notify_failed(&self, channel: &str) {
+        self.notify_failures.with_label_values(&[channel]).inc();
     }
 
     /// Says when a certificate ends.

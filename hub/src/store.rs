@@ -10,6 +10,7 @@
 pub mod agents;
 pub mod cases;
 pub mod chunks;
+pub mod outbox;
 pub mod positions;
 pub mod tokens;
 pub mod warnings;

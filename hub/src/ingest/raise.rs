@@ -63,6 +63,7 @@ impl Work<'_> {
         if let Some(opening) = cases::opening(firing, self.memory.last_case + 1, self.now_ms) {
             self.open_or_join(firing, warning, &opening).await?;
         }
+        self.announce(firing, warning).await?;
         Ok(Foldable {
             id: warning,
             at_ms: firing.at_ms,

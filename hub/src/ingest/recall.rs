@@ -10,7 +10,7 @@ use crate::correlate::rule::Rule;
 use crate::metrics::Metrics;
 use crate::store::chunks::{self, StoredChunk, correct};
 use crate::store::positions::LaneKey;
-use crate::store::{StoreError, cases, warnings};
+use crate::store::{StoreError, cases, outbox, warnings};
 
 /// Rows that are read at once; between two pages systemd is told that the hub lives.
 const PAGE_ROWS: i64 = 500;
@@ -29,6 +29,7 @@ pub struct Memory {
     pub last_quarantine: i64,
     pub last_warning: i64,
     pub last_case: i64,
+    pub last_outbox: i64,
 }
 
 /// Reads numbers, and fills the windows of the rules from the stored events. What fires again on the way
@@ -46,6 +47,7 @@ pub async fn recall(
         last_quarantine,
         last_warning: warnings::last_id(connection).await?,
         last_case: cases::last_id(connection).await?,
+        last_outbox: outbox::last_id(connection).await?,
     };
     fill(connection, &mut memory.engine, last_chunk, metrics).await?;
     Ok(memory)

@@ -15,6 +15,7 @@ pub struct Tally {
     delivery_ms: Vec<i64>,
     warned: Vec<(String, i64)>,
     cases_opened: u64,
+    outbox_moved: bool,
 }
 
 impl Tally {
@@ -52,6 +53,16 @@ impl Tally {
     /// A case is opened.
     pub fn case_opened(&mut self) {
         self.cases_opened += 1;
+    }
+
+    /// Something has come into the outbox, or is to be sent again.
+    pub fn outbox_moved(&mut self) {
+        self.outbox_moved = true;
+    }
+
+    /// The notifier has something to look at.
+    pub fn wakes_notifier(&self) -> bool {
+        self.outbox_moved
     }
 
     /// The transaction has committed.

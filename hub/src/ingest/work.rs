@@ -10,7 +10,9 @@ use super::decide::{Decision, decide};
 use super::recall::Memory;
 use super::tally::Tally;
 use super::{Arrival, ClockOffsets, Decoded, Rejection};
+use crate::correlate::rule::Rule;
 use crate::correlate::{Firing, Origin};
+use crate::notify::addressees::Addressees;
 use crate::store::chunks::{self, NewChunk, correct};
 use crate::store::positions::{self, LaneKey};
 use crate::store::tokens::{self, TokenRefusal};
@@ -29,6 +31,8 @@ pub struct Work<'a> {
     pub moved: HashMap<LaneKey, Sequence>,
     pub firings: Vec<Firing>,
     pub tally: Tally,
+    pub rules: &'a [Rule],
+    pub addressees: &'a Addressees,
 }
 
 impl<'a> Work<'a> {
@@ -37,6 +41,8 @@ impl<'a> Work<'a> {
         connection: &'a mut SqliteConnection,
         memory: &'a mut Memory,
         builder: &'a mut ChunkBuilder,
+        rules: &'a [Rule],
+        addressees: &'a Addressees,
         now_ms: i64,
     ) -> Self {
         Self {
@@ -48,6 +54,8 @@ impl<'a> Work<'a> {
             moved: HashMap::new(),
             firings: Vec::new(),
             tally: Tally::default(),
+            rules,
+            addressees,
         }
     }
 

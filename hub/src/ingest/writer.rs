@@ -14,6 +14,7 @@ use super::work::Work;
 use super::{Health, Inbox, Rejection, Request};
 use crate::correlate::rule::Rule;
 use crate::metrics::Metrics;
+use crate::notify::addressees::Addressees;
 use crate::store::agents::{self, Sign};
 use crate::store::tokens::TokenRefusal;
 use crate::store::{self, Store, StoreError, failed};
@@ -61,6 +62,7 @@ enum Pending {
         oneshot::Sender<Result<Result<SiteId, TokenRefusal>, Rejection>>,
         Result<SiteId, TokenRefusal>,
     ),
+    Settle(oneshot::Sender<Result<usize, Rejection>>, usize),
 }
 
 impl Pending {
@@ -81,6 +83,7 @@ impl Pending {
             Self::Arrive(reply, answer) => send(reply, answer, committed),
             Self::Positions(reply, answer) => send(reply, Ok(answer), committed),
             Self::Join(reply, answer) => send(reply, Ok(answer), committed),
+            Self::Settle(reply, answer) => send(reply, Ok(answer), committed),
         }
     }
 }
@@ -90,6 +93,7 @@ pub struct Writer {
     store: Store,
     inbox: Inbox,
     rules: Vec<Rule>,
+    addressees: Addressees,
     builder: ChunkBuilder,
     memory: Memory,
     signs: HashMap<AgentId, Sign>,
@@ -103,6 +107,7 @@ impl Writer {
     pub async fn open(
         store: &Store,
         rules: Vec<Rule>,
+        addressees: Addressees,
         inbox: Inbox,
         metrics: Metrics,
     ) -> Result<Self, WriterError> {
@@ -114,6 +119,7 @@ impl Writer {
             store: store.clone(),
             inbox,
             rules,
+            addressees,
             builder: ChunkBuilder::new()?,
             memory,
             signs: HashMap::new(),
@@ -144,6 +150,9 @@ impl Writer {
             match outcome {
                 Ok(tally) => {
                     self.signs.clear();
+                    if tally.wakes_notifier() {
+                        self.inbox.outbox.send_replace(());
+                    }
                     tally.count(&self.metrics);
                     self.metrics
                         .correlation(self.memory.engine.counts(), self.memory.engine.keys());
@@ -223,6 +232,8 @@ impl Writer {
             &mut transaction,
             &mut self.memory,
             &mut self.builder,
+            &self.rules,
+            &self.addressees,
             clock::wall_ms(),
         );
         for request in requests {
@@ -253,6 +264,10 @@ impl Writer {
                 } => {
                     let answer = work.join(&token_id, &token_secret, &agent, &serial).await?;
                     pending.push(Pending::Join(reply, answer));
+                }
+                Request::Settle { settlements, reply } => {
+                    let answer = work.settle(&settlements).await?;
+                    pending.push(Pending::Settle(reply, answer));
                 }
                 Request::Sign { .. } => {}
             }
