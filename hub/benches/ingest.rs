@@ -7,13 +7,16 @@ mod hub {
         unused_imports,
         reason = "the bench uses a part of the modules"
     )]
+    pub mod ca;
     pub mod cases;
+    pub mod config;
     pub mod correlate;
     pub mod ingest;
     pub mod metrics;
+    pub mod notify;
     pub mod store;
 }
-use hub::{cases, correlate, ingest, metrics, store};
+use hub::{ca, cases, config, correlate, ingest, metrics, notify, store};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -62,7 +65,7 @@ impl Bench {
             let path = directory.path().join("hub.db");
             let store = store::Store::open(&path, true).await.expect("a store");
             let metrics = metrics::Metrics::new().expect("figures");
-            let writer = ingest::Writer::open(&store, rules, inbox, metrics)
+            let writer = ingest::Writer::open(&store, rules, Default::default(), inbox, metrics)
                 .await
                 .expect("a writer");
             tokio::spawn(writer.run());

@@ -8,19 +8,22 @@ mod auth;
 mod cases;
 mod events;
 mod list;
+mod notifications;
 mod warnings;
 
 use axum::http::StatusCode;
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use linli_shared::service::problem::Problem;
 use linli_shared::service::telemetry;
 use std::sync::Arc;
 use utoipa::OpenApi;
 
+use crate::ingest::Ingest;
 use crate::listener::Sessions;
 use crate::metrics::Metrics;
+use crate::rules::Rules;
 use crate::store::{Store, StoreError};
 
 pub use auth::ApiToken;
@@ -31,6 +34,12 @@ pub use events::EventView;
 pub struct Api {
     /// Reading.
     pub store: Store,
+    /// Writing.
+    pub ingest: Ingest,
+    /// The rules that run.
+    pub rules: Rules,
+    /// Warnings of life safety may be muted.
+    pub mute_life: bool,
     /// Who is connected.
     pub sessions: Sessions,
     /// Figures.
@@ -41,7 +50,7 @@ pub struct Api {
 #[openapi(
     info(
         title = "Linli hub",
-        description = "Events, warnings, cases and agents of a district governance centre.",
+        description = "Events, warnings, cases, agents and notifications of a district governance centre.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(
@@ -50,7 +59,9 @@ pub struct Api {
         warnings::get,
         cases::list,
         cases::get,
-        agents::list
+        agents::list,
+        notifications::list,
+        notifications::resend
     ),
     components(schemas(auth::ProblemSchema)),
     modifiers(&Bearer),
@@ -73,6 +84,11 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/cases", get(cases::list))
         .route("/api/v1/cases/{code}", get(cases::get))
         .route("/api/v1/agents", get(agents::list))
+        .route("/api/v1/notifications", get(notifications::list))
+        .route(
+            "/api/v1/notifications/{id}/resend",
+            post(notifications::resend),
+        )
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::require));
     Router::new()
         .merge(closed)

@@ -91,6 +91,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// 通知：查看、重发、测试 / What people are told: look, send again, test
+    Notifications {
+        /// What to do.
+        #[command(subcommand)]
+        command: NotificationsCommand,
+    },
     /// 生成命令补全脚本 / Print a shell completion script
     Completions {
         /// Shell
@@ -125,6 +131,37 @@ pub enum TokenCommand {
         /// How long it is good
         #[arg(long, default_value = "24h")]
         valid: Span,
+    },
+}
+
+/// `notifications`
+#[derive(Debug, Subcommand)]
+pub enum NotificationsCommand {
+    /// 查看通知，新的在前 / Show notifications, newest first
+    List {
+        /// Only in this state
+        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(crate::store::outbox::STATES))]
+        state: Option<String>,
+        /// Only of this channel
+        #[arg(long)]
+        channel: Option<String>,
+        /// Paging and form.
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// 重发已放弃的通知 / Send dead notifications again, within 15 s if the hub runs
+    #[command(group(clap::ArgGroup::new("which").required(true).args(["id", "all_dead"])))]
+    Resend {
+        /// Its number, from the list
+        id: Option<i64>,
+        /// All that are dead
+        #[arg(long)]
+        all_dead: bool,
+    },
+    /// 立即向渠道发送测试消息，显示对方应答 / Send a test message to a channel now, and show the answer
+    Test {
+        /// Name of the channel in the config
+        channel: String,
     },
 }
 

@@ -23,7 +23,9 @@
 //! * its events cannot be read: quarantine; the position moves on. The same bytes are there once.
 //!
 //! Files: `decide` is that table; `writer` the task; `work` one transaction, `raise` its warnings and
-//! cases, `tally` its figures; `recall` what a start reads.
+//! cases, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `recall` what a start reads.
+mod announce;
+mod attend;
 pub mod decide;
 mod raise;
 mod recall;
@@ -39,9 +41,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::correlate::rule::Rule;
 use crate::store::agents::Sign;
+use crate::store::outbox::Settlement;
 use crate::store::positions::LaneKey;
 use crate::store::tokens::TokenRefusal;
+use crate::warnings::Mute;
 
 pub use writer::{Writer, WriterError};
 
@@ -164,6 +169,17 @@ pub enum Rejection {
     Store,
 }
 
+/// What came of an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// It is done.
+    Now,
+    /// Somebody has done it before.
+    Before,
+    /// There is no such warning.
+    Unknown,
+}
+
 /// What the writer is asked.
 pub enum Request {
     /// Store.
@@ -206,6 +222,45 @@ pub enum Request {
         /// The site of the token.
         reply: oneshot::Sender<Result<Result<SiteId, TokenRefusal>, Rejection>>,
     },
+    /// Put other rules in the place of these.
+    Reload {
+        /// All rules, checked.
+        rules: Vec<Arc<Rule>>,
+        /// They are in place.
+        reply: oneshot::Sender<Result<(), Rejection>>,
+    },
+    /// Somebody acknowledges a warning.
+    Acknowledge {
+        /// Warning.
+        id: i64,
+        /// Who.
+        by: String,
+        /// What they say.
+        note: String,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Acknowledged, Rejection>>,
+    },
+    /// Tell nobody of some warnings for a time.
+    Mute {
+        /// The mute, its number not given yet.
+        mute: Mute,
+        /// Its number.
+        reply: oneshot::Sender<Result<i64, Rejection>>,
+    },
+    /// Take a mute back.
+    EndMute {
+        /// Its number.
+        id: i64,
+        /// It held until now.
+        reply: oneshot::Sender<Result<bool, Rejection>>,
+    },
+    /// Write what became of notices.
+    Settle {
+        /// What became of each.
+        settlements: Vec<Settlement>,
+        /// How many of them it was news for.
+        reply: oneshot::Sender<Result<usize, Rejection>>,
+    },
 }
 
 impl Request {
@@ -239,6 +294,7 @@ pub struct Ingest {
     urgent: mpsc::Sender<Request>,
     routine: mpsc::Sender<Request>,
     health: watch::Receiver<Health>,
+    outbox: watch::Receiver<()>,
 }
 
 /// The writer's ends of the queues.
@@ -246,6 +302,7 @@ pub struct Inbox {
     urgent: mpsc::Receiver<Request>,
     routine: mpsc::Receiver<Request>,
     health: watch::Sender<Health>,
+    outbox: watch::Sender<()>,
 }
 
 impl Ingest {
@@ -254,16 +311,19 @@ impl Ingest {
         let (urgent, urgent_inbox) = mpsc::channel(QUEUE_MAX);
         let (routine, routine_inbox) = mpsc::channel(QUEUE_MAX);
         let (health, health_watch) = watch::channel(Health::Writing);
+        let (outbox, outbox_watch) = watch::channel(());
         (
             Self {
                 urgent,
                 routine,
                 health: health_watch,
+                outbox: outbox_watch,
             },
             Inbox {
                 urgent: urgent_inbox,
                 routine: routine_inbox,
                 health,
+                outbox,
             },
         )
     }
@@ -271,6 +331,59 @@ impl Ingest {
     /// How the writer stands. It does not count as a handle.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    /// Changes after each commit that has put something into the outbox.
+    pub fn outbox(&self) -> watch::Receiver<()> {
+        self.outbox.clone()
+    }
+
+    /// Writes what became of notices: how many of them it was news for.
+    pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<usize, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.routine
+            .send(Request::Settle { settlements, reply })
+            .await
+            .map_err(|_| Rejection::Store)?;
+        answer.await.unwrap_or(Err(Rejection::Store))
+    }
+
+    /// Puts other rules in the place of these; returns when they are.
+    pub async fn reload(&self, rules: Vec<Arc<Rule>>) -> Result<(), Rejection> {
+        self.ask(|reply| Request::Reload { rules, reply }).await
+    }
+
+    /// Somebody acknowledges a warning.
+    pub async fn acknowledge(
+        &self,
+        id: i64,
+        by: String,
+        note: String,
+    ) -> Result<Acknowledged, Rejection> {
+        self.ask(|reply| Request::Acknowledge { id, by, note, reply })
+            .await
+    }
+
+    /// Adds a mute that has been checked; its number.
+    pub async fn mute(&self, mute: Mute) -> Result<i64, Rejection> {
+        self.ask(|reply| Request::Mute { mute, reply }).await
+    }
+
+    /// Takes a mute back; false if it does not hold.
+    pub async fn end_mute(&self, id: i64) -> Result<bool, Rejection> {
+        self.ask(|reply| Request::EndMute { id, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
+    ) -> Result<T, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.urgent
+            .send(request(reply))
+            .await
+            .map_err(|_| Rejection::Store)?;
+        answer.await.unwrap_or(Err(Rejection::Store))
     }
 
     /// Waits for a place in the queue of a lane, to be filled with an arrival; `None` if the hub stops.
@@ -292,13 +405,7 @@ impl Ingest {
 
     /// Where these lanes stand.
     pub async fn positions(&self, keys: Vec<LaneKey>) -> Result<Vec<Sequence>, Rejection> {
-        let (reply, answer) = oneshot::channel();
-        let request = Request::Positions { keys, reply };
-        self.urgent
-            .send(request)
-            .await
-            .map_err(|_| Rejection::Store)?;
-        answer.await.unwrap_or(Err(Rejection::Store))
+        self.ask(|reply| Request::Positions { keys, reply }).await
     }
 
     /// Uses up a join token and takes the agent in.
@@ -309,19 +416,14 @@ impl Ingest {
         agent: AgentId,
         serial: String,
     ) -> Result<Result<SiteId, TokenRefusal>, Rejection> {
-        let (reply, answer) = oneshot::channel();
-        let request = Request::Join {
+        self.ask(|reply| Request::Join {
             token_id,
             token_secret,
             agent,
             serial,
             reply,
-        };
-        self.urgent
-            .send(request)
-            .await
-            .map_err(|_| Rejection::Store)?;
-        answer.await.unwrap_or(Err(Rejection::Store))
+        })
+        .await
     }
 }
 

@@ -8,6 +8,7 @@ use crate::ingest::SKEW_MS_MIN;
 use crate::store::agents;
 use crate::store::cases::{self, CaseFilter};
 use crate::store::chunks::{self, EventFilter};
+use crate::store::outbox::{self, NotificationFilter};
 use crate::store::tokens;
 use crate::store::warnings::{self, WarningFilter};
 use crate::store::{Store, StoreError};
@@ -138,6 +139,45 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
                     format!("  时钟偏差 clock off {:+.1} s", skew_ms as f64 / 1000.0),
                 _ => String::new(),
             },
+        ));
+    }
+    Ok(())
+}
+
+pub async fn notifications(
+    store: &Store,
+    state: Option<String>,
+    channel: Option<String>,
+    list: &ListArgs,
+) -> Result<(), StoreError> {
+    let filter = NotificationFilter {
+        state,
+        channel,
+        before: None,
+        limit: list.limit as usize,
+    };
+    for view in outbox::list(store.readers(), &filter).await? {
+        if list.json {
+            print_json(&view);
+            continue;
+        }
+        let state = match view.state.as_str() {
+            "waiting" => "待发 waiting",
+            "sent" => "已发 sent",
+            "dead" => "放弃 dead",
+            _ => "取消 dropped",
+        };
+        output::line(format_args!(
+            "{} {} {:16} {state} ×{} {} {}{}",
+            view.id,
+            clock::rfc3339(view.created_ms),
+            view.channel,
+            view.attempts,
+            view.decision,
+            view.notice["place"].as_str().unwrap_or_default(),
+            view.error
+                .map(|error| format!("  {error}"))
+                .unwrap_or_default(),
         ));
     }
     Ok(())

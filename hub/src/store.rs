@@ -12,6 +12,7 @@ pub mod cases;
 pub mod chunks;
 pub mod mutes;
 pub mod occurrences;
+pub mod outbox;
 pub mod positions;
 pub mod tokens;
 pub mod warnings;

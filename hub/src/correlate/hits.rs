@@ -406,5 +406,3 @@ struct Surge {
     first: usize,
 }
 
-#[cfg(test)]
-mod tests;

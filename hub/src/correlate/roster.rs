@@ -54,6 +54,11 @@ impl AgentRoster {
         })
     }
 
+    /// It has been said that an agent is silent.
+    pub fn is_silent(&self, agent: &str) -> bool {
+        self.agents.get(agent).is_some_and(|watch| watch.silent)
+    }
+
     /// Who has been silent for longer than `within_ms`.
     pub fn overdue(&mut self, within_ms: i64, now_ms: i64) -> Vec<Silence> {
         let mut silent = Vec::new();

@@ -41,6 +41,7 @@
 mod check;
 mod file;
 
+pub(in crate::correlate) use check::minute_of_day;
 pub use check::{Vocabulary, load_directory, load_text};
 pub use file::TrialEntry;
 
@@ -392,5 +393,3 @@ pub fn split_key(key: &str) -> Vec<String> {
     values
 }
 
-#[cfg(test)]
-mod tests;

@@ -14,7 +14,7 @@
 //! agent `gw-1`; `agent.started down_since=3m` says that the agent was away; `agent.heard agent=gw-2` is a
 //! sign of life, for rosters of agents. What is expected are all warnings that stand in the end, the key
 //! without its site if that is `site`. In whatever order the events are brought, they must be the same.
-use linli_shared::protocol::event::{AGENT_STARTED, DOWN_SINCE, Event};
+use linli_shared::protocol::event::{DOWN_SINCE, Event};
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::Span;
 use std::collections::{BTreeMap, HashMap};
@@ -425,11 +425,6 @@ fn shuffle<T>(items: &mut [T], seed: u64) {
         state ^= state << 17;
         items.swap(at, (state % (at as u64 + 1)) as usize);
     }
-}
-
-/// Kinds that only tests know.
-pub fn is_sign(kind: &str) -> bool {
-    kind == HEARD || kind == AGENT_STARTED
 }
 
 /// Runs the tests of all rules: rule, number of tests, what was wrong.

@@ -3,6 +3,7 @@ use linli_shared::protocol::event::Severity;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::recall::row;
 use super::work::Work;
 use crate::cases::{self, Opening};
 use crate::correlate::engine::{Cause, Occurrence, Overflow, Touched};
@@ -45,7 +46,7 @@ impl Work<'_> {
         }
         let rows: Vec<OccurrenceRow> = occurrences
             .iter()
-            .map(|occurrence| self.row(occurrence))
+            .map(|occurrence| row(&self.memory.engine, occurrence))
             .collect();
         occurrences::insert(self.connection, &rows).await?;
         let mut fresh = Fresh::new();
@@ -56,22 +57,6 @@ impl Work<'_> {
             self.look_back(rule, &key, &events).await?;
         }
         Ok(())
-    }
-
-    fn row(&self, occurrence: &Occurrence) -> OccurrenceRow {
-        let engine = &self.memory.engine;
-        let source = engine.source_of(&occurrence.entry);
-        OccurrenceRow {
-            rule: engine.rules()[occurrence.rule].id.clone(),
-            key: occurrence.key.clone(),
-            at_ms: occurrence.entry.at_ms,
-            agent: source.agent.to_string(),
-            lane: source.lane,
-            epoch: source.epoch,
-            sequence: occurrence.entry.sequence,
-            site: source.site.to_string(),
-            steps: occurrence.entry.steps,
-        }
     }
 
     async fn look_back(
@@ -492,7 +477,7 @@ impl Work<'_> {
     pub async fn escalate(&mut self, overdue: Vec<Told>) -> Result<(), StoreError> {
         for told in overdue {
             let at = if told.escalated_to.is_empty() { &told.route } else { &told.escalated_to };
-            let next = self.routes.get(at).cloned().flatten();
+            let next = self.centre.next_route(at).map(str::to_owned);
             let actor = "hub";
             let Some(next) = next else {
                 let note = "无人签收，已无上一级 / nobody has acknowledged it, and there is nobody beyond";

@@ -2,6 +2,7 @@
 use super::*;
 use crate::correlate::rule::{Kind, Rule, Step};
 use crate::metrics::Metrics;
+use crate::notify::addressees::Addressees;
 use crate::store::cases::{self, CaseFilter, CaseView};
 use crate::store::chunks::{self, EventFilter};
 use crate::store::warnings::{self, WarningFilter, WarningView};
@@ -114,7 +115,7 @@ impl Hub {
 
 async fn start(store: &Store, rules: Vec<Rule>, metrics: &Metrics) -> Ingest {
     let (ingest, inbox) = Ingest::channel();
-    let writer = Writer::open(store, rules, inbox, metrics.clone()).await;
+    let writer = Writer::open(store, rules, Addressees::default(), inbox, metrics.clone()).await;
     tokio::spawn(writer.expect("a writer").run());
     ingest
 }

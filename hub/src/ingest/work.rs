@@ -10,11 +10,17 @@ use super::decide::{Decision, decide};
 use super::recall::Memory;
 use super::tally::Tally;
 use super::{Arrival, ClockOffsets, Decoded, Rejection};
-use crate::correlate::{Firing, Origin};
+use crate::centre::Centre;
+use crate::correlate::Origin;
 use crate::store::chunks::{self, Clocks, NewChunk, correct};
 use crate::store::positions::{self, LaneKey};
 use crate::store::tokens::{self, TokenRefusal};
-use crate::store::{StoreError, agents};
+use crate::correlate::roster::Silence;
+use crate::correlate::rule::Rule;
+use crate::store::agents::{self, Sign};
+use crate::store::warnings::Told;
+use crate::store::StoreError;
+use std::sync::Arc;
 
 /// Positions that are held in memory; then they are read again.
 const POSITIONS_MAX: usize = 20_000;
@@ -27,6 +33,22 @@ fn clocks(offsets: &ClockOffsets, boot: BootId) -> Clocks {
     }
 }
 
+/// What time alone has brought about.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Agents that have fallen silent.
+    pub silences: Vec<(Arc<Rule>, Silence)>,
+    /// Warnings that nobody has acknowledged in time.
+    pub unacknowledged: Vec<Told>,
+}
+
+impl Due {
+    /// Nothing.
+    pub fn is_empty(&self) -> bool {
+        self.silences.is_empty() && self.unacknowledged.is_empty()
+    }
+}
+
 /// One transaction in the making.
 pub struct Work<'a> {
     pub connection: &'a mut SqliteConnection,
@@ -35,8 +57,8 @@ pub struct Work<'a> {
     pub now_ms: i64,
     pub rows: Vec<NewChunk>,
     pub moved: HashMap<LaneKey, Sequence>,
-    pub firings: Vec<Firing>,
     pub tally: Tally,
+    pub centre: &'a Centre,
 }
 
 impl<'a> Work<'a> {
@@ -45,6 +67,7 @@ impl<'a> Work<'a> {
         connection: &'a mut SqliteConnection,
         memory: &'a mut Memory,
         builder: &'a mut ChunkBuilder,
+        centre: &'a Centre,
         now_ms: i64,
     ) -> Self {
         Self {
@@ -54,8 +77,8 @@ impl<'a> Work<'a> {
             now_ms,
             rows: Vec::new(),
             moved: HashMap::new(),
-            firings: Vec::new(),
             tally: Tally::default(),
+            centre,
         }
     }
 
@@ -177,9 +200,7 @@ impl<'a> Work<'a> {
                 epoch: key.epoch.0,
                 sequence: header.first.0 + index as u64,
             };
-            self.memory
-                .engine
-                .observe(event, &origin, self.now_ms, &mut self.firings);
+            self.memory.engine.observe(event, &origin, self.now_ms);
             self.tally
                 .delivered(self.now_ms.saturating_sub(event.received_at_ms));
         }
@@ -357,7 +378,28 @@ impl<'a> Work<'a> {
         }
         tokens::use_join(self.connection, token_id, agent.as_str(), self.now_ms).await?;
         agents::save(self.connection, agent, &site, serial, self.now_ms).await?;
+        self.memory.expect(agent, &site, self.now_ms);
         Ok(Ok(site))
+    }
+
+    /// An agent lives, and tells how far it is.
+    pub async fn sign(&mut self, agent: &AgentId, sign: &Sign) -> Result<(), StoreError> {
+        agents::sign(self.connection, agent, sign).await?;
+        if let Some(watermark_ms) = sign.watermark_ms {
+            self.memory.engine.advance(agent.as_str(), watermark_ms);
+        }
+        for (rule, silence) in self.memory.heard(agent.as_str(), sign.seen_ms) {
+            self.silence(&rule, &silence).await?;
+        }
+        Ok(())
+    }
+
+    /// What time alone brings about.
+    pub async fn pass_time(&mut self, due: Due) -> Result<(), StoreError> {
+        for (rule, silence) in &due.silences {
+            self.silence(rule, silence).await?;
+        }
+        self.escalate(due.unacknowledged).await
     }
 
     async fn flush(&mut self) -> Result<(), StoreError> {

@@ -87,10 +87,6 @@ pub struct RosterEntry {
 }
 
 /// All agents that have joined and are not revoked, by name: whose silence means something.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "rules about silence and absence are to ask it")
-)]
 pub async fn roster(connection: &mut SqliteConnection) -> Result<Vec<RosterEntry>, StoreError> {
     let rows = sqlx::query(
         "SELECT agent, site, joined_ms, seen_ms, watermark_ms FROM agents \

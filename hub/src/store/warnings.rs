@@ -368,6 +368,29 @@ pub async fn overdue(
     Ok(rows.iter().map(told).collect())
 }
 
+/// Warnings of which somebody is still to be told, or is to acknowledge them.
+pub async fn waiting(connection: &mut SqliteConnection) -> Result<Vec<Told>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT * FROM warnings WHERE ack_due_ms IS NOT NULL \
+         OR id IN (SELECT warning_id FROM outbox WHERE state = 'waiting') ORDER BY id",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failed("looking for warnings that wait"))?;
+    Ok(rows.iter().map(told).collect())
+}
+
+/// Nobody is told of a warning any more, because of a mute.
+pub async fn mute(connection: &mut SqliteConnection, id: i64, mute: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE warnings SET muted_by = $2, ack_due_ms = NULL WHERE id = $1")
+        .bind(id)
+        .bind(mute)
+        .execute(connection)
+        .await
+        .map_err(failed("muting a warning"))?;
+    Ok(())
+}
+
 /// Notes that a warning was passed on.
 pub async fn escalated(
     connection: &mut SqliteConnection,
