@@ -8,7 +8,9 @@ mod auth;
 mod cases;
 mod events;
 mod list;
+mod mutes;
 mod notifications;
+mod rules;
 mod warnings;
 
 use axum::http::StatusCode;
@@ -20,7 +22,7 @@ use linli_shared::service::telemetry;
 use std::sync::Arc;
 use utoipa::OpenApi;
 
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Rejection};
 use crate::listener::Sessions;
 use crate::metrics::Metrics;
 use crate::rules::Rules;
@@ -29,6 +31,7 @@ use crate::store::{Store, StoreError};
 pub use auth::ApiToken;
 use auth::Bearer;
 pub use events::EventView;
+pub use rules::RuleView;
 
 /// What the handlers share.
 pub struct Api {
@@ -57,6 +60,12 @@ pub struct Api {
         events::list,
         warnings::list,
         warnings::get,
+        warnings::acknowledge,
+        mutes::list,
+        mutes::add,
+        mutes::end,
+        rules::list,
+        rules::reload,
         cases::list,
         cases::get,
         agents::list,
@@ -81,6 +90,14 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/events", get(events::list))
         .route("/api/v1/warnings", get(warnings::list))
         .route("/api/v1/warnings/{id}", get(warnings::get))
+        .route(
+            "/api/v1/warnings/{id}/acknowledge",
+            post(warnings::acknowledge),
+        )
+        .route("/api/v1/mutes", get(mutes::list).post(mutes::add))
+        .route("/api/v1/mutes/{id}/end", post(mutes::end))
+        .route("/api/v1/rules", get(rules::list))
+        .route("/api/v1/rules/reload", post(rules::reload))
         .route("/api/v1/cases", get(cases::list))
         .route("/api/v1/cases/{code}", get(cases::get))
         .route("/api/v1/agents", get(agents::list))
@@ -109,6 +126,16 @@ pub fn router(api: Api) -> Router {
         })
         .layer(middleware::from_fn_with_state(api.clone(), auth::count))
         .with_state(api)
+}
+
+/// The writer does not take it at the moment.
+fn busy(_: Rejection) -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "store",
+        "the store takes no writes at the moment: send the request again",
+    )
+    .retry_after(5)
 }
 
 /// The store failed: the log says how, the caller gets a word.

@@ -25,7 +25,7 @@
 //! Files: `decide` is that table; `writer` the task; `work` one transaction, `raise` its warnings and
 //! cases, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `recall` what a start reads.
 mod announce;
-mod attend;
+pub mod attend;
 pub mod decide;
 mod raise;
 mod recall;
@@ -48,6 +48,7 @@ use crate::store::positions::LaneKey;
 use crate::store::tokens::TokenRefusal;
 use crate::warnings::Mute;
 
+pub use attend::Acknowledged;
 pub use writer::{Writer, WriterError};
 
 /// Arrivals that wait in each queue, decoded; then sessions wait, and then agents.
@@ -167,17 +168,6 @@ pub enum Rejection {
     /// The store failed; the agent keeps it and comes again.
     #[error("the store failed")]
     Store,
-}
-
-/// What came of an acknowledgement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acknowledged {
-    /// It is done.
-    Now,
-    /// Somebody has done it before.
-    Before,
-    /// There is no such warning.
-    Unknown,
 }
 
 /// What the writer is asked.

@@ -358,6 +358,8 @@ impl Metrics {
             // An error means that it was not there.
             None => drop(self.clock_skew.remove_label_values(&agent)),
         }
+    }
+
     /// Makes the figures of a channel, so that they are there before anything happens.
     pub fn channel(&self, channel: &str) {
         for outcome in ["sent", "dead"] {

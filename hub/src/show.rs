@@ -10,7 +10,7 @@ use crate::store::cases::{self, CaseFilter};
 use crate::store::chunks::{self, EventFilter};
 use crate::store::outbox::{self, NotificationFilter};
 use crate::store::tokens;
-use crate::store::warnings::{self, WarningFilter};
+use crate::store::warnings::{self, WITHDRAWN, WarningFilter, WarningView};
 use crate::store::{Store, StoreError};
 
 fn print_json<T: Serialize>(item: &T) {
@@ -60,8 +60,8 @@ pub async fn warnings(
     let filter = WarningFilter {
         site,
         rule,
-        before: None,
         limit: list.limit as usize,
+        ..WarningFilter::default()
     };
     for warning in warnings::list(store.readers(), &filter).await? {
         if list.json {
@@ -75,9 +75,9 @@ pub async fn warnings(
             warning.severity,
             warning.name,
             warning.key,
-            if warning.late { " 补报 late" } else { "" },
-            if warning.folded > 0 {
-                format!(" ×{}", warning.folded + 1)
+            marks(&warning),
+            if warning.hits > 1 {
+                format!(" ×{}", warning.hits)
             } else {
                 String::new()
             },
@@ -85,6 +85,24 @@ pub async fn warnings(
         ));
     }
     Ok(())
+}
+
+/// What stands beside a warning: that it is late, withdrawn, over, muted or acknowledged.
+fn marks(warning: &WarningView) -> String {
+    let mut marks = String::new();
+    for (is_so, mark) in [
+        (warning.late, " 补报 late"),
+        (warning.state == WITHDRAWN, " 已撤销 withdrawn"),
+        (warning.ended_ms.is_some(), " 已解除 over"),
+        (warning.muted_by.is_some(), " 静默 muted"),
+        (warning.inhibited_by.is_some(), " 抑制 inhibited"),
+        (warning.acked_ms.is_some(), " 已签收 acknowledged"),
+    ] {
+        if is_so {
+            marks.push_str(mark);
+        }
+    }
+    marks
 }
 
 pub async fn cases(

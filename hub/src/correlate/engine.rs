@@ -107,7 +107,7 @@ pub struct Engine {
     source_numbers: HashMap<Source, u32>,
     last_source: u32,
     /// Site → office.
-    offices: HashMap<String, String>,
+    offices: HashMap<String, Arc<str>>,
     coverage: Coverage,
     timers: Timers,
     touched: HashMap<(usize, Box<str>), Touched>,
@@ -132,7 +132,10 @@ impl Engine {
             sources: Vec::new(),
             source_numbers: HashMap::new(),
             last_source: 0,
-            offices,
+            offices: offices
+                .into_iter()
+                .map(|(site, office)| (site, office.into()))
+                .collect(),
             coverage: Coverage::default(),
             timers: Timers::new(),
             touched: HashMap::new(),
@@ -177,7 +180,10 @@ impl Engine {
 
     /// Site → office.
     pub fn offices(&self) -> HashMap<String, String> {
-        self.offices.clone()
+        self.offices
+            .iter()
+            .map(|(site, office)| (site.clone(), office.to_string()))
+            .collect()
     }
 
     /// Events before this time were not read; what they would say is not known.
@@ -324,7 +330,7 @@ impl Engine {
             steps: SINCE_STEP | self.rules[rule].on_mask(),
         };
         let timelines = &mut self.states[rule].timelines;
-        let timeline = timelines.entry_ref(key).or_default();
+        let timeline = timelines.entry(Box::from(key)).or_default();
         timeline.insert(entry, &self.sources);
         self.arm(rule, key);
     }
@@ -337,16 +343,12 @@ impl Engine {
         let Some(wanted_by) = self.by_kind.get(event.kind.as_str()) else {
             return;
         };
-        let office = if self.offices.is_empty() {
-            ""
-        } else {
-            self.offices.get(origin.site).map_or("", String::as_str)
-        };
+        let office = self.offices.get(origin.site).cloned();
         let subject = Subject {
             event,
             site: origin.site,
             agent: origin.agent,
-            office,
+            office: office.as_deref().unwrap_or_default(),
         };
         let mut wanted: smallvec::SmallVec<[(usize, u16); 8]> = smallvec::SmallVec::new();
         for (index, steps) in wanted_by {
@@ -615,7 +617,7 @@ impl Engine {
                 first
             }
         };
-        let Some(entry) = waiting else { return };
+        let Some(entry) = waiting.copied() else { return };
         let due_ms = entry.at_ms.saturating_add(within_ms);
         if timeline.armed_ms != 0 && timeline.armed_ms <= due_ms {
             return;

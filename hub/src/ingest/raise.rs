@@ -11,7 +11,7 @@ use crate::correlate::replay::hull;
 use crate::correlate::revise::{Change, Terms, revise};
 use crate::correlate::roster::Silence;
 use crate::correlate::rule::{Inhibits, Rule, Same};
-use crate::correlate::timeline::{Entry, Placed, Timeline};
+use crate::correlate::timeline::{Entry, Timeline};
 use crate::correlate::{Finding, HORIZON_MS, OVERFLOW_RULE, Origin};
 use crate::store::cases as stored_cases;
 use crate::store::occurrences::{self, OccurrenceRow};

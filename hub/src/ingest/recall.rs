@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::store::chunks::{self, StoredChunk, correct};
 use crate::store::occurrences::{self, OccurrenceRow};
 use crate::store::positions::LaneKey;
-use crate::store::{StoreError, agents, cases, mutes, outbox, warnings};
+use crate::store::{StoreError, agents, cases, outbox, warnings};
 
 /// Rows that are read at once; between two pages systemd is told that the hub lives.
 const PAGE_ROWS: i64 = 500;
@@ -38,7 +38,6 @@ pub struct Memory {
     pub last_warning: i64,
     pub last_case: i64,
     pub last_outbox: i64,
-    pub last_mute: i64,
 }
 
 impl Memory {
@@ -187,7 +186,6 @@ pub async fn recall(
         last_warning: warnings::last_id(connection).await?,
         last_case: cases::last_id(connection).await?,
         last_outbox: outbox::last_id(connection).await?,
-        last_mute: mutes::last_id(connection).await?,
     };
     let started = std::time::Instant::now();
     let engine = Engine::new(rules.to_vec(), centre.offices());

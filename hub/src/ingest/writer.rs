@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+use super::attend;
 use super::recall::{Memory, recall};
 use super::tally::Tally;
 use super::work::{Due, Work};
@@ -321,11 +322,11 @@ impl Writer {
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Acknowledge { id, by, note, reply } => {
-                    let answer = work.acknowledge(id, &by, &note).await?;
+                    let answer = attend::acknowledge(work.connection, id, &by, &note, work.now_ms).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Mute { mute, reply } => {
-                    let answer = work.mute(mute).await?;
+                    let answer = attend::mute(work.connection, &mute, work.now_ms).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::EndMute { id, reply } => {
