@@ -1,6 +1,7 @@
 //! `linli-hub`: parses, builds, runs, maps errors to exit codes.
 mod api;
 mod app;
+mod attend;
 mod ca;
 mod cases;
 mod centre;
@@ -185,6 +186,11 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         output::line("下一步 next: linli-hub serve; linli-hub token create --site SITE");
         return Ok(exit::OK);
     }
+    if let Command::Rules { command } = &command
+        && let Some(code) = rules::commands::without_store(&config, command)?
+    {
+        return Ok(code);
+    }
     let store = Store::open(&config.database(), false)
         .await
         .map_err(|error| failure(exit::IO)(&error))?;
@@ -269,6 +275,11 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
                 .await
                 .map_err(|error| io(&error))?;
         }
+        Command::Rules { command } => {
+            return rules::commands::with_store(config, store, command).await;
+        }
+        Command::Acknowledge { id, by, note } => attend::acknowledge(store, id, &by, &note).await?,
+        Command::Mutes { command } => attend::mutes(config, store, command).await?,
         Command::Notifications { command } => notifications(config, store, command).await?,
         Command::Agents { json } => {
             show::agents(store, json)

@@ -19,8 +19,9 @@ use crate::correlate::rule::{Rule, Vocabulary, load_directory};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 
-pub mod backtest;
-pub mod explain;
+mod backtest;
+pub mod commands;
+mod explain;
 
 /// Reads the rules of a directory.
 #[derive(Debug, Clone)]

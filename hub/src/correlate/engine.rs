@@ -17,8 +17,6 @@ const SWEEP_MS: i64 = 3_600_000;
 const SLACK_MS: i64 = 3_600_000;
 /// The step of the moment from which a thing on a roster is to be heard. No rule has so many.
 const SINCE_STEP: u16 = 1 << 15;
-/// The clock on the wall of the centre: UTC+8, in minutes.
-const CENTRE_MINUTES: i64 = 8 * 60;
 
 /// How much a rule has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -348,7 +346,7 @@ impl Engine {
             event,
             site: origin.site,
             agent: origin.agent,
-            office: office.as_deref().unwrap_or_default(),
+            office: office.as_deref().unwrap_or(origin.site),
         };
         let mut wanted: smallvec::SmallVec<[(usize, u16); 8]> = smallvec::SmallVec::new();
         for (index, steps) in wanted_by {
@@ -364,7 +362,7 @@ impl Engine {
             }
             let state = &mut self.states[*index];
             state.counts.evaluated += 1;
-            if fitting != 0 && rule.runs(now_ms) && in_hours(rule, event.occurred_at_ms) {
+            if fitting != 0 && rule.runs(now_ms) && rule.in_hours(event.occurred_at_ms) {
                 wanted.push((*index, fitting));
             }
         }
@@ -498,7 +496,7 @@ impl Engine {
         };
         if let Kind::Silent { within_ms } = rule.kind {
             // Between two that are near each other there is no silence, whatever else comes.
-            for middle in [at, at.wrapping_sub(1)] {
+            for middle in [Some(at), at.checked_sub(1)].into_iter().flatten() {
                 let entries = timeline.entries();
                 let near = middle >= 1
                     && middle + 1 < entries.len()
@@ -799,16 +797,11 @@ fn cause(event: &Event, origin: &Origin<'_>) -> Cause {
     }
 }
 
-/// The event is of the hours that the rule wants, by the clock of the centre.
-fn in_hours(rule: &Rule, at_ms: i64) -> bool {
-    rule.hours.is_none_or(|hours| {
-        let minute = at_ms.div_euclid(60_000) + CENTRE_MINUTES;
-        hours.hold(minute.rem_euclid(1440) as u16)
-    })
-}
-
 /// Values are told apart by their checksum.
 fn crc32c(value: &str) -> u32 {
     crc32c::crc32c(value.as_bytes())
 }
 
+
+#[cfg(test)]
+mod tests;

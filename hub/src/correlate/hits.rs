@@ -257,23 +257,11 @@ impl View<'_> {
     /// The findings that touch a time, each whole.
     pub fn findings(&self, from_ms: i64, to_ms: i64) -> Vec<Finding> {
         let fold_ms = self.rule.fold_ms;
-        // Hits that could belong to a finding at the edge, as long as they are near enough to each other.
-        let mut edge_ms = from_ms.saturating_sub(fold_ms);
         let middle = self
             .entries
-            .partition_point(|entry| entry.at_ms.saturating_add(self.shift_ms()) < edge_ms);
+            .partition_point(|entry| entry.at_ms.saturating_add(self.shift_ms()) < from_ms);
         let mut anchors: Vec<usize> = Vec::new();
-        for anchor in (0..middle).rev() {
-            if self.hit_ms(anchor) < edge_ms {
-                break;
-            }
-            if self.holds(anchor) {
-                edge_ms = self.hit_ms(anchor).saturating_sub(fold_ms);
-                anchors.push(anchor);
-            }
-        }
-        anchors.reverse();
-        let mut edge_ms = to_ms.saturating_add(fold_ms);
+        let mut edge_ms = to_ms;
         for anchor in middle..self.entries.len() {
             if self.hit_ms(anchor) > edge_ms {
                 break;
@@ -283,6 +271,22 @@ impl View<'_> {
                 anchors.push(anchor);
             }
         }
+        // What is found at the edge may have begun long before, hit by hit.
+        let first_ms = anchors.first().map_or(i64::MAX, |first| self.hit_ms(*first));
+        let mut edge_ms = first_ms.saturating_sub(fold_ms);
+        let mut earlier = Vec::new();
+        for anchor in (0..middle).rev() {
+            if self.hit_ms(anchor) < edge_ms {
+                break;
+            }
+            if self.holds(anchor) {
+                edge_ms = self.hit_ms(anchor).saturating_sub(fold_ms);
+                earlier.push(anchor);
+            }
+        }
+        earlier.reverse();
+        earlier.extend(anchors);
+        let anchors = earlier;
         self.fold(&anchors)
     }
 

@@ -136,6 +136,7 @@ impl Replay {
                 to_ms: warning.finding.to_ms,
                 hits: warning.finding.hits,
                 reasons: warning.finding.reasons.clone(),
+                values: warning.finding.values.clone(),
                 ended_ms: warning.finding.ended_ms,
                 late: warning.late,
             })

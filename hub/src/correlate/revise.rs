@@ -16,6 +16,7 @@ pub struct Standing {
     pub to_ms: i64,
     pub hits: i64,
     pub reasons: Vec<Reason>,
+    pub values: String,
     pub ended_ms: Option<i64>,
     /// 补报: nobody was paged for it.
     pub late: bool,
@@ -26,7 +27,7 @@ pub struct Standing {
 pub enum Change {
     /// There is a new one.
     Raise { finding: Finding, late: bool },
-    /// It has gone on: more hits, a later end.
+    /// It has gone on: more hits, a later end, another reading.
     Extend {
         id: i64,
         finding: Finding,
@@ -94,7 +95,10 @@ pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Ve
             || (warning.ended_ms.is_some() && warning.ended_ms != finding.ended_ms);
         if other {
             changes.push(Change::Amend { id, finding, now_fresh });
-        } else if warning.hits != finding.hits || warning.to_ms != finding.to_ms {
+        } else if warning.hits != finding.hits
+            || warning.to_ms != finding.to_ms
+            || warning.values != finding.values
+        {
             changes.push(Change::Extend { id, finding, now_fresh });
         } else if warning.ended_ms != finding.ended_ms {
             changes.push(Change::End { id, finding });
@@ -120,6 +124,7 @@ fn keep_beginning(finding: &mut Finding, warning: &Standing, fresh_hits: i64) {
     finding.to_ms = finding.to_ms.max(warning.to_ms);
     finding.hits = warning.hits + fresh_hits;
     finding.reasons.clone_from(&warning.reasons);
+    finding.values.clone_from(&warning.values);
     finding.ended_ms = finding.ended_ms.or(warning.ended_ms);
 }
 
@@ -151,6 +156,7 @@ mod tests {
             to_ms: of.to_ms,
             hits: of.hits,
             reasons: of.reasons.clone(),
+            values: of.values.clone(),
             ended_ms: of.ended_ms,
             late,
         }

@@ -54,7 +54,7 @@ pub enum Field {
     Site,
     /// The agent.
     Agent,
-    /// The office that the site belongs to, as the hub's config says.
+    /// The office that the site belongs to, as the hub's config says, or else the site.
     Office,
     /// What an event itself has, by its name in [`Event::field`].
     Event(&'static str),
@@ -85,7 +85,7 @@ pub struct Subject<'a> {
     pub site: &'a str,
     /// Its agent.
     pub agent: &'a str,
-    /// Office of the site; empty if there is none.
+    /// Office of the site, or the site.
     pub office: &'a str,
 }
 
@@ -172,6 +172,9 @@ pub enum Kind {
         p: f64,
     },
 }
+
+/// The clock on the wall of the centre: UTC+8, in minutes.
+const CENTRE_MINUTES: i64 = 8 * 60;
 
 /// Windows before the present one that `surge` compares with.
 pub const SURGE_WINDOWS: i64 = 4;
@@ -338,6 +341,14 @@ impl Rule {
         self.enabled && self.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)
     }
 
+    /// A time is of the hours that it wants, by the clock of the centre.
+    pub fn in_hours(&self, at_ms: i64) -> bool {
+        self.hours.is_none_or(|hours| {
+            let minute = at_ms.div_euclid(60_000) + CENTRE_MINUTES;
+            hours.hold(minute.rem_euclid(1440) as u16)
+        })
+    }
+
     /// Writes the values of the key's fields, with `|` between them; false if one is missing.
     pub fn write_key(&self, subject: Subject<'_>, key: &mut String) -> bool {
         key.clear();
@@ -351,12 +362,6 @@ impl Rule {
             push_escaped(key, value);
         }
         true
-    }
-
-    /// The key as (field, value).
-    pub fn key_fields(&self, key: &str) -> Vec<(String, String)> {
-        let names = self.key.iter().map(Field::name);
-        names.zip(split_key(key)).collect()
     }
 }
 

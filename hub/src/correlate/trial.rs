@@ -17,7 +17,7 @@
 use linli_shared::protocol::event::{DOWN_SINCE, Event};
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::Span;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Origin;
@@ -256,8 +256,19 @@ impl Trial {
         };
         let agents = self.agents(rule);
         let mut watermark_ms = 0;
+        let in_order = !matches!(delivery, Delivery::Shuffled | Delivery::Reversed);
+        // What becomes due between two events.
+        let mut due: VecDeque<i64> = order
+            .iter()
+            .map(|brought| brought.event.occurred_at_ms + rule.kind.within_ms())
+            .collect();
         for (count, brought) in order.iter().enumerate() {
             let at_ms = brought.event.occurred_at_ms;
+            while in_order && let Some(due_ms) = due.pop_front_if(|due_ms| *due_ms < at_ms) {
+                for agent in &agents {
+                    replay.heard(agent, due_ms, due_ms + delay_ms);
+                }
+            }
             let now_ms = match delivery {
                 Delivery::Shuffled | Delivery::Reversed => self.heard_ms,
                 _ => at_ms + delay_ms,
@@ -266,7 +277,6 @@ impl Trial {
             for _ in 0..times {
                 replay.bring(&brought.event, &brought.origin(), now_ms);
             }
-            let in_order = !matches!(delivery, Delivery::Shuffled | Delivery::Reversed);
             if in_order {
                 // All of the time before this event has been told.
                 watermark_ms = at_ms - 1;
@@ -276,6 +286,11 @@ impl Trial {
             }
             if delivery == Delivery::Restarted {
                 replay.restart(self.engine(rule, &order[..=count], &agents, watermark_ms, now_ms));
+            }
+        }
+        while in_order && let Some(due_ms) = due.pop_front_if(|due_ms| *due_ms < self.heard_ms) {
+            for agent in &agents {
+                replay.heard(agent, due_ms, due_ms + delay_ms);
             }
         }
         let end_ms = self.heard_ms + delay_ms;
@@ -396,12 +411,10 @@ impl Brought {
 
 /// The key with the site of tests where it is left out.
 fn full_key(rule: &Rule, key: &str) -> String {
-    let values = split_key(key);
-    if values.len() == rule.key.len() || (rule.key.len() == 1 && rule.key[0] != Field::Site) {
+    let mut values = VecDeque::from(if key.is_empty() { Vec::new() } else { split_key(key) });
+    if values.len() == rule.key.len() {
         return key.to_owned();
     }
-    let mut values: std::collections::VecDeque<String> =
-        if key.is_empty() { Default::default() } else { values.into() };
     let mut full = String::new();
     for (index, field) in rule.key.iter().enumerate() {
         if index > 0 {

@@ -187,7 +187,7 @@ pub async fn standing(
     to_ms: i64,
 ) -> Result<Vec<Standing>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, at_ms, until_ms, hits, reasons, ended_ms, late FROM warnings \
+        "SELECT id, at_ms, until_ms, hits, reasons, reading, ended_ms, late FROM warnings \
          WHERE rule = $1 AND rule_key = $2 AND state = $5 AND at_ms <= $4 AND at_ms >= COALESCE((SELECT MAX(at_ms) \
          FROM warnings WHERE rule = $1 AND rule_key = $2 AND state = $5 AND at_ms < $3), $3) ORDER BY at_ms, id",
     )
@@ -207,6 +207,7 @@ pub async fn standing(
             to_ms: row.get("until_ms"),
             hits: row.get("hits"),
             reasons: serde_json::from_str(row.get("reasons")).unwrap_or_default(),
+            values: row.get("reading"),
             ended_ms: row.get("ended_ms"),
             late: row.get("late"),
         })
