@@ -158,7 +158,10 @@ pub async fn enqueue(
 /// Drops what still waits of a warning: how many rows. Call it before its withdrawal is enqueued.
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "withdrawals and mutes come with the rules' grades")
+    expect(
+        dead_code,
+        reason = "withdrawals and mutes come with the rules' grades"
+    )
 )]
 pub async fn drop_waiting(
     connection: &mut SqliteConnection,
