@@ -518,6 +518,18 @@ async fn what_a_peer_refuses_is_a_dead_letter_that_can_be_seen_and_sent_again() 
     assert_eq!(receiver.received("/wecom").len(), 2);
     assert_eq!(hub.api_post(&path(of("wecom")?)).await?.0, 409);
     assert_eq!(hub.api_post(&path(4711)).await?.0, 404);
+    let (status, problem) = hub.api("/api/v1/notifications?state=lost").await?;
+    assert_eq!(status, 400, "{problem}");
+    let (_, page) = hub
+        .api("/api/v1/notifications?channel=hook&limit=1")
+        .await?;
+    assert_eq!(
+        (&page["items"][0]["channel"], &page["next"]),
+        (&json!("hook"), &Value::Null)
+    );
+    let (_, document) = hub.api("/api/v1/openapi.json").await?;
+    assert!(document["paths"]["/api/v1/notifications"]["get"].is_object());
+    assert!(document["paths"]["/api/v1/notifications/{id}/resend"]["post"].is_object());
 
     // By the command line, whether the hub runs or not.
     hub.stop()?;

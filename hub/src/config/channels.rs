@@ -5,7 +5,7 @@
 //! Secrets stand in files only; they are read when the hub starts (`notify::peer`).
 //!
 //! Limits: [`CHANNELS_MAX`] channels, [`ROUTES_MAX`] routes, [`RECIPIENTS_MAX`] addresses of one mail.
-use lettre::message::Mailbox;
+use lettre::Address;
 use linli_shared::protocol::event::Severity;
 use linli_shared::service::config::Span;
 use reqwest::Url;
@@ -115,8 +115,34 @@ pub struct Login {
     pub password_file: PathBuf,
 }
 
+/// Who mail is from or to: "duty@centre.example" or "值班 <duty@centre.example>".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mailbox {
+    /// What people see.
+    pub name: Option<String>,
+    /// Where it goes.
+    pub address: Address,
+}
+
+impl std::str::FromStr for Mailbox {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (name, address) = match text.strip_suffix('>').and_then(|text| text.split_once('<')) {
+            Some((name, address)) => (Some(name.trim().to_owned()), address),
+            None => (None, text),
+        };
+        if name.iter().any(|name| name.chars().any(char::is_control)) {
+            return Err(());
+        }
+        Ok(Self {
+            name: name.filter(|name| !name.is_empty()),
+            address: address.trim().parse().map_err(|_| ())?,
+        })
+    }
+}
+
 /// A mail server, and who gets what from whom.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailTarget {
     /// Host.
     pub host: String,

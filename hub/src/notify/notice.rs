@@ -172,19 +172,20 @@ fn without_numbers(text: &str) -> String {
             .unwrap_or(run.len())];
         rest = &rest[start + run.len()..];
         let bare = run.trim_end_matches([' ', '-']);
-        if is_number_of_person(bare) {
+        let word = |part: &str| part.trim_end_matches([' ', '-']).len();
+        let parts = || bare.split_inclusive([' ', '-']);
+        // A number may stand beside others, as that of a flat; or it is written in groups.
+        if parts().any(|part| is_number_of_person(&part[..word(part)])) {
+            for part in parts() {
+                let (number, after) = part.split_at(word(part));
+                let is_personal = is_number_of_person(number);
+                out.push_str(if is_personal { STRUCK } else { number });
+                out.push_str(after);
+            }
+        } else if is_number_of_person(bare) {
             out.push_str(STRUCK);
         } else {
-            // A number may stand beside others, as that of a flat.
-            for part in bare.split_inclusive([' ', '-']) {
-                let word = part.trim_end_matches([' ', '-']);
-                out.push_str(if is_number_of_person(word) {
-                    STRUCK
-                } else {
-                    word
-                });
-                out.push_str(&part[word.len()..]);
-            }
+            out.push_str(bare);
         }
         out.push_str(&run[bare.len()..]);
     }
