@@ -700,3 +700,63 @@ async fn a_channel_that_cannot_be_set_up_is_named_before_the_hub_starts() -> Res
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_past_a_wrong_certificate_a_redirect_or_a_missing_starttls() -> Result<()> {
+    let directory = tempdir()?;
+    let receiver = Receiver::start().await?;
+    let mail = MailServer::start(&directory.path().join("smtp")).await?;
+    let mut hub = hub(directory.path(), "")?;
+    // The hub's own API is a server whose root no system knows.
+    let api = format!(
+        "https://localhost:{}/api/v1/notifications/1/resend",
+        hub.api_port
+    );
+    let tls = |name: &str, ca_file: &str| {
+        format!(
+            "[[channel]]\nname = {name:?}\nkind = \"webhook\"\nurl = {api:?}\nsecret_file = \"secret\"\n{ca_file}\n"
+        )
+    };
+    let smtp = |name: &str, tls: &str| {
+        format!(
+            "[[channel]]\nname = {name:?}\nkind = \"mail\"\nsmtp = \"127.0.0.1\"\nport = {}\ntls = {tls:?}\n\
+             from = \"hub@centre.example\"\nto = [\"duty@centre.example\"]\n",
+            mail.port
+        )
+    };
+    hub.configure(
+        &[
+            tls("stranger", ""),
+            tls("known", &format!("ca_file = {:?}", hub.root())),
+            channel("moved", "webhook", receiver.port, FAST),
+            smtp("required", "required"),
+            smtp("plain", "none"),
+        ]
+        .concat(),
+    )?;
+    hub.start().await?;
+    receiver.reply("/moved", Reply::Now(307, String::new()));
+    for (name, says) in [
+        ("stranger", "certificate"),
+        // It got through, and was asked for a token that it does not have.
+        ("known", "401"),
+        ("moved", "redirects are not followed"),
+        ("required", "STARTTLS"),
+    ] {
+        let output = hub
+            .command()?
+            .args(["notifications", "test", name])
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(69), "{name}: {said}");
+        assert!(said.contains(says), "{name}: {said}");
+    }
+    assert_eq!(
+        mail.mails()?.len(),
+        0,
+        "in plaintext, though TLS is required"
+    );
+    run(hub.command()?.args(["notifications", "test", "plain"]))?;
+    assert_eq!(mail.mails()?.len(), 1);
+    Ok(())
+}

@@ -108,6 +108,11 @@ impl Notice {
         }
     }
 
+    /// It is no warning, but a test.
+    pub fn is_test(&self) -> bool {
+        self.warning == 0
+    }
+
     /// The message of `linli-hub notifications test`.
     pub fn test(now_ms: i64) -> Self {
         Self {

@@ -202,7 +202,7 @@ mod tests {
             "{message}"
         );
         assert!(
-            message.contains("Date: Thu, 1 Jan 2026 00:00:00 +0000\r\n"),
+            message.contains("Date: Thu, 1 Jan 2026 00:00:00 -0000\r\n"),
             "{message}"
         );
         assert!(
