@@ -236,6 +236,22 @@ async fn a_fire_reaches_every_kind_of_channel_with_valid_signatures() -> Result<
         assert_eq!(counted, Some(1.0), "{name}");
     }
 
+    // 补报 pages nobody.
+    let mut old = fire("2", "9号楼");
+    old["time"] = json!((jiff::Timestamp::now() - jiff::SignedDuration::from_hours(2)).to_string());
+    push(&agent, &[old]).await?;
+    let (_, warnings) = hub.api("/api/v1/warnings").await?;
+    assert_eq!(
+        (&warnings["items"][0]["id"], &warnings["items"][0]["late"]),
+        (&json!(2), &json!(true))
+    );
+    let (_, page) = hub.api("/api/v1/notifications?limit=500").await?;
+    assert_eq!(
+        page["items"].as_array().map(Vec::len),
+        Some(all.len()),
+        "{page}"
+    );
+
     // And by hand.
     for name in all {
         let said = run(hub.command()?.args(["notifications", "test", name]))?;
