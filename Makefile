@@ -10,7 +10,7 @@ BENCH_EVENTS ?= 1000000
 
 BUILD_PACKAGES := gcc libc6-dev make pkg-config
 DEMO_PACKAGES := curl
-TEST_PACKAGES := curl e2fsprogs faketime iproute2 mount openssl prometheus systemd util-linux
+TEST_PACKAGES := curl e2fsprogs faketime iproute2 mount openssl prometheus prometheus-alertmanager python3-aiosmtpd systemd util-linux
 BENCH_PACKAGES := iproute2 nats-server rsyslog rsyslog-relp util-linux
 
 # A package is installed only where it is missing, so that a second run needs no network.

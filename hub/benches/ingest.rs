@@ -9,14 +9,16 @@ mod hub {
     )]
     pub mod ca;
     pub mod cases;
+    pub mod centre;
     pub mod config;
     pub mod correlate;
     pub mod ingest;
     pub mod metrics;
     pub mod notify;
     pub mod store;
+    pub mod warnings;
 }
-use hub::{ca, cases, config, correlate, ingest, metrics, notify, store};
+use hub::{ca, cases, centre, config, correlate, ingest, metrics, notify, store, warnings};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;

@@ -106,7 +106,17 @@ impl Notifier {
         }
         // Its handle would keep the writer from its end.
         drop(self.ingest);
-        stop.cancelled().await;
+        // Both arms are cancel-safe: a JoinSet keeps its results.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(ended) = desks.join_next() => {
+                ended.map_err(io::Error::other)?;
+                // A desk also ends when the writer has, which `app` sees and tells first.
+                if !stop.is_cancelled() {
+                    return Err(io::Error::other("the desk of a channel has ended"));
+                }
+            }
+        }
         while let Some(ended) = desks.join_next().await {
             ended.map_err(io::Error::other)?;
         }

@@ -41,7 +41,7 @@
 mod check;
 mod file;
 
-pub(in crate::correlate) use check::minute_of_day;
+pub(crate) use check::minute_of_day;
 pub use check::{Vocabulary, load_directory, load_text};
 pub use file::TrialEntry;
 

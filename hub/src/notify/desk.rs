@@ -135,6 +135,7 @@ impl Desk {
                     error,
                     "a notice cannot be read"
                 );
+                self.metrics.notified(self.peer.channel(), "dead", 1);
                 self.unsettled.push(Settlement {
                     id: row.id,
                     outcome: Outcome::Dead {

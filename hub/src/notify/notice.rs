@@ -108,6 +108,11 @@ impl Notice {
         }
     }
 
+    /// It is no warning, but a test.
+    pub fn is_test(&self) -> bool {
+        self.warning == 0
+    }
+
     /// The message of `linli-hub notifications test`.
     pub fn test(now_ms: i64) -> Self {
         Self {
@@ -172,19 +177,20 @@ fn without_numbers(text: &str) -> String {
             .unwrap_or(run.len())];
         rest = &rest[start + run.len()..];
         let bare = run.trim_end_matches([' ', '-']);
-        if is_number_of_person(bare) {
+        let word = |part: &str| part.trim_end_matches([' ', '-']).len();
+        let parts = || bare.split_inclusive([' ', '-']);
+        // A number may stand beside others, as that of a flat; or it is written in groups.
+        if parts().any(|part| is_number_of_person(&part[..word(part)])) {
+            for part in parts() {
+                let (number, after) = part.split_at(word(part));
+                let is_personal = is_number_of_person(number);
+                out.push_str(if is_personal { STRUCK } else { number });
+                out.push_str(after);
+            }
+        } else if is_number_of_person(bare) {
             out.push_str(STRUCK);
         } else {
-            // A number may stand beside others, as that of a flat.
-            for part in bare.split_inclusive([' ', '-']) {
-                let word = part.trim_end_matches([' ', '-']);
-                out.push_str(if is_number_of_person(word) {
-                    STRUCK
-                } else {
-                    word
-                });
-                out.push_str(&part[word.len()..]);
-            }
+            out.push_str(bare);
         }
         out.push_str(&run[bare.len()..]);
     }
@@ -272,7 +278,7 @@ pub mod tests {
     #[test]
     fn numbers_of_persons_are_struck_from_what_is_frozen() {
         for (text, told) in [
-            ("和平路12号 13800138000", "和平路12号…"),
+            ("和平路12号 13800138000", "和平路12号 …"),
             ("3号楼 电话13800138000 转", "3号楼 电话… 转"),
             ("+86 138-0013-8000", "+…"),
             ("11010519491231002X", "…"),

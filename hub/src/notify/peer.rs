@@ -236,7 +236,7 @@ impl Peer {
             match &self.kind {
                 Kind::Webhook(webhook) => webhook.send(letters, now_ms).await,
                 Kind::Robot(robot) => robot.send(letters, now_ms).await,
-                Kind::Mail(mail) => mail.send(letters).await,
+                Kind::Mail(mail) => mail.send(letters, now_ms).await,
                 Kind::Alertmanager(alertmanager) => {
                     let told = self
                         .told(store, letters)

@@ -1,4 +1,5 @@
 use super::*;
+use std::path::Path;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

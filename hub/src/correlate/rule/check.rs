@@ -619,7 +619,7 @@ fn parse_hours(text: &str) -> Option<Hours> {
 }
 
 /// `"22:00"` as minutes since midnight.
-pub(in crate::correlate) fn minute_of_day(text: &str) -> Option<u16> {
+pub(crate) fn minute_of_day(text: &str) -> Option<u16> {
     let (hour, minute) = text.trim().split_once(':')?;
     let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
     (hour <= 23 && minute <= 59 || (hour, minute) == (24, 0)).then_some(hour * 60 + minute)

@@ -14,6 +14,8 @@ use crate::notify::words;
 
 /// An alert that nobody ends is over after a day.
 const LASTS_MS: i64 = 86_400_000;
+/// That of a test is over soon.
+const TEST_LASTS_MS: i64 = 5 * 60_000;
 
 /// One Alertmanager.
 pub struct Alertmanager {
@@ -65,7 +67,11 @@ fn alerts(told: &[Notice], notices: &[&Notice], now_ms: i64) -> Vec<Value> {
                 put(alert(earlier, now_ms));
             }
         }
-        let lasts_ms = if notice.what.is_over() { 0 } else { LASTS_MS };
+        let lasts_ms = match notice {
+            _ if notice.what.is_over() => 0,
+            _ if notice.is_test() => TEST_LASTS_MS,
+            _ => LASTS_MS,
+        };
         put(alert(notice, now_ms + lasts_ms));
     }
     alerts
