@@ -7,7 +7,11 @@
 //! Before the figures it prints the memory that a key takes.
 #[path = "../src"]
 mod hub {
-    #[allow(dead_code, reason = "the bench uses a part of the module")]
+    #[allow(
+        dead_code,
+        unused_imports,
+        reason = "the bench uses a part of the module"
+    )]
     pub mod correlate;
 }
 
@@ -87,14 +91,26 @@ fn twenty() -> Vec<Arc<Rule>> {
         );
     }
     let mut rules = Vec::new();
-    load_text(Path::new("bench.toml"), &text, &Vocabulary::default(), &mut rules).expect("good rules");
+    load_text(
+        Path::new("bench.toml"),
+        &text,
+        &Vocabulary::default(),
+        &mut rules,
+    )
+    .expect("good rules");
     rules.into_iter().map(Arc::new).collect()
 }
 
 /// Kind and key are drawn apart, so that every key sees every kind.
 fn any_kind(keys: usize) -> Vec<Event> {
     (0..EVENTS)
-        .map(|number| event(number, KINDS[(number * 7 + number / keys) % KINDS.len()], number % keys))
+        .map(|number| {
+            event(
+                number,
+                KINDS[(number * 7 + number / keys) % KINDS.len()],
+                number % keys,
+            )
+        })
         .collect()
 }
 

@@ -61,7 +61,13 @@ impl Bench {
             .build()
             .expect("a runtime");
         let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/rules");
-        let rules = correlate::rule::load_directory(&rules).expect("good rules");
+        let routes = ["duty-centre", "property", "office", "mediation", "police"];
+        let vocabulary = correlate::rule::Vocabulary {
+            routes: routes.map(str::to_owned).into(),
+            ..Default::default()
+        };
+        let rules = correlate::rule::load_directory(&rules, &vocabulary).expect("good rules");
+        let rules = rules.into_iter().map(Arc::new).collect();
         let (ingest, inbox) = ingest::Ingest::channel();
         runtime.block_on(async {
             let path = directory.path().join("hub.db");

@@ -24,7 +24,9 @@ pub async fn acknowledge(store: &Store, id: i64, by: &str, note: &str) -> Result
     for (name, text, least) in [("--by", by, 1), ("--note", note, 0)] {
         let chars = text.trim().chars().count();
         if chars < least || chars > TEXT_CHARS_MAX {
-            return Err(wrong(format!("{name}: {least} to {TEXT_CHARS_MAX} characters")));
+            return Err(wrong(format!(
+                "{name}: {least} to {TEXT_CHARS_MAX} characters"
+            )));
         }
     }
     let done = in_transaction(store, async |connection| {
@@ -60,11 +62,19 @@ pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Res
                     mute.id,
                     clock::rfc3339(mute.from_ms),
                     clock::rfc3339(mute.ended_ms.unwrap_or(mute.until_ms)),
-                    if holds { "生效 holds" } else { "已结束 over" },
+                    if holds {
+                        "生效 holds"
+                    } else {
+                        "已结束 over"
+                    },
                     [mute.rule, mute.site, mute.key].join(" ").trim(),
                     mute.owner,
                     mute.reason,
-                    if mute.life { "含生命安全 life too" } else { "" },
+                    if mute.life {
+                        "含生命安全 life too"
+                    } else {
+                        ""
+                    },
                 ));
             }
         }
@@ -103,7 +113,9 @@ pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Res
                 mutes::end(connection, id, now_ms).await
             });
             if !ended.await.map_err(|error| io(&error))? {
-                return Err(wrong(format!("no mute {id} holds now: `linli-hub mutes list` shows them")));
+                return Err(wrong(format!(
+                    "no mute {id} holds now: `linli-hub mutes list` shows them"
+                )));
             }
             output::line(format_args!("已结束 over: {id}"));
         }

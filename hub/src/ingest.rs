@@ -350,8 +350,13 @@ impl Ingest {
         by: String,
         note: String,
     ) -> Result<Acknowledged, Rejection> {
-        self.ask(|reply| Request::Acknowledge { id, by, note, reply })
-            .await
+        self.ask(|reply| Request::Acknowledge {
+            id,
+            by,
+            note,
+            reply,
+        })
+        .await
     }
 
     /// Adds a mute that has been checked; its number.

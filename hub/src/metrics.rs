@@ -3,8 +3,8 @@
 use linli_shared::protocol::ids::{AgentId, Lane};
 use linli_shared::service::process::ProcessFigures;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::path::Path;
 
@@ -342,7 +342,7 @@ impl Metrics {
         self.rule_keys.set(engine.keys() as i64);
     }
 
-    /// Notes what the timelines take.
+    /// Notes what the timelines take; it is counted key by key, so not after each commit.
     pub fn correlation_bytes(&self, bytes: usize) {
         self.rule_bytes.set(bytes as i64);
     }

@@ -67,7 +67,10 @@ impl Grades {
                 .find(|name| Severity::from_name(name).is_none())
             {
                 let names = Severity::ALL.map(Severity::as_str).join(", ");
-                return Err(format!("grade {:?}: severity {unknown:?} is none of {names}", grade.name));
+                return Err(format!(
+                    "grade {:?}: severity {unknown:?} is none of {names}",
+                    grade.name
+                ));
             }
         }
         for severity in Severity::ALL {
@@ -77,7 +80,10 @@ impl Grades {
                 .filter(|name| *name == severity.as_str())
                 .count();
             if of != 1 {
-                return Err(format!("severity {:?} needs one grade and has {of}", severity.as_str()));
+                return Err(format!(
+                    "severity {:?} needs one grade and has {of}",
+                    severity.as_str()
+                ));
             }
         }
         Ok(Self(grades))
@@ -87,8 +93,15 @@ impl Grades {
     pub fn of(&self, severity: Severity) -> (&str, &str) {
         self.0
             .iter()
-            .find(|grade| grade.severities.iter().any(|name| name == severity.as_str()))
-            .map_or(("", ""), |grade| (grade.name.as_str(), grade.words.as_str()))
+            .find(|grade| {
+                grade
+                    .severities
+                    .iter()
+                    .any(|name| name == severity.as_str())
+            })
+            .map_or(("", ""), |grade| {
+                (grade.name.as_str(), grade.words.as_str())
+            })
     }
 }
 
@@ -116,17 +129,29 @@ impl Mute {
         for (key, text) in [("reason", &self.reason), ("owner", &self.owner)] {
             let chars = text.trim().chars().count();
             if chars == 0 || chars > TEXT_CHARS_MAX {
-                return Err((key, format!("is needed, at most {TEXT_CHARS_MAX} characters")));
+                return Err((
+                    key,
+                    format!("is needed, at most {TEXT_CHARS_MAX} characters"),
+                ));
             }
         }
         if self.rule.is_empty() && self.site.is_empty() && self.key.is_empty() {
-            return Err(("rule", "a mute of everything is not taken: name a rule, a site or a key".to_owned()));
+            return Err((
+                "rule",
+                "a mute of everything is not taken: name a rule, a site or a key".to_owned(),
+            ));
         }
         if self.until_ms <= self.from_ms.max(now_ms) {
-            return Err(("until", "must be after its beginning and after now".to_owned()));
+            return Err((
+                "until",
+                "must be after its beginning and after now".to_owned(),
+            ));
         }
         if self.until_ms.saturating_sub(self.from_ms.max(now_ms)) > MUTE_MS_MAX {
-            return Err(("until", "must be within 90 days: change the rule for longer".to_owned()));
+            return Err((
+                "until",
+                "must be within 90 days: change the rule for longer".to_owned(),
+            ));
         }
         if self.life && !life_allowed {
             let message = "the hub's config does not allow it: [warnings] mute_life = true";
@@ -164,24 +189,80 @@ mod tests {
 
     #[test]
     fn a_mute_holds_for_what_it_names_and_never_for_life_by_itself() {
-        let matches = |mute: &Mute, severity| mute.matches("door-held", "yuyuan", "yuyuan|B1", severity);
+        let matches =
+            |mute: &Mute, severity| mute.matches("door-held", "yuyuan", "yuyuan|B1", severity);
         assert!(matches(&mute(), Severity::Alarm));
         assert!(!matches(&mute(), Severity::Life));
-        assert!(matches(&Mute { life: true, ..mute() }, Severity::Life));
-        assert!(!matches(&Mute { site: "other".to_owned(), ..mute() }, Severity::Alarm));
-        assert!(!matches(&Mute { key: "yuyuan|B2".to_owned(), ..mute() }, Severity::Alarm));
+        assert!(matches(
+            &Mute {
+                life: true,
+                ..mute()
+            },
+            Severity::Life
+        ));
+        assert!(!matches(
+            &Mute {
+                site: "other".to_owned(),
+                ..mute()
+            },
+            Severity::Alarm
+        ));
+        assert!(!matches(
+            &Mute {
+                key: "yuyuan|B2".to_owned(),
+                ..mute()
+            },
+            Severity::Alarm
+        ));
     }
 
     #[test]
     fn a_mute_needs_a_reason_an_owner_an_end_and_a_place() {
         assert_eq!(mute().check(150, false), Ok(()));
         for (wrong, key) in [
-            (Mute { reason: " ".to_owned(), ..mute() }, "reason"),
-            (Mute { owner: String::new(), ..mute() }, "owner"),
-            (Mute { rule: String::new(), site: String::new(), ..mute() }, "rule"),
-            (Mute { until_ms: 150, ..mute() }, "until"),
-            (Mute { until_ms: 151 + MUTE_MS_MAX, ..mute() }, "until"),
-            (Mute { life: true, ..mute() }, "life"),
+            (
+                Mute {
+                    reason: " ".to_owned(),
+                    ..mute()
+                },
+                "reason",
+            ),
+            (
+                Mute {
+                    owner: String::new(),
+                    ..mute()
+                },
+                "owner",
+            ),
+            (
+                Mute {
+                    rule: String::new(),
+                    site: String::new(),
+                    ..mute()
+                },
+                "rule",
+            ),
+            (
+                Mute {
+                    until_ms: 150,
+                    ..mute()
+                },
+                "until",
+            ),
+            (
+                Mute {
+                    until_ms: 151 + MUTE_MS_MAX,
+                    ..mute()
+                },
+                "until",
+            ),
+            (
+                Mute {
+                    life: true,
+                    ..mute()
+                },
+                "life",
+            ),
         ] {
             assert_eq!(wrong.check(150, false).map_err(|(key, _)| key), Err(key));
         }

@@ -1,6 +1,6 @@
 //! What all lists share: limits, times, pages, and queries that say what is wrong with them.
-use axum::extract::Query;
 use axum::Json;
+use axum::extract::Query;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::StatusCode;
 use linli_shared::service::problem::Problem;

@@ -74,7 +74,13 @@ pub struct Reloaded {
     super::auth::Refusals,
 ))]
 pub async fn list(State(api): State<Arc<Api>>) -> Json<Vec<RuleView>> {
-    Json(api.rules.running().iter().map(|rule| RuleView::of(rule)).collect())
+    Json(
+        api.rules
+            .running()
+            .iter()
+            .map(|rule| RuleView::of(rule))
+            .collect(),
+    )
 }
 
 /// Reads the rule files again. Where one is wrong, nothing changes, and the answer says why.

@@ -52,7 +52,10 @@ pub async fn list(
     if let Some(state) = &parameters.state
         && ![ACTIVE, WITHDRAWN].contains(&state.as_str())
     {
-        return Err(bad("state", format!("{state:?} is none of {ACTIVE}, {WITHDRAWN}")));
+        return Err(bad(
+            "state",
+            format!("{state:?} is none of {ACTIVE}, {WITHDRAWN}"),
+        ));
     }
     let before = parameters.cursor.as_deref().map(str::parse).transpose();
     let filter = WarningFilter {

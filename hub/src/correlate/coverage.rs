@@ -96,14 +96,24 @@ mod tests {
         coverage.advance(&agent, 5);
         assert_eq!(coverage.heard("gw-1", 0, 10), Heard::All);
         assert_eq!(coverage.heard("gw-1", 0, 11), Heard::NotYet);
-        coverage.gap(&agent, Gap { from_ms: 4, to_ms: 6 });
+        coverage.gap(
+            &agent,
+            Gap {
+                from_ms: 4,
+                to_ms: 6,
+            },
+        );
         for (from_ms, to_ms, heard) in [
             (0, 4, Heard::All),
             (0, 5, Heard::Never),
             (5, 20, Heard::Never),
             (6, 10, Heard::All),
         ] {
-            assert_eq!(coverage.heard("gw-1", from_ms, to_ms), heard, "{from_ms} {to_ms}");
+            assert_eq!(
+                coverage.heard("gw-1", from_ms, to_ms),
+                heard,
+                "{from_ms} {to_ms}"
+            );
         }
         assert_eq!(coverage.heard("gw-2", 0, 1), Heard::NotYet);
     }

@@ -223,13 +223,18 @@ impl Engine {
 
     /// From now on only these rules take events; `None`: all.
     pub fn only(&mut self, ids: Option<&[String]>) {
-        self.only = ids.map(|ids| self.rules.iter().map(|rule| ids.contains(&rule.id)).collect());
+        self.only = ids.map(|ids| {
+            self.rules
+                .iter()
+                .map(|rule| ids.contains(&rule.id))
+                .collect()
+        });
     }
 
     /// How far back a start has to read, milliseconds; `None` where no rule has a window in memory. A late
     /// event within the horizon looks back by a whole window.
     pub fn reach_ms(&self) -> Option<i64> {
-        let windows = self.rules.iter().filter(|rule| !rule.kind.from_store());
+        let windows = self.rules.iter().filter(|rule| !rule.kind.reads_store());
         let longest_ms = windows.map(|rule| rule.kind.within_ms()).max()?;
         Some(HORIZON_MS + longest_ms)
     }
@@ -242,7 +247,7 @@ impl Engine {
             .filter(|(_, wanted_by)| {
                 wanted_by
                     .iter()
-                    .any(|(rule, _)| !self.rules[*rule].kind.from_store())
+                    .any(|(rule, _)| !self.rules[*rule].kind.reads_store())
             })
             .map(|(kind, _)| kind.as_str())
             .collect();
@@ -294,7 +299,11 @@ impl Engine {
                 && *source.agent == *origin.agent
                 && *source.site == *origin.site
         };
-        if self.sources.get(self.last_source as usize).is_some_and(same) {
+        if self
+            .sources
+            .get(self.last_source as usize)
+            .is_some_and(same)
+        {
             return self.last_source;
         }
         let source = Source {
@@ -376,7 +385,10 @@ impl Engine {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one event in all its aspects, taken apart once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one event in all its aspects, taken apart once"
+    )]
     fn take(
         &mut self,
         index: usize,
@@ -413,7 +425,7 @@ impl Engine {
             value,
             steps,
         };
-        if rule.kind.from_store() && !self.in_memory {
+        if rule.kind.reads_store() && !self.in_memory {
             let cause = cause(subject.event, origin);
             self.occurrences.push(Occurrence {
                 rule: index,
@@ -424,7 +436,7 @@ impl Engine {
             return;
         }
         let state = &mut self.states[index];
-        let horizon_ms = if self.in_memory && rule.kind.from_store() {
+        let horizon_ms = if self.in_memory && rule.kind.reads_store() {
             rule.kind.reach_ms().max(HORIZON_MS)
         } else {
             HORIZON_MS
@@ -465,7 +477,14 @@ impl Engine {
         }
     }
 
-    fn touch(&mut self, rule: usize, key: &str, (from_ms, to_ms): (i64, i64), fresh_hits: i64, cause: Cause) {
+    fn touch(
+        &mut self,
+        rule: usize,
+        key: &str,
+        (from_ms, to_ms): (i64, i64),
+        fresh_hits: i64,
+        cause: Cause,
+    ) {
         let place = (rule, Box::from(key));
         match self.touched.get_mut(&place) {
             Some(touched) => {
@@ -489,7 +508,15 @@ impl Engine {
     }
 
     /// Lets go of what says nothing more, and of what there is no room for.
-    fn thin(&mut self, index: usize, rule: &Rule, key: &str, at: usize, origin: &Origin<'_>, now_ms: i64) {
+    fn thin(
+        &mut self,
+        index: usize,
+        rule: &Rule,
+        key: &str,
+        at: usize,
+        origin: &Origin<'_>,
+        now_ms: i64,
+    ) {
         let state = &mut self.states[index];
         let Some(timeline) = state.timelines.get_mut(key) else {
             return;
@@ -500,7 +527,10 @@ impl Engine {
                 let entries = timeline.entries();
                 let near = middle >= 1
                     && middle + 1 < entries.len()
-                    && entries[middle + 1].at_ms.saturating_sub(entries[middle - 1].at_ms) <= within_ms;
+                    && entries[middle + 1]
+                        .at_ms
+                        .saturating_sub(entries[middle - 1].at_ms)
+                        <= within_ms;
                 if near {
                     timeline.remove(middle);
                 }
@@ -615,7 +645,9 @@ impl Engine {
                 first
             }
         };
-        let Some(entry) = waiting.copied() else { return };
+        let Some(entry) = waiting.copied() else {
+            return;
+        };
         let due_ms = entry.at_ms.saturating_add(within_ms);
         if timeline.armed_ms != 0 && timeline.armed_ms <= due_ms {
             return;
@@ -639,7 +671,9 @@ impl Engine {
         let agent: Arc<str> = agent.into();
         self.coverage.advance(&agent, watermark_ms);
         while let Some(timers) = self.timers.get_mut(&agent) {
-            let due = timers.first().is_some_and(|(due_ms, ..)| *due_ms <= watermark_ms);
+            let due = timers
+                .first()
+                .is_some_and(|(due_ms, ..)| *due_ms <= watermark_ms);
             let Some((due_ms, index, key)) = due.then(|| timers.pop_first()).flatten() else {
                 break;
             };
@@ -687,7 +721,13 @@ impl Engine {
     }
 
     /// The findings of a key that touch a time, and from when on all is known.
-    pub fn findings(&self, rule: usize, key: &str, from_ms: i64, to_ms: i64) -> (Vec<Finding>, i64) {
+    pub fn findings(
+        &self,
+        rule: usize,
+        key: &str,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> (Vec<Finding>, i64) {
         match self.states[rule].timelines.get(key) {
             Some(timeline) => self.findings_of(rule, timeline, from_ms, to_ms),
             None => (Vec::new(), i64::MIN),
@@ -704,7 +744,7 @@ impl Engine {
     ) -> (Vec<Finding>, i64) {
         let view = self.view(rule, timeline);
         let within_ms = view.rule.kind.reach_ms();
-        let known_ms = match (timeline.floor_ms(), view.rule.kind.from_store()) {
+        let known_ms = match (timeline.floor_ms(), view.rule.kind.reads_store()) {
             (Some(floor_ms), _) => floor_ms.max(self.base_ms),
             (None, true) => i64::MIN,
             (None, false) => self.base_ms,
@@ -734,13 +774,9 @@ impl Engine {
     }
 
     /// The timeline of a key.
+    #[cfg(test)]
     pub fn timeline(&self, rule: usize, key: &str) -> Option<&Timeline> {
         self.states[rule].timelines.get(key)
-    }
-
-    /// The keys of a rule.
-    pub fn keys_of(&self, rule: usize) -> impl Iterator<Item = &str> {
-        self.states[rule].timelines.keys().map(|key| &**key)
     }
 
     /// A source by its number.
@@ -752,7 +788,14 @@ impl Engine {
 impl RuleState {
     /// Makes a timeline for a key if there is room; what is over is let go of now and then, at a cost that
     /// does not grow with each event. `None`: no room; false: the event is too old or of the future.
-    fn room(&mut self, rule: &Rule, key: &str, at_ms: i64, horizon: i64, now_ms: i64) -> Option<bool> {
+    fn room(
+        &mut self,
+        rule: &Rule,
+        key: &str,
+        at_ms: i64,
+        horizon: i64,
+        now_ms: i64,
+    ) -> Option<bool> {
         // A device's time in the future must not make everything else too old.
         self.latest_ms = self.latest_ms.max(at_ms.min(now_ms));
         let horizon_ms = self.latest_ms.saturating_sub(horizon);
@@ -801,7 +844,6 @@ fn cause(event: &Event, origin: &Origin<'_>) -> Cause {
 fn crc32c(value: &str) -> u32 {
     crc32c::crc32c(value.as_bytes())
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -97,7 +97,10 @@ impl View<'_> {
         let mut found: Vec<usize> = Vec::new();
         for at in (first..=anchor).rev() {
             let value = self.entries[at].value;
-            if !found.iter().any(|other| self.entries[*other].value == value) {
+            if !found
+                .iter()
+                .any(|other| self.entries[*other].value == value)
+            {
                 found.push(at);
                 if found.len() >= enough {
                     break;
@@ -164,8 +167,12 @@ impl View<'_> {
         let at_ms = self.entries[anchor].at_ms;
         let present_ms = at_ms.saturating_sub(within_ms);
         let oldest_ms = at_ms.saturating_sub(within_ms.saturating_mul(SURGE_WINDOWS + 1));
-        let first = self.entries.partition_point(|entry| entry.at_ms <= present_ms);
-        let oldest = self.entries.partition_point(|entry| entry.at_ms <= oldest_ms);
+        let first = self
+            .entries
+            .partition_point(|entry| entry.at_ms <= present_ms);
+        let oldest = self
+            .entries
+            .partition_point(|entry| entry.at_ms <= oldest_ms);
         let now = anchor + 1 - first;
         let before = first - oldest;
         let known_ms = present_ms.saturating_sub(self.entries[0].at_ms).max(0);
@@ -187,7 +194,9 @@ impl View<'_> {
     /// What a hit rests on, oldest first, and what was counted, in words.
     fn reasons(&self, anchor: usize) -> (Vec<Reason>, String) {
         let (mut found, values) = match self.rule.kind {
-            Kind::Match | Kind::Absent { .. } | Kind::Silent { .. } => (vec![anchor], String::new()),
+            Kind::Match | Kind::Absent { .. } | Kind::Silent { .. } => {
+                (vec![anchor], String::new())
+            }
             Kind::Count { times, .. } | Kind::Repeat { times, .. } => {
                 let first = (anchor + 1).saturating_sub(times);
                 ((first..=anchor).rev().collect(), format!("count={times}"))
@@ -208,7 +217,10 @@ impl View<'_> {
             Kind::Surge { .. } => match self.surge(anchor) {
                 Some(surge) => (
                     (surge.first..=anchor).rev().collect(),
-                    format!("count={} usual={:.1} p={:.4}", surge.now, surge.usual, surge.chance),
+                    format!(
+                        "count={} usual={:.1} p={:.4}",
+                        surge.now, surge.usual, surge.chance
+                    ),
                 ),
                 None => (Vec::new(), String::new()),
             },
@@ -272,7 +284,9 @@ impl View<'_> {
             }
         }
         // What is found at the edge may have begun long before, hit by hit.
-        let first_ms = anchors.first().map_or(i64::MAX, |first| self.hit_ms(*first));
+        let first_ms = anchors
+            .first()
+            .map_or(i64::MAX, |first| self.hit_ms(*first));
         let mut edge_ms = first_ms.saturating_sub(fold_ms);
         let mut earlier = Vec::new();
         for anchor in (0..middle).rev() {
@@ -325,7 +339,10 @@ impl View<'_> {
             // More of the past makes the present less of a surge, so nothing can be left out.
             Kind::Surge { .. } => {
                 let last_ms = self.entries.last().map_or(entry.at_ms, |last| last.at_ms);
-                Some((entry.at_ms, last_ms.min(entry.at_ms.saturating_add(within_ms))))
+                Some((
+                    entry.at_ms,
+                    last_ms.min(entry.at_ms.saturating_add(within_ms)),
+                ))
             }
             Kind::Count { times, .. } | Kind::Repeat { times, .. } => {
                 // Of the events after it, only the next ones have it among their last `times`.
@@ -336,7 +353,10 @@ impl View<'_> {
                 if !matches!(self.rule.kind, Kind::Distinct { .. }) && !self.complete() {
                     return None;
                 }
-                self.span(self.after(at, within_ms).filter(|anchor| self.holds(*anchor)))
+                self.span(
+                    self.after(at, within_ms)
+                        .filter(|anchor| self.holds(*anchor)),
+                )
             }
             Kind::Sequence { .. } => {
                 if !self.complete() {
@@ -391,9 +411,8 @@ impl View<'_> {
     }
 
     fn touched_silence(&self, at: usize) -> Option<(i64, i64)> {
-        let decided = |anchor: &usize| {
-            self.heard(&self.entries[*anchor], self.hit_ms(*anchor)) == Heard::All
-        };
+        let decided =
+            |anchor: &usize| self.heard(&self.entries[*anchor], self.hit_ms(*anchor)) == Heard::All;
         let next_ms = self.entries.get(at + 1).map_or(i64::MAX, |next| next.at_ms);
         // Where the neighbours are near each other there was no silence before either.
         let was_silent =
@@ -409,4 +428,3 @@ struct Surge {
     chance: f64,
     first: usize,
 }
-

@@ -74,12 +74,8 @@ impl Replay {
         &mut self.engine
     }
 
-    /// All warnings, withdrawn ones too, in the order in which they were raised.
-    pub fn warnings(&self) -> &[Raised] {
-        &self.warnings
-    }
-
     /// Limits that rules have met.
+    #[cfg(test)]
     pub fn overflows(&self) -> &[Overflow] {
         &self.overflows
     }
@@ -164,8 +160,16 @@ impl Replay {
                         withdrawn: false,
                     });
                 }
-                Change::Extend { id, finding, now_fresh }
-                | Change::Amend { id, finding, now_fresh } => {
+                Change::Extend {
+                    id,
+                    finding,
+                    now_fresh,
+                }
+                | Change::Amend {
+                    id,
+                    finding,
+                    now_fresh,
+                } => {
                     let warning = &mut self.warnings[id as usize];
                     warning.finding = finding;
                     warning.late &= !now_fresh;
@@ -179,7 +183,9 @@ impl Replay {
 
 /// A time with all warnings that touch it.
 pub fn hull(standing: &[Standing], from_ms: i64, to_ms: i64) -> (i64, i64) {
-    standing.iter().fold((from_ms, to_ms), |(from_ms, to_ms), warning| {
-        (from_ms.min(warning.from_ms), to_ms.max(warning.to_ms))
-    })
+    standing
+        .iter()
+        .fold((from_ms, to_ms), |(from_ms, to_ms), warning| {
+            (from_ms.min(warning.from_ms), to_ms.max(warning.to_ms))
+        })
 }

@@ -94,12 +94,20 @@ pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Ve
             || !merged.is_empty()
             || (warning.ended_ms.is_some() && warning.ended_ms != finding.ended_ms);
         if other {
-            changes.push(Change::Amend { id, finding, now_fresh });
+            changes.push(Change::Amend {
+                id,
+                finding,
+                now_fresh,
+            });
         } else if warning.hits != finding.hits
             || warning.to_ms != finding.to_ms
             || warning.values != finding.values
         {
-            changes.push(Change::Extend { id, finding, now_fresh });
+            changes.push(Change::Extend {
+                id,
+                finding,
+                now_fresh,
+            });
         } else if warning.ended_ms != finding.ended_ms {
             changes.push(Change::End { id, finding });
         }
@@ -176,10 +184,18 @@ mod tests {
         let (one, more) = (finding(10, 20, 2), finding(10, 30, 3));
         let warnings = [standing(1, &one, false)];
         assert_eq!(revise(vec![one.clone()], &warnings, terms(30)), []);
-        let wanted = Change::Extend { id: 1, finding: more.clone(), now_fresh: false };
+        let wanted = Change::Extend {
+            id: 1,
+            finding: more.clone(),
+            now_fresh: false,
+        };
         assert_eq!(revise(vec![more.clone()], &warnings, terms(30)), [wanted]);
         let late = [standing(1, &one, true)];
-        let wanted = Change::Extend { id: 1, finding: more.clone(), now_fresh: true };
+        let wanted = Change::Extend {
+            id: 1,
+            finding: more.clone(),
+            now_fresh: true,
+        };
         assert_eq!(revise(vec![more], &late, terms(30)), [wanted]);
     }
 
@@ -190,13 +206,23 @@ mod tests {
         assert_eq!(
             revise(vec![both.clone()], &warnings, terms(60)),
             [
-                Change::Amend { id: 1, finding: both, now_fresh: false },
-                Change::Withdraw { id: 2, merged_into: Some(1) }
+                Change::Amend {
+                    id: 1,
+                    finding: both,
+                    now_fresh: false
+                },
+                Change::Withdraw {
+                    id: 2,
+                    merged_into: Some(1)
+                }
             ]
         );
         assert_eq!(
             revise(vec![two], &warnings, terms(60)),
-            [Change::Withdraw { id: 1, merged_into: None }]
+            [Change::Withdraw {
+                id: 1,
+                merged_into: None
+            }]
         );
     }
 
@@ -209,7 +235,10 @@ mod tests {
             [Change::Amend { id: 1, .. }]
         ));
         for (now_ms, late) in [(130, false), (131, true)] {
-            let wanted = Change::Raise { finding: earlier.clone(), late };
+            let wanted = Change::Raise {
+                finding: earlier.clone(),
+                late,
+            };
             assert_eq!(revise(vec![earlier.clone()], &[], terms(now_ms)), [wanted]);
         }
     }
@@ -218,10 +247,24 @@ mod tests {
     fn what_began_before_all_is_known_keeps_its_beginning() {
         let (old, seen) = (finding(10, 60, 7), finding(55, 70, 2));
         let warnings = [standing(1, &old, false)];
-        let terms = Terms { known_from_ms: 50, ..terms(70) };
+        let terms = Terms {
+            known_from_ms: 50,
+            ..terms(70)
+        };
         let found = revise(vec![seen], &warnings, terms);
-        let wanted = Finding { to_ms: 70, hits: 8, ..old };
-        assert_eq!(found, [Change::Extend { id: 1, finding: wanted, now_fresh: false }]);
+        let wanted = Finding {
+            to_ms: 70,
+            hits: 8,
+            ..old
+        };
+        assert_eq!(
+            found,
+            [Change::Extend {
+                id: 1,
+                finding: wanted,
+                now_fresh: false
+            }]
+        );
         assert_eq!(revise(Vec::new(), &warnings, terms), []);
     }
 }

@@ -94,11 +94,18 @@ mod tests {
         roster.expect("gw-1", 0, false);
         roster.expect("gw-2", 0, true);
         assert_eq!(roster.overdue(10, 9), []);
-        let begins = Silence::Begins { agent: "gw-1".to_owned(), heard_ms: 0, at_ms: 10 };
+        let begins = Silence::Begins {
+            agent: "gw-1".to_owned(),
+            heard_ms: 0,
+            at_ms: 10,
+        };
         assert_eq!(roster.overdue(10, 15), [begins]);
         assert_eq!(roster.overdue(10, 20), []);
         for agent in ["gw-1", "gw-2"] {
-            let ends = Silence::Ends { agent: agent.to_owned(), at_ms: 21 };
+            let ends = Silence::Ends {
+                agent: agent.to_owned(),
+                at_ms: 21,
+            };
             assert_eq!(roster.heard(agent, 21), Some(ends));
             assert_eq!(roster.heard(agent, 22), None);
         }

@@ -41,8 +41,13 @@
 mod check;
 mod file;
 
+#[cfg_attr(
+    not(test),
+    allow(unused_imports, reason = "tests and benches read rules from texts")
+)]
+pub use check::load_text;
 pub(crate) use check::minute_of_day;
-pub use check::{Vocabulary, load_directory, load_text};
+pub use check::{Vocabulary, load_directory};
 pub use file::TrialEntry;
 
 use linli_shared::protocol::event::{Event, Severity};
@@ -219,7 +224,7 @@ impl Kind {
     }
 
     /// Its events are kept in the store and read from there.
-    pub fn from_store(&self) -> bool {
+    pub fn reads_store(&self) -> bool {
         matches!(self, Self::Repeat { .. } | Self::Surge { .. })
     }
 
@@ -397,4 +402,3 @@ pub fn split_key(key: &str) -> Vec<String> {
     }
     values
 }
-

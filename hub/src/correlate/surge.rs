@@ -36,7 +36,10 @@ mod tests {
             (20, 40, 0.010_668_3),
         ] {
             let found = chance(now, before, 4.0);
-            assert!((found / wanted - 1.0_f64).abs() < 1e-4, "{now} after {before}: {found} is not {wanted}");
+            assert!(
+                (found / wanted - 1.0_f64).abs() < 1e-4,
+                "{now} after {before}: {found} is not {wanted}"
+            );
         }
     }
 

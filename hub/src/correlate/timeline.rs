@@ -73,6 +73,7 @@ pub struct Timeline {
 
 impl Timeline {
     /// A timeline of events that are in order.
+    #[cfg(test)]
     pub fn of(entries: Vec<Entry>) -> Self {
         let steps = entries.iter().fold(0, |steps, entry| steps | entry.steps);
         Self {
@@ -99,7 +100,10 @@ impl Timeline {
 
     /// Puts an event where its time belongs. `sources` orders events of the same time.
     pub fn insert(&mut self, entry: Entry, sources: &[Source]) -> Placed {
-        if self.floor_ms.is_some_and(|floor_ms| entry.at_ms <= floor_ms) {
+        if self
+            .floor_ms
+            .is_some_and(|floor_ms| entry.at_ms <= floor_ms)
+        {
             return Placed::TooOld;
         }
         let in_order = self
@@ -130,13 +134,6 @@ impl Timeline {
     /// Takes out one event that says nothing any more.
     pub fn remove(&mut self, at: usize) {
         self.entries.remove(at);
-    }
-
-    /// Lets go of the events before a time; how many they were.
-    pub fn forget_before(&mut self, at_ms: i64) -> usize {
-        let count = self.at_or_after(at_ms);
-        self.forget_first(count);
-        count
     }
 
     /// Lets go of the first events.
@@ -189,7 +186,12 @@ mod tests {
     #[test]
     fn the_order_is_by_time_and_identity_and_the_same_comes_once() {
         let sources = [source("b"), source("a")];
-        let mut entries = [entry(5, 0, 1), entry(5, 1, 9), entry(5, 1, 2), entry(1, 0, 3)];
+        let mut entries = [
+            entry(5, 0, 1),
+            entry(5, 1, 9),
+            entry(5, 1, 2),
+            entry(1, 0, 3),
+        ];
         let mut timelines = Vec::new();
         for turn in 0..entries.len() {
             entries.rotate_left(turn);
@@ -200,7 +202,12 @@ mod tests {
             }
             timelines.push(timeline.entries().to_vec());
         }
-        let wanted = vec![entry(1, 0, 3), entry(5, 1, 2), entry(5, 1, 9), entry(5, 0, 1)];
+        let wanted = vec![
+            entry(1, 0, 3),
+            entry(5, 1, 2),
+            entry(5, 1, 9),
+            entry(5, 0, 1),
+        ];
         assert!(timelines.iter().all(|timeline| *timeline == wanted));
     }
 
@@ -208,7 +215,7 @@ mod tests {
     fn what_was_let_go_of_is_not_taken_again() {
         let sources = [source("a")];
         let mut timeline = Timeline::of(vec![entry(1, 0, 1), entry(2, 0, 2), entry(3, 0, 3)]);
-        assert_eq!(timeline.forget_before(3), 2);
+        timeline.forget_first(2);
         assert_eq!(timeline.floor_ms(), Some(2));
         assert_eq!(timeline.insert(entry(2, 0, 2), &sources), Placed::TooOld);
         assert_eq!(timeline.insert(entry(4, 0, 4), &sources), Placed::At(1));

@@ -17,7 +17,7 @@
 use linli_shared::protocol::event::{DOWN_SINCE, Event};
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::Span;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Origin;
@@ -104,7 +104,10 @@ pub fn parse(rule: &Rule, entry: &TrialEntry) -> Result<Trial, String> {
             deliveries.push((name.clone(), delivery));
         }
     }
-    let last_ms = events.iter().map(|brought| brought.event.occurred_at_ms).max();
+    let last_ms = events
+        .iter()
+        .map(|brought| brought.event.occurred_at_ms)
+        .max();
     let heard_ms = match &entry.heard {
         Some(span) => base_ms + span.as_millis(),
         None => last_ms.unwrap_or(base_ms) + rule.kind.within_ms() + 60_000,
@@ -141,16 +144,21 @@ fn delivery(name: &str) -> Option<Delivery> {
         "reversed" => Delivery::Reversed,
         "duplicated" => Delivery::Duplicated,
         "restarted" => Delivery::Restarted,
-        _ => Delivery::Delayed(name.strip_prefix("delayed:")?.parse::<Span>().ok()?.as_millis()),
+        _ => Delivery::Delayed(
+            name.strip_prefix("delayed:")?
+                .parse::<Span>()
+                .ok()?
+                .as_millis(),
+        ),
     })
 }
 
 fn read(text: &str, base_ms: i64, number: u64) -> Result<Brought, String> {
     let mut words = text.split_whitespace();
     let at: Span = words.next().unwrap_or_default().parse()?;
-    let kind = words
-        .next()
-        .ok_or_else(|| format!("{text:?} has no kind: write it like \"5m door.forced building=B1\""))?;
+    let kind = words.next().ok_or_else(|| {
+        format!("{text:?} has no kind: write it like \"5m door.forced building=B1\"")
+    })?;
     let mut brought = Brought {
         event: Event {
             kind: kind.to_owned(),
@@ -179,7 +187,9 @@ fn read(text: &str, base_ms: i64, number: u64) -> Result<Brought, String> {
             "down_since" => {
                 let since: Span = value.parse()?;
                 let since_ms = base_ms + since.as_millis();
-                event.attributes.insert(DOWN_SINCE.to_owned(), since_ms.to_string());
+                event
+                    .attributes
+                    .insert(DOWN_SINCE.to_owned(), since_ms.to_string());
             }
             "severity" => {
                 event.severity = linli_shared::protocol::event::Severity::from_name(&value)
@@ -210,7 +220,11 @@ pub fn run(rule: &Rule, entry: &TrialEntry) -> Vec<String> {
     });
     let mut wrong = Vec::new();
     for (name, delivery) in &trial.deliveries {
-        for seed in 0..if *delivery == Delivery::Shuffled { SHUFFLES } else { 1 } {
+        for seed in 0..if *delivery == Delivery::Shuffled {
+            SHUFFLES
+        } else {
+            1
+        } {
             let found = if rule.roster == Roster::Agents {
                 trial.signs(&rule)
             } else {
@@ -230,7 +244,11 @@ type Found = (i64, String, i64, bool);
 
 impl Trial {
     fn agents(&self, rule: &Rule) -> Vec<String> {
-        let mut agents: Vec<String> = self.events.iter().map(|brought| brought.agent.clone()).collect();
+        let mut agents: Vec<String> = self
+            .events
+            .iter()
+            .map(|brought| brought.agent.clone())
+            .collect();
         if let Roster::Keys(keys) = &rule.roster {
             agents.extend(keys.iter().map(|(_, agent)| agent.clone()));
         }
@@ -245,7 +263,10 @@ impl Trial {
         match delivery {
             Delivery::Shuffled => shuffle(&mut order, seed),
             Delivery::Reversed => order.reverse(),
-            Delivery::InOrder | Delivery::Duplicated | Delivery::Restarted | Delivery::Delayed(_) => {}
+            Delivery::InOrder
+            | Delivery::Duplicated
+            | Delivery::Restarted
+            | Delivery::Delayed(_) => {}
         }
         let engine = || Replay::new(vec![Arc::clone(rule)], HashMap::new());
         let mut replay = engine();
@@ -273,7 +294,11 @@ impl Trial {
                 Delivery::Shuffled | Delivery::Reversed => self.heard_ms,
                 _ => at_ms + delay_ms,
             };
-            let times = if delivery == Delivery::Duplicated { 3 } else { 1 };
+            let times = if delivery == Delivery::Duplicated {
+                3
+            } else {
+                1
+            };
             for _ in 0..times {
                 replay.bring(&brought.event, &brought.origin(), now_ms);
             }
@@ -302,20 +327,34 @@ impl Trial {
             .into_iter()
             .map(|raised| {
                 let finding = &raised.finding;
-                (finding.from_ms, raised.key.clone(), finding.hits, raised.late)
+                (
+                    finding.from_ms,
+                    raised.key.clone(),
+                    finding.hits,
+                    raised.late,
+                )
             })
             .collect()
     }
 
     /// The engine that a start makes from what is stored.
-    fn engine(&self, rule: &Arc<Rule>, stored: &[&Brought], agents: &[String], watermark_ms: i64, now_ms: i64) -> Engine {
+    fn engine(
+        &self,
+        rule: &Arc<Rule>,
+        stored: &[&Brought],
+        agents: &[String],
+        watermark_ms: i64,
+        now_ms: i64,
+    ) -> Engine {
         let mut fresh = Replay::new(vec![Arc::clone(rule)], HashMap::new());
         fresh.expect_all(self.base_ms);
         for agent in agents {
             fresh.engine().advance(agent, watermark_ms);
         }
         for brought in stored {
-            fresh.engine().observe(&brought.event, &brought.origin(), now_ms);
+            fresh
+                .engine()
+                .observe(&brought.event, &brought.origin(), now_ms);
         }
         let empty = Engine::in_memory(Vec::new(), HashMap::new());
         let mut engine = std::mem::replace(fresh.engine(), empty);
@@ -329,7 +368,11 @@ impl Trial {
         let within_ms = rule.kind.within_ms();
         let mut roster = AgentRoster::default();
         let mut silences = Vec::new();
-        let mut order: Vec<&Brought> = self.events.iter().filter(|brought| brought.event.kind == HEARD).collect();
+        let mut order: Vec<&Brought> = self
+            .events
+            .iter()
+            .filter(|brought| brought.event.kind == HEARD)
+            .collect();
         order.sort_by_key(|brought| brought.event.occurred_at_ms);
         for agent in self.agents(rule) {
             roster.expect(&agent, self.base_ms, false);
@@ -349,7 +392,13 @@ impl Trial {
             .collect()
     }
 
-    fn compare(&self, rule: &Rule, name: &str, delivery: Delivery, found: &[Found]) -> Option<String> {
+    fn compare(
+        &self,
+        rule: &Rule,
+        name: &str,
+        delivery: Delivery,
+        found: &[Found],
+    ) -> Option<String> {
         let mut left: Vec<&Found> = found.iter().collect();
         let mut missing = Vec::new();
         for expected in &self.expected {
@@ -377,7 +426,11 @@ impl Trial {
         let missing: Vec<String> = missing
             .iter()
             .map(|expected| {
-                let late = if expected.late_in.iter().any(|way| way == name) { " late" } else { "" };
+                let late = if expected.late_in.iter().any(|way| way == name) {
+                    " late"
+                } else {
+                    ""
+                };
                 format!("{:?} at {}m{late}", expected.key, minutes(expected.at_ms))
             })
             .collect();
@@ -411,7 +464,11 @@ impl Brought {
 
 /// The key with the site of tests where it is left out.
 fn full_key(rule: &Rule, key: &str) -> String {
-    let mut values = VecDeque::from(if key.is_empty() { Vec::new() } else { split_key(key) });
+    let mut values = VecDeque::from(if key.is_empty() {
+        Vec::new()
+    } else {
+        split_key(key)
+    });
     if values.len() == rule.key.len() {
         return key.to_owned();
     }
@@ -438,15 +495,4 @@ fn shuffle<T>(items: &mut [T], seed: u64) {
         state ^= state << 17;
         items.swap(at, (state % (at as u64 + 1)) as usize);
     }
-}
-
-/// Runs the tests of all rules: rule, number of tests, what was wrong.
-pub fn run_all(rules: &[Rule]) -> BTreeMap<String, (usize, Vec<String>)> {
-    rules
-        .iter()
-        .map(|rule| {
-            let wrong = rule.trials.iter().flat_map(|entry| run(rule, entry)).collect();
-            (rule.id.clone(), (rule.trials.len(), wrong))
-        })
-        .collect()
 }

@@ -23,9 +23,8 @@ impl Work<'_> {
         }
         let rules = self.memory.engine.rules();
         let rule = rules.iter().find(|rule| rule.id == told.rule);
-        let fields: Vec<String> = rule.map_or_else(Vec::new, |rule| {
-            rule.key.iter().map(Field::name).collect()
-        });
+        let fields: Vec<String> =
+            rule.map_or_else(Vec::new, |rule| rule.key.iter().map(Field::name).collect());
         let severity = Severity::from_name(&told.severity).unwrap_or(Severity::Life);
         let (grade, grade_words) = self.centre.grade(severity);
         let (id, step) = (told.id, told.escalations);

@@ -13,11 +13,11 @@ use crate::correlate::roster::Silence;
 use crate::correlate::rule::{Inhibits, Rule, Same};
 use crate::correlate::timeline::{Entry, Timeline};
 use crate::correlate::{Finding, HORIZON_MS, OVERFLOW_RULE, Origin};
+use crate::notify::notice::What;
 use crate::store::cases as stored_cases;
 use crate::store::occurrences::{self, OccurrenceRow};
 use crate::store::warnings::{self, NewWarning, Told};
 use crate::store::{StoreError, mutes};
-use crate::notify::notice::What;
 
 /// Events of one key of a rule of the store, that have just come.
 type Fresh = BTreeMap<(usize, String), Vec<(Entry, Cause)>>;
@@ -50,7 +50,13 @@ impl Work<'_> {
             .collect();
         occurrences::insert(self.connection, &rows).await?;
         let mut fresh = Fresh::new();
-        for Occurrence { rule, key, entry, cause } in occurrences {
+        for Occurrence {
+            rule,
+            key,
+            entry,
+            cause,
+        } in occurrences
+        {
             fresh.entry((rule, key)).or_default().push((entry, cause));
         }
         for ((rule, key), events) in fresh {
@@ -74,11 +80,15 @@ impl Work<'_> {
         // As far as what is touched can reach, its warnings, and what those rest on.
         let (from_ms, to_ms) = (
             first_ms.saturating_sub(rule.fold_ms),
-            last_ms.saturating_add(reach_ms).saturating_add(rule.fold_ms),
+            last_ms
+                .saturating_add(reach_ms)
+                .saturating_add(rule.fold_ms),
         );
         let standing = warnings::standing(self.connection, &rule.id, key, from_ms, to_ms).await?;
         let (from_ms, to_ms) = hull(&standing, from_ms, to_ms);
-        let begin_ms = from_ms.saturating_sub(reach_ms).saturating_sub(rule.fold_ms);
+        let begin_ms = from_ms
+            .saturating_sub(reach_ms)
+            .saturating_sub(rule.fold_ms);
         let rows = occurrences::read(
             self.connection,
             &rule.id,
@@ -187,7 +197,11 @@ impl Work<'_> {
             Change::Raise { finding, late } => {
                 self.raise(rule, key, &finding, late).await?;
             }
-            Change::Extend { id, finding, now_fresh } => {
+            Change::Extend {
+                id,
+                finding,
+                now_fresh,
+            } => {
                 warnings::update(self.connection, id, &finding, now_fresh).await?;
                 if now_fresh {
                     self.freshen(rule, id).await?;
@@ -197,11 +211,21 @@ impl Work<'_> {
                 warnings::update(self.connection, id, &finding, false).await?;
                 self.ended(rule, id, cause.at_ms).await?;
             }
-            Change::Amend { id, finding, now_fresh } => {
+            Change::Amend {
+                id,
+                finding,
+                now_fresh,
+            } => {
                 warnings::update(self.connection, id, &finding, now_fresh).await?;
-                let note = format!("{}：{} 起，{} 次", why(cause), time(finding.from_ms), finding.hits);
+                let note = format!(
+                    "{}：{} 起，{} 次",
+                    why(cause),
+                    time(finding.from_ms),
+                    finding.hits
+                );
                 self.note(rule, id, "amended", &note).await?;
-                self.note_in_cases(rule, id, "warning_amended", &note).await?;
+                self.note_in_cases(rule, id, "warning_amended", &note)
+                    .await?;
                 self.tally.revised(&rule.id, "amended");
                 if now_fresh {
                     self.freshen(rule, id).await?;
@@ -211,11 +235,15 @@ impl Work<'_> {
                 let told = warnings::find(self.connection, id).await?;
                 warnings::withdraw(self.connection, id).await?;
                 let note = match merged_into {
-                    Some(other) => format!("{}：并入预警 {other} / one with warning {other}", why(cause)),
+                    Some(other) => format!(
+                        "{}：并入预警 {other} / one with warning {other}",
+                        why(cause)
+                    ),
                     None => format!("{}：条件不成立 / the condition does not hold", why(cause)),
                 };
                 self.note(rule, id, "withdrawn", &note).await?;
-                self.note_in_cases(rule, id, "warning_withdrawn", &note).await?;
+                self.note_in_cases(rule, id, "warning_withdrawn", &note)
+                    .await?;
                 self.tally.revised(&rule.id, "withdrawn");
                 if let Some(told) = told {
                     self.tell(&told, What::Withdrawn, &note).await?;
@@ -259,7 +287,8 @@ impl Work<'_> {
             .warned(&rule.id, self.now_ms.saturating_sub(finding.to_ms), late);
         self.note(rule, id, "raised", "").await?;
         if let Some(mute) = muted_by {
-            self.note(rule, id, "muted", &format!("静默 {mute} / mute {mute}")).await?;
+            self.note(rule, id, "muted", &format!("静默 {mute} / mute {mute}"))
+                .await?;
         }
         if let Some(other) = inhibited_by {
             let note = format!("预警 {other} 期间不通知 / warning {other} goes on");
@@ -276,7 +305,9 @@ impl Work<'_> {
         if rule.shadow {
             return Ok(());
         }
-        if let Some(opening) = cases::opening(rule, key, finding, self.memory.last_case + 1, self.now_ms) {
+        if let Some(opening) =
+            cases::opening(rule, key, finding, self.memory.last_case + 1, self.now_ms)
+        {
             self.open_or_join(rule, id, &opening).await?;
         }
         if let Some(told) = warnings::find(self.connection, id).await? {
@@ -305,7 +336,10 @@ impl Work<'_> {
         finding: &Finding,
     ) -> Result<Option<i64>, StoreError> {
         let rules = self.memory.engine.rules().to_vec();
-        for other in rules.iter().filter(|other| other.id != rule.id && !other.shadow) {
+        for other in rules
+            .iter()
+            .filter(|other| other.id != rule.id && !other.shadow)
+        {
             let Some(inhibits) = &other.inhibits else {
                 continue;
             };
@@ -327,7 +361,13 @@ impl Work<'_> {
 
     /// What was 补报 goes on now: people are told.
     async fn freshen(&mut self, rule: &Rule, id: i64) -> Result<(), StoreError> {
-        self.note(rule, id, "amended", "补报的情况仍在继续 / what was reported late goes on").await?;
+        self.note(
+            rule,
+            id,
+            "amended",
+            "补报的情况仍在继续 / what was reported late goes on",
+        )
+        .await?;
         let Some(told) = warnings::find(self.connection, id).await? else {
             return Ok(());
         };
@@ -408,7 +448,11 @@ impl Work<'_> {
     /// An agent falls silent, or is heard again.
     pub async fn silence(&mut self, rule: &Rule, silence: &Silence) -> Result<(), StoreError> {
         match silence {
-            Silence::Begins { agent, heard_ms, at_ms } => {
+            Silence::Begins {
+                agent,
+                heard_ms,
+                at_ms,
+            } => {
                 let finding = Finding {
                     site: self.memory.site_of(agent),
                     agent: agent.clone(),
@@ -451,10 +495,15 @@ impl Work<'_> {
             kind: crate::correlate::rule::Kind::Match,
             ..(*rule).clone()
         };
-        tracing::warn!(rule = rule.id, limit, "a rule has met a limit: raise it, or let its key or steps take less");
+        tracing::warn!(
+            rule = rule.id,
+            limit,
+            "a rule has met a limit: raise it, or let its key or steps take less"
+        );
         let from_ms = overflow.at_ms.saturating_sub(HORIZON_MS);
         let standing =
-            warnings::standing(self.connection, &seen.id, &rule.id, from_ms, overflow.at_ms).await?;
+            warnings::standing(self.connection, &seen.id, &rule.id, from_ms, overflow.at_ms)
+                .await?;
         let mut finding = Finding {
             site: overflow.site.clone(),
             agent: overflow.agent.clone(),
@@ -462,7 +511,14 @@ impl Work<'_> {
             to_ms: overflow.at_ms,
             hits: 1,
             reasons: Vec::new(),
-            values: format!("{limit}={}", if limit == "max_keys" { rule.max_keys } else { rule.max_events }),
+            values: format!(
+                "{limit}={}",
+                if limit == "max_keys" {
+                    rule.max_keys
+                } else {
+                    rule.max_events
+                }
+            ),
             ended_ms: None,
         };
         let Some(before) = standing.last() else {
@@ -476,19 +532,42 @@ impl Work<'_> {
     /// Tells those who are next of warnings that nobody has acknowledged in time.
     pub async fn escalate(&mut self, overdue: Vec<Told>) -> Result<(), StoreError> {
         for told in overdue {
-            let at = if told.escalated_to.is_empty() { &told.route } else { &told.escalated_to };
+            let at = if told.escalated_to.is_empty() {
+                &told.route
+            } else {
+                &told.escalated_to
+            };
             let next = self.centre.next_route(at).map(str::to_owned);
             let actor = "hub";
             let Some(next) = next else {
-                let note = "无人签收，已无上一级 / nobody has acknowledged it, and there is nobody beyond";
+                let note =
+                    "无人签收，已无上一级 / nobody has acknowledged it, and there is nobody beyond";
                 warnings::set_ack_due(self.connection, told.id, None).await?;
-                warnings::note(self.connection, told.id, self.now_ms, actor, "escalated", note).await?;
+                warnings::note(
+                    self.connection,
+                    told.id,
+                    self.now_ms,
+                    actor,
+                    "escalated",
+                    note,
+                )
+                .await?;
                 continue;
             };
             let due_ms = told.ack_ms.map(|ack_ms| self.now_ms.saturating_add(ack_ms));
             warnings::escalated(self.connection, told.id, &next, due_ms).await?;
-            let note = format!("超时未签收，升级至 {next} / not acknowledged in time, passed on to {next}");
-            warnings::note(self.connection, told.id, self.now_ms, actor, "escalated", &note).await?;
+            let note = format!(
+                "超时未签收，升级至 {next} / not acknowledged in time, passed on to {next}"
+            );
+            warnings::note(
+                self.connection,
+                told.id,
+                self.now_ms,
+                actor,
+                "escalated",
+                &note,
+            )
+            .await?;
             self.tally.escalated(&told.rule);
             let told = Told {
                 route: next,
@@ -502,7 +581,8 @@ impl Work<'_> {
 }
 
 fn names(inhibits: &Inhibits, rule: &Rule) -> bool {
-    inhibits.rules.contains(&rule.id) || inhibits.kinds.iter().any(|kind| kind == rule.kind.as_str())
+    inhibits.rules.contains(&rule.id)
+        || inhibits.kinds.iter().any(|kind| kind == rule.kind.as_str())
 }
 
 /// What brought a change about, in words.
@@ -510,7 +590,12 @@ fn why(cause: &Cause) -> String {
     if cause.kind.is_empty() {
         return format!("已知至 {} / all is known up to then", time(cause.at_ms));
     }
-    format!("{} 的 {} 到达（{}）", time(cause.at_ms), cause.kind, cause.event)
+    format!(
+        "{} 的 {} 到达（{}）",
+        time(cause.at_ms),
+        cause.kind,
+        cause.event
+    )
 }
 
 /// A time by the clock of the centre.

@@ -126,7 +126,7 @@ impl Memory {
             let since_ms = match known.get(&rule.id) {
                 Some((hash, since_ms)) if *hash == rule.hash => *since_ms,
                 _ => {
-                    if rule.kind.from_store() {
+                    if rule.kind.reads_store() {
                         from_store.push(Arc::clone(rule));
                     }
                     occurrences::set_rule(connection, &rule.id, &rule.hash, now_ms).await?;

@@ -11,8 +11,8 @@ use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Epoch, Retention};
 use linli_shared::service::clock;
-use std::path::Path;
 use sqlx::Row;
+use std::path::Path;
 use tempfile::TempDir;
 
 const MINUTE_MS: i64 = 60_000;
@@ -159,7 +159,13 @@ async fn what_was_reported_late_and_goes_on_is_late_no_longer() {
     // In one transaction, and each in its own; the oldest is too old to belong to the others.
     for parts in [
         vec![vec![at(60), at(20), at(1), at(16), at(0)]],
-        vec![vec![at(60)], vec![at(20)], vec![at(1)], vec![at(16)], vec![at(0)]],
+        vec![
+            vec![at(60)],
+            vec![at(20)],
+            vec![at(1)],
+            vec![at(16)],
+            vec![at(0)],
+        ],
     ] {
         let mut hub = Hub::new(vec![fire.clone()]).await;
         for part in &parts {

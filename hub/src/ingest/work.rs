@@ -12,14 +12,14 @@ use super::tally::Tally;
 use super::{Arrival, ClockOffsets, Decoded, Rejection};
 use crate::centre::Centre;
 use crate::correlate::Origin;
+use crate::correlate::roster::Silence;
+use crate::correlate::rule::Rule;
+use crate::store::StoreError;
+use crate::store::agents::{self, Sign};
 use crate::store::chunks::{self, Clocks, NewChunk, correct};
 use crate::store::positions::{self, LaneKey};
 use crate::store::tokens::{self, TokenRefusal};
-use crate::correlate::roster::Silence;
-use crate::correlate::rule::Rule;
-use crate::store::agents::{self, Sign};
 use crate::store::warnings::Told;
-use crate::store::StoreError;
 use std::sync::Arc;
 
 /// Positions that are held in memory; then they are read again.

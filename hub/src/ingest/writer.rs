@@ -18,8 +18,8 @@ use crate::centre::Centre;
 use crate::correlate::rule::Rule;
 use crate::metrics::Metrics;
 use crate::store::agents::Sign;
-use crate::store::{mutes, warnings};
 use crate::store::{self, Store, StoreError, failed};
+use crate::store::{mutes, warnings};
 
 /// Requests of one transaction.
 const COMMIT_REQUESTS_MAX: usize = 64;
@@ -31,6 +31,8 @@ const COMMIT_EVENTS_MAX: usize = 500;
 const URGENT_COMMITS_MAX: u32 = 16;
 /// What time alone brings about is looked at this often: silences, acknowledgements that are due.
 const TICK: Duration = Duration::from_secs(1);
+/// The memory of the rules is counted this often: it goes through all keys.
+const WEIGH_EVERY: Duration = Duration::from_secs(60);
 /// Warnings that are passed on in one transaction.
 const ESCALATIONS_MAX: i64 = 100;
 /// Signs of life are written this often where nothing else is.
@@ -63,7 +65,11 @@ fn answering<T: Send + 'static>(
     answer: Result<T, Rejection>,
 ) -> Pending {
     Box::new(move |committed| {
-        let _ = reply.send(if committed { answer } else { Err(Rejection::Store) });
+        let _ = reply.send(if committed {
+            answer
+        } else {
+            Err(Rejection::Store)
+        });
     })
 }
 
@@ -79,6 +85,8 @@ pub struct Writer {
     /// One of them decides something: it does not wait for company.
     signs_pressing: bool,
     signs_written: std::time::Instant,
+    /// When the memory of the rules was last counted.
+    weighed: std::time::Instant,
     /// When it was last looked at what time alone brings about.
     looked: std::time::Instant,
     /// Transactions of urgent requests since the last other one.
@@ -108,6 +116,7 @@ impl Writer {
             signs: HashMap::new(),
             signs_pressing: false,
             signs_written: std::time::Instant::now(),
+            weighed: std::time::Instant::now(),
             looked: std::time::Instant::now(),
             urgent_commits: 0,
             metrics,
@@ -121,14 +130,16 @@ impl Writer {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         while let Some(mut requests) = self.next(&mut tick).await {
             self.take_signs(&mut requests);
-            if let Some(at) = requests.iter().position(|request| matches!(request, Request::Reload { .. })) {
-                if let Request::Reload { rules, reply } = requests.remove(at)
-                    && let Err(error) = self.reload(&mut connection, rules, reply).await
-                {
-                    connection = self.recover(connection, error).await;
-                    // Nothing was done of what came with it: who asks is told so by the end of its channel.
-                    continue;
-                }
+            let reload = requests
+                .iter()
+                .position(|request| matches!(request, Request::Reload { .. }));
+            if let Some(at) = reload
+                && let Request::Reload { rules, reply } = requests.remove(at)
+                && let Err(error) = self.reload(&mut connection, rules, reply).await
+            {
+                connection = self.recover(connection, error).await;
+                // Nothing was done of what came with it: who asks is told so by the end of its channel.
+                continue;
             }
             let due = match self.due(&mut connection).await {
                 Ok(due) => due,
@@ -158,6 +169,11 @@ impl Writer {
                 Ok(tally) => {
                     self.signs.clear();
                     self.signs_pressing = false;
+                    if self.weighed.elapsed() >= WEIGH_EVERY {
+                        self.weighed = std::time::Instant::now();
+                        let bytes = self.memory.engine.bytes();
+                        self.metrics.correlation_bytes(bytes);
+                    }
                     self.signs_written = std::time::Instant::now();
                     if tally.wakes_notifier() {
                         self.inbox.outbox.send_replace(());
@@ -174,10 +190,7 @@ impl Writer {
 
     /// What goes into the next transaction: urgent requests and nothing else where one waits. Nothing:
     /// it is time to look at what time alone brings about. `None`: all handles are gone.
-    async fn next(
-        &mut self,
-        tick: &mut tokio::time::Interval,
-    ) -> Option<Vec<Request>> {
+    async fn next(&mut self, tick: &mut tokio::time::Interval) -> Option<Vec<Request>> {
         let mut first = None;
         if self.urgent_commits >= URGENT_COMMITS_MAX {
             self.urgent_commits = 0;
@@ -321,8 +334,14 @@ impl Writer {
                     let answer = work.settle(&settlements).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
-                Request::Acknowledge { id, by, note, reply } => {
-                    let answer = attend::acknowledge(work.connection, id, &by, &note, work.now_ms).await?;
+                Request::Acknowledge {
+                    id,
+                    by,
+                    note,
+                    reply,
+                } => {
+                    let answer =
+                        attend::acknowledge(work.connection, id, &by, &note, work.now_ms).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Mute { mute, reply } => {

@@ -1,6 +1,6 @@
 //! What rules would have raised from what is stored, against what was raised.
-use linli_shared::protocol::event::Event;
 use linli_shared::protocol::event::AGENT_STARTED;
+use linli_shared::protocol::event::Event;
 use linli_shared::service::output;
 use serde::Serialize;
 use sqlx::Connection;
@@ -46,7 +46,13 @@ pub async fn each_event(
         let page = chunks::replay(&mut connection, &kinds, period.from_ms, after, last).await?;
         for stored in page.chunks.iter().rev() {
             let header = stored.chunk.header();
-            for (index, mut event) in stored.chunk.events().unwrap_or_default().into_iter().enumerate() {
+            for (index, mut event) in stored
+                .chunk
+                .events()
+                .unwrap_or_default()
+                .into_iter()
+                .enumerate()
+            {
                 correct(&mut event, stored.clocks);
                 if event.occurred_at_ms < period.from_ms || event.occurred_at_ms >= period.to_ms {
                     continue;
@@ -97,7 +103,10 @@ pub async fn backtest(
     offices: HashMap<String, String>,
     period: Period,
 ) -> Result<Vec<Difference>, StoreError> {
-    let longest_ms = rules.iter().map(|rule| rule.kind.reach_ms() + rule.fold_ms).max();
+    let longest_ms = rules
+        .iter()
+        .map(|rule| rule.kind.reach_ms() + rule.fold_ms)
+        .max();
     let read = Period {
         from_ms: period.from_ms.saturating_sub(longest_ms.unwrap_or(0)),
         ..period
@@ -113,7 +122,12 @@ pub async fn backtest(
     for (agent, watermark_ms) in agents_heard(store).await? {
         replay.heard(&agent, watermark_ms.min(period.to_ms), last_ms);
     }
-    let office_of = |site: &str| offices.get(site).cloned().unwrap_or_else(|| site.to_owned());
+    let office_of = |site: &str| {
+        offices
+            .get(site)
+            .cloned()
+            .unwrap_or_else(|| site.to_owned())
+    };
     let mut differences: BTreeMap<(String, String), Difference> = BTreeMap::new();
     let mut cases: BTreeSet<(bool, String, String, String)> = BTreeSet::new();
     let mut count = |then: bool, site: &str, rule: &str, case: Option<String>, key: &str| {
@@ -141,7 +155,13 @@ pub async fn backtest(
     for raised in replay.standing() {
         let at_ms = raised.finding.from_ms;
         if (period.from_ms..period.to_ms).contains(&at_ms) {
-            count(false, &raised.finding.site, &raised.rule, case_of(&raised.rule), &raised.key);
+            count(
+                false,
+                &raised.finding.site,
+                &raised.rule,
+                case_of(&raised.rule),
+                &raised.key,
+            );
         }
     }
     let mut before = None;
@@ -161,7 +181,9 @@ pub async fn backtest(
                 .iter()
                 .any(|rule| rule.id == warning.rule && rule.roster == Roster::Agents);
             if !of_signs {
-                let case = (!warning.cases.is_empty()).then(|| case_of(&warning.rule)).flatten();
+                let case = (!warning.cases.is_empty())
+                    .then(|| case_of(&warning.rule))
+                    .flatten();
                 count(true, &warning.site, &warning.rule, case, &warning.key);
             }
         }

@@ -33,7 +33,11 @@ pub fn without_store(config: &Config, command: &RulesCommand) -> Result<Option<u
             let rules = load(&loader(config, directory.as_ref()))?;
             output::line(format_args!("规则有效 rules are valid: {}", rules.len()));
             for rule in rules.iter().filter(|rule| !rule.runs(now_ms())) {
-                let why = if rule.enabled { "已到期 expired" } else { "已停用 switched off" };
+                let why = if rule.enabled {
+                    "已到期 expired"
+                } else {
+                    "已停用 switched off"
+                };
                 output::line(format_args!("  {}: {why}", rule.id));
             }
             Ok(Some(exit::OK))
@@ -61,7 +65,9 @@ pub fn without_store(config: &Config, command: &RulesCommand) -> Result<Option<u
             }
             Ok(Some(exit::OK))
         }
-        RulesCommand::Why { .. } | RulesCommand::WhyNot { .. } | RulesCommand::Backtest { .. } => Ok(None),
+        RulesCommand::Why { .. } | RulesCommand::WhyNot { .. } | RulesCommand::Backtest { .. } => {
+            Ok(None)
+        }
     }
 }
 
@@ -87,7 +93,9 @@ fn test(rules: &[Arc<Rule>], only: Option<&str>) -> Result<u8, Failure> {
     }
     if let (Some(only), 0) = (only, run) {
         return Err(Failure {
-            text: format!("there is no rule {only:?} with tests: `linli-hub rules list` shows the rules"),
+            text: format!(
+                "there is no rule {only:?} with tests: `linli-hub rules list` shows the rules"
+            ),
             code: exit::USAGE,
         });
     }
@@ -96,7 +104,11 @@ fn test(rules: &[Arc<Rule>], only: Option<&str>) -> Result<u8, Failure> {
 }
 
 /// Those that look at what is stored.
-pub async fn with_store(config: &Config, store: &Store, command: RulesCommand) -> Result<u8, Failure> {
+pub async fn with_store(
+    config: &Config,
+    store: &Store,
+    command: RulesCommand,
+) -> Result<u8, Failure> {
     let io = failure(exit::IO);
     let offices = config.centre().offices();
     match command {

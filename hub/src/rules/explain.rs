@@ -40,13 +40,20 @@ pub async fn why(
             .iter()
             .map(|(identity, event)| json!({ "event": identity, "found": event.as_ref().map(describe) }))
             .collect();
-        output::line(json!({ "warning": warning, "rule_unchanged": rule.map(|rule| rule.hash == warning.rule_hash), "events": events }));
+        output::line(
+            json!({ "warning": warning, "rule_unchanged": rule.map(|rule| rule.hash == warning.rule_hash), "events": events }),
+        );
         return Ok(true);
     }
     headline(&warning);
     output::line(match rule {
-        Some(rule) if rule.hash == warning.rule_hash => "  规则未变 the rule is what it was then".to_owned(),
-        Some(rule) => format!("  规则已改 the rule is another now: {} → {}", warning.rule_hash, rule.hash),
+        Some(rule) if rule.hash == warning.rule_hash => {
+            "  规则未变 the rule is what it was then".to_owned()
+        }
+        Some(rule) => format!(
+            "  规则已改 the rule is another now: {} → {}",
+            warning.rule_hash, rule.hash
+        ),
         None => "  规则已删 the rule is no more".to_owned(),
     });
     if !warning.reading.is_empty() {
@@ -59,8 +66,12 @@ pub async fn why(
     ));
     for (identity, event) in &events {
         match event {
-            Some(event) => output::line(format_args!("  依据 because: {} {identity}", words(event))),
-            None => output::line(format_args!("  依据 because: {identity} (原始数据已清理 no longer stored)")),
+            Some(event) => {
+                output::line(format_args!("  依据 because: {} {identity}", words(event)))
+            }
+            None => output::line(format_args!(
+                "  依据 because: {identity} (原始数据已清理 no longer stored)"
+            )),
         }
     }
     for change in &warning.changes {
@@ -168,26 +179,33 @@ pub async fn why_not(
     let within_ms = rule.kind.reach_ms();
     let from_ms = at_ms.saturating_sub(within_ms);
     let period = Period {
-        from_ms: from_ms.saturating_sub(within_ms).saturating_sub(rule.fold_ms),
+        from_ms: from_ms
+            .saturating_sub(within_ms)
+            .saturating_sub(rule.fold_ms),
         to_ms: at_ms.saturating_add(within_ms),
     };
     let mut replay = Replay::new(vec![Arc::clone(rule)], offices.clone());
     replay.expect_all(period.from_ms);
     let mut had: Vec<Vec<String>> = vec![Vec::new(); rule.steps.len()];
     let mut left_out = LeftOut::default();
-    each_event(store, std::slice::from_ref(rule), period, |event, origin, now_ms| {
-        replay.bring(event, origin, now_ms);
-        if event.occurred_at_ms < from_ms || event.occurred_at_ms > at_ms {
-            return;
-        }
-        let subject = Subject {
-            event,
-            site: origin.site,
-            agent: origin.agent,
-            office: offices.get(origin.site).map_or(origin.site, String::as_str),
-        };
-        sort_in(rule, subject, key, &mut had, &mut left_out);
-    })
+    each_event(
+        store,
+        std::slice::from_ref(rule),
+        period,
+        |event, origin, now_ms| {
+            replay.bring(event, origin, now_ms);
+            if event.occurred_at_ms < from_ms || event.occurred_at_ms > at_ms {
+                return;
+            }
+            let subject = Subject {
+                event,
+                site: origin.site,
+                agent: origin.agent,
+                office: offices.get(origin.site).map_or(origin.site, String::as_str),
+            };
+            sort_in(rule, subject, key, &mut had, &mut left_out);
+        },
+    )
     .await?;
     let agents = agents_heard(store).await?;
     for (agent, watermark_ms) in &agents {
@@ -232,7 +250,10 @@ pub async fn why_not(
             return Ok(());
         }
     }
-    output::line(format_args!("  未成立 it does not hold: {}", lacks(rule, &had)));
+    output::line(format_args!(
+        "  未成立 it does not hold: {}",
+        lacks(rule, &had)
+    ));
     Ok(())
 }
 

@@ -412,10 +412,7 @@ pub async fn escalated(
 }
 
 /// Those that go on now, of rules that wait for something: rule, number, agent, site, key.
-pub async fn open(
-    connection: &mut SqliteConnection,
-    rule: &str,
-) -> Result<Vec<Told>, StoreError> {
+pub async fn open(connection: &mut SqliteConnection, rule: &str) -> Result<Vec<Told>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM warnings WHERE rule = $1 AND state = 'active' AND ended_ms IS NULL \
          AND kind IN ('absent', 'silent') ORDER BY id",
@@ -515,11 +512,12 @@ pub async fn get(pool: &SqlitePool, id: i64) -> Result<Option<WarningView>, Stor
     let Some(mut view) = views(pool, row.as_slice()).await?.pop() else {
         return Ok(None);
     };
-    let changes = sqlx::query("SELECT * FROM warning_changes WHERE warning_id = $1 ORDER BY number")
-        .bind(id)
-        .fetch_all(pool)
-        .await
-        .map_err(failed("reading the changes of a warning"))?;
+    let changes =
+        sqlx::query("SELECT * FROM warning_changes WHERE warning_id = $1 ORDER BY number")
+            .bind(id)
+            .fetch_all(pool)
+            .await
+            .map_err(failed("reading the changes of a warning"))?;
     view.changes = changes
         .iter()
         .map(|row| ChangeView {

@@ -14,7 +14,13 @@ const LAST_MINUTE: i64 = 300;
 fn rules(text: &str) -> Vec<Arc<Rule>> {
     let mut rules = Vec::new();
     let text = format!("schema = 1\n{text}");
-    load_text(Path::new("test.toml"), &text, &Vocabulary::default(), &mut rules).expect("good rules");
+    load_text(
+        Path::new("test.toml"),
+        &text,
+        &Vocabulary::default(),
+        &mut rules,
+    )
+    .expect("good rules");
     rules.into_iter().map(Arc::new).collect()
 }
 
@@ -33,13 +39,34 @@ fn one_of_each() -> Vec<Arc<Rule>> {
     );
     let texts = [
         rule("match", &format!("on = [{fire}]")),
-        rule("count", &format!("times = 3\nwithin = \"20m\"\non = [{fire}, {door}]")),
-        rule("distinct", &format!("times = 3\nwithin = \"20m\"\ndistinct = \"device\"\non = [{fire}, {door}]")),
-        rule("all_of", &format!("within = \"10m\"\non = [{fire}, {door}, {closed}]")),
-        rule("sequence", &format!("within = \"15m\"\non = [{fire}, {door}]\nunless = [{closed}]")),
-        rule("absent", &format!("within = \"10m\"\non = [{door}]\nuntil = [{closed}]")),
-        rule("repeat", &format!("times = 4\nwithin = \"60m\"\non = [{fire}]")),
-        rule("surge", &format!("times = 3\nwithin = \"20m\"\nratio = 1.5\np = 0.2\non = [{fire}]")),
+        rule(
+            "count",
+            &format!("times = 3\nwithin = \"20m\"\non = [{fire}, {door}]"),
+        ),
+        rule(
+            "distinct",
+            &format!("times = 3\nwithin = \"20m\"\ndistinct = \"device\"\non = [{fire}, {door}]"),
+        ),
+        rule(
+            "all_of",
+            &format!("within = \"10m\"\non = [{fire}, {door}, {closed}]"),
+        ),
+        rule(
+            "sequence",
+            &format!("within = \"15m\"\non = [{fire}, {door}]\nunless = [{closed}]"),
+        ),
+        rule(
+            "absent",
+            &format!("within = \"10m\"\non = [{door}]\nuntil = [{closed}]"),
+        ),
+        rule(
+            "repeat",
+            &format!("times = 4\nwithin = \"60m\"\non = [{fire}]"),
+        ),
+        rule(
+            "surge",
+            &format!("times = 3\nwithin = \"20m\"\nratio = 1.5\np = 0.2\non = [{fire}]"),
+        ),
         rule(
             "silent",
             &format!(
@@ -153,7 +180,9 @@ fn bring(rules: &[Arc<Rule>], history: &[Happened], delivery: &Delivery) -> Vec<
             }
             for place in &delivery.order[..=count] {
                 let happened = &history[*place];
-                fresh.engine().observe(&happened.event, &happened.origin(), now_ms);
+                fresh
+                    .engine()
+                    .observe(&happened.event, &happened.origin(), now_ms);
             }
             fresh.engine().outcome();
             let none = Engine::in_memory(Vec::new(), HashMap::new());
@@ -249,7 +278,9 @@ proptest! {
 fn defined(rule: &Rule, history: &[Happened], building: &str) -> i64 {
     let mut own: Vec<&Happened> = history
         .iter()
-        .filter(|happened| happened.event.place.building == building && happened.event.kind != AGENT_STARTED)
+        .filter(|happened| {
+            happened.event.place.building == building && happened.event.kind != AGENT_STARTED
+        })
         .collect();
     own.sort_by_key(|happened| (happened.event.occurred_at_ms, happened.sequence));
     let at = |place: usize| own[place].event.occurred_at_ms;
@@ -353,14 +384,22 @@ fn a_key_with_too_many_events_in_its_window_says_so_and_one_with_a_long_past_doe
             replay.bring(&event, &origin, at_ms);
         }
         assert_eq!(replay.overflows().len(), overflows, "{step_ms}");
-        assert!(replay.engine().timeline(0, "B1").is_some_and(|timeline| timeline.entries().len() <= 50));
+        assert!(
+            replay
+                .engine()
+                .timeline(0, "B1")
+                .is_some_and(|timeline| timeline.entries().len() <= 50)
+        );
     }
 }
 
 #[test]
 fn an_event_of_the_future_neither_fires_nor_silences() {
     let mut replay = Replay::new(count_rule(""), HashMap::new());
-    for (number, at_ms) in [i64::MAX, i64::MIN, BASE_MS + 30 * 86_400_000].into_iter().enumerate() {
+    for (number, at_ms) in [i64::MAX, i64::MIN, BASE_MS + 30 * 86_400_000]
+        .into_iter()
+        .enumerate()
+    {
         let (event, origin) = fire(1, at_ms, number as u64);
         replay.bring(&event, &origin, BASE_MS);
     }

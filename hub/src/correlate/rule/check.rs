@@ -13,16 +13,27 @@ use super::file::{
     InhibitsEntry, KindEntry, LevelEntry, ModeEntry, RuleEntry, RuleFile, SameEntry, StepEntry,
 };
 use super::{
-    FIELDS, Field, Hours, Inhibits, Kind, Level, Roster, Rule, Same, Step, TrialEntry,
-    push_escaped,
+    FIELDS, Field, Hours, Inhibits, Kind, Level, Roster, Rule, Same, Step, TrialEntry, push_escaped,
 };
 use crate::correlate::timeline::STEPS_MAX;
 use crate::correlate::{HORIZON_MS, KEY_EVENTS_MAX, KEYS_MAX};
 
 /// Fields that name a person: rules are not about persons, and have no use for them.
 const PERSONAL_FIELDS: &[&str] = &[
-    "card", "card_no", "person", "name", "phone", "caller", "id_number", "id_card", "face",
-    "employee", "resident", "victim", "suspect", "plate",
+    "card",
+    "card_no",
+    "person",
+    "name",
+    "phone",
+    "caller",
+    "id_number",
+    "id_card",
+    "face",
+    "employee",
+    "resident",
+    "victim",
+    "suspect",
+    "plate",
 ];
 const RULES_MAX: usize = 1000;
 const TIMES_MAX: u32 = 1000;
@@ -93,13 +104,19 @@ pub fn load_text(
         return Err(wrong(
             content.schema.span(),
             "schema".to_owned(),
-            format!("{} is not known here: this version reads schema 1", content.schema.get_ref()),
+            format!(
+                "{} is not known here: this version reads schema 1",
+                content.schema.get_ref()
+            ),
         ));
     }
     let mut kinds: BTreeSet<&str> = KNOWN_KINDS.iter().copied().collect();
     for kind in &content.kinds {
         if !is_kind(kind.get_ref()) {
-            let message = format!("{:?} is not a dotted kind like \"pump.dry\"", kind.get_ref());
+            let message = format!(
+                "{:?} is not a dotted kind like \"pump.dry\"",
+                kind.get_ref()
+            );
             return Err(wrong(kind.span(), "kinds".to_owned(), message));
         }
         kinds.insert(kind.get_ref());
@@ -107,18 +124,30 @@ pub fn load_text(
     for entry in &content.rule {
         let id = entry.get_ref().id.get_ref().clone();
         if let Some(other) = rules.iter().find(|rule| rule.id == id) {
-            let message = format!("there is another rule with this id in {}: give each its own", other.file);
-            return Err(wrong(entry.get_ref().id.span(), format!("rule {id:?} id"), message));
+            let message = format!(
+                "there is another rule with this id in {}: give each its own",
+                other.file
+            );
+            return Err(wrong(
+                entry.get_ref().id.span(),
+                format!("rule {id:?} id"),
+                message,
+            ));
         }
         if rules.len() >= RULES_MAX {
-            return Err(wrong(entry.span(), format!("rule {id:?}"), format!("more than {RULES_MAX} rules")));
+            return Err(wrong(
+                entry.span(),
+                format!("rule {id:?}"),
+                format!("more than {RULES_MAX} rules"),
+            ));
         }
         let mut rule = check(entry, vocabulary, &kinds)
             .map_err(|(at, key, message)| wrong(at, format!("rule {id:?} {key}"), message))?;
         rule.hash = hex::encode(&Sha256::digest(format!("{rule:?}").as_bytes())[..8]);
         rule.file = path.display().to_string();
         rule.trials = entry.get_ref().test.clone();
-        check_trials(&rule).map_err(|message| wrong(entry.span(), format!("rule {id:?} test"), message))?;
+        check_trials(&rule)
+            .map_err(|message| wrong(entry.span(), format!("rule {id:?} test"), message))?;
         rules.push(rule);
     }
     Ok(())
@@ -148,7 +177,11 @@ fn check_trials(rule: &Rule) -> Result<(), String> {
 }
 
 fn missing(entry: &Spanned<RuleEntry>, key: &'static str, message: &str) -> Wrong {
-    (entry.get_ref().kind.span(), key, format!("is missing: {message}"))
+    (
+        entry.get_ref().kind.span(),
+        key,
+        format!("is missing: {message}"),
+    )
 }
 
 fn check(
@@ -158,7 +191,11 @@ fn check(
 ) -> Result<Rule, Wrong> {
     let entry = spanned.get_ref();
     if entry.id.get_ref().is_empty() || entry.id.get_ref().starts_with("rule.") {
-        return Err((entry.id.span(), "id", "must not be empty or begin with \"rule.\"".to_owned()));
+        return Err((
+            entry.id.span(),
+            "id",
+            "must not be empty or begin with \"rule.\"".to_owned(),
+        ));
     }
     let severity = Severity::from_name(entry.severity.get_ref()).ok_or_else(|| {
         let names = Severity::ALL.map(Severity::as_str).join(", ");
@@ -170,13 +207,21 @@ fn check(
         key.push(field(name.get_ref(), name.span(), "key")?);
     }
     let mut steps = Vec::new();
-    for (name, listed) in [("on", &entry.on), ("until", &entry.until), ("unless", &entry.unless)] {
+    for (name, listed) in [
+        ("on", &entry.on),
+        ("until", &entry.until),
+        ("unless", &entry.unless),
+    ] {
         for step in listed {
             steps.push(check_step(name, step, vocabulary, kinds)?);
         }
     }
     if steps.len() > STEPS_MAX {
-        return Err((spanned.span(), "on", format!("a rule has at most {STEPS_MAX} steps")));
+        return Err((
+            spanned.span(),
+            "on",
+            format!("a rule has at most {STEPS_MAX} steps"),
+        ));
     }
     let kind = check_kind(spanned)?;
     allow_only_of_kind(entry)?;
@@ -196,12 +241,17 @@ fn check(
         return Err((entry.kind.span(), "on", message));
     }
     if matches!(kind, Kind::Absent { .. }) && entry.until.is_empty() {
-        return Err(missing(spanned, "until", "what was to follow, like [{ type = \"door.closed\" }]?"));
+        return Err(missing(
+            spanned,
+            "until",
+            "what was to follow, like [{ type = \"door.closed\" }]?",
+        ));
     }
     if let Some(inhibits) = &entry.inhibits
         && !kind.waits()
     {
-        let message = "is of the kinds absent and silent only, which go on until they end: remove it";
+        let message =
+            "is of the kinds absent and silent only, which go on until they end: remove it";
         return Err((inhibits.span(), "inhibits", message.to_owned()));
     }
     let then = entry.then.as_ref().map(Spanned::get_ref);
@@ -220,7 +270,11 @@ fn check(
     if let Some(ack) = ack
         && route.is_none()
     {
-        return Err((ack.span(), "then", "ack needs a route: who is to acknowledge?".to_owned()));
+        return Err((
+            ack.span(),
+            "then",
+            "ack needs a route: who is to acknowledge?".to_owned(),
+        ));
     }
     let case = then.and_then(|then| then.case.clone());
     if case.as_ref().is_some_and(String::is_empty) {
@@ -260,12 +314,19 @@ fn check(
         fresh_ms: entry.fresh.as_millis(),
         fold_ms: entry.fold.as_millis(),
         max_keys: limit(entry.max_keys.as_ref(), "max_keys", KEYS_MAX, MAX_KEYS)?,
-        max_events: limit(entry.max_events.as_ref(), "max_events", KEY_EVENTS_MAX, MAX_EVENTS)?,
+        max_events: limit(
+            entry.max_events.as_ref(),
+            "max_events",
+            KEY_EVENTS_MAX,
+            MAX_EVENTS,
+        )?,
         shadow: entry.mode == ModeEntry::Shadow,
         enabled: entry.enabled,
         inhibits: entry.inhibits.as_ref().map(check_inhibits).transpose()?,
         case,
-        route: route.map(|route| route.get_ref().clone()).unwrap_or_default(),
+        route: route
+            .map(|route| route.get_ref().clone())
+            .unwrap_or_default(),
         ack_ms: ack.map(|ack| ack.get_ref().as_millis()),
         expires_ms: check_person(spanned)?,
         file: String::new(),
@@ -279,7 +340,9 @@ fn limit(
     default: usize,
     max: u64,
 ) -> Result<usize, Wrong> {
-    let Some(given) = given else { return Ok(default) };
+    let Some(given) = given else {
+        return Ok(default);
+    };
     let value = *given.get_ref();
     if (1..=max).contains(&value) {
         return Ok(value as usize);
@@ -319,7 +382,11 @@ fn check_step(
         })?;
         if name == "type" {
             let [text] = values.as_slice() else {
-                return Err((value.span(), key, "a step has one type: write a step for each".to_owned()));
+                return Err((
+                    value.span(),
+                    key,
+                    "a step has one type: write a step for each".to_owned(),
+                ));
             };
             if !kinds.contains(text.as_str()) {
                 return Err((value.span(), key, unknown_kind(text, kinds)));
@@ -341,7 +408,11 @@ fn check_step(
         }
     }
     let kind = kind.ok_or_else(|| {
-        (step.span(), key, "each step needs a type, like \"door.forced\"".to_owned())
+        (
+            step.span(),
+            key,
+            "each step needs a type, like \"door.forced\"".to_owned(),
+        )
     })?;
     Ok(Step { kind, fields })
 }
@@ -373,23 +444,36 @@ fn known_sites(values: &[String], vocabulary: &Vocabulary) -> Result<(), String>
         None => Ok(()),
         Some(site) => {
             let known: Vec<&str> = vocabulary.sites.keys().map(String::as_str).collect();
-            Err(format!("site {site:?} is not in the hub's config, which has {}", known.join(", ")))
+            Err(format!(
+                "site {site:?} is not in the hub's config, which has {}",
+                known.join(", ")
+            ))
         }
     }
 }
 
-fn known_buildings(sites: &[String], values: &[String], vocabulary: &Vocabulary) -> Result<(), String> {
+fn known_buildings(
+    sites: &[String],
+    values: &[String],
+    vocabulary: &Vocabulary,
+) -> Result<(), String> {
     let known: BTreeSet<&str> = vocabulary
         .sites
         .iter()
         .filter(|(site, _)| sites.is_empty() || sites.contains(site))
         .flat_map(|(_, buildings)| buildings.iter().map(String::as_str))
         .collect();
-    match values.iter().find(|building| !known.is_empty() && !known.contains(building.as_str())) {
+    match values
+        .iter()
+        .find(|building| !known.is_empty() && !known.contains(building.as_str()))
+    {
         None => Ok(()),
         Some(building) => {
             let known: Vec<&str> = known.into_iter().collect();
-            Err(format!("building {building:?} is not in the hub's config, which has {}", known.join(", ")))
+            Err(format!(
+                "building {building:?} is not in the hub's config, which has {}",
+                known.join(", ")
+            ))
         }
     }
 }
@@ -404,14 +488,22 @@ fn check_kind(spanned: &Spanned<RuleEntry>) -> Result<Kind, Wrong> {
     };
     let within_ms = || {
         let Some(span) = &entry.within else {
-            return Err(missing(spanned, "within", "this kind needs a window, like \"10m\""));
+            return Err(missing(
+                spanned,
+                "within",
+                "this kind needs a window, like \"10m\"",
+            ));
         };
         let ms = span.get_ref().as_millis();
         if ms == 0 || ms > max_ms {
             let message = format!(
                 "must be more than nothing and at most {}d, the horizon of this kind{}",
                 max_ms / 86_400_000,
-                if max_ms == HORIZON_MS { "; kind = \"repeat\" looks further back" } else { "" }
+                if max_ms == HORIZON_MS {
+                    "; kind = \"repeat\" looks further back"
+                } else {
+                    ""
+                }
             );
             return Err((span.span(), "within", message));
         }
@@ -422,34 +514,72 @@ fn check_kind(spanned: &Spanned<RuleEntry>) -> Result<Kind, Wrong> {
             return Err(missing(spanned, "times", "how many, like 3?"));
         };
         if !(least..=TIMES_MAX).contains(times.get_ref()) {
-            return Err((times.span(), "times", format!("must be between {least} and {TIMES_MAX}")));
+            return Err((
+                times.span(),
+                "times",
+                format!("must be between {least} and {TIMES_MAX}"),
+            ));
         }
         Ok(*times.get_ref() as usize)
     };
     Ok(match kind {
         KindEntry::Match => Kind::Match,
-        KindEntry::Count => Kind::Count { times: times(2)?, within_ms: within_ms()? },
+        KindEntry::Count => Kind::Count {
+            times: times(2)?,
+            within_ms: within_ms()?,
+        },
         KindEntry::Distinct => {
             if entry.distinct.is_none() {
-                return Err(missing(spanned, "distinct", "the field whose values are counted, like \"device\""));
+                return Err(missing(
+                    spanned,
+                    "distinct",
+                    "the field whose values are counted, like \"device\"",
+                ));
             }
-            Kind::Distinct { times: times(2)?, within_ms: within_ms()? }
+            Kind::Distinct {
+                times: times(2)?,
+                within_ms: within_ms()?,
+            }
         }
-        KindEntry::AllOf => Kind::AllOf { within_ms: within_ms()? },
-        KindEntry::Sequence => Kind::Sequence { within_ms: within_ms()? },
-        KindEntry::Absent => Kind::Absent { within_ms: within_ms()? },
-        KindEntry::Silent => Kind::Silent { within_ms: within_ms()? },
-        KindEntry::Repeat => Kind::Repeat { times: times(2)?, within_ms: within_ms()? },
+        KindEntry::AllOf => Kind::AllOf {
+            within_ms: within_ms()?,
+        },
+        KindEntry::Sequence => Kind::Sequence {
+            within_ms: within_ms()?,
+        },
+        KindEntry::Absent => Kind::Absent {
+            within_ms: within_ms()?,
+        },
+        KindEntry::Silent => Kind::Silent {
+            within_ms: within_ms()?,
+        },
+        KindEntry::Repeat => Kind::Repeat {
+            times: times(2)?,
+            within_ms: within_ms()?,
+        },
         KindEntry::Surge => {
             let ratio = entry.ratio.as_ref().map_or(2.0, |ratio| *ratio.get_ref());
             let p = entry.p.as_ref().map_or(0.01, |p| *p.get_ref());
             if !(1.0..=1000.0).contains(&ratio) {
-                return Err((spanned.span(), "ratio", "must be between 1.0 and 1000.0".to_owned()));
+                return Err((
+                    spanned.span(),
+                    "ratio",
+                    "must be between 1.0 and 1000.0".to_owned(),
+                ));
             }
             if !(p > 0.0 && p <= 0.5) {
-                return Err((spanned.span(), "p", "must be more than 0 and at most 0.5".to_owned()));
+                return Err((
+                    spanned.span(),
+                    "p",
+                    "must be more than 0 and at most 0.5".to_owned(),
+                ));
             }
-            Kind::Surge { times: times(1)?, within_ms: within_ms()?, ratio, p }
+            Kind::Surge {
+                times: times(1)?,
+                within_ms: within_ms()?,
+                ratio,
+                p,
+            }
         }
     })
 }
@@ -460,7 +590,11 @@ fn allow_only_of_kind(entry: &RuleEntry) -> Result<(), Wrong> {
     let kind = *entry.kind.get_ref();
     let at = entry.kind.span();
     let given: [(&'static str, bool, &[KindEntry]); 8] = [
-        ("times", entry.times.is_some(), &[Count, Distinct, Repeat, Surge]),
+        (
+            "times",
+            entry.times.is_some(),
+            &[Count, Distinct, Repeat, Surge],
+        ),
         ("distinct", entry.distinct.is_some(), &[Distinct]),
         ("until", !entry.until.is_empty(), &[Absent]),
         ("unless", !entry.unless.is_empty(), &[Sequence]),
@@ -471,11 +605,19 @@ fn allow_only_of_kind(entry: &RuleEntry) -> Result<(), Wrong> {
     ];
     for (key, is_given, kinds) in given {
         if is_given && !kinds.contains(&kind) {
-            return Err((at, key, format!("has no meaning for kind {}: remove it", kind_name(kind))));
+            return Err((
+                at,
+                key,
+                format!("has no meaning for kind {}: remove it", kind_name(kind)),
+            ));
         }
     }
     if kind == Match && entry.within.is_some() {
-        return Err((at, "within", "has no meaning for match: remove it".to_owned()));
+        return Err((
+            at,
+            "within",
+            "has no meaning for match: remove it".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -503,15 +645,23 @@ fn check_roster(
         }
         return Ok(Roster::Agents);
     }
-    let listed = roster.get_ref().as_array().filter(|listed| !listed.is_empty());
+    let listed = roster
+        .get_ref()
+        .as_array()
+        .filter(|listed| !listed.is_empty());
     let listed = listed.ok_or_else(|| {
-        wrong("must be \"agents\" or a list like [{ agent = \"gw-1\", device = \"door-1\" }]".to_owned())
+        wrong(
+            "must be \"agents\" or a list like [{ agent = \"gw-1\", device = \"door-1\" }]"
+                .to_owned(),
+        )
     })?;
     let mut keys = Vec::with_capacity(listed.len());
     for item in listed {
         let text = |name: &str| item.get(name).and_then(toml::Value::as_str);
         let Some(agent) = text("agent") else {
-            return Err(wrong("each entry needs the agent that hears it, like agent = \"gw-1\"".to_owned()));
+            return Err(wrong(
+                "each entry needs the agent that hears it, like agent = \"gw-1\"".to_owned(),
+            ));
         };
         if let Some(site) = text("site") {
             known_sites(&[site.to_owned()], vocabulary).map_err(wrong)?;
@@ -519,7 +669,8 @@ fn check_roster(
         let mut value = String::new();
         for (index, field) in key.iter().enumerate() {
             let name = field.name();
-            let part = text(&name).ok_or_else(|| wrong(format!("an entry lacks {name:?}, a field of the key")))?;
+            let part = text(&name)
+                .ok_or_else(|| wrong(format!("an entry lacks {name:?}, a field of the key")))?;
             if index > 0 {
                 value.push('|');
             }
@@ -533,7 +684,11 @@ fn check_roster(
 fn check_inhibits(spanned: &Spanned<InhibitsEntry>) -> Result<Inhibits, Wrong> {
     let entry = spanned.get_ref();
     if entry.kinds.is_empty() && entry.rules.is_empty() {
-        return Err((spanned.span(), "inhibits", "needs kinds or rules".to_owned()));
+        return Err((
+            spanned.span(),
+            "inhibits",
+            "needs kinds or rules".to_owned(),
+        ));
     }
     Ok(Inhibits {
         kinds: entry
@@ -541,7 +696,11 @@ fn check_inhibits(spanned: &Spanned<InhibitsEntry>) -> Result<Inhibits, Wrong> {
             .iter()
             .map(|kind| kind_name(*kind).to_owned())
             .collect(),
-        rules: entry.rules.iter().map(|rule| rule.get_ref().clone()).collect(),
+        rules: entry
+            .rules
+            .iter()
+            .map(|rule| rule.get_ref().clone())
+            .collect(),
         same: match entry.same {
             SameEntry::Agent => Same::Agent,
             SameEntry::Site => Same::Site,
@@ -570,12 +729,17 @@ fn check_person(spanned: &Spanned<RuleEntry>) -> Result<Option<i64>, Wrong> {
     let at = entry.id.span();
     if entry.level != LevelEntry::Person {
         if entry.consent.is_some() || !entry.approvals.is_empty() || entry.expires.is_some() {
-            let message = "consent, approvals and expires are of level = \"person\" only: remove them";
+            let message =
+                "consent, approvals and expires are of level = \"person\" only: remove them";
             return Err((at, "level", message.to_owned()));
         }
         return Ok(None);
     }
-    if entry.consent.as_ref().is_none_or(|consent| consent.trim().is_empty()) {
+    if entry
+        .consent
+        .as_ref()
+        .is_none_or(|consent| consent.trim().is_empty())
+    {
         let message = "is missing: a rule about a person needs the number of the person's consent";
         return Err((at, "consent", message.to_owned()));
     }

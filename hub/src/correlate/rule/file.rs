@@ -91,6 +91,10 @@ pub struct RuleEntry {
     #[serde(default = "default_fresh")]
     pub fresh: Span,
     #[serde(default)]
+    #[expect(
+        dead_code,
+        reason = "there is one way so far; the key keeps it from being taken for granted"
+    )]
     pub late: LateEntry,
     #[serde(default = "default_fold")]
     pub fold: Span,
