@@ -15,6 +15,8 @@ use super::{AHEAD_MS_MAX, Finding, HORIZON_MS, Origin};
 const SWEEP_MS: i64 = 3_600_000;
 /// A full timeline first lets go of what is older than its window and this, milliseconds.
 const SLACK_MS: i64 = 3_600_000;
+/// Keys of one rule that reads the store which are in memory at a time.
+const STORE_KEYS_MAX: usize = 20_000;
 /// The step of the moment from which a thing on a roster is to be heard. No rule has so many.
 const SINCE_STEP: u16 = 1 << 15;
 
@@ -61,6 +63,8 @@ pub struct Occurrence {
     pub key: String,
     pub entry: Entry,
     pub cause: Cause,
+    /// Its key's timeline is in memory and has it; if not, see [`Engine::remember`].
+    pub is_known: bool,
 }
 
 /// A rule has met a limit.
@@ -426,18 +430,21 @@ impl Engine {
             steps,
         };
         if rule.kind.reads_store() && !self.in_memory {
-            let cause = cause(subject.event, origin);
+            let is_known = self.states[index].timelines.contains_key(key);
             self.occurrences.push(Occurrence {
                 rule: index,
                 key: key.to_owned(),
                 entry,
-                cause,
+                cause: cause(subject.event, origin),
+                is_known,
             });
-            return;
+            if !is_known {
+                return;
+            }
         }
         let state = &mut self.states[index];
-        let horizon_ms = if self.in_memory && rule.kind.reads_store() {
-            rule.kind.reach_ms().max(HORIZON_MS)
+        let horizon_ms = if rule.kind.reads_store() {
+            i64::MAX
         } else {
             HORIZON_MS
         };
@@ -728,37 +735,21 @@ impl Engine {
         from_ms: i64,
         to_ms: i64,
     ) -> (Vec<Finding>, i64) {
-        match self.states[rule].timelines.get(key) {
-            Some(timeline) => self.findings_of(rule, timeline, from_ms, to_ms),
-            None => (Vec::new(), i64::MIN),
-        }
-    }
-
-    /// The same of a timeline from the store.
-    pub fn findings_of(
-        &self,
-        rule: usize,
-        timeline: &Timeline,
-        from_ms: i64,
-        to_ms: i64,
-    ) -> (Vec<Finding>, i64) {
-        let view = self.view(rule, timeline);
-        let within_ms = view.rule.kind.reach_ms();
-        let known_ms = match (timeline.floor_ms(), view.rule.kind.reads_store()) {
-            (Some(floor_ms), _) => floor_ms.max(self.base_ms),
-            (None, true) => i64::MIN,
-            (None, false) => self.base_ms,
+        let Some(timeline) = self.states[rule].timelines.get(key) else {
+            return (Vec::new(), i64::MIN);
         };
-        let known_from_ms = if known_ms == i64::MIN {
-            known_ms
-        } else {
-            known_ms.saturating_add(within_ms).saturating_add(1)
+        let view = self.view(rule, timeline);
+        let kind = &view.rule.kind;
+        let base_ms = (!kind.reads_store()).then_some(self.base_ms);
+        let known_from_ms = match timeline.floor_ms().max(base_ms) {
+            None | Some(i64::MIN) => i64::MIN,
+            Some(floor_ms) => floor_ms.saturating_add(kind.reach_ms()).saturating_add(1),
         };
         (view.findings(from_ms, to_ms), known_from_ms)
     }
 
     /// A timeline with all that its rule is decided by.
-    pub fn view<'a>(&'a self, rule: usize, timeline: &'a Timeline) -> View<'a> {
+    fn view<'a>(&'a self, rule: usize, timeline: &'a Timeline) -> View<'a> {
         View {
             rule: &self.rules[rule],
             entries: timeline.entries(),
@@ -768,9 +759,44 @@ impl Engine {
         }
     }
 
-    /// Where an event is that the store has given back.
-    pub fn place(&self, timeline: &mut Timeline, entry: Entry) -> Placed {
-        timeline.insert(entry, &self.sources)
+    /// Puts what the store has of a key into memory. `fresh` are the events of it that have just come.
+    pub fn remember(
+        &mut self,
+        rule: usize,
+        key: &str,
+        events: Vec<Entry>,
+        floor_ms: Option<i64>,
+        fresh: &[(Entry, Cause)],
+    ) {
+        let state = &mut self.states[rule];
+        if state.timelines.len() >= STORE_KEYS_MAX {
+            // They are read again when they are wanted.
+            state.timelines.clear();
+        }
+        let mut timeline = Timeline::default();
+        for entry in events {
+            timeline.insert(entry, &self.sources);
+        }
+        if let Some(floor_ms) = floor_ms {
+            timeline.begin_at(floor_ms);
+        }
+        let view = self.view(rule, &timeline);
+        let mut touched = Vec::new();
+        for (entry, cause) in fresh {
+            let at = timeline.entries().iter().position(|other| {
+                (other.at_ms, other.sequence, other.source)
+                    == (entry.at_ms, entry.sequence, entry.source)
+            });
+            if let Some(at) = at
+                && let Some(span) = view.touched(at)
+            {
+                touched.push((span, i64::from(view.holds(at)), cause.clone()));
+            }
+        }
+        for (span, fresh_hits, cause) in touched {
+            self.touch(rule, key, span, fresh_hits, cause);
+        }
+        self.states[rule].timelines.insert(Box::from(key), timeline);
     }
 
     /// The timeline of a key.
@@ -805,7 +831,9 @@ impl RuleState {
             return Some(false);
         }
         let within_ms = rule.kind.reach_ms();
-        if self.latest_ms.saturating_sub(self.swept_ms) > within_ms.max(SWEEP_MS) {
+        if !rule.kind.reads_store()
+            && self.latest_ms.saturating_sub(self.swept_ms) > within_ms.max(SWEEP_MS)
+        {
             self.swept_ms = self.latest_ms;
             // A late event within the horizon looks back by a whole window.
             let kept_ms = horizon_ms.saturating_sub(within_ms);

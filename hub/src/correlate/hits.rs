@@ -339,10 +339,12 @@ impl View<'_> {
             // More of the past makes the present less of a surge, so nothing can be left out.
             Kind::Surge { .. } => {
                 let last_ms = self.entries.last().map_or(entry.at_ms, |last| last.at_ms);
-                Some((
-                    entry.at_ms,
-                    last_ms.min(entry.at_ms.saturating_add(within_ms)),
-                ))
+                // A new beginning of history counts for all that began with the old one.
+                let from_ms = match self.entries.get(1) {
+                    Some(next) if at == 0 => next.at_ms,
+                    _ => entry.at_ms,
+                };
+                Some((entry.at_ms, last_ms.min(from_ms.saturating_add(within_ms))))
             }
             Kind::Count { times, .. } | Kind::Repeat { times, .. } => {
                 // Of the events after it, only the next ones have it among their last `times`.

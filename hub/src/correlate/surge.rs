@@ -9,12 +9,18 @@ pub fn chance(now: usize, before: usize, windows: f64) -> f64 {
     let all = now + before;
     let share = 1.0 / (windows + 1.0);
     let odds = (share / (1.0 - share)).ln();
+    let choose = libm::lgamma(all as f64 + 1.0)
+        - libm::lgamma(now as f64 + 1.0)
+        - libm::lgamma(before as f64 + 1.0);
     // The logarithm of each term from that of the one before: no factorials, no underflow.
-    let mut term = all as f64 * (1.0 - share).ln();
+    let mut term = choose + now as f64 * share.ln() + before as f64 * (1.0 - share).ln();
     let mut tail = 0.0;
-    for count in 0..=all {
-        if count >= now {
-            tail += term.exp();
+    for count in now..=all {
+        let more = term.exp();
+        tail += more;
+        // Past the middle the terms only get smaller, and soon are nothing.
+        if count as f64 > all as f64 * share && more < tail * 1e-12 {
+            break;
         }
         term += ((all - count) as f64 / (count + 1) as f64).ln() + odds;
     }

@@ -11,7 +11,7 @@ use crate::correlate::replay::hull;
 use crate::correlate::revise::{Change, Terms, revise};
 use crate::correlate::roster::Silence;
 use crate::correlate::rule::{Inhibits, Rule, Same};
-use crate::correlate::timeline::{Entry, Timeline};
+use crate::correlate::timeline::Entry;
 use crate::correlate::{Finding, HORIZON_MS, OVERFLOW_RULE, Origin};
 use crate::notify::notice::What;
 use crate::store::cases as stored_cases;
@@ -29,17 +29,19 @@ impl Work<'_> {
             return Ok(());
         }
         let outcome = self.memory.engine.outcome();
-        for touched in &outcome.touched {
-            self.reconsider(touched, None).await?;
-        }
         self.occurred(outcome.occurrences).await?;
+        // What the store has given back is in memory now, and has been touched with the others.
+        let from_store = self.memory.engine.outcome();
+        for touched in outcome.touched.iter().chain(&from_store.touched) {
+            self.reconsider(touched).await?;
+        }
         for overflow in &outcome.overflows {
             self.overflowed(overflow).await?;
         }
         Ok(())
     }
 
-    /// Notes events of rules that read the store, and looks at their keys.
+    /// Notes events of rules that read the store, and reads their keys where they are not in memory.
     async fn occurred(&mut self, occurrences: Vec<Occurrence>) -> Result<(), StoreError> {
         if occurrences.is_empty() {
             return Ok(());
@@ -50,17 +52,16 @@ impl Work<'_> {
             .collect();
         occurrences::insert(self.connection, &rows).await?;
         let mut fresh = Fresh::new();
-        for Occurrence {
-            rule,
-            key,
-            entry,
-            cause,
-        } in occurrences
+        for occurrence in occurrences
+            .into_iter()
+            .filter(|occurrence| !occurrence.is_known)
         {
-            fresh.entry((rule, key)).or_default().push((entry, cause));
+            let place = (occurrence.rule, occurrence.key);
+            let event = (occurrence.entry, occurrence.cause);
+            fresh.entry(place).or_default().push(event);
         }
-        for ((rule, key), events) in fresh {
-            self.look_back(rule, &key, &events).await?;
+        for ((index, key), events) in fresh {
+            self.look_back(index, &key, &events).await?;
         }
         Ok(())
     }
@@ -69,98 +70,42 @@ impl Work<'_> {
         &mut self,
         index: usize,
         key: &str,
-        events: &[(Entry, Cause)],
+        fresh: &[(Entry, Cause)],
     ) -> Result<(), StoreError> {
         let rule = Arc::clone(&self.memory.engine.rules()[index]);
-        let times = || events.iter().map(|(entry, _)| entry.at_ms);
-        let (Some(first_ms), Some(last_ms)) = (times().min(), times().max()) else {
-            return Ok(());
-        };
-        let reach_ms = rule.kind.reach_ms();
-        // As far as what is touched can reach, its warnings, and what those rest on.
-        let (from_ms, to_ms) = (
-            first_ms.saturating_sub(rule.fold_ms),
-            last_ms
-                .saturating_add(reach_ms)
-                .saturating_add(rule.fold_ms),
-        );
-        let standing = warnings::standing(self.connection, &rule.id, key, from_ms, to_ms).await?;
-        let (from_ms, to_ms) = hull(&standing, from_ms, to_ms);
-        let begin_ms = from_ms
-            .saturating_sub(reach_ms)
-            .saturating_sub(rule.fold_ms);
-        let rows = occurrences::read(
-            self.connection,
-            &rule.id,
-            key,
-            begin_ms,
-            to_ms.saturating_add(rule.fold_ms),
-        )
-        .await?;
-        let mut timeline = Timeline::default();
+        let limit = rule.max_events;
+        let rows = occurrences::read(self.connection, &rule.id, key, limit).await?;
+        // What did not fit is not known.
+        let floor_ms = rows
+            .first()
+            .filter(|_| rows.len() >= limit)
+            .map(|first| first.at_ms - 1);
         let engine = &mut self.memory.engine;
-        for row in &rows {
-            let origin = Origin {
-                site: &row.site,
-                agent: &row.agent,
-                lane: row.lane,
-                epoch: row.epoch,
-                sequence: row.sequence,
-            };
-            let entry = Entry {
-                at_ms: row.at_ms,
-                sequence: row.sequence,
-                source: engine.source(&origin),
-                value: 0,
-                steps: row.steps,
-            };
-            engine.place(&mut timeline, entry);
-        }
-        timeline.begin_at(begin_ms);
-        let view = engine.view(index, &timeline);
-        let mut touched: Option<Touched> = None;
-        for (entry, cause) in events {
-            let Some(at) = timeline.entries().iter().position(|other| {
-                other.at_ms == entry.at_ms
-                    && other.sequence == entry.sequence
-                    && other.source == entry.source
-            }) else {
-                continue;
-            };
-            let Some((from_ms, to_ms)) = view.touched(at) else {
-                continue;
-            };
-            let fresh = i64::from(view.holds(at));
-            match &mut touched {
-                Some(touched) => {
-                    touched.from_ms = touched.from_ms.min(from_ms);
-                    touched.to_ms = touched.to_ms.max(to_ms);
-                    touched.fresh_hits += fresh;
+        let entries = rows
+            .iter()
+            .map(|row| {
+                let origin = Origin {
+                    site: &row.site,
+                    agent: &row.agent,
+                    lane: row.lane,
+                    epoch: row.epoch,
+                    sequence: row.sequence,
+                };
+                Entry {
+                    at_ms: row.at_ms,
+                    sequence: row.sequence,
+                    source: engine.source(&origin),
+                    value: 0,
+                    steps: row.steps,
                 }
-                None => {
-                    touched = Some(Touched {
-                        rule: index,
-                        key: key.to_owned(),
-                        from_ms,
-                        to_ms,
-                        fresh_hits: fresh,
-                        cause: cause.clone(),
-                    });
-                }
-            }
-        }
-        match touched {
-            Some(touched) => self.reconsider(&touched, Some(&timeline)).await,
-            None => Ok(()),
-        }
+            })
+            .collect();
+        engine.remember(index, key, entries, floor_ms, fresh);
+        Ok(())
     }
 
     /// Compares what is found around a time with the warnings there, and changes those.
-    async fn reconsider(
-        &mut self,
-        touched: &Touched,
-        from_store: Option<&Timeline>,
-    ) -> Result<(), StoreError> {
+    async fn reconsider(&mut self, touched: &Touched) -> Result<(), StoreError> {
         let rule = Arc::clone(&self.memory.engine.rules()[touched.rule]);
         let key = &touched.key;
         let (from_ms, to_ms) = (
@@ -170,10 +115,7 @@ impl Work<'_> {
         let standing = warnings::standing(self.connection, &rule.id, key, from_ms, to_ms).await?;
         let (from_ms, to_ms) = hull(&standing, from_ms, to_ms);
         let engine = &self.memory.engine;
-        let (findings, known_from_ms) = match from_store {
-            Some(timeline) => engine.findings_of(touched.rule, timeline, from_ms, to_ms),
-            None => engine.findings(touched.rule, key, from_ms, to_ms),
-        };
+        let (findings, known_from_ms) = engine.findings(touched.rule, key, from_ms, to_ms);
         let terms = Terms {
             now_ms: self.now_ms,
             fresh_ms: rule.fresh_ms,

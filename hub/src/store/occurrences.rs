@@ -8,8 +8,6 @@ use super::{StoreError, failed, signed};
 
 /// Rows of one INSERT: 9 values each, SQLite takes 32,766.
 const INSERT_ROWS_MAX: usize = 1000;
-/// Events of one key that one question reads, newest first.
-const READ_ROWS_MAX: i64 = 65_536;
 
 /// An event of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,23 +54,19 @@ pub async fn insert(
     Ok(())
 }
 
-/// The events of a key within a time, by time; where there are more than one question reads, the newest.
+/// The events of a key, by time; where there are more than so many, the newest.
 pub async fn read(
     connection: &mut SqliteConnection,
     rule: &str,
     key: &str,
-    from_ms: i64,
-    to_ms: i64,
+    limit: usize,
 ) -> Result<Vec<OccurrenceRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT * FROM occurrences WHERE rule = $1 AND rule_key = $2 AND at_ms >= $3 AND at_ms <= $4 \
-         ORDER BY at_ms DESC LIMIT $5",
+        "SELECT * FROM occurrences WHERE rule = $1 AND rule_key = $2 ORDER BY at_ms DESC LIMIT $3",
     )
     .bind(rule)
     .bind(key)
-    .bind(from_ms)
-    .bind(to_ms)
-    .bind(READ_ROWS_MAX)
+    .bind(limit as i64)
     .fetch_all(connection)
     .await
     .map_err(failed("reading events of a rule"))?;
