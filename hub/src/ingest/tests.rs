@@ -15,6 +15,8 @@ use sqlx::Row;
 use std::path::Path;
 use tempfile::TempDir;
 
+mod histories;
+
 const MINUTE_MS: i64 = 60_000;
 
 struct Hub {
