@@ -221,9 +221,11 @@ impl App {
 
     /// Runs until SIGTERM, SIGINT or the end of a part.
     pub async fn run(mut self) -> Result<(), AppError> {
+        let stop = CancellationToken::new();
+        let signals = shutdown::on_signal(stop.clone())
+            .map_err(|source| ended(Ok(("signal handler", Err(source)))))?;
         // Before anything of this process is answered.
         self.alive.tell_first().await;
-        let stop = CancellationToken::new();
         let mut parts: JoinSet<(&'static str, io::Result<()>)> = JoinSet::new();
         let watchdog = watchdog(
             self.spools.handles.clone(),
@@ -253,7 +255,6 @@ impl App {
         let alive = self.alive.run(stop.clone());
         let anchors = self.anchors.run(stop.clone());
         let downlink = act(self.downlink, self.metrics, stop.clone());
-        let signals = shutdown::on_signal(stop.clone());
         parts.spawn(async move { ("push listener", push.await) });
         parts.spawn(async move { ("admin socket", socket.await) });
         parts.spawn(async move { ("metrics listener", metrics.await) });

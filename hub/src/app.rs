@@ -179,6 +179,12 @@ impl App {
     /// Runs until SIGTERM, SIGINT or the end of a part.
     pub async fn run(self) -> Result<(), AppError> {
         let stop = CancellationToken::new();
+        let signals = shutdown::on_signal(stop.clone())
+            .map_err(|source| ended("signal handler", Some(source)))?;
+        let reloads = self
+            .rules
+            .on_hangup(stop.clone())
+            .map_err(|source| ended("reloads", Some(source)))?;
         let mut parts: JoinSet<(&'static str, io::Result<()>)> = JoinSet::new();
         let api_handle = axum_server::Handle::new();
         let api_stop = api_handle.clone();
@@ -199,9 +205,7 @@ impl App {
         )
         .with_graceful_shutdown(stop.clone().cancelled_owned());
         let listener = self.listener.run(stop.clone());
-        let signals = shutdown::on_signal(stop.clone());
         let notifier = self.notifier.run(stop.clone());
-        let reloads = self.rules.on_hangup(stop.clone());
         let watchdog = watchdog(self.ingest, stop.clone());
         // The writer ends last: when the last session has let go of its handle. It works for milliseconds
         // at a time, so it has a thread of its own and keeps none of the sessions' waiting.

@@ -112,18 +112,23 @@ impl Rules {
         Ok(count)
     }
 
-    /// Reloads at each SIGHUP, until `stop`.
-    pub async fn on_hangup(self, stop: CancellationToken) -> io::Result<()> {
+    /// Takes SIGHUP from now on; what it gives reloads at each, until `stop`.
+    pub fn on_hangup(
+        self,
+        stop: CancellationToken,
+    ) -> io::Result<impl Future<Output = io::Result<()>>> {
         let mut hangups = signal(SignalKind::hangup())?;
-        loop {
-            // Both arms are cancel-safe: a signal that has come is kept.
-            tokio::select! {
-                _ = hangups.recv() => {
-                    // What went wrong is in the log; the hub goes on.
-                    let _ = self.reload().await;
+        Ok(async move {
+            loop {
+                // Both arms are cancel-safe: a signal that has come is kept.
+                tokio::select! {
+                    _ = hangups.recv() => {
+                        // What went wrong is in the log; the hub goes on.
+                        let _ = self.reload().await;
+                    }
+                    () = stop.cancelled() => return Ok(()),
                 }
-                () = stop.cancelled() => return Ok(()),
             }
-        }
+        })
     }
 }

@@ -119,7 +119,7 @@ pub struct Engine {
     in_memory: bool,
     /// Before this time no event was read.
     base_ms: i64,
-    /// Only these take events, as long as others have them already.
+    /// Only these take events, as long as others have them already; nobody asks what comes of it.
     only: Option<Vec<bool>>,
     key: String,
 }
@@ -225,7 +225,8 @@ impl Engine {
         others
     }
 
-    /// From now on only these rules take events; `None`: all.
+    /// From now on only these rules take events, and what has come of these before is not asked; `None`: all
+    /// take them, and each touches its key.
     pub fn only(&mut self, ids: Option<&[String]>) {
         self.only = ids.map(|ids| {
             self.rules
@@ -473,7 +474,9 @@ impl Engine {
             sources: &self.sources,
             coverage: &self.coverage,
         };
-        if let Some((from_ms, to_ms)) = view.touched(at) {
+        if self.only.is_none()
+            && let Some((from_ms, to_ms)) = view.touched(at)
+        {
             let fresh = i64::from(view.holds(at));
             let cause = cause(subject.event, origin);
             self.touch(index, key, (from_ms, to_ms), fresh, cause);

@@ -2,6 +2,8 @@
 //!
 //! Each hit belongs to one event, its anchor, and hits are in the order of their anchors: at the anchor's
 //! time, or `within` after it for the kinds that wait.
+use std::collections::HashMap;
+
 use super::coverage::{Coverage, Heard};
 use super::rule::{Kind, Rule, SURGE_WINDOWS};
 use super::surge::chance;
@@ -108,6 +110,29 @@ impl View<'_> {
             }
         }
         found
+    }
+
+    /// For each event, whether so many different values lie in the window that ends with it.
+    fn all_distinct(&self, times: usize, within_ms: i64) -> Vec<bool> {
+        let mut counts: HashMap<u32, usize> = HashMap::new();
+        let mut first = 0;
+        let mut all = Vec::with_capacity(self.entries.len());
+        for entry in self.entries {
+            *counts.entry(entry.value).or_default() += 1;
+            let begin_ms = entry.at_ms.saturating_sub(within_ms);
+            while self.entries[first].at_ms < begin_ms {
+                let value = self.entries[first].value;
+                if let Some(count) = counts.get_mut(&value) {
+                    *count -= 1;
+                    if *count == 0 {
+                        counts.remove(&value);
+                    }
+                }
+                first += 1;
+            }
+            all.push(counts.len() >= times);
+        }
+        all
     }
 
     /// The latest event of each step in the window, latest first.
@@ -269,6 +294,15 @@ impl View<'_> {
     /// The findings that touch a time, each whole.
     pub fn findings(&self, from_ms: i64, to_ms: i64) -> Vec<Finding> {
         let fold_ms = self.rule.fold_ms;
+        // One pass tells of all windows what a look into each of them would.
+        let at_once = match self.rule.kind {
+            Kind::Distinct { times, within_ms } => Some(self.all_distinct(times, within_ms)),
+            _ => None,
+        };
+        let holds = |anchor: usize| match &at_once {
+            Some(all) => all[anchor],
+            None => self.holds(anchor),
+        };
         let middle = self
             .entries
             .partition_point(|entry| entry.at_ms.saturating_add(self.shift_ms()) < from_ms);
@@ -278,7 +312,7 @@ impl View<'_> {
             if self.hit_ms(anchor) > edge_ms {
                 break;
             }
-            if self.holds(anchor) {
+            if holds(anchor) {
                 edge_ms = edge_ms.max(self.hit_ms(anchor).saturating_add(fold_ms));
                 anchors.push(anchor);
             }
@@ -293,7 +327,7 @@ impl View<'_> {
             if self.hit_ms(anchor) < edge_ms {
                 break;
             }
-            if self.holds(anchor) {
+            if holds(anchor) {
                 edge_ms = self.hit_ms(anchor).saturating_sub(fold_ms);
                 earlier.push(anchor);
             }

@@ -27,16 +27,39 @@ fn rules() -> Vec<Arc<Rule>> {
     let texts = [
         "schema = 1\n".to_owned(),
         rule("match", &format!("on = [{fire}]")),
-        rule("count", &format!("times = 3\nwithin = \"20m\"\non = [{fire}, {door}]")),
-        rule("all_of", &format!("within = \"10m\"\non = [{fire}, {door}, {closed}]")),
-        rule("sequence", &format!("within = \"15m\"\non = [{fire}, {door}]\nunless = [{closed}]")),
-        rule("absent", &format!("within = \"10m\"\non = [{door}]\nuntil = [{closed}]")),
-        rule("repeat", &format!("times = 4\nwithin = \"60m\"\non = [{fire}]")),
-        rule("surge", &format!("times = 3\nwithin = \"20m\"\nratio = 1.5\np = 0.2\non = [{fire}]")),
+        rule(
+            "count",
+            &format!("times = 3\nwithin = \"20m\"\non = [{fire}, {door}]"),
+        ),
+        rule(
+            "all_of",
+            &format!("within = \"10m\"\non = [{fire}, {door}, {closed}]"),
+        ),
+        rule(
+            "sequence",
+            &format!("within = \"15m\"\non = [{fire}, {door}]\nunless = [{closed}]"),
+        ),
+        rule(
+            "absent",
+            &format!("within = \"10m\"\non = [{door}]\nuntil = [{closed}]"),
+        ),
+        rule(
+            "repeat",
+            &format!("times = 4\nwithin = \"60m\"\non = [{fire}]"),
+        ),
+        rule(
+            "surge",
+            &format!("times = 3\nwithin = \"20m\"\nratio = 1.5\np = 0.2\non = [{fire}]"),
+        ),
     ];
     let mut rules = Vec::new();
-    load_text(Path::new("test.toml"), &texts.concat(), &Vocabulary::default(), &mut rules)
-        .expect("good rules");
+    load_text(
+        Path::new("test.toml"),
+        &texts.concat(),
+        &Vocabulary::default(),
+        &mut rules,
+    )
+    .expect("good rules");
     rules.into_iter().map(Arc::new).collect()
 }
 
@@ -87,7 +110,9 @@ async fn found(hub: &Hub) -> Vec<Standing> {
         limit: 1000,
         ..WarningFilter::default()
     };
-    let listed = warnings::list(hub.store.readers(), &filter).await.expect("warnings");
+    let listed = warnings::list(hub.store.readers(), &filter)
+        .await
+        .expect("warnings");
     let mut standing: Vec<Standing> = listed
         .into_iter()
         .map(|warning| {
@@ -98,7 +123,10 @@ async fn found(hub: &Hub) -> Vec<Standing> {
                 warning.until_ms,
                 warning.hits,
                 warning.ended_ms,
-                reasons.iter().filter_map(|reason| reason["at_ms"].as_i64()).collect(),
+                reasons
+                    .iter()
+                    .filter_map(|reason| reason["at_ms"].as_i64())
+                    .collect(),
             )
         })
         .collect();
@@ -116,7 +144,8 @@ async fn tell(hub: &mut Hub, watermark_ms: i64) {
     };
     assert!(hub.ingest.sign("gw-1".parse().expect("a name"), sign).await);
     // It comes after the sign, in the same queue, and is no rule's.
-    hub.bring(Lane::Routine, &[("door.opened", watermark_ms)]).await;
+    hub.bring(Lane::Routine, &[("door.opened", watermark_ms)])
+        .await;
 }
 
 #[test]
@@ -131,7 +160,11 @@ fn a_hub_that_starts_again_and_again_ends_with_the_warnings_of_the_events_alone(
         .enable_all()
         .build()
         .expect("a runtime");
-    let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: 24,
+        failure_persistence: None,
+        ..Config::default()
+    });
     let outcome = runner.run(&histories, |(drawn, parts)| {
         runtime.block_on(async {
             let now_ms = clock::wall_ms() / MINUTE_MS * MINUTE_MS;
