@@ -10,8 +10,8 @@ BENCH_EVENTS ?= 1000000
 
 BUILD_PACKAGES := gcc libc6-dev make pkg-config
 DEMO_PACKAGES := curl
-TEST_PACKAGES := curl e2fsprogs faketime iproute2 mount openssl prometheus systemd util-linux
-BENCH_PACKAGES := iproute2 nats-server rsyslog rsyslog-relp util-linux
+TEST_PACKAGES := curl e2fsprogs faketime iproute2 mount openssl prometheus prometheus-alertmanager python3-aiosmtpd systemd util-linux
+BENCH_PACKAGES := iproute2 nats-server rsyslog rsyslog-relp sec util-linux
 
 # A package is installed only where it is missing, so that a second run needs no network.
 define install
@@ -63,11 +63,11 @@ check: ## format, lints, docs, dependencies
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
 	cargo deny --locked check bans licenses sources
 
-bench: ## the table of ARCHITECTURE.md, beside rsyslog and NATS on the same events
+bench: ## the tables of ARCHITECTURE.md, beside rsyslog, NATS and SEC on the same events
 	$(call install,$(BUILD_PACKAGES) $(BENCH_PACKAGES))
 	cargo build --locked --release --workspace --bins
 	"$(CARGO_TARGET_DIR)/release/linli-bench" --events $(BENCH_EVENTS)
-	cargo bench --locked --workspace --bench codec --bench spool --bench ingest --bench correlate
+	cargo bench --locked --workspace --bench codec --bench spool --bench ingest --bench correlate --bench sec
 
 man: build ## man pages and completions, into $(CARGO_TARGET_DIR)/man
 	"$(CARGO_TARGET_DIR)/debug/linli-agent" man "$(CARGO_TARGET_DIR)/man"

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, METRICS_CONNECTIONS_MAX, SOCKET_CONNECTIONS_MAX, socket_path};
+use crate::alive::Alive;
 use crate::anchors::Anchors;
 use crate::config::{Checked, Config};
 use crate::http;
@@ -138,6 +139,7 @@ pub struct App {
     push: Push,
     admin: Admin,
     uplink: Uplink,
+    alive: Alive,
     anchors: Anchors,
     downlink: mpsc::Receiver<Downlink>,
     spools: Spools,
@@ -181,6 +183,7 @@ impl App {
             config.hub.addresses.clone()
         };
         let pending = Pending::default();
+        let alive = Alive::load(&config.data_dir, boot, intake.clone(), &pending);
         let uplink = Uplink {
             identity,
             addresses,
@@ -208,6 +211,7 @@ impl App {
             },
             admin,
             uplink,
+            alive,
             anchors,
             downlink,
             spools,
@@ -216,8 +220,12 @@ impl App {
     }
 
     /// Runs until SIGTERM, SIGINT or the end of a part.
-    pub async fn run(self) -> Result<(), AppError> {
+    pub async fn run(mut self) -> Result<(), AppError> {
         let stop = CancellationToken::new();
+        let signals = shutdown::on_signal(stop.clone())
+            .map_err(|source| ended(Ok(("signal handler", Err(source)))))?;
+        // Before anything of this process is answered.
+        self.alive.tell_first().await;
         let mut parts: JoinSet<(&'static str, io::Result<()>)> = JoinSet::new();
         let watchdog = watchdog(
             self.spools.handles.clone(),
@@ -244,13 +252,14 @@ impl App {
             stop.clone(),
         );
         let uplink = self.uplink.run(stop.clone());
+        let alive = self.alive.run(stop.clone());
         let anchors = self.anchors.run(stop.clone());
         let downlink = act(self.downlink, self.metrics, stop.clone());
-        let signals = shutdown::on_signal(stop.clone());
         parts.spawn(async move { ("push listener", push.await) });
         parts.spawn(async move { ("admin socket", socket.await) });
         parts.spawn(async move { ("metrics listener", metrics.await) });
         parts.spawn(async move { ("uplink", uplink.await) });
+        parts.spawn(async move { ("sign of life", alive.await) });
         parts.spawn(async move { ("clock", anchors.await) });
         parts.spawn(async move { ("downlink", downlink.await) });
         parts.spawn(async move { ("signal handler", signals.await) });

@@ -113,10 +113,11 @@ impl Submission {
             usize::from(lane.number()) * Retention::ALL.len() + usize::from(retention.number());
         let batch = &mut self.batches[slot];
         batch.events.push(&draft)?;
+        let from_ms = draft.unknown_from_ms();
         batch.oldest_ms = if batch.keys.is_empty() {
-            draft.received_at_ms
+            from_ms
         } else {
-            batch.oldest_ms.min(draft.received_at_ms)
+            batch.oldest_ms.min(from_ms)
         };
         batch
             .keys

@@ -1,5 +1,6 @@
 //! `linli-agent`: parses, builds, runs, maps errors to exit codes.
 mod admin;
+mod alive;
 mod anchors;
 mod app;
 mod cli;

@@ -24,6 +24,11 @@ impl Pending {
         self.stamp_by(clock::wall_ms)
     }
 
+    /// Something is on its way without which the hub does not know all since `from_ms`.
+    pub fn stamp_at(&self, from_ms: i64) -> Stamp {
+        self.stamp_by(|| from_ms)
+    }
+
     /// Now, and the oldest time of receipt that is on its way, if any.
     pub fn look(&self) -> (i64, Option<i64>) {
         let times = self.times();

@@ -188,7 +188,8 @@ pub struct LaneStatus {
     pub next: Sequence,
     /// Bytes on disk.
     pub bytes: u64,
-    /// Receipt of the oldest event that waits, milliseconds since 1970 UTC; a lower bound.
+    /// Receipt of the oldest event that waits, milliseconds since 1970 UTC; a lower bound. A start of the
+    /// agent counts from when it went down.
     pub oldest_ms: Option<i64>,
     /// Why appends are refused, if they are.
     pub refusing: Option<String>,

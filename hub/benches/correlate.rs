@@ -1,10 +1,17 @@
-//! Correlation by itself: twenty rules, every event wanted by several of them, on few and on many keys.
+//! Correlation by itself, on few and on many keys. `cargo bench -p linli-hub --bench correlate`
 //!
-//! `cargo bench -p linli-hub`. The rules hardly ever fire: what is measured is the work that every event
-//! costs, and whether it grows with the keys that are open.
+//! * `shipped`: the rules of `configs/rules`, events as a district has them, most of them wanted by some rule.
+//! * `twenty`: twenty rules, each event wanted by five of them. They hardly ever fire: what is measured is the
+//!   work that every event costs, and whether it grows with the keys that are open.
+//!
+//! Before the figures it prints the memory that a key takes.
 #[path = "../src"]
 mod hub {
-    #[allow(dead_code, reason = "the bench uses a part of the module")]
+    #[allow(
+        dead_code,
+        unused_imports,
+        reason = "the bench uses a part of the module"
+    )]
     pub mod correlate;
 }
 
@@ -13,10 +20,13 @@ use divan::counter::ItemsCount;
 use hub::correlate::{self, Origin};
 use linli_shared::protocol::event::{Event, Place};
 use linli_shared::protocol::ids::Lane;
+use std::collections::HashMap;
 use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
 
 use correlate::engine::Engine;
-use correlate::rule::{Rule, load_directory};
+use correlate::rule::{Rule, Vocabulary, load_directory, load_text};
 
 /// Events of one measurement.
 const EVENTS: usize = 1_000_000;
@@ -35,11 +45,32 @@ const KINDS: [&str; 8] = [
 ];
 
 fn main() {
+    for (name, rules) in [("shipped", shipped()), ("twenty", twenty())] {
+        let keys = 100_000;
+        let mut engine = Engine::new(rules, HashMap::new());
+        bring(&mut engine, &doors(keys));
+        println!(
+            "{name}: {} keys of its rules take {} bytes each",
+            engine.keys(),
+            engine.bytes() / engine.keys().max(1)
+        );
+    }
     divan::main();
 }
 
-/// Eight of each windowed kind and four that match single events.
-fn rules() -> Vec<Rule> {
+fn shipped() -> Vec<Arc<Rule>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/rules");
+    let routes = ["duty-centre", "property", "office", "mediation", "police"];
+    let vocabulary = Vocabulary {
+        routes: routes.map(str::to_owned).into(),
+        ..Vocabulary::default()
+    };
+    let rules = load_directory(&directory, &vocabulary).expect("good rules");
+    rules.into_iter().map(Arc::new).collect()
+}
+
+/// Eight of each of two windowed kinds and four that match single events.
+fn twenty() -> Vec<Arc<Rule>> {
     let mut text = "schema = 1\n".to_owned();
     for (number, kind) in KINDS.iter().enumerate() {
         let other = KINDS[(number + 3) % KINDS.len()];
@@ -59,44 +90,96 @@ fn rules() -> Vec<Rule> {
              on = [{{ type = \"{kind}\", device = \"none\" }}]\nseverity = \"alarm\"\n"
         );
     }
-    let directory = tempfile::tempdir().expect("a directory");
-    std::fs::write(directory.path().join("bench.toml"), text).expect("a file");
-    load_directory(directory.path()).expect("good rules")
+    let mut rules = Vec::new();
+    load_text(
+        Path::new("bench.toml"),
+        &text,
+        &Vocabulary::default(),
+        &mut rules,
+    )
+    .expect("good rules");
+    rules.into_iter().map(Arc::new).collect()
 }
 
-#[divan::bench(args = [100, 10_000, 100_000], sample_count = 5)]
-fn observe(bencher: Bencher<'_, '_>, keys: usize) {
-    let rules = rules();
-    assert_eq!(rules.len(), 20);
-    // Kind and key are drawn apart, so that every key sees every kind.
-    let events: Vec<Event> = (0..EVENTS)
-        .map(|number| Event {
-            kind: KINDS[(number * 7 + number / keys) % KINDS.len()].to_owned(),
-            occurred_at_ms: START_MS + number as i64 * STEP_MS,
-            device: "door-1".to_owned(),
-            place: Place {
-                building: format!("B{:06}", number % keys),
-                ..Place::default()
-            },
-            ..Event::default()
+/// Kind and key are drawn apart, so that every key sees every kind.
+fn any_kind(keys: usize) -> Vec<Event> {
+    (0..EVENTS)
+        .map(|number| {
+            event(
+                number,
+                KINDS[(number * 7 + number / keys) % KINDS.len()],
+                number % keys,
+            )
         })
-        .collect();
+        .collect()
+}
+
+/// Doors that are opened and closed again, some of them refused; now and then something else.
+fn doors(keys: usize) -> Vec<Event> {
+    (0..EVENTS)
+        .map(|number| {
+            let kind = match number % 100 {
+                0..=47 => "door.opened",
+                48..=95 => "door.closed",
+                96..=98 => "door.denied",
+                _ => KINDS[4 + number / 100 % 4],
+            };
+            event(number, kind, number % 48 + number / 100 * 48 % keys.max(48))
+        })
+        .collect()
+}
+
+fn event(number: usize, kind: &str, key: usize) -> Event {
+    Event {
+        kind: kind.to_owned(),
+        occurred_at_ms: START_MS + number as i64 * STEP_MS,
+        device: format!("door-{key}"),
+        place: Place {
+            building: format!("B{key:06}"),
+            unit: "1".to_owned(),
+            ..Place::default()
+        },
+        ..Event::default()
+    }
+}
+
+fn bring(engine: &mut Engine, events: &[Event]) -> usize {
+    let mut touched = 0;
+    for (sequence, event) in events.iter().enumerate() {
+        let origin = Origin {
+            site: "yuyuan",
+            agent: "gw-1",
+            lane: Lane::Routine,
+            epoch: 1,
+            sequence: sequence as u64,
+        };
+        engine.observe(event, &origin, event.occurred_at_ms);
+        // As often as the hub commits.
+        if sequence % 500 == 499 {
+            engine.advance("gw-1", event.occurred_at_ms);
+            let outcome = engine.outcome();
+            touched += outcome.touched.len() + outcome.occurrences.len();
+        }
+    }
+    touched
+}
+
+fn measure(bencher: Bencher<'_, '_>, rules: &[Arc<Rule>], events: &[Event]) {
     bencher
         .counter(ItemsCount::new(EVENTS))
-        .with_inputs(|| Engine::new(rules.clone()))
+        .with_inputs(|| Engine::new(rules.to_vec(), HashMap::new()))
         .bench_local_values(|mut engine| {
-            let mut firings = Vec::new();
-            for (sequence, event) in events.iter().enumerate() {
-                let origin = Origin {
-                    site: "yuyuan",
-                    agent: "gw-1",
-                    lane: Lane::Routine,
-                    epoch: 1,
-                    sequence: sequence as u64,
-                };
-                engine.observe(event, &origin, event.occurred_at_ms, &mut firings);
-            }
-            assert!(firings.is_empty(), "{} firings", firings.len());
+            divan::black_box(bring(&mut engine, events));
             engine
         });
+}
+
+#[divan::bench(name = "shipped", args = [100, 10_000, 100_000], sample_count = 5)]
+fn shipped_rules(bencher: Bencher<'_, '_>, keys: usize) {
+    measure(bencher, &shipped(), &doors(keys));
+}
+
+#[divan::bench(name = "twenty", args = [100, 10_000, 100_000], sample_count = 5)]
+fn twenty_rules(bencher: Bencher<'_, '_>, keys: usize) {
+    measure(bencher, &twenty(), &any_kind(keys));
 }

@@ -7,13 +7,18 @@ mod hub {
         unused_imports,
         reason = "the bench uses a part of the modules"
     )]
+    pub mod ca;
     pub mod cases;
+    pub mod centre;
+    pub mod config;
     pub mod correlate;
     pub mod ingest;
     pub mod metrics;
+    pub mod notify;
     pub mod store;
+    pub mod warnings;
 }
-use hub::{cases, correlate, ingest, metrics, store};
+use hub::{ca, cases, centre, config, correlate, ingest, metrics, notify, store, warnings};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -36,15 +41,55 @@ const ARRIVAL_CHUNKS: usize = 10;
 const WAITING: usize = 16;
 const PLACES: [(&str, &str); 2] = [("memory", "/dev/shm"), ("disk", "/var/tmp")];
 
+/// Events that a start finds in the store.
+const STORED: usize = 1_000_000;
+
 fn main() {
+    start();
     divan::main();
+}
+
+/// How long a start takes with a million events of the last days, which a rule wants to see again.
+fn start() {
+    let mut bench = Bench::new("/var/tmp");
+    for _ in 0..STORED / EVENTS {
+        let chunks = bench.chunks();
+        bench.runtime.block_on(bench.bring(chunks));
+    }
+    let path = bench.directory.path().join("hub.db");
+    let started = std::time::Instant::now();
+    bench.runtime.block_on(async {
+        let store = store::Store::open(&path, false).await.expect("a store");
+        let (_ingest, inbox) = ingest::Ingest::channel();
+        let metrics = metrics::Metrics::new().expect("figures");
+        let writer =
+            ingest::Writer::open(&store, rules(), Default::default(), inbox, metrics.clone()).await;
+        drop(writer.expect("a writer"));
+    });
+    println!(
+        "start: {STORED} stored events seen again in {:.2} s",
+        started.elapsed().as_secs_f64()
+    );
+}
+
+fn rules() -> Vec<Arc<correlate::rule::Rule>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/rules");
+    let routes = ["duty-centre", "property", "office", "mediation", "police"];
+    let vocabulary = correlate::rule::Vocabulary {
+        routes: routes.map(str::to_owned).into(),
+        ..Default::default()
+    };
+    let rules = correlate::rule::load_directory(&directory, &vocabulary).expect("good rules");
+    rules.into_iter().map(Arc::new).collect()
 }
 
 struct Bench {
     runtime: Runtime,
     ingest: ingest::Ingest,
     next: u64,
-    _directory: TempDir,
+    /// Its events begin then, milliseconds since 1970 UTC.
+    begin_ms: i64,
+    directory: TempDir,
 }
 
 impl Bench {
@@ -55,14 +100,12 @@ impl Bench {
             .enable_all()
             .build()
             .expect("a runtime");
-        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/rules");
-        let rules = correlate::rule::load_directory(&rules).expect("good rules");
         let (ingest, inbox) = ingest::Ingest::channel();
         runtime.block_on(async {
             let path = directory.path().join("hub.db");
             let store = store::Store::open(&path, true).await.expect("a store");
             let metrics = metrics::Metrics::new().expect("figures");
-            let writer = ingest::Writer::open(&store, rules, inbox, metrics)
+            let writer = ingest::Writer::open(&store, rules(), Default::default(), inbox, metrics)
                 .await
                 .expect("a writer");
             tokio::spawn(writer.run());
@@ -71,7 +114,8 @@ impl Bench {
             runtime,
             ingest,
             next: 0,
-            _directory: directory,
+            begin_ms: linli_shared::service::clock::wall_ms() - 3 * 86_400_000,
+            directory,
         }
     }
 
@@ -84,9 +128,13 @@ impl Bench {
             let device = format!("door-{:04}", number % 200);
             let credential = format!("{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
             let event = Draft {
-                kind: "door.opened",
-                occurred_at_ms: 1_800_000_000_000 + number as i64 * 50,
-                received_at_ms: 1_800_000_000_100 + number as i64 * 50,
+                kind: if (number / 200).is_multiple_of(2) {
+                    "door.opened"
+                } else {
+                    "door.closed"
+                },
+                occurred_at_ms: self.begin_ms + number as i64 * 50,
+                received_at_ms: self.begin_ms + 100 + number as i64 * 50,
                 source: "doors",
                 source_id: &id,
                 device: &device,

@@ -10,7 +10,8 @@ CREATE TABLE agents (
     software TEXT NOT NULL DEFAULT '',
     seen_ms BIGINT NOT NULL DEFAULT 0,
     watermark_ms BIGINT NOT NULL DEFAULT 0,
-    waiting_events BIGINT NOT NULL DEFAULT 0
+    waiting_events BIGINT NOT NULL DEFAULT 0,
+    skew_ms BIGINT
 );
 
 -- What the hub wants next of each lane of each life of a spool.
@@ -23,7 +24,7 @@ CREATE TABLE positions (
 );
 
 -- Events as rows of chunks. kinds is ",a.b,c.d,"; clock_offset_ms turns monotonic times of the chunk's
--- boot into wall times.
+-- boot into wall times; skew_ms is by how much the agent's clock was ahead, where that was worth a correction.
 CREATE TABLE chunks (
     id BIGINT PRIMARY KEY,
     site TEXT NOT NULL,
@@ -37,6 +38,7 @@ CREATE TABLE chunks (
     occurred_max_ms BIGINT NOT NULL,
     stored_ms BIGINT NOT NULL,
     clock_offset_ms BIGINT,
+    skew_ms BIGINT,
     kinds TEXT NOT NULL,
     bytes BYTEA NOT NULL
 );
@@ -95,21 +97,89 @@ CREATE TABLE api_tokens (
     revoked_ms BIGINT
 );
 
+-- at_ms and until_ms are the first and the last hit. ack_due_ms is set as long as an acknowledgement is due.
 CREATE TABLE warnings (
     id BIGINT PRIMARY KEY,
     rule TEXT NOT NULL,
     rule_hash TEXT NOT NULL,
     name TEXT NOT NULL,
+    kind TEXT NOT NULL,
     severity TEXT NOT NULL,
     site TEXT NOT NULL,
+    agent TEXT NOT NULL,
     rule_key TEXT NOT NULL,
     at_ms BIGINT NOT NULL,
+    until_ms BIGINT NOT NULL,
+    hits BIGINT NOT NULL,
     raised_ms BIGINT NOT NULL,
     late BOOLEAN NOT NULL,
-    folded BIGINT NOT NULL DEFAULT 0,
-    reasons TEXT NOT NULL
+    shadow BOOLEAN NOT NULL,
+    state TEXT NOT NULL,
+    ended_ms BIGINT,
+    watermark_ms BIGINT NOT NULL,
+    reading TEXT NOT NULL,
+    reasons TEXT NOT NULL,
+    route TEXT NOT NULL,
+    ack_ms BIGINT,
+    ack_due_ms BIGINT,
+    acked_ms BIGINT,
+    acked_by TEXT,
+    escalations BIGINT NOT NULL DEFAULT 0,
+    escalated_to TEXT NOT NULL DEFAULT '',
+    muted_by BIGINT,
+    inhibited_by BIGINT
 );
 CREATE INDEX warnings_rule ON warnings (rule, rule_key, at_ms);
+CREATE INDEX warnings_ack_due ON warnings (ack_due_ms) WHERE ack_due_ms IS NOT NULL;
+-- What goes on, few at any time: for inhibition, and for the silence of agents.
+CREATE INDEX warnings_open ON warnings (rule) WHERE state = 'active' AND ended_ms IS NULL AND kind IN ('absent', 'silent');
+
+-- What became of warnings, in order; append-only.
+CREATE TABLE warning_changes (
+    warning_id BIGINT NOT NULL,
+    number BIGINT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    note TEXT NOT NULL,
+    PRIMARY KEY (warning_id, number)
+);
+
+-- Mutes and maintenance windows; an empty field is any.
+CREATE TABLE mutes (
+    id BIGINT PRIMARY KEY,
+    rule TEXT NOT NULL,
+    site TEXT NOT NULL,
+    rule_key TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    from_ms BIGINT NOT NULL,
+    until_ms BIGINT NOT NULL,
+    life BOOLEAN NOT NULL,
+    created_ms BIGINT NOT NULL,
+    ended_ms BIGINT
+);
+
+-- Events of rules that look back further than the horizon.
+CREATE TABLE occurrences (
+    rule TEXT NOT NULL,
+    rule_key TEXT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    agent TEXT NOT NULL,
+    lane SMALLINT NOT NULL,
+    epoch BIGINT NOT NULL,
+    sequence BIGINT NOT NULL,
+    site TEXT NOT NULL,
+    steps INTEGER NOT NULL,
+    PRIMARY KEY (rule, rule_key, at_ms, agent, lane, epoch, sequence)
+);
+
+-- The content of each rule that runs, and since when it is that.
+CREATE TABLE rules (
+    id TEXT PRIMARY KEY,
+    hash TEXT NOT NULL,
+    since_ms BIGINT NOT NULL
+);
 
 CREATE TABLE cases (
     id BIGINT PRIMARY KEY,

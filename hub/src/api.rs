@@ -8,29 +8,41 @@ mod auth;
 mod cases;
 mod events;
 mod list;
+mod mutes;
+mod notifications;
+mod rules;
 mod warnings;
 
 use axum::http::StatusCode;
 use axum::middleware;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use linli_shared::service::problem::Problem;
 use linli_shared::service::telemetry;
 use std::sync::Arc;
 use utoipa::OpenApi;
 
+use crate::ingest::{Ingest, Rejection};
 use crate::listener::Sessions;
 use crate::metrics::Metrics;
+use crate::rules::Rules;
 use crate::store::{Store, StoreError};
 
 pub use auth::ApiToken;
 use auth::Bearer;
 pub use events::EventView;
+pub use rules::RuleView;
 
 /// What the handlers share.
 pub struct Api {
     /// Reading.
     pub store: Store,
+    /// Writing.
+    pub ingest: Ingest,
+    /// The rules that run.
+    pub rules: Rules,
+    /// Warnings of life safety may be muted.
+    pub mute_life: bool,
     /// Who is connected.
     pub sessions: Sessions,
     /// Figures.
@@ -41,16 +53,24 @@ pub struct Api {
 #[openapi(
     info(
         title = "Linli hub",
-        description = "Events, warnings, cases and agents of a district governance centre.",
+        description = "Events, warnings, cases, agents and notifications of a district governance centre.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(
         events::list,
         warnings::list,
         warnings::get,
+        warnings::acknowledge,
+        mutes::list,
+        mutes::add,
+        mutes::end,
+        rules::list,
+        rules::reload,
         cases::list,
         cases::get,
-        agents::list
+        agents::list,
+        notifications::list,
+        notifications::resend
     ),
     components(schemas(auth::ProblemSchema)),
     modifiers(&Bearer),
@@ -70,9 +90,22 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/events", get(events::list))
         .route("/api/v1/warnings", get(warnings::list))
         .route("/api/v1/warnings/{id}", get(warnings::get))
+        .route(
+            "/api/v1/warnings/{id}/acknowledge",
+            post(warnings::acknowledge),
+        )
+        .route("/api/v1/mutes", get(mutes::list).post(mutes::add))
+        .route("/api/v1/mutes/{id}/end", post(mutes::end))
+        .route("/api/v1/rules", get(rules::list))
+        .route("/api/v1/rules/reload", post(rules::reload))
         .route("/api/v1/cases", get(cases::list))
         .route("/api/v1/cases/{code}", get(cases::get))
         .route("/api/v1/agents", get(agents::list))
+        .route("/api/v1/notifications", get(notifications::list))
+        .route(
+            "/api/v1/notifications/{id}/resend",
+            post(notifications::resend),
+        )
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::require));
     Router::new()
         .merge(closed)
@@ -93,6 +126,16 @@ pub fn router(api: Api) -> Router {
         })
         .layer(middleware::from_fn_with_state(api.clone(), auth::count))
         .with_state(api)
+}
+
+/// The writer does not take it at the moment.
+fn busy(_: Rejection) -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "store",
+        "the store takes no writes at the moment: send the request again",
+    )
+    .retry_after(5)
 }
 
 /// The store failed: the log says how, the caller gets a word.

@@ -20,10 +20,12 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, Api};
 use crate::ca::{self, Authority, CaError, Files};
 use crate::config::Config;
-use crate::correlate::rule;
 use crate::ingest::{Health, Ingest, Writer, WriterError};
 use crate::listener::{Listener, ListenerError, Sessions, Shared};
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
+use crate::notify::peer::PeerError;
+use crate::rules::{RuleLoader, Rules};
 use crate::store::{Store, StoreError};
 
 /// How long parts may take to end.
@@ -67,6 +69,9 @@ pub enum AppError {
     /// Writer.
     #[error("the writer cannot start")]
     Writer(#[from] WriterError),
+    /// A channel.
+    #[error(transparent)]
+    Channel(#[from] PeerError),
     /// Listener.
     #[error(transparent)]
     Listener(#[from] ListenerError),
@@ -100,6 +105,8 @@ pub struct App {
     listener: Listener,
     writer: Writer,
     ingest: Ingest,
+    notifier: Notifier,
+    rules: Rules,
     api: Api,
     api_listener: TcpListener,
     api_tls: RustlsConfig,
@@ -115,7 +122,9 @@ impl App {
     pub async fn build(config: Config) -> Result<Self, AppError> {
         data_dir::prepare(&config.data_dir)?;
         let lock = take_lock(&config.data_dir)?;
-        let rules = rule::load_directory(&config.rules_dir)?;
+        let centre = config.centre();
+        let loader = RuleLoader::new(&config, &centre);
+        let rules = loader.load()?;
         let authority = Authority::load(&config.data_dir, config.certificate_days)?;
         let metrics = Metrics::new()?;
         let files = Files::at(&config.data_dir);
@@ -139,13 +148,22 @@ impl App {
                 sessions: sessions.clone(),
             },
         )?;
-        let writer = Writer::open(&store, rules, inbox, metrics.clone()).await?;
+        let source = source(&files)?;
+        let notifier = Notifier::open(&config.channels, &source, &store, &ingest, &metrics)?;
+        let mute_life = centre.mute_life;
+        let writer = Writer::open(&store, rules, centre, inbox, metrics.clone()).await?;
+        let rules = Rules::new(loader, ingest.clone(), metrics.clone());
         Ok(Self {
             listener,
             writer,
-            ingest,
+            ingest: ingest.clone(),
+            notifier,
+            rules: rules.clone(),
             api: Api {
                 store: store.clone(),
+                ingest,
+                rules: rules.clone(),
+                mute_life,
                 sessions,
                 metrics: metrics.clone(),
             },
@@ -161,6 +179,12 @@ impl App {
     /// Runs until SIGTERM, SIGINT or the end of a part.
     pub async fn run(self) -> Result<(), AppError> {
         let stop = CancellationToken::new();
+        let signals = shutdown::on_signal(stop.clone())
+            .map_err(|source| ended("signal handler", Some(source)))?;
+        let reloads = self
+            .rules
+            .on_hangup(stop.clone())
+            .map_err(|source| ended("reloads", Some(source)))?;
         let mut parts: JoinSet<(&'static str, io::Result<()>)> = JoinSet::new();
         let api_handle = axum_server::Handle::new();
         let api_stop = api_handle.clone();
@@ -181,7 +205,7 @@ impl App {
         )
         .with_graceful_shutdown(stop.clone().cancelled_owned());
         let listener = self.listener.run(stop.clone());
-        let signals = shutdown::on_signal(stop.clone());
+        let notifier = self.notifier.run(stop.clone());
         let watchdog = watchdog(self.ingest, stop.clone());
         // The writer ends last: when the last session has let go of its handle. It works for milliseconds
         // at a time, so it has a thread of its own and keeps none of the sessions' waiting.
@@ -190,7 +214,9 @@ impl App {
         parts.spawn(async move { ("listener", listener.await) });
         parts.spawn(async move { ("API", api_server.await) });
         parts.spawn(async move { ("metrics listener", metrics_server.into_future().await) });
+        parts.spawn(async move { ("notifier", notifier.await) });
         parts.spawn(async move { ("signal handler", signals.await) });
+        parts.spawn(async move { ("reloads", reloads.await) });
         parts.spawn(async move { ("watchdog", watchdog.await) });
         systemd::ready("the hub takes agents");
         tracing::info!("the hub runs");
@@ -228,6 +254,15 @@ impl App {
         }
         outcome
     }
+}
+
+/// What names this hub to receivers: the hash of its root, which stays as long as its data.
+pub fn source(files: &Files) -> Result<String, CaError> {
+    let root = ca::root_certificate(files)?;
+    Ok(format!(
+        "urn:linli:hub:{}",
+        hex::encode(&tls::fingerprint(&root)[..8])
+    ))
 }
 
 fn ended(part: &'static str, source: Option<io::Error>) -> AppError {

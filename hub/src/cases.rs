@@ -2,7 +2,8 @@
 //! (受理、派单、办理、答复、督办、回访、评价) come on top of the same action log.
 use jiff::tz::TimeZone;
 
-use crate::correlate::Firing;
+use crate::correlate::Finding;
+use crate::correlate::rule::Rule;
 
 /// The states of the loop that exist so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +38,9 @@ pub struct Opening {
     pub opened_ms: i64,
 }
 
-/// The case that a firing wants; `None` if its rule opens none. `id` is the case's number.
-pub fn opening(firing: &Firing, id: i64, now_ms: i64) -> Option<Opening> {
-    let kind = firing.case.clone()?;
+/// The case that a finding wants; `None` if its rule opens none. `id` is the case's number.
+pub fn opening(rule: &Rule, key: &str, finding: &Finding, id: i64, now_ms: i64) -> Option<Opening> {
+    let kind = rule.case.clone()?;
     // The day by the clock on the wall of the centre.
     let day = jiff::Timestamp::from_millisecond(now_ms)
         .unwrap_or_default()
@@ -48,13 +49,13 @@ pub fn opening(firing: &Firing, id: i64, now_ms: i64) -> Option<Opening> {
         .to_string();
     Some(Opening {
         code: format!("{day}-{id:06}"),
-        title: format!("{}：{}", firing.name, firing.key),
+        title: format!("{}：{key}", rule.name),
         kind,
         state: State::Registered,
-        severity: firing.severity.as_str().to_owned(),
-        site: firing.site.clone(),
-        key: firing.key.clone(),
-        route: firing.route.clone(),
+        severity: rule.severity.as_str().to_owned(),
+        site: finding.site.clone(),
+        key: key.to_owned(),
+        route: rule.route.clone(),
         opened_ms: now_ms,
     })
 }

@@ -91,6 +91,35 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// 规则：检查、测试、解释、回测 / Rules: check, test, explain, look back
+    Rules {
+        /// What to do.
+        #[command(subcommand)]
+        command: RulesCommand,
+    },
+    /// 签收预警 / Acknowledge a warning
+    Acknowledge {
+        /// Number of the warning
+        id: i64,
+        /// Who acknowledges it
+        #[arg(long)]
+        by: String,
+        /// What they say
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// 静默与检修 / Mutes and maintenance windows
+    Mutes {
+        /// What to do.
+        #[command(subcommand)]
+        command: MutesCommand,
+    },
+    /// 通知：查看、重发、测试 / What people are told: look, send again, test
+    Notifications {
+        /// What to do.
+        #[command(subcommand)]
+        command: NotificationsCommand,
+    },
     /// 生成命令补全脚本 / Print a shell completion script
     Completions {
         /// Shell
@@ -128,6 +157,37 @@ pub enum TokenCommand {
     },
 }
 
+/// `notifications`
+#[derive(Debug, Subcommand)]
+pub enum NotificationsCommand {
+    /// 查看通知，新的在前 / Show notifications, newest first
+    List {
+        /// Only in this state
+        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(crate::store::outbox::STATES))]
+        state: Option<String>,
+        /// Only of this channel
+        #[arg(long)]
+        channel: Option<String>,
+        /// Paging and form.
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// 重发已放弃的通知 / Send dead notifications again, within 15 s if the hub runs
+    #[command(group(clap::ArgGroup::new("which").required(true).args(["id", "all_dead"])))]
+    Resend {
+        /// Its number, from the list
+        id: Option<i64>,
+        /// All that are dead
+        #[arg(long)]
+        all_dead: bool,
+    },
+    /// 立即向渠道发送测试消息，显示对方应答 / Send a test message to a channel now, and show the answer
+    Test {
+        /// Name of the channel in the config
+        channel: String,
+    },
+}
+
 /// `api-token`
 #[derive(Debug, Subcommand)]
 pub enum ApiTokenCommand {
@@ -150,5 +210,107 @@ pub enum ApiTokenCommand {
     Revoke {
         /// Its id: what stands between the dots of `llt.<id>.<secret>`, and in the list
         id: String,
+    },
+}
+
+/// `rules`
+#[derive(Debug, Subcommand)]
+pub enum RulesCommand {
+    /// 检查全部规则文件 / Check all rule files
+    Check {
+        /// Another directory of rules than the config's
+        #[arg(long)]
+        directory: Option<PathBuf>,
+    },
+    /// 运行规则自带的测试 / Run the tests that stand beside the rules
+    Test {
+        /// Another directory of rules than the config's
+        #[arg(long)]
+        directory: Option<PathBuf>,
+        /// Only of this rule
+        #[arg(long)]
+        rule: Option<String>,
+    },
+    /// 列出规则 / List rules
+    List {
+        /// JSON Lines output
+        #[arg(long)]
+        json: bool,
+    },
+    /// 为何预警 / Why a warning was raised
+    Why {
+        /// Number of the warning
+        warning: i64,
+        /// JSON output
+        #[arg(long)]
+        json: bool,
+    },
+    /// 为何未预警 / Why a rule has raised no warning for a key
+    WhyNot {
+        /// Id of the rule
+        rule: String,
+        /// Values of its key, with | between
+        key: String,
+        /// The time, RFC 3339, like 2026-03-01T08:00:00+08:00
+        #[arg(long)]
+        at: jiff::Timestamp,
+    },
+    /// 用历史数据回测 / What rules would have raised in the past, against what was raised
+    Backtest {
+        /// From, RFC 3339
+        #[arg(long)]
+        from: jiff::Timestamp,
+        /// Up to, RFC 3339
+        #[arg(long)]
+        to: jiff::Timestamp,
+        /// Another directory of rules than the config's
+        #[arg(long)]
+        directory: Option<PathBuf>,
+        /// JSON Lines output
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `mutes`
+#[derive(Debug, Subcommand)]
+pub enum MutesCommand {
+    /// 列出静默，新的在前 / List mutes, newest first
+    List {
+        /// Paging and form.
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// 新建静默：期间照常预警、立案，不通知 / Raise and open cases as ever, but tell nobody, for a time
+    Add {
+        /// Only warnings of this rule
+        #[arg(long, default_value = "")]
+        rule: String,
+        /// Only of this site
+        #[arg(long, default_value = "")]
+        site: String,
+        /// Only of this key
+        #[arg(long, default_value = "")]
+        key: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        /// Who answers for it
+        #[arg(long)]
+        owner: String,
+        /// From when, RFC 3339; now if it is not given
+        #[arg(long)]
+        from: Option<jiff::Timestamp>,
+        /// For how long
+        #[arg(long = "for")]
+        lasting: Span,
+        /// For warnings of life safety too, where the config allows it
+        #[arg(long)]
+        life: bool,
+    },
+    /// 结束静默 / Take a mute back
+    End {
+        /// Its number
+        id: i64,
     },
 }

@@ -1,9 +1,15 @@
 //! The hub's config file: strict TOML, every key with a default that works.
+pub mod channels;
+
+use channels::{Channel, ChannelEntry, Route, RouteEntry};
 use linli_shared::service::config::{ConfigError, Span, load};
 use linli_shared::service::telemetry::LogConfig;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+use crate::centre::{self, Centre, Site};
+use crate::warnings::{Grade, Grades};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +33,25 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Logs.
     pub log: LogConfig,
+    /// `[[channel]]` as they are written.
+    channel: Vec<ChannelEntry>,
+    /// `[[route]]` as they are written.
+    route: Vec<RouteEntry>,
+    /// `[[site]]`: compounds and stations.
+    pub site: Vec<Site>,
+    /// `[[grade]]`: the words of severities.
+    grade: Vec<Grade>,
+    /// Warnings.
+    pub warnings: WarningsConfig,
+    /// The words of all severities.
+    #[serde(skip)]
+    pub grades: Grades,
+    /// Where people are told of warnings.
+    #[serde(skip)]
+    pub channels: Vec<Channel>,
+    /// The lists of channels that rules name.
+    #[serde(skip)]
+    pub routes: Vec<Route>,
 }
 
 /// `[api]`
@@ -45,6 +70,14 @@ pub struct MetricsConfig {
     pub listen: SocketAddr,
 }
 
+/// `[warnings]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WarningsConfig {
+    /// Warnings of life safety may be muted, where the mute says so.
+    pub mute_life: bool,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -57,6 +90,14 @@ impl Default for Config {
             api: ApiConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
+            channel: Vec::new(),
+            route: Vec::new(),
+            site: Vec::new(),
+            grade: Vec::new(),
+            warnings: WarningsConfig::default(),
+            grades: Grades::default(),
+            channels: Vec::new(),
+            routes: Vec::new(),
         }
     }
 }
@@ -111,7 +152,26 @@ impl Config {
         }
         let directory = path.parent().unwrap_or(Path::new("."));
         config.rules_dir = directory.join(&config.rules_dir);
+        let named = |(key, message): channels::Wrong| wrong(&key, message);
+        config.channels =
+            channels::channels(std::mem::take(&mut config.channel), directory).map_err(named)?;
+        config.routes =
+            channels::routes(std::mem::take(&mut config.route), &config.channels).map_err(named)?;
+        centre::check_sites(&config.site).map_err(|message| wrong("site", message))?;
+        config.grades = Grades::new(std::mem::take(&mut config.grade))
+            .map_err(|message| wrong("grade", message))?;
         Ok(config)
+    }
+
+    /// What it says of the centre.
+    pub fn centre(&self) -> Centre {
+        Centre::new(
+            &self.channels,
+            &self.routes,
+            &self.site,
+            self.grades.clone(),
+            self.warnings.mute_life,
+        )
     }
 
     /// Where the database is.

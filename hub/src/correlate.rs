@@ -1,31 +1,65 @@
-//! Correlation: events and their times in, firings out. Pure: no clock, no store, no I/O.
+//! Correlation: events and their times in, findings out. Pure: no clock, no store, no I/O.
 //!
-//! * Rules are TOML files (see [`rule`]); kinds so far: `match`, `count`, `all_of`.
-//! * Time is the event's. The windows of a key hold the times of its events in order, so an event that
-//!   comes late is put where it belongs and the windows around it are looked at again: whether a rule
-//!   fires does not depend on the order of arrival.
-//! * A firing within a rule's `fold` of an earlier warning of the same key is folded into it; that is
-//!   decided where the warnings are, in the store.
-//! * Keys are places, devices and types. There is no rule about a person.
+//! ```text
+//! event ─▶ engine (keys) ─▶ timeline (one key, by event time) ─▶ hits ─▶ findings (hits folded)
+//!                                        what changed ─▶ revise: findings against warnings ─▶ changes
+//! ```
 //!
-//! Limits: [`KEYS_MAX`] keys a rule, [`KEY_EVENTS_MAX`] events a key, [`HORIZON_MS`] back and ahead. What
-//! no window takes, or has to let go of for a limit, is counted; the first time that a rule has no room
-//! for a key it fires `rule.overflow`.
+//! **What a rule finds is a function of the set of events.** A *hit* is a point in event time at which a
+//! rule's condition holds; [`hits`] computes all hits of a timeline anew, whatever the order in which the
+//! events came. Hits no farther apart than the rule's `fold` are one *finding*. A warning stands for one
+//! finding: when an event, however late, changes the hits around it, [`revise`] says what becomes of the
+//! warnings there: raised, extended, amended, withdrawn. Nothing is ever deleted.
+//!
+//! The nine kinds (W is the rule's `within`):
+//!
+//! | kind | hit |
+//! | --- | --- |
+//! | `match` | each event |
+//! | `count` | an event that is the `times`-th or later within W, looking back from it |
+//! | `distinct` | an event with which `times` different values of a field lie within W, looking back |
+//! | `all_of` | an event with which every step has one within W, looking back; an event counts for the first step that it fits |
+//! | `sequence` | an event of the last step before which the others happened in their order, the latest of each, within W, with none of `unless` between the first and it |
+//! | `absent` | W after an event of `on` that none of `until` followed, where its agent's hearing covers the time |
+//! | `silent` | W after the last event of a thing on the roster, where its agent's hearing covers the time; of agents: after their last sign of life |
+//! | `repeat` | as `count`, over a time that may be longer than the horizon: from the store |
+//! | `surge` | an event with which W has at least `times` events, `ratio` times as many as the four W before on average, and so many would come by chance with at most `p`: from the store |
+//!
+//! **Coverage** ([`coverage`]): an agent tells up to what time all that it received has arrived (its
+//! watermark), and by `agent.started` when it was not there to hear. `absent` and `silent` are decided once
+//! the watermark has passed, and never over such a gap: not heard is not absent.
+//!
+//! **Late**: an event is looked at as long as it is within [`HORIZON_MS`] of the newest that its rule has
+//! seen. A finding that is older than the rule's `fresh` when it is found is 补报: recorded, nobody is paged.
+//!
+//! Limits: `max_keys` keys a rule, `max_events` events a key, [`HORIZON_MS`] back, [`AHEAD_MS_MAX`] ahead.
+//! What no timeline takes, or has to let go of, is counted, and the first time that it costs a rule something
+//! a warning `rule.overflow` says so. Keys are places, devices and types; a rule that is about a person
+//! needs a consent, two approvals and an end (see [`rule`]).
+pub mod coverage;
 pub mod engine;
+pub mod hits;
+pub mod replay;
+pub mod revise;
+pub mod roster;
 pub mod rule;
+mod surge;
+pub mod timeline;
+pub mod trial;
 
-use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::ids::Lane;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// Keys that one rule holds.
+/// Keys that one rule holds, unless it says otherwise.
 pub const KEYS_MAX: usize = 200_000;
-/// Events that one key of one rule holds.
-pub const KEY_EVENTS_MAX: usize = 1_000;
-/// How far back late events are looked at, milliseconds: 7 days. The longest window.
+/// Events that one key of one rule holds, unless the rule says otherwise.
+pub const KEY_EVENTS_MAX: usize = 4_096;
+/// How far back late events are looked at, milliseconds: 7 days. The longest window in memory.
 pub const HORIZON_MS: i64 = 7 * 86_400_000;
 /// Clocks may be this far ahead of the hub's, milliseconds; what is farther ahead is of the future.
 pub const AHEAD_MS_MAX: i64 = 5 * 60_000;
+/// The id of the rule under which limits of rules are reported.
+pub const OVERFLOW_RULE: &str = "rule.overflow";
 
 /// Where an event came from: its identity and site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +76,8 @@ pub struct Origin<'a> {
     pub sequence: u64,
 }
 
-/// One event that a firing rests on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// One event that a finding rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// `agent/lane/epoch/sequence`
     pub event: String,
@@ -53,31 +87,23 @@ pub struct Reason {
     pub at_ms: i64,
 }
 
-/// A rule has found what it looks for.
+/// What a rule has found around one time, for one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Firing {
-    /// Rule.
-    pub rule: String,
-    /// Hash of its content.
-    pub rule_hash: String,
-    /// Its name.
-    pub name: String,
-    /// Severity.
-    pub severity: Severity,
+pub struct Finding {
     /// Site of the event that completed it.
     pub site: String,
-    /// Values of its key fields.
-    pub key: String,
-    /// Time of the last event that it rests on, milliseconds since 1970 UTC.
-    pub at_ms: i64,
-    /// It was older than the rule's `fresh` when it fired.
-    pub late: bool,
-    /// The events that it rests on.
+    /// Agent of that event.
+    pub agent: String,
+    /// First hit, milliseconds since 1970 UTC.
+    pub from_ms: i64,
+    /// Last hit, milliseconds since 1970 UTC.
+    pub to_ms: i64,
+    /// Hits.
+    pub hits: i64,
+    /// What the first hit rests on.
     pub reasons: Vec<Reason>,
-    /// Firings this near are one warning, milliseconds.
-    pub fold_ms: i64,
-    /// Kind of the case to open.
-    pub case: Option<String>,
-    /// Where the case goes.
-    pub route: String,
+    /// What was counted at the first hit, in words.
+    pub values: String,
+    /// When what was missing came after all, for `absent` and `silent`.
+    pub ended_ms: Option<i64>,
 }

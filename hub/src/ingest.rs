@@ -23,7 +23,9 @@
 //! * its events cannot be read: quarantine; the position moves on. The same bytes are there once.
 //!
 //! Files: `decide` is that table; `writer` the task; `work` one transaction, `raise` its warnings and
-//! cases, `tally` its figures; `recall` what a start reads.
+//! cases, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `recall` what a start reads.
+mod announce;
+pub mod attend;
 pub mod decide;
 mod raise;
 mod recall;
@@ -36,12 +38,17 @@ use linli_shared::protocol::event::Event;
 use linli_shared::protocol::ids::{AgentId, BootId, Lane, Sequence, SiteId};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::correlate::rule::Rule;
 use crate::store::agents::Sign;
+use crate::store::outbox::Settlement;
 use crate::store::positions::LaneKey;
 use crate::store::tokens::TokenRefusal;
+use crate::warnings::Mute;
 
+pub use attend::Acknowledged;
 pub use writer::{Writer, WriterError};
 
 /// Arrivals that wait in each queue, decoded; then sessions wait, and then agents.
@@ -81,14 +88,51 @@ pub fn arrivals(chunks: Vec<Chunk>) -> Vec<Vec<Chunk>> {
     arrivals
 }
 
-/// Wall minus monotonic time of the boots that an agent knows of, milliseconds.
+/// A skew of less than this is left as it is: it is no more than what links and loaded machines add.
+pub const SKEW_MS_MIN: i64 = 2000;
+
+/// What a session knows of its agent's clocks.
 #[derive(Debug, Default)]
-pub struct ClockOffsets(pub HashMap<BootId, i64>);
+pub struct ClockOffsets {
+    /// Wall minus monotonic time of boots, milliseconds, as the agent tells it.
+    told: HashMap<BootId, i64>,
+    /// The same of its present boot by the hub's own clock, where the agent's was not set at its hello.
+    own: Option<(BootId, i64)>,
+    /// By how much the agent's clock is ahead, where it is worth a correction; else 0.
+    skew_ms: AtomicI64,
+}
 
 impl ClockOffsets {
-    /// The offset of a boot; `None` if nobody has ever learnt it.
+    /// What the agent tells of its boots, and what the hub's own clock says of the present one.
+    pub fn new(told: HashMap<BootId, i64>, own: Option<(BootId, i64)>) -> Self {
+        Self {
+            told,
+            own,
+            skew_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// The offset of a boot, put right by the skew if it is the agent's; `None` if nobody has ever learnt it.
     pub fn of(&self, boot: BootId) -> Option<i64> {
-        self.0.get(&boot).copied()
+        match self.own {
+            Some((own, offset_ms)) if own == boot => Some(offset_ms),
+            _ => {
+                let told_ms = *self.told.get(&boot)?;
+                Some(told_ms.saturating_sub(self.skew_ms().unwrap_or(0)))
+            }
+        }
+    }
+
+    /// Notes what is known of the skew now.
+    pub fn set_skew(&self, estimate_ms: Option<i64>) {
+        let worth_ms = estimate_ms.filter(|skew_ms| skew_ms.saturating_abs() >= SKEW_MS_MIN);
+        self.skew_ms.store(worth_ms.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// By how much the agent's clock is ahead; `None` where it is not worth a correction.
+    pub fn skew_ms(&self) -> Option<i64> {
+        let skew_ms = self.skew_ms.load(Ordering::Relaxed);
+        (skew_ms != 0).then_some(skew_ms)
     }
 }
 
@@ -168,6 +212,45 @@ pub enum Request {
         /// The site of the token.
         reply: oneshot::Sender<Result<Result<SiteId, TokenRefusal>, Rejection>>,
     },
+    /// Put other rules in the place of these.
+    Reload {
+        /// All rules, checked.
+        rules: Vec<Arc<Rule>>,
+        /// They are in place.
+        reply: oneshot::Sender<Result<(), Rejection>>,
+    },
+    /// Somebody acknowledges a warning.
+    Acknowledge {
+        /// Warning.
+        id: i64,
+        /// Who.
+        by: String,
+        /// What they say.
+        note: String,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Acknowledged, Rejection>>,
+    },
+    /// Tell nobody of some warnings for a time.
+    Mute {
+        /// The mute, its number not given yet.
+        mute: Mute,
+        /// Its number.
+        reply: oneshot::Sender<Result<i64, Rejection>>,
+    },
+    /// Take a mute back.
+    EndMute {
+        /// Its number.
+        id: i64,
+        /// It held until now.
+        reply: oneshot::Sender<Result<bool, Rejection>>,
+    },
+    /// Write what became of notices.
+    Settle {
+        /// What became of each.
+        settlements: Vec<Settlement>,
+        /// How many of them it was news for.
+        reply: oneshot::Sender<Result<usize, Rejection>>,
+    },
 }
 
 impl Request {
@@ -201,6 +284,7 @@ pub struct Ingest {
     urgent: mpsc::Sender<Request>,
     routine: mpsc::Sender<Request>,
     health: watch::Receiver<Health>,
+    outbox: watch::Receiver<()>,
 }
 
 /// The writer's ends of the queues.
@@ -208,6 +292,7 @@ pub struct Inbox {
     urgent: mpsc::Receiver<Request>,
     routine: mpsc::Receiver<Request>,
     health: watch::Sender<Health>,
+    outbox: watch::Sender<()>,
 }
 
 impl Ingest {
@@ -216,16 +301,19 @@ impl Ingest {
         let (urgent, urgent_inbox) = mpsc::channel(QUEUE_MAX);
         let (routine, routine_inbox) = mpsc::channel(QUEUE_MAX);
         let (health, health_watch) = watch::channel(Health::Writing);
+        let (outbox, outbox_watch) = watch::channel(());
         (
             Self {
                 urgent,
                 routine,
                 health: health_watch,
+                outbox: outbox_watch,
             },
             Inbox {
                 urgent: urgent_inbox,
                 routine: routine_inbox,
                 health,
+                outbox,
             },
         )
     }
@@ -233,6 +321,64 @@ impl Ingest {
     /// How the writer stands. It does not count as a handle.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    /// Changes after each commit that has put something into the outbox.
+    pub fn outbox(&self) -> watch::Receiver<()> {
+        self.outbox.clone()
+    }
+
+    /// Writes what became of notices: how many of them it was news for.
+    pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<usize, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.routine
+            .send(Request::Settle { settlements, reply })
+            .await
+            .map_err(|_| Rejection::Store)?;
+        answer.await.unwrap_or(Err(Rejection::Store))
+    }
+
+    /// Puts other rules in the place of these; returns when they are.
+    pub async fn reload(&self, rules: Vec<Arc<Rule>>) -> Result<(), Rejection> {
+        self.ask(|reply| Request::Reload { rules, reply }).await
+    }
+
+    /// Somebody acknowledges a warning.
+    pub async fn acknowledge(
+        &self,
+        id: i64,
+        by: String,
+        note: String,
+    ) -> Result<Acknowledged, Rejection> {
+        self.ask(|reply| Request::Acknowledge {
+            id,
+            by,
+            note,
+            reply,
+        })
+        .await
+    }
+
+    /// Adds a mute that has been checked; its number.
+    pub async fn mute(&self, mute: Mute) -> Result<i64, Rejection> {
+        self.ask(|reply| Request::Mute { mute, reply }).await
+    }
+
+    /// Takes a mute back; false if it does not hold.
+    pub async fn end_mute(&self, id: i64) -> Result<bool, Rejection> {
+        self.ask(|reply| Request::EndMute { id, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
+    ) -> Result<T, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.urgent
+            .send(request(reply))
+            .await
+            .map_err(|_| Rejection::Store)?;
+        answer.await.unwrap_or(Err(Rejection::Store))
     }
 
     /// Waits for a place in the queue of a lane, to be filled with an arrival; `None` if the hub stops.
@@ -254,13 +400,7 @@ impl Ingest {
 
     /// Where these lanes stand.
     pub async fn positions(&self, keys: Vec<LaneKey>) -> Result<Vec<Sequence>, Rejection> {
-        let (reply, answer) = oneshot::channel();
-        let request = Request::Positions { keys, reply };
-        self.urgent
-            .send(request)
-            .await
-            .map_err(|_| Rejection::Store)?;
-        answer.await.unwrap_or(Err(Rejection::Store))
+        self.ask(|reply| Request::Positions { keys, reply }).await
     }
 
     /// Uses up a join token and takes the agent in.
@@ -271,19 +411,14 @@ impl Ingest {
         agent: AgentId,
         serial: String,
     ) -> Result<Result<SiteId, TokenRefusal>, Rejection> {
-        let (reply, answer) = oneshot::channel();
-        let request = Request::Join {
+        self.ask(|reply| Request::Join {
             token_id,
             token_secret,
             agent,
             serial,
             reply,
-        };
-        self.urgent
-            .send(request)
-            .await
-            .map_err(|_| Rejection::Store)?;
-        answer.await.unwrap_or(Err(Rejection::Store))
+        })
+        .await
     }
 }
 

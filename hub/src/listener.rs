@@ -9,6 +9,7 @@ mod handshakes;
 mod join;
 mod lane;
 mod session;
+mod skew;
 
 use linli_shared::protocol::ids::AgentId;
 use linli_shared::protocol::{ALPN, ALPN_JOIN};
@@ -108,7 +109,8 @@ impl Sessions {
         gauge.set(open.len() as i64);
     }
 
-    fn leave(&self, agent: &AgentId, connection: &Connection, gauge: &IntGauge) {
+    /// Says whether the agent has no session any more.
+    fn leave(&self, agent: &AgentId, connection: &Connection, gauge: &IntGauge) -> bool {
         let mut open = self.lock();
         let is_this = open
             .get(agent)
@@ -117,6 +119,7 @@ impl Sessions {
             open.remove(agent);
         }
         gauge.set(open.len() as i64);
+        is_this
     }
 }
 

@@ -1,25 +1,32 @@
 //! `linli-hub`: parses, builds, runs, maps errors to exit codes.
 mod api;
 mod app;
+mod attend;
 mod ca;
 mod cases;
+mod centre;
 mod cli;
 mod config;
 mod correlate;
 mod ingest;
 mod listener;
 mod metrics;
+mod notify;
+mod rules;
 mod show;
 mod store;
+mod warnings;
 
 use clap::{CommandFactory, Parser};
-use cli::{ApiTokenCommand, Cli, Command, TokenCommand};
+use cli::{ApiTokenCommand, Cli, Command, NotificationsCommand, TokenCommand};
 use config::Config;
 use linli_shared::protocol::token::JoinToken;
 use linli_shared::service::data_dir;
 use linli_shared::service::exit::{self, Failure, config_code, failure, start_logs};
 use linli_shared::service::telemetry::LogConfig;
 use linli_shared::service::{clock, output};
+use notify::notice::Notice;
+use notify::peer::{Letter, Peer};
 use std::path::Path;
 use std::process::ExitCode;
 use store::Store;
@@ -64,8 +71,17 @@ fn load(path: &Path) -> Result<Config, Failure> {
 
 fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     let config = load(path)?;
-    let rules = correlate::rule::load_directory(&config.rules_dir)
+    let rules = rules::RuleLoader::new(&config, &config.centre())
+        .load()
         .map_err(|error| failure(exit::CONFIG)(&error))?;
+    for channel in &config.channels {
+        Peer::open(channel, "").map_err(|error| failure(exit::CONFIG)(&error))?;
+    }
+    let channels: Vec<&str> = config
+        .channels
+        .iter()
+        .map(|channel| channel.name.as_str())
+        .collect();
     let initialised = ca::Files::at(&config.data_dir).root.exists();
     if initialised {
         ca::Authority::load(&config.data_dir, config.certificate_days)
@@ -74,11 +90,15 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     let ids: Vec<&str> = rules.iter().map(|rule| rule.id.as_str()).collect();
     if json {
         output::line(serde_json::json!({
-            "config": path, "valid": true, "rules": ids, "initialised": initialised,
+            "config": path, "valid": true, "rules": ids, "channels": channels,
+            "initialised": initialised,
         }));
     } else {
         output::line(format_args!("配置有效 config is valid: {}", path.display()));
         output::line(format_args!("  规则 rules: {}", ids.join(", ")));
+        if !channels.is_empty() {
+            output::line(format_args!("  通知渠道 channels: {}", channels.join(", ")));
+        }
         output::line(format_args!(
             "  证书 certificates: {}",
             if initialised {
@@ -98,7 +118,9 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         let app = app::App::build(config).await.map_err(|error| {
             let code = match &error {
                 app::AppError::Rules(error) => config_code(error),
-                app::AppError::Ca(_) | app::AppError::Tls(_) => exit::CONFIG,
+                app::AppError::Ca(_) | app::AppError::Tls(_) | app::AppError::Channel(_) => {
+                    exit::CONFIG
+                }
                 app::AppError::Store(_)
                 | app::AppError::Writer(_)
                 | app::AppError::DataDir(_)
@@ -163,6 +185,11 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         ));
         output::line("下一步 next: linli-hub serve; linli-hub token create --site SITE");
         return Ok(exit::OK);
+    }
+    if let Command::Rules { command } = &command
+        && let Some(code) = rules::commands::without_store(&config, command)?
+    {
+        return Ok(code);
     }
     let store = Store::open(&config.database(), false)
         .await
@@ -248,6 +275,12 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
                 .await
                 .map_err(|error| io(&error))?;
         }
+        Command::Rules { command } => {
+            return rules::commands::with_store(config, store, command).await;
+        }
+        Command::Acknowledge { id, by, note } => attend::acknowledge(store, id, &by, &note).await?,
+        Command::Mutes { command } => attend::mutes(config, store, command).await?,
+        Command::Notifications { command } => notifications(config, store, command).await?,
         Command::Agents { json } => {
             show::agents(store, json)
                 .await
@@ -260,4 +293,80 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
         | Command::Man { .. } => {}
     }
     Ok(exit::OK)
+}
+
+async fn notifications(
+    config: &Config,
+    store: &Store,
+    command: NotificationsCommand,
+) -> Result<(), Failure> {
+    let io = failure(exit::IO);
+    match command {
+        NotificationsCommand::List {
+            state,
+            channel,
+            list,
+        } => show::notifications(store, state, channel, &list)
+            .await
+            .map_err(|error| io(&error)),
+        NotificationsCommand::Resend { id, all_dead: _ } => {
+            // Clap sees to it that it is either one or all.
+            let again = store::outbox::again(store.readers(), id, clock::wall_ms())
+                .await
+                .map_err(|error| io(&error))?;
+            if let (Some(id), 0) = (id, again) {
+                return Err(Failure {
+                    text: format!(
+                        "there is no dead notification {id}: `linli-hub notifications list --state dead` shows them"
+                    ),
+                    code: exit::DATA,
+                });
+            }
+            output::line(format_args!("将重新发送 will be sent again: {again}"));
+            Ok(())
+        }
+        NotificationsCommand::Test { channel } => test_channel(config, store, &channel).await,
+    }
+}
+
+async fn test_channel(config: &Config, store: &Store, name: &str) -> Result<(), Failure> {
+    let Some(channel) = config.channels.iter().find(|channel| channel.name == name) else {
+        let names: Vec<&str> = config
+            .channels
+            .iter()
+            .map(|channel| channel.name.as_str())
+            .collect();
+        return Err(Failure {
+            text: format!(
+                "there is no channel {name:?} in the config; there are: {}",
+                names.join(", ")
+            ),
+            code: exit::USAGE,
+        });
+    };
+    let wrong = failure(exit::CONFIG);
+    let source = app::source(&ca::Files::at(&config.data_dir)).map_err(|error| wrong(&error))?;
+    let peer = Peer::open(channel, &source).map_err(|error| wrong(&error))?;
+    let now_ms = clock::wall_ms();
+    let letter = Letter {
+        id: format!("test/{now_ms}/{name}"),
+        notice: Notice::test(now_ms),
+    };
+    match peer.send(store, &[letter], now_ms).await {
+        Ok(answer) => {
+            output::line(format_args!("已发送 sent: {name}"));
+            output::line(format_args!(
+                "  对方应答 the peer answered: {}",
+                answer.trim()
+            ));
+            Ok(())
+        }
+        Err(refused) => Err(Failure {
+            text: format!(
+                "channel {name:?} did not take the message: {}",
+                refused.error()
+            ),
+            code: exit::UNAVAILABLE,
+        }),
+    }
 }

@@ -1,14 +1,14 @@
-//! Figures for Prometheus. Label sets are closed: lanes, rules, outcomes; agents only where there is
+//! Figures for Prometheus. Label sets are closed: lanes, rules, channels, outcomes; agents only where there is
 //! trouble with one.
 use linli_shared::protocol::ids::{AgentId, Lane};
 use linli_shared::service::process::ProcessFigures;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::path::Path;
 
-use crate::correlate::engine::Counts;
+use crate::correlate::engine::Engine;
 
 /// Handles of all figures; cheap to clone.
 #[derive(Clone)]
@@ -34,17 +34,31 @@ pub struct Metrics {
     pub rules: IntGauge,
     /// 1 where a start did not read as far back as the windows of the rules want.
     pub recall_cut: IntGauge,
-    events_evaluated: IntGauge,
+    /// How long the last start took to read what correlation needs.
+    pub recall_seconds: Gauge,
+    /// Rule files that were not taken at a reload.
+    pub reload_failures: IntCounter,
+    events_evaluated: IntGaugeVec,
     rule_keys: IntGauge,
-    rule_overflow: IntGauge,
-    rule_beyond: IntGauge,
+    rule_bytes: IntGauge,
+    rule_overflow: IntGaugeVec,
+    rule_beyond: IntGaugeVec,
     warnings_raised: IntCounterVec,
+    warnings_late: IntCounterVec,
+    warnings_revised: IntCounterVec,
+    warnings_escalated: IntCounterVec,
     warning_latency: HistogramVec,
     /// Cases that rules have opened.
     pub cases_opened: IntCounter,
+    outbox_waiting: IntGaugeVec,
+    outbox_oldest: IntGaugeVec,
+    outbox_dead: IntGaugeVec,
+    notifications: IntCounterVec,
+    notify_failures: IntCounterVec,
     /// Requests to the API, by status.
     pub api_requests: IntCounterVec,
     not_after: IntGaugeVec,
+    clock_skew: GaugeVec,
     store_bytes: IntGauge,
     free_bytes: IntGauge,
     process: ProcessFigures,
@@ -85,6 +99,9 @@ impl Metrics {
         };
         let counter = |name: &str, help: &str| add(&registry, IntCounter::new(name, help));
         let gauge = |name: &str, help: &str| add(&registry, IntGauge::new(name, help));
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            add(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
         let metrics = Self {
             agents_connected: gauge("linli_hub_agents_connected", "Sessions that are open.")?,
             sessions: counters(
@@ -135,19 +152,37 @@ impl Metrics {
                 "Transactions that failed; nothing of them was acknowledged.",
             )?,
             rules: gauge("linli_hub_rules", "Rules that are loaded.")?,
-            events_evaluated: gauge(
+            recall_seconds: add(
+                &registry,
+                Gauge::new(
+                    "linli_hub_recall_seconds",
+                    "How long the last start took to read what correlation needs.",
+                ),
+            )?,
+            reload_failures: counter(
+                "linli_hub_rule_reload_failures_total",
+                "Reloads that were not taken: the rules from before go on.",
+            )?,
+            events_evaluated: gauges(
                 "linli_hub_rule_events_evaluated",
-                "Events that some rule has looked at since the start.",
+                "Events that the rule has looked at since it was loaded.",
+                &["rule"],
             )?,
             rule_keys: gauge("linli_hub_rule_keys", "Keys that the rules hold.")?,
-            rule_overflow: gauge(
-                "linli_hub_rule_overflow_events",
-                "Events that no window took, or that one let go of, for a limit, since the start.",
+            rule_bytes: gauge(
+                "linli_hub_rule_bytes",
+                "Memory of the timelines of all rules and their keys.",
             )?,
-            rule_beyond: gauge(
+            rule_overflow: gauges(
+                "linli_hub_rule_overflow_events",
+                "Events that found no room in the rule, or lost it, for a limit, since it was loaded.",
+                &["rule"],
+            )?,
+            rule_beyond: gauges(
                 "linli_hub_rule_beyond_events",
-                "Events that a windowed rule wanted and that were further than the horizon of 7 days from now: \
-                 stored, not correlated.",
+                "Events that the rule wanted and that were further than the horizon of 7 days from now, or before \
+                 what it still holds: stored, not correlated.",
+                &["rule"],
             )?,
             recall_cut: gauge(
                 "linli_hub_rule_recall_cut",
@@ -156,6 +191,21 @@ impl Metrics {
             warnings_raised: counters(
                 "linli_hub_warnings_raised_total",
                 "Warnings raised, by rule.",
+                &["rule"],
+            )?,
+            warnings_late: counters(
+                "linli_hub_warnings_late_total",
+                "Warnings that were old when they were raised (补报), by rule.",
+                &["rule"],
+            )?,
+            warnings_revised: counters(
+                "linli_hub_warnings_revised_total",
+                "Warnings that later events have amended or withdrawn, by rule.",
+                &["rule", "action"],
+            )?,
+            warnings_escalated: counters(
+                "linli_hub_warnings_escalated_total",
+                "Warnings passed on because nobody acknowledged them in time, by rule.",
                 &["rule"],
             )?,
             warning_latency: add(
@@ -169,6 +219,31 @@ impl Metrics {
                 ),
             )?,
             cases_opened: counter("linli_hub_cases_opened_total", "Cases opened by rules.")?,
+            outbox_waiting: gauges(
+                "linli_hub_outbox_waiting",
+                "Notices that are still to be sent.",
+                &["channel"],
+            )?,
+            outbox_oldest: gauges(
+                "linli_hub_outbox_oldest_age_seconds",
+                "Age of the oldest notice that is still to be sent.",
+                &["channel"],
+            )?,
+            outbox_dead: gauges(
+                "linli_hub_outbox_dead",
+                "Notices that were given up and wait for somebody to send them again.",
+                &["channel"],
+            )?,
+            notifications: counters(
+                "linli_hub_notifications_total",
+                "Notices by what became of them: sent, dead.",
+                &["channel", "outcome"],
+            )?,
+            notify_failures: counters(
+                "linli_hub_notify_failures_total",
+                "Messages that a peer did not take; most are tried again.",
+                &["channel"],
+            )?,
             api_requests: counters(
                 "linli_hub_api_requests_total",
                 "Requests to the API, by status.",
@@ -182,6 +257,16 @@ impl Metrics {
                         "When a certificate ends.",
                     ),
                     &["cert"],
+                ),
+            )?,
+            clock_skew: add(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "linli_hub_agent_clock_skew_seconds",
+                        "By how much the clock of a connected agent is ahead of the hub's, where it is 2 s or more.",
+                    ),
+                    &["agent"],
                 ),
             )?,
             store_bytes: gauge("linli_hub_store_bytes", "Database and its log, on disk.")?,
@@ -221,19 +306,89 @@ impl Metrics {
     }
 
     /// Counts a warning and how long it took.
-    pub fn warned(&self, rule: &str, latency_s: f64) {
+    pub fn warned(&self, rule: &str, latency_s: f64, late: bool) {
         self.warnings_raised.with_label_values(&[rule]).inc();
+        if late {
+            self.warnings_late.with_label_values(&[rule]).inc();
+        }
         self.warning_latency
             .with_label_values(&[rule])
             .observe(latency_s);
     }
 
+    /// Counts a warning that is another than it seemed.
+    pub fn revised(&self, rule: &str, action: &str) {
+        self.warnings_revised
+            .with_label_values(&[rule, action])
+            .inc();
+    }
+
+    /// Counts a warning that was passed on.
+    pub fn escalated(&self, rule: &str) {
+        self.warnings_escalated.with_label_values(&[rule]).inc();
+    }
+
     /// Copies the engine's counts.
-    pub fn correlation(&self, counts: Counts, keys: usize) {
-        self.events_evaluated.set(counts.evaluated as i64);
-        self.rule_overflow.set(counts.overflow as i64);
-        self.rule_beyond.set(counts.beyond as i64);
-        self.rule_keys.set(keys as i64);
+    pub fn correlation(&self, engine: &Engine) {
+        for (rule, counts) in engine.counts() {
+            let rule = [rule];
+            let set = |gauge: &IntGaugeVec, count: u64| {
+                gauge.with_label_values(&rule).set(count as i64);
+            };
+            set(&self.events_evaluated, counts.evaluated);
+            set(&self.rule_overflow, counts.overflow);
+            set(&self.rule_beyond, counts.beyond);
+        }
+        self.rule_keys.set(engine.keys() as i64);
+    }
+
+    /// Notes what the timelines take; it is counted key by key, so not after each commit.
+    pub fn correlation_bytes(&self, bytes: usize) {
+        self.rule_bytes.set(bytes as i64);
+    }
+
+    /// Says by how much an agent's clock is ahead; `None`: it is fine, or nobody knows.
+    pub fn skew(&self, agent: &AgentId, skew_ms: Option<i64>) {
+        let agent = [agent.as_str()];
+        match skew_ms {
+            Some(skew_ms) => self
+                .clock_skew
+                .with_label_values(&agent)
+                .set(skew_ms as f64 / 1000.0),
+            // An error means that it was not there.
+            None => drop(self.clock_skew.remove_label_values(&agent)),
+        }
+    }
+
+    /// Makes the figures of a channel, so that they are there before anything happens.
+    pub fn channel(&self, channel: &str) {
+        for outcome in ["sent", "dead"] {
+            self.notified(channel, outcome, 0);
+        }
+        self.notify_failures.with_label_values(&[channel]).inc_by(0);
+        self.outbox(channel, 0, 0, 0);
+    }
+
+    /// How the outbox of a channel stands.
+    pub fn outbox(&self, channel: &str, waiting: i64, oldest_ms: i64, dead: i64) {
+        let channel = [channel];
+        self.outbox_waiting.with_label_values(&channel).set(waiting);
+        self.outbox_oldest
+            .with_label_values(&channel)
+            .set(oldest_ms.max(0) / 1000);
+        self.outbox_dead.with_label_values(&channel).set(dead);
+    }
+
+    /// Counts notices by what became of them.
+    pub fn notified(&self, channel: &str, outcome: &str, notices: usize) {
+        self.notifications
+            .with_label_values(&[channel, outcome])
+            .inc_by(notices as u64);
+    }
+
+    /// Counts a message that a peer did not take.
+    pub fn notify_failed(&self, channel: &str) {
+        self.notify_failures.with_label_values(&[channel]).inc();
     }
 
     /// Says when a certificate ends.

@@ -4,11 +4,13 @@ use serde::Serialize;
 
 use crate::api::EventView;
 use crate::cli::ListArgs;
+use crate::ingest::SKEW_MS_MIN;
 use crate::store::agents;
 use crate::store::cases::{self, CaseFilter};
 use crate::store::chunks::{self, EventFilter};
+use crate::store::outbox::{self, NotificationFilter};
 use crate::store::tokens;
-use crate::store::warnings::{self, WarningFilter};
+use crate::store::warnings::{self, WITHDRAWN, WarningFilter, WarningView};
 use crate::store::{Store, StoreError};
 
 fn print_json<T: Serialize>(item: &T) {
@@ -58,8 +60,8 @@ pub async fn warnings(
     let filter = WarningFilter {
         site,
         rule,
-        before: None,
         limit: list.limit as usize,
+        ..WarningFilter::default()
     };
     for warning in warnings::list(store.readers(), &filter).await? {
         if list.json {
@@ -73,9 +75,9 @@ pub async fn warnings(
             warning.severity,
             warning.name,
             warning.key,
-            if warning.late { " 补报 late" } else { "" },
-            if warning.folded > 0 {
-                format!(" ×{}", warning.folded + 1)
+            marks(&warning),
+            if warning.hits > 1 {
+                format!(" ×{}", warning.hits)
             } else {
                 String::new()
             },
@@ -83,6 +85,24 @@ pub async fn warnings(
         ));
     }
     Ok(())
+}
+
+/// What stands beside a warning: that it is late, withdrawn, over, muted or acknowledged.
+fn marks(warning: &WarningView) -> String {
+    let mut marks = String::new();
+    for (is_so, mark) in [
+        (warning.late, " 补报 late"),
+        (warning.state == WITHDRAWN, " 已撤销 withdrawn"),
+        (warning.ended_ms.is_some(), " 已解除 over"),
+        (warning.muted_by.is_some(), " 静默 muted"),
+        (warning.inhibited_by.is_some(), " 抑制 inhibited"),
+        (warning.acked_ms.is_some(), " 已签收 acknowledged"),
+    ] {
+        if is_so {
+            marks.push_str(mark);
+        }
+    }
+    marks
 }
 
 pub async fn cases(
@@ -122,7 +142,7 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
             continue;
         }
         output::line(format_args!(
-            "{:20} {:20} {:8} 最近 seen {}  待传 waiting {}",
+            "{:20} {:20} {:8} 最近 seen {}  待传 waiting {}{}",
             agent.agent,
             agent.site,
             agent.software,
@@ -132,6 +152,50 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
                 clock::rfc3339(agent.seen_ms)
             },
             agent.waiting_events,
+            match agent.skew_ms {
+                Some(skew_ms) if skew_ms.saturating_abs() >= SKEW_MS_MIN =>
+                    format!("  时钟偏差 clock off {:+.1} s", skew_ms as f64 / 1000.0),
+                _ => String::new(),
+            },
+        ));
+    }
+    Ok(())
+}
+
+pub async fn notifications(
+    store: &Store,
+    state: Option<String>,
+    channel: Option<String>,
+    list: &ListArgs,
+) -> Result<(), StoreError> {
+    let filter = NotificationFilter {
+        state,
+        channel,
+        before: None,
+        limit: list.limit as usize,
+    };
+    for view in outbox::list(store.readers(), &filter).await? {
+        if list.json {
+            print_json(&view);
+            continue;
+        }
+        let state = match view.state.as_str() {
+            "waiting" => "待发 waiting",
+            "sent" => "已发 sent",
+            "dead" => "放弃 dead",
+            _ => "取消 dropped",
+        };
+        output::line(format_args!(
+            "{} {} {:16} {state} ×{} {} {}{}",
+            view.id,
+            clock::rfc3339(view.created_ms),
+            view.channel,
+            view.attempts,
+            view.decision,
+            view.notice["place"].as_str().unwrap_or_default(),
+            view.error
+                .map(|error| format!("  {error}"))
+                .unwrap_or_default(),
         ));
     }
     Ok(())

@@ -10,6 +10,9 @@
 pub mod agents;
 pub mod cases;
 pub mod chunks;
+pub mod mutes;
+pub mod occurrences;
+pub mod outbox;
 pub mod positions;
 pub mod tokens;
 pub mod warnings;
@@ -178,5 +181,53 @@ mod tests {
         let agent = "gw-1".parse().expect("a name");
         let admitted = agents::admitted(store.admissions(), &agent, "1").await;
         assert!(matches!(admitted, Ok(Err(_))), "{admitted:?}");
+    }
+
+    #[tokio::test]
+    async fn the_roster_has_agents_that_are_not_revoked_and_keeps_what_they_told_last() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("hub.db");
+        let store = Store::open(&path, true).await.expect("a store");
+        let mut writer = store.writer().await.expect("a writer");
+        let site = "yuyuan".parse().expect("a name");
+        for name in ["gw-2", "gw-1", "gw-gone"] {
+            let agent = name.parse().expect("a name");
+            let saved = agents::save(&mut writer, &agent, &site, "1", 7).await;
+            saved.expect("an agent");
+        }
+        sqlx::query("UPDATE agents SET revoked_ms = 8 WHERE agent = 'gw-gone'")
+            .execute(&mut writer)
+            .await
+            .expect("revoked");
+        let agent = "gw-2".parse().expect("a name");
+        // A heartbeat, and the hello after it, which tells no watermark.
+        for (seen_ms, watermark_ms) in [(20, Some(15)), (30, None)] {
+            let sign = agents::Sign {
+                software: String::new(),
+                seen_ms,
+                watermark_ms,
+                waiting_events: 0,
+                skew_ms: Some(-3),
+            };
+            let noted = agents::sign(&mut writer, &agent, &sign).await;
+            noted.expect("a sign");
+        }
+        let roster = agents::roster(&mut writer).await.expect("a roster");
+        let shown: Vec<(&str, &str, i64, i64, i64)> = roster
+            .iter()
+            .map(|entry| {
+                (
+                    entry.agent.as_str(),
+                    entry.site.as_str(),
+                    entry.joined_ms,
+                    entry.seen_ms,
+                    entry.watermark_ms,
+                )
+            })
+            .collect();
+        let wanted = [("gw-1", "yuyuan", 7, 0, 0), ("gw-2", "yuyuan", 7, 30, 15)];
+        assert_eq!(shown, wanted);
+        let listed = agents::list(store.readers()).await.expect("a list");
+        assert_eq!(listed[1].skew_ms, Some(-3));
     }
 }

@@ -5,6 +5,7 @@
 mod agent;
 mod disk;
 mod hub;
+mod peers;
 mod process;
 mod stored;
 mod weather;
@@ -12,8 +13,9 @@ mod weather;
 pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric};
 pub use disk::SmallDisk;
 pub use hub::Hub;
+pub use peers::{Alertmanager, MailServer, Received, Receiver, Reply};
 pub use process::{Process, binary};
-pub use stored::{StoredEvent, assert_stored_once, quarantined_ids, stored_events};
+pub use stored::{StoredEvent, assert_stored_once, quarantined_ids, stored_events, stored_starts};
 pub use weather::{Relay, Weather};
 
 use anyhow::{Context, Result, bail};

@@ -183,6 +183,11 @@ async fn a_full_disk_refuses_new_events_drains_what_it_holds_and_takes_events_ag
     })
     .await?;
     acknowledged.insert("after".to_owned());
+    // The start on the full disk is told too, once it can be.
+    until("the second start to be told", async || {
+        Ok((hub.starts().await?.len() == 2).then_some(()))
+    })
+    .await?;
     agent.drained().await?;
     assert_stored_once(&hub, &acknowledged).await
 }
@@ -223,6 +228,7 @@ async fn damaged_spool_files_lose_only_what_is_damaged_and_say_so() -> Result<()
     )
     .unwrap_or(0.0);
     let stored = hub.stored().await?;
+    let starts = hub.starts().await?.len();
     println!(
         "{} pushed, {} stored, {} reported as lost",
         pushed.len(),
@@ -240,8 +246,11 @@ async fn damaged_spool_files_lose_only_what_is_damaged_and_say_so() -> Result<()
         assert_eq!(event.event.kind, "door.opened");
         assert!(seen.insert(id.clone()), "{id} is stored twice");
     }
-    // What is not there is accounted for: nothing is missing in silence.
-    assert_eq!(stored.len() + lost_reported as usize, pushed.len());
+    // What is not there is accounted for: nothing is missing in silence, of the agent's starts neither.
+    assert_eq!(
+        stored.len() + starts + lost_reported as usize,
+        pushed.len() + rounds + 1
+    );
     assert!(
         stored.len() * 10 >= pushed.len() * 8,
         "salvage should save most"
@@ -317,6 +326,11 @@ async fn events_from_before_the_clock_was_set_get_their_time_at_the_hub() -> Res
     let off_ms = (at.as_millisecond() - sent_ms).abs();
     assert!(off_ms < 5_000, "{off_ms} ms off: {stored}");
     assert_eq!(stored["source_id"], "1");
+    let start = &events["items"][1];
+    assert_eq!(
+        (&start["kind"], &start["clock"]),
+        (&json!("agent.started"), &json!("corrected"))
+    );
     Ok(())
 }
 
@@ -404,4 +418,121 @@ async fn a_spool_that_was_put_back_to_an_older_state_loses_nothing_that_it_takes
     let later = push(&agent, "later", 5).await?;
     agent.drained().await?;
     assert_stored_once(&hub, &later).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_start_of_an_agent_is_told_with_the_time_since_when_it_was_down() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
+    let now_ms = || jiff::Timestamp::now().as_millisecond();
+    agent.start().await?;
+    agent.stop()?;
+    let stopped_ms = now_ms();
+    agent.start().await?;
+    let second_ms = now_ms();
+    // The sign of life is there before a power cut may come.
+    until("the sign of life", async || {
+        let text = std::fs::read_to_string(agent.data().join("alive"))?;
+        Ok((text.trim().parse::<i64>()? > stopped_ms).then_some(()))
+    })
+    .await?;
+    agent.kill()?;
+    let killed_ms = now_ms();
+    agent.start().await?;
+    agent.drained().await?;
+    let starts = hub.starts().await?;
+    let told: Vec<Option<i64>> = starts
+        .iter()
+        .map(|start| start.event.attributes.get("down_since_ms")?.parse().ok())
+        .collect();
+    let [None, Some(after_stop_ms), Some(after_kill_ms)] = told[..] else {
+        anyhow::bail!("{told:?}");
+    };
+    // A clean stop is told to the moment, a kill within the interval of the signs.
+    let late_ms = stopped_ms - after_stop_ms;
+    assert!((0..2_000).contains(&late_ms), "{late_ms} ms");
+    assert!(after_kill_ms > stopped_ms && after_kill_ms <= killed_ms);
+    assert!(starts[1].event.occurred_at_ms <= second_ms);
+    for start in &starts {
+        assert_eq!(start.lane, "routine");
+        assert_eq!(
+            (&*start.event.source, &*start.event.device),
+            ("agent", "agent")
+        );
+        assert!(start.event.attributes.contains_key("version"));
+    }
+    // It comes before what is pushed.
+    assert_eq!(starts[0].sequence, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_of_an_agent_whose_clock_is_ahead_are_put_right_and_those_of_devices_stay()
+-> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
+    agent.start().await?;
+    agent.stop()?;
+    agent.wrapper = faketime(&["FAKETIME=+600s".to_owned()])?;
+    agent.start().await?;
+    let sent_ms = jiff::Timestamp::now().as_millisecond();
+    let device = door("device", "open");
+    let mut agents = door("agent", "open");
+    // A time that cannot be: the agent's own is taken.
+    agents["time"] = json!("2099-01-01T00:00:00Z");
+    assert_eq!(agent.push(&[device, agents]).await?.status, 200);
+    agent.drained().await?;
+    let listed = async |hub: &mut Hub| -> Result<Value> {
+        let (status, page) = hub.api("/api/v1/events").await?;
+        assert_eq!(status, 200, "{page}");
+        Ok(page["items"].clone())
+    };
+    let events = listed(&mut hub).await?;
+    let ms = |text: &Value| -> Result<i64> {
+        let time: jiff::Timestamp = text.as_str().context("time")?.parse()?;
+        Ok(time.as_millisecond())
+    };
+    for (index, source_id, clock) in [(0, "agent", "implausible"), (1, "device", "device")] {
+        let event = &events[index];
+        assert_eq!(event["source_id"], source_id, "{events}");
+        assert_eq!(event["clock"], clock);
+        for name in ["occurred_at", "received_at"] {
+            let off_ms = (ms(&event[name])? - sent_ms).abs();
+            assert!(off_ms < 5_000, "{name}: {off_ms} ms off: {event}");
+        }
+    }
+    let start = &events[2];
+    assert_eq!(start["kind"], "agent.started");
+    assert!((ms(&start["occurred_at"])? - sent_ms).abs() < 5_000);
+
+    let skewed = |skew_ms: i64| (skew_ms - 600_000).abs() < 2_000;
+    until("the skew and the watermark to be shown", async || {
+        let (_, page) = hub.api("/api/v1/agents").await?;
+        let shown = &page["items"][0];
+        let watermark_ms = shown["watermark_ms"].as_i64().unwrap_or_default();
+        let off_ms = jiff::Timestamp::now().as_millisecond() - watermark_ms;
+        let good = shown["skew_ms"].as_i64().is_some_and(skewed) && off_ms.abs() < 30_000;
+        Ok(good.then_some(()))
+    })
+    .await?;
+    let gauge = "linli_hub_agent_clock_skew_seconds{agent=\"gw-1\"}";
+    let seconds = metric(&hub.metrics().await?, gauge).context("a gauge")?;
+    assert!(skewed((seconds * 1000.0) as i64), "{seconds} s");
+    let told = run(hub.command()?.arg("agents"))?;
+    assert!(told.contains("clock off +"), "{told}");
+
+    // What is read again after a start says the same.
+    agent.stop()?;
+    until("the gauge to go with the session", async || {
+        Ok(metric(&hub.metrics().await?, gauge).is_none().then_some(()))
+    })
+    .await?;
+    hub.stop()?;
+    hub.start().await?;
+    assert_eq!(listed(&mut hub).await?, events);
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Brings a lane from whatever is on disk to a state that can be used.
 use linli_shared::protocol::chunk::Chunk;
+use linli_shared::protocol::event::Event;
 use linli_shared::protocol::ids::{Epoch, Sequence};
 use linli_shared::service::file::{self, sync_directory};
 use std::collections::VecDeque;
@@ -229,7 +230,7 @@ fn note_events(
     }
     let waits = chunk.header().end() > acked;
     if waits && marks.len() < MARKS_MAX {
-        let oldest_ms = events.iter().map(|event| event.received_at_ms).min();
+        let oldest_ms = events.iter().map(Event::unknown_from_ms).min();
         marks.extend(oldest_ms.map(|oldest_ms| (chunk.header().first, oldest_ms)));
     }
 }

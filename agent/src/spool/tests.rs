@@ -1,6 +1,6 @@
 use super::position::LostReason;
 use super::*;
-use linli_shared::protocol::event::Event;
+use linli_shared::protocol::event::{AGENT_STARTED, DOWN_SINCE, Event};
 use tempfile::{TempDir, tempdir};
 
 fn settings(directory: &TempDir, quota_bytes: u64, when_full: WhenFull) -> Settings {
@@ -86,6 +86,30 @@ async fn generations_rotate_are_read_in_order_and_go_when_acknowledged() {
     // Their generations are gone, their ids are not (those of the last 10,000 events).
     let again = append(&spool, "r5", 1000).await.expect("answered");
     assert_eq!((again.stored, again.doubled), (0, 1000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waits_counts_from_when_the_agent_went_down_also_after_another_start() {
+    let directory = tempdir().expect("temporary directory");
+    let (spool, thread) =
+        Spool::open(settings(&directory, 1 << 30, WhenFull::Refuse)).expect("open");
+    let event = Event {
+        kind: AGENT_STARTED.to_owned(),
+        received_at_ms: 9_000,
+        attributes: [(DOWN_SINCE.to_owned(), "4000".to_owned())].into(),
+        ..Event::default()
+    };
+    let mut events = Packed::default();
+    events.push(&event.draft()).expect("an event");
+    let keys = vec![EventKey::new("", "")];
+    let from_ms = event.unknown_from_ms();
+    let appended = spool.append(Retention::Standard, BootId(1), from_ms, events, keys);
+    appended.await.expect("stored");
+    assert_eq!(spool.status().borrow().oldest_ms, Some(4_000));
+    close(thread);
+    let (spool, _thread) =
+        Spool::open(settings(&directory, 1 << 30, WhenFull::Refuse)).expect("open again");
+    assert_eq!(spool.status().borrow().oldest_ms, Some(4_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]

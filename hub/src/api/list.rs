@@ -1,6 +1,7 @@
 //! What all lists share: limits, times, pages, and queries that say what is wrong with them.
+use axum::Json;
 use axum::extract::Query;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::StatusCode;
 use linli_shared::service::problem::Problem;
 use serde::Serialize;
@@ -37,6 +38,12 @@ pub fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
     query
         .map(|Query(query)| query)
         .map_err(|rejection| bad("query", rejection.body_text()))
+}
+
+/// The body, or what is wrong with it.
+pub fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
+    body.map(|Json(body)| body)
+        .map_err(|rejection| bad("body", rejection.body_text()))
 }
 
 /// A limit within bounds.

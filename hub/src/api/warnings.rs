@@ -1,15 +1,17 @@
 //! `/api/v1/warnings`
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use linli_shared::service::problem::Problem;
 use serde::Deserialize;
 use std::sync::Arc;
 
-use super::list::{Page, bad, bad_cursor, limit, page, query};
-use super::{Api, store_problem};
-use crate::store::warnings::{self, WarningFilter, WarningView};
+use super::list::{Page, bad, bad_cursor, body, limit, page, query, time_ms};
+use super::{Api, busy, store_problem};
+use crate::ingest::Acknowledged;
+use crate::store::warnings::{self, ACTIVE, WITHDRAWN, WarningFilter, WarningView};
+use crate::warnings::TEXT_CHARS_MAX;
 
 /// Which warnings.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -20,6 +22,16 @@ pub struct WarningQuery {
     site: Option<String>,
     /// Only of this rule.
     rule: Option<String>,
+    /// Only in this state: active, withdrawn.
+    state: Option<String>,
+    /// true: only those that nobody has acknowledged; false: only the others.
+    unacknowledged: Option<bool>,
+    /// true: those of rules on trial, in place of the others.
+    shadow: Option<bool>,
+    /// Not before this time (RFC 3339), by their first hit.
+    from: Option<String>,
+    /// Before this time (RFC 3339).
+    to: Option<String>,
     /// `next` of the page before.
     cursor: Option<String>,
     /// 1 to 500, default 50.
@@ -37,10 +49,23 @@ pub async fn list(
 ) -> Result<Json<Page<WarningView>>, Problem> {
     let parameters = query(parameters)?;
     let limit = limit(parameters.limit)?;
+    if let Some(state) = &parameters.state
+        && ![ACTIVE, WITHDRAWN].contains(&state.as_str())
+    {
+        return Err(bad(
+            "state",
+            format!("{state:?} is none of {ACTIVE}, {WITHDRAWN}"),
+        ));
+    }
     let before = parameters.cursor.as_deref().map(str::parse).transpose();
     let filter = WarningFilter {
         site: parameters.site,
         rule: parameters.rule,
+        state: parameters.state,
+        unacked: parameters.unacknowledged,
+        shadow: parameters.shadow.unwrap_or(false),
+        from_ms: time_ms("from", parameters.from.as_deref())?,
+        to_ms: time_ms("to", parameters.to.as_deref())?,
         before: before.map_err(|_| bad_cursor())?,
         limit: limit + 1,
     };
@@ -65,11 +90,63 @@ pub async fn get(
         .await
         .map_err(store_problem)?
         .map(Json)
-        .ok_or_else(|| {
-            Problem::new(
-                StatusCode::NOT_FOUND,
-                "not-found",
-                format!("there is no warning {id}"),
-            )
-        })
+        .ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: i64) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        format!("there is no warning {id}"),
+    )
+}
+
+/// Who acknowledges a warning, and what they say.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Acknowledgement {
+    /// Who.
+    by: String,
+    /// What they say.
+    #[serde(default)]
+    note: String,
+}
+
+/// 签收：somebody has seen the warning and takes care of it.
+#[utoipa::path(post, path = "/api/v1/warnings/{id}/acknowledge", request_body = Acknowledgement, params(("id" = i64, Path, description = "Number")), responses(
+    (status = 200, body = WarningView),
+    super::auth::Refusals,
+    (status = 404, description = "no such warning", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    (status = 409, description = "it is acknowledged already", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn acknowledge(
+    State(api): State<Arc<Api>>,
+    id: Result<Path<i64>, PathRejection>,
+    acknowledgement: Result<Json<Acknowledgement>, JsonRejection>,
+) -> Result<Json<WarningView>, Problem> {
+    let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
+    let Acknowledgement { by, note } = body(acknowledgement)?;
+    let by = by.trim().to_owned();
+    if by.is_empty() || by.chars().count() > TEXT_CHARS_MAX {
+        return Err(bad("by", "say who acknowledges it"));
+    }
+    if note.chars().count() > TEXT_CHARS_MAX {
+        return Err(bad("note", format!("at most {TEXT_CHARS_MAX} characters")));
+    }
+    match api.ingest.acknowledge(id, by, note).await.map_err(busy)? {
+        Acknowledged::Now => {}
+        Acknowledged::Before => {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                "acknowledged",
+                format!("warning {id} is acknowledged already"),
+            ));
+        }
+        Acknowledged::Unknown => return Err(unknown(id)),
+    }
+    warnings::get(api.store.readers(), id)
+        .await
+        .map_err(store_problem)?
+        .map(Json)
+        .ok_or_else(|| unknown(id))
 }

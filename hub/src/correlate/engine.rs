@@ -1,404 +1,879 @@
-//! The engine: rules by kind of event, windows by key.
-use linli_shared::protocol::event::{Event, Severity};
-use linli_shared::protocol::ids::Lane;
-use std::collections::{HashMap, HashSet, VecDeque};
+//! The engine: rules by kind of event, timelines by key. It takes events and watermarks in any order and
+//! tells which keys have been touched; what that means for warnings is `hits` and `revise`.
+use hashbrown::HashMap as FastMap;
+use linli_shared::protocol::event::{AGENT_STARTED, DOWN_SINCE, Event};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::rule::{Kind, Rule};
-use super::{AHEAD_MS_MAX, Firing, HORIZON_MS, KEY_EVENTS_MAX, KEYS_MAX, Origin, Reason};
+use super::coverage::{Coverage, Gap};
+use super::hits::View;
+use super::rule::{Kind, Roster, Rule, Subject};
+use super::timeline::{Entry, Placed, Source, Timeline};
+use super::{AHEAD_MS_MAX, Finding, HORIZON_MS, Origin};
 
-/// Windows that are over are looked for no more often than this, by the time of events, milliseconds.
+/// Timelines that are over are looked for no more often than this, by the time of events, milliseconds.
 const SWEEP_MS: i64 = 3_600_000;
+/// A full timeline first lets go of what is older than its window and this, milliseconds.
+const SLACK_MS: i64 = 3_600_000;
+/// Keys of one rule that reads the store which are in memory at a time.
+const STORE_KEYS_MAX: usize = 20_000;
+/// The step of the moment from which a thing on a roster is to be heard. No rule has so many.
+const SINCE_STEP: u16 = 1 << 15;
 
-/// An event in a window. Small: a key can hold a thousand.
-#[derive(Debug, Clone)]
-struct Seen {
-    at_ms: i64,
-    agent: Arc<str>,
-    lane: Lane,
-    epoch: u64,
-    sequence: u64,
-}
-
-/// The window of one key: for each step, its events by time. Rules that count hold all in one.
-type Window = Vec<VecDeque<Seen>>;
-
-#[derive(Debug, Default)]
-struct RuleState {
-    windows: HashMap<String, Window>,
-    overflowed: bool,
-    /// The latest event, for letting go of windows that are over.
-    latest_ms: i64,
-    swept_ms: i64,
-}
-
-/// How much the engine has done.
+/// How much a rule has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Events that some rule looked at.
+    /// Events that it looked at.
     pub evaluated: u64,
-    /// Events that no window took, or that one let go of, for a limit.
+    /// Events that found no room, or lost it, for a limit.
     pub overflow: u64,
-    /// Events that were too old, or too far ahead, for any window: history that is imported, clocks.
+    /// Events that were too old, or too far ahead: history that is imported, clocks.
     pub beyond: u64,
 }
 
-/// All rules with their windows.
-pub struct Engine {
-    rules: Vec<Rule>,
-    /// Kind of event → (rule, step).
-    by_kind: HashMap<String, Vec<(usize, u8)>>,
-    states: Vec<RuleState>,
-    /// The names of agents, so that an event in a window does not hold a copy.
-    agents: HashSet<Arc<str>>,
+/// The event that touched a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// Its kind; empty where time alone has passed.
+    pub kind: String,
+    /// Its time.
+    pub at_ms: i64,
+    /// `agent/lane/epoch/sequence`
+    pub event: String,
+}
+
+/// A key of a rule whose hits are others than before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touched {
+    /// Place of the rule in [`Engine::rules`].
+    pub rule: usize,
+    pub key: String,
+    pub from_ms: i64,
+    pub to_ms: i64,
+    /// Events that are hits themselves.
+    pub fresh_hits: i64,
+    /// The last that touched it.
+    pub cause: Cause,
+}
+
+/// An event of a rule that reads the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Occurrence {
+    pub rule: usize,
+    pub key: String,
+    pub entry: Entry,
+    pub cause: Cause,
+    /// Its key's timeline is in memory and has it; if not, see [`Engine::remember`].
+    pub is_known: bool,
+}
+
+/// A rule has met a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overflow {
+    pub rule: usize,
+    pub site: String,
+    pub agent: String,
+    pub at_ms: i64,
+    /// The limit: `max_keys` or `max_events`.
+    pub limit: &'static str,
+}
+
+#[derive(Debug, Default)]
+struct RuleState {
+    timelines: FastMap<Box<str>, Timeline>,
+    overflowed: bool,
+    /// The latest event, for letting go of what is over.
+    latest_ms: i64,
+    swept_ms: i64,
     counts: Counts,
+}
+
+/// What has come of what was taken in.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub touched: Vec<Touched>,
+    pub occurrences: Vec<Occurrence>,
+    pub overflows: Vec<Overflow>,
+}
+
+/// Deadlines by agent: (time, rule, key).
+type Timers = HashMap<Arc<str>, BTreeSet<(i64, usize, Box<str>)>>;
+
+/// All rules with their timelines.
+pub struct Engine {
+    rules: Vec<Arc<Rule>>,
+    /// Kind of event → rules with the places of their steps of that kind.
+    by_kind: HashMap<String, Vec<(usize, Vec<u8>)>>,
+    states: Vec<RuleState>,
+    sources: Vec<Source>,
+    source_numbers: HashMap<Source, u32>,
+    last_source: u32,
+    /// Site → office.
+    offices: HashMap<String, Arc<str>>,
+    coverage: Coverage,
+    timers: Timers,
+    touched: HashMap<(usize, Box<str>), Touched>,
+    occurrences: Vec<Occurrence>,
+    overflows: Vec<Overflow>,
+    /// Rules of the store keep their timelines here: nothing is written.
+    in_memory: bool,
+    /// Before this time no event was read.
+    base_ms: i64,
+    /// Only these take events, as long as others have them already; nobody asks what comes of it.
+    only: Option<Vec<bool>>,
     key: String,
 }
 
 impl Engine {
-    /// An engine with empty windows.
-    pub fn new(rules: Vec<Rule>) -> Self {
-        let mut by_kind: HashMap<String, Vec<(usize, u8)>> = HashMap::new();
+    /// An engine without events.
+    pub fn new(rules: Vec<Arc<Rule>>, offices: HashMap<String, String>) -> Self {
+        let mut engine = Self {
+            rules: Vec::new(),
+            by_kind: HashMap::new(),
+            states: Vec::new(),
+            sources: Vec::new(),
+            source_numbers: HashMap::new(),
+            last_source: 0,
+            offices: offices
+                .into_iter()
+                .map(|(site, office)| (site, office.into()))
+                .collect(),
+            coverage: Coverage::default(),
+            timers: Timers::new(),
+            touched: HashMap::new(),
+            occurrences: Vec::new(),
+            overflows: Vec::new(),
+            in_memory: false,
+            base_ms: i64::MIN,
+            only: None,
+            key: String::new(),
+        };
+        engine.set_rules(rules);
+        engine
+    }
+
+    /// The same, with rules of the store in memory too: for replaying.
+    pub fn in_memory(rules: Vec<Arc<Rule>>, offices: HashMap<String, String>) -> Self {
+        Self {
+            in_memory: true,
+            ..Self::new(rules, offices)
+        }
+    }
+
+    fn set_rules(&mut self, rules: Vec<Arc<Rule>>) {
+        self.by_kind.clear();
         for (index, rule) in rules.iter().enumerate() {
             for (step, wanted) in rule.steps.iter().enumerate() {
-                by_kind
-                    .entry(wanted.kind.clone())
-                    .or_default()
-                    .push((index, step as u8));
+                let wanted_by = self.by_kind.entry(wanted.kind.clone()).or_default();
+                match wanted_by.last_mut() {
+                    Some((last, steps)) if *last == index => steps.push(step as u8),
+                    _ => wanted_by.push((index, vec![step as u8])),
+                }
             }
         }
-        let states = rules.iter().map(|_| RuleState::default()).collect();
-        Self {
-            rules,
-            by_kind,
-            states,
-            agents: HashSet::new(),
-            counts: Counts::default(),
-            key: String::new(),
+        self.states = rules.iter().map(|_| RuleState::default()).collect();
+        self.rules = rules;
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &[Arc<Rule>] {
+        &self.rules
+    }
+
+    /// Site → office.
+    pub fn offices(&self) -> HashMap<String, String> {
+        self.offices
+            .iter()
+            .map(|(site, office)| (site.clone(), office.to_string()))
+            .collect()
+    }
+
+    /// Events before this time were not read; what they would say is not known.
+    pub fn begin_at(&mut self, base_ms: i64) {
+        self.base_ms = base_ms;
+    }
+
+    /// Takes over the timelines of all rules that are the same in another engine, and what it has heard.
+    /// Gives the ids of those that are not there, or another there.
+    pub fn take_over(&mut self, mut old: Engine) -> Vec<String> {
+        // Numbers of sources stand in the timelines.
+        self.sources = std::mem::take(&mut old.sources);
+        self.source_numbers = std::mem::take(&mut old.source_numbers);
+        self.coverage = old.coverage;
+        self.base_ms = old.base_ms;
+        let mut moved = HashMap::new();
+        let mut others = Vec::new();
+        for (index, rule) in self.rules.iter().enumerate() {
+            let before = old
+                .rules
+                .iter()
+                .position(|other| other.id == rule.id && other.hash == rule.hash);
+            match before {
+                Some(before) => {
+                    self.states[index] = std::mem::take(&mut old.states[before]);
+                    moved.insert(before, index);
+                }
+                None => others.push(rule.id.clone()),
+            }
         }
+        for (agent, timers) in old.timers {
+            let kept = timers.into_iter().filter_map(|(due_ms, rule, key)| {
+                moved.get(&rule).map(|rule| (due_ms, *rule, key))
+            });
+            self.timers.insert(agent, kept.collect());
+        }
+        others
     }
 
-    /// How far back a restart has to read, milliseconds; `None` where no rule has a window. A late event
-    /// within the horizon looks back by a whole window.
+    /// From now on only these rules take events, and what has come of these before is not asked; `None`: all
+    /// take them, and each touches its key.
+    pub fn only(&mut self, ids: Option<&[String]>) {
+        self.only = ids.map(|ids| {
+            self.rules
+                .iter()
+                .map(|rule| ids.contains(&rule.id))
+                .collect()
+        });
+    }
+
+    /// How far back a start has to read, milliseconds; `None` where no rule has a window in memory. A late
+    /// event within the horizon looks back by a whole window.
     pub fn reach_ms(&self) -> Option<i64> {
-        let longest_ms = self.rules.iter().map(Rule::within_ms).max()?;
-        (longest_ms > 0).then_some(HORIZON_MS + longest_ms)
+        let windows = self.rules.iter().filter(|rule| !rule.kind.reads_store());
+        let longest_ms = windows.map(|rule| rule.kind.within_ms()).max()?;
+        Some(HORIZON_MS + longest_ms)
     }
 
-    /// The kinds of events that windows hold.
-    pub fn windowed_kinds(&self) -> Vec<&str> {
-        self.by_kind
+    /// The kinds of events that timelines in memory hold.
+    pub fn kinds_in_memory(&self) -> Vec<&str> {
+        let mut kinds: Vec<&str> = self
+            .by_kind
             .iter()
             .filter(|(_, wanted_by)| {
                 wanted_by
                     .iter()
-                    .any(|(rule, _)| self.rules[*rule].within_ms() > 0)
+                    .any(|(rule, _)| !self.rules[*rule].kind.reads_store())
             })
             .map(|(kind, _)| kind.as_str())
-            .collect()
+            .collect();
+        if self.rules.iter().any(|rule| rule.kind.waits()) {
+            kinds.push(AGENT_STARTED);
+        }
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
     }
 
-    /// What has been done so far.
-    pub fn counts(&self) -> Counts {
-        self.counts
+    /// What each rule has done so far, by its id.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, Counts)> {
+        self.rules
+            .iter()
+            .zip(&self.states)
+            .map(|(rule, state)| (rule.id.as_str(), state.counts))
     }
 
     /// Keys that are held now.
     pub fn keys(&self) -> usize {
-        self.states.iter().map(|state| state.windows.len()).sum()
+        self.states.iter().map(|state| state.timelines.len()).sum()
     }
 
-    /// Looks at one event; appends what fires to `out`. `now_ms` decides about 补报, and about what is of
-    /// the future.
-    pub fn observe(
-        &mut self,
-        event: &Event,
-        origin: &Origin<'_>,
-        now_ms: i64,
-        out: &mut Vec<Firing>,
-    ) {
+    /// The memory of the timelines with their keys, bytes.
+    pub fn bytes(&self) -> usize {
+        let state = |state: &RuleState| -> usize {
+            let entry = size_of::<(Box<str>, Timeline)>() + 1;
+            let heap: usize = state
+                .timelines
+                .iter()
+                .map(|(key, timeline)| key.len() + timeline.bytes() - size_of::<Timeline>())
+                .sum();
+            state.timelines.capacity() * entry + heap
+        };
+        self.states.iter().map(state).sum()
+    }
+
+    /// How far an agent has told everything.
+    pub fn watermark_ms(&self, agent: &str) -> i64 {
+        self.coverage.watermark_ms(agent)
+    }
+
+    /// The number of a source, given if it has none.
+    pub fn source(&mut self, origin: &Origin<'_>) -> u32 {
+        let same = |source: &Source| {
+            source.epoch == origin.epoch
+                && source.lane == origin.lane
+                && *source.agent == *origin.agent
+                && *source.site == *origin.site
+        };
+        if self
+            .sources
+            .get(self.last_source as usize)
+            .is_some_and(same)
+        {
+            return self.last_source;
+        }
+        let source = Source {
+            agent: origin.agent.into(),
+            lane: origin.lane,
+            epoch: origin.epoch,
+            site: origin.site.into(),
+        };
+        let next = self.sources.len() as u32;
+        self.last_source = *self.source_numbers.entry(source.clone()).or_insert(next);
+        if self.last_source == next {
+            self.sources.push(source);
+        }
+        self.last_source
+    }
+
+    /// A thing on a roster is to be heard from a time on, by its agent.
+    pub fn expect(&mut self, rule: usize, key: &str, site: &str, agent: &str, since_ms: i64) {
+        let origin = Origin {
+            site,
+            agent,
+            lane: linli_shared::protocol::ids::Lane::Routine,
+            epoch: 0,
+            sequence: 0,
+        };
+        let entry = Entry {
+            at_ms: since_ms,
+            sequence: 0,
+            source: self.source(&origin),
+            value: 0,
+            steps: SINCE_STEP | self.rules[rule].on_mask(),
+        };
+        let timelines = &mut self.states[rule].timelines;
+        let timeline = timelines.entry(Box::from(key)).or_default();
+        timeline.insert(entry, &self.sources);
+        self.arm(rule, key);
+    }
+
+    /// Takes one event in. `now_ms` says what is of the future.
+    pub fn observe(&mut self, event: &Event, origin: &Origin<'_>, now_ms: i64) {
+        if event.kind == AGENT_STARTED {
+            self.note_gap(event, origin);
+        }
         let Some(wanted_by) = self.by_kind.get(event.kind.as_str()) else {
             return;
         };
-        self.counts.evaluated += 1;
-        let mut last_rule = usize::MAX;
-        for (index, step) in wanted_by {
-            let rule = &self.rules[*index];
-            let one_step_is_enough = !matches!(rule.kind, Kind::AllOf { .. });
-            if (one_step_is_enough && last_rule == *index)
-                || !rule.steps[usize::from(*step)].fits(event, origin.site)
-            {
-                continue;
-            }
-            last_rule = *index;
-            if !write_key(&rule.key, event, origin, &mut self.key) {
-                continue;
-            }
-            let agent = match self.agents.get(origin.agent) {
-                Some(agent) => agent.clone(),
-                None => {
-                    let agent: Arc<str> = origin.agent.into();
-                    self.agents.insert(agent.clone());
-                    agent
-                }
-            };
-            let seen = Seen {
-                at_ms: event.occurred_at_ms,
-                agent,
-                lane: origin.lane,
-                epoch: origin.epoch,
-                sequence: origin.sequence,
-            };
-            let state = &mut self.states[*index];
-            let counts = &mut self.counts;
-            let found = match rule.kind {
-                Kind::Match => Some(vec![reason(&seen, &event.kind)]),
-                Kind::Count { times, within_ms } => state
-                    .window(&self.key, &seen, within_ms, 1, now_ms, counts)
-                    .and_then(|window| {
-                        let events = &mut window[0];
-                        let at = insert(events, seen, now_ms, counts)?;
-                        let first = count(events, at, times, within_ms)?;
-                        let range = events.range(first..first + times);
-                        Some(range.map(|seen| reason(seen, &event.kind)).collect())
-                    }),
-                Kind::AllOf { within_ms } => state
-                    .window(
-                        &self.key,
-                        &seen,
-                        within_ms,
-                        rule.steps.len(),
-                        now_ms,
-                        counts,
-                    )
-                    .and_then(|window| {
-                        let step = usize::from(*step);
-                        let at = insert(&mut window[step], seen, now_ms, counts)?;
-                        all_of(window, step, at, within_ms, rule)
-                    }),
-            };
-            if state.windows.len() >= KEYS_MAX && !state.overflowed {
-                state.overflowed = true;
-                out.push(overflow(rule, origin, event.occurred_at_ms));
-            }
-            if let Some(reasons) = found {
-                out.push(firing(rule, origin, &self.key, reasons, now_ms));
-            }
-        }
-    }
-}
-
-/// Writes the values of the key's fields; false if one is missing.
-fn write_key(fields: &[String], event: &Event, origin: &Origin<'_>, key: &mut String) -> bool {
-    key.clear();
-    for (index, field) in fields.iter().enumerate() {
-        let value = if field == "site" {
-            Some(origin.site)
-        } else {
-            event.field(field)
+        let office = self.offices.get(origin.site).cloned();
+        let subject = Subject {
+            event,
+            site: origin.site,
+            agent: origin.agent,
+            office: office.as_deref().unwrap_or(origin.site),
         };
-        let Some(value) = value else { return false };
-        if index > 0 {
-            key.push('|');
+        let mut wanted: smallvec::SmallVec<[(usize, u16); 8]> = smallvec::SmallVec::new();
+        for (index, steps) in wanted_by {
+            let rule = &self.rules[*index];
+            if self.only.as_ref().is_some_and(|only| !only[*index]) {
+                continue;
+            }
+            let mut fitting = 0u16;
+            for step in steps {
+                if rule.steps[usize::from(*step)].fits(subject) {
+                    fitting |= 1 << step;
+                }
+            }
+            let state = &mut self.states[*index];
+            state.counts.evaluated += 1;
+            if fitting != 0 && rule.runs(now_ms) && rule.in_hours(event.occurred_at_ms) {
+                wanted.push((*index, fitting));
+            }
         }
-        key.push_str(value);
+        for (index, steps) in wanted {
+            let rule = Arc::clone(&self.rules[index]);
+            let mut key = std::mem::take(&mut self.key);
+            if rule.write_key(subject, &mut key) {
+                self.take(index, &rule, &key, steps, subject, origin, now_ms);
+            }
+            self.key = key;
+        }
     }
-    true
-}
 
-fn reason(seen: &Seen, kind: &str) -> Reason {
-    Reason {
-        event: format!(
-            "{}/{}/{:016x}/{}",
-            seen.agent, seen.lane, seen.epoch, seen.sequence
-        ),
-        kind: kind.to_owned(),
-        at_ms: seen.at_ms,
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one event in all its aspects, taken apart once"
+    )]
+    fn take(
+        &mut self,
+        index: usize,
+        rule: &Rule,
+        key: &str,
+        steps: u16,
+        subject: Subject<'_>,
+        origin: &Origin<'_>,
+        now_ms: i64,
+    ) {
+        let on_roster = match &rule.roster {
+            Roster::Keys(keys) => keys.iter().any(|(known, _)| known == key),
+            _ => true,
+        };
+        let value = match &rule.distinct {
+            None => 0,
+            Some(field) => match field.of(subject) {
+                Some(value) => crc32c(value),
+                None => return,
+            },
+        };
+        if !on_roster {
+            return;
+        }
+        // For `all_of` an event is of the first step that it fits, so that it is not two things at once.
+        let steps = match rule.kind {
+            Kind::AllOf { .. } => steps & steps.wrapping_neg(),
+            _ => steps,
+        };
+        let entry = Entry {
+            at_ms: subject.event.occurred_at_ms,
+            sequence: origin.sequence,
+            source: self.source(origin),
+            value,
+            steps,
+        };
+        if rule.kind.reads_store() && !self.in_memory {
+            let is_known = self.states[index].timelines.contains_key(key);
+            self.occurrences.push(Occurrence {
+                rule: index,
+                key: key.to_owned(),
+                entry,
+                cause: cause(subject.event, origin),
+                is_known,
+            });
+            if !is_known {
+                return;
+            }
+        }
+        let state = &mut self.states[index];
+        let horizon_ms = if rule.kind.reads_store() {
+            i64::MAX
+        } else {
+            HORIZON_MS
+        };
+        let Some(room) = state.room(rule, key, entry.at_ms, horizon_ms, now_ms) else {
+            self.overflow(index, origin, entry.at_ms, "max_keys");
+            return;
+        };
+        if !room {
+            return;
+        }
+        let Some(timeline) = state.timelines.get_mut(key) else {
+            return;
+        };
+        let at = match timeline.insert(entry, &self.sources) {
+            Placed::At(at) => at,
+            Placed::Known => return,
+            Placed::TooOld => {
+                state.counts.beyond += 1;
+                return;
+            }
+        };
+        let view = View {
+            rule,
+            entries: timeline.entries(),
+            steps: timeline.steps,
+            sources: &self.sources,
+            coverage: &self.coverage,
+        };
+        if self.only.is_none()
+            && let Some((from_ms, to_ms)) = view.touched(at)
+        {
+            let fresh = i64::from(view.holds(at));
+            let cause = cause(subject.event, origin);
+            self.touch(index, key, (from_ms, to_ms), fresh, cause);
+        }
+        self.thin(index, rule, key, at, origin, now_ms);
+        if rule.kind.waits() {
+            self.arm(index, key);
+        }
+    }
+
+    fn touch(
+        &mut self,
+        rule: usize,
+        key: &str,
+        (from_ms, to_ms): (i64, i64),
+        fresh_hits: i64,
+        cause: Cause,
+    ) {
+        let place = (rule, Box::from(key));
+        match self.touched.get_mut(&place) {
+            Some(touched) => {
+                touched.from_ms = touched.from_ms.min(from_ms);
+                touched.to_ms = touched.to_ms.max(to_ms);
+                touched.fresh_hits += fresh_hits;
+                touched.cause = cause;
+            }
+            None => {
+                let touched = Touched {
+                    rule,
+                    key: key.to_owned(),
+                    from_ms,
+                    to_ms,
+                    fresh_hits,
+                    cause,
+                };
+                self.touched.insert(place, touched);
+            }
+        }
+    }
+
+    /// Lets go of what says nothing more, and of what there is no room for.
+    fn thin(
+        &mut self,
+        index: usize,
+        rule: &Rule,
+        key: &str,
+        at: usize,
+        origin: &Origin<'_>,
+        now_ms: i64,
+    ) {
+        let state = &mut self.states[index];
+        let Some(timeline) = state.timelines.get_mut(key) else {
+            return;
+        };
+        if let Kind::Silent { within_ms } = rule.kind {
+            // Between two that are near each other there is no silence, whatever else comes.
+            for middle in [Some(at), at.checked_sub(1)].into_iter().flatten() {
+                let entries = timeline.entries();
+                let near = middle >= 1
+                    && middle + 1 < entries.len()
+                    && entries[middle + 1]
+                        .at_ms
+                        .saturating_sub(entries[middle - 1].at_ms)
+                        <= within_ms;
+                if near {
+                    timeline.remove(middle);
+                }
+            }
+        }
+        let count = timeline.entries().len();
+        if count <= rule.max_events {
+            return;
+        }
+        // A clock that is ahead must not push out the present.
+        let present_ms = now_ms.saturating_add(AHEAD_MS_MAX);
+        if timeline.entries()[count - 1].at_ms > present_ms {
+            timeline.forget_last();
+            state.counts.overflow += 1;
+            return;
+        }
+        let latest_ms = timeline.entries()[count - 1].at_ms;
+        let spare_ms = latest_ms.saturating_sub(rule.kind.reach_ms().saturating_add(SLACK_MS));
+        let spare = timeline.at_or_after(spare_ms);
+        if spare > 0 {
+            timeline.forget_first(spare);
+            return;
+        }
+        let lost = (count / 8).max(1);
+        timeline.forget_first(lost);
+        state.counts.overflow += lost as u64;
+        let at_ms = latest_ms;
+        // A storm of what each is a hit by itself is counted on: nothing is missed.
+        if !matches!(rule.kind, Kind::Match) {
+            self.overflow(index, origin, at_ms, "max_events");
+        }
+    }
+
+    fn overflow(&mut self, rule: usize, origin: &Origin<'_>, at_ms: i64, limit: &'static str) {
+        let state = &mut self.states[rule];
+        if std::mem::replace(&mut state.overflowed, true) {
+            return;
+        }
+        self.overflows.push(Overflow {
+            rule,
+            site: origin.site.to_owned(),
+            agent: origin.agent.to_owned(),
+            at_ms,
+            limit,
+        });
+    }
+
+    /// An agent was not there to hear: what its silence seemed to say is not so.
+    fn note_gap(&mut self, event: &Event, origin: &Origin<'_>) {
+        // Before its first start nobody heard; and a clock that was put back does not make the gap nothing.
+        let since = event.attributes.get(DOWN_SINCE);
+        let since_ms = since.and_then(|since| since.parse::<i64>().ok());
+        let to_ms = event.occurred_at_ms;
+        let from_ms = since_ms.unwrap_or(0).min(to_ms.saturating_sub(1));
+        let agent: Arc<str> = origin.agent.into();
+        self.coverage.gap(&agent, Gap { from_ms, to_ms });
+        let mut touched = Vec::new();
+        for (index, rule) in self.rules.iter().enumerate() {
+            if !rule.kind.waits() {
+                continue;
+            }
+            let within_ms = rule.kind.within_ms();
+            for (key, timeline) in &self.states[index].timelines {
+                let first = timeline.at_or_after(from_ms.saturating_sub(within_ms));
+                let waits = timeline.entries()[first..]
+                    .iter()
+                    .take_while(|entry| entry.at_ms < to_ms)
+                    .any(|entry| *self.sources[entry.source as usize].agent == *agent);
+                if waits {
+                    touched.push((index, key.clone()));
+                }
+            }
+        }
+        for (index, key) in touched {
+            let within_ms = self.rules[index].kind.within_ms();
+            let span = (from_ms, to_ms.saturating_add(within_ms));
+            self.touch(index, &key, span, 0, cause(event, origin));
+        }
+    }
+
+    /// Sets the timer of a key to the first of its waits that is not decided.
+    fn arm(&mut self, index: usize, key: &str) {
+        let rule = &self.rules[index];
+        let within_ms = rule.kind.within_ms();
+        let Some(timeline) = self.states[index].timelines.get_mut(key) else {
+            return;
+        };
+        let entries = timeline.entries();
+        let undecided = |entry: &&Entry| {
+            let agent = &self.sources[entry.source as usize].agent;
+            entry.at_ms.saturating_add(within_ms) > self.coverage.watermark_ms(agent)
+        };
+        let waiting = match rule.kind {
+            Kind::Silent { .. } => entries.last().filter(undecided),
+            // What is closed needs no look. From the end: all before the last undecided are few.
+            _ => {
+                let mut first = None;
+                let mut closed_ms = i64::MAX;
+                for entry in entries.iter().rev() {
+                    if entry.any(rule.off_mask()) {
+                        closed_ms = entry.at_ms;
+                    }
+                    if entry.any(rule.on_mask()) {
+                        if !undecided(&entry) {
+                            break;
+                        }
+                        if closed_ms > entry.at_ms.saturating_add(within_ms) {
+                            first = Some(entry);
+                        }
+                    }
+                }
+                first
+            }
+        };
+        let Some(entry) = waiting.copied() else {
+            return;
+        };
+        let due_ms = entry.at_ms.saturating_add(within_ms);
+        if timeline.armed_ms != 0 && timeline.armed_ms <= due_ms {
+            return;
+        }
+        timeline.armed_ms = due_ms;
+        let agent = self.sources[entry.source as usize].agent.clone();
+        let timers = self.timers.entry(agent).or_default();
+        timers.insert((due_ms, index, Box::from(key)));
+    }
+
+    /// Something is decided once this agent's watermark has come so far.
+    pub fn is_due(&self, agent: &str, watermark_ms: i64) -> bool {
+        self.timers
+            .get(agent)
+            .and_then(|timers| timers.first())
+            .is_some_and(|(due_ms, ..)| *due_ms <= watermark_ms)
+    }
+
+    /// An agent has told everything up to a time.
+    pub fn advance(&mut self, agent: &str, watermark_ms: i64) {
+        let agent: Arc<str> = agent.into();
+        self.coverage.advance(&agent, watermark_ms);
+        while let Some(timers) = self.timers.get_mut(&agent) {
+            let due = timers
+                .first()
+                .is_some_and(|(due_ms, ..)| *due_ms <= watermark_ms);
+            let Some((due_ms, index, key)) = due.then(|| timers.pop_first()).flatten() else {
+                break;
+            };
+            let rule = Arc::clone(&self.rules[index]);
+            let Some(timeline) = self.states[index].timelines.get_mut(&key) else {
+                continue;
+            };
+            timeline.armed_ms = 0;
+            let view = View {
+                rule: &rule,
+                entries: timeline.entries(),
+                steps: timeline.steps,
+                sources: &self.sources,
+                coverage: &self.coverage,
+            };
+            if !view.findings(due_ms, watermark_ms).is_empty() {
+                let cause = Cause {
+                    kind: String::new(),
+                    at_ms: watermark_ms,
+                    event: String::new(),
+                };
+                self.touch(index, &key, (due_ms, watermark_ms), 1, cause);
+            }
+            self.arm(index, &key);
+        }
+    }
+
+    /// What has come of all that was taken in since the last time.
+    pub fn outcome(&mut self) -> Outcome {
+        let mut touched: Vec<Touched> = self.touched.drain().map(|(_, touched)| touched).collect();
+        // In the order of the rules, so that the numbers of warnings do not depend on a hash.
+        touched.sort_by(|one, other| {
+            (one.from_ms, one.rule, &one.key).cmp(&(other.from_ms, other.rule, &other.key))
+        });
+        Outcome {
+            touched,
+            occurrences: std::mem::take(&mut self.occurrences),
+            overflows: std::mem::take(&mut self.overflows),
+        }
+    }
+
+    /// Something has come of it.
+    pub fn has_outcome(&self) -> bool {
+        !(self.touched.is_empty() && self.occurrences.is_empty() && self.overflows.is_empty())
+    }
+
+    /// The findings of a key that touch a time, and from when on all is known.
+    pub fn findings(
+        &self,
+        rule: usize,
+        key: &str,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> (Vec<Finding>, i64) {
+        let Some(timeline) = self.states[rule].timelines.get(key) else {
+            return (Vec::new(), i64::MIN);
+        };
+        let view = self.view(rule, timeline);
+        let kind = &view.rule.kind;
+        let base_ms = (!kind.reads_store()).then_some(self.base_ms);
+        let known_from_ms = match timeline.floor_ms().max(base_ms) {
+            None | Some(i64::MIN) => i64::MIN,
+            Some(floor_ms) => floor_ms.saturating_add(kind.reach_ms()).saturating_add(1),
+        };
+        (view.findings(from_ms, to_ms), known_from_ms)
+    }
+
+    /// A timeline with all that its rule is decided by.
+    fn view<'a>(&'a self, rule: usize, timeline: &'a Timeline) -> View<'a> {
+        View {
+            rule: &self.rules[rule],
+            entries: timeline.entries(),
+            steps: timeline.steps,
+            sources: &self.sources,
+            coverage: &self.coverage,
+        }
+    }
+
+    /// Puts what the store has of a key into memory. `fresh` are the events of it that have just come.
+    pub fn remember(
+        &mut self,
+        rule: usize,
+        key: &str,
+        events: Vec<Entry>,
+        floor_ms: Option<i64>,
+        fresh: &[(Entry, Cause)],
+    ) {
+        let state = &mut self.states[rule];
+        if state.timelines.len() >= STORE_KEYS_MAX {
+            // They are read again when they are wanted.
+            state.timelines.clear();
+        }
+        let mut timeline = Timeline::default();
+        for entry in events {
+            timeline.insert(entry, &self.sources);
+        }
+        if let Some(floor_ms) = floor_ms {
+            timeline.begin_at(floor_ms);
+        }
+        let view = self.view(rule, &timeline);
+        let mut touched = Vec::new();
+        for (entry, cause) in fresh {
+            let at = timeline.entries().iter().position(|other| {
+                (other.at_ms, other.sequence, other.source)
+                    == (entry.at_ms, entry.sequence, entry.source)
+            });
+            if let Some(at) = at
+                && let Some(span) = view.touched(at)
+            {
+                touched.push((span, i64::from(view.holds(at)), cause.clone()));
+            }
+        }
+        for (span, fresh_hits, cause) in touched {
+            self.touch(rule, key, span, fresh_hits, cause);
+        }
+        self.states[rule].timelines.insert(Box::from(key), timeline);
+    }
+
+    /// The timeline of a key.
+    #[cfg(test)]
+    pub fn timeline(&self, rule: usize, key: &str) -> Option<&Timeline> {
+        self.states[rule].timelines.get(key)
+    }
+
+    /// A source by its number.
+    pub fn source_of(&self, entry: &Entry) -> &Source {
+        &self.sources[entry.source as usize]
     }
 }
 
 impl RuleState {
-    /// The window of a key, made if there is room; windows that are over are let go now and then, at a
-    /// cost that does not grow with each event.
-    fn window(
+    /// Makes a timeline for a key if there is room; what is over is let go of now and then, at a cost that
+    /// does not grow with each event. `None`: no room; false: the event is too old or of the future.
+    fn room(
         &mut self,
+        rule: &Rule,
         key: &str,
-        seen: &Seen,
-        within_ms: i64,
-        steps: usize,
+        at_ms: i64,
+        horizon: i64,
         now_ms: i64,
-        counts: &mut Counts,
-    ) -> Option<&mut Window> {
+    ) -> Option<bool> {
         // A device's time in the future must not make everything else too old.
-        self.latest_ms = self.latest_ms.max(seen.at_ms.min(now_ms));
-        let horizon_ms = self.latest_ms.saturating_sub(HORIZON_MS);
+        self.latest_ms = self.latest_ms.max(at_ms.min(now_ms));
+        let horizon_ms = self.latest_ms.saturating_sub(horizon);
         // As far ahead nothing of the present goes together with it, and its window would never be over.
-        if seen.at_ms < horizon_ms || seen.at_ms > now_ms.saturating_add(HORIZON_MS) {
-            counts.beyond += 1;
-            return None;
+        if at_ms < horizon_ms || at_ms > now_ms.saturating_add(HORIZON_MS) {
+            self.counts.beyond += 1;
+            return Some(false);
         }
-        let sweep_due = self.latest_ms.saturating_sub(self.swept_ms) > within_ms.max(SWEEP_MS);
-        if sweep_due {
+        let within_ms = rule.kind.reach_ms();
+        if !rule.kind.reads_store()
+            && self.latest_ms.saturating_sub(self.swept_ms) > within_ms.max(SWEEP_MS)
+        {
             self.swept_ms = self.latest_ms;
             // A late event within the horizon looks back by a whole window.
             let kept_ms = horizon_ms.saturating_sub(within_ms);
-            self.windows.retain(|_, window| {
-                for events in window.iter_mut() {
-                    while events.front().is_some_and(|seen| seen.at_ms < kept_ms) {
-                        events.pop_front();
-                    }
-                }
-                window.iter().any(|events| !events.is_empty())
+            let keeps_last = matches!(rule.kind, Kind::Silent { .. });
+            self.timelines.retain(|_, timeline| {
+                let last = timeline.entries().len().saturating_sub(1);
+                let old = timeline.at_or_after(kept_ms);
+                timeline.forget_first(if keeps_last { old.min(last) } else { old });
+                !timeline.entries().is_empty()
             });
+            self.overflowed &= self.timelines.len() >= rule.max_keys;
         }
-        if !self.windows.contains_key(key) {
-            if self.windows.len() >= KEYS_MAX {
-                counts.overflow += 1;
+        if !self.timelines.contains_key(key) {
+            if self.timelines.len() >= rule.max_keys {
+                self.counts.overflow += 1;
                 return None;
             }
-            self.windows
-                .insert(key.to_owned(), vec![VecDeque::new(); steps]);
+            self.timelines.insert(Box::from(key), Timeline::default());
         }
-        self.windows.get_mut(key)
+        Some(true)
     }
 }
 
-/// Puts an event where its time belongs and returns its place. A full window lets go of what is of the
-/// future first, be it the new event, so that a clock that is ahead does not push out the present; then
-/// of the oldest, be it the new event.
-fn insert(
-    events: &mut VecDeque<Seen>,
-    seen: Seen,
-    now_ms: i64,
-    counts: &mut Counts,
-) -> Option<usize> {
-    let mut at = events.partition_point(|other| other.at_ms <= seen.at_ms);
-    if events.len() >= KEY_EVENTS_MAX {
-        counts.overflow += 1;
-        let present_ms = now_ms.saturating_add(AHEAD_MS_MAX);
-        if seen.at_ms > present_ms {
-            return None;
-        }
-        if events.back().is_some_and(|last| last.at_ms > present_ms) {
-            events.pop_back();
-        } else if at == 0 {
-            return None;
-        } else {
-            events.pop_front();
-            at -= 1;
-        }
-    }
-    events.insert(at, seen);
-    Some(at)
-}
-
-/// Where the first window of `times` events begins that holds place `at`.
-fn count(events: &VecDeque<Seen>, at: usize, times: usize, within_ms: i64) -> Option<usize> {
-    let first = (at + 1).saturating_sub(times);
-    (first..=at)
-        .filter(|first| first + times <= events.len())
-        .find(|first| span_ms(&events[*first], &events[first + times - 1]) <= within_ms)
-}
-
-/// From one event to a later one; event times are what devices say, and can be anything.
-fn span_ms(one: &Seen, later: &Seen) -> i64 {
-    later.at_ms.saturating_sub(one.at_ms)
-}
-
-/// One event of each step, all within the window and place `at` of `step` among them.
-///
-/// Of each other step only the nearest event before and the nearest after can matter: a farther one on
-/// the same side makes the span longer. The window begins at our event or at one of those before it.
-fn all_of(
-    window: &Window,
-    step: usize,
-    at: usize,
-    within_ms: i64,
-    rule: &Rule,
-) -> Option<Vec<Reason>> {
-    let centre = &window[step][at];
-    let nearest: Vec<(Option<&Seen>, Option<&Seen>)> = window
-        .iter()
-        .enumerate()
-        .map(|(other, events)| {
-            if other == step {
-                return (Some(centre), Some(centre));
-            }
-            let after = events.partition_point(|seen| seen.at_ms <= centre.at_ms);
-            (
-                after.checked_sub(1).and_then(|before| events.get(before)),
-                events.get(after),
-            )
-        })
-        .collect();
-    let mut starts: Vec<&Seen> = nearest
-        .iter()
-        .filter_map(|(before, _)| *before)
-        .filter(|start| span_ms(start, centre) <= within_ms)
-        .collect();
-    // The latest start first: the closest events explain best.
-    starts.sort_unstable_by_key(|start| std::cmp::Reverse(start.at_ms));
-    starts.into_iter().find_map(|start| {
-        let mut chosen: Vec<(&Seen, &str)> = nearest
-            .iter()
-            .zip(&rule.steps)
-            .map(|((before, after), step)| {
-                before
-                    .filter(|seen| seen.at_ms >= start.at_ms)
-                    .or(after.filter(|seen| span_ms(start, seen) <= within_ms))
-                    .map(|seen| (seen, step.kind.as_str()))
-            })
-            .collect::<Option<_>>()?;
-        chosen.sort_by_key(|(seen, _)| seen.at_ms);
-        Some(
-            chosen
-                .into_iter()
-                .map(|(seen, kind)| reason(seen, kind))
-                .collect(),
-        )
-    })
-}
-
-fn firing(
-    rule: &Rule,
-    origin: &Origin<'_>,
-    key: &str,
-    reasons: Vec<Reason>,
-    now_ms: i64,
-) -> Firing {
-    let at_ms = reasons.iter().map(|reason| reason.at_ms).max().unwrap_or(0);
-    Firing {
-        rule: rule.id.clone(),
-        rule_hash: rule.hash.clone(),
-        name: rule.name.clone(),
-        severity: rule.severity,
-        site: origin.site.to_owned(),
-        key: key.to_owned(),
-        at_ms,
-        late: now_ms.saturating_sub(at_ms) > rule.fresh_ms,
-        reasons,
-        fold_ms: rule.fold_ms,
-        case: rule.case.clone(),
-        route: rule.route.clone(),
+fn cause(event: &Event, origin: &Origin<'_>) -> Cause {
+    Cause {
+        kind: event.kind.clone(),
+        at_ms: event.occurred_at_ms,
+        event: format!(
+            "{}/{}/{:016x}/{}",
+            origin.agent, origin.lane, origin.epoch, origin.sequence
+        ),
     }
 }
 
-/// A rule holds as many keys as it may: that must be seen.
-fn overflow(rule: &Rule, origin: &Origin<'_>, at_ms: i64) -> Firing {
-    Firing {
-        rule: "rule.overflow".to_owned(),
-        rule_hash: rule.hash.clone(),
-        name: format!("规则键数超限：{}", rule.name),
-        severity: Severity::Warning,
-        site: origin.site.to_owned(),
-        key: rule.id.clone(),
-        at_ms,
-        late: false,
-        reasons: Vec::new(),
-        fold_ms: HORIZON_MS,
-        case: None,
-        route: String::new(),
-    }
+/// Values are told apart by their checksum.
+fn crc32c(value: &str) -> u32 {
+    crc32c::crc32c(value.as_bytes())
 }
 
 #[cfg(test)]

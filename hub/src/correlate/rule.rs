@@ -1,92 +1,133 @@
-//! Rule files: strict TOML.
+//! Rule files: strict TOML, checked against what the hub knows. `file` is their form, `check` what must
+//! hold; an error names file, line, rule and key, and what is allowed.
 //!
 //! ```toml
 //! schema = 1
+//! kinds = ["pump.dry"]               # kinds of events beside the documented ones
 //! [[rule]]
 //! id = "fire-then-forced"
 //! name = "火警后强行开门"
-//! kind = "all_of"                    # match | count | all_of
-//! key = ["site", "building"]         # site, building, unit, address, device, type, source, or an attribute
-//! within = "10m"                     # count and all_of
-//! times = 3                          # count
-//! on = [{ type = "fire.alarm" }, { type = "door.forced" }]
+//! kind = "all_of"                    # match count distinct all_of sequence absent silent repeat surge
+//! level = "place"                    # place | device | type | person
+//! key = ["site", "building"]         # fields, see below
+//! within = "10m"                     # all but match
+//! times = 3                          # count, distinct, repeat; surge: at least so many
+//! distinct = "device"                # distinct: the field whose values are counted
+//! on = [{ type = "fire.alarm" }, { type = "door.forced", building = ["B1", "B2"] }]
+//! until = [{ type = "door.closed" }] # absent: what was to follow
+//! unless = [{ type = "pile.cutoff" }] # sequence: what must not come between
+//! roster = "agents"                  # silent: who is to be heard; or [{ agent = "gw-1", device = "d-1" }]
+//! ratio = 2.0                        # surge: times the average of the four windows before
+//! p = 0.01                           # surge: at most so likely by chance
+//! hours = "22:00-06:00"              # only events of these hours, by the clock of the centre
 //! severity = "life"                  # info | notice | warning | alarm | life
-//! fresh = "15m"                      # older firings are marked 补报
-//! fold = "30m"                       # firings this near are one warning
-//! then = { case = "public-safety", route = "duty-centre" }
+//! fresh = "15m"                      # older findings are 补报 and page nobody
+//! late = "revise"                    # late events put right what was found without them
+//! fold = "30m"                       # hits this near are one warning
+//! max_keys = 200000                  # keys, and events of one key, that it may hold
+//! max_events = 4096
+//! mode = "live"                      # live | shadow: warnings that open nothing and page nobody
+//! enabled = true
+//! inhibits = { kinds = ["absent", "silent"], same = "agent" }   # or rules = ["id"]; same: agent | site | key
+//! then = { case = "public-safety", route = "duty-centre", ack = "5m" }
+//! consent = "…"                      # level = "person": consent, two approvals, an end of at most a year
+//! approvals = ["…", "…"]
+//! expires = "2027-03-01"
+//! [[rule.test]]                      # see `trial`
 //! ```
-use linli_shared::protocol::event::{Event, Severity, is_kind};
-use linli_shared::service::config::{ConfigError, Span, load};
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+//!
+//! Fields: `site agent building unit address device type source severity office`, and `attributes.NAME` for
+//! what a mapping declares. A field whose name says that it is about a person is refused everywhere.
+mod check;
+mod file;
 
-use super::HORIZON_MS;
+#[cfg_attr(
+    not(test),
+    allow(unused_imports, reason = "tests and benches read rules from texts")
+)]
+pub use check::load_text;
+pub(crate) use check::minute_of_day;
+pub use check::{Vocabulary, load_directory};
+pub use file::TrialEntry;
 
-/// Fields that must not be a key: they name a person, and rules are not about persons.
-const PERSONAL_KEYS: &[&str] = &[
-    "card",
-    "person",
-    "name",
-    "phone",
-    "caller",
-    "id_number",
-    "face",
+use linli_shared::protocol::event::{Event, Severity};
+
+/// Where the value of a rule's field is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Field {
+    /// Site of the agent.
+    Site,
+    /// The agent.
+    Agent,
+    /// The office that the site belongs to, as the hub's config says, or else the site.
+    Office,
+    /// What an event itself has, by its name in [`Event::field`].
+    Event(&'static str),
+    /// An attribute.
+    Attribute(String),
+}
+
+/// Fields by their names in rules; attributes are beside them.
+pub const FIELDS: &[(&str, Field)] = &[
+    ("site", Field::Site),
+    ("agent", Field::Agent),
+    ("office", Field::Office),
+    ("building", Field::Event("building")),
+    ("unit", Field::Event("unit")),
+    ("address", Field::Event("address")),
+    ("device", Field::Event("device")),
+    ("type", Field::Event("type")),
+    ("source", Field::Event("source")),
+    ("severity", Field::Event("severity")),
 ];
-const RULES_MAX: usize = 1000;
-const STEPS_MAX: usize = 8;
-const TIMES_MAX: u32 = 1000;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleFile {
-    schema: u32,
-    #[serde(default)]
-    rule: Vec<RuleEntry>,
+/// What a field is read from.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The event.
+    pub event: &'a Event,
+    /// Site of its agent.
+    pub site: &'a str,
+    /// Its agent.
+    pub agent: &'a str,
+    /// Office of the site, or the site.
+    pub office: &'a str,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum KindEntry {
-    Match,
-    Count,
-    AllOf,
-}
+impl Field {
+    /// The field of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        if let Some(attribute) = name.strip_prefix("attributes.") {
+            return (!attribute.is_empty()).then(|| Self::Attribute(attribute.to_owned()));
+        }
+        FIELDS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, field)| field.clone())
+    }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleEntry {
-    id: String,
-    name: String,
-    kind: KindEntry,
-    #[serde(default)]
-    key: Vec<String>,
-    within: Option<Span>,
-    times: Option<u32>,
-    on: Vec<BTreeMap<String, String>>,
-    severity: String,
-    #[serde(default = "default_fresh")]
-    fresh: Span,
-    #[serde(default = "default_fold")]
-    fold: Span,
-    then: Option<ThenEntry>,
-}
+    /// Its name.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Site => "site".to_owned(),
+            Self::Agent => "agent".to_owned(),
+            Self::Office => "office".to_owned(),
+            Self::Event(name) => (*name).to_owned(),
+            Self::Attribute(name) => format!("attributes.{name}"),
+        }
+    }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ThenEntry {
-    case: Option<String>,
-    #[serde(default)]
-    route: String,
-}
-
-fn default_fresh() -> Span {
-    Span::from_secs(3600)
-}
-
-fn default_fold() -> Span {
-    Span::from_secs(1800)
+    /// Its value; `None` if there is none.
+    pub fn of<'a>(&self, subject: Subject<'a>) -> Option<&'a str> {
+        let value = match self {
+            Self::Site => subject.site,
+            Self::Agent => subject.agent,
+            Self::Office => subject.office,
+            Self::Event(name) => return subject.event.field(name),
+            Self::Attribute(name) => subject.event.attributes.get(name)?.as_str(),
+        };
+        (!value.is_empty()).then_some(value)
+    }
 }
 
 /// What one step of a rule wants of an event.
@@ -94,223 +135,270 @@ fn default_fold() -> Span {
 pub struct Step {
     /// Kind, exact.
     pub kind: String,
-    /// Other fields, exact.
-    pub fields: Vec<(String, String)>,
+    /// Other fields, each one of these values.
+    pub fields: Vec<(Field, Vec<String>)>,
 }
 
 impl Step {
-    /// The event is of this step. The kind has been compared. The site is the agent's, not the event's.
-    pub fn fits(&self, event: &Event, site: &str) -> bool {
-        self.fields.iter().all(|(name, value)| {
-            let found = if name == "site" {
-                Some(site)
-            } else {
-                event.field(name)
-            };
-            found == Some(value)
+    /// The event is of this step. The kind has been compared.
+    pub fn fits(&self, subject: Subject<'_>) -> bool {
+        self.fields.iter().all(|(field, values)| {
+            field
+                .of(subject)
+                .is_some_and(|found| values.iter().any(|value| value == found))
         })
     }
 }
 
-/// What a rule looks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a rule looks for. Windows are in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     /// One event.
     Match,
-    /// So many events of any step within a window.
-    Count {
-        /// How many.
+    /// So many events.
+    Count { times: usize, within_ms: i64 },
+    /// So many different values.
+    Distinct { times: usize, within_ms: i64 },
+    /// One event of each step.
+    AllOf { within_ms: i64 },
+    /// One event of each step, in their order.
+    Sequence { within_ms: i64 },
+    /// Nothing that should have followed.
+    Absent { within_ms: i64 },
+    /// Nothing of a thing on the roster.
+    Silent { within_ms: i64 },
+    /// So many events over a long time.
+    Repeat { times: usize, within_ms: i64 },
+    /// Many more events than before.
+    Surge {
         times: usize,
-        /// The window, milliseconds.
         within_ms: i64,
+        ratio: f64,
+        p: f64,
     },
-    /// One event of each step within a window, in any order.
-    AllOf {
-        /// The window, milliseconds.
-        within_ms: i64,
-    },
+}
+
+/// The clock on the wall of the centre: UTC+8, in minutes.
+const CENTRE_MINUTES: i64 = 8 * 60;
+
+/// Windows before the present one that `surge` compares with.
+pub const SURGE_WINDOWS: i64 = 4;
+
+impl Kind {
+    /// Its name in rule files.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Match => "match",
+            Self::Count { .. } => "count",
+            Self::Distinct { .. } => "distinct",
+            Self::AllOf { .. } => "all_of",
+            Self::Sequence { .. } => "sequence",
+            Self::Absent { .. } => "absent",
+            Self::Silent { .. } => "silent",
+            Self::Repeat { .. } => "repeat",
+            Self::Surge { .. } => "surge",
+        }
+    }
+
+    /// How long its window is, milliseconds.
+    pub fn within_ms(&self) -> i64 {
+        match self {
+            Self::Match => 0,
+            Self::Count { within_ms, .. }
+            | Self::Distinct { within_ms, .. }
+            | Self::AllOf { within_ms }
+            | Self::Sequence { within_ms }
+            | Self::Absent { within_ms }
+            | Self::Silent { within_ms }
+            | Self::Repeat { within_ms, .. }
+            | Self::Surge { within_ms, .. } => *within_ms,
+        }
+    }
+
+    /// From an event to the last one that it can make a hit of, or keep from being one, milliseconds.
+    pub fn reach_ms(&self) -> i64 {
+        match self {
+            Self::Surge { within_ms, .. } => within_ms.saturating_mul(SURGE_WINDOWS + 1),
+            kind => kind.within_ms(),
+        }
+    }
+
+    /// Its events are kept in the store and read from there.
+    pub fn reads_store(&self) -> bool {
+        matches!(self, Self::Repeat { .. } | Self::Surge { .. })
+    }
+
+    /// It waits for what does not come.
+    pub fn waits(&self) -> bool {
+        matches!(self, Self::Absent { .. } | Self::Silent { .. })
+    }
+}
+
+/// What a rule is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Place,
+    Device,
+    Type,
+    /// With consent, approvals and an end.
+    Person,
+}
+
+/// Hours of the day, minutes since midnight; `from > to` goes over midnight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hours {
+    pub from: u16,
+    pub to: u16,
+}
+
+impl Hours {
+    /// A minute of the day is within.
+    pub fn hold(&self, minute: u16) -> bool {
+        if self.from <= self.to {
+            (self.from..self.to).contains(&minute)
+        } else {
+            minute >= self.from || minute < self.to
+        }
+    }
+}
+
+/// Who is to be heard by a `silent` rule.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Roster {
+    /// Not a `silent` rule.
+    #[default]
+    None,
+    /// All agents that have joined.
+    Agents,
+    /// These keys, each with the agent that hears it.
+    Keys(Vec<(String, String)>),
+}
+
+/// Which warnings are not sent on while one of this rule goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inhibits {
+    /// Kinds of rules.
+    pub kinds: Vec<String>,
+    /// Rules.
+    pub rules: Vec<String>,
+    /// What both warnings have alike.
+    pub same: Same,
+}
+
+/// What an inhibiting and an inhibited warning have alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Same {
+    Agent,
+    Site,
+    Key,
 }
 
 /// A rule that has been checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
     pub id: String,
     pub name: String,
+    /// Of its content, tests and comments left out.
     pub hash: String,
     pub kind: Kind,
-    pub key: Vec<String>,
+    pub level: Level,
+    pub key: Vec<Field>,
+    /// `on`, then `until` or `unless`.
     pub steps: Vec<Step>,
+    /// How many of them are `on`.
+    pub on: usize,
+    pub distinct: Option<Field>,
+    pub roster: Roster,
+    pub hours: Option<Hours>,
     pub severity: Severity,
     pub fresh_ms: i64,
     pub fold_ms: i64,
+    pub max_keys: usize,
+    pub max_events: usize,
+    pub shadow: bool,
+    pub enabled: bool,
+    pub inhibits: Option<Inhibits>,
     pub case: Option<String>,
     pub route: String,
+    /// An acknowledgement is due so long after the warning, milliseconds.
+    pub ack_ms: Option<i64>,
+    /// It stops then, milliseconds since 1970 UTC.
+    pub expires_ms: Option<i64>,
+    /// The file that it stands in.
+    pub file: String,
+    /// Its tests.
+    pub trials: Vec<TrialEntry>,
 }
 
 impl Rule {
-    /// How long its windows are, milliseconds.
-    pub fn within_ms(&self) -> i64 {
-        match self.kind {
-            Kind::Match => 0,
-            Kind::Count { within_ms, .. } | Kind::AllOf { within_ms } => within_ms,
+    /// The bits of its `on` steps.
+    pub fn on_mask(&self) -> u16 {
+        ((1u32 << self.on) - 1) as u16
+    }
+
+    /// The bits of its `until` or `unless` steps.
+    pub fn off_mask(&self) -> u16 {
+        (((1u32 << self.steps.len()) - 1) as u16) & !self.on_mask()
+    }
+
+    /// It is looked at, at this time.
+    pub fn runs(&self, now_ms: i64) -> bool {
+        self.enabled && self.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)
+    }
+
+    /// A time is of the hours that it wants, by the clock of the centre.
+    pub fn in_hours(&self, at_ms: i64) -> bool {
+        self.hours.is_none_or(|hours| {
+            let minute = at_ms.div_euclid(60_000) + CENTRE_MINUTES;
+            hours.hold(minute.rem_euclid(1440) as u16)
+        })
+    }
+
+    /// Writes the values of the key's fields, with `|` between them; false if one is missing.
+    pub fn write_key(&self, subject: Subject<'_>, key: &mut String) -> bool {
+        key.clear();
+        for (index, field) in self.key.iter().enumerate() {
+            let Some(value) = field.of(subject) else {
+                return false;
+            };
+            if index > 0 {
+                key.push('|');
+            }
+            push_escaped(key, value);
         }
+        true
     }
 }
 
-/// Reads all rules of a directory (`*.toml`, in the order of their names). A directory that is
-/// not there is an error: a hub without rules would raise nothing, and nobody would see why.
-pub fn load_directory(directory: &Path) -> Result<Vec<Rule>, ConfigError> {
-    let entries = std::fs::read_dir(directory).map_err(|source| ConfigError::Read {
-        path: directory.to_owned(),
-        source,
-    })?;
-    let mut files: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
-        .collect();
-    files.sort();
-    let mut rules: Vec<Rule> = Vec::new();
-    for file in files {
-        let wrong = |key: String, message: String| ConfigError::Value {
-            path: file.clone(),
-            key,
-            message,
-        };
-        let content: RuleFile = load(&file)?;
-        if content.schema != 1 {
-            return Err(wrong(
-                "schema".to_owned(),
-                format!(
-                    "{} is not known here: this version reads schema 1",
-                    content.schema
-                ),
-            ));
-        }
-        for entry in content.rule {
-            let id = entry.id.clone();
-            if rules.iter().any(|rule| rule.id == id) {
-                return Err(wrong(
-                    format!("rule {id:?}"),
-                    "there is another rule with this id: give each its own".to_owned(),
-                ));
-            }
-            let rule = check(entry)
-                .map_err(|(key, message)| wrong(format!("rule {id:?} {key}"), message))?;
-            rules.push(rule);
-        }
-        if rules.len() > RULES_MAX {
-            return Err(wrong(
-                "rule".to_owned(),
-                format!("more than {RULES_MAX} rules"),
-            ));
-        }
+/// `|` and `\` in a value are escaped, so that no two keys look alike.
+pub fn push_escaped(key: &mut String, value: &str) {
+    if !value.contains(['|', '\\']) {
+        key.push_str(value);
+        return;
     }
-    Ok(rules)
+    for letter in value.chars() {
+        if matches!(letter, '|' | '\\') {
+            key.push('\\');
+        }
+        key.push(letter);
+    }
 }
 
-fn check(entry: RuleEntry) -> Result<Rule, (&'static str, String)> {
-    let hash = hex::encode(&Sha256::digest(format!("{entry:?}").as_bytes())[..8]);
-    let severity = Severity::from_name(&entry.severity).ok_or_else(|| {
-        let names = Severity::ALL.map(Severity::as_str).join(", ");
-        (
-            "severity",
-            format!("{:?} is none of {names}", entry.severity),
-        )
-    })?;
-    for field in &entry.key {
-        if PERSONAL_KEYS.contains(&field.as_str()) {
-            return Err((
-                "key",
-                format!("{field:?} names a person: keys are places, devices and types"),
-            ));
+/// The values of a key.
+pub fn split_key(key: &str) -> Vec<String> {
+    let mut values = vec![String::new()];
+    let mut escaped = false;
+    for letter in key.chars() {
+        if !escaped && letter == '\\' {
+            escaped = true;
+            continue;
         }
+        if !escaped && letter == '|' {
+            values.push(String::new());
+        } else if let Some(value) = values.last_mut() {
+            value.push(letter);
+        }
+        escaped = false;
     }
-    if entry.on.is_empty() || entry.on.len() > STEPS_MAX {
-        return Err(("on", format!("needs 1 to {STEPS_MAX} steps")));
-    }
-    let mut steps = Vec::with_capacity(entry.on.len());
-    for mut fields in entry.on {
-        let kind = fields.remove("type").ok_or_else(|| {
-            (
-                "on",
-                "each step needs a type, like \"door.forced\"".to_owned(),
-            )
-        })?;
-        if !is_kind(&kind) {
-            return Err((
-                "on",
-                format!("type {kind:?} is not a dotted kind like \"door.forced\""),
-            ));
-        }
-        steps.push(Step {
-            kind,
-            fields: fields.into_iter().collect(),
-        });
-    }
-    let within_ms = || {
-        let span = entry.within.ok_or_else(|| {
-            (
-                "within",
-                "is missing: this kind needs a window, like \"10m\"".to_owned(),
-            )
-        })?;
-        let ms = span.as_millis();
-        if ms == 0 || ms > HORIZON_MS {
-            return Err((
-                "within",
-                "must be more than nothing and at most the horizon of 7d".to_owned(),
-            ));
-        }
-        Ok(ms)
-    };
-    let kind = match entry.kind {
-        KindEntry::Match => {
-            if entry.within.is_some() {
-                return Err(("within", "has no meaning for match: remove it".to_owned()));
-            }
-            Kind::Match
-        }
-        KindEntry::Count => {
-            let times = entry.times.filter(|times| (2..=TIMES_MAX).contains(times));
-            let times = times.ok_or_else(|| {
-                (
-                    "times",
-                    format!("count needs times between 2 and {TIMES_MAX}"),
-                )
-            })?;
-            Kind::Count {
-                times: times as usize,
-                within_ms: within_ms()?,
-            }
-        }
-        KindEntry::AllOf => {
-            if steps.len() < 2 {
-                return Err(("on", "all_of needs at least two steps".to_owned()));
-            }
-            Kind::AllOf {
-                within_ms: within_ms()?,
-            }
-        }
-    };
-    if entry.times.is_some() && entry.kind != KindEntry::Count {
-        return Err((
-            "times",
-            "has a meaning for count only: remove it".to_owned(),
-        ));
-    }
-    let then = entry.then.unwrap_or_default();
-    Ok(Rule {
-        id: entry.id,
-        name: entry.name,
-        hash,
-        kind,
-        key: entry.key,
-        steps,
-        severity,
-        fresh_ms: entry.fresh.as_millis(),
-        fold_ms: entry.fold.as_millis(),
-        case: then.case,
-        route: then.route,
-    })
+    values
 }

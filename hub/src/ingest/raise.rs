@@ -1,83 +1,368 @@
-//! From firings to warnings and cases, within the transaction of the events that caused them.
+//! From what the rules have found to warnings and cases, within the transaction of the events that caused it.
 use linli_shared::protocol::event::Severity;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::recall::row;
 use super::work::Work;
 use crate::cases::{self, Opening};
-use crate::correlate::Firing;
-use crate::store::StoreError;
+use crate::correlate::engine::{Cause, Occurrence, Overflow, Touched};
+use crate::correlate::replay::hull;
+use crate::correlate::revise::{Change, Terms, revise};
+use crate::correlate::roster::Silence;
+use crate::correlate::rule::{Inhibits, Rule, Same};
+use crate::correlate::timeline::Entry;
+use crate::correlate::{Finding, HORIZON_MS, OVERFLOW_RULE, Origin};
+use crate::notify::notice::What;
 use crate::store::cases as stored_cases;
-use crate::store::warnings::{self, Foldable};
+use crate::store::occurrences::{self, OccurrenceRow};
+use crate::store::warnings::{self, NewWarning, Told};
+use crate::store::{StoreError, mutes};
 
-/// Repetitions of one warning in one transaction.
-struct Fold {
-    warning: Foldable,
-    count: i64,
-}
+/// Events of one key of a rule of the store, that have just come.
+type Fresh = BTreeMap<(usize, String), Vec<(Entry, Cause)>>;
 
 impl Work<'_> {
-    /// Folds or raises what has fired.
+    /// Brings warnings and cases up to what the rules have found.
     pub async fn raise_all(&mut self) -> Result<(), StoreError> {
-        // A storm of one kind is one statement, not one for each event.
-        let mut folds: HashMap<(String, String), Fold> = HashMap::new();
-        for firing in std::mem::take(&mut self.firings) {
-            let place = (firing.rule.clone(), firing.key.clone());
-            let near = folds
-                .get_mut(&place)
-                .filter(|fold| fold.warning.takes(&firing));
-            if let Some(fold) = near {
-                fold.count += 1;
-                continue;
-            }
-            let fold = match warnings::find_fold(self.connection, &firing).await? {
-                Some(warning) => Fold { warning, count: 1 },
-                None => Fold {
-                    warning: self.raise(&firing).await?,
-                    count: 0,
-                },
-            };
-            if let Some(before) = folds.insert(place, fold) {
-                warnings::fold(self.connection, before.warning.id, before.count).await?;
-            }
+        if !self.memory.engine.has_outcome() {
+            return Ok(());
         }
-        for fold in folds.values() {
-            warnings::fold(self.connection, fold.warning.id, fold.count).await?;
+        let outcome = self.memory.engine.outcome();
+        self.occurred(outcome.occurrences).await?;
+        // What the store has given back is in memory now, and has been touched with the others.
+        let from_store = self.memory.engine.outcome();
+        for touched in outcome.touched.iter().chain(&from_store.touched) {
+            self.reconsider(touched).await?;
+        }
+        for overflow in &outcome.overflows {
+            self.overflowed(overflow).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes events of rules that read the store, and reads their keys where they are not in memory.
+    async fn occurred(&mut self, occurrences: Vec<Occurrence>) -> Result<(), StoreError> {
+        if occurrences.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<OccurrenceRow> = occurrences
+            .iter()
+            .map(|occurrence| row(&self.memory.engine, occurrence))
+            .collect();
+        occurrences::insert(self.connection, &rows).await?;
+        let mut fresh = Fresh::new();
+        for occurrence in occurrences
+            .into_iter()
+            .filter(|occurrence| !occurrence.is_known)
+        {
+            let place = (occurrence.rule, occurrence.key);
+            let event = (occurrence.entry, occurrence.cause);
+            fresh.entry(place).or_default().push(event);
+        }
+        for ((index, key), events) in fresh {
+            self.look_back(index, &key, &events).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_back(
+        &mut self,
+        index: usize,
+        key: &str,
+        fresh: &[(Entry, Cause)],
+    ) -> Result<(), StoreError> {
+        let rule = Arc::clone(&self.memory.engine.rules()[index]);
+        let limit = rule.max_events;
+        let rows = occurrences::read(self.connection, &rule.id, key, limit).await?;
+        // What did not fit is not known.
+        let floor_ms = rows
+            .first()
+            .filter(|_| rows.len() >= limit)
+            .map(|first| first.at_ms - 1);
+        let engine = &mut self.memory.engine;
+        let entries = rows
+            .iter()
+            .map(|row| {
+                let origin = Origin {
+                    site: &row.site,
+                    agent: &row.agent,
+                    lane: row.lane,
+                    epoch: row.epoch,
+                    sequence: row.sequence,
+                };
+                Entry {
+                    at_ms: row.at_ms,
+                    sequence: row.sequence,
+                    source: engine.source(&origin),
+                    value: 0,
+                    steps: row.steps,
+                }
+            })
+            .collect();
+        engine.remember(index, key, entries, floor_ms, fresh);
+        Ok(())
+    }
+
+    /// Compares what is found around a time with the warnings there, and changes those.
+    async fn reconsider(&mut self, touched: &Touched) -> Result<(), StoreError> {
+        let rule = Arc::clone(&self.memory.engine.rules()[touched.rule]);
+        let key = &touched.key;
+        let (from_ms, to_ms) = (
+            touched.from_ms.saturating_sub(rule.fold_ms),
+            touched.to_ms.saturating_add(rule.fold_ms),
+        );
+        let standing = warnings::standing(self.connection, &rule.id, key, from_ms, to_ms).await?;
+        let (from_ms, to_ms) = hull(&standing, from_ms, to_ms);
+        let engine = &self.memory.engine;
+        let (findings, known_from_ms) = engine.findings(touched.rule, key, from_ms, to_ms);
+        let terms = Terms {
+            now_ms: self.now_ms,
+            fresh_ms: rule.fresh_ms,
+            known_from_ms,
+            fresh_hits: touched.fresh_hits,
+        };
+        for change in revise(findings, &standing, terms) {
+            self.change(&rule, key, &touched.cause, change).await?;
+        }
+        Ok(())
+    }
+
+    async fn change(
+        &mut self,
+        rule: &Rule,
+        key: &str,
+        cause: &Cause,
+        change: Change,
+    ) -> Result<(), StoreError> {
+        match change {
+            Change::Raise { finding, late } => {
+                self.raise(rule, key, &finding, late).await?;
+            }
+            Change::Extend {
+                id,
+                finding,
+                now_fresh,
+            } => {
+                warnings::update(self.connection, id, &finding, now_fresh).await?;
+                if now_fresh {
+                    self.freshen(rule, id).await?;
+                }
+            }
+            Change::End { id, finding } => {
+                warnings::update(self.connection, id, &finding, false).await?;
+                self.ended(rule, id, cause.at_ms).await?;
+            }
+            Change::Amend {
+                id,
+                finding,
+                now_fresh,
+            } => {
+                warnings::update(self.connection, id, &finding, now_fresh).await?;
+                let note = format!(
+                    "{}：{} 起，{} 次",
+                    why(cause),
+                    time(finding.from_ms),
+                    finding.hits
+                );
+                self.note(rule, id, "amended", &note).await?;
+                self.note_in_cases(rule, id, "warning_amended", &note)
+                    .await?;
+                self.tally.revised(&rule.id, "amended");
+                if now_fresh {
+                    self.freshen(rule, id).await?;
+                }
+            }
+            Change::Withdraw { id, merged_into } => {
+                let told = warnings::find(self.connection, id).await?;
+                warnings::withdraw(self.connection, id).await?;
+                let note = match merged_into {
+                    Some(other) => format!(
+                        "{}：并入预警 {other} / one with warning {other}",
+                        why(cause)
+                    ),
+                    None => format!("{}：条件不成立 / the condition does not hold", why(cause)),
+                };
+                self.note(rule, id, "withdrawn", &note).await?;
+                self.note_in_cases(rule, id, "warning_withdrawn", &note)
+                    .await?;
+                self.tally.revised(&rule.id, "withdrawn");
+                if let Some(told) = told {
+                    self.tell(&told, What::Withdrawn, &note).await?;
+                }
+            }
         }
         Ok(())
     }
 
     /// Raises a warning, and opens or joins its case.
-    async fn raise(&mut self, firing: &Firing) -> Result<Foldable, StoreError> {
+    async fn raise(
+        &mut self,
+        rule: &Rule,
+        key: &str,
+        finding: &Finding,
+        late: bool,
+    ) -> Result<(), StoreError> {
+        let muted_by = self.muted_by(rule, key, finding).await?;
+        let inhibited_by = self.inhibited_by(rule, key, finding).await?;
+        let silent = late || rule.shadow || muted_by.is_some() || inhibited_by.is_some();
+        let ack_due_ms = rule
+            .ack_ms
+            .filter(|_| !silent)
+            .map(|ack_ms| self.now_ms.saturating_add(ack_ms));
         self.memory.last_warning += 1;
-        let warning = self.memory.last_warning;
-        warnings::insert(self.connection, warning, firing, self.now_ms).await?;
+        let id = self.memory.last_warning;
+        let new = NewWarning {
+            id,
+            rule,
+            key,
+            finding,
+            raised_ms: self.now_ms,
+            late,
+            watermark_ms: self.memory.engine.watermark_ms(&finding.agent),
+            muted_by,
+            inhibited_by,
+            ack_due_ms,
+        };
+        warnings::insert(self.connection, &new).await?;
         self.tally
-            .warned(&firing.rule, self.now_ms.saturating_sub(firing.at_ms));
+            .warned(&rule.id, self.now_ms.saturating_sub(finding.to_ms), late);
+        self.note(rule, id, "raised", "").await?;
+        if let Some(mute) = muted_by {
+            self.note(rule, id, "muted", &format!("静默 {mute} / mute {mute}"))
+                .await?;
+        }
+        if let Some(other) = inhibited_by {
+            let note = format!("预警 {other} 期间不通知 / warning {other} goes on");
+            self.note(rule, id, "inhibited", &note).await?;
+        }
         tracing::info!(
-            warning,
-            rule = firing.rule,
-            key = firing.key,
-            late = firing.late,
+            warning = id,
+            rule = rule.id,
+            key,
+            late,
+            shadow = rule.shadow,
             "a warning is raised"
         );
-        if let Some(opening) = cases::opening(firing, self.memory.last_case + 1, self.now_ms) {
-            self.open_or_join(firing, warning, &opening).await?;
+        if rule.shadow {
+            return Ok(());
         }
-        Ok(Foldable {
-            id: warning,
-            at_ms: firing.at_ms,
-            late: firing.late,
-        })
+        if let Some(opening) =
+            cases::opening(rule, key, finding, self.memory.last_case + 1, self.now_ms)
+        {
+            self.open_or_join(rule, id, &opening).await?;
+        }
+        if let Some(told) = warnings::find(self.connection, id).await? {
+            self.tell(&told, What::Raised, "").await?;
+        }
+        Ok(())
+    }
+
+    async fn muted_by(
+        &mut self,
+        rule: &Rule,
+        key: &str,
+        finding: &Finding,
+    ) -> Result<Option<i64>, StoreError> {
+        let holding = mutes::holding(self.connection, self.now_ms).await?;
+        let mute = holding
+            .iter()
+            .find(|mute| mute.matches(&rule.id, &finding.site, key, rule.severity));
+        Ok(mute.map(|mute| mute.id))
+    }
+
+    async fn inhibited_by(
+        &mut self,
+        rule: &Rule,
+        key: &str,
+        finding: &Finding,
+    ) -> Result<Option<i64>, StoreError> {
+        let rules = self.memory.engine.rules().to_vec();
+        for other in rules
+            .iter()
+            .filter(|other| other.id != rule.id && !other.shadow)
+        {
+            let Some(inhibits) = &other.inhibits else {
+                continue;
+            };
+            if !names(inhibits, rule) {
+                continue;
+            }
+            let open = warnings::open(self.connection, &other.id).await?;
+            let same = open.iter().find(|open| match inhibits.same {
+                Same::Agent => open.agent == finding.agent,
+                Same::Site => open.site == finding.site,
+                Same::Key => open.key == key,
+            });
+            if let Some(open) = same {
+                return Ok(Some(open.id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What was 补报 goes on now: people are told.
+    async fn freshen(&mut self, rule: &Rule, id: i64) -> Result<(), StoreError> {
+        self.note(
+            rule,
+            id,
+            "amended",
+            "补报的情况仍在继续 / what was reported late goes on",
+        )
+        .await?;
+        let Some(told) = warnings::find(self.connection, id).await? else {
+            return Ok(());
+        };
+        if told.acked_ms.is_none() && told.muted_by.is_none() && told.inhibited_by.is_none() {
+            let due_ms = rule.ack_ms.map(|ack_ms| self.now_ms.saturating_add(ack_ms));
+            warnings::set_ack_due(self.connection, id, due_ms.filter(|_| !rule.shadow)).await?;
+        }
+        self.tell(&told, What::Raised, "").await
+    }
+
+    async fn ended(&mut self, rule: &Rule, id: i64, at_ms: i64) -> Result<(), StoreError> {
+        let note = format!("{} 恢复 / over", time(at_ms));
+        self.note(rule, id, "ended", &note).await?;
+        match warnings::find(self.connection, id).await? {
+            Some(told) => self.tell(&told, What::Ended, &note).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn note(
+        &mut self,
+        rule: &Rule,
+        id: i64,
+        action: &str,
+        note: &str,
+    ) -> Result<(), StoreError> {
+        let actor = format!("rule:{}", rule.id);
+        warnings::note(self.connection, id, self.now_ms, &actor, action, note).await
+    }
+
+    async fn note_in_cases(
+        &mut self,
+        rule: &Rule,
+        id: i64,
+        action: &str,
+        note: &str,
+    ) -> Result<(), StoreError> {
+        let actor = format!("rule:{}", rule.id);
+        let note = format!("{note} (warning {id})");
+        for case in stored_cases::of_warning(self.connection, id).await? {
+            stored_cases::act(self.connection, case, self.now_ms, &actor, action, &note).await?;
+        }
+        Ok(())
     }
 
     async fn open_or_join(
         &mut self,
-        firing: &Firing,
+        rule: &Rule,
         warning: i64,
         opening: &Opening,
     ) -> Result<(), StoreError> {
-        let actor = format!("rule:{}", firing.rule);
-        let note = format!("{} (warning {warning})", firing.name);
+        let actor = format!("rule:{}", rule.id);
+        let note = format!("{} (warning {warning})", rule.name);
         let Some((case, severity)) = stored_cases::find_open(self.connection, opening).await?
         else {
             self.memory.last_case += 1;
@@ -92,8 +377,8 @@ impl Work<'_> {
         stored_cases::link(self.connection, case, warning).await?;
         let action = "warning_added";
         stored_cases::act(self.connection, case, self.now_ms, &actor, action, &note).await?;
-        if Severity::from_name(&severity) < Some(firing.severity) {
-            let graver = firing.severity.as_str();
+        if Severity::from_name(&severity) < Some(rule.severity) {
+            let graver = rule.severity.as_str();
             stored_cases::set_severity(self.connection, case, graver).await?;
             let note = format!("{severity} → {graver} (warning {warning})");
             let action = "severity_raised";
@@ -101,4 +386,165 @@ impl Work<'_> {
         }
         Ok(())
     }
+
+    /// An agent falls silent, or is heard again.
+    pub async fn silence(&mut self, rule: &Rule, silence: &Silence) -> Result<(), StoreError> {
+        match silence {
+            Silence::Begins {
+                agent,
+                heard_ms,
+                at_ms,
+            } => {
+                let finding = Finding {
+                    site: self.memory.site_of(agent),
+                    agent: agent.clone(),
+                    from_ms: *at_ms,
+                    to_ms: *at_ms,
+                    hits: 1,
+                    reasons: Vec::new(),
+                    values: format!("heard={}", time(*heard_ms)),
+                    ended_ms: None,
+                };
+                let late = self.now_ms.saturating_sub(*at_ms) > rule.fresh_ms;
+                let mut key = String::new();
+                crate::correlate::rule::push_escaped(&mut key, agent);
+                self.raise(rule, &key, &finding, late).await
+            }
+            Silence::Ends { agent, at_ms } => {
+                for told in warnings::open(self.connection, &rule.id).await? {
+                    if told.agent == *agent {
+                        warnings::end(self.connection, told.id, *at_ms).await?;
+                        self.ended(rule, told.id, *at_ms).await?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A rule has met a limit: that must be seen.
+    async fn overflowed(&mut self, overflow: &Overflow) -> Result<(), StoreError> {
+        let rule = Arc::clone(&self.memory.engine.rules()[overflow.rule]);
+        let limit = overflow.limit;
+        let seen = Rule {
+            id: OVERFLOW_RULE.to_owned(),
+            name: format!("规则容量超限（{limit}）：{}", rule.name),
+            severity: Severity::Warning,
+            case: None,
+            route: String::new(),
+            ack_ms: None,
+            shadow: false,
+            kind: crate::correlate::rule::Kind::Match,
+            ..(*rule).clone()
+        };
+        tracing::warn!(
+            rule = rule.id,
+            limit,
+            "a rule has met a limit: raise it, or let its key or steps take less"
+        );
+        let from_ms = overflow.at_ms.saturating_sub(HORIZON_MS);
+        let standing =
+            warnings::standing(self.connection, &seen.id, &rule.id, from_ms, overflow.at_ms)
+                .await?;
+        let mut finding = Finding {
+            site: overflow.site.clone(),
+            agent: overflow.agent.clone(),
+            from_ms: overflow.at_ms,
+            to_ms: overflow.at_ms,
+            hits: 1,
+            reasons: Vec::new(),
+            values: format!(
+                "{limit}={}",
+                if limit == "max_keys" {
+                    rule.max_keys
+                } else {
+                    rule.max_events
+                }
+            ),
+            ended_ms: None,
+        };
+        let Some(before) = standing.last() else {
+            return self.raise(&seen, &rule.id, &finding, false).await;
+        };
+        finding.from_ms = before.from_ms;
+        finding.hits = before.hits + 1;
+        warnings::update(self.connection, before.id, &finding, false).await
+    }
+
+    /// Tells those who are next of warnings that nobody has acknowledged in time.
+    pub async fn escalate(&mut self, overdue: Vec<Told>) -> Result<(), StoreError> {
+        for told in overdue {
+            let at = if told.escalated_to.is_empty() {
+                &told.route
+            } else {
+                &told.escalated_to
+            };
+            let next = self.centre.next_route(at).map(str::to_owned);
+            let actor = "hub";
+            let Some(next) = next else {
+                let note =
+                    "无人签收，已无上一级 / nobody has acknowledged it, and there is nobody beyond";
+                warnings::set_ack_due(self.connection, told.id, None).await?;
+                warnings::note(
+                    self.connection,
+                    told.id,
+                    self.now_ms,
+                    actor,
+                    "escalated",
+                    note,
+                )
+                .await?;
+                continue;
+            };
+            let due_ms = told.ack_ms.map(|ack_ms| self.now_ms.saturating_add(ack_ms));
+            warnings::escalated(self.connection, told.id, &next, due_ms).await?;
+            let note = format!(
+                "超时未签收，升级至 {next} / not acknowledged in time, passed on to {next}"
+            );
+            warnings::note(
+                self.connection,
+                told.id,
+                self.now_ms,
+                actor,
+                "escalated",
+                &note,
+            )
+            .await?;
+            self.tally.escalated(&told.rule);
+            let told = Told {
+                route: next,
+                escalations: told.escalations + 1,
+                ..told
+            };
+            self.tell(&told, What::Escalated, &note).await?;
+        }
+        Ok(())
+    }
+}
+
+fn names(inhibits: &Inhibits, rule: &Rule) -> bool {
+    inhibits.rules.contains(&rule.id)
+        || inhibits.kinds.iter().any(|kind| kind == rule.kind.as_str())
+}
+
+/// What brought a change about, in words.
+fn why(cause: &Cause) -> String {
+    if cause.kind.is_empty() {
+        return format!("已知至 {} / all is known up to then", time(cause.at_ms));
+    }
+    format!(
+        "{} 的 {} 到达（{}）",
+        time(cause.at_ms),
+        cause.kind,
+        cause.event
+    )
+}
+
+/// A time by the clock of the centre.
+fn time(at_ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(at_ms)
+        .unwrap_or_default()
+        .to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(8)))
+        .strftime("%m-%d %H:%M:%S")
+        .to_string()
 }

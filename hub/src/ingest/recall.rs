@@ -1,16 +1,20 @@
 //! What the writer knows beside the database, and how it is read from there.
-use linli_shared::protocol::ids::Sequence;
+use linli_shared::protocol::ids::{AgentId, Sequence, SiteId};
 use linli_shared::service::{clock, systemd, telemetry};
 use sqlx::sqlite::SqliteConnection;
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use crate::centre::Centre;
 use crate::correlate::Origin;
-use crate::correlate::engine::Engine;
-use crate::correlate::rule::Rule;
+use crate::correlate::engine::{Engine, Occurrence};
+use crate::correlate::roster::{AgentRoster, Silence};
+use crate::correlate::rule::{Roster, Rule};
 use crate::metrics::Metrics;
 use crate::store::chunks::{self, StoredChunk, correct};
+use crate::store::occurrences::{self, OccurrenceRow};
 use crate::store::positions::LaneKey;
-use crate::store::{StoreError, cases, warnings};
+use crate::store::{StoreError, agents, cases, outbox, warnings};
 
 /// Rows that are read at once; between two pages systemd is told that the hub lives.
 const PAGE_ROWS: i64 = 500;
@@ -22,33 +26,227 @@ const ROWS_MAX: i64 = 1_000_000;
 pub struct Memory {
     /// Where lanes stand, of those that have asked.
     pub positions: HashMap<LaneKey, Sequence>,
-    /// Rules with their windows.
+    /// Rules with their timelines.
     pub engine: Engine,
+    /// Of each rule about the silence of agents, by its place, who is to be heard.
+    rosters: HashMap<usize, AgentRoster>,
+    /// Agent → site.
+    sites: HashMap<String, String>,
     /// The numbers that were given last.
     pub last_chunk: i64,
     pub last_quarantine: i64,
     pub last_warning: i64,
     pub last_case: i64,
+    pub last_outbox: i64,
 }
 
-/// Reads numbers, and fills the windows of the rules from the stored events. What fires again on the way
-/// was raised before, so it is left out.
+impl Memory {
+    /// An agent is to be heard from now on.
+    pub fn expect(&mut self, agent: &AgentId, site: &SiteId, now_ms: i64) {
+        self.sites.insert(agent.to_string(), site.to_string());
+        for roster in self.rosters.values_mut() {
+            roster.expect(agent.as_str(), now_ms, false);
+        }
+    }
+
+    /// The site of an agent; empty for one that has not joined.
+    pub fn site_of(&self, agent: &str) -> String {
+        self.sites.get(agent).cloned().unwrap_or_default()
+    }
+
+    /// An agent is heard: whose silence that ends.
+    pub fn heard(&mut self, agent: &str, at_ms: i64) -> Vec<(Arc<Rule>, Silence)> {
+        let rules = self.engine.rules();
+        self.rosters
+            .iter_mut()
+            .filter_map(|(index, roster)| {
+                Some((Arc::clone(&rules[*index]), roster.heard(agent, at_ms)?))
+            })
+            .collect()
+    }
+
+    /// Its next sign of life ends a silence.
+    pub fn is_silent(&self, agent: &str) -> bool {
+        self.rosters.values().any(|roster| roster.is_silent(agent))
+    }
+
+    /// Which agents have been silent for too long.
+    pub fn overdue(&mut self, now_ms: i64) -> Vec<(Arc<Rule>, Silence)> {
+        let rules = self.engine.rules();
+        let mut silences = Vec::new();
+        for (index, roster) in &mut self.rosters {
+            let rule = &rules[*index];
+            if !rule.runs(now_ms) {
+                continue;
+            }
+            let begun = roster.overdue(rule.kind.within_ms(), now_ms);
+            silences.extend(begun.into_iter().map(|silence| (Arc::clone(rule), silence)));
+        }
+        silences
+    }
+
+    /// Puts other rules in the place of these. Those that are the same keep all that they have; the others
+    /// begin with what is stored.
+    pub async fn reload(
+        &mut self,
+        connection: &mut SqliteConnection,
+        rules: Vec<Arc<Rule>>,
+        centre: &Centre,
+        metrics: &Metrics,
+    ) -> Result<(), StoreError> {
+        let mut engine = Engine::new(rules, centre.offices());
+        let none = Engine::new(Vec::new(), HashMap::new());
+        let others = engine.take_over(std::mem::replace(&mut self.engine, none));
+        self.begin(connection, engine, &others, metrics).await
+    }
+
+    /// Fills what is new in an engine, and the rosters.
+    async fn begin(
+        &mut self,
+        connection: &mut SqliteConnection,
+        mut engine: Engine,
+        others: &[String],
+        metrics: &Metrics,
+    ) -> Result<(), StoreError> {
+        let now_ms = clock::wall_ms();
+        let agents = agents::roster(connection).await?;
+        for entry in &agents {
+            engine.advance(&entry.agent, entry.watermark_ms);
+        }
+        self.sites = agents
+            .iter()
+            .map(|entry| (entry.agent.clone(), entry.site.clone()))
+            .collect();
+        engine.only(Some(others));
+        let known = occurrences::rules(connection).await?;
+        let rules = engine.rules().to_vec();
+        let mut from_store = Vec::new();
+        self.rosters.clear();
+        for (index, rule) in rules.iter().enumerate() {
+            let since_ms = match known.get(&rule.id) {
+                Some((hash, since_ms)) if *hash == rule.hash => *since_ms,
+                _ => {
+                    if rule.kind.reads_store() {
+                        from_store.push(Arc::clone(rule));
+                    }
+                    occurrences::set_rule(connection, &rule.id, &rule.hash, now_ms).await?;
+                    now_ms
+                }
+            };
+            match &rule.roster {
+                Roster::None => {}
+                Roster::Agents => {
+                    let open = warnings::open(connection, &rule.id).await?;
+                    let mut roster = AgentRoster::default();
+                    for entry in &agents {
+                        let silent = open.iter().any(|open| open.agent == entry.agent);
+                        roster.expect(&entry.agent, now_ms, silent);
+                    }
+                    self.rosters.insert(index, roster);
+                }
+                Roster::Keys(keys) if others.contains(&rule.id) => {
+                    for (key, agent) in keys {
+                        let site = self.site_of(agent);
+                        engine.expect(index, key, &site, agent, since_ms);
+                    }
+                }
+                Roster::Keys(_) => {}
+            }
+        }
+        if !others.is_empty() {
+            fill(connection, &mut engine, self.last_chunk, metrics).await?;
+        }
+        for rule in from_store {
+            backfill(connection, &rule, engine.offices(), self.last_chunk).await?;
+        }
+        engine.only(None);
+        // What the stored events come to has been raised before.
+        engine.outcome();
+        metrics.rules.set(engine.rules().len() as i64);
+        self.engine = engine;
+        Ok(())
+    }
+}
+
+/// Reads numbers, and fills the timelines of the rules from the stored events.
 pub async fn recall(
     connection: &mut SqliteConnection,
-    rules: &[Rule],
+    rules: &[Arc<Rule>],
+    centre: &Centre,
     metrics: &Metrics,
 ) -> Result<Memory, StoreError> {
     let (last_chunk, last_quarantine) = chunks::last_ids(connection).await?;
     let mut memory = Memory {
         positions: HashMap::new(),
-        engine: Engine::new(rules.to_vec()),
+        engine: Engine::new(Vec::new(), HashMap::new()),
+        rosters: HashMap::new(),
+        sites: HashMap::new(),
         last_chunk,
         last_quarantine,
         last_warning: warnings::last_id(connection).await?,
         last_case: cases::last_id(connection).await?,
+        last_outbox: outbox::last_id(connection).await?,
     };
-    fill(connection, &mut memory.engine, last_chunk, metrics).await?;
+    let started = std::time::Instant::now();
+    let engine = Engine::new(rules.to_vec(), centre.offices());
+    let all: Vec<String> = rules.iter().map(|rule| rule.id.clone()).collect();
+    memory.begin(connection, engine, &all, metrics).await?;
+    metrics.recall_seconds.set(started.elapsed().as_secs_f64());
     Ok(memory)
+}
+
+/// Notes the stored events of a rule that reads the store: it is new, or another than it was.
+async fn backfill(
+    connection: &mut SqliteConnection,
+    rule: &Arc<Rule>,
+    offices: HashMap<String, String>,
+    last_chunk: i64,
+) -> Result<(), StoreError> {
+    occurrences::forget(connection, &rule.id).await?;
+    let mut engine = Engine::new(vec![Arc::clone(rule)], offices);
+    let mut kinds: Vec<String> = rule.steps.iter().map(|step| step.kind.clone()).collect();
+    kinds.sort();
+    kinds.dedup();
+    let now_ms = clock::wall_ms();
+    let from_ms = now_ms.saturating_sub(rule.kind.reach_ms());
+    let floor = (last_chunk - ROWS_MAX).max(0);
+    let mut last = last_chunk;
+    while last > floor {
+        let after = (last - PAGE_ROWS).max(floor);
+        let page = chunks::replay(connection, &kinds, from_ms, after, last).await?;
+        if page.newest_ms.is_some_and(|newest_ms| newest_ms < from_ms) {
+            break;
+        }
+        for stored in &page.chunks {
+            observe(&mut engine, stored, now_ms);
+        }
+        let rows: Vec<_> = engine
+            .outcome()
+            .occurrences
+            .iter()
+            .map(|occurrence| row(&engine, occurrence))
+            .collect();
+        occurrences::insert(connection, &rows).await?;
+        last = after;
+        systemd::alive();
+    }
+    Ok(())
+}
+
+/// An event of a rule as the store has it.
+pub fn row(engine: &Engine, occurrence: &Occurrence) -> OccurrenceRow {
+    let source = engine.source_of(&occurrence.entry);
+    OccurrenceRow {
+        rule: engine.rules()[occurrence.rule].id.clone(),
+        key: occurrence.key.clone(),
+        at_ms: occurrence.entry.at_ms,
+        agent: source.agent.to_string(),
+        lane: source.lane,
+        epoch: source.epoch,
+        sequence: occurrence.entry.sequence,
+        site: source.site.to_string(),
+        steps: occurrence.entry.steps,
+    }
 }
 
 /// Newest page first, until one is older than all windows: the order of arrival does not decide what
@@ -64,7 +262,7 @@ async fn fill(
     };
     let started = std::time::Instant::now();
     let kinds: Vec<String> = engine
-        .windowed_kinds()
+        .kinds_in_memory()
         .into_iter()
         .map(str::to_owned)
         .collect();
@@ -79,6 +277,7 @@ async fn fill(
         let page = chunks::replay(connection, &kinds, from_ms, after, last).await?;
         if page.newest_ms.is_some_and(|newest_ms| newest_ms < from_ms) {
             reached = true;
+            engine.begin_at(from_ms);
             break;
         }
         for stored in &page.chunks {
@@ -89,6 +288,7 @@ async fn fill(
     }
     metrics.recall_cut.set(i64::from(!reached));
     if !reached {
+        engine.begin_at(from_ms);
         tracing::warn!(
             rows = ROWS_MAX,
             "the windows of the rules are not filled to their beginning: rules with long windows may miss what happened before; make their `within` shorter"
@@ -113,9 +313,8 @@ fn observe(engine: &mut Engine, stored: &StoredChunk, now_ms: i64) -> usize {
     };
     let header = stored.chunk.header();
     let count = events.len();
-    let mut raised_before = Vec::new();
     for (index, mut event) in events.into_iter().enumerate() {
-        correct(&mut event, stored.clock_offset_ms);
+        correct(&mut event, stored.clocks);
         let origin = Origin {
             site: &stored.site,
             agent: &stored.agent,
@@ -123,7 +322,7 @@ fn observe(engine: &mut Engine, stored: &StoredChunk, now_ms: i64) -> usize {
             epoch: header.epoch.0,
             sequence: header.first.0 + index as u64,
         };
-        engine.observe(&event, &origin, now_ms, &mut raised_before);
+        engine.observe(&event, &origin, now_ms);
     }
     count
 }

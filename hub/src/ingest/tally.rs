@@ -13,8 +13,11 @@ pub struct Tally {
     lost: Vec<(AgentId, u64)>,
     quarantined: u64,
     delivery_ms: Vec<i64>,
-    warned: Vec<(String, i64)>,
+    warned: Vec<(String, i64, bool)>,
+    revised: Vec<(String, &'static str)>,
+    escalated: Vec<String>,
     cases_opened: u64,
+    outbox_moved: bool,
 }
 
 impl Tally {
@@ -44,14 +47,34 @@ impl Tally {
         self.quarantined += events;
     }
 
-    /// A warning is raised, so long after the event that completed it.
-    pub fn warned(&mut self, rule: &str, ms: i64) {
-        self.warned.push((rule.to_owned(), ms));
+    /// A warning is raised, so long after the last event that it rests on.
+    pub fn warned(&mut self, rule: &str, ms: i64, late: bool) {
+        self.warned.push((rule.to_owned(), ms, late));
+    }
+
+    /// A warning is amended or withdrawn.
+    pub fn revised(&mut self, rule: &str, action: &'static str) {
+        self.revised.push((rule.to_owned(), action));
+    }
+
+    /// A warning is passed on.
+    pub fn escalated(&mut self, rule: &str) {
+        self.escalated.push(rule.to_owned());
     }
 
     /// A case is opened.
     pub fn case_opened(&mut self) {
         self.cases_opened += 1;
+    }
+
+    /// Something has come into the outbox, or is to be sent again.
+    pub fn outbox_moved(&mut self) {
+        self.outbox_moved = true;
+    }
+
+    /// The notifier has something to look at.
+    pub fn wakes_notifier(&self) -> bool {
+        self.outbox_moved
     }
 
     /// The transaction has committed.
@@ -69,8 +92,14 @@ impl Tally {
         for ms in self.delivery_ms {
             metrics.delivery_seconds.observe(seconds(ms));
         }
-        for (rule, ms) in &self.warned {
-            metrics.warned(rule, seconds(*ms));
+        for (rule, ms, late) in &self.warned {
+            metrics.warned(rule, seconds(*ms), *late);
+        }
+        for (rule, action) in &self.revised {
+            metrics.revised(rule, action);
+        }
+        for rule in &self.escalated {
+            metrics.escalated(rule);
         }
         metrics.cases_opened.inc_by(self.cases_opened);
     }

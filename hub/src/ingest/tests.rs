@@ -1,6 +1,7 @@
 //! The writer with a real store, asked by hand.
 use super::*;
-use crate::correlate::rule::{Kind, Rule, Step};
+use crate::centre::Centre;
+use crate::correlate::rule::{Rule, Vocabulary, load_text};
 use crate::metrics::Metrics;
 use crate::store::cases::{self, CaseFilter, CaseView};
 use crate::store::chunks::{self, EventFilter};
@@ -11,7 +12,10 @@ use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Epoch, Retention};
 use linli_shared::service::clock;
 use sqlx::Row;
+use std::path::Path;
 use tempfile::TempDir;
+
+mod histories;
 
 const MINUTE_MS: i64 = 60_000;
 
@@ -24,27 +28,25 @@ struct Hub {
     next: HashMap<Lane, u64>,
 }
 
-fn rule(id: &str, kind: Kind, event: &str, severity: Severity, route: &str) -> Rule {
-    Rule {
-        id: id.to_owned(),
-        name: id.to_owned(),
-        hash: "h".to_owned(),
-        kind,
-        key: vec!["building".to_owned()],
-        steps: vec![Step {
-            kind: event.to_owned(),
-            fields: Vec::new(),
-        }],
-        severity,
-        fresh_ms: 15 * MINUTE_MS,
-        fold_ms: 30 * MINUTE_MS,
-        case: Some("public-safety".to_owned()),
-        route: route.to_owned(),
-    }
+/// A rule by its kind with all that belongs to it.
+fn rule(id: &str, kind: &str, event: &str, severity: Severity, route: &str) -> Arc<Rule> {
+    let severity = severity.as_str();
+    let text = format!(
+        "schema = 1\n[[rule]]\nid = \"{id}\"\nname = \"{id}\"\nkind = {kind}\nkey = [\"building\"]\n\
+         on = [{{ type = \"{event}\" }}]\nseverity = \"{severity}\"\nfresh = \"15m\"\nfold = \"30m\"\n\
+         then = {{ case = \"public-safety\", route = \"{route}\" }}\n"
+    );
+    let vocabulary = Vocabulary {
+        routes: vec![route.to_owned()],
+        ..Vocabulary::default()
+    };
+    let mut rules = Vec::new();
+    load_text(Path::new("test.toml"), &text, &vocabulary, &mut rules).expect("a good rule");
+    Arc::new(rules.remove(0))
 }
 
 impl Hub {
-    async fn new(rules: Vec<Rule>) -> Self {
+    async fn new(rules: Vec<Arc<Rule>>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("hub.db");
         let store = Store::open(&path, true).await.expect("a store");
@@ -112,9 +114,9 @@ impl Hub {
     }
 }
 
-async fn start(store: &Store, rules: Vec<Rule>, metrics: &Metrics) -> Ingest {
+async fn start(store: &Store, rules: Vec<Arc<Rule>>, metrics: &Metrics) -> Ingest {
     let (ingest, inbox) = Ingest::channel();
-    let writer = Writer::open(store, rules, inbox, metrics.clone()).await;
+    let writer = Writer::open(store, rules, Centre::default(), inbox, metrics.clone()).await;
     tokio::spawn(writer.expect("a writer").run());
     ingest
 }
@@ -152,14 +154,20 @@ fn chunk(lane: Lane, first: u64, events: &[(&str, i64)]) -> Chunk {
 }
 
 #[tokio::test]
-async fn what_happens_now_does_not_fold_into_what_was_reported_late() {
+async fn what_was_reported_late_and_goes_on_is_late_no_longer() {
     let now_ms = clock::wall_ms();
-    let fire = rule("fire", Kind::Match, "fire.alarm", Severity::Life, "duty");
+    let fire = rule("fire", "\"match\"", "fire.alarm", Severity::Life, "duty");
     let at = |minutes: i64| ("fire.alarm", now_ms - minutes * MINUTE_MS);
-    // In one transaction, and each in its own.
+    // In one transaction, and each in its own; the oldest is too old to belong to the others.
     for parts in [
-        vec![vec![at(20), at(1), at(16), at(0)]],
-        vec![vec![at(20)], vec![at(1)], vec![at(16)], vec![at(0)]],
+        vec![vec![at(60), at(20), at(1), at(16), at(0)]],
+        vec![
+            vec![at(60)],
+            vec![at(20)],
+            vec![at(1)],
+            vec![at(16)],
+            vec![at(0)],
+        ],
     ] {
         let mut hub = Hub::new(vec![fire.clone()]).await;
         for part in &parts {
@@ -169,11 +177,9 @@ async fn what_happens_now_does_not_fold_into_what_was_reported_late() {
             .warnings()
             .await
             .iter()
-            .map(|warning| (warning.late, warning.folded))
+            .map(|warning| (warning.late, warning.hits))
             .collect();
-        let folded: i64 = raised.iter().map(|(_, folded)| folded).sum();
-        let late: Vec<bool> = raised.iter().map(|(late, _)| *late).collect();
-        assert_eq!((late, folded), (vec![false, true], 2), "{raised:?}");
+        assert_eq!(raised, [(false, 4), (true, 1)]);
     }
 }
 
@@ -183,20 +189,20 @@ async fn a_graver_warning_raises_the_case_it_joins_and_other_routes_have_their_o
     let mut hub = Hub::new(vec![
         rule(
             "object",
-            Kind::Match,
+            "\"match\"",
             "object.fallen",
             Severity::Alarm,
             "office",
         ),
         rule(
             "smoke",
-            Kind::Match,
+            "\"match\"",
             "smoke.alarm",
             Severity::Warning,
             "duty",
         ),
-        rule("fire", Kind::Match, "fire.alarm", Severity::Life, "duty"),
-        rule("door", Kind::Match, "door.held", Severity::Notice, "duty"),
+        rule("fire", "\"match\"", "fire.alarm", Severity::Life, "duty"),
+        rule("door", "\"match\"", "door.held", Severity::Notice, "duty"),
     ])
     .await;
     for kind in ["object.fallen", "smoke.alarm", "fire.alarm", "door.held"] {
@@ -234,13 +240,9 @@ async fn a_graver_warning_raises_the_case_it_joins_and_other_routes_have_their_o
 async fn a_start_fills_windows_with_what_came_late_and_passes_over_damaged_rows() {
     let now_ms = clock::wall_ms();
     let day_ms = 1440 * MINUTE_MS;
-    let within_ms = 7 * day_ms;
     let repeat = rule(
         "repeat",
-        Kind::Count {
-            times: 3,
-            within_ms,
-        },
+        "\"count\"\ntimes = 3\nwithin = \"7d\"",
         "dispute.reported",
         Severity::Warning,
         "mediation",
@@ -408,6 +410,26 @@ async fn what_comes_under_numbers_that_were_given_up_says_so_in_quarantine() {
     let reasons: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     assert_eq!(reasons, ["its numbers were given up as lost before"]);
     assert_eq!(hub.metrics.quarantined.get(), 1);
+}
+
+#[test]
+fn offsets_that_a_skewed_agent_tells_are_put_right_and_the_hubs_own_are_not() {
+    let offsets = ClockOffsets::new(
+        [(BootId(1), 50_000), (BootId(2), 60_000)].into(),
+        Some((BootId(2), 70_000)),
+    );
+    let of = |boot| offsets.of(BootId(boot));
+    for (estimate_ms, wanted) in [
+        (None, (None, Some(50_000))),
+        (Some(1_999), (None, Some(50_000))),
+        (Some(-2_000), (Some(-2_000), Some(52_000))),
+        (Some(5_000), (Some(5_000), Some(45_000))),
+        (Some(0), (None, Some(50_000))),
+    ] {
+        offsets.set_skew(estimate_ms);
+        assert_eq!((offsets.skew_ms(), of(1)), wanted);
+        assert_eq!((of(2), of(3)), (Some(70_000), None));
+    }
 }
 
 #[test]

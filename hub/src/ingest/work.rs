@@ -1,7 +1,7 @@
 //! One transaction in the making: what requests do to the tables and to the writer's memory.
 use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::Event;
-use linli_shared::protocol::ids::{AgentId, Sequence, SiteId};
+use linli_shared::protocol::ids::{AgentId, BootId, Sequence, SiteId};
 use linli_shared::service::telemetry;
 use sqlx::sqlite::SqliteConnection;
 use std::collections::HashMap;
@@ -10,14 +10,44 @@ use super::decide::{Decision, decide};
 use super::recall::Memory;
 use super::tally::Tally;
 use super::{Arrival, ClockOffsets, Decoded, Rejection};
-use crate::correlate::{Firing, Origin};
-use crate::store::chunks::{self, NewChunk, correct};
+use crate::centre::Centre;
+use crate::correlate::Origin;
+use crate::correlate::roster::Silence;
+use crate::correlate::rule::Rule;
+use crate::store::StoreError;
+use crate::store::agents::{self, Sign};
+use crate::store::chunks::{self, Clocks, NewChunk, correct};
 use crate::store::positions::{self, LaneKey};
 use crate::store::tokens::{self, TokenRefusal};
-use crate::store::{StoreError, agents};
+use crate::store::warnings::Told;
+use std::sync::Arc;
 
 /// Positions that are held in memory; then they are read again.
 const POSITIONS_MAX: usize = 20_000;
+
+/// What puts the times of a chunk of this boot right.
+fn clocks(offsets: &ClockOffsets, boot: BootId) -> Clocks {
+    Clocks {
+        offset_ms: offsets.of(boot),
+        skew_ms: offsets.skew_ms(),
+    }
+}
+
+/// What time alone has brought about.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Agents that have fallen silent.
+    pub silences: Vec<(Arc<Rule>, Silence)>,
+    /// Warnings that nobody has acknowledged in time.
+    pub unacknowledged: Vec<Told>,
+}
+
+impl Due {
+    /// Nothing.
+    pub fn is_empty(&self) -> bool {
+        self.silences.is_empty() && self.unacknowledged.is_empty()
+    }
+}
 
 /// One transaction in the making.
 pub struct Work<'a> {
@@ -27,8 +57,8 @@ pub struct Work<'a> {
     pub now_ms: i64,
     pub rows: Vec<NewChunk>,
     pub moved: HashMap<LaneKey, Sequence>,
-    pub firings: Vec<Firing>,
     pub tally: Tally,
+    pub centre: &'a Centre,
 }
 
 impl<'a> Work<'a> {
@@ -37,6 +67,7 @@ impl<'a> Work<'a> {
         connection: &'a mut SqliteConnection,
         memory: &'a mut Memory,
         builder: &'a mut ChunkBuilder,
+        centre: &'a Centre,
         now_ms: i64,
     ) -> Self {
         Self {
@@ -46,8 +77,8 @@ impl<'a> Work<'a> {
             now_ms,
             rows: Vec::new(),
             moved: HashMap::new(),
-            firings: Vec::new(),
             tally: Tally::default(),
+            centre,
         }
     }
 
@@ -112,8 +143,8 @@ impl<'a> Work<'a> {
                             }));
                         }
                         Decision::Store => {
-                            let offset_ms = offsets.of(header.boot);
-                            self.store(key, site, offset_ms, decoded).await?;
+                            let clocks = clocks(offsets, header.boot);
+                            self.store(key, site, clocks, decoded).await?;
                             wanted = header.end();
                             self.advance(key, wanted);
                         }
@@ -123,9 +154,8 @@ impl<'a> Work<'a> {
                         }
                         Decision::Split(known) => {
                             if self.compare(key, &decoded, known).await? {
-                                let offset_ms = offsets.of(header.boot);
-                                self.store_rest(key, site, offset_ms, &decoded, known)
-                                    .await?;
+                                let clocks = clocks(offsets, header.boot);
+                                self.store_rest(key, site, clocks, &decoded, known).await?;
                             }
                             wanted = header.end();
                             self.advance(key, wanted);
@@ -142,7 +172,7 @@ impl<'a> Work<'a> {
         &mut self,
         key: &LaneKey,
         site: &SiteId,
-        clock_offset_ms: Option<i64>,
+        clocks: Clocks,
         decoded: Decoded,
     ) -> Result<(), StoreError> {
         let mut events = match decoded.events {
@@ -155,7 +185,7 @@ impl<'a> Work<'a> {
         let mut occurred_ms = (i64::MAX, i64::MIN);
         let mut kinds: Vec<&str> = Vec::new();
         for event in &mut events {
-            correct(event, clock_offset_ms);
+            correct(event, clocks);
         }
         for (index, event) in events.iter().enumerate() {
             occurred_ms.0 = occurred_ms.0.min(event.occurred_at_ms);
@@ -170,9 +200,7 @@ impl<'a> Work<'a> {
                 epoch: key.epoch.0,
                 sequence: header.first.0 + index as u64,
             };
-            self.memory
-                .engine
-                .observe(event, &origin, self.now_ms, &mut self.firings);
+            self.memory.engine.observe(event, &origin, self.now_ms);
             self.tally
                 .delivered(self.now_ms.saturating_sub(event.received_at_ms));
         }
@@ -190,7 +218,7 @@ impl<'a> Work<'a> {
             chunk: decoded.chunk,
             occurred_ms,
             stored_ms: self.now_ms,
-            clock_offset_ms,
+            clocks,
             kinds,
         });
         Ok(())
@@ -252,14 +280,14 @@ impl<'a> Work<'a> {
         &mut self,
         key: &LaneKey,
         site: &SiteId,
-        clock_offset_ms: Option<i64>,
+        clocks: Clocks,
         decoded: &Decoded,
         known: usize,
     ) -> Result<(), StoreError> {
         match self.rest(decoded, known) {
             Ok(chunks) => {
                 for rest in chunks {
-                    self.store(key, site, clock_offset_ms, rest).await?;
+                    self.store(key, site, clocks, rest).await?;
                 }
                 Ok(())
             }
@@ -350,7 +378,28 @@ impl<'a> Work<'a> {
         }
         tokens::use_join(self.connection, token_id, agent.as_str(), self.now_ms).await?;
         agents::save(self.connection, agent, &site, serial, self.now_ms).await?;
+        self.memory.expect(agent, &site, self.now_ms);
         Ok(Ok(site))
+    }
+
+    /// An agent lives, and tells how far it is.
+    pub async fn sign(&mut self, agent: &AgentId, sign: &Sign) -> Result<(), StoreError> {
+        agents::sign(self.connection, agent, sign).await?;
+        if let Some(watermark_ms) = sign.watermark_ms {
+            self.memory.engine.advance(agent.as_str(), watermark_ms);
+        }
+        for (rule, silence) in self.memory.heard(agent.as_str(), sign.seen_ms) {
+            self.silence(&rule, &silence).await?;
+        }
+        Ok(())
+    }
+
+    /// What time alone brings about.
+    pub async fn pass_time(&mut self, due: Due) -> Result<(), StoreError> {
+        for (rule, silence) in &due.silences {
+            self.silence(rule, silence).await?;
+        }
+        self.escalate(due.unacknowledged).await
     }
 
     async fn flush(&mut self) -> Result<(), StoreError> {

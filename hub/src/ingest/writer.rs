@@ -1,22 +1,25 @@
 //! The task that owns the writing connection, the positions and the engine.
 use linli_shared::protocol::chunk::ChunkBuilder;
-use linli_shared::protocol::ids::{AgentId, Sequence, SiteId};
+use linli_shared::protocol::ids::AgentId;
 use linli_shared::service::{clock, systemd, telemetry};
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+use super::attend;
 use super::recall::{Memory, recall};
 use super::tally::Tally;
-use super::work::Work;
+use super::work::{Due, Work};
 use super::{Health, Inbox, Rejection, Request};
+use crate::centre::Centre;
 use crate::correlate::rule::Rule;
 use crate::metrics::Metrics;
-use crate::store::agents::{self, Sign};
-use crate::store::tokens::TokenRefusal;
+use crate::store::agents::Sign;
 use crate::store::{self, Store, StoreError, failed};
+use crate::store::{mutes, warnings};
 
 /// Requests of one transaction.
 const COMMIT_REQUESTS_MAX: usize = 64;
@@ -26,6 +29,12 @@ const COMMIT_EVENTS_MAX: usize = 500;
 /// Transactions of urgent requests in a row; then what else waits gets one, so that an agent that sends
 /// nothing but alarms does not hold back all others for ever.
 const URGENT_COMMITS_MAX: u32 = 16;
+/// What time alone brings about is looked at this often: silences, acknowledgements that are due.
+const TICK: Duration = Duration::from_secs(1);
+/// The memory of the rules is counted this often: it goes through all keys.
+const WEIGH_EVERY: Duration = Duration::from_secs(60);
+/// Warnings that are passed on in one transaction.
+const ESCALATIONS_MAX: i64 = 100;
 /// Signs of life are written this often where nothing else is.
 const SIGNS_EVERY: Duration = Duration::from_secs(15);
 /// After a failed transaction, and then twice as long each time.
@@ -47,52 +56,39 @@ pub enum WriterError {
     Build(#[from] linli_shared::protocol::chunk::BuildError),
 }
 
-/// An answer that waits for the commit.
-enum Pending {
-    Arrive(
-        oneshot::Sender<Result<Sequence, Rejection>>,
-        Result<Sequence, Rejection>,
-    ),
-    Positions(
-        oneshot::Sender<Result<Vec<Sequence>, Rejection>>,
-        Vec<Sequence>,
-    ),
-    Join(
-        oneshot::Sender<Result<Result<SiteId, TokenRefusal>, Rejection>>,
-        Result<SiteId, TokenRefusal>,
-    ),
-}
+/// An answer that waits for the commit: it is told whether that was done.
+type Pending = Box<dyn FnOnce(bool) + Send>;
 
-impl Pending {
-    /// The agent may have gone; then nobody wants the answer, and it will ask again.
-    fn answer(self, committed: bool) {
-        fn send<T>(
-            reply: oneshot::Sender<Result<T, Rejection>>,
-            answer: Result<T, Rejection>,
-            committed: bool,
-        ) {
-            let _ = reply.send(if committed {
-                answer
-            } else {
-                Err(Rejection::Store)
-            });
-        }
-        match self {
-            Self::Arrive(reply, answer) => send(reply, answer, committed),
-            Self::Positions(reply, answer) => send(reply, Ok(answer), committed),
-            Self::Join(reply, answer) => send(reply, Ok(answer), committed),
-        }
-    }
+/// The asker may have gone; then nobody wants the answer, and it will ask again.
+fn answering<T: Send + 'static>(
+    reply: oneshot::Sender<Result<T, Rejection>>,
+    answer: Result<T, Rejection>,
+) -> Pending {
+    Box::new(move |committed| {
+        let _ = reply.send(if committed {
+            answer
+        } else {
+            Err(Rejection::Store)
+        });
+    })
 }
 
 /// The writer.
 pub struct Writer {
     store: Store,
     inbox: Inbox,
-    rules: Vec<Rule>,
+    rules: Vec<Arc<Rule>>,
+    centre: Centre,
     builder: ChunkBuilder,
     memory: Memory,
     signs: HashMap<AgentId, Sign>,
+    /// One of them decides something: it does not wait for company.
+    signs_pressing: bool,
+    signs_written: std::time::Instant,
+    /// When the memory of the rules was last counted.
+    weighed: std::time::Instant,
+    /// When it was last looked at what time alone brings about.
+    looked: std::time::Instant,
     /// Transactions of urgent requests since the last other one.
     urgent_commits: u32,
     metrics: Metrics,
@@ -102,21 +98,26 @@ impl Writer {
     /// Reads what correlation needs of the past.
     pub async fn open(
         store: &Store,
-        rules: Vec<Rule>,
+        rules: Vec<Arc<Rule>>,
+        centre: Centre,
         inbox: Inbox,
         metrics: Metrics,
     ) -> Result<Self, WriterError> {
         let mut connection = store.writer().await?;
-        let memory = recall(&mut connection, &rules, &metrics).await?;
+        let memory = recall(&mut connection, &rules, &centre, &metrics).await?;
         close(connection).await;
-        metrics.rules.set(rules.len() as i64);
         Ok(Self {
             store: store.clone(),
             inbox,
             rules,
+            centre,
             builder: ChunkBuilder::new()?,
             memory,
             signs: HashMap::new(),
+            signs_pressing: false,
+            signs_written: std::time::Instant::now(),
+            weighed: std::time::Instant::now(),
+            looked: std::time::Instant::now(),
             urgent_commits: 0,
             metrics,
         })
@@ -125,28 +126,60 @@ impl Writer {
     /// Works until all handles are gone.
     pub async fn run(mut self) -> Result<(), std::io::Error> {
         let mut connection = self.store.writer().await.map_err(std::io::Error::other)?;
-        let mut signs_due = tokio::time::interval(SIGNS_EVERY);
-        while let Some((mut requests, only_signs)) = self.next(&mut signs_due).await {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        while let Some(mut requests) = self.next(&mut tick).await {
             self.take_signs(&mut requests);
-            if requests.is_empty() && (self.signs.is_empty() || !only_signs) {
+            let reload = requests
+                .iter()
+                .position(|request| matches!(request, Request::Reload { .. }));
+            if let Some(at) = reload
+                && let Request::Reload { rules, reply } = requests.remove(at)
+                && let Err(error) = self.reload(&mut connection, rules, reply).await
+            {
+                connection = self.recover(connection, error).await;
+                // Nothing was done of what came with it: who asks is told so by the end of its channel.
+                continue;
+            }
+            let due = match self.due(&mut connection).await {
+                Ok(due) => due,
+                Err(error) => {
+                    connection = self.recover(connection, error).await;
+                    continue;
+                }
+            };
+            let signs_due = !self.signs.is_empty()
+                && (self.signs_pressing || self.signs_written.elapsed() >= SIGNS_EVERY);
+            if requests.is_empty() && due.is_empty() && !signs_due {
                 continue;
             }
             let started = std::time::Instant::now();
             let mut pending = Vec::with_capacity(requests.len());
-            let outcome = self.commit(&mut connection, requests, &mut pending).await;
+            let outcome = self
+                .commit(&mut connection, requests, due, &mut pending)
+                .await;
             self.metrics
                 .commit_seconds
                 .observe(started.elapsed().as_secs_f64());
             let committed = outcome.is_ok();
             for answer in pending {
-                answer.answer(committed);
+                answer(committed);
             }
             match outcome {
                 Ok(tally) => {
                     self.signs.clear();
+                    self.signs_pressing = false;
+                    if self.weighed.elapsed() >= WEIGH_EVERY {
+                        self.weighed = std::time::Instant::now();
+                        let bytes = self.memory.engine.bytes();
+                        self.metrics.correlation_bytes(bytes);
+                    }
+                    self.signs_written = std::time::Instant::now();
+                    if tally.wakes_notifier() {
+                        self.inbox.outbox.send_replace(());
+                    }
                     tally.count(&self.metrics);
-                    self.metrics
-                        .correlation(self.memory.engine.counts(), self.memory.engine.keys());
+                    self.metrics.correlation(&self.memory.engine);
                 }
                 Err(error) => connection = self.recover(connection, error).await,
             }
@@ -155,12 +188,9 @@ impl Writer {
         Ok(())
     }
 
-    /// What goes into the next transaction: urgent requests and nothing else where one waits. True with
-    /// it: nobody asks anything, but signs of life are due. `None`: all handles are gone.
-    async fn next(
-        &mut self,
-        signs_due: &mut tokio::time::Interval,
-    ) -> Option<(Vec<Request>, bool)> {
+    /// What goes into the next transaction: urgent requests and nothing else where one waits. Nothing:
+    /// it is time to look at what time alone brings about. `None`: all handles are gone.
+    async fn next(&mut self, tick: &mut tokio::time::Interval) -> Option<Vec<Request>> {
         let mut first = None;
         if self.urgent_commits >= URGENT_COMMITS_MAX {
             self.urgent_commits = 0;
@@ -177,11 +207,11 @@ impl Writer {
                     Some(request?)
                 }
                 Some(request) = self.inbox.routine.recv() => Some(request),
-                _ = signs_due.tick() => None,
+                _ = tick.tick() => None,
             };
         }
         let Some(first) = first else {
-            return Some((Vec::new(), true));
+            return Some(Vec::new());
         };
         self.urgent_commits = if urgent { self.urgent_commits + 1 } else { 0 };
         let queue = if urgent {
@@ -196,7 +226,42 @@ impl Writer {
             events += request.events();
             requests.push(request);
         }
-        Some((requests, false))
+        Some(requests)
+    }
+
+    /// What time alone has brought about; looked at once a second.
+    async fn due(&mut self, connection: &mut SqliteConnection) -> Result<Due, StoreError> {
+        if self.looked.elapsed() < TICK {
+            return Ok(Due::default());
+        }
+        self.looked = std::time::Instant::now();
+        let now_ms = clock::wall_ms();
+        Ok(Due {
+            silences: self.memory.overdue(now_ms),
+            unacknowledged: warnings::overdue(connection, now_ms, ESCALATIONS_MAX).await?,
+        })
+    }
+
+    /// Puts other rules in the place of these, between two transactions.
+    async fn reload(
+        &mut self,
+        connection: &mut SqliteConnection,
+        rules: Vec<Arc<Rule>>,
+        reply: oneshot::Sender<Result<(), Rejection>>,
+    ) -> Result<(), StoreError> {
+        let started = std::time::Instant::now();
+        let outcome = self
+            .memory
+            .reload(connection, rules.clone(), &self.centre, &self.metrics)
+            .await;
+        self.rules = rules;
+        let _ = reply.send(outcome.as_ref().map(|_| ()).map_err(|_| Rejection::Store));
+        tracing::info!(
+            rules = self.rules.len(),
+            took_ms = started.elapsed().as_millis() as u64,
+            "other rules are in place"
+        );
+        outcome
     }
 
     fn take_signs(&mut self, requests: &mut Vec<Request>) {
@@ -204,6 +269,15 @@ impl Writer {
             let Request::Sign { agent, sign } = request else {
                 return true;
             };
+            let engine = &self.memory.engine;
+            self.signs_pressing |= sign
+                .watermark_ms
+                .is_some_and(|watermark_ms| engine.is_due(agent.as_str(), watermark_ms))
+                || self.memory.is_silent(agent.as_str());
+            // Who is heard is not silent, whenever that is written.
+            if !self.memory.is_silent(agent.as_str()) {
+                self.memory.heard(agent.as_str(), sign.seen_ms);
+            }
             self.signs.insert(agent.clone(), sign.clone());
             false
         });
@@ -213,6 +287,7 @@ impl Writer {
         &mut self,
         connection: &mut SqliteConnection,
         requests: Vec<Request>,
+        due: Due,
         pending: &mut Vec<Pending>,
     ) -> Result<Tally, StoreError> {
         let mut transaction = connection
@@ -223,6 +298,7 @@ impl Writer {
             &mut transaction,
             &mut self.memory,
             &mut self.builder,
+            &self.centre,
             clock::wall_ms(),
         );
         for request in requests {
@@ -235,14 +311,14 @@ impl Writer {
                     reply,
                 } => {
                     let answer = work.arrive(&key, &site, &offsets, arrival).await?;
-                    pending.push(Pending::Arrive(reply, answer));
+                    pending.push(answering(reply, answer));
                 }
                 Request::Positions { keys, reply } => {
                     let mut answer = Vec::with_capacity(keys.len());
                     for key in &keys {
                         answer.push(work.position(key).await?);
                     }
-                    pending.push(Pending::Positions(reply, answer));
+                    pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Join {
                     token_id,
@@ -252,15 +328,38 @@ impl Writer {
                     reply,
                 } => {
                     let answer = work.join(&token_id, &token_secret, &agent, &serial).await?;
-                    pending.push(Pending::Join(reply, answer));
+                    pending.push(answering(reply, Ok(answer)));
                 }
-                Request::Sign { .. } => {}
+                Request::Settle { settlements, reply } => {
+                    let answer = work.settle(&settlements).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
+                Request::Acknowledge {
+                    id,
+                    by,
+                    note,
+                    reply,
+                } => {
+                    let answer =
+                        attend::acknowledge(work.connection, id, &by, &note, work.now_ms).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
+                Request::Mute { mute, reply } => {
+                    let answer = attend::mute(work.connection, &mute, work.now_ms).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
+                Request::EndMute { id, reply } => {
+                    let answer = mutes::end(work.connection, id, work.now_ms).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
+                Request::Sign { .. } | Request::Reload { .. } => {}
             }
         }
-        let tally = work.finish().await?;
         for (agent, sign) in &self.signs {
-            agents::sign(&mut transaction, agent, sign).await?;
+            work.sign(agent, sign).await?;
         }
+        work.pass_time(due).await?;
+        let tally = work.finish().await?;
         transaction
             .commit()
             .await
@@ -315,7 +414,7 @@ impl Writer {
             .commit()
             .await
             .map_err(failed("committing a probe"))?;
-        self.memory = recall(&mut connection, &self.rules, &self.metrics).await?;
+        self.memory = recall(&mut connection, &self.rules, &self.centre, &self.metrics).await?;
         Ok(connection)
     }
 }

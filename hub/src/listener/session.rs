@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
+use super::skew::Skew;
 use super::{Shared, lane};
 use crate::ingest::{ClockOffsets, Rejection};
 use crate::store::agents::{self, Sign};
@@ -126,8 +127,12 @@ async fn session(
     let (mut send, mut reader, first) = tokio::time::timeout(HELLO_DEADLINE, greeting)
         .await
         .map_err(|_| Ended::NoHello)??;
+    let mut skew = Skew::default();
     let hello = match first {
-        Some(Frame::Hello(hello)) => hello,
+        Some(Frame::Hello(hello)) => {
+            skew.take(hello.wall_ms, clock::wall_ms(), connection.rtt());
+            hello
+        }
         Some(other) => return Err(Ended::Unexpected(other.name())),
         None => return Err(Ended::Closed),
     };
@@ -184,12 +189,15 @@ async fn session(
     tracing::info!(%agent, site = %hello.site, remote = %connection.remote_address(), "an agent is taken in");
     let outcome = async {
         send.write_all(&welcome.encode()?).await?;
-        lanes(connection, shared, &hello, keys, &mut reader, send).await
+        lanes(connection, shared, &hello, keys, skew, &mut reader, send).await
     }
     .await;
-    shared
+    let left = shared
         .sessions
         .leave(&agent, connection, &shared.metrics.agents_connected);
+    if left {
+        shared.metrics.skew(&agent, None);
+    }
     outcome
 }
 
@@ -231,18 +239,16 @@ async fn admit(connection: &Connection, shared: &Shared, hello: &Hello) -> Resul
 /// What is known of the agent's clocks: what it tells of earlier boots, and for this boot, where its
 /// clock is not set, our own time at its hello.
 fn clock_offsets(hello: &Hello) -> ClockOffsets {
-    let mut offsets: HashMap<_, _> = hello
+    let told: HashMap<_, _> = hello
         .anchors
         .iter()
         .map(|anchor| (anchor.boot, anchor.offset_ms))
         .collect();
-    if !hello.wall_set {
-        offsets.insert(
-            hello.boot,
-            clock::wall_ms().saturating_sub(hello.monotonic_ms as i64),
-        );
-    }
-    ClockOffsets(offsets)
+    let own = (!hello.wall_set).then(|| {
+        let offset_ms = clock::wall_ms().saturating_sub(hello.monotonic_ms as i64);
+        (hello.boot, offset_ms)
+    });
+    ClockOffsets::new(told, own)
 }
 
 async fn lanes(
@@ -250,13 +256,15 @@ async fn lanes(
     shared: &Arc<Shared>,
     hello: &Hello,
     keys: Vec<LaneKey>,
+    mut skew: Skew,
     reader: &mut FrameReader,
     _send: SendStream,
 ) -> Result<std::convert::Infallible, Ended> {
     let offsets = Arc::new(clock_offsets(hello));
     let opened = Arc::new(lane::Opened::default());
     let mut tasks: JoinSet<Result<(), Ended>> = JoinSet::new();
-    note_sign(shared, hello, None).await;
+    note_skew(shared, hello, &skew, &offsets);
+    note_sign(shared, hello, None, &skew, &offsets).await;
     loop {
         // All arms are cancel-safe: streams stay with the connection, the reader keeps what it has
         // read, a JoinSet keeps its results.
@@ -274,7 +282,9 @@ async fn lanes(
             }
             frame = reader.next() => match frame? {
                 Some(Frame::Heartbeat(heartbeat)) => {
-                    note_sign(shared, hello, Some(&heartbeat)).await;
+                    skew.take(heartbeat.wall_ms, clock::wall_ms(), connection.rtt());
+                    note_skew(shared, hello, &skew, &offsets);
+                    note_sign(shared, hello, Some(&heartbeat), &skew, &offsets).await;
                 }
                 Some(Frame::Unknown(_)) => {}
                 Some(other) => return Err(Ended::Unexpected(other.name())),
@@ -292,11 +302,24 @@ async fn lanes(
     }
 }
 
-async fn note_sign(shared: &Shared, hello: &Hello, heartbeat: Option<&Heartbeat>) {
+/// What is stored from here on is put right by what is known of the skew now.
+fn note_skew(shared: &Shared, hello: &Hello, skew: &Skew, offsets: &ClockOffsets) {
+    offsets.set_skew(skew.estimate_ms());
+    shared.metrics.skew(&hello.agent, offsets.skew_ms());
+}
+
+async fn note_sign(
+    shared: &Shared,
+    hello: &Hello,
+    heartbeat: Option<&Heartbeat>,
+    skew: &Skew,
+    offsets: &ClockOffsets,
+) {
+    let ahead_ms = offsets.skew_ms().unwrap_or(0);
     let sign = Sign {
         software: hello.software.chars().take(64).collect(),
         seen_ms: clock::wall_ms(),
-        watermark_ms: heartbeat.map_or(0, |heartbeat| heartbeat.watermark_ms),
+        watermark_ms: heartbeat.map(|heartbeat| heartbeat.watermark_ms.saturating_sub(ahead_ms)),
         waiting_events: heartbeat.map_or(0, |heartbeat| {
             heartbeat
                 .spool
@@ -305,6 +328,7 @@ async fn note_sign(shared: &Shared, hello: &Hello, heartbeat: Option<&Heartbeat>
                 .fold(0, u64::saturating_add)
                 .min(i64::MAX as u64) as i64
         }),
+        skew_ms: skew.estimate_ms(),
     };
     let agent = hello.agent.clone();
     // False only when the hub stops.

@@ -25,6 +25,9 @@ pub struct AgentView {
     pub watermark_ms: i64,
     /// Events that waited at the last sign of life.
     pub waiting_events: i64,
+    /// By how much its clock was ahead of the hub's at the last sign of life, milliseconds; null: not known,
+    /// for its clock is not set.
+    pub skew_ms: Option<i64>,
     /// A session is open now. Only the API of the running hub knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
@@ -37,10 +40,12 @@ pub struct Sign {
     pub software: String,
     /// When it came.
     pub seen_ms: i64,
-    /// How far it is.
-    pub watermark_ms: i64,
+    /// How far it is, by the hub's clock; `None` if it does not tell.
+    pub watermark_ms: Option<i64>,
     /// What waits.
     pub waiting_events: i64,
+    /// By how much its clock is ahead.
+    pub skew_ms: Option<i64>,
 }
 
 /// All agents by name.
@@ -60,7 +65,44 @@ pub async fn list(pool: &SqlitePool) -> Result<Vec<AgentView>, StoreError> {
             seen_ms: row.get("seen_ms"),
             watermark_ms: row.get("watermark_ms"),
             waiting_events: row.get("waiting_events"),
+            skew_ms: row.get("skew_ms"),
             connected: None,
+        })
+        .collect())
+}
+
+/// An agent that events are expected of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RosterEntry {
+    /// Name.
+    pub agent: String,
+    /// Site.
+    pub site: String,
+    /// When it joined, milliseconds since 1970 UTC.
+    pub joined_ms: i64,
+    /// Last sign of life; 0: never seen.
+    pub seen_ms: i64,
+    /// Everything that it received up to this time has arrived; 0: it has told nothing yet.
+    pub watermark_ms: i64,
+}
+
+/// All agents that have joined and are not revoked, by name: whose silence means something.
+pub async fn roster(connection: &mut SqliteConnection) -> Result<Vec<RosterEntry>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT agent, site, joined_ms, seen_ms, watermark_ms FROM agents \
+         WHERE revoked_ms IS NULL ORDER BY agent",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failed("reading the roster"))?;
+    Ok(rows
+        .iter()
+        .map(|row| RosterEntry {
+            agent: row.get("agent"),
+            site: row.get("site"),
+            joined_ms: row.get("joined_ms"),
+            seen_ms: row.get("seen_ms"),
+            watermark_ms: row.get("watermark_ms"),
         })
         .collect())
 }
@@ -131,14 +173,15 @@ pub async fn sign(
     sign: &Sign,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE agents SET software = $2, seen_ms = $3, watermark_ms = $4, waiting_events = $5 \
-         WHERE agent = $1",
+        "UPDATE agents SET software = $2, seen_ms = $3, watermark_ms = COALESCE($4, watermark_ms), \
+         waiting_events = $5, skew_ms = $6 WHERE agent = $1",
     )
     .bind(agent.as_str())
     .bind(sign.software.as_str())
     .bind(sign.seen_ms)
     .bind(sign.watermark_ms)
     .bind(sign.waiting_events)
+    .bind(sign.skew_ms)
     .execute(connection)
     .await
     .map_err(failed("noting a sign of life"))?;

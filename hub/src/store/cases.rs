@@ -154,6 +154,20 @@ pub async fn act(
     Ok(())
 }
 
+/// The cases of a warning.
+pub async fn of_warning(
+    connection: &mut SqliteConnection,
+    warning: i64,
+) -> Result<Vec<i64>, StoreError> {
+    let rows =
+        sqlx::query("SELECT case_id FROM case_warnings WHERE warning_id = $1 ORDER BY case_id")
+            .bind(warning)
+            .fetch_all(connection)
+            .await
+            .map_err(failed("looking for the cases of a warning"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// Links a case and a warning, both ways.
 pub async fn link(
     connection: &mut SqliteConnection,

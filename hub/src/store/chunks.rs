@@ -2,7 +2,7 @@
 use bytes::Bytes;
 use futures_util::StreamExt;
 use linli_shared::protocol::chunk::Chunk;
-use linli_shared::protocol::event::{ClockQuality, Event};
+use linli_shared::protocol::event::{AGENT_STARTED, ClockQuality, DOWN_SINCE, Event};
 use linli_shared::protocol::ids::{Lane, Sequence};
 use linli_shared::service::telemetry;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
@@ -13,8 +13,17 @@ use super::{StoreError, failed, signed};
 
 /// Rows that one query of events looks at, whether they are wanted or not; the cursor goes on from there.
 const SCAN_ROWS_MAX: i64 = 2000;
-/// Rows of one INSERT: 14 values each, SQLite takes 32,766.
+/// Rows of one INSERT: 15 values each, SQLite takes 32,766.
 const INSERT_ROWS_MAX: usize = 512;
+
+/// What puts the times of a chunk right.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Clocks {
+    /// Wall minus monotonic time of its boot, by the hub's clock: for times of an unset clock.
+    pub offset_ms: Option<i64>,
+    /// By how much the agent's clock was ahead of the hub's, where that is worth a correction.
+    pub skew_ms: Option<i64>,
+}
 
 /// A chunk on its way into the store.
 #[derive(Debug)]
@@ -31,8 +40,8 @@ pub struct NewChunk {
     pub occurred_ms: (i64, i64),
     /// When the hub took it.
     pub stored_ms: i64,
-    /// For times of an unset clock.
-    pub clock_offset_ms: Option<i64>,
+    /// For the times of its events.
+    pub clocks: Clocks,
     /// ",kind,kind,"
     pub kinds: String,
 }
@@ -45,7 +54,7 @@ pub async fn insert(
     for rows in chunks.chunks(INSERT_ROWS_MAX) {
         let mut query = QueryBuilder::<Sqlite>::new(
             "INSERT INTO chunks (id, site, agent, lane, retention, epoch, first_seq, end_seq, \
-             occurred_min_ms, occurred_max_ms, stored_ms, clock_offset_ms, kinds, bytes) ",
+             occurred_min_ms, occurred_max_ms, stored_ms, clock_offset_ms, skew_ms, kinds, bytes) ",
         );
         query.push_values(rows, |mut row, new| {
             let header = new.chunk.header();
@@ -60,7 +69,8 @@ pub async fn insert(
                 .push_bind(new.occurred_ms.0)
                 .push_bind(new.occurred_ms.1)
                 .push_bind(new.stored_ms)
-                .push_bind(new.clock_offset_ms)
+                .push_bind(new.clocks.offset_ms)
+                .push_bind(new.clocks.skew_ms)
                 .push_bind(new.kinds.as_str())
                 .push_bind(new.chunk.bytes().as_ref());
         });
@@ -177,8 +187,8 @@ pub struct StoredChunk {
     pub agent: String,
     /// When the hub took it.
     pub stored_ms: i64,
-    /// For times of an unset clock.
-    pub clock_offset_ms: Option<i64>,
+    /// For the times of its events.
+    pub clocks: Clocks,
     /// The chunk.
     pub chunk: Chunk,
 }
@@ -189,7 +199,10 @@ fn stored(row: &SqliteRow) -> Option<StoredChunk> {
         site: row.get("site"),
         agent: row.get("agent"),
         stored_ms: row.get("stored_ms"),
-        clock_offset_ms: row.get("clock_offset_ms"),
+        clocks: Clocks {
+            offset_ms: row.get("clock_offset_ms"),
+            skew_ms: row.get("skew_ms"),
+        },
         chunk: parse(row)?,
     })
 }
@@ -216,7 +229,9 @@ pub async fn replay(
         row.push_bind(format!("%,{kind},%"));
     });
     // Bytes of rows that are not wanted are not even read.
-    query.push(") SELECT id, site, agent, stored_ms, clock_offset_ms, CASE WHEN (stored_ms >= ");
+    query.push(
+        ") SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, CASE WHEN (stored_ms >= ",
+    );
     query
         .push_bind(from_ms)
         .push(" OR occurred_max_ms >= ")
@@ -240,15 +255,32 @@ pub async fn replay(
     })
 }
 
-/// Puts right what an unset clock gave.
-pub fn correct(event: &mut Event, clock_offset_ms: Option<i64>) {
-    if event.clock != ClockQuality::Unset {
-        return;
+/// Puts right the times that the agent's clock gave: those of a clock that was not set by the offset of its
+/// boot, the others by the skew. What a device gave stays as it is. The stored bytes are never changed, so
+/// this is done at every reading, with what was known when the chunk came.
+pub fn correct(event: &mut Event, clocks: Clocks) {
+    if event.clock == ClockQuality::Unset {
+        if let (Some(offset_ms), Some(monotonic_ms)) = (clocks.offset_ms, event.monotonic_ms) {
+            event.occurred_at_ms = offset_ms.saturating_add(monotonic_ms as i64);
+            event.received_at_ms = event.occurred_at_ms;
+            event.clock = ClockQuality::Corrected;
+        }
+    } else if let Some(skew_ms) = clocks.skew_ms
+        && event.monotonic_ms.is_none()
+        && event.clock != ClockQuality::Other
+    {
+        event.received_at_ms = event.received_at_ms.saturating_sub(skew_ms);
+        if matches!(event.clock, ClockQuality::Agent | ClockQuality::Implausible) {
+            event.occurred_at_ms = event.occurred_at_ms.saturating_sub(skew_ms);
+        }
     }
-    if let (Some(offset_ms), Some(monotonic_ms)) = (clock_offset_ms, event.monotonic_ms) {
-        event.occurred_at_ms = offset_ms.saturating_add(monotonic_ms as i64);
-        event.received_at_ms = event.occurred_at_ms;
-        event.clock = ClockQuality::Corrected;
+    // Since when an agent was down is a time of its own clock too.
+    if event.kind == AGENT_STARTED
+        && let Some(skew_ms) = clocks.skew_ms
+        && let Some(text) = event.attributes.get_mut(DOWN_SINCE)
+        && let Ok(down_since_ms) = text.parse::<i64>()
+    {
+        *text = down_since_ms.saturating_sub(skew_ms).to_string();
     }
 }
 
@@ -304,7 +336,7 @@ pub async fn events(
     // Rows are chosen by what an index gives in their order, so that LIMIT bounds the rows looked at.
     // What else is asked only decides whether the bytes come along.
     let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT id, site, agent, stored_ms, clock_offset_ms, CASE WHEN 1 = 1",
+        "SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, CASE WHEN 1 = 1",
     );
     if let Some(site) = &filter.site {
         query.push(" AND site = ").push_bind(site);
@@ -373,7 +405,7 @@ fn take(filter: &EventFilter, stored: &StoredChunk, found: &mut Vec<StoredEvent>
         {
             continue;
         }
-        correct(&mut event, stored.clock_offset_ms);
+        correct(&mut event, stored.clocks);
         let wanted = filter.kind.as_ref().is_none_or(|kind| *kind == event.kind)
             && filter
                 .device
@@ -401,5 +433,59 @@ fn take(filter: &EventFilter, stored: &StoredChunk, found: &mut Vec<StoredEvent>
                 event,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Occurred, received and since when down, after the correction of an event of noon.
+    fn corrected(event: Event, clocks: Clocks) -> (i64, i64, Option<String>) {
+        let mut event = Event {
+            occurred_at_ms: 1_000_000,
+            received_at_ms: 1_000_100,
+            ..event
+        };
+        correct(&mut event, clocks);
+        let down_since = event.attributes.remove(DOWN_SINCE);
+        (event.occurred_at_ms, event.received_at_ms, down_since)
+    }
+
+    #[test]
+    fn only_times_of_the_agents_clock_are_put_right_by_its_skew() {
+        let clocks = Clocks {
+            offset_ms: Some(500_000),
+            skew_ms: Some(600),
+        };
+        let of = |clock| Event {
+            clock,
+            ..Event::default()
+        };
+        for (clock, wanted) in [
+            (ClockQuality::Device, (1_000_000, 999_500)),
+            (ClockQuality::Agent, (999_400, 999_500)),
+            (ClockQuality::Implausible, (999_400, 999_500)),
+            (ClockQuality::Other, (1_000_000, 1_000_100)),
+            (ClockQuality::Unset, (1_000_000, 1_000_100)),
+        ] {
+            let (occurred_ms, received_ms, _) = corrected(of(clock), clocks);
+            assert_eq!((occurred_ms, received_ms), wanted, "{clock:?}");
+            let as_it_was = corrected(of(clock), Clocks::default());
+            assert_eq!(as_it_was, (1_000_000, 1_000_100, None), "{clock:?}");
+        }
+        // The offset is by the hub's clock already.
+        let unset = Event {
+            monotonic_ms: Some(7),
+            ..of(ClockQuality::Unset)
+        };
+        assert_eq!(corrected(unset, clocks), (500_007, 500_007, None));
+        let started = Event {
+            kind: AGENT_STARTED.to_owned(),
+            attributes: [(DOWN_SINCE.to_owned(), "5000".to_owned())].into(),
+            ..of(ClockQuality::Agent)
+        };
+        let wanted = (999_400, 999_500, Some("4400".to_owned()));
+        assert_eq!(corrected(started, clocks), wanted);
     }
 }

@@ -1,11 +1,31 @@
-//! Warnings: what rules found, with their reasons.
+//! Warnings: what rules found, with their reasons, and all that became of them.
 use serde::Serialize;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Row, Sqlite};
 use std::collections::HashMap;
 
 use super::{IDS_OF_QUERY_MAX, StoreError, failed};
-use crate::correlate::Firing;
+use crate::correlate::Finding;
+use crate::correlate::revise::Standing;
+use crate::correlate::rule::Rule;
+
+/// It counts.
+pub const ACTIVE: &str = "active";
+/// It would not have been raised, had all been known.
+pub const WITHDRAWN: &str = "withdrawn";
+
+/// A change of a warning.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct ChangeView {
+    /// When, milliseconds since 1970 UTC.
+    pub at_ms: i64,
+    /// Who: a person, or a rule.
+    pub actor: String,
+    /// raised, amended, withdrawn, ended, acknowledged, escalated, muted or inhibited.
+    pub action: String,
+    /// Why, in words.
+    pub note: String,
+}
 
 /// A warning as the API shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -18,25 +38,58 @@ pub struct WarningView {
     pub rule_hash: String,
     /// Name of the rule.
     pub name: String,
+    /// Kind of the rule.
+    pub kind: String,
     /// Severity.
     pub severity: String,
     /// Site.
     pub site: String,
+    /// Agent of the event that completed it.
+    pub agent: String,
     /// Key of the rule: the values of its key fields.
     pub key: String,
-    /// Time of the event that completed it, milliseconds since 1970 UTC.
+    /// First time that the rule's condition held, milliseconds since 1970 UTC.
     pub at_ms: i64,
+    /// Last time that it held.
+    pub until_ms: i64,
+    /// How often it held.
+    pub hits: i64,
     /// When the hub raised it, milliseconds since 1970 UTC.
     pub raised_ms: i64,
     /// 补报: it was already old when it was raised.
     pub late: bool,
-    /// Repetitions that were folded into it.
-    pub folded: i64,
+    /// Its rule is on trial: it opens nothing and pages nobody.
+    pub shadow: bool,
+    /// `active`, or `withdrawn`: had all been known, it would not have been raised.
+    pub state: String,
+    /// When what was missing came after all.
+    pub ended_ms: Option<i64>,
+    /// How far the agent had told everything when it was raised, milliseconds since 1970 UTC.
+    pub watermark_ms: i64,
+    /// What was counted, in words.
+    pub reading: String,
     /// The events that it rests on, each with its identity and time.
     #[schema(value_type = Vec<Object>)]
     pub reasons: serde_json::Value,
+    /// Where the rule sends it.
+    pub route: String,
+    /// Until when somebody is to acknowledge it.
+    pub ack_due_ms: Option<i64>,
+    /// When it was acknowledged.
+    pub acked_ms: Option<i64>,
+    /// By whom.
+    pub acked_by: Option<String>,
+    /// How often it was passed on because nobody acknowledged it.
+    pub escalations: i64,
+    /// The mute because of which nobody was told.
+    pub muted_by: Option<i64>,
+    /// The warning because of which nobody was told.
+    pub inhibited_by: Option<i64>,
     /// Codes of its cases.
     pub cases: Vec<String>,
+    /// What became of it, oldest first; only where one warning is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<ChangeView>,
 }
 
 /// Which warnings are wanted.
@@ -46,122 +99,352 @@ pub struct WarningFilter {
     pub site: Option<String>,
     /// Only of this rule.
     pub rule: Option<String>,
+    /// Only in this state.
+    pub state: Option<String>,
+    /// Only those that nobody has acknowledged and somebody should have, or the others.
+    pub unacked: Option<bool>,
+    /// Those of rules on trial, in place of the others.
+    pub shadow: bool,
+    /// Not earlier, by their first hit.
+    pub from_ms: Option<i64>,
+    /// Earlier than.
+    pub to_ms: Option<i64>,
     /// Only below this number.
     pub before: Option<i64>,
     /// At most so many.
     pub limit: usize,
 }
 
+/// A warning on its way into the store.
+#[derive(Debug)]
+pub struct NewWarning<'a> {
+    pub id: i64,
+    pub rule: &'a Rule,
+    pub key: &'a str,
+    pub finding: &'a Finding,
+    pub raised_ms: i64,
+    pub late: bool,
+    pub watermark_ms: i64,
+    pub muted_by: Option<i64>,
+    pub inhibited_by: Option<i64>,
+    pub ack_due_ms: Option<i64>,
+}
+
 /// Inserts a warning.
 pub async fn insert(
     connection: &mut SqliteConnection,
-    id: i64,
-    firing: &Firing,
-    raised_ms: i64,
+    new: &NewWarning<'_>,
 ) -> Result<(), StoreError> {
-    let reasons = serde_json::to_string(&firing.reasons).unwrap_or_default();
+    let (rule, finding) = (new.rule, new.finding);
     sqlx::query(
-        "INSERT INTO warnings (id, rule, rule_hash, name, severity, site, rule_key, at_ms, raised_ms, late, reasons) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        "INSERT INTO warnings (id, rule, rule_hash, name, kind, severity, site, agent, rule_key, at_ms, until_ms, \
+         hits, raised_ms, late, shadow, state, ended_ms, watermark_ms, reading, reasons, route, ack_ms, ack_due_ms, \
+         muted_by, inhibited_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+         $18, $19, $20, $21, $22, $23, $24, $25)",
     )
-    .bind(id)
-    .bind(firing.rule.as_str())
-    .bind(firing.rule_hash.as_str())
-    .bind(firing.name.as_str())
-    .bind(firing.severity.as_str())
-    .bind(firing.site.as_str())
-    .bind(firing.key.as_str())
-    .bind(firing.at_ms)
-    .bind(raised_ms)
-    .bind(firing.late)
-    .bind(reasons)
+    .bind(new.id)
+    .bind(rule.id.as_str())
+    .bind(rule.hash.as_str())
+    .bind(rule.name.as_str())
+    .bind(rule.kind.as_str())
+    .bind(rule.severity.as_str())
+    .bind(finding.site.as_str())
+    .bind(finding.agent.as_str())
+    .bind(new.key)
+    .bind(finding.from_ms)
+    .bind(finding.to_ms)
+    .bind(finding.hits)
+    .bind(new.raised_ms)
+    .bind(new.late)
+    .bind(rule.shadow)
+    .bind(ACTIVE)
+    .bind(finding.ended_ms)
+    .bind(new.watermark_ms)
+    .bind(finding.values.as_str())
+    .bind(reasons(finding))
+    .bind(rule.route.as_str())
+    .bind(rule.ack_ms)
+    .bind(new.ack_due_ms)
+    .bind(new.muted_by)
+    .bind(new.inhibited_by)
     .execute(connection)
     .await
     .map_err(failed("writing a warning"))?;
     Ok(())
 }
 
-/// A warning that firings can fold into.
-#[derive(Debug, Clone, Copy)]
-pub struct Foldable {
-    /// Number.
-    pub id: i64,
-    /// When.
-    pub at_ms: i64,
-    /// 补报.
-    pub late: bool,
+fn reasons(finding: &Finding) -> String {
+    serde_json::to_string(&finding.reasons).unwrap_or_default()
 }
 
-impl Foldable {
-    /// A firing is a repetition of this warning. A late one may repeat a live one; the other way round
-    /// something that goes on now would hide in what pages nobody.
-    pub fn takes(&self, firing: &Firing) -> bool {
-        self.at_ms.abs_diff(firing.at_ms) <= firing.fold_ms.unsigned_abs()
-            && (firing.late || !self.late)
-    }
-}
-
-/// The nearest warning of a rule and key to fold into, if there is one.
-pub async fn find_fold(
+/// The warnings of a rule and key that stand and touch a time, by time. Standing warnings of a key do not
+/// overlap, so of the earlier ones only the last can.
+pub async fn standing(
     connection: &mut SqliteConnection,
-    firing: &Firing,
-) -> Result<Option<Foldable>, StoreError> {
-    // Before and after apart, so that the index gives each: no row but the nearest is looked at.
-    let before = "at_ms >= $3 AND at_ms <= $4 ORDER BY at_ms DESC";
-    let after = "at_ms > $3 AND at_ms <= $4 ORDER BY at_ms";
-    let mut nearest: Option<Foldable> = None;
-    for (side, from_ms, to_ms) in [
-        (
-            before,
-            firing.at_ms.saturating_sub(firing.fold_ms),
-            firing.at_ms,
-        ),
-        (
-            after,
-            firing.at_ms,
-            firing.at_ms.saturating_add(firing.fold_ms),
-        ),
-    ] {
-        let live = if firing.late { "" } else { "late = FALSE AND " };
-        let statement = format!(
-            "SELECT id, at_ms, late FROM warnings WHERE rule = $1 AND rule_key = $2 AND {live}{side} LIMIT 1"
-        );
-        let row = sqlx::query(AssertSqlSafe(statement))
-            .bind(firing.rule.as_str())
-            .bind(firing.key.as_str())
-            .bind(from_ms)
-            .bind(to_ms)
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(failed("looking for a warning to fold into"))?;
-        let found = row.map(|row| Foldable {
+    rule: &str,
+    key: &str,
+    from_ms: i64,
+    to_ms: i64,
+) -> Result<Vec<Standing>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, at_ms, until_ms, hits, reasons, reading, ended_ms, late FROM warnings \
+         WHERE rule = $1 AND rule_key = $2 AND state = $5 AND at_ms <= $4 AND at_ms >= COALESCE((SELECT MAX(at_ms) \
+         FROM warnings WHERE rule = $1 AND rule_key = $2 AND state = $5 AND at_ms < $3), $3) ORDER BY at_ms, id",
+    )
+    .bind(rule)
+    .bind(key)
+    .bind(from_ms)
+    .bind(to_ms)
+    .bind(ACTIVE)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("looking for the warnings of a key"))?;
+    Ok(rows
+        .iter()
+        .map(|row| Standing {
             id: row.get("id"),
-            at_ms: row.get("at_ms"),
+            from_ms: row.get("at_ms"),
+            to_ms: row.get("until_ms"),
+            hits: row.get("hits"),
+            reasons: serde_json::from_str(row.get("reasons")).unwrap_or_default(),
+            values: row.get("reading"),
+            ended_ms: row.get("ended_ms"),
             late: row.get("late"),
-        });
-        nearest = nearest
-            .into_iter()
-            .chain(found)
-            .min_by_key(|warning| warning.at_ms.abs_diff(firing.at_ms));
-    }
-    Ok(nearest)
+        })
+        .filter(|warning| warning.to_ms >= from_ms)
+        .collect())
 }
 
-/// Counts repetitions.
-pub async fn fold(
+/// Writes a finding over the one that a warning stood for; `fresh` takes the 补报 away.
+pub async fn update(
     connection: &mut SqliteConnection,
     id: i64,
-    count: i64,
+    finding: &Finding,
+    fresh: bool,
 ) -> Result<(), StoreError> {
-    if count == 0 {
-        return Ok(());
-    }
-    sqlx::query("UPDATE warnings SET folded = folded + $2 WHERE id = $1")
+    sqlx::query(
+        "UPDATE warnings SET at_ms = $2, until_ms = $3, hits = $4, reasons = $5, reading = $6, ended_ms = $7, \
+         late = CASE WHEN $8 THEN FALSE ELSE late END WHERE id = $1",
+    )
+    .bind(id)
+    .bind(finding.from_ms)
+    .bind(finding.to_ms)
+    .bind(finding.hits)
+    .bind(reasons(finding))
+    .bind(finding.values.as_str())
+    .bind(finding.ended_ms)
+    .bind(fresh)
+    .execute(connection)
+    .await
+    .map_err(failed("writing what a warning has become"))?;
+    Ok(())
+}
+
+/// A warning is withdrawn; nobody needs to acknowledge it any more.
+pub async fn withdraw(connection: &mut SqliteConnection, id: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE warnings SET state = $2, ack_due_ms = NULL WHERE id = $1")
         .bind(id)
-        .bind(count)
+        .bind(WITHDRAWN)
         .execute(connection)
         .await
-        .map_err(failed("folding a warning"))?;
+        .map_err(failed("withdrawing a warning"))?;
+    Ok(())
+}
+
+/// What a warning waited for has come.
+pub async fn end(connection: &mut SqliteConnection, id: i64, at_ms: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE warnings SET ended_ms = $2 WHERE id = $1")
+        .bind(id)
+        .bind(at_ms)
+        .execute(connection)
+        .await
+        .map_err(failed("ending a warning"))?;
+    Ok(())
+}
+
+/// Sets until when somebody is to acknowledge a warning; `None`: nobody any more.
+pub async fn set_ack_due(
+    connection: &mut SqliteConnection,
+    id: i64,
+    due_ms: Option<i64>,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE warnings SET ack_due_ms = $2 WHERE id = $1")
+        .bind(id)
+        .bind(due_ms)
+        .execute(connection)
+        .await
+        .map_err(failed("setting a deadline of a warning"))?;
+    Ok(())
+}
+
+/// Somebody acknowledges a warning; false if somebody has before, or it is not there.
+pub async fn acknowledge(
+    connection: &mut SqliteConnection,
+    id: i64,
+    by: &str,
+    at_ms: i64,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE warnings SET acked_ms = $3, acked_by = $2, ack_due_ms = NULL WHERE id = $1 AND acked_ms IS NULL",
+    )
+    .bind(id)
+    .bind(by)
+    .bind(at_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("acknowledging a warning"))?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// What escalation, mutes and messages need of a warning.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub id: i64,
+    pub rule: String,
+    pub severity: String,
+    pub site: String,
+    pub agent: String,
+    pub key: String,
+    pub at_ms: i64,
+    pub late: bool,
+    pub shadow: bool,
+    pub state: String,
+    pub name: String,
+    pub route: String,
+    pub ack_ms: Option<i64>,
+    pub acked_ms: Option<i64>,
+    pub escalations: i64,
+    pub escalated_to: String,
+    pub muted_by: Option<i64>,
+    pub inhibited_by: Option<i64>,
+}
+
+fn told(row: &SqliteRow) -> Told {
+    Told {
+        id: row.get("id"),
+        rule: row.get("rule"),
+        severity: row.get("severity"),
+        site: row.get("site"),
+        agent: row.get("agent"),
+        key: row.get("rule_key"),
+        at_ms: row.get("at_ms"),
+        late: row.get("late"),
+        shadow: row.get("shadow"),
+        state: row.get("state"),
+        name: row.get("name"),
+        route: row.get("route"),
+        ack_ms: row.get("ack_ms"),
+        acked_ms: row.get("acked_ms"),
+        escalations: row.get("escalations"),
+        escalated_to: row.get("escalated_to"),
+        muted_by: row.get("muted_by"),
+        inhibited_by: row.get("inhibited_by"),
+    }
+}
+
+/// One warning as those see it who tell of it.
+pub async fn find(connection: &mut SqliteConnection, id: i64) -> Result<Option<Told>, StoreError> {
+    let row = sqlx::query("SELECT * FROM warnings WHERE id = $1")
+        .bind(id)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("reading a warning"))?;
+    Ok(row.as_ref().map(told))
+}
+
+/// Warnings that nobody has acknowledged in time.
+pub async fn overdue(
+    connection: &mut SqliteConnection,
+    now_ms: i64,
+    limit: i64,
+) -> Result<Vec<Told>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT * FROM warnings WHERE ack_due_ms IS NOT NULL AND ack_due_ms <= $1 ORDER BY ack_due_ms, id LIMIT $2",
+    )
+    .bind(now_ms)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("looking for warnings that nobody has acknowledged"))?;
+    Ok(rows.iter().map(told).collect())
+}
+
+/// Warnings of which somebody is still to be told, or is to acknowledge them.
+pub async fn waiting(connection: &mut SqliteConnection) -> Result<Vec<Told>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT * FROM warnings WHERE ack_due_ms IS NOT NULL \
+         OR id IN (SELECT warning_id FROM outbox WHERE state = 'waiting') ORDER BY id",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failed("looking for warnings that wait"))?;
+    Ok(rows.iter().map(told).collect())
+}
+
+/// Nobody is told of a warning any more, because of a mute.
+pub async fn mute(connection: &mut SqliteConnection, id: i64, mute: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE warnings SET muted_by = $2, ack_due_ms = NULL WHERE id = $1")
+        .bind(id)
+        .bind(mute)
+        .execute(connection)
+        .await
+        .map_err(failed("muting a warning"))?;
+    Ok(())
+}
+
+/// Notes that a warning was passed on.
+pub async fn escalated(
+    connection: &mut SqliteConnection,
+    id: i64,
+    to: &str,
+    due_ms: Option<i64>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE warnings SET escalations = escalations + 1, escalated_to = $2, ack_due_ms = $3 WHERE id = $1",
+    )
+    .bind(id)
+    .bind(to)
+    .bind(due_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("passing a warning on"))?;
+    Ok(())
+}
+
+/// Those that go on now, of rules that wait for something: rule, number, agent, site, key.
+pub async fn open(connection: &mut SqliteConnection, rule: &str) -> Result<Vec<Told>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT * FROM warnings WHERE rule = $1 AND state = 'active' AND ended_ms IS NULL \
+         AND kind IN ('absent', 'silent') ORDER BY id",
+    )
+    .bind(rule)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("looking for warnings that go on"))?;
+    Ok(rows.iter().map(told).collect())
+}
+
+/// Appends to the log of a warning.
+pub async fn note(
+    connection: &mut SqliteConnection,
+    id: i64,
+    at_ms: i64,
+    actor: &str,
+    action: &str,
+    note: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO warning_changes (warning_id, number, at_ms, actor, action, note) \
+         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5 FROM warning_changes WHERE warning_id = $1",
+    )
+    .bind(id)
+    .bind(at_ms)
+    .bind(actor)
+    .bind(action)
+    .bind(note)
+    .execute(connection)
+    .await
+    .map_err(failed("noting a change of a warning"))?;
     Ok(())
 }
 
@@ -179,15 +462,34 @@ pub async fn list(
     pool: &SqlitePool,
     filter: &WarningFilter,
 ) -> Result<Vec<WarningView>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM warnings WHERE 1 = 1");
-    if let Some(site) = &filter.site {
-        query.push(" AND site = ").push_bind(site);
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM warnings WHERE shadow = ");
+    query.push_bind(filter.shadow);
+    for (column, value) in [
+        (" AND site = ", &filter.site),
+        (" AND rule = ", &filter.rule),
+        (" AND state = ", &filter.state),
+    ] {
+        if let Some(value) = value {
+            query.push(column).push_bind(value);
+        }
     }
-    if let Some(rule) = &filter.rule {
-        query.push(" AND rule = ").push_bind(rule);
+    match filter.unacked {
+        Some(true) => {
+            query.push(" AND acked_ms IS NULL AND state = 'active'");
+        }
+        Some(false) => {
+            query.push(" AND acked_ms IS NOT NULL");
+        }
+        None => {}
     }
-    if let Some(before) = filter.before {
-        query.push(" AND id < ").push_bind(before);
+    for (column, value) in [
+        (" AND at_ms >= ", filter.from_ms),
+        (" AND at_ms < ", filter.to_ms),
+        (" AND id < ", filter.before),
+    ] {
+        if let Some(value) = value {
+            query.push(column).push_bind(value);
+        }
     }
     query
         .push(" ORDER BY id DESC LIMIT ")
@@ -200,14 +502,32 @@ pub async fn list(
     views(pool, &rows).await
 }
 
-/// One warning.
+/// One warning with what became of it.
 pub async fn get(pool: &SqlitePool, id: i64) -> Result<Option<WarningView>, StoreError> {
     let row = sqlx::query("SELECT * FROM warnings WHERE id = $1")
         .bind(id)
         .fetch_optional(pool)
         .await
         .map_err(failed("reading a warning"))?;
-    Ok(views(pool, row.as_slice()).await?.pop())
+    let Some(mut view) = views(pool, row.as_slice()).await?.pop() else {
+        return Ok(None);
+    };
+    let changes =
+        sqlx::query("SELECT * FROM warning_changes WHERE warning_id = $1 ORDER BY number")
+            .bind(id)
+            .fetch_all(pool)
+            .await
+            .map_err(failed("reading the changes of a warning"))?;
+    view.changes = changes
+        .iter()
+        .map(|row| ChangeView {
+            at_ms: row.get("at_ms"),
+            actor: row.get("actor"),
+            action: row.get("action"),
+            note: row.get("note"),
+        })
+        .collect();
+    Ok(Some(view))
 }
 
 /// Warnings with the codes of their cases, in two statements whatever their number.
@@ -238,15 +558,31 @@ async fn views(pool: &SqlitePool, rows: &[SqliteRow]) -> Result<Vec<WarningView>
             rule: row.get("rule"),
             rule_hash: row.get("rule_hash"),
             name: row.get("name"),
+            kind: row.get("kind"),
             severity: row.get("severity"),
             site: row.get("site"),
+            agent: row.get("agent"),
             key: row.get("rule_key"),
             at_ms: row.get("at_ms"),
+            until_ms: row.get("until_ms"),
+            hits: row.get("hits"),
             raised_ms: row.get("raised_ms"),
             late: row.get("late"),
-            folded: row.get("folded"),
+            shadow: row.get("shadow"),
+            state: row.get("state"),
+            ended_ms: row.get("ended_ms"),
+            watermark_ms: row.get("watermark_ms"),
+            reading: row.get("reading"),
             reasons: serde_json::from_str(row.get("reasons")).unwrap_or_default(),
+            route: row.get("route"),
+            ack_due_ms: row.get("ack_due_ms"),
+            acked_ms: row.get("acked_ms"),
+            acked_by: row.get("acked_by"),
+            escalations: row.get("escalations"),
+            muted_by: row.get("muted_by"),
+            inhibited_by: row.get("inhibited_by"),
             cases: cases.remove(&row.get("id")).unwrap_or_default(),
+            changes: Vec::new(),
         })
         .collect())
 }

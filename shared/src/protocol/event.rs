@@ -19,6 +19,7 @@ use super::limits::{
 /// outside this list get a hint, not an error.
 pub const KNOWN_KINDS: &[&str] = &[
     "agent.silent",
+    AGENT_STARTED,
     "camera.blind",
     "camera.motion",
     "camera.offline",
@@ -45,6 +46,16 @@ pub const KNOWN_KINDS: &[&str] = &[
     "smoke.alarm",
     "smoke.restored",
 ];
+
+/// The kind by which an agent says that it began to take events in: once at each start, of the source
+/// and the device [`AGENT_ITSELF`]. What happened since [`DOWN_SINCE`] it could not hear.
+pub const AGENT_STARTED: &str = "agent.started";
+/// Source and device of what an agent tells of itself.
+pub const AGENT_ITSELF: &str = "agent";
+/// Attribute of [`AGENT_STARTED`]: when the process before was last known to take events in, milliseconds
+/// since 1970 UTC by the agent's clock, decimal. Not there where that is not known: at the first start, and
+/// where the clock has never been set.
+pub const DOWN_SINCE: &str = "down_since_ms";
 
 /// How bad an event is by itself. Grades of warnings are made by rules.
 #[derive(
@@ -315,7 +326,29 @@ pub fn is_kind(value: &str) -> bool {
         })
 }
 
+/// From when on the hub does not know all before it has the event.
+fn unknown_from<'a>(
+    kind: &str,
+    received_ms: i64,
+    attribute: impl FnOnce() -> Option<&'a str>,
+) -> i64 {
+    if kind != AGENT_STARTED {
+        return received_ms;
+    }
+    let down_since_ms = attribute().and_then(|text| text.parse().ok());
+    down_since_ms.map_or(received_ms, |down_since_ms| received_ms.min(down_since_ms))
+}
+
 impl Draft<'_> {
+    /// From when on the hub does not know all before it has this event: its receipt, and of a start the
+    /// time since when the agent was down. While it waits, no watermark passes this.
+    pub fn unknown_from_ms(&self) -> i64 {
+        unknown_from(self.kind, self.received_at_ms, || {
+            let found = self.attributes.iter().find(|(name, _)| *name == DOWN_SINCE);
+            found.map(|(_, value)| *value)
+        })
+    }
+
     /// Checks every limit of the event model.
     pub fn check(&self) -> Result<(), EventError> {
         self.check_with(self.attributes.iter().copied())
@@ -404,6 +437,13 @@ impl Event {
             raw: self.raw.as_ref().map(|raw| raw.as_slice()),
             media: self.media.as_deref(),
         }
+    }
+
+    /// See [`Draft::unknown_from_ms`].
+    pub fn unknown_from_ms(&self) -> i64 {
+        unknown_from(&self.kind, self.received_at_ms, || {
+            self.attributes.get(DOWN_SINCE).map(String::as_str)
+        })
     }
 
     /// Checks every limit of the event model.

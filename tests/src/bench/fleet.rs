@@ -87,7 +87,7 @@ pub fn run(hosts: &Hosts) -> super::host::Result<Report> {
     let storm_cpu_s = Usage::of(hub.pid())?.cpu_s - before.cpu_s;
     wait_for(&log, "held", &mut fleet, &mut hub)?;
     let held_mb = Usage::of(hub.pid())?.resident_mb - before.resident_mb;
-    let mut database = super::latency::Database::open(&hub_files.database())?;
+    let mut database = super::latency::Database::open(&hub_files.database(), 0)?;
     let stored = database.events()?;
     if stored != HELD as u64 {
         return Err(format!("{stored} events of {HELD} agents are stored").into());

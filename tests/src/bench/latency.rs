@@ -16,15 +16,19 @@ const LOOK: Duration = Duration::from_micros(200);
 /// Between alarms: they are rare events, not a load.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Events that are the agent's own, not the bench's: its start.
+pub const AGENTS_OWN: u64 = 1;
+
 /// The hub's database, read from outside.
 pub struct Database {
+    own_events: u64,
     runtime: tokio::runtime::Runtime,
     connection: SqliteConnection,
 }
 
 impl Database {
-    /// Opens it for reading.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Opens it for reading; `own_events` are not counted.
+    pub fn open(path: &Path, own_events: u64) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -35,6 +39,7 @@ impl Database {
                 .connect(),
         )?;
         Ok(Self {
+            own_events,
             runtime,
             connection,
         })
@@ -49,12 +54,13 @@ impl Database {
 
     /// Events that are committed.
     pub fn events(&mut self) -> Result<u64> {
-        self.number("SELECT COALESCE(SUM(next_seq), 0) FROM positions")
+        let all = self.number("SELECT COALESCE(SUM(next_seq), 0) FROM positions")?;
+        Ok(all.saturating_sub(self.own_events))
     }
 
-    /// Warnings that are committed.
-    pub fn warnings(&mut self) -> Result<u64> {
-        self.number("SELECT COUNT(*) FROM warnings")
+    /// Warnings of fires that are committed: a backlog raises others, about doors.
+    pub fn fire_warnings(&mut self) -> Result<u64> {
+        self.number("SELECT COUNT(*) FROM warnings WHERE rule = 'fire-alarm'")
     }
 
     /// Bytes of the database.
@@ -98,7 +104,7 @@ fn alarms(
     let mut answers = Vec::new();
     while go_on(database, samples.len())? {
         let number = samples.len();
-        let before = database.warnings()?;
+        let before = database.fire_warnings()?;
         let time = jiff::Timestamp::now();
         let body = format!(
             "{{\"events\":[{{\"serial\":\"{series}-{number}\",\"device\":\"f\",\"building\":\"{series}-{number}\",\"type\":\"fire\",\"time\":\"{time}\"}}]}}"
@@ -106,7 +112,7 @@ fn alarms(
         let started = Instant::now();
         post(&mut connection, "doors", body.as_bytes())?;
         answers.push(started.elapsed().as_secs_f64() * 1000.0);
-        while database.warnings()? == before {
+        while database.fire_warnings()? == before {
             if started.elapsed() > WARNING_DEADLINE {
                 return Err("an alarm raised no warning".into());
             }
@@ -131,7 +137,7 @@ pub fn alarm_main(args: &[String]) -> Result<()> {
         return Err("alarms wants PORT DATABASE SERIES BACKLOG".into());
     };
     let backlog: u64 = backlog.parse()?;
-    let mut database = Database::open(Path::new(path))?;
+    let mut database = Database::open(Path::new(path), AGENTS_OWN)?;
     let latency = if backlog == 0 {
         alarms(port.parse()?, &mut database, series, |_, done| {
             Ok(done < SAMPLES)
@@ -209,7 +215,7 @@ pub fn run(hosts: &Hosts, events: &Path, count: u64) -> Result<Report> {
     let started = Instant::now();
     pair.start_hub()?;
     // From the moment that the backlog flows: how soon an agent comes back is another figure.
-    let mut database = Database::open(&pair.hub_files.database())?;
+    let mut database = Database::open(&pair.hub_files.database(), AGENTS_OWN)?;
     while database.events()? <= idle.samples as u64 {
         std::thread::sleep(super::host::POLL);
     }

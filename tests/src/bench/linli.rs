@@ -113,7 +113,7 @@ pub fn start_hub(hosts: &Hosts, files: &Hub, directory: &Path) -> Result<Running
 /// The row of Linli, and what its store needs for an event on disk, bytes.
 pub fn run(hosts: &Hosts, events: &Path, count: u64) -> Result<(Row, f64)> {
     let mut pair = Pair::start(hosts, "linli")?;
-    let mut database = latency::Database::open(&pair.hub_files.database())?;
+    let mut database = latency::Database::open(&pair.hub_files.database(), latency::AGENTS_OWN)?;
     let Some(mut hub) = pair.hub.take() else {
         return Err("the hub was not started".into());
     };

@@ -59,6 +59,15 @@ impl Hub {
         Ok(hub)
     }
 
+    /// Adds blocks to its config; for the next start.
+    pub fn configure(&self, more: &str) -> Result<()> {
+        let config = std::fs::read_to_string(self.config())?;
+        Ok(std::fs::write(
+            self.config(),
+            format!("{config}\n{more}\n"),
+        )?)
+    }
+
     /// The config file.
     pub fn config(&self) -> PathBuf {
         self.directory.join("hub.toml")
@@ -141,7 +150,18 @@ impl Hub {
 
     /// GET on the API with a good token; the status and the JSON.
     pub async fn api(&mut self, path: &str) -> Result<(u16, Value)> {
-        let token = match &self.token {
+        let token = self.token()?;
+        self.api_with(path, Some(&token)).await
+    }
+
+    /// POST on the API with a good token and no body; the status and the JSON.
+    pub async fn api_post(&mut self, path: &str) -> Result<(u16, Value)> {
+        let token = self.token()?;
+        self.ask(reqwest::Method::POST, path, Some(&token)).await
+    }
+
+    fn token(&mut self) -> Result<String> {
+        Ok(match &self.token {
             Some(token) => token.clone(),
             None => {
                 let made = run(self
@@ -151,16 +171,24 @@ impl Hub {
                 self.token = Some(made.clone());
                 made
             }
-        };
-        self.api_with(path, Some(&token)).await
+        })
     }
 
     /// GET on the API with this token.
     pub async fn api_with(&self, path: &str, token: Option<&str>) -> Result<(u16, Value)> {
+        self.ask(reqwest::Method::GET, path, token).await
+    }
+
+    async fn ask(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        token: Option<&str>,
+    ) -> Result<(u16, Value)> {
         let root = reqwest::Certificate::from_pem(&std::fs::read(self.root())?)?;
         let client = http().tls_certs_only([root]).build()?;
         let url = format!("https://localhost:{}{path}", self.api_port);
-        let mut request = client.get(url);
+        let mut request = client.request(method, url);
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
@@ -176,8 +204,13 @@ impl Hub {
         Ok(answer.error_for_status()?.text().await?)
     }
 
-    /// Every stored event, straight from the database.
+    /// Every stored event of a source, straight from the database.
     pub async fn stored(&self) -> Result<Vec<StoredEvent>> {
         super::stored_events(&self.database()).await
+    }
+
+    /// What agents have told of their starts, straight from the database.
+    pub async fn starts(&self) -> Result<Vec<StoredEvent>> {
+        super::stored_starts(&self.database()).await
     }
 }

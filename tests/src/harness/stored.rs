@@ -2,7 +2,7 @@
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use linli_shared::protocol::chunk::Chunk;
-use linli_shared::protocol::event::Event;
+use linli_shared::protocol::event::{AGENT_STARTED, Event};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{ConnectOptions, Row};
 use std::collections::{HashMap, HashSet};
@@ -38,8 +38,21 @@ async fn rows(database: &Path, statement: &'static str) -> Result<Vec<SqliteRow>
     Ok(sqlx::query(statement).fetch_all(&mut connection).await?)
 }
 
-/// All events of all chunks.
+/// The events of sources: all but what agents tell of themselves.
 pub async fn stored_events(database: &Path) -> Result<Vec<StoredEvent>> {
+    let mut stored = all_events(database).await?;
+    stored.retain(|stored| stored.event.kind != AGENT_STARTED);
+    Ok(stored)
+}
+
+/// What agents tell of their starts.
+pub async fn stored_starts(database: &Path) -> Result<Vec<StoredEvent>> {
+    let mut stored = all_events(database).await?;
+    stored.retain(|stored| stored.event.kind == AGENT_STARTED);
+    Ok(stored)
+}
+
+async fn all_events(database: &Path) -> Result<Vec<StoredEvent>> {
     let statement = "SELECT agent, site, clock_offset_ms, bytes FROM chunks ORDER BY id";
     let rows = rows(database, statement).await?;
     let mut stored = Vec::new();

@@ -1,0 +1,271 @@
+//! Correlation beside SEC, the Simple Event Correlator (Debian's `sec`), with the same rules on the same log.
+//! `cargo bench -p linli-hub --bench sec`; without `sec` it shows the engine alone.
+//!
+//! First what it costs: each program is a process of its own that reads the log, decides and ends, and its CPU
+//! time and memory are read in the same way. Then what they make of events that do not come as they happened.
+//! SEC takes the moment at which it reads a line for the time of the event, so in the first part, where a day
+//! is read in seconds, only its cost says something; in the second part it runs in real time.
+#[path = "sec/deliveries.rs"]
+mod deliveries;
+#[path = "../src"]
+mod hub {
+    #[allow(
+        dead_code,
+        unused_imports,
+        reason = "the bench uses a part of the module"
+    )]
+    pub mod correlate;
+}
+#[path = "sec/log.rs"]
+mod log;
+#[path = "sec/peer.rs"]
+mod peer;
+
+use anyhow::{Context, Result, ensure};
+use hub::correlate::replay::Replay;
+use hub::correlate::rule::{Rule, Vocabulary, load_text};
+use hub::correlate::{self, Origin};
+use linli_shared::protocol::ids::Lane;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Subject;
+use peer::Form;
+
+/// Events of the log.
+const EVENTS: usize = 1_000_000;
+/// As many of them as SEC's `Pair` and `PairWithWindow` take in half a minute.
+const EVENTS_OF_PAIRS: usize = 100_000;
+/// Runs of the engine, of which the middle one is shown: it takes less than a second, and SEC many.
+const RUNS: usize = 5;
+/// Events between two looks at what has come of them, as often as the hub commits.
+const COMMIT_EVENTS: usize = 500;
+/// Between two looks at the memory of a program.
+const POLL: Duration = Duration::from_millis(5);
+/// The word by which this program is told to be the engine.
+const ENGINE: &str = "engine";
+
+/// The same rules for both: SEC's stand in `peer`.
+const RULES: [(Subject, &str); 3] = [
+    (
+        Subject::Threshold,
+        "[[rule]]\nid = \"threshold\"\nname = \"refused three times\"\nkind = \"count\"\nkey = [\"site\", \"building\"]\n\
+         times = 3\nwithin = \"10m\"\non = [{ type = \"door.denied\" }]\nseverity = \"warning\"\nfresh = \"15m\"\nfold = \"0s\"\n",
+    ),
+    (
+        Subject::Pair,
+        "[[rule]]\nid = \"pair\"\nname = \"fire, then forced\"\nkind = \"sequence\"\nkey = [\"site\", \"building\"]\n\
+         within = \"10m\"\non = [{ type = \"fire.alarm\" }, { type = \"door.forced\" }]\nseverity = \"life\"\nfresh = \"15m\"\nfold = \"0s\"\n",
+    ),
+    (
+        Subject::Absence,
+        "[[rule]]\nid = \"absence\"\nname = \"left open\"\nkind = \"absent\"\nkey = [\"site\", \"building\"]\n\
+         within = \"5m\"\non = [{ type = \"door.opened\" }]\nuntil = [{ type = \"door.closed\" }]\nseverity = \"notice\"\nfresh = \"15m\"\nfold = \"0s\"\n",
+    ),
+];
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, log, events, subject] = &args[..]
+        && word == ENGINE
+    {
+        let subject = Subject::from_name(subject).context("no such rule")?;
+        println!("{}", decide(Path::new(log), events.parse()?, subject)?);
+        return Ok(());
+    }
+    let has_sec = peer::is_installed();
+    if !has_sec {
+        println!("sec is not installed: it is left out. Debian's package is `sec`.\n");
+    }
+    costs(has_sec)?;
+    if has_sec {
+        println!("\n{}", deliveries::table()?);
+    }
+    Ok(())
+}
+
+/// The rules of a subject.
+fn rules(subject: Subject) -> Result<Vec<Arc<Rule>>> {
+    let mut text = "schema = 1\n".to_owned();
+    for (of, rule) in RULES {
+        if subject.includes(of) {
+            text.push_str(rule);
+        }
+    }
+    let mut rules = Vec::new();
+    load_text(
+        Path::new("bench.toml"),
+        &text,
+        &Vocabulary::default(),
+        &mut rules,
+    )?;
+    Ok(rules.into_iter().map(Arc::new).collect())
+}
+
+/// The engine's own process: reads the log, decides, and gives the number of warnings.
+fn decide(path: &Path, events: usize, subject: Subject) -> Result<usize> {
+    let mut replay = Replay::new(rules(subject)?, HashMap::new());
+    let mut reader = BufReader::new(File::open(path)?);
+    let mut line = String::new();
+    let mut last_ms = 0;
+    for sequence in 0..events {
+        line.clear();
+        reader.read_line(&mut line)?;
+        let (site, event) = log::read(&line).context("not a line of the log")?;
+        last_ms = event.occurred_at_ms;
+        let origin = Origin {
+            site,
+            agent: "gw-1",
+            lane: Lane::Routine,
+            epoch: 1,
+            sequence: sequence as u64,
+        };
+        replay.engine().observe(&event, &origin, last_ms);
+        if sequence % COMMIT_EVENTS == COMMIT_EVENTS - 1 {
+            replay.heard("gw-1", last_ms, last_ms);
+        }
+    }
+    replay.heard("gw-1", last_ms, last_ms);
+    Ok(replay.standing().len())
+}
+
+/// What a process has used.
+struct Cost {
+    cpu_s: f64,
+    peak_mb: f64,
+    printed: String,
+}
+
+/// Runs a program to its end. Both are of one thread, for which the kernel counts nanoseconds.
+fn measure(command: &mut Command) -> Result<Cost> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let process = Pid::from_child(&child);
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    let mut peak_kib = 0.0f64;
+    loop {
+        peak_kib = peak_kib.max(child_peak_kib(child.id()));
+        // Left unreaped, so that its CPU time can still be read.
+        if waitid(WaitId::Pid(process), look)?.is_some() {
+            break;
+        }
+        std::thread::sleep(POLL);
+    }
+    let schedule = fs::read_to_string(format!("/proc/{}/schedstat", child.id()))?;
+    let cpu_ns = schedule.split_whitespace().next().context("no CPU time")?;
+    let status = child.wait()?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    let mut printed = String::new();
+    if let Some(mut stdout) = child.stdout {
+        stdout.read_to_string(&mut printed)?;
+    }
+    Ok(Cost {
+        cpu_s: cpu_ns.parse::<f64>()? / 1e9,
+        peak_mb: peak_kib * 1024.0 / 1e6,
+        printed,
+    })
+}
+
+/// The most memory that a process has had; 0 where it has none any more.
+fn child_peak_kib(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0.0)
+}
+
+fn costs(has_sec: bool) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("events.log");
+    log::write(&path, EVENTS, EVENTS)?;
+    let short = directory.path().join("first.log");
+    log::write(&short, EVENTS, EVENTS_OF_PAIRS)?;
+    println!(
+        "{EVENTS} events of {} B of {} keys, one line each\n",
+        fs::metadata(&path)?.len() / EVENTS as u64,
+        log::KEYS
+    );
+    println!(
+        "| rules | program | events | events per CPU second | × | peak MB | raised | should be | note |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|---|"
+    );
+    for subject in Subject::ALL {
+        let name = subject.name();
+        let mut costs = Vec::new();
+        for _ in 0..RUNS {
+            costs.push(measure(
+                Command::new(std::env::current_exe()?)
+                    .arg(ENGINE)
+                    .arg(&path)
+                    .args([&EVENTS.to_string(), name]),
+            )?);
+        }
+        costs.sort_by(|one, other| one.cpu_s.total_cmp(&other.cpu_s));
+        let cost = costs.swap_remove(RUNS / 2);
+        let raised: usize = cost.printed.trim().parse()?;
+        let own_rate = EVENTS as f64 / cost.cpu_s;
+        row(
+            &[name, "Linli"],
+            EVENTS,
+            &cost,
+            own_rate,
+            raised,
+            subject,
+            "by the events' times; holds 7 days for late ones",
+        );
+        if !has_sec {
+            continue;
+        }
+        for form in Form::ALL {
+            if form == Form::Contexts && subject == Subject::Threshold {
+                continue;
+            }
+            let pairs = form == Form::Pairs && subject != Subject::Threshold;
+            let (events, log) = if pairs {
+                (EVENTS_OF_PAIRS, &short)
+            } else {
+                (EVENTS, &path)
+            };
+            let sec = peer::Sec::new(directory.path(), form, subject, peer::Windows::REAL)?;
+            let cost = measure(&mut sec.command(log))?;
+            row(
+                &[name, form.program(subject)],
+                events,
+                &cost,
+                own_rate,
+                sec.raised()?,
+                subject,
+                "by its own clock: the log is of one moment",
+            );
+        }
+    }
+    Ok(())
+}
+
+fn row(
+    names: &[&str; 2],
+    events: usize,
+    cost: &Cost,
+    own_rate: f64,
+    raised: usize,
+    subject: Subject,
+    note: &str,
+) {
+    let rate = events as f64 / cost.cpu_s;
+    println!(
+        "| {} | {} | {events} | {rate:.0} | {:.4} | {:.1} | {raised} | {} | {note} |",
+        names[0],
+        names[1],
+        rate / own_rate,
+        cost.peak_mb,
+        log::truth(events, subject),
+    );
+}

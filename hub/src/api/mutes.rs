@@ -1,0 +1,130 @@
+//! `/api/v1/mutes`
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use linli_shared::service::clock;
+use linli_shared::service::problem::Problem;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use super::list::{Page, bad, bad_cursor, body, limit, page, query, time_ms};
+use super::{Api, busy, store_problem};
+use crate::store::mutes::{self, MuteView};
+use crate::warnings::Mute;
+
+/// Which mutes.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct MuteQuery {
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// 1 to 500, default 50.
+    limit: Option<u32>,
+}
+
+/// A mute, or a maintenance window. Of rule, site and key at least one is needed.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewMute {
+    /// Only warnings of this rule.
+    #[serde(default)]
+    rule: String,
+    /// Only of this site.
+    #[serde(default)]
+    site: String,
+    /// Only of this key.
+    #[serde(default)]
+    key: String,
+    /// Why.
+    reason: String,
+    /// Who answers for it.
+    owner: String,
+    /// From when (RFC 3339); now if it is not given.
+    from: Option<String>,
+    /// Until when (RFC 3339).
+    until: String,
+    /// For warnings of life safety too, where the hub's config allows it.
+    #[serde(default)]
+    life: bool,
+}
+
+/// The number of a new mute.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct MuteMade {
+    /// Number.
+    id: i64,
+}
+
+/// Mutes, newest first.
+#[utoipa::path(get, path = "/api/v1/mutes", params(MuteQuery), responses(
+    (status = 200, body = Page<MuteView>),
+    super::auth::Refusals,
+))]
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    parameters: Result<Query<MuteQuery>, QueryRejection>,
+) -> Result<Json<Page<MuteView>>, Problem> {
+    let parameters = query(parameters)?;
+    let limit = limit(parameters.limit)?;
+    let before = parameters.cursor.as_deref().map(str::parse).transpose();
+    let before = before.map_err(|_| bad_cursor())?;
+    let found = mutes::list(api.store.readers(), before, limit + 1)
+        .await
+        .map_err(store_problem)?;
+    Ok(Json(page(found, limit, |mute| mute.id.to_string())))
+}
+
+/// Tells nobody of some warnings for a time.
+#[utoipa::path(post, path = "/api/v1/mutes", request_body = NewMute, responses(
+    (status = 201, body = MuteMade),
+    super::auth::Refusals,
+))]
+pub async fn add(
+    State(api): State<Arc<Api>>,
+    mute: Result<Json<NewMute>, JsonRejection>,
+) -> Result<(StatusCode, Json<MuteMade>), Problem> {
+    let mute = body(mute)?;
+    let now_ms = clock::wall_ms();
+    let mute = Mute {
+        id: 0,
+        rule: mute.rule,
+        site: mute.site,
+        key: mute.key,
+        reason: mute.reason,
+        owner: mute.owner,
+        from_ms: time_ms("from", mute.from.as_deref())?.unwrap_or(now_ms),
+        until_ms: time_ms("until", Some(&mute.until))?.unwrap_or(0),
+        life: mute.life,
+    };
+    mute.check(now_ms, api.mute_life)
+        .map_err(|(key, message)| bad(key, message))?;
+    let known = api.rules.running().iter().any(|rule| rule.id == mute.rule);
+    if !mute.rule.is_empty() && !known {
+        return Err(bad("rule", format!("there is no rule {:?}", mute.rule)));
+    }
+    let id = api.ingest.mute(mute).await.map_err(busy)?;
+    Ok((StatusCode::CREATED, Json(MuteMade { id })))
+}
+
+/// Takes a mute back.
+#[utoipa::path(post, path = "/api/v1/mutes/{id}/end", params(("id" = i64, Path, description = "Number")), responses(
+    (status = 204, description = "it holds no more"),
+    super::auth::Refusals,
+    (status = 404, description = "no such mute holds", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn end(
+    State(api): State<Arc<Api>>,
+    id: Result<Path<i64>, PathRejection>,
+) -> Result<StatusCode, Problem> {
+    let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
+    if api.ingest.end_mute(id).await.map_err(busy)? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(Problem::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        format!("no mute {id} holds now"),
+    ))
+}

@@ -1,0 +1,104 @@
+//! `/api/v1/notifications`
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use linli_shared::service::problem::Problem;
+use serde::Deserialize;
+use std::sync::Arc;
+
+use super::list::{Page, bad, bad_cursor, limit, page, query};
+use super::{Api, store_problem};
+use crate::store::outbox::{
+    self, NotificationFilter, NotificationView, Outcome, STATES, Settlement,
+};
+
+/// Which notifications.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct NotificationQuery {
+    /// Only in this state: waiting, sent, dead, dropped.
+    state: Option<String>,
+    /// Only of this channel.
+    channel: Option<String>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// 1 to 500, default 50.
+    limit: Option<u32>,
+}
+
+/// What people were told, are to be told, and could not be told, newest first.
+#[utoipa::path(get, path = "/api/v1/notifications", params(NotificationQuery), responses(
+    (status = 200, body = Page<NotificationView>),
+    super::auth::Refusals,
+))]
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    parameters: Result<Query<NotificationQuery>, QueryRejection>,
+) -> Result<Json<Page<NotificationView>>, Problem> {
+    let parameters = query(parameters)?;
+    let limit = limit(parameters.limit)?;
+    if let Some(state) = &parameters.state
+        && !STATES.contains(&state.as_str())
+    {
+        let states = STATES.join(", ");
+        return Err(bad("state", format!("{state:?} is none of {states}")));
+    }
+    let before = parameters.cursor.as_deref().map(str::parse).transpose();
+    let filter = NotificationFilter {
+        state: parameters.state,
+        channel: parameters.channel,
+        before: before.map_err(|_| bad_cursor())?,
+        limit: limit + 1,
+    };
+    let found = outbox::list(api.store.readers(), &filter)
+        .await
+        .map_err(store_problem)?;
+    Ok(Json(page(found, limit, |view| view.id.to_string())))
+}
+
+/// Sends a dead notification again.
+#[utoipa::path(post, path = "/api/v1/notifications/{id}/resend", params(("id" = i64, Path, description = "Number")), responses(
+    (status = 202, description = "it waits to be sent", body = NotificationView),
+    super::auth::Refusals,
+    (status = 404, description = "no such notification", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    (status = 409, description = "it is not dead", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn resend(
+    State(api): State<Arc<Api>>,
+    id: Result<Path<i64>, PathRejection>,
+) -> Result<(StatusCode, Json<NotificationView>), Problem> {
+    let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
+    let again = Settlement {
+        id,
+        outcome: Outcome::Again,
+    };
+    let Ok(settled) = api.ingest.settle(vec![again]).await else {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "store",
+            "the store takes no writes at the moment",
+        )
+        .retry_after(5));
+    };
+    let found = outbox::get(api.store.readers(), id)
+        .await
+        .map_err(store_problem)?;
+    match found {
+        None => Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "not-found",
+            format!("there is no notification {id}"),
+        )),
+        Some(view) if settled == 0 => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "state",
+            format!(
+                "notification {id} is {}: only a dead one is sent again",
+                view.state
+            ),
+        )),
+        Some(view) => Ok((StatusCode::ACCEPTED, Json(view))),
+    }
+}

@@ -1,0 +1,141 @@
+//! What operators do about warnings on the command line: acknowledge, mute.
+use linli_shared::service::exit::{self, Failure, failure};
+use linli_shared::service::{clock, output};
+use sqlx::Connection;
+
+use crate::cli::MutesCommand;
+use crate::config::Config;
+use crate::ingest::attend::{self, Acknowledged};
+use crate::store::{Store, StoreError, failed, mutes};
+use crate::warnings::{Mute, TEXT_CHARS_MAX};
+
+/// The lock is taken at the beginning: the hub writes meanwhile.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
+fn wrong(text: String) -> Failure {
+    Failure {
+        text,
+        code: exit::DATA,
+    }
+}
+
+/// Acknowledges a warning.
+pub async fn acknowledge(store: &Store, id: i64, by: &str, note: &str) -> Result<(), Failure> {
+    for (name, text, least) in [("--by", by, 1), ("--note", note, 0)] {
+        let chars = text.trim().chars().count();
+        if chars < least || chars > TEXT_CHARS_MAX {
+            return Err(wrong(format!(
+                "{name}: {least} to {TEXT_CHARS_MAX} characters"
+            )));
+        }
+    }
+    let done = in_transaction(store, async |connection| {
+        attend::acknowledge(connection, id, by.trim(), note, clock::wall_ms()).await
+    });
+    match done.await.map_err(|error| failure(exit::IO)(&error))? {
+        Acknowledged::Now => {
+            output::line(format_args!("已签收 acknowledged: {id}"));
+            Ok(())
+        }
+        Acknowledged::Before => Err(wrong(format!("warning {id} is acknowledged already"))),
+        Acknowledged::Unknown => Err(wrong(format!(
+            "there is no warning {id}: `linli-hub warnings` shows them"
+        ))),
+    }
+}
+
+/// Lists, makes and ends mutes.
+pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Result<(), Failure> {
+    let io = failure(exit::IO);
+    let now_ms = clock::wall_ms();
+    match command {
+        MutesCommand::List { list } => {
+            let found = mutes::list(store.readers(), None, list.limit as usize).await;
+            for mute in found.map_err(|error| io(&error))? {
+                if list.json {
+                    output::line(serde_json::to_string(&mute).unwrap_or_default());
+                    continue;
+                }
+                let holds = mute.ended_ms.is_none() && mute.until_ms > now_ms;
+                output::line(format_args!(
+                    "#{} {} … {} {} {} {} {} {}",
+                    mute.id,
+                    clock::rfc3339(mute.from_ms),
+                    clock::rfc3339(mute.ended_ms.unwrap_or(mute.until_ms)),
+                    if holds {
+                        "生效 holds"
+                    } else {
+                        "已结束 over"
+                    },
+                    [mute.rule, mute.site, mute.key].join(" ").trim(),
+                    mute.owner,
+                    mute.reason,
+                    if mute.life {
+                        "含生命安全 life too"
+                    } else {
+                        ""
+                    },
+                ));
+            }
+        }
+        MutesCommand::Add {
+            rule,
+            site,
+            key,
+            reason,
+            owner,
+            from,
+            lasting,
+            life,
+        } => {
+            let from_ms = from.map_or(now_ms, jiff::Timestamp::as_millisecond);
+            let mute = Mute {
+                id: 0,
+                rule,
+                site,
+                key,
+                reason,
+                owner,
+                from_ms,
+                until_ms: from_ms.saturating_add(lasting.as_millis()),
+                life,
+            };
+            mute.check(now_ms, config.warnings.mute_life)
+                .map_err(|(key, message)| wrong(format!("--{key}: {message}")))?;
+            let id = in_transaction(store, async |connection| {
+                attend::mute(connection, &mute, now_ms).await
+            });
+            let id = id.await.map_err(|error| io(&error))?;
+            output::line(format_args!("已静默 muted: {id}"));
+        }
+        MutesCommand::End { id } => {
+            let ended = in_transaction(store, async |connection| {
+                mutes::end(connection, id, now_ms).await
+            });
+            if !ended.await.map_err(|error| io(&error))? {
+                return Err(wrong(format!(
+                    "no mute {id} holds now: `linli-hub mutes list` shows them"
+                )));
+            }
+            output::line(format_args!("已结束 over: {id}"));
+        }
+    }
+    Ok(())
+}
+
+async fn in_transaction<T>(
+    store: &Store,
+    act: impl AsyncFnOnce(&mut sqlx::SqliteConnection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut connection = store.writer().await?;
+    let mut transaction = connection
+        .begin_with(BEGIN)
+        .await
+        .map_err(failed("beginning a transaction"))?;
+    let done = act(&mut transaction).await?;
+    transaction
+        .commit()
+        .await
+        .map_err(failed("committing a transaction"))?;
+    Ok(done)
+}

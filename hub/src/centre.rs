@@ -1,0 +1,110 @@
+//! The centre as the hub's config describes it: its sites and offices, its routes and who is told, its
+//! grades. What rules may name is taken from here.
+use linli_shared::protocol::event::Severity;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::config::channels::{Channel, Route};
+use crate::correlate::rule::Vocabulary;
+use crate::notify::addressees::Addressees;
+use crate::warnings::Grades;
+
+/// `[[site]]`: a compound or a station.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// Its name, as in join tokens.
+    pub name: String,
+    /// The office that it belongs to.
+    #[serde(default)]
+    pub office: String,
+    /// Its buildings; empty: any.
+    #[serde(default)]
+    pub buildings: Vec<String>,
+}
+
+/// What is decided by beside the rules.
+#[derive(Debug, Clone, Default)]
+pub struct Centre {
+    /// Who is told on which route.
+    pub addressees: Addressees,
+    /// The words of severities.
+    pub grades: Grades,
+    /// Warnings of life safety may be muted.
+    pub mute_life: bool,
+    routes: HashMap<String, Option<String>>,
+    sites: BTreeMap<String, Site>,
+}
+
+impl Centre {
+    /// From the parts of a config, each of which has been checked.
+    pub fn new(
+        channels: &[Channel],
+        routes: &[Route],
+        sites: &[Site],
+        grades: Grades,
+        mute_life: bool,
+    ) -> Self {
+        Self {
+            addressees: Addressees::new(channels, routes),
+            grades,
+            mute_life,
+            routes: routes
+                .iter()
+                .map(|route| (route.name.clone(), route.escalate.clone()))
+                .collect(),
+            sites: sites
+                .iter()
+                .map(|site| (site.name.clone(), site.clone()))
+                .collect(),
+        }
+    }
+
+    /// What rules may name.
+    pub fn vocabulary(&self) -> Vocabulary {
+        let mut routes: Vec<String> = self.routes.keys().cloned().collect();
+        routes.sort();
+        let buildings = |site: &Site| site.buildings.iter().cloned().collect::<BTreeSet<_>>();
+        Vocabulary {
+            routes,
+            sites: self
+                .sites
+                .iter()
+                .map(|(name, site)| (name.clone(), buildings(site)))
+                .collect(),
+        }
+    }
+
+    /// The route that is told when nobody of this one answers.
+    pub fn next_route(&self, route: &str) -> Option<&str> {
+        self.routes.get(route)?.as_deref()
+    }
+
+    /// The office of each site that has one.
+    pub fn offices(&self) -> HashMap<String, String> {
+        self.sites
+            .values()
+            .filter(|site| !site.office.is_empty())
+            .map(|site| (site.name.clone(), site.office.clone()))
+            .collect()
+    }
+
+    /// Name and words of a severity's grade.
+    pub fn grade(&self, severity: Severity) -> (&str, &str) {
+        self.grades.of(severity)
+    }
+}
+
+/// Checks the sites of a config.
+pub fn check_sites(sites: &[Site]) -> Result<(), String> {
+    let mut names = BTreeSet::new();
+    for site in sites {
+        site.name
+            .parse::<linli_shared::protocol::ids::SiteId>()
+            .map_err(|error| format!("{:?}: {error}", site.name))?;
+        if !names.insert(site.name.as_str()) {
+            return Err(format!("there are two sites {:?}", site.name));
+        }
+    }
+    Ok(())
+}

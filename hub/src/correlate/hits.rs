@@ -1,0 +1,466 @@
+//! Where a rule's condition holds on a timeline, and what it rests on there.
+//!
+//! Each hit belongs to one event, its anchor, and hits are in the order of their anchors: at the anchor's
+//! time, or `within` after it for the kinds that wait.
+use std::collections::HashMap;
+
+use super::coverage::{Coverage, Heard};
+use super::rule::{Kind, Rule, SURGE_WINDOWS};
+use super::surge::chance;
+use super::timeline::{Entry, Source};
+use super::{Finding, Reason};
+
+/// Windows of history without which `surge` says nothing.
+const SURGE_WINDOWS_MIN: f64 = 2.0;
+/// Events that a reason lists; a count of hundreds is not read one by one.
+const REASONS_MAX: usize = 20;
+
+/// A timeline with all that its rule is decided by.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub rule: &'a Rule,
+    pub entries: &'a [Entry],
+    /// All steps that some event fits.
+    pub steps: u16,
+    pub sources: &'a [Source],
+    pub coverage: &'a Coverage,
+}
+
+impl View<'_> {
+    /// From an anchor to its hit, milliseconds.
+    fn shift_ms(&self) -> i64 {
+        if self.rule.kind.waits() {
+            self.rule.kind.within_ms()
+        } else {
+            0
+        }
+    }
+
+    fn hit_ms(&self, anchor: usize) -> i64 {
+        self.entries[anchor].at_ms.saturating_add(self.shift_ms())
+    }
+
+    /// The first event at or after a time.
+    fn at_or_after(&self, at_ms: i64) -> usize {
+        self.entries.partition_point(|entry| entry.at_ms < at_ms)
+    }
+
+    /// The first event later than `within_ms` before the event at `anchor`, or exactly so long before.
+    fn window(&self, anchor: usize, within_ms: i64) -> usize {
+        self.at_or_after(self.entries[anchor].at_ms.saturating_sub(within_ms))
+    }
+
+    /// The condition holds at this anchor.
+    pub fn holds(&self, anchor: usize) -> bool {
+        let entry = &self.entries[anchor];
+        if !entry.any(self.rule.on_mask()) && self.rule.on > 0 {
+            return false;
+        }
+        match self.rule.kind {
+            Kind::Match => true,
+            Kind::Count { times, within_ms } | Kind::Repeat { times, within_ms } => {
+                (anchor + 1).checked_sub(times).is_some_and(|first| {
+                    entry.at_ms.saturating_sub(self.entries[first].at_ms) <= within_ms
+                })
+            }
+            Kind::Distinct { times, within_ms } => {
+                anchor + 1 >= times && self.distinct(anchor, within_ms, times).len() >= times
+            }
+            Kind::AllOf { within_ms } => self.latest_of_each(anchor, within_ms).is_some(),
+            Kind::Sequence { within_ms } => self.chain(anchor, within_ms).is_some(),
+            Kind::Absent { within_ms } => {
+                let due_ms = entry.at_ms.saturating_add(within_ms);
+                self.heard(entry, due_ms) == Heard::All
+                    && !self.entries[self.at_or_after(entry.at_ms)..]
+                        .iter()
+                        .take_while(|other| other.at_ms <= due_ms)
+                        .any(|other| other.any(self.rule.off_mask()))
+            }
+            Kind::Silent { within_ms } => {
+                let due_ms = entry.at_ms.saturating_add(within_ms);
+                self.heard(entry, due_ms) == Heard::All
+                    && self
+                        .entries
+                        .get(anchor + 1)
+                        .is_none_or(|next| next.at_ms > due_ms)
+            }
+            Kind::Surge { .. } => self.surge(anchor).is_some_and(|surge| surge.holds),
+        }
+    }
+
+    fn heard(&self, entry: &Entry, due_ms: i64) -> Heard {
+        let agent = &self.sources[entry.source as usize].agent;
+        self.coverage.heard(agent, entry.at_ms, due_ms)
+    }
+
+    /// The latest event of each different value in the window, latest first, up to `enough` of them.
+    fn distinct(&self, anchor: usize, within_ms: i64, enough: usize) -> Vec<usize> {
+        let first = self.window(anchor, within_ms);
+        let mut found: Vec<usize> = Vec::new();
+        for at in (first..=anchor).rev() {
+            let value = self.entries[at].value;
+            if !found
+                .iter()
+                .any(|other| self.entries[*other].value == value)
+            {
+                found.push(at);
+                if found.len() >= enough {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// For each event, whether so many different values lie in the window that ends with it.
+    fn all_distinct(&self, times: usize, within_ms: i64) -> Vec<bool> {
+        let mut counts: HashMap<u32, usize> = HashMap::new();
+        let mut first = 0;
+        let mut all = Vec::with_capacity(self.entries.len());
+        for entry in self.entries {
+            *counts.entry(entry.value).or_default() += 1;
+            let begin_ms = entry.at_ms.saturating_sub(within_ms);
+            while self.entries[first].at_ms < begin_ms {
+                let value = self.entries[first].value;
+                if let Some(count) = counts.get_mut(&value) {
+                    *count -= 1;
+                    if *count == 0 {
+                        counts.remove(&value);
+                    }
+                }
+                first += 1;
+            }
+            all.push(counts.len() >= times);
+        }
+        all
+    }
+
+    /// The latest event of each step in the window, latest first.
+    fn latest_of_each(&self, anchor: usize, within_ms: i64) -> Option<Vec<usize>> {
+        let wanted = self.rule.on_mask();
+        let first = self.window(anchor, within_ms);
+        let mut have = 0;
+        let mut found = Vec::new();
+        for at in (first..=anchor).rev() {
+            let steps = self.entries[at].steps;
+            if steps & !have != 0 {
+                have |= steps;
+                found.push(at);
+                if have & wanted == wanted {
+                    return Some(found);
+                }
+            }
+        }
+        None
+    }
+
+    /// The latest chain of all steps in their order that ends here, latest first. Any other chain begins
+    /// no later, so if this one is too long or holds one of `unless`, all are and do.
+    fn chain(&self, anchor: usize, within_ms: i64) -> Option<Vec<usize>> {
+        let mut wanted = self.rule.on - 1;
+        if !self.entries[anchor].is(wanted) {
+            return None;
+        }
+        let mut found = vec![anchor];
+        let first = self.window(anchor, within_ms);
+        for at in (first..anchor).rev() {
+            if wanted == 0 {
+                break;
+            }
+            let entry = &self.entries[at];
+            if entry.any(self.rule.off_mask()) {
+                return None;
+            }
+            if entry.is(wanted - 1) {
+                wanted -= 1;
+                found.push(at);
+            }
+        }
+        (wanted == 0).then_some(found)
+    }
+
+    fn surge(&self, anchor: usize) -> Option<Surge> {
+        let Kind::Surge {
+            times,
+            within_ms,
+            ratio,
+            p,
+        } = self.rule.kind
+        else {
+            return None;
+        };
+        let at_ms = self.entries[anchor].at_ms;
+        let present_ms = at_ms.saturating_sub(within_ms);
+        let oldest_ms = at_ms.saturating_sub(within_ms.saturating_mul(SURGE_WINDOWS + 1));
+        let first = self
+            .entries
+            .partition_point(|entry| entry.at_ms <= present_ms);
+        let oldest = self
+            .entries
+            .partition_point(|entry| entry.at_ms <= oldest_ms);
+        let now = anchor + 1 - first;
+        let before = first - oldest;
+        let known_ms = present_ms.saturating_sub(self.entries[0].at_ms).max(0);
+        let windows = (known_ms as f64 / within_ms as f64).min(SURGE_WINDOWS as f64);
+        if now < times || windows < SURGE_WINDOWS_MIN {
+            return None;
+        }
+        let usual = before as f64 / windows;
+        let chance = chance(now, before, windows);
+        Some(Surge {
+            holds: now as f64 >= ratio * usual && chance <= p,
+            now,
+            usual,
+            chance,
+            first,
+        })
+    }
+
+    /// What a hit rests on, oldest first, and what was counted, in words.
+    fn reasons(&self, anchor: usize) -> (Vec<Reason>, String) {
+        let (mut found, values) = match self.rule.kind {
+            Kind::Match | Kind::Absent { .. } | Kind::Silent { .. } => {
+                (vec![anchor], String::new())
+            }
+            Kind::Count { times, .. } | Kind::Repeat { times, .. } => {
+                let first = (anchor + 1).saturating_sub(times);
+                ((first..=anchor).rev().collect(), format!("count={times}"))
+            }
+            Kind::Distinct { times, within_ms } => {
+                let found = self.distinct(anchor, within_ms, times);
+                let values = format!("distinct={}", found.len());
+                (found, values)
+            }
+            Kind::AllOf { within_ms } => {
+                let found = self.latest_of_each(anchor, within_ms).unwrap_or_default();
+                (found, String::new())
+            }
+            Kind::Sequence { within_ms } => {
+                let found = self.chain(anchor, within_ms).unwrap_or_default();
+                (found, String::new())
+            }
+            Kind::Surge { .. } => match self.surge(anchor) {
+                Some(surge) => (
+                    (surge.first..=anchor).rev().collect(),
+                    format!(
+                        "count={} usual={:.1} p={:.4}",
+                        surge.now, surge.usual, surge.chance
+                    ),
+                ),
+                None => (Vec::new(), String::new()),
+            },
+        };
+        found.truncate(REASONS_MAX);
+        found.sort_unstable();
+        let reasons = found.into_iter().map(|at| self.reason(at)).collect();
+        (reasons, values)
+    }
+
+    /// An event as a reason.
+    pub fn reason(&self, at: usize) -> Reason {
+        let entry = &self.entries[at];
+        let source = &self.sources[entry.source as usize];
+        let step = entry.steps.trailing_zeros() as usize;
+        Reason {
+            event: format!(
+                "{}/{}/{:016x}/{}",
+                source.agent, source.lane, source.epoch, entry.sequence
+            ),
+            kind: self
+                .rule
+                .steps
+                .get(step)
+                .map(|step| step.kind.clone())
+                .unwrap_or_default(),
+            at_ms: entry.at_ms,
+        }
+    }
+
+    /// When what was missing came after all.
+    fn ended_ms(&self, anchor: usize) -> Option<i64> {
+        let due_ms = self.hit_ms(anchor);
+        let late = |entry: &&Entry| entry.at_ms > due_ms;
+        match self.rule.kind {
+            Kind::Absent { .. } => self.entries[anchor..]
+                .iter()
+                .filter(late)
+                .find(|entry| entry.any(self.rule.off_mask()))
+                .map(|entry| entry.at_ms),
+            Kind::Silent { .. } => self.entries.get(anchor + 1).map(|entry| entry.at_ms),
+            _ => None,
+        }
+    }
+
+    /// The findings that touch a time, each whole.
+    pub fn findings(&self, from_ms: i64, to_ms: i64) -> Vec<Finding> {
+        let fold_ms = self.rule.fold_ms;
+        // One pass tells of all windows what a look into each of them would.
+        let at_once = match self.rule.kind {
+            Kind::Distinct { times, within_ms } => Some(self.all_distinct(times, within_ms)),
+            _ => None,
+        };
+        let holds = |anchor: usize| match &at_once {
+            Some(all) => all[anchor],
+            None => self.holds(anchor),
+        };
+        let middle = self
+            .entries
+            .partition_point(|entry| entry.at_ms.saturating_add(self.shift_ms()) < from_ms);
+        let mut anchors: Vec<usize> = Vec::new();
+        let mut edge_ms = to_ms;
+        for anchor in middle..self.entries.len() {
+            if self.hit_ms(anchor) > edge_ms {
+                break;
+            }
+            if holds(anchor) {
+                edge_ms = edge_ms.max(self.hit_ms(anchor).saturating_add(fold_ms));
+                anchors.push(anchor);
+            }
+        }
+        // What is found at the edge may have begun long before, hit by hit.
+        let first_ms = anchors
+            .first()
+            .map_or(i64::MAX, |first| self.hit_ms(*first));
+        let mut edge_ms = first_ms.saturating_sub(fold_ms);
+        let mut earlier = Vec::new();
+        for anchor in (0..middle).rev() {
+            if self.hit_ms(anchor) < edge_ms {
+                break;
+            }
+            if holds(anchor) {
+                edge_ms = self.hit_ms(anchor).saturating_sub(fold_ms);
+                earlier.push(anchor);
+            }
+        }
+        earlier.reverse();
+        earlier.extend(anchors);
+        let anchors = earlier;
+        self.fold(&anchors)
+    }
+
+    fn fold(&self, anchors: &[usize]) -> Vec<Finding> {
+        let near = |one: &usize, next: &usize| {
+            self.hit_ms(*next).saturating_sub(self.hit_ms(*one)) <= self.rule.fold_ms
+        };
+        anchors
+            .chunk_by(near)
+            .filter_map(|group| {
+                let (first, last) = (*group.first()?, *group.last()?);
+                let source = &self.sources[self.entries[first].source as usize];
+                let (reasons, values) = self.reasons(first);
+                Some(Finding {
+                    site: source.site.to_string(),
+                    agent: source.agent.to_string(),
+                    from_ms: self.hit_ms(first),
+                    to_ms: self.hit_ms(last),
+                    hits: group.len() as i64,
+                    reasons,
+                    values,
+                    ended_ms: self.ended_ms(last),
+                })
+            })
+            .collect()
+    }
+
+    /// Whether the event at `at`, just put there, makes, ends or undoes a hit; if so, where.
+    pub fn touched(&self, at: usize) -> Option<(i64, i64)> {
+        let entry = &self.entries[at];
+        let within_ms = self.rule.kind.reach_ms();
+        match self.rule.kind {
+            Kind::Match => Some((entry.at_ms, entry.at_ms)),
+            Kind::Absent { .. } => self.touched_absence(at),
+            Kind::Silent { .. } => self.touched_silence(at),
+            // More of the past makes the present less of a surge, so nothing can be left out.
+            Kind::Surge { .. } => {
+                let last_ms = self.entries.last().map_or(entry.at_ms, |last| last.at_ms);
+                // A new beginning of history counts for all that began with the old one.
+                let from_ms = match self.entries.get(1) {
+                    Some(next) if at == 0 => next.at_ms,
+                    _ => entry.at_ms,
+                };
+                Some((entry.at_ms, last_ms.min(from_ms.saturating_add(within_ms))))
+            }
+            Kind::Count { times, .. } | Kind::Repeat { times, .. } => {
+                // Of the events after it, only the next ones have it among their last `times`.
+                let end = (at + times).min(self.entries.len());
+                self.span((at..end).filter(|anchor| self.holds(*anchor)))
+            }
+            Kind::Distinct { .. } | Kind::AllOf { .. } => {
+                if !matches!(self.rule.kind, Kind::Distinct { .. }) && !self.complete() {
+                    return None;
+                }
+                self.span(
+                    self.after(at, within_ms)
+                        .filter(|anchor| self.holds(*anchor)),
+                )
+            }
+            Kind::Sequence { .. } => {
+                if !self.complete() {
+                    return None;
+                }
+                let last = self.rule.on - 1;
+                let undoes = entry.any(self.rule.off_mask());
+                self.span(self.after(at, within_ms).filter(|anchor| {
+                    (undoes && self.entries[*anchor].is(last)) || self.holds(*anchor)
+                }))
+            }
+        }
+    }
+
+    /// Every step has an event.
+    fn complete(&self) -> bool {
+        let wanted = self.rule.on_mask();
+        self.steps & wanted == wanted
+    }
+
+    /// The events from one on, as long as its window reaches.
+    fn after(&self, at: usize, within_ms: i64) -> std::ops::Range<usize> {
+        let end_ms = self.entries[at].at_ms.saturating_add(within_ms);
+        at..self.entries.partition_point(|entry| entry.at_ms <= end_ms)
+    }
+
+    fn span(&self, mut anchors: impl Iterator<Item = usize>) -> Option<(i64, i64)> {
+        let first = anchors.next()?;
+        let last = anchors.last().unwrap_or(first);
+        Some((self.hit_ms(first), self.hit_ms(last)))
+    }
+
+    fn touched_absence(&self, at: usize) -> Option<(i64, i64)> {
+        let entry = &self.entries[at];
+        if entry.any(self.rule.on_mask()) && self.holds(at) {
+            return Some((self.hit_ms(at), self.hit_ms(at)));
+        }
+        if !entry.any(self.rule.off_mask()) {
+            return None;
+        }
+        // It undoes what was missing up to now, or ends it: all waits back to the one that ended before.
+        let earlier = self.entries[..at]
+            .iter()
+            .rposition(|other| other.any(self.rule.off_mask()))
+            .unwrap_or(0);
+        let from = earlier.min(self.window(at, self.rule.kind.within_ms()));
+        let decided = |anchor: &usize| {
+            let other = &self.entries[*anchor];
+            other.any(self.rule.on_mask()) && self.heard(other, self.hit_ms(*anchor)) == Heard::All
+        };
+        self.span((from..at).filter(decided))
+    }
+
+    fn touched_silence(&self, at: usize) -> Option<(i64, i64)> {
+        let decided =
+            |anchor: &usize| self.heard(&self.entries[*anchor], self.hit_ms(*anchor)) == Heard::All;
+        let next_ms = self.entries.get(at + 1).map_or(i64::MAX, |next| next.at_ms);
+        // Where the neighbours are near each other there was no silence before either.
+        let was_silent =
+            |anchor: &usize| next_ms.saturating_sub(self.hit_ms(*anchor)) > 0 && decided(anchor);
+        self.span((at.saturating_sub(1)..=at).filter(was_silent))
+    }
+}
+
+struct Surge {
+    holds: bool,
+    now: usize,
+    usual: f64,
+    chance: f64,
+    first: usize,
+}

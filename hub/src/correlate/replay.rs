@@ -1,0 +1,191 @@
+//! Events brought to rules without a store: for the tests of rules, for looking at the past with other
+//! rules, for properties. It decides by the same [`Engine`] and [`revise`] as the hub.
+use linli_shared::protocol::event::Event;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::engine::{Engine, Overflow, Touched};
+use super::revise::{Change, Standing, Terms, revise};
+use super::rule::{Roster, Rule};
+use super::{Finding, Origin};
+
+/// A warning of a replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raised {
+    /// Id of the rule.
+    pub rule: String,
+    pub key: String,
+    pub finding: Finding,
+    /// It is 补报.
+    pub late: bool,
+    pub withdrawn: bool,
+}
+
+/// Rules with the warnings that they have raised.
+pub struct Replay {
+    engine: Engine,
+    warnings: Vec<Raised>,
+    /// Rule and key → places in `warnings`.
+    by_key: HashMap<(usize, String), Vec<usize>>,
+    overflows: Vec<Overflow>,
+}
+
+impl Replay {
+    /// Nothing has come.
+    pub fn new(rules: Vec<Arc<Rule>>, offices: HashMap<String, String>) -> Self {
+        Self {
+            engine: Engine::in_memory(rules, offices),
+            warnings: Vec::new(),
+            by_key: HashMap::new(),
+            overflows: Vec::new(),
+        }
+    }
+
+    /// Things on the rosters of rules are to be heard from a time on.
+    pub fn expect_all(&mut self, since_ms: i64) {
+        for (index, rule) in self.engine.rules().to_vec().iter().enumerate() {
+            if let Roster::Keys(keys) = &rule.roster {
+                for (key, agent) in keys {
+                    self.engine.expect(index, key, "", agent, since_ms);
+                }
+            }
+        }
+    }
+
+    /// An event comes.
+    pub fn bring(&mut self, event: &Event, origin: &Origin<'_>, now_ms: i64) {
+        self.engine.observe(event, origin, now_ms);
+        self.settle(now_ms);
+    }
+
+    /// An agent has told everything up to a time.
+    pub fn heard(&mut self, agent: &str, watermark_ms: i64, now_ms: i64) {
+        self.engine.advance(agent, watermark_ms);
+        self.settle(now_ms);
+    }
+
+    /// The engine as a start would make it: from the events alone, the warnings staying.
+    pub fn restart(&mut self, engine: Engine) {
+        self.engine = engine;
+    }
+
+    /// The engine.
+    pub fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// Limits that rules have met.
+    #[cfg(test)]
+    pub fn overflows(&self) -> &[Overflow] {
+        &self.overflows
+    }
+
+    /// The warnings that stand.
+    pub fn standing(&self) -> Vec<&Raised> {
+        let mut standing: Vec<&Raised> = self
+            .warnings
+            .iter()
+            .filter(|warning| !warning.withdrawn)
+            .collect();
+        standing.sort_by(|one, other| {
+            (&one.rule, &one.key, one.finding.from_ms).cmp(&(
+                &other.rule,
+                &other.key,
+                other.finding.from_ms,
+            ))
+        });
+        standing
+    }
+
+    fn settle(&mut self, now_ms: i64) {
+        if !self.engine.has_outcome() {
+            return;
+        }
+        let outcome = self.engine.outcome();
+        self.overflows.extend(outcome.overflows);
+        for touched in outcome.touched {
+            self.reconsider(&touched, now_ms);
+        }
+    }
+
+    fn reconsider(&mut self, touched: &Touched, now_ms: i64) {
+        let rule = Arc::clone(&self.engine.rules()[touched.rule]);
+        let places = self
+            .by_key
+            .entry((touched.rule, touched.key.clone()))
+            .or_default();
+        let (from_ms, to_ms) = (
+            touched.from_ms.saturating_sub(rule.fold_ms),
+            touched.to_ms.saturating_add(rule.fold_ms),
+        );
+        let mut standing: Vec<Standing> = places
+            .iter()
+            .map(|at| (*at, &self.warnings[*at]))
+            .filter(|(_, warning)| {
+                !warning.withdrawn
+                    && warning.finding.from_ms <= to_ms
+                    && warning.finding.to_ms >= from_ms
+            })
+            .map(|(at, warning)| Standing {
+                id: at as i64,
+                from_ms: warning.finding.from_ms,
+                to_ms: warning.finding.to_ms,
+                hits: warning.finding.hits,
+                reasons: warning.finding.reasons.clone(),
+                values: warning.finding.values.clone(),
+                ended_ms: warning.finding.ended_ms,
+                late: warning.late,
+            })
+            .collect();
+        standing.sort_by_key(|warning| (warning.from_ms, warning.id));
+        let (from_ms, to_ms) = hull(&standing, from_ms, to_ms);
+        let (findings, known_from_ms) =
+            self.engine
+                .findings(touched.rule, &touched.key, from_ms, to_ms);
+        let terms = Terms {
+            now_ms,
+            fresh_ms: rule.fresh_ms,
+            known_from_ms,
+            fresh_hits: touched.fresh_hits,
+        };
+        for change in revise(findings, &standing, terms) {
+            match change {
+                Change::Raise { finding, late } => {
+                    places.push(self.warnings.len());
+                    self.warnings.push(Raised {
+                        rule: rule.id.clone(),
+                        key: touched.key.clone(),
+                        finding,
+                        late,
+                        withdrawn: false,
+                    });
+                }
+                Change::Extend {
+                    id,
+                    finding,
+                    now_fresh,
+                }
+                | Change::Amend {
+                    id,
+                    finding,
+                    now_fresh,
+                } => {
+                    let warning = &mut self.warnings[id as usize];
+                    warning.finding = finding;
+                    warning.late &= !now_fresh;
+                }
+                Change::End { id, finding } => self.warnings[id as usize].finding = finding,
+                Change::Withdraw { id, .. } => self.warnings[id as usize].withdrawn = true,
+            }
+        }
+    }
+}
+
+/// A time with all warnings that touch it.
+pub fn hull(standing: &[Standing], from_ms: i64, to_ms: i64) -> (i64, i64) {
+    standing
+        .iter()
+        .fold((from_ms, to_ms), |(from_ms, to_ms), warning| {
+            (from_ms.min(warning.from_ms), to_ms.max(warning.to_ms))
+        })
+}

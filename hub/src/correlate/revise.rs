@@ -1,0 +1,270 @@
+//! What becomes of warnings when the findings around a time are others than before. Pure.
+//!
+//! A warning and a finding belong together where they overlap in time; the oldest warning stands for the
+//! finding, and what else overlaps it has become one with it. In the end there is one standing warning for
+//! each finding, and they are alike: so the standing warnings are a function of the events too.
+//!
+//! Before `known_from_ms` events were let go of, and nothing can be said: a warning that begins there keeps
+//! its beginning, and is not withdrawn.
+use super::{Finding, Reason};
+
+/// A warning that stands, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub id: i64,
+    pub from_ms: i64,
+    pub to_ms: i64,
+    pub hits: i64,
+    pub reasons: Vec<Reason>,
+    pub values: String,
+    pub ended_ms: Option<i64>,
+    /// 补报: nobody was paged for it.
+    pub late: bool,
+}
+
+/// What becomes of a warning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// There is a new one.
+    Raise { finding: Finding, late: bool },
+    /// It has gone on: more hits, a later end, another reading.
+    Extend {
+        id: i64,
+        finding: Finding,
+        /// It was 补报, and now it is of the present: people are to be told.
+        now_fresh: bool,
+    },
+    /// What it waited for has come: it is over.
+    End { id: i64, finding: Finding },
+    /// It is another than it seemed.
+    Amend {
+        id: i64,
+        finding: Finding,
+        now_fresh: bool,
+    },
+    /// It would not have been raised.
+    Withdraw { id: i64, merged_into: Option<i64> },
+}
+
+/// What is decided by.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub now_ms: i64,
+    /// Older findings are 补报, milliseconds.
+    pub fresh_ms: i64,
+    /// Everything from here on is known.
+    pub known_from_ms: i64,
+    /// Hits of the events that have just come, for warnings that began before it.
+    pub fresh_hits: i64,
+}
+
+/// Compares findings with standing warnings, both in the order of time, each list free of overlaps.
+pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut taken = vec![false; standing.len()];
+    for mut finding in findings {
+        let mut own = None;
+        let mut merged = Vec::new();
+        for (at, warning) in standing.iter().enumerate() {
+            let overlaps = warning.from_ms <= finding.to_ms && warning.to_ms >= finding.from_ms;
+            if taken[at] || !overlaps {
+                continue;
+            }
+            taken[at] = true;
+            if own.is_none() {
+                own = Some(warning);
+            } else {
+                merged.push(warning);
+            }
+        }
+        let late = terms.now_ms.saturating_sub(finding.to_ms) > terms.fresh_ms;
+        let Some(warning) = own else {
+            changes.push(Change::Raise { finding, late });
+            continue;
+        };
+        if warning.from_ms < terms.known_from_ms {
+            keep_beginning(&mut finding, warning, terms.fresh_hits);
+        }
+        let id = warning.id;
+        let now_fresh = warning.late && !late;
+        let other = warning.from_ms != finding.from_ms
+            || warning.reasons != finding.reasons
+            || warning.to_ms > finding.to_ms
+            || warning.hits > finding.hits
+            || !merged.is_empty()
+            || (warning.ended_ms.is_some() && warning.ended_ms != finding.ended_ms);
+        if other {
+            changes.push(Change::Amend {
+                id,
+                finding,
+                now_fresh,
+            });
+        } else if warning.hits != finding.hits
+            || warning.to_ms != finding.to_ms
+            || warning.values != finding.values
+        {
+            changes.push(Change::Extend {
+                id,
+                finding,
+                now_fresh,
+            });
+        } else if warning.ended_ms != finding.ended_ms {
+            changes.push(Change::End { id, finding });
+        }
+        changes.extend(merged.into_iter().map(|warning| Change::Withdraw {
+            id: warning.id,
+            merged_into: Some(id),
+        }));
+    }
+    for (warning, taken) in standing.iter().zip(taken) {
+        if !taken && warning.from_ms >= terms.known_from_ms {
+            changes.push(Change::Withdraw {
+                id: warning.id,
+                merged_into: None,
+            });
+        }
+    }
+    changes
+}
+
+fn keep_beginning(finding: &mut Finding, warning: &Standing, fresh_hits: i64) {
+    finding.from_ms = warning.from_ms;
+    finding.to_ms = finding.to_ms.max(warning.to_ms);
+    finding.hits = warning.hits + fresh_hits;
+    finding.reasons.clone_from(&warning.reasons);
+    finding.values.clone_from(&warning.values);
+    finding.ended_ms = finding.ended_ms.or(warning.ended_ms);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(from_ms: i64, to_ms: i64, hits: i64) -> Finding {
+        Finding {
+            site: "s".to_owned(),
+            agent: "a".to_owned(),
+            from_ms,
+            to_ms,
+            hits,
+            reasons: vec![Reason {
+                event: format!("a/{from_ms}"),
+                kind: "k".to_owned(),
+                at_ms: from_ms,
+            }],
+            values: String::new(),
+            ended_ms: None,
+        }
+    }
+
+    fn standing(id: i64, of: &Finding, late: bool) -> Standing {
+        Standing {
+            id,
+            from_ms: of.from_ms,
+            to_ms: of.to_ms,
+            hits: of.hits,
+            reasons: of.reasons.clone(),
+            values: of.values.clone(),
+            ended_ms: of.ended_ms,
+            late,
+        }
+    }
+
+    fn terms(now_ms: i64) -> Terms {
+        Terms {
+            now_ms,
+            fresh_ms: 100,
+            known_from_ms: 0,
+            fresh_hits: 1,
+        }
+    }
+
+    #[test]
+    fn the_same_changes_nothing_and_more_of_it_extends() {
+        let (one, more) = (finding(10, 20, 2), finding(10, 30, 3));
+        let warnings = [standing(1, &one, false)];
+        assert_eq!(revise(vec![one.clone()], &warnings, terms(30)), []);
+        let wanted = Change::Extend {
+            id: 1,
+            finding: more.clone(),
+            now_fresh: false,
+        };
+        assert_eq!(revise(vec![more.clone()], &warnings, terms(30)), [wanted]);
+        let late = [standing(1, &one, true)];
+        let wanted = Change::Extend {
+            id: 1,
+            finding: more.clone(),
+            now_fresh: true,
+        };
+        assert_eq!(revise(vec![more], &late, terms(30)), [wanted]);
+    }
+
+    #[test]
+    fn two_that_are_one_now_leave_the_older_and_one_that_is_none_is_withdrawn() {
+        let (one, two, both) = (finding(10, 10, 1), finding(50, 50, 1), finding(10, 50, 3));
+        let warnings = [standing(1, &one, false), standing(2, &two, false)];
+        assert_eq!(
+            revise(vec![both.clone()], &warnings, terms(60)),
+            [
+                Change::Amend {
+                    id: 1,
+                    finding: both,
+                    now_fresh: false
+                },
+                Change::Withdraw {
+                    id: 2,
+                    merged_into: Some(1)
+                }
+            ]
+        );
+        assert_eq!(
+            revise(vec![two], &warnings, terms(60)),
+            [Change::Withdraw {
+                id: 1,
+                merged_into: None
+            }]
+        );
+    }
+
+    #[test]
+    fn an_earlier_beginning_amends_and_what_is_old_is_late() {
+        let (found, earlier) = (finding(20, 30, 2), finding(10, 30, 3));
+        let warnings = [standing(1, &found, false)];
+        assert!(matches!(
+            &revise(vec![earlier.clone()], &warnings, terms(30))[..],
+            [Change::Amend { id: 1, .. }]
+        ));
+        for (now_ms, late) in [(130, false), (131, true)] {
+            let wanted = Change::Raise {
+                finding: earlier.clone(),
+                late,
+            };
+            assert_eq!(revise(vec![earlier.clone()], &[], terms(now_ms)), [wanted]);
+        }
+    }
+
+    #[test]
+    fn what_began_before_all_is_known_keeps_its_beginning() {
+        let (old, seen) = (finding(10, 60, 7), finding(55, 70, 2));
+        let warnings = [standing(1, &old, false)];
+        let terms = Terms {
+            known_from_ms: 50,
+            ..terms(70)
+        };
+        let found = revise(vec![seen], &warnings, terms);
+        let wanted = Finding {
+            to_ms: 70,
+            hits: 8,
+            ..old
+        };
+        assert_eq!(
+            found,
+            [Change::Extend {
+                id: 1,
+                finding: wanted,
+                now_fresh: false
+            }]
+        );
+        assert_eq!(revise(Vec::new(), &warnings, terms), []);
+    }
+}

@@ -1,0 +1,498 @@
+//! The tests that stand beside a rule.
+//!
+//! ```toml
+//! [[rule.test]]
+//! name = "both orders, one duplicate, 48 h late"
+//! start = "22:00"                    # time of day of "0m", if the rule has hours
+//! events = ["0m fire.alarm building=B1", "5m door.forced building=B1"]
+//! deliver = ["in-order", "shuffled", "reversed", "duplicated", "restarted", "delayed:48h"]
+//! heard = "30m"                      # up to when the agents are heard; else to the end of all windows
+//! expect = [{ at = "5m", key = "B1", hits = 1, late_in = ["delayed:48h"] }]
+//! ```
+//!
+//! An event is its time, its kind and its fields. Without `site` and `agent` it is of the site `site` and the
+//! agent `gw-1`; `agent.started down_since=3m` says that the agent was away; `agent.heard agent=gw-2` is a
+//! sign of life, for rosters of agents. What is expected are all warnings that stand in the end, the key
+//! without its site if that is `site`. In whatever order the events are brought, they must be the same.
+use linli_shared::protocol::event::{DOWN_SINCE, Event};
+use linli_shared::protocol::ids::Lane;
+use linli_shared::service::config::Span;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::Origin;
+use super::engine::Engine;
+use super::replay::Replay;
+use super::roster::{AgentRoster, Silence};
+use super::rule::{Field, Roster, Rule, TrialEntry, split_key};
+
+/// 2026-03-02 00:00 at the centre.
+const BASE_MS: i64 = 1_772_380_800_000;
+const SITE: &str = "site";
+const AGENT: &str = "gw-1";
+/// The sign of life of rosters of agents.
+const HEARD: &str = "agent.heard";
+/// Different orders of `shuffled`.
+const SHUFFLES: u64 = 8;
+const EVENTS_MAX: usize = 10_000;
+
+/// How events are brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    InOrder,
+    Shuffled,
+    Reversed,
+    Duplicated,
+    Restarted,
+    /// Each so much later, milliseconds.
+    Delayed(i64),
+}
+
+/// An event of a test.
+#[derive(Debug, Clone)]
+pub struct Brought {
+    pub event: Event,
+    pub site: String,
+    pub agent: String,
+    pub sequence: u64,
+}
+
+/// A test that has been read.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// When it begins, milliseconds since 1970 UTC.
+    base_ms: i64,
+    pub events: Vec<Brought>,
+    pub deliveries: Vec<(String, Delivery)>,
+    /// Up to when agents are heard, milliseconds since 1970 UTC.
+    heard_ms: i64,
+    expected: Vec<Expected>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Expected {
+    at_ms: i64,
+    key: String,
+    hits: Option<i64>,
+    late_in: Vec<String>,
+}
+
+/// Reads a test; the error names what is wrong with it.
+pub fn parse(rule: &Rule, entry: &TrialEntry) -> Result<Trial, String> {
+    let wrong = |text: String| format!("{:?}: {text}", entry.name);
+    let start_minute = match &entry.start {
+        None => 0,
+        Some(text) => super::rule::minute_of_day(text)
+            .ok_or_else(|| wrong(format!("start {text:?} is not a time like \"22:00\"")))?,
+    };
+    let base_ms = BASE_MS + i64::from(start_minute) * 60_000;
+    if entry.events.len() > EVENTS_MAX {
+        return Err(wrong(format!("more than {EVENTS_MAX} events")));
+    }
+    let mut events = Vec::with_capacity(entry.events.len());
+    for (number, text) in entry.events.iter().enumerate() {
+        events.push(read(text, base_ms, number as u64).map_err(wrong)?);
+    }
+    let mut deliveries = vec![("in-order".to_owned(), Delivery::InOrder)];
+    for name in &entry.deliver {
+        let delivery = delivery(name).ok_or_else(|| {
+            wrong(format!(
+                "deliver {name:?} is none of in-order, shuffled, reversed, duplicated, restarted, delayed:48h"
+            ))
+        })?;
+        if delivery != Delivery::InOrder {
+            deliveries.push((name.clone(), delivery));
+        }
+    }
+    let last_ms = events
+        .iter()
+        .map(|brought| brought.event.occurred_at_ms)
+        .max();
+    let heard_ms = match &entry.heard {
+        Some(span) => base_ms + span.as_millis(),
+        None => last_ms.unwrap_or(base_ms) + rule.kind.within_ms() + 60_000,
+    };
+    let expected = entry
+        .expect
+        .iter()
+        .map(|expect| {
+            let late = expect.late_in.iter().find(|name| delivery(name).is_none());
+            if let Some(name) = late {
+                return Err(wrong(format!("late_in {name:?} is not a way of delivery")));
+            }
+            Ok(Expected {
+                at_ms: base_ms + expect.at.as_millis(),
+                key: expect.key.clone(),
+                hits: expect.hits,
+                late_in: expect.late_in.clone(),
+            })
+        })
+        .collect::<Result<_, String>>()?;
+    Ok(Trial {
+        base_ms,
+        events,
+        deliveries,
+        heard_ms,
+        expected,
+    })
+}
+
+fn delivery(name: &str) -> Option<Delivery> {
+    Some(match name {
+        "in-order" => Delivery::InOrder,
+        "shuffled" => Delivery::Shuffled,
+        "reversed" => Delivery::Reversed,
+        "duplicated" => Delivery::Duplicated,
+        "restarted" => Delivery::Restarted,
+        _ => Delivery::Delayed(
+            name.strip_prefix("delayed:")?
+                .parse::<Span>()
+                .ok()?
+                .as_millis(),
+        ),
+    })
+}
+
+fn read(text: &str, base_ms: i64, number: u64) -> Result<Brought, String> {
+    let mut words = text.split_whitespace();
+    let at: Span = words.next().unwrap_or_default().parse()?;
+    let kind = words.next().ok_or_else(|| {
+        format!("{text:?} has no kind: write it like \"5m door.forced building=B1\"")
+    })?;
+    let mut brought = Brought {
+        event: Event {
+            kind: kind.to_owned(),
+            occurred_at_ms: base_ms + at.as_millis(),
+            ..Event::default()
+        },
+        site: SITE.to_owned(),
+        agent: AGENT.to_owned(),
+        sequence: number,
+    };
+    let event = &mut brought.event;
+    event.received_at_ms = event.occurred_at_ms;
+    for word in words {
+        let (name, value) = word
+            .split_once('=')
+            .ok_or_else(|| format!("{word:?} in {text:?} is not field=value"))?;
+        let value = value.to_owned();
+        match name {
+            "site" => brought.site = value,
+            "agent" => brought.agent = value,
+            "device" => event.device = value,
+            "source" => event.source = value,
+            "building" => event.place.building = value,
+            "unit" => event.place.unit = value,
+            "address" => event.place.address = value,
+            "down_since" => {
+                let since: Span = value.parse()?;
+                let since_ms = base_ms + since.as_millis();
+                event
+                    .attributes
+                    .insert(DOWN_SINCE.to_owned(), since_ms.to_string());
+            }
+            "severity" => {
+                event.severity = linli_shared::protocol::event::Severity::from_name(&value)
+                    .ok_or_else(|| format!("{value:?} is not a severity"))?;
+            }
+            other => {
+                let Some(Field::Attribute(name)) = Field::from_name(other) else {
+                    return Err(format!("{other:?} in {text:?} is not a field of an event"));
+                };
+                event.attributes.insert(name, value);
+            }
+        }
+    }
+    Ok(brought)
+}
+
+/// Runs one test in all its ways of delivery; what was otherwise than expected.
+pub fn run(rule: &Rule, entry: &TrialEntry) -> Vec<String> {
+    let trial = match parse(rule, entry) {
+        Ok(trial) => trial,
+        Err(error) => return vec![error],
+    };
+    // A test says what the rule does, not whether it is switched on today.
+    let rule = Arc::new(Rule {
+        enabled: true,
+        expires_ms: None,
+        ..rule.clone()
+    });
+    let mut wrong = Vec::new();
+    for (name, delivery) in &trial.deliveries {
+        for seed in 0..if *delivery == Delivery::Shuffled {
+            SHUFFLES
+        } else {
+            1
+        } {
+            let found = if rule.roster == Roster::Agents {
+                trial.signs(&rule)
+            } else {
+                trial.bring(&rule, *delivery, seed)
+            };
+            if let Some(difference) = trial.compare(&rule, name, *delivery, &found) {
+                wrong.push(format!("{} [{name}]: {difference}", entry.name));
+                break;
+            }
+        }
+    }
+    wrong
+}
+
+/// What stands in the end: when, key, hits, late.
+type Found = (i64, String, i64, bool);
+
+impl Trial {
+    fn agents(&self, rule: &Rule) -> Vec<String> {
+        let mut agents: Vec<String> = self
+            .events
+            .iter()
+            .map(|brought| brought.agent.clone())
+            .collect();
+        if let Roster::Keys(keys) = &rule.roster {
+            agents.extend(keys.iter().map(|(_, agent)| agent.clone()));
+        }
+        agents.sort();
+        agents.dedup();
+        agents
+    }
+
+    fn bring(&self, rule: &Arc<Rule>, delivery: Delivery, seed: u64) -> Vec<Found> {
+        let mut order: Vec<&Brought> = self.events.iter().collect();
+        order.sort_by_key(|brought| brought.event.occurred_at_ms);
+        match delivery {
+            Delivery::Shuffled => shuffle(&mut order, seed),
+            Delivery::Reversed => order.reverse(),
+            Delivery::InOrder
+            | Delivery::Duplicated
+            | Delivery::Restarted
+            | Delivery::Delayed(_) => {}
+        }
+        let engine = || Replay::new(vec![Arc::clone(rule)], HashMap::new());
+        let mut replay = engine();
+        replay.expect_all(self.base_ms);
+        let delay_ms = match delivery {
+            Delivery::Delayed(delay_ms) => delay_ms,
+            _ => 0,
+        };
+        let agents = self.agents(rule);
+        let mut watermark_ms = 0;
+        let in_order = !matches!(delivery, Delivery::Shuffled | Delivery::Reversed);
+        // What becomes due between two events.
+        let mut due: VecDeque<i64> = order
+            .iter()
+            .map(|brought| brought.event.occurred_at_ms + rule.kind.within_ms())
+            .collect();
+        for (count, brought) in order.iter().enumerate() {
+            let at_ms = brought.event.occurred_at_ms;
+            while in_order && let Some(due_ms) = due.pop_front_if(|due_ms| *due_ms < at_ms) {
+                for agent in &agents {
+                    replay.heard(agent, due_ms, due_ms + delay_ms);
+                }
+            }
+            let now_ms = match delivery {
+                Delivery::Shuffled | Delivery::Reversed => self.heard_ms,
+                _ => at_ms + delay_ms,
+            };
+            let times = if delivery == Delivery::Duplicated {
+                3
+            } else {
+                1
+            };
+            for _ in 0..times {
+                replay.bring(&brought.event, &brought.origin(), now_ms);
+            }
+            if in_order {
+                // All of the time before this event has been told.
+                watermark_ms = at_ms - 1;
+                for agent in &agents {
+                    replay.heard(agent, watermark_ms, now_ms);
+                }
+            }
+            if delivery == Delivery::Restarted {
+                replay.restart(self.engine(rule, &order[..=count], &agents, watermark_ms, now_ms));
+            }
+        }
+        while in_order && let Some(due_ms) = due.pop_front_if(|due_ms| *due_ms < self.heard_ms) {
+            for agent in &agents {
+                replay.heard(agent, due_ms, due_ms + delay_ms);
+            }
+        }
+        let end_ms = self.heard_ms + delay_ms;
+        for agent in &agents {
+            replay.heard(agent, self.heard_ms, end_ms);
+        }
+        replay
+            .standing()
+            .into_iter()
+            .map(|raised| {
+                let finding = &raised.finding;
+                (
+                    finding.from_ms,
+                    raised.key.clone(),
+                    finding.hits,
+                    raised.late,
+                )
+            })
+            .collect()
+    }
+
+    /// The engine that a start makes from what is stored.
+    fn engine(
+        &self,
+        rule: &Arc<Rule>,
+        stored: &[&Brought],
+        agents: &[String],
+        watermark_ms: i64,
+        now_ms: i64,
+    ) -> Engine {
+        let mut fresh = Replay::new(vec![Arc::clone(rule)], HashMap::new());
+        fresh.expect_all(self.base_ms);
+        for agent in agents {
+            fresh.engine().advance(agent, watermark_ms);
+        }
+        for brought in stored {
+            fresh
+                .engine()
+                .observe(&brought.event, &brought.origin(), now_ms);
+        }
+        let empty = Engine::in_memory(Vec::new(), HashMap::new());
+        let mut engine = std::mem::replace(fresh.engine(), empty);
+        // What these events have come to is known already.
+        engine.outcome();
+        engine
+    }
+
+    /// Signs of life brought in their order.
+    fn signs(&self, rule: &Rule) -> Vec<Found> {
+        let within_ms = rule.kind.within_ms();
+        let mut roster = AgentRoster::default();
+        let mut silences = Vec::new();
+        let mut order: Vec<&Brought> = self
+            .events
+            .iter()
+            .filter(|brought| brought.event.kind == HEARD)
+            .collect();
+        order.sort_by_key(|brought| brought.event.occurred_at_ms);
+        for agent in self.agents(rule) {
+            roster.expect(&agent, self.base_ms, false);
+        }
+        for brought in order {
+            let at_ms = brought.event.occurred_at_ms;
+            silences.extend(roster.overdue(within_ms, at_ms));
+            roster.heard(&brought.agent, at_ms);
+        }
+        silences.extend(roster.overdue(within_ms, self.heard_ms));
+        silences
+            .into_iter()
+            .filter_map(|silence| match silence {
+                Silence::Begins { agent, at_ms, .. } => Some((at_ms, agent, 1, false)),
+                Silence::Ends { .. } => None,
+            })
+            .collect()
+    }
+
+    fn compare(
+        &self,
+        rule: &Rule,
+        name: &str,
+        delivery: Delivery,
+        found: &[Found],
+    ) -> Option<String> {
+        let mut left: Vec<&Found> = found.iter().collect();
+        let mut missing = Vec::new();
+        for expected in &self.expected {
+            let key = full_key(rule, &expected.key);
+            let place = left.iter().position(|(at_ms, found_key, hits, late)| {
+                // Whether it is late says the delivery, and for all at once in the end it does not matter.
+                let late_fits = !matches!(delivery, Delivery::InOrder | Delivery::Delayed(_))
+                    || *late == expected.late_in.iter().any(|way| way == name);
+                *at_ms == expected.at_ms
+                    && *found_key == key
+                    && expected.hits.is_none_or(|wanted| wanted == *hits)
+                    && late_fits
+            });
+            match place {
+                Some(place) => {
+                    left.remove(place);
+                }
+                None => missing.push(expected),
+            }
+        }
+        if missing.is_empty() && left.is_empty() {
+            return None;
+        }
+        let minutes = |at_ms: i64| (at_ms - self.base_ms) as f64 / 60_000.0;
+        let missing: Vec<String> = missing
+            .iter()
+            .map(|expected| {
+                let late = if expected.late_in.iter().any(|way| way == name) {
+                    " late"
+                } else {
+                    ""
+                };
+                format!("{:?} at {}m{late}", expected.key, minutes(expected.at_ms))
+            })
+            .collect();
+        let left: Vec<String> = left
+            .iter()
+            .map(|(at_ms, key, hits, late)| {
+                let late = if *late { " late" } else { "" };
+                format!("{key:?} at {}m with {hits} hits{late}", minutes(*at_ms))
+            })
+            .collect();
+        Some(format!(
+            "missing: [{}]; found beside: [{}]",
+            missing.join(", "),
+            left.join(", ")
+        ))
+    }
+}
+
+impl Brought {
+    /// Where it came from.
+    pub fn origin(&self) -> Origin<'_> {
+        Origin {
+            site: &self.site,
+            agent: &self.agent,
+            lane: Lane::Urgent,
+            epoch: 1,
+            sequence: self.sequence,
+        }
+    }
+}
+
+/// The key with the site of tests where it is left out.
+fn full_key(rule: &Rule, key: &str) -> String {
+    let mut values = VecDeque::from(if key.is_empty() {
+        Vec::new()
+    } else {
+        split_key(key)
+    });
+    if values.len() == rule.key.len() {
+        return key.to_owned();
+    }
+    let mut full = String::new();
+    for (index, field) in rule.key.iter().enumerate() {
+        if index > 0 {
+            full.push('|');
+        }
+        let value = match field {
+            Field::Site => SITE.to_owned(),
+            _ => values.pop_front().unwrap_or_default(),
+        };
+        super::rule::push_escaped(&mut full, &value);
+    }
+    full
+}
+
+fn shuffle<T>(items: &mut [T], seed: u64) {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    for at in (1..items.len()).rev() {
+        // xorshift64: any order will do, as long as it is the same each time.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        items.swap(at, (state % (at as u64 + 1)) as usize);
+    }
+}

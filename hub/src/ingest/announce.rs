@@ -1,0 +1,90 @@
+//! From a decision to the outbox, within the transaction of the decision. The notifier is woken after the
+//! commit (`writer`).
+use linli_shared::protocol::event::Severity;
+
+use super::work::Work;
+use crate::correlate::rule::Field;
+use crate::notify::notice::{Notice, What, place};
+use crate::store::warnings::{ACTIVE, Told};
+use crate::store::{StoreError, outbox};
+
+impl Work<'_> {
+    /// Tells the channels of a warning's route what has become of it. Of what is 补报, on trial, muted or
+    /// inhibited nobody is told; nor of the end of what nobody was told of.
+    pub async fn tell(&mut self, told: &Told, what: What, reason: &str) -> Result<(), StoreError> {
+        let withdrawn = what == What::Withdrawn;
+        let silent = told.late
+            || told.shadow
+            || told.muted_by.is_some()
+            || told.inhibited_by.is_some()
+            || (told.state != ACTIVE && !withdrawn);
+        if silent || !self.centre.addressees.has_any(&told.route) {
+            return Ok(());
+        }
+        let rules = self.memory.engine.rules();
+        let rule = rules.iter().find(|rule| rule.id == told.rule);
+        let fields: Vec<String> =
+            rule.map_or_else(Vec::new, |rule| rule.key.iter().map(Field::name).collect());
+        let severity = Severity::from_name(&told.severity).unwrap_or(Severity::Life);
+        let (grade, grade_words) = self.centre.grade(severity);
+        let (id, step) = (told.id, told.escalations);
+        let decision = match what {
+            What::Escalated => format!("warning/{id}/{}/{step}", what.as_str()),
+            _ => format!("warning/{id}/{}", what.as_str()),
+        };
+        let notice = Notice {
+            warning: id,
+            what,
+            grade: grade.to_owned(),
+            grade_words: grade_words.to_owned(),
+            severity,
+            rule: told.rule.clone(),
+            rule_name: told.name.clone(),
+            site: told.site.clone(),
+            place: place(&fields, &told.key, &told.site),
+            at_ms: told.at_ms,
+            late: told.late,
+            case: outbox::case_of(self.connection, id).await?,
+            reason: reason.to_owned(),
+            route: told.route.clone(),
+        };
+        if withdrawn {
+            outbox::drop_waiting(self.connection, id, reason, self.now_ms).await?;
+        }
+        self.enqueue(&decision, &notice).await
+    }
+
+    /// Puts a notice into the outbox for every channel of its route that takes it. A decision that is
+    /// there already is passed over.
+    async fn enqueue(&mut self, decision: &str, notice: &Notice) -> Result<(), StoreError> {
+        let centre = self.centre;
+        for channel in centre.addressees.of(notice) {
+            let id = self.memory.last_outbox + 1;
+            let is_new =
+                outbox::enqueue(self.connection, id, channel, decision, notice, self.now_ms)
+                    .await?;
+            if is_new {
+                self.memory.last_outbox = id;
+                self.tally.outbox_moved();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what became of notices: how many of them it was news for.
+    pub async fn settle(
+        &mut self,
+        settlements: &[outbox::Settlement],
+    ) -> Result<usize, StoreError> {
+        let mut settled = 0;
+        for settlement in settlements {
+            if outbox::settle(self.connection, settlement, self.now_ms).await? {
+                settled += 1;
+                if settlement.outcome == outbox::Outcome::Again {
+                    self.tally.outbox_moved();
+                }
+            }
+        }
+        Ok(settled)
+    }
+}

@@ -1,0 +1,60 @@
+//! What people do about warnings, within a transaction: acknowledge, mute. The hub's writer does it for the
+//! API, the command line by itself.
+use linli_shared::protocol::event::Severity;
+use sqlx::sqlite::SqliteConnection;
+
+use crate::store::{StoreError, mutes, outbox, warnings};
+use crate::warnings::Mute;
+
+/// What came of an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// It is done.
+    Now,
+    /// Somebody has done it before.
+    Before,
+    /// There is no such warning.
+    Unknown,
+}
+
+/// Somebody acknowledges a warning: it is passed on no further.
+pub async fn acknowledge(
+    connection: &mut SqliteConnection,
+    id: i64,
+    by: &str,
+    note: &str,
+    now_ms: i64,
+) -> Result<Acknowledged, StoreError> {
+    if warnings::acknowledge(connection, id, by, now_ms).await? {
+        warnings::note(connection, id, now_ms, by, "acknowledged", note).await?;
+        return Ok(Acknowledged::Now);
+    }
+    Ok(match warnings::find(connection, id).await? {
+        Some(_) => Acknowledged::Before,
+        None => Acknowledged::Unknown,
+    })
+}
+
+/// Adds a mute, and keeps back what has not been sent yet of the warnings that it matches; its number.
+pub async fn mute(
+    connection: &mut SqliteConnection,
+    mute: &Mute,
+    now_ms: i64,
+) -> Result<i64, StoreError> {
+    let id = mutes::last_id(connection).await? + 1;
+    let mute = Mute { id, ..mute.clone() };
+    mutes::insert(connection, &mute, now_ms).await?;
+    if mute.from_ms > now_ms {
+        return Ok(id);
+    }
+    let reason = format!("静默 {id} / mute {id}：{}", mute.reason);
+    for told in warnings::waiting(connection).await? {
+        let severity = Severity::from_name(&told.severity).unwrap_or(Severity::Life);
+        if mute.matches(&told.rule, &told.site, &told.key, severity) {
+            outbox::drop_waiting(connection, told.id, &reason, now_ms).await?;
+            warnings::mute(connection, told.id, id).await?;
+            warnings::note(connection, told.id, now_ms, &mute.owner, "muted", &reason).await?;
+        }
+    }
+    Ok(id)
+}

@@ -1,0 +1,110 @@
+//! Which channels a notice goes to: those of its route that take its severity and grade. Pure.
+use std::collections::HashMap;
+
+use super::notice::Notice;
+use crate::config::channels::{Channel, Route};
+
+/// The routes and what their channels take.
+#[derive(Debug, Clone, Default)]
+pub struct Addressees(HashMap<String, Vec<Channel>>);
+
+impl Addressees {
+    /// From the config, which has checked that every channel of a route is there.
+    pub fn new(channels: &[Channel], routes: &[Route]) -> Self {
+        let of = |route: &Route| {
+            route
+                .channels
+                .iter()
+                .filter_map(|name| {
+                    channels
+                        .iter()
+                        .find(|channel| channel.name == *name)
+                        .cloned()
+                })
+                .collect()
+        };
+        Self(
+            routes
+                .iter()
+                .map(|route| (route.name.clone(), of(route)))
+                .collect(),
+        )
+    }
+
+    /// The route has a channel: it is worth while to make a notice.
+    pub fn has_any(&self, route: &str) -> bool {
+        self.0
+            .get(route)
+            .is_some_and(|channels| !channels.is_empty())
+    }
+
+    /// The names of the channels that the notice goes to.
+    pub fn of<'a>(&'a self, notice: &'a Notice) -> impl Iterator<Item = &'a str> {
+        self.0
+            .get(&notice.route)
+            .into_iter()
+            .flatten()
+            .filter(|channel| {
+                notice.severity >= channel.severity_min
+                    && (channel.grades.is_empty() || channel.grades.contains(&notice.grade))
+            })
+            .map(|channel| channel.name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::channels::{Rate, Target};
+    use crate::notify::notice::tests::fire;
+    use linli_shared::protocol::event::Severity;
+    use linli_shared::service::config::Span;
+
+    fn channel(name: &str, severity_min: Severity, grades: &[&str]) -> Channel {
+        Channel {
+            name: name.to_owned(),
+            target: Target::Alertmanager {
+                url: "http://127.0.0.1:9093".parse().expect("a URL"),
+                login: None,
+            },
+            ca_file: None,
+            rate: Rate {
+                messages: 20,
+                per: Span::from_secs(60),
+            },
+            severity_min,
+            grades: grades.iter().map(|grade| (*grade).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_notice_goes_to_the_channels_of_its_route_that_take_its_severity_and_grade() {
+        let channels = [
+            channel("all", Severity::Info, &[]),
+            channel("grave", Severity::Life, &[]),
+            channel("red", Severity::Info, &["red"]),
+        ];
+        let routes = [Route {
+            name: "duty-centre".to_owned(),
+            channels: channels
+                .iter()
+                .map(|channel| channel.name.clone())
+                .collect(),
+            escalate: None,
+        }];
+        let addressees = Addressees::new(&channels, &routes);
+        let told = |notice: &Notice| addressees.of(notice).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(told(&fire(1)), ["all", "grave", "red"]);
+        let lesser = Notice {
+            severity: Severity::Alarm,
+            grade: "orange".to_owned(),
+            ..fire(1)
+        };
+        assert_eq!(told(&lesser), ["all"]);
+        let elsewhere = Notice {
+            route: "police".to_owned(),
+            ..fire(1)
+        };
+        assert!(told(&elsewhere).is_empty());
+    }
+}

@@ -1,0 +1,129 @@
+//! Webhooks: CloudEvents 1.0 in structured JSON, signed.
+//!
+//! One notice is one event (`application/cloudevents+json`), a digest is a batch of events
+//! (`application/cloudevents-batch+json`), so that each keeps its own id:
+//!
+//! ```text
+//! POST …
+//! Content-Type: application/cloudevents+json
+//! Linli-Signature: t=1767225600,v1=<hex of HMAC-SHA256(secret, "1767225600." + body)>
+//!
+//! {"specversion":"1.0","id":"warning/123/raised/duty-hook","type":"cn.linli.warning.raised",
+//!  "source":"urn:linli:hub:<root's hash>","subject":"warning/123","time":"2026-01-01T00:00:00Z",
+//!  "datacontenttype":"application/json","data":{…the notice…}}
+//! ```
+//!
+//! A receiver checks the signature over the bytes as they came, refuses a `t` that is far from its own
+//! clock, and drops what it has by `id`.
+use linli_shared::service::clock;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, Url};
+use ring::hmac;
+use serde_json::{Value, json};
+
+use super::{Failure, Letter, ask};
+
+/// Header of the signature.
+const SIGNATURE: &str = "linli-signature";
+
+/// One webhook.
+pub struct Webhook {
+    client: Client,
+    url: Url,
+    key: hmac::Key,
+    source: String,
+}
+
+impl Webhook {
+    /// Connects to nothing.
+    pub fn new(client: Client, url: Url, secret: String, source: &str) -> Self {
+        Self {
+            client,
+            url,
+            key: hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()),
+            source: source.to_owned(),
+        }
+    }
+
+    /// Sends letters as one message.
+    pub async fn send(&self, letters: &[Letter], now_ms: i64) -> Result<String, Failure> {
+        let (content_type, body) = match letters {
+            [letter] => ("application/cloudevents+json", event(letter, &self.source)),
+            _ => (
+                "application/cloudevents-batch+json",
+                letters
+                    .iter()
+                    .map(|letter| event(letter, &self.source))
+                    .collect(),
+            ),
+        };
+        let body = body.to_string();
+        let request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, content_type)
+            .header(
+                SIGNATURE,
+                signature(&self.key, now_ms.div_euclid(1000), &body),
+            )
+            .body(body);
+        ask(request).await
+    }
+}
+
+fn event(letter: &Letter, source: &str) -> Value {
+    let notice = &letter.notice;
+    json!({
+        "specversion": "1.0",
+        "id": letter.id,
+        "type": format!("cn.linli.warning.{}", notice.what.as_str()),
+        "source": source,
+        "subject": format!("warning/{}", notice.warning),
+        "time": clock::rfc3339(notice.at_ms),
+        "datacontenttype": "application/json",
+        "data": notice,
+    })
+}
+
+fn signature(key: &hmac::Key, at_s: i64, body: &str) -> String {
+    let tag = hmac::sign(key, format!("{at_s}.{body}").as_bytes());
+    format!("t={at_s},v1={}", hex::encode(tag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::notice::tests::fire;
+
+    #[test]
+    fn the_signature_is_that_of_openssl() {
+        // printf '1767225600.{}' | openssl dgst -sha256 -hmac 0123456789abcdef
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"0123456789abcdef");
+        assert_eq!(
+            signature(&key, 1_767_225_600, "{}"),
+            "t=1767225600,v1=99902517b3069f78750aa0520b0493482454c2d30a579c7acc839f3363ca1b88"
+        );
+    }
+
+    #[test]
+    fn an_event_has_what_cloudevents_wants() {
+        let event = event(
+            &Letter {
+                id: "warning/7/raised/hook".to_owned(),
+                notice: fire(7),
+            },
+            "urn:linli:hub:x",
+        );
+        for (key, value) in [
+            ("specversion", "1.0"),
+            ("id", "warning/7/raised/hook"),
+            ("type", "cn.linli.warning.raised"),
+            ("source", "urn:linli:hub:x"),
+            ("subject", "warning/7"),
+            ("time", "2026-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(event[key], value, "{key}");
+        }
+        assert_eq!(event["data"]["grade"], "red");
+    }
+}

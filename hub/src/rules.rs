@@ -1,0 +1,134 @@
+//! The rules that run: read from their directory, put in place of those from before, shown.
+//!
+//! A reload (SIGHUP, or `POST /api/v1/rules/reload`) reads and checks all files first. Where one is wrong,
+//! nothing changes, and the answer says why. Where all are good, they come into place between two
+//! transactions: rules that are the same go on with what they hold, the others begin with what is stored.
+//! It waits for them to be filled, and so do events meanwhile: as long as a start takes for those rules.
+use linli_shared::service::config::ConfigError;
+use linli_shared::service::telemetry;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::centre::Centre;
+use crate::config::Config;
+use crate::correlate::rule::{Rule, Vocabulary, load_directory};
+use crate::ingest::Ingest;
+use crate::metrics::Metrics;
+
+mod backtest;
+pub mod commands;
+mod explain;
+
+/// Reads the rules of a directory.
+#[derive(Debug, Clone)]
+pub struct RuleLoader {
+    directory: PathBuf,
+    vocabulary: Vocabulary,
+}
+
+impl RuleLoader {
+    /// From the config.
+    pub fn new(config: &Config, centre: &Centre) -> Self {
+        Self {
+            directory: config.rules_dir.clone(),
+            vocabulary: centre.vocabulary(),
+        }
+    }
+
+    /// The same for another directory.
+    pub fn of_directory(self, directory: PathBuf) -> Self {
+        Self { directory, ..self }
+    }
+
+    /// All rules, checked.
+    pub fn load(&self) -> Result<Vec<Arc<Rule>>, ConfigError> {
+        let rules = load_directory(&self.directory, &self.vocabulary)?;
+        Ok(rules.into_iter().map(Arc::new).collect())
+    }
+}
+
+/// Why other rules are not in place.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// A file is wrong. The rules from before go on.
+    #[error(transparent)]
+    Rules(#[from] ConfigError),
+    /// The store fails; the rules come into place when it takes writes again.
+    #[error("the store failed")]
+    Store,
+}
+
+/// Handle of the rules that run.
+#[derive(Clone)]
+pub struct Rules {
+    loader: RuleLoader,
+    ingest: Ingest,
+    metrics: Metrics,
+    running: watch::Sender<Vec<Arc<Rule>>>,
+}
+
+impl Rules {
+    /// Those that the writer has begun with.
+    pub fn new(loader: RuleLoader, ingest: Ingest, metrics: Metrics) -> Self {
+        let running = loader.load().unwrap_or_default();
+        Self {
+            loader,
+            ingest,
+            metrics,
+            running: watch::Sender::new(running),
+        }
+    }
+
+    /// The rules that run.
+    pub fn running(&self) -> Vec<Arc<Rule>> {
+        self.running.borrow().clone()
+    }
+
+    /// Reads the files again and puts them in place: how many rules.
+    pub async fn reload(&self) -> Result<usize, ReloadError> {
+        let outcome = self.try_reload().await;
+        if let Err(error) = &outcome {
+            self.metrics.reload_failures.inc();
+            tracing::error!(
+                error = telemetry::chain(error),
+                "the rules are not taken; those from before go on"
+            );
+        }
+        outcome
+    }
+
+    async fn try_reload(&self) -> Result<usize, ReloadError> {
+        let rules = self.loader.load()?;
+        let count = rules.len();
+        self.ingest
+            .reload(rules.clone())
+            .await
+            .map_err(|_| ReloadError::Store)?;
+        self.running.send_replace(rules);
+        Ok(count)
+    }
+
+    /// Takes SIGHUP from now on; what it gives reloads at each, until `stop`.
+    pub fn on_hangup(
+        self,
+        stop: CancellationToken,
+    ) -> io::Result<impl Future<Output = io::Result<()>>> {
+        let mut hangups = signal(SignalKind::hangup())?;
+        Ok(async move {
+            loop {
+                // Both arms are cancel-safe: a signal that has come is kept.
+                tokio::select! {
+                    _ = hangups.recv() => {
+                        // What went wrong is in the log; the hub goes on.
+                        let _ = self.reload().await;
+                    }
+                    () = stop.cancelled() => return Ok(()),
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,148 @@
+//! Mutes and maintenance windows.
+use serde::Serialize;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+
+use super::{StoreError, failed};
+use crate::warnings::Mute;
+
+/// A mute as the API shows it.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct MuteView {
+    /// Number.
+    pub id: i64,
+    /// Only warnings of this rule; empty: of any.
+    pub rule: String,
+    /// Only of this site; empty: of any.
+    pub site: String,
+    /// Only of this key; empty: of any.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// From when, milliseconds since 1970 UTC.
+    pub from_ms: i64,
+    /// Until when.
+    pub until_ms: i64,
+    /// It holds for warnings of life safety too.
+    pub life: bool,
+    /// When it was made.
+    pub created_ms: i64,
+    /// When it was taken back.
+    pub ended_ms: Option<i64>,
+}
+
+/// Adds a mute.
+pub async fn insert(
+    connection: &mut SqliteConnection,
+    mute: &Mute,
+    created_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO mutes (id, rule, site, rule_key, reason, owner, from_ms, until_ms, life, created_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(mute.id)
+    .bind(mute.rule.as_str())
+    .bind(mute.site.as_str())
+    .bind(mute.key.as_str())
+    .bind(mute.reason.as_str())
+    .bind(mute.owner.as_str())
+    .bind(mute.from_ms)
+    .bind(mute.until_ms)
+    .bind(mute.life)
+    .bind(created_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("writing a mute"))?;
+    Ok(())
+}
+
+/// Takes a mute back; false if it is not there, or has ended.
+pub async fn end(
+    connection: &mut SqliteConnection,
+    id: i64,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let ended = sqlx::query(
+        "UPDATE mutes SET ended_ms = $2 WHERE id = $1 AND ended_ms IS NULL AND until_ms > $2",
+    )
+    .bind(id)
+    .bind(now_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("ending a mute"))?;
+    Ok(ended.rows_affected() > 0)
+}
+
+/// The mutes that hold now.
+pub async fn holding(
+    connection: &mut SqliteConnection,
+    now_ms: i64,
+) -> Result<Vec<Mute>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT * FROM mutes WHERE ended_ms IS NULL AND from_ms <= $1 AND until_ms > $1 ORDER BY id",
+    )
+    .bind(now_ms)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("reading mutes"))?;
+    Ok(rows.iter().map(mute).collect())
+}
+
+fn mute(row: &SqliteRow) -> Mute {
+    Mute {
+        id: row.get("id"),
+        rule: row.get("rule"),
+        site: row.get("site"),
+        key: row.get("rule_key"),
+        reason: row.get("reason"),
+        owner: row.get("owner"),
+        from_ms: row.get("from_ms"),
+        until_ms: row.get("until_ms"),
+        life: row.get("life"),
+    }
+}
+
+/// The highest number in use.
+pub async fn last_id(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    let row = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM mutes")
+        .fetch_one(connection)
+        .await
+        .map_err(failed("reading the last mute"))?;
+    Ok(row.get(0))
+}
+
+/// Mutes, newest first.
+pub async fn list(
+    pool: &SqlitePool,
+    before: Option<i64>,
+    limit: usize,
+) -> Result<Vec<MuteView>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM mutes WHERE id < $1 ORDER BY id DESC LIMIT $2")
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(limit as i64)
+        .fetch_all(pool)
+        .await
+        .map_err(failed("listing mutes"))?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let mute = mute(row);
+            MuteView {
+                id: mute.id,
+                rule: mute.rule,
+                site: mute.site,
+                key: mute.key,
+                reason: mute.reason,
+                owner: mute.owner,
+                from_ms: mute.from_ms,
+                until_ms: mute.until_ms,
+                life: mute.life,
+                created_ms: row.get("created_ms"),
+                ended_ms: row.get("ended_ms"),
+            }
+        })
+        .collect())
+}

@@ -1,0 +1,132 @@
+//! Events of rules that look back further than the horizon, and since when each rule is what it is.
+use linli_shared::protocol::ids::Lane;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{QueryBuilder, Row, Sqlite};
+use std::collections::HashMap;
+
+use super::{StoreError, failed, signed};
+
+/// Rows of one INSERT: 9 values each, SQLite takes 32,766.
+const INSERT_ROWS_MAX: usize = 1000;
+
+/// An event of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OccurrenceRow {
+    pub rule: String,
+    pub key: String,
+    pub at_ms: i64,
+    pub agent: String,
+    pub lane: Lane,
+    pub epoch: u64,
+    pub sequence: u64,
+    pub site: String,
+    pub steps: u16,
+}
+
+/// Adds events; those that are there stay as they are.
+pub async fn insert(
+    connection: &mut SqliteConnection,
+    rows: &[OccurrenceRow],
+) -> Result<(), StoreError> {
+    for rows in rows.chunks(INSERT_ROWS_MAX) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO occurrences (rule, rule_key, at_ms, agent, lane, epoch, sequence, site, steps) ",
+        );
+        query.push_values(rows, |mut values, row| {
+            values
+                .push_bind(row.rule.as_str())
+                .push_bind(row.key.as_str())
+                .push_bind(row.at_ms)
+                .push_bind(row.agent.as_str())
+                .push_bind(i16::from(row.lane.number()))
+                .push_bind(signed(row.epoch))
+                .push_bind(signed(row.sequence))
+                .push_bind(row.site.as_str())
+                .push_bind(i32::from(row.steps));
+        });
+        query.push(" ON CONFLICT DO NOTHING");
+        query
+            .build()
+            .execute(&mut *connection)
+            .await
+            .map_err(failed("noting events of a rule"))?;
+    }
+    Ok(())
+}
+
+/// The events of a key, by time; where there are more than so many, the newest.
+pub async fn read(
+    connection: &mut SqliteConnection,
+    rule: &str,
+    key: &str,
+    limit: usize,
+) -> Result<Vec<OccurrenceRow>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT * FROM occurrences WHERE rule = $1 AND rule_key = $2 ORDER BY at_ms DESC LIMIT $3",
+    )
+    .bind(rule)
+    .bind(key)
+    .bind(limit as i64)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("reading events of a rule"))?;
+    Ok(rows
+        .iter()
+        .rev()
+        .map(|row| OccurrenceRow {
+            rule: row.get("rule"),
+            key: row.get("rule_key"),
+            at_ms: row.get("at_ms"),
+            agent: row.get("agent"),
+            lane: Lane::from_number(row.get::<i16, _>("lane") as u8).unwrap_or(Lane::Routine),
+            epoch: row.get::<i64, _>("epoch").cast_unsigned(),
+            sequence: row.get::<i64, _>("sequence").cast_unsigned(),
+            site: row.get("site"),
+            steps: row.get::<i32, _>("steps") as u16,
+        })
+        .collect())
+}
+
+/// Forgets the events of a rule.
+pub async fn forget(connection: &mut SqliteConnection, rule: &str) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM occurrences WHERE rule = $1")
+        .bind(rule)
+        .execute(connection)
+        .await
+        .map_err(failed("forgetting events of a rule"))?;
+    Ok(())
+}
+
+/// The rules that run: content and since when.
+pub async fn rules(
+    connection: &mut SqliteConnection,
+) -> Result<HashMap<String, (String, i64)>, StoreError> {
+    let rows = sqlx::query("SELECT id, hash, since_ms FROM rules")
+        .fetch_all(connection)
+        .await
+        .map_err(failed("reading the rules"))?;
+    Ok(rows
+        .iter()
+        .map(|row| (row.get(0), (row.get(1), row.get(2))))
+        .collect())
+}
+
+/// Notes what a rule is from now on.
+pub async fn set_rule(
+    connection: &mut SqliteConnection,
+    id: &str,
+    hash: &str,
+    since_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO rules (id, hash, since_ms) VALUES ($1, $2, $3) \
+         ON CONFLICT (id) DO UPDATE SET hash = excluded.hash, since_ms = excluded.since_ms",
+    )
+    .bind(id)
+    .bind(hash)
+    .bind(since_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("noting a rule"))?;
+    Ok(())
+}

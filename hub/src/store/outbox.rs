@@ -1,0 +1,397 @@
+//! The outbox: what people are to be told, one row for each decision and channel.
+//!
+//! ```text
+//! enqueue ─▶ waiting ─▶ sent            drop_waiting: waiting ─▶ dropped
+//!              ▲  └───▶ dead
+//!              └─ again ─┘
+//! ```
+//!
+//! Rows are written by the owner of the writing connection only: `enqueue` and `drop_waiting` in the
+//! transaction of the decision, `settle` for what the notifier has done. The command line sends dead
+//! rows again (`again`) in a transaction of its own.
+use linli_shared::protocol::event::Severity;
+use serde::Serialize;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{QueryBuilder, Row, Sqlite};
+
+use super::{StoreError, failed};
+use crate::notify::notice::Notice;
+
+/// Characters of an error that are kept.
+const ERROR_CHARS_MAX: usize = 500;
+
+/// The states of a row, as they are stored and as the API has them.
+pub const STATES: [&str; 4] = ["waiting", "sent", "dead", "dropped"];
+
+/// A row that is to be sent.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Number.
+    pub id: i64,
+    /// Decision.
+    pub decision: String,
+    /// How grave it is.
+    pub severity: Severity,
+    /// The notice, or why it cannot be read.
+    pub notice: Result<Notice, String>,
+    /// When it was decided.
+    pub created_ms: i64,
+    /// Tries so far.
+    pub attempts: i64,
+}
+
+/// What became of a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The peer has taken it.
+    Sent,
+    /// It will be tried again.
+    Retry {
+        /// When.
+        due_ms: i64,
+        /// Why it failed.
+        error: String,
+    },
+    /// It is given up.
+    Dead {
+        /// Why.
+        error: String,
+    },
+    /// Somebody wants a dead one to be sent again.
+    Again,
+}
+
+/// What became of one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// Row.
+    pub id: i64,
+    /// Outcome.
+    pub outcome: Outcome,
+}
+
+/// How a channel stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Rows that wait.
+    pub waiting: i64,
+    /// When the oldest of them was decided.
+    pub oldest_ms: Option<i64>,
+    /// When the first of them is due.
+    pub due_ms: Option<i64>,
+    /// Dead rows.
+    pub dead: i64,
+}
+
+/// A notification as the API shows it.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct NotificationView {
+    /// Number.
+    pub id: i64,
+    /// What was decided, like "warning/123/raised".
+    pub decision: String,
+    /// Channel.
+    pub channel: String,
+    /// Number of the warning.
+    pub warning: i64,
+    /// waiting, sent, dead, dropped.
+    pub state: String,
+    /// Tries so far.
+    pub attempts: i64,
+    /// When it was decided, milliseconds since 1970 UTC.
+    pub created_ms: i64,
+    /// When it is tried next, if it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_ms: Option<i64>,
+    /// When it was sent, given up or dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done_ms: Option<i64>,
+    /// What went wrong last, or why it was dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What is told.
+    #[schema(value_type = Notice)]
+    pub notice: serde_json::Value,
+}
+
+/// Which notifications are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct NotificationFilter {
+    /// Only in this state.
+    pub state: Option<String>,
+    /// Only of this channel.
+    pub channel: Option<String>,
+    /// Only below this number.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Puts a notice into the outbox, to be sent after the commit. False: this decision is there already for
+/// this channel, whatever became of it. `id` is given by the writer, above [`last_id`].
+pub async fn enqueue(
+    connection: &mut SqliteConnection,
+    id: i64,
+    channel: &str,
+    decision: &str,
+    notice: &Notice,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let frozen = serde_json::to_string(&notice.frozen()).unwrap_or_default();
+    let done = sqlx::query(
+        "INSERT INTO outbox (id, decision, channel, warning_id, severity, notice, created_ms, due_ms, state) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7, 'waiting') ON CONFLICT (decision, channel) DO NOTHING",
+    )
+    .bind(id)
+    .bind(decision)
+    .bind(channel)
+    .bind(notice.warning)
+    .bind(i64::from(u8::from(notice.severity)))
+    .bind(frozen)
+    .bind(now_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("writing a notice"))?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Drops what still waits of a warning: how many rows. Call it before its withdrawal is enqueued.
+pub async fn drop_waiting(
+    connection: &mut SqliteConnection,
+    warning_id: i64,
+    reason: &str,
+    now_ms: i64,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "UPDATE outbox SET state = 'dropped', error = $2, done_ms = $3 WHERE warning_id = $1 AND state = 'waiting'",
+    )
+    .bind(warning_id)
+    .bind(bounded(reason))
+    .bind(now_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("dropping notices"))?;
+    Ok(done.rows_affected())
+}
+
+/// The highest number in use.
+pub async fn last_id(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+    let row = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM outbox")
+        .fetch_one(connection)
+        .await
+        .map_err(failed("reading the last notice"))?;
+    Ok(row.get(0))
+}
+
+/// The code of the case of a warning, if it has one.
+pub async fn case_of(
+    connection: &mut SqliteConnection,
+    warning: i64,
+) -> Result<Option<String>, StoreError> {
+    let row = sqlx::query(
+        "SELECT code FROM cases JOIN case_warnings ON case_id = id WHERE warning_id = $1 ORDER BY id DESC LIMIT 1",
+    )
+    .bind(warning)
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("reading the case of a notice"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// Writes what became of a row; false if that says nothing new: it is not there, or not in a state from
+/// which this leads on. What was dropped while it was on its way counts as sent if it has arrived.
+pub async fn settle(
+    connection: &mut SqliteConnection,
+    settlement: &Settlement,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let query = match &settlement.outcome {
+        Outcome::Sent => sqlx::query(
+            "UPDATE outbox SET state = 'sent', attempts = attempts + 1, done_ms = $2, error = NULL \
+             WHERE id = $1 AND state IN ('waiting', 'dropped')",
+        )
+        .bind(settlement.id)
+        .bind(now_ms),
+        Outcome::Retry { due_ms, error } => sqlx::query(
+            "UPDATE outbox SET attempts = attempts + 1, due_ms = $2, error = $3 \
+             WHERE id = $1 AND state = 'waiting'",
+        )
+        .bind(settlement.id)
+        .bind(*due_ms)
+        .bind(bounded(error)),
+        Outcome::Dead { error } => sqlx::query(
+            "UPDATE outbox SET state = 'dead', attempts = attempts + 1, done_ms = $2, error = $3 \
+             WHERE id = $1 AND state = 'waiting'",
+        )
+        .bind(settlement.id)
+        .bind(now_ms)
+        .bind(bounded(error)),
+        Outcome::Again => sqlx::query(
+            "UPDATE outbox SET state = 'waiting', attempts = 0, due_ms = $2, done_ms = NULL, error = NULL \
+             WHERE id = $1 AND state = 'dead'",
+        )
+        .bind(settlement.id)
+        .bind(now_ms),
+    };
+    let done = query
+        .execute(connection)
+        .await
+        .map_err(failed("writing what became of a notice"))?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Sends dead rows again, one or all: how many.
+pub async fn again(pool: &SqlitePool, id: Option<i64>, now_ms: i64) -> Result<u64, StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "UPDATE outbox SET state = 'waiting', attempts = 0, done_ms = NULL, error = NULL, due_ms = ",
+    );
+    query.push_bind(now_ms).push(" WHERE state = 'dead'");
+    if let Some(id) = id {
+        query.push(" AND id = ").push_bind(id);
+    }
+    let done = query
+        .build()
+        .execute(pool)
+        .await
+        .map_err(failed("sending dead notices again"))?;
+    Ok(done.rows_affected())
+}
+
+/// What is due of a channel, gravest first, then in the order of the decisions.
+pub async fn due(
+    pool: &SqlitePool,
+    channel: &str,
+    now_ms: i64,
+    limit: usize,
+) -> Result<Vec<Waiting>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, decision, severity, notice, created_ms, attempts FROM outbox \
+         WHERE channel = $1 AND state = 'waiting' AND due_ms <= $2 ORDER BY severity DESC, id LIMIT $3",
+    )
+    .bind(channel)
+    .bind(now_ms)
+    .bind(limit as i64)
+    .fetch_all(pool)
+    .await
+    .map_err(failed("reading what is due"))?;
+    let waiting = |row: &SqliteRow| Waiting {
+        id: row.get("id"),
+        decision: row.get("decision"),
+        severity: Severity::from(u8::try_from(row.get::<i64, _>("severity")).unwrap_or(u8::MAX)),
+        notice: serde_json::from_str(row.get("notice")).map_err(|error| error.to_string()),
+        created_ms: row.get("created_ms"),
+        attempts: row.get("attempts"),
+    };
+    Ok(rows.iter().map(waiting).collect())
+}
+
+/// What a channel has been told of a warning so far, oldest first.
+pub async fn told(
+    pool: &SqlitePool,
+    channel: &str,
+    warning_id: i64,
+) -> Result<Vec<Notice>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT notice FROM outbox WHERE warning_id = $1 AND channel = $2 AND state = 'sent' ORDER BY id",
+    )
+    .bind(warning_id)
+    .bind(channel)
+    .fetch_all(pool)
+    .await
+    .map_err(failed("reading what was told"))?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| serde_json::from_str(row.get("notice")).ok())
+        .collect())
+}
+
+/// How a channel stands.
+pub async fn standing(pool: &SqlitePool, channel: &str) -> Result<Standing, StoreError> {
+    let waiting = sqlx::query(
+        "SELECT COUNT(*), MIN(created_ms), MIN(due_ms) FROM outbox WHERE channel = $1 AND state = 'waiting'",
+    )
+    .bind(channel)
+    .fetch_one(pool)
+    .await
+    .map_err(failed("counting what waits"))?;
+    let dead = sqlx::query("SELECT COUNT(*) FROM outbox WHERE channel = $1 AND state = 'dead'")
+        .bind(channel)
+        .fetch_one(pool)
+        .await
+        .map_err(failed("counting dead notices"))?;
+    Ok(Standing {
+        waiting: waiting.get(0),
+        oldest_ms: waiting.get(1),
+        due_ms: waiting.get(2),
+        dead: dead.get(0),
+    })
+}
+
+/// The channels for which something waits.
+pub async fn channels_waiting(pool: &SqlitePool) -> Result<Vec<String>, StoreError> {
+    let rows = sqlx::query("SELECT DISTINCT channel FROM outbox WHERE state = 'waiting'")
+        .fetch_all(pool)
+        .await
+        .map_err(failed("reading the channels of the outbox"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Notifications, newest first.
+pub async fn list(
+    pool: &SqlitePool,
+    filter: &NotificationFilter,
+) -> Result<Vec<NotificationView>, StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM outbox WHERE 1 = 1");
+    if let Some(state) = &filter.state {
+        query.push(" AND state = ").push_bind(state);
+    }
+    if let Some(channel) = &filter.channel {
+        query.push(" AND channel = ").push_bind(channel);
+    }
+    if let Some(before) = filter.before {
+        query.push(" AND id < ").push_bind(before);
+    }
+    query
+        .push(" ORDER BY id DESC LIMIT ")
+        .push_bind(filter.limit as i64);
+    let rows = query
+        .build()
+        .fetch_all(pool)
+        .await
+        .map_err(failed("listing notifications"))?;
+    Ok(rows.iter().map(view).collect())
+}
+
+/// One notification.
+pub async fn get(pool: &SqlitePool, id: i64) -> Result<Option<NotificationView>, StoreError> {
+    let row = sqlx::query("SELECT * FROM outbox WHERE id = $1")
+        .bind(id)
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("reading a notification"))?;
+    Ok(row.as_ref().map(view))
+}
+
+fn view(row: &SqliteRow) -> NotificationView {
+    let state: String = row.get("state");
+    NotificationView {
+        id: row.get("id"),
+        decision: row.get("decision"),
+        channel: row.get("channel"),
+        warning: row.get("warning_id"),
+        attempts: row.get("attempts"),
+        created_ms: row.get("created_ms"),
+        due_ms: (state == "waiting").then(|| row.get("due_ms")),
+        state,
+        done_ms: row.get("done_ms"),
+        error: row.get("error"),
+        notice: serde_json::from_str(row.get("notice")).unwrap_or_default(),
+    }
+}
+
+fn bounded(text: &str) -> String {
+    text.chars().take(ERROR_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests;
