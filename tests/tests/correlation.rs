@@ -191,16 +191,16 @@ async fn three_days_that_come_at_once_raise_what_they_would_have_raised_one_by_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_killed_again_and_again_stands_by_what_one_that_never_was_finds() -> Result<()> {
-    const KILLS: u32 = 12;
+    const KILLS: u32 = 25;
     let directory = tempdir()?;
     let (mut steady, at_steady) = running(&directory.path().join("steady"), None).await?;
     let (mut killed, at_killed) = running(&directory.path().join("killed"), None).await?;
     let seed = 20_261_124;
     println!("seed {seed}");
     let mut random = Random::new(seed);
-    let mut events = history(seed, 5, 300);
+    let mut events = history(seed, 5, 1000);
     shuffle(&mut events, &mut random);
-    let batch = events.len().div_ceil(2 * KILLS as usize);
+    let batch = events.len() / (2 * KILLS as usize);
     let mut kills = 0;
     for (number, fresh) in events.chunks(batch).enumerate() {
         // Some of what was told before is told again.

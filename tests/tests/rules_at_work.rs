@@ -260,6 +260,27 @@ async fn a_reload_is_all_or_nothing_and_a_changed_rule_begins_with_what_is_store
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reloads_at_the_same_time_are_all_answered() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::with_rules(directory.path(), &count_rule("one", 2, "door.forced", ""))?;
+    hub.start().await?;
+    let token = run(hub
+        .command()?
+        .args(["api-token", "create", "--name", "many"]))?;
+    let hub = std::sync::Arc::new(hub);
+    let mut reloads = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let (hub, token) = (hub.clone(), token.trim().to_owned());
+        reloads.spawn(async move { hub.post_with("/api/v1/rules/reload", &token).await });
+    }
+    for answer in reloads.join_all().await {
+        assert_eq!(answer?, (200, json!({ "rules": 1 })));
+    }
+    assert_eq!(hub.figure("rule_reload_failures_total").await?, 0.0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_keys_is_seen_and_holds_up_no_other_rule_nor_does_a_clock_of_next_month()
 -> Result<()> {
     let directory = tempdir()?;

@@ -80,7 +80,7 @@ const BAD: &[Case] = &[
         "within",
         "within = \"10 fortnights\"",
         7,
-        &["within", "fortnights", "10m"],
+        &["within", "fortnights", "like \"250ms\""],
     ),
     case(
         "within",

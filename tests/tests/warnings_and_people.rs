@@ -54,8 +54,8 @@ fn told(receiver: &Receiver, path: &str) -> Result<BTreeSet<String>> {
     Ok(ids)
 }
 
-async fn until_told(receiver: &Receiver, path: &str, ids: &[&str]) -> Result<()> {
-    let wanted: BTreeSet<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+async fn until_told(receiver: &Receiver, path: &str, ids: &[String]) -> Result<()> {
+    let wanted: BTreeSet<String> = ids.iter().cloned().collect();
     until(&format!("{path} to be told of {ids:?}"), async || {
         let found = told(receiver, path)?;
         ensure!(found.is_subset(&wanted), "{found:?}");
@@ -101,7 +101,7 @@ async fn a_rule_on_trial_opens_nothing_pages_nobody_and_is_seen_apart() -> Resul
     assert_eq!(cases["items"][0]["warnings"], json!([id(&live[0])?]));
     // The trial's rule stands first in the file, so it was decided first: it would have been told first.
     let message = format!("warning/{}/raised/duty-centre", id(&live[0])?);
-    until_told(&receiver, "/duty-centre", &[&message]).await?;
+    until_told(&receiver, "/duty-centre", &[message]).await?;
     let (_, page) = hub.api("/api/v1/notifications").await?;
     assert_eq!(page["items"].as_array().map(Vec::len), Some(1), "{page}");
     Ok(())
@@ -155,15 +155,14 @@ async fn what_nobody_acknowledges_is_passed_on_and_what_somebody_does_is_not_ove
     hub.kill()?;
     hub.start().await?;
 
-    let raised = |route: &str| [ignored, taken].map(|id| format!("warning/{id}/raised/{route}"));
-    let raised = raised("duty-centre");
-    until_told(&receiver, "/duty-centre", &[&raised[0], &raised[1]]).await?;
+    let raised = [ignored, taken].map(|id| format!("warning/{id}/raised/duty-centre"));
+    until_told(&receiver, "/duty-centre", &raised).await?;
     let passed_on = format!("warning/{ignored}/escalated/1/police");
-    until_told(&receiver, "/police", &[&passed_on]).await?;
+    until_told(&receiver, "/police", &[passed_on]).await?;
     hub.kill()?;
     hub.start().await?;
     let passed_on = format!("warning/{ignored}/escalated/2/office");
-    until_told(&receiver, "/office", &[&passed_on]).await?;
+    until_told(&receiver, "/office", &[passed_on]).await?;
     // Beyond the last there is nobody; the other's time has been over twice by then.
     let at_end = until("the end of the chain", async || {
         let warning = hub.warning(ignored).await?;
@@ -331,7 +330,7 @@ async fn nothing_of_a_muted_warning_leaves_after_a_kill_though_it_waited_in_the_
         );
     }
     let first = format!("warning/{loud}/raised/duty-centre");
-    until_told(&receiver, "/duty-centre", &[&first]).await?;
+    until_told(&receiver, "/duty-centre", std::slice::from_ref(&first)).await?;
     let states = [
         notifications(&mut hub, "sent").await?,
         notifications(&mut hub, "dropped").await?,
@@ -350,7 +349,7 @@ async fn nothing_of_a_muted_warning_leaves_after_a_kill_though_it_waited_in_the_
         (&json!("yuyuan|muted"), &Value::Null)
     );
     let second = format!("warning/{}/raised/duty-centre", id(after)?);
-    until_told(&receiver, "/duty-centre", &[&first, &second]).await?;
+    until_told(&receiver, "/duty-centre", &[first, second]).await?;
 
     // The same by hand, with the hub running.
     let until_then = [
@@ -367,5 +366,42 @@ async fn nothing_of_a_muted_warning_leaves_after_a_kill_though_it_waited_in_the_
     run(hub.command()?.args(["mutes", "end", "2"]))?;
     let again = hub.command()?.args(["mutes", "end", "2"]).output()?;
     assert_eq!(again.status.code(), Some(65));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_of_what_a_silent_agent_makes_doubtful() -> Result<()> {
+    let directory = tempdir()?;
+    let receiver = Receiver::start().await?;
+    let rules = "[[rule]]\nid = \"agent-silent\"\nname = \"网关失联\"\nkind = \"silent\"\nkey = [\"agent\"]\n\
+         roster = \"agents\"\nwithin = \"3s\"\nseverity = \"warning\"\nfold = \"0s\"\n\
+         inhibits = { rules = [\"left-open\"], same = \"site\" }\nthen = { route = \"duty-centre\" }\n\
+         [[rule]]\nid = \"left-open\"\nname = \"门未关\"\nkind = \"absent\"\nkey = [\"site\"]\nwithin = \"1s\"\n\
+         on = [{ type = \"door.opened\" }]\nuntil = [{ type = \"door.closed\" }]\nseverity = \"notice\"\n\
+         fold = \"0s\"\nthen = { case = \"doors\", route = \"duty-centre\" }\n";
+    let (mut hub, mut silent) =
+        told_by(directory.path(), receiver.port, &["duty-centre"], rules).await?;
+    let beside = joined(directory.path(), &hub, "gw-2", "yuyuan").await?;
+    let elsewhere = joined(directory.path(), &hub, "gw-3", "minle").await?;
+    silent.kill()?;
+    let silence = id(&hub.raised("agent-silent", "gw-1").await?)?;
+    beside.deliver(&[ago("open", "B1", 0)]).await?;
+    let doubtful = hub.raised("left-open", "yuyuan").await?;
+    assert_eq!(doubtful["inhibited_by"], silence);
+    // It is raised, and has its case.
+    assert_eq!(doubtful["cases"].as_array().map(Vec::len), Some(1));
+    elsewhere.deliver(&[ago("open", "B1", 0)]).await?;
+    let sure = id(&hub.raised("left-open", "minle").await?)?;
+    let mut told = vec![
+        format!("warning/{silence}/raised/duty-centre"),
+        format!("warning/{sure}/raised/duty-centre"),
+    ];
+    until_told(&receiver, "/duty-centre", &told).await?;
+    // Nor of the end of what nobody was told of.
+    beside.deliver(&[ago("close", "B1", 0)]).await?;
+    silent.start().await?;
+    told.push(format!("warning/{silence}/ended/duty-centre"));
+    until_told(&receiver, "/duty-centre", &told).await?;
+    assert!(hub.raised("left-open", "yuyuan").await?["ended_ms"].is_i64());
     Ok(())
 }

@@ -238,6 +238,12 @@ impl Hub {
         self.ask(reqwest::Method::GET, path, token, None).await
     }
 
+    /// POST on the API with this token and no body.
+    pub async fn post_with(&self, path: &str, token: &str) -> Result<(u16, Value)> {
+        self.ask(reqwest::Method::POST, path, Some(token), None)
+            .await
+    }
+
     async fn ask(
         &self,
         method: reqwest::Method,

@@ -5,8 +5,11 @@ use std::path::Path;
 
 use super::{Agent, Hub, now_ms, until};
 
+/// A second.
 pub const SECOND_MS: i64 = 1000;
+/// A minute.
 pub const MINUTE_MS: i64 = 60 * SECOND_MS;
+/// A day.
 pub const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 
 /// What the source `doors` pushes of one event; the serial is made of all that tells it from others.
