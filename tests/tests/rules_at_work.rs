@@ -100,6 +100,39 @@ async fn a_door_is_not_left_open_because_its_agent_was_down() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_was_away_while_doors_stood_open_warns_of_those_that_were_not_closed()
+-> Result<()> {
+    let directory = tempdir()?;
+    let (mut hub, agent) = running(directory.path(), Some(&left_open("3s"))).await?;
+    let at_ms = now_ms();
+    let door = |kind, device, at_ms| door_event(kind, "B1", device, at_ms);
+    agent
+        .deliver(&[door("open", "closed", at_ms), door("open", "left", at_ms)])
+        .await?;
+    hub.kill()?;
+    // The agent hears of it while the hub is away.
+    let close = agent
+        .push(&[door("close", "closed", at_ms + SECOND_MS)])
+        .await?;
+    assert_eq!(close.status, 200);
+    hub.start().await?;
+    let warning = hub.raised("left-open", "yuyuan|left").await?;
+    assert_eq!(warning["at_ms"], at_ms + 3 * SECOND_MS);
+    // Once it is warned of, another kill neither doubles nor forgets it.
+    hub.kill()?;
+    hub.start().await?;
+    agent
+        .deliver(&[door("close", "left", at_ms + 4 * SECOND_MS)])
+        .await?;
+    let (_, all) = hub.api("/api/v1/warnings").await?;
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(1), "{all}");
+    let ended = hub.warning(id(&warning)?).await?;
+    assert_eq!(ended["ended_ms"], at_ms + 4 * SECOND_MS);
+    assert_eq!(actions(&ended, "changes"), ["raised", "ended"]);
+    Ok(())
+}
+
 /// A silent agent of a site makes all absences there doubtful.
 fn silent(within: &str, same: &str) -> String {
     format!(
