@@ -1,7 +1,8 @@
 //! What people are told of warnings and what they do about them: trials, acknowledgements, mutes.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Agent, Hub, MINUTE_MS, Receiver, actions, ago, free_tcp_port, id, joined, run, until,
+    Agent, Hub, MINUTE_MS, Receiver, actions, ago, door_event, free_tcp_port, id, joined, now_ms,
+    run, until,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -403,5 +404,44 @@ async fn nobody_is_told_of_what_a_silent_agent_makes_doubtful() -> Result<()> {
     told.push(format!("warning/{silence}/ended/duty-centre"));
     until_told(&receiver, "/duty-centre", &told).await?;
     assert!(hub.raised("left-open", "yuyuan").await?["ended_ms"].is_i64());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_told_of_a_warning_is_told_of_its_withdrawal_however_far_it_was_passed_on()
+-> Result<()> {
+    let directory = tempdir()?;
+    let receiver = Receiver::start().await?;
+    let rules = "[[rule]]\nid = \"left-open\"\nname = \"门未关\"\nkind = \"absent\"\nkey = [\"site\"]\nwithin = \"2s\"\n\
+         on = [{ type = \"door.opened\" }]\nuntil = [{ type = \"door.closed\" }]\nseverity = \"notice\"\n\
+         fold = \"0s\"\nthen = { route = \"duty-centre\", ack = \"4s\" }\n";
+    let names = ["duty-centre", "police", "office"];
+    let (mut hub, agent) = told_by(directory.path(), receiver.port, &names, rules).await?;
+    let open_ms = now_ms();
+    agent
+        .deliver(&[door_event("open", "B1", "door-1", open_ms)])
+        .await?;
+    let warning = id(&hub.raised("left-open", "yuyuan").await?)?;
+    until_told(
+        &receiver,
+        "/police",
+        &[format!("warning/{warning}/escalated/1/police")],
+    )
+    .await?;
+    agent
+        .deliver(&[door_event("close", "B1", "door-1", open_ms + 1000)])
+        .await?;
+    for (route, first) in [("duty-centre", "raised"), ("police", "escalated/1")] {
+        let both = [first, "withdrawn"].map(|what| format!("warning/{warning}/{what}/{route}"));
+        until_told(&receiver, &format!("/{route}"), &both).await?;
+    }
+    // It goes no further, and those beyond have not heard of it.
+    let withdrawn = hub.warning(warning).await?;
+    assert_eq!(withdrawn["ack_due_ms"], Value::Null);
+    assert_eq!(
+        actions(&withdrawn, "changes"),
+        ["raised", "escalated", "withdrawn"]
+    );
+    assert!(receiver.received("/office").is_empty());
     Ok(())
 }
