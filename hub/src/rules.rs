@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::centre::Centre;
@@ -69,6 +69,8 @@ pub struct Rules {
     ingest: Ingest,
     metrics: Metrics,
     running: watch::Sender<Vec<Arc<Rule>>>,
+    /// One reload at a time: what is in place at the end is what was read last.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Rules {
@@ -80,6 +82,7 @@ impl Rules {
             ingest,
             metrics,
             running: watch::Sender::new(running),
+            turn: Arc::default(),
         }
     }
 
@@ -102,6 +105,7 @@ impl Rules {
     }
 
     async fn try_reload(&self) -> Result<usize, ReloadError> {
+        let _turn = self.turn.lock().await;
         let rules = self.loader.load()?;
         let count = rules.len();
         self.ingest

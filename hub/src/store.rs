@@ -72,6 +72,11 @@ pub fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError
     move |source| StoreError::Statement { operation, source }
 }
 
+/// For an answer that is read in more than one statement: all of them see what one commit has left.
+async fn snapshot(pool: &SqlitePool) -> Result<sqlx::SqliteTransaction<'static>, StoreError> {
+    pool.begin().await.map_err(failed("beginning to read"))
+}
+
 /// The stored twin of a 64-bit epoch, and back.
 pub fn signed(value: u64) -> i64 {
     value.cast_signed()

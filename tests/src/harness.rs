@@ -7,14 +7,16 @@ mod disk;
 mod hub;
 mod peers;
 mod process;
+mod scene;
 mod stored;
 mod weather;
 
-pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric};
+pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric, now_ms};
 pub use disk::SmallDisk;
 pub use hub::Hub;
 pub use peers::{Alertmanager, MailServer, Received, Receiver, Reply};
 pub use process::{Process, binary};
+pub use scene::{DAY_MS, MINUTE_MS, SECOND_MS, actions, ago, door_event, id, joined, running};
 pub use stored::{StoredEvent, assert_stored_once, quarantined_ids, stored_events, stored_starts};
 pub use weather::{Relay, Weather};
 
@@ -133,6 +135,32 @@ pub fn run(command: &mut std::process::Command) -> Result<String> {
         );
     }
     Ok(stdout)
+}
+
+/// Runs a command to its end: its exit code, and all that it said.
+pub fn outcome(command: &mut std::process::Command) -> Result<(i32, String)> {
+    let output = command.stdin(std::process::Stdio::null()).output()?;
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok((output.status.code().context("a code")?, text))
+}
+
+/// What runs a program with another wall clock and the right monotonic one. By its library, for the command
+/// `faketime` stays beside the program that it starts, which then outlives a kill of its parent.
+pub fn faketime(settings: &[String]) -> Result<Vec<String>> {
+    let library =
+        run(std::process::Command::new("sh")
+            .args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]))?;
+    let mut wrapper = vec![
+        "env".to_owned(),
+        format!("LD_PRELOAD={}", library.trim()),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+    ];
+    wrapper.extend_from_slice(settings);
+    Ok(wrapper)
 }
 
 /// A simple generator of random numbers, from a seed that tests print.

@@ -1,21 +1,12 @@
 //! Configs, tokens and commands that are wrong: each says what and how to mend it, with its exit code.
 use anyhow::{Context, Result};
-use linli_tests::harness::{Agent, AgentSetup, Hub, binary, is_root, metric, project, run};
+use linli_tests::harness::{
+    Agent, AgentSetup, Hub, binary, is_root, metric, outcome, project, run,
+};
 use serde_json::json;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::tempdir;
-
-/// Exit code and everything that a command says.
-fn outcome(command: &mut Command) -> Result<(i32, String)> {
-    let output = command.stdin(Stdio::null()).output()?;
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok((output.status.code().context("a code")?, text))
-}
 
 fn agent(directory: &Path, more: &str) -> Result<Agent> {
     Agent::new(&AgentSetup {

@@ -1,7 +1,7 @@
 //! Kills, full disks, damage, clocks, crowds: nothing that was acknowledged is lost or doubled.
 use anyhow::{Context, Result};
 use linli_tests::harness::{
-    Agent, AgentSetup, Hub, Random, SmallDisk, assert_stored_once, is_root, metric,
+    Agent, AgentSetup, Hub, Random, SmallDisk, assert_stored_once, faketime, is_root, metric,
     quarantined_ids, run, until,
 };
 use serde_json::{Value, json};
@@ -287,20 +287,6 @@ fn damage(lane: &Path, round: usize, random: &mut Random) -> Result<()> {
     }
     std::fs::write(&newest, bytes)?;
     Ok(())
-}
-
-/// Runs a program with another wall clock and the right monotonic one. By its library, for the command
-/// `faketime` stays beside the program that it starts, which then outlives a kill of its parent.
-fn faketime(settings: &[String]) -> Result<Vec<String>> {
-    let library =
-        run(Command::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]))?;
-    let mut wrapper = vec![
-        "env".to_owned(),
-        format!("LD_PRELOAD={}", library.trim()),
-        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
-    ];
-    wrapper.extend_from_slice(settings);
-    Ok(wrapper)
 }
 
 #[tokio::test(flavor = "multi_thread")]

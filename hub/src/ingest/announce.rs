@@ -18,7 +18,12 @@ impl Work<'_> {
             || told.muted_by.is_some()
             || told.inhibited_by.is_some()
             || (told.state != ACTIVE && !withdrawn);
-        if silent || !self.centre.addressees.has_any(&told.route) {
+        let routes: Vec<String> = self
+            .routes(told, what)
+            .into_iter()
+            .filter(|route| self.centre.addressees.has_any(route))
+            .collect();
+        if silent || routes.is_empty() {
             return Ok(());
         }
         let rules = self.memory.engine.rules();
@@ -32,7 +37,7 @@ impl Work<'_> {
             What::Escalated => format!("warning/{id}/{}/{step}", what.as_str()),
             _ => format!("warning/{id}/{}", what.as_str()),
         };
-        let notice = Notice {
+        let mut notice = Notice {
             warning: id,
             what,
             grade: grade.to_owned(),
@@ -51,7 +56,29 @@ impl Work<'_> {
         if withdrawn {
             outbox::drop_waiting(self.connection, id, reason, self.now_ms).await?;
         }
-        self.enqueue(&decision, &notice).await
+        for route in routes {
+            notice.route = route;
+            self.enqueue(&decision, &notice).await?;
+        }
+        Ok(())
+    }
+
+    /// Whom it concerns: of an end and of a withdrawal all those that the warning was passed on to.
+    fn routes(&self, told: &Told, what: What) -> Vec<String> {
+        let mut routes = vec![told.route.clone()];
+        if !matches!(what, What::Ended | What::Withdrawn) || told.escalated_to.is_empty() {
+            return routes;
+        }
+        let mut at = told.route.as_str();
+        while at != told.escalated_to {
+            // The chain may be another than it was.
+            let next = self.centre.next_route(at);
+            at = next
+                .filter(|next| routes.iter().all(|known| known != next))
+                .unwrap_or(&told.escalated_to);
+            routes.push(at.to_owned());
+        }
+        routes
     }
 
     /// Puts a notice into the outbox for every channel of its route that takes it. A decision that is

@@ -96,16 +96,25 @@ impl Memory {
     ) -> Result<(), StoreError> {
         let mut engine = Engine::new(rules, centre.offices());
         let none = Engine::new(Vec::new(), HashMap::new());
-        let others = engine.take_over(std::mem::replace(&mut self.engine, none));
-        self.begin(connection, engine, &others, metrics).await
+        let old = std::mem::replace(&mut self.engine, none);
+        // By id: places change.
+        let rosters = std::mem::take(&mut self.rosters);
+        let mut kept: HashMap<String, AgentRoster> = rosters
+            .into_iter()
+            .map(|(index, roster)| (old.rules()[index].id.clone(), roster))
+            .collect();
+        let others = engine.take_over(old);
+        kept.retain(|id, _| !others.contains(id));
+        self.begin(connection, engine, &others, kept, metrics).await
     }
 
-    /// Fills what is new in an engine, and the rosters.
+    /// Fills what is new in an engine, and the rosters; `kept` are those of rules that are the same.
     async fn begin(
         &mut self,
         connection: &mut SqliteConnection,
         mut engine: Engine,
         others: &[String],
+        mut kept: HashMap<String, AgentRoster>,
         metrics: &Metrics,
     ) -> Result<(), StoreError> {
         let now_ms = clock::wall_ms();
@@ -137,7 +146,8 @@ impl Memory {
                 Roster::None => {}
                 Roster::Agents => {
                     let open = warnings::open(connection, &rule.id).await?;
-                    let mut roster = AgentRoster::default();
+                    // Who is on it already goes on waiting from when it was last heard.
+                    let mut roster = kept.remove(&rule.id).unwrap_or_default();
                     for entry in &agents {
                         let silent = open.iter().any(|open| open.agent == entry.agent);
                         roster.expect(&entry.agent, now_ms, silent);
@@ -190,7 +200,10 @@ pub async fn recall(
     let started = std::time::Instant::now();
     let engine = Engine::new(rules.to_vec(), centre.offices());
     let all: Vec<String> = rules.iter().map(|rule| rule.id.clone()).collect();
-    memory.begin(connection, engine, &all, metrics).await?;
+    let none = HashMap::new();
+    memory
+        .begin(connection, engine, &all, none, metrics)
+        .await?;
     metrics.recall_seconds.set(started.elapsed().as_secs_f64());
     Ok(memory)
 }

@@ -4,7 +4,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use std::collections::HashMap;
 
-use super::{IDS_OF_QUERY_MAX, StoreError, failed};
+use super::{IDS_OF_QUERY_MAX, StoreError, failed, snapshot};
 use crate::cases::{Opening, State};
 
 /// An action on a case.
@@ -213,12 +213,13 @@ pub async fn list(pool: &SqlitePool, filter: &CaseFilter) -> Result<Vec<CaseView
     query
         .push(" ORDER BY id DESC LIMIT ")
         .push_bind(filter.limit as i64);
+    let mut snapshot = snapshot(pool).await?;
     let rows = query
         .build()
-        .fetch_all(pool)
+        .fetch_all(&mut *snapshot)
         .await
         .map_err(failed("listing cases"))?;
-    views(pool, &rows).await
+    views(&mut snapshot, &rows).await
 }
 
 /// The number of a case.
@@ -233,17 +234,18 @@ pub async fn id_of(pool: &SqlitePool, code: &str) -> Result<Option<i64>, StoreEr
 
 /// One case.
 pub async fn get(pool: &SqlitePool, code: &str) -> Result<Option<CaseView>, StoreError> {
+    let mut snapshot = snapshot(pool).await?;
     let row = sqlx::query("SELECT * FROM cases WHERE code = $1")
         .bind(code)
-        .fetch_optional(pool)
+        .fetch_optional(&mut *snapshot)
         .await
         .map_err(failed("reading a case"))?;
-    Ok(views(pool, row.as_slice()).await?.pop())
+    Ok(views(&mut snapshot, row.as_slice()).await?.pop())
 }
 
 /// Rows of another table that belong to these cases.
 async fn belonging(
-    pool: &SqlitePool,
+    connection: &mut SqliteConnection,
     statement: &'static str,
     order: &'static str,
     cases: &[SqliteRow],
@@ -259,7 +261,7 @@ async fn belonging(
         query.push(") ORDER BY ").push(order);
         let rows = query
             .build()
-            .fetch_all(pool)
+            .fetch_all(&mut *connection)
             .await
             .map_err(failed("reading what belongs to cases"))?;
         found.extend(rows);
@@ -268,14 +270,17 @@ async fn belonging(
 }
 
 /// Cases with their warnings and actions, in three statements whatever their number.
-async fn views(pool: &SqlitePool, rows: &[SqliteRow]) -> Result<Vec<CaseView>, StoreError> {
+async fn views(
+    connection: &mut SqliteConnection,
+    rows: &[SqliteRow],
+) -> Result<Vec<CaseView>, StoreError> {
     let mut warnings: HashMap<i64, Vec<i64>> = HashMap::new();
     let linked = "SELECT case_id, warning_id FROM case_warnings";
-    for row in belonging(pool, linked, "warning_id", rows).await? {
+    for row in belonging(connection, linked, "warning_id", rows).await? {
         warnings.entry(row.get(0)).or_default().push(row.get(1));
     }
     let mut actions: HashMap<i64, Vec<ActionView>> = HashMap::new();
-    for row in belonging(pool, "SELECT * FROM case_actions", "number", rows).await? {
+    for row in belonging(connection, "SELECT * FROM case_actions", "number", rows).await? {
         actions
             .entry(row.get("case_id"))
             .or_default()

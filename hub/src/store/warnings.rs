@@ -4,7 +4,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use std::collections::HashMap;
 
-use super::{IDS_OF_QUERY_MAX, StoreError, failed};
+use super::{IDS_OF_QUERY_MAX, StoreError, failed, snapshot};
 use crate::correlate::Finding;
 use crate::correlate::revise::Standing;
 use crate::correlate::rule::Rule;
@@ -494,28 +494,30 @@ pub async fn list(
     query
         .push(" ORDER BY id DESC LIMIT ")
         .push_bind(filter.limit as i64);
+    let mut snapshot = snapshot(pool).await?;
     let rows = query
         .build()
-        .fetch_all(pool)
+        .fetch_all(&mut *snapshot)
         .await
         .map_err(failed("listing warnings"))?;
-    views(pool, &rows).await
+    views(&mut snapshot, &rows).await
 }
 
 /// One warning with what became of it.
 pub async fn get(pool: &SqlitePool, id: i64) -> Result<Option<WarningView>, StoreError> {
+    let mut snapshot = snapshot(pool).await?;
     let row = sqlx::query("SELECT * FROM warnings WHERE id = $1")
         .bind(id)
-        .fetch_optional(pool)
+        .fetch_optional(&mut *snapshot)
         .await
         .map_err(failed("reading a warning"))?;
-    let Some(mut view) = views(pool, row.as_slice()).await?.pop() else {
+    let Some(mut view) = views(&mut snapshot, row.as_slice()).await?.pop() else {
         return Ok(None);
     };
     let changes =
         sqlx::query("SELECT * FROM warning_changes WHERE warning_id = $1 ORDER BY number")
             .bind(id)
-            .fetch_all(pool)
+            .fetch_all(&mut *snapshot)
             .await
             .map_err(failed("reading the changes of a warning"))?;
     view.changes = changes
@@ -531,7 +533,10 @@ pub async fn get(pool: &SqlitePool, id: i64) -> Result<Option<WarningView>, Stor
 }
 
 /// Warnings with the codes of their cases, in two statements whatever their number.
-async fn views(pool: &SqlitePool, rows: &[SqliteRow]) -> Result<Vec<WarningView>, StoreError> {
+async fn views(
+    connection: &mut SqliteConnection,
+    rows: &[SqliteRow],
+) -> Result<Vec<WarningView>, StoreError> {
     let mut cases: HashMap<i64, Vec<String>> = HashMap::new();
     for rows in rows.chunks(IDS_OF_QUERY_MAX) {
         let mut query = QueryBuilder::<Sqlite>::new(
@@ -544,7 +549,7 @@ async fn views(pool: &SqlitePool, rows: &[SqliteRow]) -> Result<Vec<WarningView>
         query.push(") ORDER BY id");
         let linked = query
             .build()
-            .fetch_all(pool)
+            .fetch_all(&mut *connection)
             .await
             .map_err(failed("reading the cases of warnings"))?;
         for row in linked {

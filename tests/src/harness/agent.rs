@@ -1,5 +1,5 @@
 //! A real agent.
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -211,6 +211,16 @@ impl Agent {
         self.push_raw("doors", DOORS_TOKEN, body).await
     }
 
+    /// Pushes door events, each of which must be taken, and waits until the hub has them.
+    pub async fn deliver(&self, events: &[Value]) -> Result<()> {
+        let answer = self.push(events).await?;
+        ensure!(
+            answer.status == 200 && answer.body["rejected"] == 0,
+            "{answer:?}"
+        );
+        self.drained().await
+    }
+
     /// The metrics as text.
     pub async fn metrics(&self) -> Result<String> {
         let url = format!("http://{}:{}/metrics", self.listen, self.metrics_port);
@@ -249,6 +259,11 @@ impl Agent {
             format!("{last}\n{}", lines.join("\n"))
         })
     }
+}
+
+/// Milliseconds since 1970 UTC.
+pub fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }
 
 /// The value of a metric line that starts with `name`, e.g. `linli_agent_spool_events{lane="urgent"}`.

@@ -1,5 +1,5 @@
 //! A real hub.
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,6 +57,57 @@ impl Hub {
         std::fs::write(hub.config(), config)?;
         run(hub.command()?.arg("init"))?;
         Ok(hub)
+    }
+
+    /// A hub with these rules and no others; nothing is started.
+    pub fn with_rules(directory: &Path, rules: &str) -> Result<Self> {
+        let hub = Self::new(directory)?;
+        for file in std::fs::read_dir(hub.rules_dir())?.flatten() {
+            std::fs::remove_file(file.path())?;
+        }
+        hub.write_rules("own", rules)?;
+        Ok(hub)
+    }
+
+    /// Where its rules stand.
+    pub fn rules_dir(&self) -> PathBuf {
+        self.directory.join("rules")
+    }
+
+    /// Writes a file of rules, with its head; for the next start or reload.
+    pub fn write_rules(&self, name: &str, rules: &str) -> Result<()> {
+        let path = self.rules_dir().join(format!("{name}.toml"));
+        Ok(std::fs::write(path, format!("schema = 1\n{rules}\n"))?)
+    }
+
+    /// Has it read its rules again; the status and the JSON.
+    pub async fn reload(&mut self) -> Result<(u16, Value)> {
+        self.api_post("/api/v1/rules/reload").await
+    }
+
+    /// The warnings that stand, oldest first; `filter` is more of the query, like `rule=x`.
+    pub async fn warnings(&mut self, filter: &str) -> Result<Vec<Value>> {
+        let mut found = Vec::new();
+        let first = format!("/api/v1/warnings?limit=500&state=active&{filter}");
+        let mut path = first.clone();
+        loop {
+            let (status, page) = self.api(&path).await?;
+            ensure!(status == 200, "{page}");
+            found.extend(page["items"].as_array().context("items")?.iter().cloned());
+            match page["next"].as_str() {
+                Some(next) => path = format!("{first}&cursor={next}"),
+                None => break,
+            }
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// One warning, with all that became of it.
+    pub async fn warning(&mut self, id: i64) -> Result<Value> {
+        let (status, warning) = self.api(&format!("/api/v1/warnings/{id}")).await?;
+        ensure!(status == 200, "{warning}");
+        Ok(warning)
     }
 
     /// Adds blocks to its config; for the next start.
@@ -157,7 +208,15 @@ impl Hub {
     /// POST on the API with a good token and no body; the status and the JSON.
     pub async fn api_post(&mut self, path: &str) -> Result<(u16, Value)> {
         let token = self.token()?;
-        self.ask(reqwest::Method::POST, path, Some(&token)).await
+        self.ask(reqwest::Method::POST, path, Some(&token), None)
+            .await
+    }
+
+    /// POST of a JSON body on the API with a good token; the status and the JSON.
+    pub async fn post(&mut self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        let token = self.token()?;
+        self.ask(reqwest::Method::POST, path, Some(&token), Some(body))
+            .await
     }
 
     fn token(&mut self) -> Result<String> {
@@ -176,7 +235,13 @@ impl Hub {
 
     /// GET on the API with this token.
     pub async fn api_with(&self, path: &str, token: Option<&str>) -> Result<(u16, Value)> {
-        self.ask(reqwest::Method::GET, path, token).await
+        self.ask(reqwest::Method::GET, path, token, None).await
+    }
+
+    /// POST on the API with this token and no body.
+    pub async fn post_with(&self, path: &str, token: &str) -> Result<(u16, Value)> {
+        self.ask(reqwest::Method::POST, path, Some(token), None)
+            .await
     }
 
     async fn ask(
@@ -184,6 +249,7 @@ impl Hub {
         method: reqwest::Method,
         path: &str,
         token: Option<&str>,
+        body: Option<&Value>,
     ) -> Result<(u16, Value)> {
         let root = reqwest::Certificate::from_pem(&std::fs::read(self.root())?)?;
         let client = http().tls_certs_only([root]).build()?;
@@ -192,9 +258,19 @@ impl Hub {
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
+        if let Some(body) = body {
+            request = request
+                .header("content-type", "application/json")
+                .body(serde_json::to_vec(body)?);
+        }
         let answer = request.send().await?;
         let status = answer.status().as_u16();
-        Ok((status, answer.json().await?))
+        let text = answer.text().await?;
+        if text.is_empty() {
+            return Ok((status, Value::Null));
+        }
+        let json = serde_json::from_str(&text).with_context(|| format!("{status}: {text}"))?;
+        Ok((status, json))
     }
 
     /// The metrics as text.
