@@ -32,7 +32,8 @@
 //! **Late**: an event is looked at as long as it is within [`HORIZON_MS`] of the newest that its rule has
 //! seen. A finding that is older than the rule's `fresh` when it is found is 补报: recorded, nobody is paged.
 //!
-//! Limits: `max_keys` keys a rule, `max_events` events a key, [`HORIZON_MS`] back, [`AHEAD_MS_MAX`] ahead.
+//! Limits: `max_keys` keys a rule, `max_events` events a key, [`HORIZON_MS`] back and
+//! ahead; where there is no room, what is more than [`AHEAD_MS_MAX`] ahead goes first.
 //! What no timeline takes, or has to let go of, is counted, and the first time that it costs a rule something
 //! a warning `rule.overflow` says so. Keys are places, devices and types; a rule that is about a person
 //! needs a consent, two approvals and an end (see [`rule`]).

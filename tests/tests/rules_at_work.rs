@@ -293,7 +293,6 @@ async fn a_reload_is_all_or_nothing_and_a_changed_rule_begins_with_what_is_store
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "known defect: it is withdrawn, and the note says that an event was the reason"]
 async fn a_stricter_rule_does_not_withdraw_what_the_one_before_it_raised() -> Result<()> {
     let directory = tempdir()?;
     let rules = count_rule("doors", 2, "door.forced", "");

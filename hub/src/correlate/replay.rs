@@ -135,6 +135,7 @@ impl Replay {
                 values: warning.finding.values.clone(),
                 ended_ms: warning.finding.ended_ms,
                 late: warning.late,
+                of_other_rule: false,
             })
             .collect();
         standing.sort_by_key(|warning| (warning.from_ms, warning.id));

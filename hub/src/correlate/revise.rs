@@ -5,7 +5,7 @@
 //! each finding, and they are alike: so the standing warnings are a function of the events too.
 //!
 //! Before `known_from_ms` events were let go of, and nothing can be said: a warning that begins there keeps
-//! its beginning, and is not withdrawn.
+//! its beginning, and is not withdrawn. Nor is one of the rule before it was changed.
 use super::{Finding, Reason};
 
 /// A warning that stands, as far as it matters here.
@@ -20,6 +20,15 @@ pub struct Standing {
     pub ended_ms: Option<i64>,
     /// 补报: nobody was paged for it.
     pub late: bool,
+    /// The rule was another when it was raised: what that one found stays as it is, and goes on.
+    pub of_other_rule: bool,
+}
+
+impl Standing {
+    /// Its beginning is not for these findings to judge.
+    fn keeps_beginning(&self, terms: Terms) -> bool {
+        self.of_other_rule || self.from_ms < terms.known_from_ms
+    }
 }
 
 /// What becomes of a warning.
@@ -82,7 +91,7 @@ pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Ve
             changes.push(Change::Raise { finding, late });
             continue;
         };
-        if warning.from_ms < terms.known_from_ms {
+        if warning.keeps_beginning(terms) {
             keep_beginning(&mut finding, warning, terms.fresh_hits);
         }
         let id = warning.id;
@@ -117,7 +126,7 @@ pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Ve
         }));
     }
     for (warning, taken) in standing.iter().zip(taken) {
-        if !taken && warning.from_ms >= terms.known_from_ms {
+        if !taken && !warning.keeps_beginning(terms) {
             changes.push(Change::Withdraw {
                 id: warning.id,
                 merged_into: None,
@@ -167,6 +176,7 @@ mod tests {
             values: of.values.clone(),
             ended_ms: of.ended_ms,
             late,
+            of_other_rule: false,
         }
     }
 
@@ -266,5 +276,28 @@ mod tests {
             }]
         );
         assert_eq!(revise(Vec::new(), &warnings, terms), []);
+    }
+
+    #[test]
+    fn what_the_rule_before_has_raised_stays_and_goes_on() {
+        let (old, seen) = (finding(10, 60, 7), finding(55, 70, 2));
+        let warnings = [Standing {
+            of_other_rule: true,
+            ..standing(1, &old, false)
+        }];
+        assert_eq!(revise(Vec::new(), &warnings, terms(70)), []);
+        let wanted = Finding {
+            to_ms: 70,
+            hits: 8,
+            ..old
+        };
+        assert_eq!(
+            revise(vec![seen], &warnings, terms(70)),
+            [Change::Extend {
+                id: 1,
+                finding: wanted,
+                now_fresh: false
+            }]
+        );
     }
 }

@@ -112,7 +112,7 @@ impl Work<'_> {
             touched.from_ms.saturating_sub(rule.fold_ms),
             touched.to_ms.saturating_add(rule.fold_ms),
         );
-        let standing = warnings::standing(self.connection, &rule.id, key, from_ms, to_ms).await?;
+        let standing = warnings::standing(self.connection, &rule, key, from_ms, to_ms).await?;
         let (from_ms, to_ms) = hull(&standing, from_ms, to_ms);
         let engine = &self.memory.engine;
         let (findings, known_from_ms) = engine.findings(touched.rule, key, from_ms, to_ms);
@@ -444,8 +444,7 @@ impl Work<'_> {
         );
         let from_ms = overflow.at_ms.saturating_sub(HORIZON_MS);
         let standing =
-            warnings::standing(self.connection, &seen.id, &rule.id, from_ms, overflow.at_ms)
-                .await?;
+            warnings::standing(self.connection, &seen, &rule.id, from_ms, overflow.at_ms).await?;
         let mut finding = Finding {
             site: overflow.site.clone(),
             agent: overflow.agent.clone(),

@@ -181,17 +181,17 @@ fn reasons(finding: &Finding) -> String {
 /// overlap, so of the earlier ones only the last can.
 pub async fn standing(
     connection: &mut SqliteConnection,
-    rule: &str,
+    rule: &Rule,
     key: &str,
     from_ms: i64,
     to_ms: i64,
 ) -> Result<Vec<Standing>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, at_ms, until_ms, hits, reasons, reading, ended_ms, late FROM warnings \
+        "SELECT id, rule_hash, at_ms, until_ms, hits, reasons, reading, ended_ms, late FROM warnings \
          WHERE rule = $1 AND rule_key = $2 AND state = $5 AND at_ms <= $4 AND at_ms >= COALESCE((SELECT MAX(at_ms) \
          FROM warnings WHERE rule = $1 AND rule_key = $2 AND state = $5 AND at_ms < $3), $3) ORDER BY at_ms, id",
     )
-    .bind(rule)
+    .bind(rule.id.as_str())
     .bind(key)
     .bind(from_ms)
     .bind(to_ms)
@@ -210,6 +210,7 @@ pub async fn standing(
             values: row.get("reading"),
             ended_ms: row.get("ended_ms"),
             late: row.get("late"),
+            of_other_rule: row.get::<String, _>("rule_hash") != rule.hash,
         })
         .filter(|warning| warning.to_ms >= from_ms)
         .collect())
