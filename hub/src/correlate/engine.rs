@@ -738,8 +738,9 @@ impl Engine {
         from_ms: i64,
         to_ms: i64,
     ) -> (Vec<Finding>, i64) {
+        // Without a timeline nothing is known, and what stands is left as it is.
         let Some(timeline) = self.states[rule].timelines.get(key) else {
-            return (Vec::new(), i64::MIN);
+            return (Vec::new(), i64::MAX);
         };
         let view = self.view(rule, timeline);
         let kind = &view.rule.kind;
@@ -760,6 +761,11 @@ impl Engine {
             sources: &self.sources,
             coverage: &self.coverage,
         }
+    }
+
+    /// The timeline of a key is in memory.
+    pub fn knows(&self, rule: usize, key: &str) -> bool {
+        self.states[rule].timelines.contains_key(key)
     }
 
     /// Puts what the store has of a key into memory. `fresh` are the events of it that have just come.

@@ -33,6 +33,12 @@ impl Work<'_> {
         // What the store has given back is in memory now, and has been touched with the others.
         let from_store = self.memory.engine.outcome();
         for touched in outcome.touched.iter().chain(&from_store.touched) {
+            let engine = &self.memory.engine;
+            let reads_store = engine.rules()[touched.rule].kind.reads_store();
+            // It may have had to make room for others since it was touched.
+            if reads_store && !engine.knows(touched.rule, &touched.key) {
+                self.look_back(touched.rule, &touched.key, &[]).await?;
+            }
             self.reconsider(touched).await?;
         }
         for overflow in &outcome.overflows {
