@@ -85,6 +85,8 @@ struct RuleState {
     /// The latest event, for letting go of what is over.
     latest_ms: i64,
     swept_ms: i64,
+    /// What was older was let go of, with keys that had nothing else.
+    kept_ms: Option<i64>,
     counts: Counts,
 }
 
@@ -95,6 +97,9 @@ pub struct Outcome {
     pub occurrences: Vec<Occurrence>,
     pub overflows: Vec<Overflow>,
 }
+
+/// Rule and key → first and last time that has become due.
+type Due = HashMap<(usize, Box<str>), (i64, i64)>;
 
 /// Deadlines by agent: (time, rule, key).
 type Timers = HashMap<Arc<str>, BTreeSet<(i64, usize, Box<str>)>>;
@@ -344,7 +349,7 @@ impl Engine {
         let timelines = &mut self.states[rule].timelines;
         let timeline = timelines.entry(Box::from(key)).or_default();
         timeline.insert(entry, &self.sources);
-        self.arm(rule, key);
+        self.arm(rule, key, entry);
     }
 
     /// Takes one event in. `now_ms` says what is of the future.
@@ -376,7 +381,11 @@ impl Engine {
             }
             let state = &mut self.states[*index];
             state.counts.evaluated += 1;
-            if fitting != 0 && rule.runs(now_ms) && rule.in_hours(event.occurred_at_ms) {
+            // What was to follow may come at any hour.
+            if !rule.in_hours(event.occurred_at_ms) {
+                fitting &= rule.off_mask();
+            }
+            if fitting != 0 && rule.runs(now_ms) {
                 wanted.push((*index, fitting));
             }
         }
@@ -444,10 +453,11 @@ impl Engine {
             }
         }
         let state = &mut self.states[index];
-        let horizon_ms = if rule.kind.reads_store() {
-            i64::MAX
-        } else {
-            HORIZON_MS
+        // A start reads what the windows of late events look back at, too.
+        let horizon_ms = match (rule.kind.reads_store(), self.only.is_some()) {
+            (true, _) => i64::MAX,
+            (false, true) => HORIZON_MS.saturating_add(rule.kind.reach_ms()),
+            (false, false) => HORIZON_MS,
         };
         let Some(room) = state.room(rule, key, entry.at_ms, horizon_ms, now_ms) else {
             self.overflow(index, origin, entry.at_ms, "max_keys");
@@ -464,6 +474,7 @@ impl Engine {
             Placed::Known => return,
             Placed::TooOld => {
                 state.counts.beyond += 1;
+                self.overflow(index, origin, entry.at_ms, "max_events");
                 return;
             }
         };
@@ -483,7 +494,7 @@ impl Engine {
         }
         self.thin(index, rule, key, at, origin, now_ms);
         if rule.kind.waits() {
-            self.arm(index, key);
+            self.arm(index, key, entry);
         }
     }
 
@@ -590,11 +601,12 @@ impl Engine {
 
     /// An agent was not there to hear: what its silence seemed to say is not so.
     fn note_gap(&mut self, event: &Event, origin: &Origin<'_>) {
-        // Before its first start nobody heard; and a clock that was put back does not make the gap nothing.
+        // Before its first start nobody heard, but for what it has told; and a clock that was put back does not make the gap nothing.
         let since = event.attributes.get(DOWN_SINCE);
         let since_ms = since.and_then(|since| since.parse::<i64>().ok());
         let to_ms = event.occurred_at_ms;
-        let from_ms = since_ms.unwrap_or(0).min(to_ms.saturating_sub(1));
+        let heard_ms = self.coverage.watermark_ms(origin.agent);
+        let from_ms = since_ms.unwrap_or(heard_ms).min(to_ms.saturating_sub(1));
         let agent: Arc<str> = origin.agent.into();
         self.coverage.gap(&agent, Gap { from_ms, to_ms });
         let mut touched = Vec::new();
@@ -621,50 +633,25 @@ impl Engine {
         }
     }
 
-    /// Sets the timer of a key to the first of its waits that is not decided.
-    fn arm(&mut self, index: usize, key: &str) {
+    /// Sets the timer of a wait that is not decided yet, by its agent. A thing on a roster has one agent and
+    /// one timer, which goes on with its last event; other keys can be of several agents.
+    fn arm(&mut self, index: usize, key: &str, entry: Entry) {
         let rule = &self.rules[index];
-        let within_ms = rule.kind.within_ms();
-        let Some(timeline) = self.states[index].timelines.get_mut(key) else {
-            return;
-        };
-        let entries = timeline.entries();
-        let undecided = |entry: &&Entry| {
-            let agent = &self.sources[entry.source as usize].agent;
-            entry.at_ms.saturating_add(within_ms) > self.coverage.watermark_ms(agent)
-        };
-        let waiting = match rule.kind {
-            Kind::Silent { .. } => entries.last().filter(undecided),
-            // What is closed needs no look. From the end: all before the last undecided are few.
-            _ => {
-                let mut first = None;
-                let mut closed_ms = i64::MAX;
-                for entry in entries.iter().rev() {
-                    if entry.any(rule.off_mask()) {
-                        closed_ms = entry.at_ms;
-                    }
-                    if entry.any(rule.on_mask()) {
-                        if !undecided(&entry) {
-                            break;
-                        }
-                        if closed_ms > entry.at_ms.saturating_add(within_ms) {
-                            first = Some(entry);
-                        }
-                    }
-                }
-                first
-            }
-        };
-        let Some(entry) = waiting.copied() else {
-            return;
-        };
-        let due_ms = entry.at_ms.saturating_add(within_ms);
-        if timeline.armed_ms != 0 && timeline.armed_ms <= due_ms {
+        let agent = &self.sources[entry.source as usize].agent;
+        let due_ms = entry.at_ms.saturating_add(rule.kind.within_ms());
+        if !entry.any(rule.on_mask()) || due_ms <= self.coverage.watermark_ms(agent) {
             return;
         }
-        timeline.armed_ms = due_ms;
-        let agent = self.sources[entry.source as usize].agent.clone();
-        let timers = self.timers.entry(agent).or_default();
+        if matches!(rule.kind, Kind::Silent { .. }) {
+            let Some(timeline) = self.states[index].timelines.get_mut(key) else {
+                return;
+            };
+            if timeline.armed_ms != 0 {
+                return;
+            }
+            timeline.armed_ms = due_ms;
+        }
+        let timers = self.timers.entry(agent.clone()).or_default();
         timers.insert((due_ms, index, Box::from(key)));
     }
 
@@ -680,35 +667,55 @@ impl Engine {
     pub fn advance(&mut self, agent: &str, watermark_ms: i64) {
         let agent: Arc<str> = agent.into();
         self.coverage.advance(&agent, watermark_ms);
-        while let Some(timers) = self.timers.get_mut(&agent) {
-            let due = timers
-                .first()
-                .is_some_and(|(due_ms, ..)| *due_ms <= watermark_ms);
-            let Some((due_ms, index, key)) = due.then(|| timers.pop_first()).flatten() else {
-                break;
-            };
-            let rule = Arc::clone(&self.rules[index]);
-            let Some(timeline) = self.states[index].timelines.get_mut(&key) else {
-                continue;
-            };
-            timeline.armed_ms = 0;
-            let view = View {
-                rule: &rule,
-                entries: timeline.entries(),
-                steps: timeline.steps,
-                sources: &self.sources,
-                coverage: &self.coverage,
-            };
-            if !view.findings(due_ms, watermark_ms).is_empty() {
-                let cause = Cause {
-                    kind: String::new(),
-                    at_ms: watermark_ms,
-                    event: String::new(),
+        if let Some(due) = self.due(&agent, watermark_ms) {
+            for ((index, key), (from_ms, to_ms)) in due {
+                let rule = Arc::clone(&self.rules[index]);
+                // The one timer of a thing on a roster stands for all its events up to now.
+                let to_ms = match rule.kind {
+                    Kind::Silent { .. } => watermark_ms,
+                    _ => to_ms,
                 };
-                self.touch(index, &key, (due_ms, watermark_ms), 1, cause);
+                let Some(timeline) = self.states[index].timelines.get_mut(&key) else {
+                    continue;
+                };
+                timeline.armed_ms = 0;
+                let last = timeline.entries().last().copied();
+                let view = View {
+                    rule: &rule,
+                    entries: timeline.entries(),
+                    steps: timeline.steps,
+                    sources: &self.sources,
+                    coverage: &self.coverage,
+                };
+                if view.any_hit(from_ms, to_ms) {
+                    let cause = Cause {
+                        kind: String::new(),
+                        at_ms: watermark_ms,
+                        event: String::new(),
+                    };
+                    self.touch(index, &key, (from_ms, to_ms), 1, cause);
+                }
+                if let (Kind::Silent { .. }, Some(last)) = (&rule.kind, last) {
+                    self.arm(index, &key, last);
+                }
             }
-            self.arm(index, &key);
         }
+    }
+
+    /// The keys that have become due, each with its first and last time; `None`: nothing has.
+    fn due(&mut self, agent: &Arc<str>, watermark_ms: i64) -> Option<Due> {
+        let timers = self.timers.get_mut(agent)?;
+        let mut due = Due::new();
+        while timers
+            .first()
+            .is_some_and(|(due_ms, ..)| *due_ms <= watermark_ms)
+        {
+            let (due_ms, index, key) = timers.pop_first()?;
+            due.entry((index, key))
+                .and_modify(|(_, to_ms)| *to_ms = due_ms)
+                .or_insert((due_ms, due_ms));
+        }
+        (!due.is_empty()).then_some(due)
     }
 
     /// What has come of all that was taken in since the last time.
@@ -745,7 +752,8 @@ impl Engine {
         let view = self.view(rule, timeline);
         let kind = &view.rule.kind;
         let base_ms = (!kind.reads_store()).then_some(self.base_ms);
-        let known_from_ms = match timeline.floor_ms().max(base_ms) {
+        let kept_ms = self.states[rule].kept_ms;
+        let known_from_ms = match timeline.floor_ms().max(base_ms).max(kept_ms) {
             None | Some(i64::MIN) => i64::MIN,
             Some(floor_ms) => floor_ms.saturating_add(kind.reach_ms()).saturating_add(1),
         };
@@ -846,6 +854,7 @@ impl RuleState {
             self.swept_ms = self.latest_ms;
             // A late event within the horizon looks back by a whole window.
             let kept_ms = horizon_ms.saturating_sub(within_ms);
+            self.kept_ms = self.kept_ms.max(Some(kept_ms));
             let keeps_last = matches!(rule.kind, Kind::Silent { .. });
             self.timelines.retain(|_, timeline| {
                 let last = timeline.entries().len().saturating_sub(1);

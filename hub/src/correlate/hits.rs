@@ -135,6 +135,40 @@ impl View<'_> {
         all
     }
 
+    /// For each event, whether what was to follow it has not.
+    fn all_absent(&self, within_ms: i64) -> Vec<bool> {
+        let mut all = vec![false; self.entries.len()];
+        let mut followed_ms = i64::MAX;
+        let mut end = self.entries.len();
+        // From the end, and all of one time together: what comes at the same time has followed.
+        while end > 0 {
+            let at_ms = self.entries[end - 1].at_ms;
+            let first = self.at_or_after(at_ms);
+            let together = &self.entries[first..end];
+            if together.iter().any(|entry| entry.any(self.rule.off_mask())) {
+                followed_ms = at_ms;
+            }
+            let due_ms = at_ms.saturating_add(within_ms);
+            for (entry, holds) in together.iter().zip(&mut all[first..end]) {
+                *holds = followed_ms > due_ms
+                    && entry.any(self.rule.on_mask())
+                    && self.heard(entry, due_ms) == Heard::All;
+            }
+            end = first;
+        }
+        all
+    }
+
+    /// A hit lies in this time.
+    pub fn any_hit(&self, from_ms: i64, to_ms: i64) -> bool {
+        let first = self
+            .entries
+            .partition_point(|entry| entry.at_ms.saturating_add(self.shift_ms()) < from_ms);
+        (first..self.entries.len())
+            .take_while(|anchor| self.hit_ms(*anchor) <= to_ms)
+            .any(|anchor| self.holds(anchor))
+    }
+
     /// The latest event of each step in the window, latest first.
     fn latest_of_each(&self, anchor: usize, within_ms: i64) -> Option<Vec<usize>> {
         let wanted = self.rule.on_mask();
@@ -297,6 +331,7 @@ impl View<'_> {
         // One pass tells of all windows what a look into each of them would.
         let at_once = match self.rule.kind {
             Kind::Distinct { times, within_ms } => Some(self.all_distinct(times, within_ms)),
+            Kind::Absent { within_ms } => Some(self.all_absent(within_ms)),
             _ => None,
         };
         let holds = |anchor: usize| match &at_once {
@@ -389,20 +424,21 @@ impl View<'_> {
                 if !matches!(self.rule.kind, Kind::Distinct { .. }) && !self.complete() {
                     return None;
                 }
-                self.span(
-                    self.after(at, within_ms)
-                        .filter(|anchor| self.holds(*anchor)),
-                )
+                // Of a late one it is decided once for all that came with it.
+                if at + 1 < self.entries.len() {
+                    return self.span(self.after(at, within_ms));
+                }
+                self.span((at..=at).filter(|anchor| self.holds(*anchor)))
             }
             Kind::Sequence { .. } => {
                 if !self.complete() {
                     return None;
                 }
-                let last = self.rule.on - 1;
-                let undoes = entry.any(self.rule.off_mask());
-                self.span(self.after(at, within_ms).filter(|anchor| {
-                    (undoes && self.entries[*anchor].is(last)) || self.holds(*anchor)
-                }))
+                // Of a late one it is decided once for all that came with it.
+                if at + 1 < self.entries.len() {
+                    return self.span(self.after(at, within_ms));
+                }
+                self.span((at..=at).filter(|anchor| self.holds(*anchor)))
             }
         }
     }

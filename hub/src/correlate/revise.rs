@@ -87,6 +87,15 @@ pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Ve
             }
         }
         let late = terms.now_ms.saturating_sub(finding.to_ms) > terms.fresh_ms;
+        // Of what is not known to its beginning nothing new is said, nor beside a warning that goes on over it.
+        let beside = standing.iter().any(|warning| {
+            warning.keeps_beginning(terms)
+                && warning.from_ms <= finding.to_ms
+                && warning.to_ms >= finding.from_ms
+        });
+        if own.is_none() && (beside || finding.to_ms < terms.known_from_ms) {
+            continue;
+        }
         let Some(warning) = own else {
             changes.push(Change::Raise { finding, late });
             continue;

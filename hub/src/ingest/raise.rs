@@ -209,7 +209,7 @@ impl Work<'_> {
         finding: &Finding,
         late: bool,
     ) -> Result<(), StoreError> {
-        let muted_by = self.muted_by(rule, key, finding).await?;
+        let muted_by = self.muted_by(rule, key, &finding.site).await?;
         let inhibited_by = self.inhibited_by(rule, key, finding).await?;
         let silent = late || rule.shadow || muted_by.is_some() || inhibited_by.is_some();
         let ack_due_ms = rule
@@ -268,12 +268,12 @@ impl Work<'_> {
         &mut self,
         rule: &Rule,
         key: &str,
-        finding: &Finding,
+        site: &str,
     ) -> Result<Option<i64>, StoreError> {
         let holding = mutes::holding(self.connection, self.now_ms).await?;
         let mute = holding
             .iter()
-            .find(|mute| mute.matches(&rule.id, &finding.site, key, rule.severity));
+            .find(|mute| mute.matches(&rule.id, site, key, rule.severity));
         Ok(mute.map(|mute| mute.id))
     }
 
@@ -319,6 +319,13 @@ impl Work<'_> {
         let Some(told) = warnings::find(self.connection, id).await? else {
             return Ok(());
         };
+        if told.muted_by.is_none()
+            && let Some(mute) = self.muted_by(rule, &told.key, &told.site).await?
+        {
+            warnings::mute(self.connection, id, mute).await?;
+            let note = format!("静默 {mute} / mute {mute}");
+            return self.note(rule, id, "muted", &note).await;
+        }
         if told.acked_ms.is_none() && told.muted_by.is_none() && told.inhibited_by.is_none() {
             let due_ms = rule.ack_ms.map(|ack_ms| self.now_ms.saturating_add(ack_ms));
             warnings::set_ack_due(self.connection, id, due_ms.filter(|_| !rule.shadow)).await?;
@@ -502,7 +509,11 @@ impl Work<'_> {
                 continue;
             };
             let due_ms = told.ack_ms.map(|ack_ms| self.now_ms.saturating_add(ack_ms));
-            warnings::escalated(self.connection, told.id, &next, due_ms).await?;
+            // Somebody may have acknowledged or muted it since it was found to be due.
+            let still = warnings::escalated(self.connection, told.id, &next, self.now_ms, due_ms);
+            if !still.await? {
+                continue;
+            }
             let note = format!(
                 "超时未签收，升级至 {next} / not acknowledged in time, passed on to {next}"
             );

@@ -130,6 +130,7 @@ impl Memory {
         let known = occurrences::rules(connection).await?;
         let rules = engine.rules().to_vec();
         let mut from_store = Vec::new();
+        let mut changed = Vec::new();
         self.rosters.clear();
         for (index, rule) in rules.iter().enumerate() {
             let since_ms = match known.get(&rule.id) {
@@ -138,7 +139,7 @@ impl Memory {
                     if rule.kind.reads_store() {
                         from_store.push(Arc::clone(rule));
                     }
-                    occurrences::set_rule(connection, &rule.id, &rule.hash, now_ms).await?;
+                    changed.push(Arc::clone(rule));
                     now_ms
                 }
             };
@@ -168,6 +169,15 @@ impl Memory {
         }
         for rule in from_store {
             backfill(connection, &rule, engine.offices(), self.last_chunk).await?;
+        }
+        // Only what has been filled is taken for filled by the next start.
+        for rule in changed {
+            occurrences::set_rule(connection, &rule.id, &rule.hash, now_ms).await?;
+        }
+        for id in known.keys() {
+            if !rules.iter().any(|rule| rule.id == *id) {
+                occurrences::forget_rule(connection, id).await?;
+            }
         }
         engine.only(None);
         // What the stored events come to has been raised before.
@@ -285,9 +295,11 @@ async fn fill(
     let mut last = last_chunk;
     let mut events = 0;
     let mut reached = floor == 0;
+    let mut read_to_ms = now_ms;
     while last > floor {
         let after = (last - PAGE_ROWS).max(floor);
         let page = chunks::replay(connection, &kinds, from_ms, after, last).await?;
+        read_to_ms = page.newest_ms.unwrap_or(read_to_ms);
         if page.newest_ms.is_some_and(|newest_ms| newest_ms < from_ms) {
             reached = true;
             engine.begin_at(from_ms);
@@ -301,7 +313,7 @@ async fn fill(
     }
     metrics.recall_cut.set(i64::from(!reached));
     if !reached {
-        engine.begin_at(from_ms);
+        engine.begin_at(read_to_ms);
         tracing::warn!(
             rows = ROWS_MAX,
             "the windows of the rules are not filled to their beginning: rules with long windows may miss what happened before; make their `within` shorter"

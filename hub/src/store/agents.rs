@@ -173,8 +173,8 @@ pub async fn sign(
     sign: &Sign,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE agents SET software = $2, seen_ms = $3, watermark_ms = COALESCE($4, watermark_ms), \
-         waiting_events = $5, skew_ms = $6 WHERE agent = $1",
+        "UPDATE agents SET software = $2, seen_ms = $3, watermark_ms = \
+         CASE WHEN $4 > watermark_ms THEN $4 ELSE watermark_ms END, waiting_events = $5, skew_ms = $6 WHERE agent = $1",
     )
     .bind(agent.as_str())
     .bind(sign.software.as_str())

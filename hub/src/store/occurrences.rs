@@ -130,3 +130,13 @@ pub async fn set_rule(
     .map_err(failed("noting a rule"))?;
     Ok(())
 }
+
+/// Forgets a rule that does not run any more: should it come back, it begins anew.
+pub async fn forget_rule(connection: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM rules WHERE id = $1")
+        .bind(id)
+        .execute(connection)
+        .await
+        .map_err(failed("forgetting a rule"))?;
+    Ok(())
+}

@@ -393,23 +393,26 @@ pub async fn mute(connection: &mut SqliteConnection, id: i64, mute: i64) -> Resu
     Ok(())
 }
 
-/// Notes that a warning was passed on.
+/// Notes that a warning is passed on; false if it is not due any more.
 pub async fn escalated(
     connection: &mut SqliteConnection,
     id: i64,
     to: &str,
+    now_ms: i64,
     due_ms: Option<i64>,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE warnings SET escalations = escalations + 1, escalated_to = $2, ack_due_ms = $3 WHERE id = $1",
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE warnings SET escalations = escalations + 1, escalated_to = $2, ack_due_ms = $4 \
+         WHERE id = $1 AND ack_due_ms <= $3",
     )
     .bind(id)
     .bind(to)
+    .bind(now_ms)
     .bind(due_ms)
     .execute(connection)
     .await
     .map_err(failed("passing a warning on"))?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 /// Those that go on now, of rules that wait for something: rule, number, agent, site, key.
