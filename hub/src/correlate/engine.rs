@@ -414,7 +414,9 @@ impl Engine {
         now_ms: i64,
     ) {
         let on_roster = match &rule.roster {
-            Roster::Keys(keys) => keys.iter().any(|(known, _)| known == key),
+            Roster::Keys(keys) => keys
+                .iter()
+                .any(|(known, agent)| known == key && agent == origin.agent),
             _ => true,
         };
         let value = match &rule.distinct {

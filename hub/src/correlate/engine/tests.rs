@@ -132,7 +132,8 @@ fn histories() -> impl Strategy<Value = Vec<Happened>> {
                 }
                 Happened {
                     event,
-                    agent: place,
+                    // What happens in one place can be told by more than one agent.
+                    agent: (place + usize::from(device == 3)) % 2,
                     sequence: number as u64,
                 }
             })
@@ -443,4 +444,30 @@ fn other_rules_take_over_what_is_the_same_and_begin_anew_what_is_not() {
     let mut other = Engine::in_memory(count_rule("fresh = \"3m\""), HashMap::new());
     assert_eq!(other.take_over(same), ["r"]);
     assert_eq!(other.keys(), 0);
+}
+
+#[test]
+fn a_start_keeps_what_the_windows_of_late_events_look_back_at() {
+    const DAY_MS: i64 = 86_400_000;
+    let rules = rules(
+        "[[rule]]\nid = \"r\"\nname = \"r\"\nkind = \"count\"\ntimes = 3\nwithin = \"7d\"\nkey = [\"building\"]\n\
+         on = [{ type = \"fire.alarm\" }]\nseverity = \"alarm\"\nfold = \"7d\"\n",
+    );
+    let now_ms = BASE_MS + 15 * DAY_MS / 2;
+    let mut engine = Engine::new(rules, HashMap::new());
+    engine.only(Some(&["r".to_owned()]));
+    // As a start reads them: the newest first.
+    for (sequence, hours) in [(3, 156), (2, 96), (1, 0)] {
+        let (event, origin) = fire(1, BASE_MS + hours * DAY_MS / 24, sequence);
+        engine.observe(&event, &origin, now_ms);
+    }
+    engine.only(None);
+    engine.outcome();
+    let (event, origin) = fire(1, now_ms, 4);
+    engine.observe(&event, &origin, now_ms);
+    let touched = engine.outcome().touched;
+    let (findings, _) = engine.findings(0, "B1", touched[0].from_ms, touched[0].to_ms);
+    // The third of the first three, and the new one with the two before it.
+    assert_eq!((findings.len(), findings[0].hits), (1, 2));
+    assert_eq!(findings[0].from_ms, BASE_MS + 156 * DAY_MS / 24);
 }
