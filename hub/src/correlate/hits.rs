@@ -469,17 +469,20 @@ impl View<'_> {
         if !entry.any(self.rule.off_mask()) {
             return None;
         }
-        // It undoes what was missing up to now, or ends it: all waits back to the one that ended before.
-        let earlier = self.entries[..at]
+        // It undoes what was missing up to now, or ends it. What stands before another that followed has been
+        // followed by that one; what is of the same time is followed by this.
+        let from = self.entries[..at]
             .iter()
             .rposition(|other| other.any(self.rule.off_mask()))
             .unwrap_or(0);
-        let from = earlier.min(self.window(at, self.rule.kind.within_ms()));
+        let end = self
+            .entries
+            .partition_point(|other| other.at_ms <= entry.at_ms);
         let decided = |anchor: &usize| {
             let other = &self.entries[*anchor];
             other.any(self.rule.on_mask()) && self.heard(other, self.hit_ms(*anchor)) == Heard::All
         };
-        self.span((from..at).filter(decided))
+        self.span((from..end).filter(decided))
     }
 
     fn touched_silence(&self, at: usize) -> Option<(i64, i64)> {

@@ -283,7 +283,13 @@ fn defined(rule: &Rule, history: &[Happened], building: &str) -> i64 {
             happened.event.place.building == building && happened.event.kind != AGENT_STARTED
         })
         .collect();
-    own.sort_by_key(|happened| (happened.event.occurred_at_ms, happened.sequence));
+    own.sort_by_key(|happened| {
+        (
+            happened.event.occurred_at_ms,
+            happened.agent,
+            happened.sequence,
+        )
+    });
     let at = |place: usize| own[place].event.occurred_at_ms;
     let is = |place: usize, step: usize| rule.steps[step].kind == own[place].event.kind;
     let on = |place: usize| (0..rule.on).any(|step| is(place, step));
