@@ -603,12 +603,13 @@ impl Engine {
 
     /// An agent was not there to hear: what its silence seemed to say is not so.
     fn note_gap(&mut self, event: &Event, origin: &Origin<'_>) {
-        // Before its first start nobody heard, but for what it has told; and a clock that was put back does not make the gap nothing.
+        // Before its first start nobody heard. A watermark of an earlier life does not count: it is not an
+        // event, and what is found must not depend on when it was told. And a clock that was put back does
+        // not make the gap nothing.
         let since = event.attributes.get(DOWN_SINCE);
         let since_ms = since.and_then(|since| since.parse::<i64>().ok());
         let to_ms = event.occurred_at_ms;
-        let heard_ms = self.coverage.watermark_ms(origin.agent);
-        let from_ms = since_ms.unwrap_or(heard_ms).min(to_ms.saturating_sub(1));
+        let from_ms = since_ms.unwrap_or(0).min(to_ms.saturating_sub(1));
         let agent: Arc<str> = origin.agent.into();
         self.coverage.gap(&agent, Gap { from_ms, to_ms });
         let mut touched = Vec::new();
