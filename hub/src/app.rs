@@ -151,8 +151,8 @@ impl App {
         let source = source(&files)?;
         let notifier = Notifier::open(&config.channels, &source, &store, &ingest, &metrics)?;
         let mute_life = centre.mute_life;
-        let writer = Writer::open(&store, rules, centre, inbox, metrics.clone()).await?;
-        let rules = Rules::new(loader, ingest.clone(), metrics.clone());
+        let writer = Writer::open(&store, rules.clone(), centre, inbox, metrics.clone()).await?;
+        let rules = Rules::new(loader, rules, ingest.clone(), metrics.clone());
         Ok(Self {
             listener,
             writer,

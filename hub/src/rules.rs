@@ -74,9 +74,13 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Those that the writer has begun with.
-    pub fn new(loader: RuleLoader, ingest: Ingest, metrics: Metrics) -> Self {
-        let running = loader.load().unwrap_or_default();
+    /// `running` are those that the writer has begun with.
+    pub fn new(
+        loader: RuleLoader,
+        running: Vec<Arc<Rule>>,
+        ingest: Ingest,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             loader,
             ingest,

@@ -480,13 +480,7 @@ impl Engine {
                 return;
             }
         };
-        let view = View {
-            rule,
-            entries: timeline.entries(),
-            steps: timeline.steps,
-            sources: &self.sources,
-            coverage: &self.coverage,
-        };
+        let view = View::of(rule, timeline, &self.sources, &self.coverage);
         if self.only.is_none()
             && let Some((from_ms, to_ms)) = view.touched(at)
         {
@@ -683,13 +677,7 @@ impl Engine {
                 };
                 timeline.armed_ms = 0;
                 let last = timeline.entries().last().copied();
-                let view = View {
-                    rule: &rule,
-                    entries: timeline.entries(),
-                    steps: timeline.steps,
-                    sources: &self.sources,
-                    coverage: &self.coverage,
-                };
+                let view = View::of(&rule, timeline, &self.sources, &self.coverage);
                 if view.any_hit(from_ms, to_ms) {
                     let cause = Cause {
                         kind: String::new(),
@@ -765,13 +753,7 @@ impl Engine {
 
     /// A timeline with all that its rule is decided by.
     fn view<'a>(&'a self, rule: usize, timeline: &'a Timeline) -> View<'a> {
-        View {
-            rule: &self.rules[rule],
-            entries: timeline.entries(),
-            steps: timeline.steps,
-            sources: &self.sources,
-            coverage: &self.coverage,
-        }
+        View::of(&self.rules[rule], timeline, &self.sources, &self.coverage)
     }
 
     /// The timeline of a key is in memory.

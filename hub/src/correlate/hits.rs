@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::coverage::{Coverage, Heard};
 use super::rule::{Kind, Rule, SURGE_WINDOWS};
 use super::surge::chance;
-use super::timeline::{Entry, Source};
+use super::timeline::{Entry, Source, Timeline};
 use super::{Finding, Reason};
 
 /// Windows of history without which `surge` says nothing.
@@ -26,7 +26,23 @@ pub struct View<'a> {
     pub coverage: &'a Coverage,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// A timeline of a rule.
+    pub fn of(
+        rule: &'a Rule,
+        timeline: &'a Timeline,
+        sources: &'a [Source],
+        coverage: &'a Coverage,
+    ) -> Self {
+        Self {
+            rule,
+            entries: timeline.entries(),
+            steps: timeline.steps,
+            sources,
+            coverage,
+        }
+    }
+
     /// From an anchor to its hit, milliseconds.
     fn shift_ms(&self) -> i64 {
         if self.rule.kind.waits() {

@@ -129,16 +129,12 @@ impl Memory {
         engine.only(Some(others));
         let known = occurrences::rules(connection).await?;
         let rules = engine.rules().to_vec();
-        let mut from_store = Vec::new();
         let mut changed = Vec::new();
         self.rosters.clear();
         for (index, rule) in rules.iter().enumerate() {
             let since_ms = match known.get(&rule.id) {
                 Some((hash, since_ms)) if *hash == rule.hash => *since_ms,
                 _ => {
-                    if rule.kind.reads_store() {
-                        from_store.push(Arc::clone(rule));
-                    }
                     changed.push(Arc::clone(rule));
                     now_ms
                 }
@@ -167,8 +163,8 @@ impl Memory {
         if !others.is_empty() {
             fill(connection, &mut engine, self.last_chunk, metrics).await?;
         }
-        for rule in from_store {
-            backfill(connection, &rule, engine.offices(), self.last_chunk).await?;
+        for rule in changed.iter().filter(|rule| rule.kind.reads_store()) {
+            backfill(connection, rule, engine.offices(), self.last_chunk).await?;
         }
         // Only what has been filled is taken for filled by the next start.
         for rule in changed {
