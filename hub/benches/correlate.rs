@@ -13,11 +13,18 @@ mod hub {
         reason = "the bench uses a part of the module"
     )]
     pub mod correlate;
+    #[allow(
+        dead_code,
+        unused_imports,
+        reason = "the bench uses a part of the module"
+    )]
+    pub mod local_time;
 }
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use hub::correlate::{self, Origin};
+use hub::local_time;
 use linli_shared::protocol::event::{Event, Place};
 use linli_shared::protocol::ids::Lane;
 use std::collections::HashMap;

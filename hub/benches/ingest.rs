@@ -13,12 +13,15 @@ mod hub {
     pub mod config;
     pub mod correlate;
     pub mod ingest;
+    pub mod local_time;
     pub mod metrics;
     pub mod notify;
     pub mod store;
     pub mod warnings;
 }
-use hub::{ca, cases, centre, config, correlate, ingest, metrics, notify, store, warnings};
+use hub::{
+    ca, cases, centre, config, correlate, ingest, local_time, metrics, notify, store, warnings,
+};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;

@@ -15,6 +15,12 @@ mod hub {
         reason = "the bench uses a part of the module"
     )]
     pub mod correlate;
+    #[allow(
+        dead_code,
+        unused_imports,
+        reason = "the bench uses a part of the module"
+    )]
+    pub mod local_time;
 }
 #[path = "sec/log.rs"]
 mod log;
@@ -25,6 +31,7 @@ use anyhow::{Context, Result, ensure};
 use hub::correlate::replay::Replay;
 use hub::correlate::rule::{Rule, Vocabulary, load_text};
 use hub::correlate::{self, Origin};
+use hub::local_time;
 use linli_shared::protocol::ids::Lane;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::collections::HashMap;

@@ -157,8 +157,12 @@ CREATE TABLE mutes (
     until_ms BIGINT NOT NULL,
     life BOOLEAN NOT NULL,
     created_ms BIGINT NOT NULL,
-    ended_ms BIGINT
+    ended_ms BIGINT,
+    -- It has kept back what waited when it began.
+    begun BOOLEAN NOT NULL DEFAULT FALSE
 );
+CREATE INDEX mutes_until ON mutes (until_ms);
+CREATE INDEX mutes_beginning ON mutes (from_ms) WHERE NOT begun;
 
 -- Events of rules that look back further than the horizon.
 CREATE TABLE occurrences (

@@ -1,9 +1,8 @@
 //! Cases: what people work on. This part opens them and keeps their log; the moves of the closed loop
 //! (受理、派单、办理、答复、督办、回访、评价) come on top of the same action log.
-use jiff::tz::TimeZone;
-
 use crate::correlate::Finding;
 use crate::correlate::rule::Rule;
+use crate::local_time;
 
 /// The states of the loop that exist so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +40,7 @@ pub struct Opening {
 /// The case that a finding wants; `None` if its rule opens none. `id` is the case's number.
 pub fn opening(rule: &Rule, key: &str, finding: &Finding, id: i64, now_ms: i64) -> Option<Opening> {
     let kind = rule.case.clone()?;
-    // The day by the clock on the wall of the centre.
-    let day = jiff::Timestamp::from_millisecond(now_ms)
-        .unwrap_or_default()
-        .to_zoned(TimeZone::fixed(jiff::tz::offset(8)))
-        .strftime("%Y%m%d")
-        .to_string();
+    let day = local_time::text(now_ms, "%Y%m%d");
     Some(Opening {
         code: format!("{day}-{id:06}"),
         title: format!("{}：{key}", rule.name),

@@ -10,6 +10,7 @@ mod config;
 mod correlate;
 mod ingest;
 mod listener;
+mod local_time;
 mod metrics;
 mod notify;
 mod rules;

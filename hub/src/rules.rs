@@ -112,11 +112,10 @@ impl Rules {
         let _turn = self.turn.lock().await;
         let rules = self.loader.load()?;
         let count = rules.len();
-        self.ingest
-            .reload(rules.clone())
-            .await
-            .map_err(|_| ReloadError::Store)?;
+        let outcome = self.ingest.reload(rules.clone()).await;
+        // After a failure of the store the writer begins anew, with these.
         self.running.send_replace(rules);
+        outcome.map_err(|_| ReloadError::Store)?;
         Ok(count)
     }
 

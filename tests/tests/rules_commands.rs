@@ -168,6 +168,12 @@ const BAD: &[Case] = &[
     ),
     case(
         "",
+        "max_events = 2",
+        12,
+        &["\"doors\"", "max_events", "as many at least"],
+    ),
+    case(
+        "",
         "inhibits = { kinds = [\"absent\"], same = \"agent\" }",
         12,
         &["\"doors\"", "inhibits", "absent and silent only"],

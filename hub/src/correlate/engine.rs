@@ -2,6 +2,7 @@
 //! tells which keys have been touched; what that means for warnings is `hits` and `revise`.
 use hashbrown::HashMap as FastMap;
 use linli_shared::protocol::event::{AGENT_STARTED, DOWN_SINCE, Event};
+use linli_shared::protocol::ids::Lane;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -330,12 +331,13 @@ impl Engine {
         self.last_source
     }
 
-    /// A thing on a roster is to be heard from a time on, by its agent.
+    /// A thing on a roster is to be heard from a time on, by its agent. For an absence: it has waited since then
+    /// for what was to follow, by an event that is not read any more.
     pub fn expect(&mut self, rule: usize, key: &str, site: &str, agent: &str, since_ms: i64) {
         let origin = Origin {
             site,
             agent,
-            lane: linli_shared::protocol::ids::Lane::Routine,
+            lane: Lane::Routine,
             epoch: 0,
             sequence: 0,
         };
@@ -414,9 +416,7 @@ impl Engine {
         now_ms: i64,
     ) {
         let on_roster = match &rule.roster {
-            Roster::Keys(keys) => keys
-                .iter()
-                .any(|(known, agent)| known == key && agent == origin.agent),
+            Roster::Keys(keys) => keys.get(key).is_some_and(|agent| agent == origin.agent),
             _ => true,
         };
         let value = match &rule.distinct {
@@ -840,11 +840,19 @@ impl RuleState {
             // A late event within the horizon looks back by a whole window.
             let kept_ms = horizon_ms.saturating_sub(within_ms);
             self.kept_ms = self.kept_ms.max(Some(kept_ms));
-            let keeps_last = matches!(rule.kind, Kind::Silent { .. });
+            let roomy = self.timelines.len() < rule.max_keys / 2;
             self.timelines.retain(|_, timeline| {
-                let last = timeline.entries().len().saturating_sub(1);
                 let old = timeline.at_or_after(kept_ms);
-                timeline.forget_first(if keeps_last { old.min(last) } else { old });
+                // What still waits is ended by what comes, however late. Keys that are never ended must not
+                // take the room of others.
+                let last = timeline.entries().len().saturating_sub(1);
+                let keeps_last = roomy || matches!(rule.kind, Kind::Silent { .. });
+                let waits = keeps_last
+                    && rule.kind.waits()
+                    && timeline.entries()[last..]
+                        .iter()
+                        .any(|entry| entry.any(rule.on_mask()));
+                timeline.forget_first(if waits { old.min(last) } else { old });
                 !timeline.entries().is_empty()
             });
             self.overflowed &= self.timelines.len() >= rule.max_keys;

@@ -165,11 +165,13 @@ impl Replay {
                     id,
                     finding,
                     now_fresh,
+                    ..
                 }
                 | Change::Amend {
                     id,
                     finding,
                     now_fresh,
+                    ..
                 } => {
                     let warning = &mut self.warnings[id as usize];
                     warning.finding = finding;

@@ -42,6 +42,8 @@ pub enum Change {
         finding: Finding,
         /// It was 补报, and now it is of the present: people are to be told.
         now_fresh: bool,
+        /// What it waited for has come with it.
+        now_ended: bool,
     },
     /// What it waited for has come: it is over.
     End { id: i64, finding: Finding },
@@ -50,6 +52,7 @@ pub enum Change {
         id: i64,
         finding: Finding,
         now_fresh: bool,
+        now_ended: bool,
     },
     /// It would not have been raised.
     Withdraw { id: i64, merged_into: Option<i64> },
@@ -105,6 +108,7 @@ pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Ve
         }
         let id = warning.id;
         let now_fresh = warning.late && !late;
+        let now_ended = warning.ended_ms.is_none() && finding.ended_ms.is_some();
         let other = warning.from_ms != finding.from_ms
             || warning.reasons != finding.reasons
             || warning.to_ms > finding.to_ms
@@ -116,6 +120,7 @@ pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Ve
                 id,
                 finding,
                 now_fresh,
+                now_ended,
             });
         } else if warning.hits != finding.hits
             || warning.to_ms != finding.to_ms
@@ -125,6 +130,7 @@ pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Ve
                 id,
                 finding,
                 now_fresh,
+                now_ended,
             });
         } else if warning.ended_ms != finding.ended_ms {
             changes.push(Change::End { id, finding });
@@ -207,6 +213,7 @@ mod tests {
             id: 1,
             finding: more.clone(),
             now_fresh: false,
+            now_ended: false,
         };
         assert_eq!(revise(vec![more.clone()], &warnings, terms(30)), [wanted]);
         let late = [standing(1, &one, true)];
@@ -214,8 +221,20 @@ mod tests {
             id: 1,
             finding: more.clone(),
             now_fresh: true,
+            now_ended: false,
         };
-        assert_eq!(revise(vec![more], &late, terms(30)), [wanted]);
+        assert_eq!(revise(vec![more.clone()], &late, terms(30)), [wanted]);
+        let over = Finding {
+            ended_ms: Some(35),
+            ..more
+        };
+        assert!(matches!(
+            revise(vec![over], &warnings, terms(40))[..],
+            [Change::Extend {
+                now_ended: true,
+                ..
+            }]
+        ));
     }
 
     #[test]
@@ -228,7 +247,8 @@ mod tests {
                 Change::Amend {
                     id: 1,
                     finding: both,
-                    now_fresh: false
+                    now_fresh: false,
+                    now_ended: false,
                 },
                 Change::Withdraw {
                     id: 2,
@@ -281,7 +301,8 @@ mod tests {
             [Change::Extend {
                 id: 1,
                 finding: wanted,
-                now_fresh: false
+                now_fresh: false,
+                now_ended: false,
             }]
         );
         assert_eq!(revise(Vec::new(), &warnings, terms), []);
@@ -305,7 +326,8 @@ mod tests {
             [Change::Extend {
                 id: 1,
                 finding: wanted,
-                now_fresh: false
+                now_fresh: false,
+                now_ended: false,
             }]
         );
     }

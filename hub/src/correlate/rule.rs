@@ -51,6 +51,9 @@ pub use check::{Vocabulary, load_directory};
 pub use file::TrialEntry;
 
 use linli_shared::protocol::event::{Event, Severity};
+use std::collections::BTreeMap;
+
+use crate::local_time;
 
 /// Where the value of a rule's field is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,9 +181,6 @@ pub enum Kind {
     },
 }
 
-/// The clock on the wall of the centre: UTC+8, in minutes.
-const CENTRE_MINUTES: i64 = 8 * 60;
-
 /// Windows before the present one that `surge` compares with.
 pub const SURGE_WINDOWS: i64 = 4;
 
@@ -212,6 +212,17 @@ impl Kind {
             | Self::Silent { within_ms }
             | Self::Repeat { within_ms, .. }
             | Self::Surge { within_ms, .. } => *within_ms,
+        }
+    }
+
+    /// How many events it takes at least.
+    pub fn times(&self) -> usize {
+        match self {
+            Self::Count { times, .. }
+            | Self::Distinct { times, .. }
+            | Self::Repeat { times, .. }
+            | Self::Surge { times, .. } => *times,
+            _ => 1,
         }
     }
 
@@ -271,7 +282,7 @@ pub enum Roster {
     /// All agents that have joined.
     Agents,
     /// These keys, each with the agent that hears it.
-    Keys(Vec<(String, String)>),
+    Keys(BTreeMap<String, String>),
 }
 
 /// Which warnings are not sent on while one of this rule goes on.
@@ -348,10 +359,8 @@ impl Rule {
 
     /// A time is of the hours that it wants, by the clock of the centre.
     pub fn in_hours(&self, at_ms: i64) -> bool {
-        self.hours.is_none_or(|hours| {
-            let minute = at_ms.div_euclid(60_000) + CENTRE_MINUTES;
-            hours.hold(minute.rem_euclid(1440) as u16)
-        })
+        self.hours
+            .is_none_or(|hours| hours.hold(local_time::minute_of_day(at_ms)))
     }
 
     /// Writes the values of the key's fields, with `|` between them; false if one is missing.

@@ -250,7 +250,7 @@ impl Trial {
             .map(|brought| brought.agent.clone())
             .collect();
         if let Roster::Keys(keys) = &rule.roster {
-            agents.extend(keys.iter().map(|(_, agent)| agent.clone()));
+            agents.extend(keys.values().cloned());
         }
         agents.sort();
         agents.dedup();

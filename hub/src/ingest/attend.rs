@@ -35,7 +35,7 @@ pub async fn acknowledge(
     })
 }
 
-/// Adds a mute, and keeps back what has not been sent yet of the warnings that it matches; its number.
+/// Adds a mute, which begins at once if it holds now; its number.
 pub async fn mute(
     connection: &mut SqliteConnection,
     mute: &Mute,
@@ -44,8 +44,21 @@ pub async fn mute(
     let id = mutes::last_id(connection).await? + 1;
     let mute = Mute { id, ..mute.clone() };
     mutes::insert(connection, &mute, now_ms).await?;
-    if mute.from_ms > now_ms {
-        return Ok(id);
+    if mute.from_ms <= now_ms {
+        begin(connection, &mute, now_ms).await?;
+    }
+    Ok(id)
+}
+
+/// A mute begins: what has not been sent yet of the warnings that it matches is kept back.
+pub async fn begin(
+    connection: &mut SqliteConnection,
+    mute: &Mute,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let id = mute.id;
+    if !mutes::begin(connection, id).await? {
+        return Ok(());
     }
     let reason = format!("静默 {id} / mute {id}：{}", mute.reason);
     for told in warnings::waiting(connection).await? {
@@ -56,5 +69,5 @@ pub async fn mute(
             warnings::note(connection, told.id, now_ms, &mute.owner, "muted", &reason).await?;
         }
     }
-    Ok(id)
+    Ok(())
 }

@@ -13,6 +13,7 @@ use crate::correlate::roster::Silence;
 use crate::correlate::rule::{Inhibits, Rule, Same};
 use crate::correlate::timeline::Entry;
 use crate::correlate::{Finding, HORIZON_MS, OVERFLOW_RULE, Origin};
+use crate::local_time;
 use crate::notify::notice::What;
 use crate::store::cases as stored_cases;
 use crate::store::occurrences::{self, OccurrenceRow};
@@ -149,20 +150,20 @@ impl Work<'_> {
                 id,
                 finding,
                 now_fresh,
+                now_ended,
             } => {
                 warnings::update(self.connection, id, &finding, now_fresh).await?;
-                if now_fresh {
-                    self.freshen(rule, id).await?;
-                }
+                self.go_on(rule, id, &finding, now_fresh, now_ended).await?;
             }
             Change::End { id, finding } => {
                 warnings::update(self.connection, id, &finding, false).await?;
-                self.ended(rule, id, cause.at_ms).await?;
+                self.go_on(rule, id, &finding, false, true).await?;
             }
             Change::Amend {
                 id,
                 finding,
                 now_fresh,
+                now_ended,
             } => {
                 warnings::update(self.connection, id, &finding, now_fresh).await?;
                 let note = format!(
@@ -175,9 +176,7 @@ impl Work<'_> {
                 self.note_in_cases(rule, id, "warning_amended", &note)
                     .await?;
                 self.tally.revised(&rule.id, "amended");
-                if now_fresh {
-                    self.freshen(rule, id).await?;
-                }
+                self.go_on(rule, id, &finding, now_fresh, now_ended).await?;
             }
             Change::Withdraw { id, merged_into } => {
                 let told = warnings::find(self.connection, id).await?;
@@ -201,6 +200,24 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Tells of what a warning has become beside what it says.
+    async fn go_on(
+        &mut self,
+        rule: &Rule,
+        id: i64,
+        finding: &Finding,
+        now_fresh: bool,
+        now_ended: bool,
+    ) -> Result<(), StoreError> {
+        if now_fresh {
+            self.freshen(rule, id).await?;
+        }
+        match finding.ended_ms.filter(|_| now_ended) {
+            Some(ended_ms) => self.ended(rule, id, ended_ms).await,
+            None => Ok(()),
+        }
+    }
+
     /// Raises a warning, and opens or joins its case.
     async fn raise(
         &mut self,
@@ -210,7 +227,9 @@ impl Work<'_> {
         late: bool,
     ) -> Result<(), StoreError> {
         let muted_by = self.muted_by(rule, key, &finding.site).await?;
-        let inhibited_by = self.inhibited_by(rule, key, finding).await?;
+        let inhibited_by = self
+            .inhibited_by(rule, key, &finding.agent, &finding.site)
+            .await?;
         let silent = late || rule.shadow || muted_by.is_some() || inhibited_by.is_some();
         let ack_due_ms = rule
             .ack_ms
@@ -239,8 +258,7 @@ impl Work<'_> {
                 .await?;
         }
         if let Some(other) = inhibited_by {
-            let note = format!("预警 {other} 期间不通知 / warning {other} goes on");
-            self.note(rule, id, "inhibited", &note).await?;
+            self.note(rule, id, "inhibited", &goes_on(other)).await?;
         }
         tracing::info!(
             warning = id,
@@ -281,7 +299,8 @@ impl Work<'_> {
         &mut self,
         rule: &Rule,
         key: &str,
-        finding: &Finding,
+        agent: &str,
+        site: &str,
     ) -> Result<Option<i64>, StoreError> {
         let rules = self.memory.engine.rules().to_vec();
         for other in rules
@@ -296,8 +315,8 @@ impl Work<'_> {
             }
             let open = warnings::open(self.connection, &other.id).await?;
             let same = open.iter().find(|open| match inhibits.same {
-                Same::Agent => open.agent == finding.agent,
-                Same::Site => open.site == finding.site,
+                Same::Agent => open.agent == agent,
+                Same::Site => open.site == site,
                 Same::Key => open.key == key,
             });
             if let Some(open) = same {
@@ -325,6 +344,14 @@ impl Work<'_> {
             warnings::mute(self.connection, id, mute).await?;
             let note = format!("静默 {mute} / mute {mute}");
             return self.note(rule, id, "muted", &note).await;
+        }
+        if told.inhibited_by.is_none()
+            && let Some(other) = self
+                .inhibited_by(rule, &told.key, &told.agent, &told.site)
+                .await?
+        {
+            warnings::inhibit(self.connection, id, other).await?;
+            return self.note(rule, id, "inhibited", &goes_on(other)).await;
         }
         if told.acked_ms.is_none() && told.muted_by.is_none() && told.inhibited_by.is_none() {
             let due_ms = rule.ack_ms.map(|ack_ms| self.now_ms.saturating_add(ack_ms));
@@ -543,6 +570,11 @@ fn names(inhibits: &Inhibits, rule: &Rule) -> bool {
         || inhibits.kinds.iter().any(|kind| kind == rule.kind.as_str())
 }
 
+/// Why nobody is told of what another warning inhibits.
+fn goes_on(other: i64) -> String {
+    format!("预警 {other} 期间不通知 / warning {other} goes on")
+}
+
 /// What brought a change about, in words.
 fn why(cause: &Cause) -> String {
     if cause.kind.is_empty() {
@@ -558,9 +590,5 @@ fn why(cause: &Cause) -> String {
 
 /// A time by the clock of the centre.
 fn time(at_ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(at_ms)
-        .unwrap_or_default()
-        .to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(8)))
-        .strftime("%m-%d %H:%M:%S")
-        .to_string()
+    local_time::text(at_ms, "%m-%d %H:%M:%S")
 }

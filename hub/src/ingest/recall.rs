@@ -161,7 +161,9 @@ impl Memory {
             }
         }
         if !others.is_empty() {
-            fill(connection, &mut engine, self.last_chunk, metrics).await?;
+            fill(connection, &mut engine, self.last_chunk, now_ms, metrics).await?;
+            self.wait_on(connection, &mut engine, others, now_ms)
+                .await?;
         }
         for rule in changed.iter().filter(|rule| rule.kind.reads_store()) {
             backfill(connection, rule, engine.offices(), self.last_chunk).await?;
@@ -180,6 +182,37 @@ impl Memory {
         engine.outcome();
         metrics.rules.set(engine.rules().len() as i64);
         self.engine = engine;
+        Ok(())
+    }
+}
+
+impl Memory {
+    /// What has been missing for longer than a start reads still ends with what comes.
+    async fn wait_on(
+        &self,
+        connection: &mut SqliteConnection,
+        engine: &mut Engine,
+        others: &[String],
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let Some(reach_ms) = engine.reach_ms() else {
+            return Ok(());
+        };
+        let from_ms = now_ms.saturating_sub(reach_ms);
+        let rules = engine.rules().to_vec();
+        for (index, rule) in rules.iter().enumerate() {
+            let waits = rule.kind.waits() && rule.roster != Roster::Agents;
+            if !waits || !others.contains(&rule.id) {
+                continue;
+            }
+            for open in warnings::open(connection, &rule.id).await? {
+                let since_ms = open.until_ms.saturating_sub(rule.kind.within_ms());
+                if since_ms < from_ms {
+                    engine.begin_at(from_ms);
+                    engine.expect(index, &open.key, &open.site, &open.agent, since_ms);
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -249,6 +282,13 @@ async fn backfill(
         last = after;
         systemd::alive();
     }
+    if last == floor && floor > 0 {
+        tracing::warn!(
+            rule = rule.id,
+            rows = ROWS_MAX,
+            "the past of a rule is not read to its beginning: it may miss what happened before; make its `within` shorter"
+        );
+    }
     Ok(())
 }
 
@@ -274,6 +314,7 @@ async fn fill(
     connection: &mut SqliteConnection,
     engine: &mut Engine,
     last_chunk: i64,
+    now_ms: i64,
     metrics: &Metrics,
 ) -> Result<(), StoreError> {
     let Some(reach_ms) = engine.reach_ms() else {
@@ -285,7 +326,6 @@ async fn fill(
         .into_iter()
         .map(str::to_owned)
         .collect();
-    let now_ms = clock::wall_ms();
     let from_ms = now_ms.saturating_sub(reach_ms);
     let floor = (last_chunk - ROWS_MAX).max(0);
     let mut last = last_chunk;

@@ -3,10 +3,12 @@ use super::*;
 use crate::centre::Centre;
 use crate::correlate::rule::{Rule, Vocabulary, load_text};
 use crate::metrics::Metrics;
+use crate::store::agents::{self, Sign};
 use crate::store::cases::{self, CaseFilter, CaseView};
 use crate::store::chunks::{self, EventFilter};
 use crate::store::warnings::{self, WarningFilter, WarningView};
 use crate::store::{Store, tokens};
+use crate::warnings::Mute;
 use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Epoch, Retention};
@@ -67,13 +69,28 @@ impl Hub {
         answer.await.expect("an answer").expect("stored");
     }
 
+    /// The same, of another building.
+    async fn bring_of(&mut self, building: &str, lane: Lane, events: &[(&str, i64)]) {
+        let answer = self.hand_of(building, lane, events).await;
+        answer.await.expect("an answer").expect("stored");
+    }
+
     async fn hand(
         &mut self,
         lane: Lane,
         events: &[(&str, i64)],
     ) -> oneshot::Receiver<Result<Sequence, Rejection>> {
+        self.hand_of("B1", lane, events).await
+    }
+
+    async fn hand_of(
+        &mut self,
+        building: &str,
+        lane: Lane,
+        events: &[(&str, i64)],
+    ) -> oneshot::Receiver<Result<Sequence, Rejection>> {
         let next = self.next.entry(lane).or_default();
-        let chunk = chunk(lane, *next, events);
+        let chunk = chunk_of(building, lane, *next, events);
         *next += events.len() as u64;
         let (reply, answer) = oneshot::channel();
         let decoded = Decoded {
@@ -93,6 +110,27 @@ impl Hub {
             reply,
         });
         answer
+    }
+
+    /// The agent has told everything up to a time.
+    async fn tell(&mut self, watermark_ms: i64) {
+        let sign = Sign {
+            software: String::new(),
+            seen_ms: watermark_ms,
+            watermark_ms: Some(watermark_ms),
+            waiting_events: 0,
+            skew_ms: None,
+        };
+        let agent = "gw-1".parse().expect("a name");
+        assert!(self.ingest.sign(agent, sign).await);
+        // It comes after the sign, in the same queue, and is no rule's.
+        let event = [("lift.called", watermark_ms)];
+        self.bring(Lane::Routine, &event).await;
+    }
+
+    async fn warning(&self, id: i64) -> WarningView {
+        let found = warnings::get(self.store.readers(), id).await;
+        found.expect("a warning").expect("it is there")
     }
 
     async fn warnings(&self) -> Vec<WarningView> {
@@ -122,6 +160,10 @@ async fn start(store: &Store, rules: Vec<Arc<Rule>>, metrics: &Metrics) -> Inges
 }
 
 fn chunk(lane: Lane, first: u64, events: &[(&str, i64)]) -> Chunk {
+    chunk_of("B1", lane, first, events)
+}
+
+fn chunk_of(building: &str, lane: Lane, first: u64, events: &[(&str, i64)]) -> Chunk {
     let mut packed = Packed::default();
     for (kind, at_ms) in events {
         let draft = Draft {
@@ -129,7 +171,7 @@ fn chunk(lane: Lane, first: u64, events: &[(&str, i64)]) -> Chunk {
             occurred_at_ms: *at_ms,
             received_at_ms: *at_ms,
             place: PlaceDraft {
-                building: "B1",
+                building,
                 ..PlaceDraft::default()
             },
             ..Draft::default()
@@ -181,6 +223,79 @@ async fn what_was_reported_late_and_goes_on_is_late_no_longer() {
             .collect();
         assert_eq!(raised, [(false, 4), (true, 1)]);
     }
+}
+
+#[tokio::test]
+async fn what_has_been_missing_for_weeks_ends_with_what_comes_after_all_also_over_a_start() {
+    let day_ms = 1440 * MINUTE_MS;
+    let now_ms = clock::wall_ms();
+    let held = {
+        let kind = "\"absent\"\nwithin = \"10m\"\nuntil = [{ type = \"door.closed\" }]";
+        rule("held", kind, "door.opened", Severity::Alarm, "duty")
+    };
+    for starts in [false, true] {
+        let mut hub = Hub::new(vec![Arc::clone(&held)]).await;
+        let (agent, site) = ("gw-1".parse(), "yuyuan".parse());
+        let (agent, site) = (agent.expect("a name"), site.expect("a name"));
+        let mut writer = hub.store.writer().await.expect("a writer");
+        let joined = agents::save(&mut writer, &agent, &site, "1", 1).await;
+        joined.expect("an agent");
+        let opened_ms = now_ms - 30 * day_ms;
+        hub.bring(Lane::Urgent, &[("door.opened", opened_ms)]).await;
+        hub.tell(opened_ms + day_ms).await;
+        let raised = hub.warnings().await;
+        assert_eq!((raised.len(), raised[0].ended_ms), (1, None));
+        // Another door, so that what is over is let go of.
+        let other = [("door.opened", now_ms - MINUTE_MS)];
+        hub.bring_of("B2", Lane::Urgent, &other).await;
+        if starts {
+            hub.ingest = start(&hub.store, vec![Arc::clone(&held)], &hub.metrics).await;
+        }
+        hub.bring(Lane::Urgent, &[("door.closed", now_ms)]).await;
+        let ended = hub.warnings().await;
+        assert_eq!((ended.len(), ended[0].ended_ms), (1, Some(now_ms)));
+        let (before, after) = (&raised[0], &ended[0]);
+        assert_eq!(before.at_ms, after.at_ms);
+        assert_eq!((before.hits, &before.reasons), (after.hits, &after.reasons));
+        let change = &hub.warning(after.id).await.changes;
+        let actions: Vec<&str> = change.iter().map(|change| change.action.as_str()).collect();
+        assert_eq!(actions, ["raised", "ended"]);
+    }
+}
+
+#[tokio::test]
+async fn a_mute_that_begins_later_keeps_back_what_waits_then() {
+    let now_ms = clock::wall_ms();
+    let fire = rule("fire", "\"match\"", "fire.alarm", Severity::Alarm, "duty");
+    let fire = Arc::new(Rule {
+        ack_ms: Some(60 * MINUTE_MS),
+        ..(*fire).clone()
+    });
+    let mut hub = Hub::new(vec![fire]).await;
+    hub.bring(Lane::Urgent, &[("fire.alarm", now_ms)]).await;
+    assert!(hub.warnings().await[0].ack_due_ms.is_some());
+    let mute = Mute {
+        id: 0,
+        rule: "fire".to_owned(),
+        site: String::new(),
+        key: String::new(),
+        reason: "演练".to_owned(),
+        owner: "王工".to_owned(),
+        from_ms: clock::wall_ms() + 500,
+        until_ms: clock::wall_ms() + 60 * MINUTE_MS,
+        life: false,
+    };
+    let id = hub.ingest.mute(mute).await.expect("a mute");
+    assert_eq!(hub.warnings().await[0].muted_by, None);
+    let muted = async {
+        while hub.warnings().await[0].muted_by.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(30), muted).await;
+    in_time.expect("muted when it begins");
+    let warning = hub.warnings().await.remove(0);
+    assert_eq!((warning.muted_by, warning.ack_due_ms), (Some(id), None));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use linli_shared::service::telemetry;
 use sqlx::sqlite::SqliteConnection;
 use std::collections::HashMap;
 
+use super::attend;
 use super::decide::{Decision, decide};
 use super::recall::Memory;
 use super::tally::Tally;
@@ -20,6 +21,7 @@ use crate::store::chunks::{self, Clocks, NewChunk, correct};
 use crate::store::positions::{self, LaneKey};
 use crate::store::tokens::{self, TokenRefusal};
 use crate::store::warnings::Told;
+use crate::warnings::Mute;
 use std::sync::Arc;
 
 /// Positions that are held in memory; then they are read again.
@@ -38,6 +40,8 @@ fn clocks(offsets: &ClockOffsets, boot: BootId) -> Clocks {
 pub struct Due {
     /// Agents that have fallen silent.
     pub silences: Vec<(Arc<Rule>, Silence)>,
+    /// Mutes that begin.
+    pub mutes: Vec<Mute>,
     /// Warnings that nobody has acknowledged in time.
     pub unacknowledged: Vec<Told>,
 }
@@ -45,7 +49,7 @@ pub struct Due {
 impl Due {
     /// Nothing.
     pub fn is_empty(&self) -> bool {
-        self.silences.is_empty() && self.unacknowledged.is_empty()
+        self.silences.is_empty() && self.mutes.is_empty() && self.unacknowledged.is_empty()
     }
 }
 
@@ -398,6 +402,10 @@ impl<'a> Work<'a> {
     pub async fn pass_time(&mut self, due: Due) -> Result<(), StoreError> {
         for (rule, silence) in &due.silences {
             self.silence(rule, silence).await?;
+        }
+        // Before anything is passed on: what a mute keeps back is not due any more.
+        for mute in &due.mutes {
+            attend::begin(self.connection, mute, self.now_ms).await?;
         }
         self.escalate(due.unacknowledged).await
     }

@@ -238,6 +238,7 @@ impl Writer {
         let now_ms = clock::wall_ms();
         Ok(Due {
             silences: self.memory.overdue(now_ms),
+            mutes: mutes::beginning(connection, now_ms).await?,
             unacknowledged: warnings::overdue(connection, now_ms, ESCALATIONS_MAX).await?,
         })
     }

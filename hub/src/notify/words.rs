@@ -2,9 +2,9 @@
 //!
 //! One notice is a few short lines; a digest is a count by grade and a line for each, gravest first, as
 //! many as fit. Robots cut or refuse what is longer than [`TEXT_BYTES_MAX`].
-use jiff::tz::TimeZone;
 
 use super::notice::{Notice, What};
+use crate::local_time;
 
 /// What 企业微信 takes of a text; the others take more, and people do not read it.
 pub const TEXT_BYTES_MAX: usize = 2048;
@@ -44,7 +44,10 @@ fn single(notice: &Notice) -> String {
     let mut lines = vec![
         headline(notice),
         format!("地点：{}", notice.place),
-        format!("时间：{}", clock(notice.at_ms, "%Y-%m-%d %H:%M:%S")),
+        format!(
+            "时间：{}",
+            local_time::text(notice.at_ms, "%Y-%m-%d %H:%M:%S")
+        ),
         match &notice.case {
             Some(case) => format!("预警：#{}　案件：{case}", notice.warning),
             None => format!("预警：#{}", notice.warning),
@@ -77,7 +80,7 @@ fn digest(notices: &[&Notice]) -> String {
             notice.rule_name,
             what,
             notice.place,
-            clock(notice.at_ms, "%m-%d %H:%M"),
+            local_time::text(notice.at_ms, "%m-%d %H:%M"),
             notice.warning,
         );
         if text.len() + line.len() > TEXT_BYTES_MAX - DIGEST_END_BYTES {
@@ -117,15 +120,6 @@ fn counts(notices: &[&Notice]) -> String {
 /// 红色 → 红
 fn short(grade_words: &str) -> &str {
     grade_words.strip_suffix('色').unwrap_or(grade_words)
-}
-
-/// By the clock on the wall of the centre.
-fn clock(ms: i64, format: &str) -> String {
-    jiff::Timestamp::from_millisecond(ms)
-        .unwrap_or_default()
-        .to_zoned(TimeZone::fixed(jiff::tz::offset(8)))
-        .strftime(format)
-        .to_string()
 }
 
 /// At most so many bytes, whole characters, with a mark where something is missing.

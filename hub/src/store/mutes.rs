@@ -91,6 +91,31 @@ pub async fn holding(
     Ok(rows.iter().map(mute).collect())
 }
 
+/// The mutes that hold now, and have not kept back what waited.
+pub async fn beginning(
+    connection: &mut SqliteConnection,
+    now_ms: i64,
+) -> Result<Vec<Mute>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT * FROM mutes WHERE NOT begun AND from_ms <= $1 AND until_ms > $1 AND ended_ms IS NULL ORDER BY id",
+    )
+    .bind(now_ms)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("looking for mutes that begin"))?;
+    Ok(rows.iter().map(mute).collect())
+}
+
+/// A mute has begun; false if it had before.
+pub async fn begin(connection: &mut SqliteConnection, id: i64) -> Result<bool, StoreError> {
+    let begun = sqlx::query("UPDATE mutes SET begun = TRUE WHERE id = $1 AND NOT begun")
+        .bind(id)
+        .execute(connection)
+        .await
+        .map_err(failed("beginning a mute"))?;
+    Ok(begun.rows_affected() > 0)
+}
+
 fn mute(row: &SqliteRow) -> Mute {
     Mute {
         id: row.get("id"),

@@ -307,6 +307,7 @@ pub struct Told {
     pub agent: String,
     pub key: String,
     pub at_ms: i64,
+    pub until_ms: i64,
     pub late: bool,
     pub shadow: bool,
     pub state: String,
@@ -329,6 +330,7 @@ fn told(row: &SqliteRow) -> Told {
         agent: row.get("agent"),
         key: row.get("rule_key"),
         at_ms: row.get("at_ms"),
+        until_ms: row.get("until_ms"),
         late: row.get("late"),
         shadow: row.get("shadow"),
         state: row.get("state"),
@@ -390,6 +392,21 @@ pub async fn mute(connection: &mut SqliteConnection, id: i64, mute: i64) -> Resu
         .execute(connection)
         .await
         .map_err(failed("muting a warning"))?;
+    Ok(())
+}
+
+/// Nobody is told of a warning, because of another.
+pub async fn inhibit(
+    connection: &mut SqliteConnection,
+    id: i64,
+    other: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE warnings SET inhibited_by = $2, ack_due_ms = NULL WHERE id = $1")
+        .bind(id)
+        .bind(other)
+        .execute(connection)
+        .await
+        .map_err(failed("inhibiting a warning"))?;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::correlate::timeline::STEPS_MAX;
 use crate::correlate::{HORIZON_MS, KEY_EVENTS_MAX, KEYS_MAX};
+use crate::local_time;
 
 /// Fields that name a person: rules are not about persons, and have no use for them.
 const PERSONAL_FIELDS: &[&str] = &[
@@ -225,6 +226,23 @@ fn check(
     }
     let kind = check_kind(spanned)?;
     allow_only_of_kind(entry)?;
+    let max_events = limit(
+        entry.max_events.as_ref(),
+        "max_events",
+        KEY_EVENTS_MAX,
+        MAX_EVENTS,
+    )?;
+    if kind.times() > max_events {
+        let at = entry
+            .max_events
+            .as_ref()
+            .map_or(entry.kind.span(), Spanned::span);
+        let times = kind.times();
+        let message = format!(
+            "{max_events} events of a key are kept, and times = {times}: it must be as many at least"
+        );
+        return Err((at, "max_events", message));
+    }
     let roster = check_roster(spanned, vocabulary, &key)?;
     let agents = roster == Roster::Agents;
     if entry.on.is_empty() != agents {
@@ -314,12 +332,7 @@ fn check(
         fresh_ms: entry.fresh.as_millis(),
         fold_ms: entry.fold.as_millis(),
         max_keys: limit(entry.max_keys.as_ref(), "max_keys", KEYS_MAX, MAX_KEYS)?,
-        max_events: limit(
-            entry.max_events.as_ref(),
-            "max_events",
-            KEY_EVENTS_MAX,
-            MAX_EVENTS,
-        )?,
+        max_events,
         shadow: entry.mode == ModeEntry::Shadow,
         enabled: entry.enabled,
         inhibits: entry.inhibits.as_ref().map(check_inhibits).transpose()?,
@@ -655,7 +668,7 @@ fn check_roster(
                 .to_owned(),
         )
     })?;
-    let mut keys = Vec::with_capacity(listed.len());
+    let mut keys = BTreeMap::new();
     for item in listed {
         let text = |name: &str| item.get(name).and_then(toml::Value::as_str);
         let Some(agent) = text("agent") else {
@@ -676,7 +689,11 @@ fn check_roster(
             }
             push_escaped(&mut value, part);
         }
-        keys.push((value, agent.to_owned()));
+        if let Some(other) = keys.insert(value.clone(), agent.to_owned()) {
+            return Err(wrong(format!(
+                "{value:?} is listed twice, with agents {other:?} and {agent:?}: a thing is heard by one agent"
+            )));
+        }
     }
     Ok(Roster::Keys(keys))
 }
@@ -761,9 +778,7 @@ fn check_person(spanned: &Spanned<RuleEntry>) -> Result<Option<i64>, Wrong> {
         let message = format!("{:?} is not a day like \"2027-03-01\"", expires.get_ref());
         (expires.span(), "expires", message)
     })?;
-    let end_ms = day
-        .to_zoned(jiff::tz::TimeZone::fixed(jiff::tz::offset(8)))
-        .map_or(0, |day| day.timestamp().as_millisecond());
+    let end_ms = local_time::midnight_ms(day).unwrap_or(0);
     let limit_ms = Timestamp::now().as_millisecond() + CONSENT_DAYS * 86_400_000;
     if end_ms > limit_ms {
         let message = "is more than a year away: a consent is asked for again each year";

@@ -5,7 +5,6 @@ use super::*;
 use crate::correlate::Origin;
 use crate::correlate::replay::Replay;
 use crate::correlate::rule::Vocabulary;
-use crate::store::agents::Sign;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -134,20 +133,6 @@ async fn found(hub: &Hub) -> Vec<Standing> {
     standing
 }
 
-async fn tell(hub: &mut Hub, watermark_ms: i64) {
-    let sign = Sign {
-        software: String::new(),
-        seen_ms: watermark_ms,
-        watermark_ms: Some(watermark_ms),
-        waiting_events: 0,
-        skew_ms: None,
-    };
-    assert!(hub.ingest.sign("gw-1".parse().expect("a name"), sign).await);
-    // It comes after the sign, in the same queue, and is no rule's.
-    hub.bring(Lane::Routine, &[("door.opened", watermark_ms)])
-        .await;
-}
-
 #[test]
 fn a_hub_that_starts_again_and_again_ends_with_the_warnings_of_the_events_alone() {
     let one = (0..KINDS.len(), 0..MINUTES);
@@ -187,7 +172,7 @@ fn a_hub_that_starts_again_and_again_ends_with_the_warnings_of_the_events_alone(
                 }
             }
             prop_assert!(rest.is_empty());
-            tell(&mut hub, now_ms).await;
+            hub.tell(now_ms).await;
             prop_assert_eq!(found(&hub).await, wanted(&rules, &events, now_ms));
             Ok(())
         })

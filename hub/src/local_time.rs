@@ -1,0 +1,52 @@
+//! The clock on the wall of the centre: UTC+8 the whole year, as everywhere in China.
+use jiff::Zoned;
+use jiff::civil::Date;
+use jiff::tz::{TimeZone, offset};
+
+/// Ahead of UTC, hours.
+const AHEAD_HOURS: i8 = 8;
+const DAY_MS: i64 = 86_400_000;
+
+fn zone() -> TimeZone {
+    TimeZone::fixed(offset(AHEAD_HOURS))
+}
+
+/// What the clock shows at a time, milliseconds since 1970 UTC.
+pub fn at(ms: i64) -> Zoned {
+    jiff::Timestamp::from_millisecond(ms)
+        .unwrap_or_default()
+        .to_zoned(zone())
+}
+
+/// What it shows, in the words of a `strftime` format.
+pub fn text(ms: i64, format: &str) -> String {
+    at(ms).strftime(format).to_string()
+}
+
+/// The minute of the day, without a look at the calendar: this is asked for each event.
+pub fn minute_of_day(ms: i64) -> u16 {
+    let local_ms = ms.saturating_add(i64::from(AHEAD_HOURS) * 3_600_000);
+    (local_ms.rem_euclid(DAY_MS) / 60_000) as u16
+}
+
+/// When a day begins, milliseconds since 1970 UTC; `None` beyond the calendar.
+pub fn midnight_ms(day: Date) -> Option<i64> {
+    let midnight = day.to_zoned(zone()).ok()?;
+    Some(midnight.timestamp().as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_begins_eight_hours_before_that_of_utc() {
+        let day: Date = "2026-03-01".parse().expect("a day");
+        let midnight_ms = midnight_ms(day).expect("a time");
+        assert_eq!(text(midnight_ms, "%F %H:%M"), "2026-03-01 00:00");
+        assert_eq!(minute_of_day(midnight_ms), 0);
+        assert_eq!(minute_of_day(midnight_ms - 1), 1439);
+        assert_eq!(minute_of_day(-1), 7 * 60 + 59);
+        assert_eq!(minute_of_day(0), 8 * 60);
+    }
+}
