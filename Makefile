@@ -10,7 +10,7 @@ BENCH_EVENTS ?= 1000000
 
 BUILD_PACKAGES := gcc libc6-dev make pkg-config
 DEMO_PACKAGES := curl
-TEST_PACKAGES := curl e2fsprogs faketime iproute2 mount openssl prometheus prometheus-alertmanager python3-aiosmtpd systemd util-linux
+TEST_PACKAGES := curl e2fsprogs faketime iproute2 mount openssl postgresql prometheus prometheus-alertmanager python3-aiosmtpd systemd util-linux
 BENCH_PACKAGES := iproute2 nats-server rsyslog rsyslog-relp sec util-linux
 
 # A package is installed only where it is missing, so that a second run needs no network.
@@ -23,7 +23,7 @@ define install
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 endef
 
-.PHONY: help build release demo test test-rust check bench man clean
+.PHONY: help build release demo test test-rust test-postgres check bench man clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,7 @@ demo: ## a hub and three agents; SECONDS=30 ends by itself
 test: ## all tests, with what they need
 	$(call install,$(BUILD_PACKAGES) $(TEST_PACKAGES))
 	$(MAKE) test-rust
+	$(MAKE) test-postgres
 	@if [ -x systemd/check ]; then systemd/check; fi
 	@if [ -x configs/prometheus/check ]; then configs/prometheus/check; fi
 
@@ -53,6 +54,16 @@ test-rust:
 	  cargo nextest run --locked --workspace --no-fail-fast; \
 	else \
 	  cargo test --locked --workspace --no-fail-fast -- --test-threads 2; \
+	fi
+
+# What needs a hub's database, once more with PostgreSQL, on a socket of its own.
+test-postgres:
+	@directory=$$(mktemp -d) && trap 'tests/postgres stop "$$directory"' EXIT && tests/postgres start "$$directory" && \
+	export LINLI_TEST_POSTGRES="$$directory" && \
+	if cargo nextest --version >/dev/null 2>&1; then \
+	  cargo nextest run --locked --package linli-hub --package linli-tests --no-fail-fast; \
+	else \
+	  cargo test --locked --package linli-hub --package linli-tests --no-fail-fast -- --test-threads 2; \
 	fi
 
 check: ## format, lints, docs, dependencies

@@ -62,7 +62,9 @@ fn start() {
     let path = bench.directory.path().join("hub.db");
     let started = std::time::Instant::now();
     bench.runtime.block_on(async {
-        let store = store::Store::open(&path, false).await.expect("a store");
+        let store = store::Store::open(&store::Place::Sqlite(path.clone()), false)
+            .await
+            .expect("a store");
         let (_ingest, inbox) = ingest::Ingest::channel();
         let metrics = metrics::Metrics::new().expect("figures");
         let writer =
@@ -106,7 +108,9 @@ impl Bench {
         let (ingest, inbox) = ingest::Ingest::channel();
         runtime.block_on(async {
             let path = directory.path().join("hub.db");
-            let store = store::Store::open(&path, true).await.expect("a store");
+            let store = store::Store::open(&store::Place::Sqlite(path.clone()), true)
+                .await
+                .expect("a store");
             let metrics = metrics::Metrics::new().expect("figures");
             let writer = ingest::Writer::open(&store, rules(), Default::default(), inbox, metrics)
                 .await

@@ -112,8 +112,8 @@ CREATE TABLE warnings (
     until_ms BIGINT NOT NULL,
     hits BIGINT NOT NULL,
     raised_ms BIGINT NOT NULL,
-    late BOOLEAN NOT NULL,
-    shadow BOOLEAN NOT NULL,
+    late SMALLINT NOT NULL,
+    shadow SMALLINT NOT NULL,
     state TEXT NOT NULL,
     ended_ms BIGINT,
     watermark_ms BIGINT NOT NULL,
@@ -155,14 +155,14 @@ CREATE TABLE mutes (
     owner TEXT NOT NULL,
     from_ms BIGINT NOT NULL,
     until_ms BIGINT NOT NULL,
-    life BOOLEAN NOT NULL,
+    life SMALLINT NOT NULL,
     created_ms BIGINT NOT NULL,
     ended_ms BIGINT,
     -- It has kept back what waited when it began.
-    begun BOOLEAN NOT NULL DEFAULT FALSE
+    begun SMALLINT NOT NULL DEFAULT 0
 );
 CREATE INDEX mutes_until ON mutes (until_ms);
-CREATE INDEX mutes_beginning ON mutes (from_ms) WHERE NOT begun;
+CREATE INDEX mutes_beginning ON mutes (from_ms) WHERE begun = 0;
 
 -- Events of rules that look back further than the horizon.
 CREATE TABLE occurrences (

@@ -106,6 +106,7 @@ pub fn router(api: Api) -> Router {
             "/api/v1/notifications/{id}/resend",
             post(notifications::resend),
         )
+        .route_layer(middleware::from_fn(list::without_nul))
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::require));
     Router::new()
         .merge(closed)

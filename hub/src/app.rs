@@ -130,7 +130,7 @@ impl App {
         let files = Files::at(&config.data_dir);
         metrics.certificate("root", ca::not_after_s("root certificate", &files.root)?);
         metrics.certificate("hub", ca::not_after_s("hub certificate", &files.hub)?);
-        let store = Store::open(&config.database(), false).await?;
+        let store = Store::open(&config.place, false).await?;
         let api_listener = listen("[api] listen", config.api.listen)?;
         let metrics_listener = listen("[metrics] listen", config.metrics.listen)?;
         let (ingest, inbox) = Ingest::channel();
@@ -303,7 +303,8 @@ fn watch_router(metrics: Metrics, store: Store, health: watch::Receiver<Health>)
         .route(
             "/metrics",
             get(move || async move {
-                metrics.look(figures.path());
+                let (bytes, free_bytes) = figures.size().await;
+                metrics.look(bytes, free_bytes);
                 metrics
                     .text()
                     .map(|text| ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))

@@ -1,16 +1,12 @@
 //! What operators do about warnings on the command line: acknowledge, mute.
 use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
-use sqlx::Connection;
 
 use crate::cli::MutesCommand;
 use crate::config::Config;
 use crate::ingest::attend::{self, Acknowledged};
-use crate::store::{Store, StoreError, failed, mutes};
+use crate::store::{self, Connection, Store, StoreError, failed, mutes};
 use crate::warnings::{Mute, TEXT_CHARS_MAX};
-
-/// The lock is taken at the beginning: the hub writes meanwhile.
-const BEGIN: &str = "BEGIN IMMEDIATE";
 
 fn wrong(text: String) -> Failure {
     Failure {
@@ -125,13 +121,10 @@ pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Res
 
 async fn in_transaction<T>(
     store: &Store,
-    act: impl AsyncFnOnce(&mut sqlx::SqliteConnection) -> Result<T, StoreError>,
+    act: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    let mut connection = store.writer().await?;
-    let mut transaction = connection
-        .begin_with(BEGIN)
-        .await
-        .map_err(failed("beginning a transaction"))?;
+    let mut connection = store.connect().await?;
+    let mut transaction = store::begin(&mut connection).await?;
     let done = act(&mut transaction).await?;
     transaction
         .commit()

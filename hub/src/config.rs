@@ -9,14 +9,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::centre::{self, Centre, Site};
+use crate::store::Place;
 use crate::warnings::{Grade, Grades};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where database and certificates are.
+    /// Where certificates are, and the database where it is a file.
     pub data_dir: PathBuf,
+    /// `[database]` as it is written.
+    database: DatabaseConfig,
+    /// Where the database is.
+    #[serde(skip)]
+    pub place: Place,
     /// UDP address for agents.
     pub listen: SocketAddr,
     /// Addresses (`host:port`) that agents are told at their join; empty: the one that they joined at.
@@ -54,6 +60,16 @@ pub struct Config {
     pub routes: Vec<Route>,
 }
 
+/// `[database]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct DatabaseConfig {
+    /// `postgres://…`; none: a file of the data directory.
+    url: Option<String>,
+    /// A file with the password, relative to this file.
+    password_file: Option<PathBuf>,
+}
+
 /// `[api]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -82,6 +98,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("/var/lib/linli-hub"),
+            database: DatabaseConfig::default(),
+            place: Place::Sqlite(PathBuf::from("/var/lib/linli-hub/hub.db")),
             listen: SocketAddr::from(([0, 0, 0, 0], 4433)),
             announce: Vec::new(),
             heartbeat: Span::from_secs(10),
@@ -152,6 +170,9 @@ impl Config {
         }
         let directory = path.parent().unwrap_or(Path::new("."));
         config.rules_dir = directory.join(&config.rules_dir);
+        config.place = config
+            .find_database(directory)
+            .map_err(|(key, message)| wrong(key, message))?;
         let named = |(key, message): channels::Wrong| wrong(&key, message);
         config.channels =
             channels::channels(std::mem::take(&mut config.channel), directory).map_err(named)?;
@@ -174,8 +195,23 @@ impl Config {
         )
     }
 
-    /// Where the database is.
-    pub fn database(&self) -> PathBuf {
-        self.data_dir.join("hub.db")
+    fn find_database(&self, directory: &Path) -> Result<Place, (&'static str, String)> {
+        let Some(address) = &self.database.url else {
+            if self.database.password_file.is_some() {
+                let message = "needs database.url: a file has no password";
+                return Err(("database.password_file", message.to_owned()));
+            }
+            return Ok(Place::Sqlite(self.data_dir.join("hub.db")));
+        };
+        let mut password = None;
+        if let Some(file) = &self.database.password_file {
+            let path = directory.join(file);
+            let text = std::fs::read_to_string(&path).map_err(|error| {
+                let message = format!("{} cannot be read: {error}", path.display());
+                ("database.password_file", message)
+            })?;
+            password = Some(text.trim_end_matches(['\r', '\n']).to_owned());
+        }
+        Place::postgres(address, password.as_deref()).map_err(|message| ("database.url", message))
     }
 }

@@ -143,6 +143,8 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
     })?;
     if let Command::Init { names, reissue } = command {
         data_dir::prepare(&config.data_dir).map_err(|error| failure(exit::IO)(&error))?;
+        let is_made = config.place.is_made().await;
+        let is_made = is_made.map_err(|error| failure(exit::IO)(&error))?;
         let made = if reissue {
             ca::reissue(&config.data_dir, &names)
         } else {
@@ -151,9 +153,7 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         // An init that was cut off after the certificates is ended by the next one; certificates that are
         // there stay, for agents have joined with them.
         let (files, is_new) = match made {
-            Err(ca::CaError::Exists(_)) if !config.database().exists() => {
-                (ca::Files::at(&config.data_dir), false)
-            }
+            Err(ca::CaError::Exists(_)) if !is_made => (ca::Files::at(&config.data_dir), false),
             made => made.map(|files| (files, true)).map_err(|error| {
                 let code = match &error {
                     ca::CaError::Exists(_) => exit::CONFIG,
@@ -163,7 +163,7 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
                 failure(code)(&error)
             })?,
         };
-        Store::open(&config.database(), true)
+        Store::open(&config.place, true)
             .await
             .map_err(|error| failure(exit::IO)(&error))?;
         output::line(format_args!(
@@ -192,7 +192,7 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
     {
         return Ok(code);
     }
-    let store = Store::open(&config.database(), false)
+    let store = Store::open(&config.place, false)
         .await
         .map_err(|error| failure(exit::IO)(&error))?;
     with_store(&config, &store, command).await

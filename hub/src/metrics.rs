@@ -6,7 +6,6 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
-use std::path::Path;
 
 use crate::correlate::engine::Engine;
 
@@ -398,15 +397,12 @@ impl Metrics {
 
     /// Looks at what nobody tells: the sizes of the database, its disk and the process. What cannot be
     /// read keeps its last value.
-    pub fn look(&self, database: &Path) {
-        let mut log = database.as_os_str().to_owned();
-        log.push("-wal");
-        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
-        self.store_bytes
-            .set((bytes(database) + bytes(Path::new(&log))) as i64);
-        if let Ok(disk) = rustix::fs::statvfs(database) {
-            self.free_bytes
-                .set(disk.f_bavail.saturating_mul(disk.f_frsize) as i64);
+    pub fn look(&self, store_bytes: Option<i64>, free_bytes: Option<i64>) {
+        if let Some(bytes) = store_bytes {
+            self.store_bytes.set(bytes);
+        }
+        if let Some(bytes) = free_bytes {
+            self.free_bytes.set(bytes);
         }
         self.process.look();
     }

@@ -1,57 +1,78 @@
-//! The store: SQLite through sqlx, in SQL that PostgreSQL also takes.
+//! The store: SQLite or PostgreSQL through sqlx, in one SQL that both take.
 //!
 //! * One connection writes, and belongs to the ingest writer; everything that a commit says is durable
-//!   when it returns (`synchronous = FULL`, write-ahead log).
+//!   when it returns. The command line writes too, now and then; a lock keeps one from the other.
 //! * A small pool reads, for the API and the command line. A reader never waits for the writer.
 //! * One connection looks up who is admitted, so that agents do not wait for slow questions to the API.
 //! * Events are rows of chunks, the bytes as the agent made them; never a row each.
 //!
-//! Each file below is one noun: its statements and the structs that they give.
+//! `engine` knows what differs between the engines, `statement` makes statements whose text depends on what is
+//! asked; each other file below is one noun: its statements and the structs that they give.
 pub mod agents;
 pub mod cases;
 pub mod chunks;
+mod engine;
 pub mod mutes;
 pub mod occurrences;
 pub mod outbox;
 pub mod positions;
+mod statement;
 pub mod tokens;
 pub mod warnings;
 
-use sqlx::ConnectOptions;
+use sqlx::Row as _;
 use sqlx::migrate::Migrator;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
-};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::borrow::Cow;
+
+pub use engine::{Place, begin};
+use engine::{snapshot, take_hub};
+
+/// A connection to either engine.
+pub type Connection = sqlx::AnyConnection;
+/// Connections to either engine.
+pub type Pool = sqlx::AnyPool;
+/// A row of either engine.
+pub type Row = sqlx::any::AnyRow;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 const READERS_MAX: u32 = 4;
 /// What the probe writes: as much as a commit of a busy hub, so that room for it is room for one.
 const PROBE_BYTES: usize = 256 * 1024;
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Numbers that one statement asks for; SQLite takes 32,766 values.
 const IDS_OF_QUERY_MAX: usize = 1000;
-/// Two chunks and their row headers fit a page, so little of it is wasted.
-const PAGE_BYTES: u32 = 16 * 1024;
-/// The log is folded into the database after this many pages: 64 MiB.
-const CHECKPOINT_PAGES: &str = "4096";
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be opened.
     #[error(
-        "the database {path:?} cannot be opened: has `linli-hub init` been run, and may this user write there?"
+        "the database {place:?} cannot be opened: has `linli-hub init` been run, and may this user use it?"
     )]
     Open {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: String,
         /// Why.
         #[source]
         source: sqlx::Error,
+    },
+    /// The server does not keep what it has acknowledged.
+    #[error(
+        "the server's {setting} is {value:?} and must be {needed:?}: what it acknowledges could be lost, or not be read"
+    )]
+    Server {
+        /// Name of the setting.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+        /// What it must be.
+        needed: &'static str,
+    },
+    /// Another hub writes there.
+    #[error("another hub uses the database {place:?}: each needs one of its own")]
+    InUse {
+        /// Where it is.
+        place: String,
     },
     /// The tables cannot be brought up to date.
     #[error("the tables cannot be brought to this version")]
@@ -72,79 +93,84 @@ pub fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError
     move |source| StoreError::Statement { operation, source }
 }
 
-/// For an answer that is read in more than one statement: all of them see what one commit has left.
-async fn snapshot(pool: &SqlitePool) -> Result<sqlx::SqliteTransaction<'static>, StoreError> {
-    pool.begin().await.map_err(failed("beginning to read"))
-}
-
 /// The stored twin of a 64-bit epoch, and back.
 pub fn signed(value: u64) -> i64 {
     value.cast_signed()
 }
 
+/// Text from outside, as both engines take it: PostgreSQL has no NUL in a text, and a statement that it refuses
+/// would hold up all that is committed with it.
+pub fn text(from_outside: &str) -> Cow<'_, str> {
+    if from_outside.contains('\0') {
+        Cow::Owned(from_outside.replace('\0', "\u{fffd}"))
+    } else {
+        Cow::Borrowed(from_outside)
+    }
+}
+
+/// A flag is 0 or 1.
+fn flag(row: &Row, column: &str) -> bool {
+    row.get::<i16, _>(column) != 0
+}
+
 /// Readers and the place of the database.
 #[derive(Clone)]
 pub struct Store {
-    path: PathBuf,
-    readers: SqlitePool,
-    admissions: SqlitePool,
+    place: Place,
+    readers: Pool,
+    admissions: Pool,
 }
 
 impl Store {
     /// Opens the database, making it if `create`, and brings its tables up to date.
-    pub async fn open(path: &Path, create: bool) -> Result<Self, StoreError> {
-        let open_error = |source| StoreError::Open {
-            path: path.to_owned(),
-            source,
-        };
-        let mut writer = options(path)
-            .create_if_missing(create)
-            .connect()
-            .await
-            .map_err(open_error)?;
+    pub async fn open(place: &Place, create: bool) -> Result<Self, StoreError> {
+        if create {
+            place.create().await?;
+        }
+        let mut writer = place.connect().await?;
         MIGRATIONS.run(&mut writer).await?;
-        let pool = |connections| {
-            SqlitePoolOptions::new()
-                .max_connections(connections)
-                .connect_with(options(path))
-        };
         Ok(Self {
-            path: path.to_owned(),
-            readers: pool(READERS_MAX).await.map_err(open_error)?,
-            admissions: pool(1).await.map_err(open_error)?,
+            readers: place.pool(READERS_MAX).await?,
+            admissions: place.pool(1).await?,
+            place: place.clone(),
         })
     }
 
-    /// The database file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// For reading, and for the rare writes of the command line.
-    pub fn readers(&self) -> &SqlitePool {
+    pub fn readers(&self) -> &Pool {
         &self.readers
     }
 
     /// For looking up who may come.
-    pub fn admissions(&self) -> &SqlitePool {
+    pub fn admissions(&self) -> &Pool {
         &self.admissions
     }
 
-    /// A connection of its own, for the ingest writer.
-    pub async fn writer(&self) -> Result<SqliteConnection, StoreError> {
-        options(&self.path)
-            .connect()
-            .await
-            .map_err(|source| StoreError::Open {
-                path: self.path.clone(),
-                source,
-            })
+    /// Bytes of the database, and those that are free on its disk.
+    pub async fn size(&self) -> (Option<i64>, Option<i64>) {
+        self.place.size(&self.readers).await
+    }
+
+    /// A connection of its own, for the command line.
+    pub async fn connect(&self) -> Result<Connection, StoreError> {
+        self.place.connect().await
+    }
+
+    /// The connection of the one hub that writes there.
+    pub async fn writer(&self) -> Result<Connection, StoreError> {
+        let mut connection = self.place.connect().await?;
+        if take_hub(&mut connection).await? {
+            return Ok(connection);
+        }
+        Err(StoreError::InUse {
+            place: self.place.to_string(),
+        })
     }
 }
 
 /// Writes something and syncs it: the disk takes a commit again.
-pub async fn probe(connection: &mut SqliteConnection, now_ms: i64) -> Result<(), StoreError> {
-    // SQLite leaves out a write that changes nothing, so the bytes are others each time.
+pub async fn probe(connection: &mut Connection, now_ms: i64) -> Result<(), StoreError> {
+    // An engine may leave out a write that changes nothing, so the bytes are others each time.
     let bytes = now_ms.to_be_bytes().repeat(PROBE_BYTES / 8);
     sqlx::query(
         "INSERT INTO probe (id, bytes) VALUES (1, $1) \
@@ -157,18 +183,6 @@ pub async fn probe(connection: &mut SqliteConnection, now_ms: i64) -> Result<(),
     Ok(())
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .page_size(PAGE_BYTES)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY_TIMEOUT)
-        .foreign_keys(true)
-        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-        .disable_statement_logging()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,8 +190,9 @@ mod tests {
     #[tokio::test]
     async fn who_comes_is_looked_up_while_every_reader_is_busy() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("hub.db");
-        let store = Store::open(&path, true).await.expect("a store");
+        let store = Store::open(&Place::of_test(directory.path()), true)
+            .await
+            .expect("a store");
         let mut busy = Vec::new();
         for _ in 0..READERS_MAX {
             busy.push(store.readers().acquire().await.expect("a reader"));
@@ -191,9 +206,10 @@ mod tests {
     #[tokio::test]
     async fn the_roster_has_agents_that_are_not_revoked_and_keeps_what_they_told_last() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("hub.db");
-        let store = Store::open(&path, true).await.expect("a store");
-        let mut writer = store.writer().await.expect("a writer");
+        let store = Store::open(&Place::of_test(directory.path()), true)
+            .await
+            .expect("a store");
+        let mut writer = store.connect().await.expect("a writer");
         let site = "yuyuan".parse().expect("a name");
         for name in ["gw-2", "gw-1", "gw-gone"] {
             let agent = name.parse().expect("a name");

@@ -4,6 +4,7 @@
 //! last saw.
 mod agent;
 mod disk;
+mod engine;
 mod hub;
 mod peers;
 mod process;
@@ -13,6 +14,7 @@ mod weather;
 
 pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric, now_ms};
 pub use disk::SmallDisk;
+pub use engine::has_no_file;
 pub use hub::Hub;
 pub use peers::{Alertmanager, MailServer, Received, Receiver, Reply};
 pub use process::{Process, binary};

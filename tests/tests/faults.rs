@@ -391,7 +391,7 @@ async fn a_spool_that_was_put_back_to_an_older_state_loses_nothing_that_it_takes
     agent.drained().await?;
     let stored: HashSet<String> = before.union(&between).cloned().collect();
     assert_stored_once(&hub, &stored).await?;
-    let mut kept = quarantined_ids(&hub.database()).await?;
+    let mut kept = quarantined_ids(hub.database_url()).await?;
     kept.extend(
         hub.stored()
             .await?

@@ -1,7 +1,7 @@
 //! A hub whose disk is full, whose start was cut off, whose reader has gone.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Agent, Hub, SmallDisk, assert_stored_once, http, is_root, metric, run, until,
+    Agent, Hub, SmallDisk, assert_stored_once, has_no_file, http, is_root, metric, run, until,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -41,6 +41,9 @@ async fn push(agent: &Agent, name: &str, count: usize, sent: &mut HashSet<String
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_of_the_hub_is_never_acknowledged_and_stores_all_once_it_has_room() -> Result<()>
 {
+    if has_no_file() {
+        return Ok(());
+    }
     if !is_root() {
         return Ok(());
     }
@@ -171,6 +174,9 @@ async fn lists_end_quietly_when_their_reader_has_gone() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_init_that_was_cut_off_is_ended_by_the_next_one() -> Result<()> {
+    if has_no_file() {
+        return Ok(());
+    }
     let directory = tempdir()?;
     let mut hub = Hub::new(&directory.path().join("hub"))?;
     let root = std::fs::read(hub.root())?;
@@ -207,6 +213,9 @@ async fn a_client_of_the_api_that_says_nothing_is_let_go() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn figures_say_when_certificates_end_and_what_room_there_is() -> Result<()> {
+    if has_no_file() {
+        return Ok(());
+    }
     let directory = tempdir()?;
     let mut hub = Hub::new(&directory.path().join("hub"))?;
     hub.start().await?;

@@ -145,7 +145,7 @@ async fn a_file_is_read_in_one_encoding_and_broken_lines_are_told_apart() -> Res
         .collect();
     assert_eq!(addresses, ["k1", "模", "模", "M9"]);
     for event in &stored {
-        assert_eq!(event.event.attributes["category"], "邻里");
+        assert_eq!(event.event.attributes["nature"], "邻里");
         assert!(
             !format!("{event:?}").contains("not taken"),
             "an undeclared field was kept"

@@ -1,7 +1,8 @@
 //! Power cuts: what was acknowledged is on the disk, whatever was in memory.
 use anyhow::{Context, Result};
 use linli_tests::harness::{
-    Agent, AgentSetup, Hub, Random, SmallDisk, assert_stored_once, is_root, metric, run,
+    Agent, AgentSetup, Hub, Random, SmallDisk, assert_stored_once, has_no_file, is_root, metric,
+    run,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -25,7 +26,8 @@ fn setup<'a>(directory: &'a Path, hub_address: &str) -> AgentSetup<'a> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_power_cuts_lose_nothing_that_a_push_was_told_is_stored() -> Result<()> {
-    if !is_root() {
+    // The hub's file is put back after each cut.
+    if !is_root() || has_no_file() {
         return Ok(());
     }
     let directory = tempdir()?;

@@ -1,8 +1,10 @@
 //! What all lists share: limits, times, pages, and queries that say what is wrong with them.
 use axum::Json;
-use axum::extract::Query;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Query, Request};
 use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::Response;
 use linli_shared::service::problem::Problem;
 use serde::Serialize;
 
@@ -44,6 +46,39 @@ pub fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
 pub fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
     body.map(|Json(body)| body)
         .map_err(|rejection| bad("body", rejection.body_text()))
+}
+
+/// Bytes of a JSON body at most.
+const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Refuses what has a NUL in it, in its address or its body: no database takes one for a text.
+pub async fn without_nul(request: Request, next: Next) -> Result<Response, Problem> {
+    let refused = || {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "nul",
+            "a NUL character stands in the request: take it out",
+        )
+    };
+    if request.uri().to_string().contains("%00") {
+        return Err(refused());
+    }
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, BODY_BYTES_MAX)
+        .await
+        .map_err(|_| {
+            Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body",
+                format!("a body has at most {BODY_BYTES_MAX} bytes"),
+            )
+        })?;
+    // As JSON writes it: only an even number of backslashes before it would make it something else, which
+    // nobody means.
+    if memchr::memmem::find(&body, b"\\u0000").is_some() {
+        return Err(refused());
+    }
+    Ok(next.run(Request::from_parts(parts, body.into())).await)
 }
 
 /// A limit within bounds.

@@ -379,9 +379,9 @@ impl Rule {
     }
 }
 
-/// `|` and `\` in a value are escaped, so that no two keys look alike.
+/// `|` and `\` in a value are escaped, so that no two keys look alike. A NUL is no text for a database.
 pub fn push_escaped(key: &mut String, value: &str) {
-    if !value.contains(['|', '\\']) {
+    if !value.contains(['|', '\\', '\0']) {
         key.push_str(value);
         return;
     }
@@ -389,7 +389,7 @@ pub fn push_escaped(key: &mut String, value: &str) {
         if matches!(letter, '|' | '\\') {
             key.push('\\');
         }
-        key.push(letter);
+        key.push(if letter == '\0' { '\u{fffd}' } else { letter });
     }
 }
 

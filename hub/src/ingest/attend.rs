@@ -1,9 +1,8 @@
 //! What people do about warnings, within a transaction: acknowledge, mute. The hub's writer does it for the
 //! API, the command line by itself.
 use linli_shared::protocol::event::Severity;
-use sqlx::sqlite::SqliteConnection;
 
-use crate::store::{StoreError, mutes, outbox, warnings};
+use crate::store::{Connection, StoreError, mutes, outbox, warnings};
 use crate::warnings::Mute;
 
 /// What came of an acknowledgement.
@@ -19,7 +18,7 @@ pub enum Acknowledged {
 
 /// Somebody acknowledges a warning: it is passed on no further.
 pub async fn acknowledge(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: i64,
     by: &str,
     note: &str,
@@ -37,7 +36,7 @@ pub async fn acknowledge(
 
 /// Adds a mute, which begins at once if it holds now; its number.
 pub async fn mute(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     mute: &Mute,
     now_ms: i64,
 ) -> Result<i64, StoreError> {
@@ -52,7 +51,7 @@ pub async fn mute(
 
 /// A mute begins: what has not been sent yet of the warnings that it matches is kept back.
 pub async fn begin(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     mute: &Mute,
     now_ms: i64,
 ) -> Result<(), StoreError> {

@@ -1,7 +1,6 @@
 //! What the writer knows beside the database, and how it is read from there.
 use linli_shared::protocol::ids::{AgentId, Sequence, SiteId};
 use linli_shared::service::{clock, systemd, telemetry};
-use sqlx::sqlite::SqliteConnection;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::store::chunks::{self, StoredChunk, correct};
 use crate::store::occurrences::{self, OccurrenceRow};
 use crate::store::positions::LaneKey;
-use crate::store::{StoreError, agents, cases, outbox, warnings};
+use crate::store::{Connection, StoreError, agents, cases, outbox, warnings};
 
 /// Rows that are read at once; between two pages systemd is told that the hub lives.
 const PAGE_ROWS: i64 = 500;
@@ -89,7 +88,7 @@ impl Memory {
     /// begin with what is stored.
     pub async fn reload(
         &mut self,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection,
         rules: Vec<Arc<Rule>>,
         centre: &Centre,
         metrics: &Metrics,
@@ -111,7 +110,7 @@ impl Memory {
     /// Fills what is new in an engine, and the rosters; `kept` are those of rules that are the same.
     async fn begin(
         &mut self,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection,
         mut engine: Engine,
         others: &[String],
         mut kept: HashMap<String, AgentRoster>,
@@ -190,7 +189,7 @@ impl Memory {
     /// What has been missing for longer than a start reads still ends with what comes.
     async fn wait_on(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection,
         engine: &mut Engine,
         others: &[String],
         now_ms: i64,
@@ -219,7 +218,7 @@ impl Memory {
 
 /// Reads numbers, and fills the timelines of the rules from the stored events.
 pub async fn recall(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     rules: &[Arc<Rule>],
     centre: &Centre,
     metrics: &Metrics,
@@ -249,7 +248,7 @@ pub async fn recall(
 
 /// Notes the stored events of a rule that reads the store: it is new, or another than it was.
 async fn backfill(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     rule: &Arc<Rule>,
     offices: HashMap<String, String>,
     last_chunk: i64,
@@ -311,7 +310,7 @@ pub fn row(engine: &Engine, occurrence: &Occurrence) -> OccurrenceRow {
 /// Newest page first, until one is older than all windows: the order of arrival does not decide what
 /// fires, and the past of years is not read to find where the windows begin.
 async fn fill(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     engine: &mut Engine,
     last_chunk: i64,
     now_ms: i64,

@@ -7,7 +7,7 @@ use crate::store::agents::{self, Sign};
 use crate::store::cases::{self, CaseFilter, CaseView};
 use crate::store::chunks::{self, EventFilter};
 use crate::store::warnings::{self, WarningFilter, WarningView};
-use crate::store::{Store, tokens};
+use crate::store::{Place, Store, tokens};
 use crate::warnings::Mute;
 use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
@@ -16,6 +16,7 @@ use linli_shared::service::clock;
 use sqlx::Row;
 use std::path::Path;
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 mod histories;
 
@@ -26,6 +27,7 @@ struct Hub {
     store: Store,
     metrics: Metrics,
     ingest: Ingest,
+    writer: JoinHandle<()>,
     /// What the next chunk of each lane begins with.
     next: HashMap<Lane, u64>,
 }
@@ -50,17 +52,26 @@ fn rule(id: &str, kind: &str, event: &str, severity: Severity, route: &str) -> A
 impl Hub {
     async fn new(rules: Vec<Arc<Rule>>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("hub.db");
-        let store = Store::open(&path, true).await.expect("a store");
+        let store = Store::open(&Place::of_test(directory.path()), true)
+            .await
+            .expect("a store");
         let metrics = Metrics::new().expect("figures");
-        let ingest = start(&store, rules, &metrics).await;
+        let (ingest, writer) = start(&store, rules, &metrics).await;
         Self {
             _directory: directory,
             store,
             metrics,
             ingest,
+            writer,
             next: HashMap::new(),
         }
+    }
+
+    /// Ends the writer, and begins another with these rules.
+    async fn start_again(&mut self, rules: Vec<Arc<Rule>>) {
+        self.ingest = Ingest::channel().0;
+        (&mut self.writer).await.expect("the writer");
+        (self.ingest, self.writer) = start(&self.store, rules, &self.metrics).await;
     }
 
     /// Brings events of these kinds and times to the writer, as one chunk.
@@ -152,11 +163,16 @@ impl Hub {
     }
 }
 
-async fn start(store: &Store, rules: Vec<Arc<Rule>>, metrics: &Metrics) -> Ingest {
+async fn start(
+    store: &Store,
+    rules: Vec<Arc<Rule>>,
+    metrics: &Metrics,
+) -> (Ingest, JoinHandle<()>) {
     let (ingest, inbox) = Ingest::channel();
     let writer = Writer::open(store, rules, Centre::default(), inbox, metrics.clone()).await;
-    tokio::spawn(writer.expect("a writer").run());
-    ingest
+    let writer = writer.expect("a writer").run();
+    let ended = async move { writer.await.expect("a writer that ends with its handles") };
+    (ingest, tokio::spawn(ended))
 }
 
 fn chunk(lane: Lane, first: u64, events: &[(&str, i64)]) -> Chunk {
@@ -237,7 +253,7 @@ async fn what_has_been_missing_for_weeks_ends_with_what_comes_after_all_also_ove
         let mut hub = Hub::new(vec![Arc::clone(&held)]).await;
         let (agent, site) = ("gw-1".parse(), "yuyuan".parse());
         let (agent, site) = (agent.expect("a name"), site.expect("a name"));
-        let mut writer = hub.store.writer().await.expect("a writer");
+        let mut writer = hub.store.connect().await.expect("a writer");
         let joined = agents::save(&mut writer, &agent, &site, "1", 1).await;
         joined.expect("an agent");
         let opened_ms = now_ms - 30 * day_ms;
@@ -249,7 +265,7 @@ async fn what_has_been_missing_for_weeks_ends_with_what_comes_after_all_also_ove
         let other = [("door.opened", now_ms - MINUTE_MS)];
         hub.bring_of("B2", Lane::Urgent, &other).await;
         if starts {
-            hub.ingest = start(&hub.store, vec![Arc::clone(&held)], &hub.metrics).await;
+            hub.start_again(vec![Arc::clone(&held)]).await;
         }
         hub.bring(Lane::Urgent, &[("door.closed", now_ms)]).await;
         let ended = hub.warnings().await;
@@ -375,20 +391,18 @@ async fn a_start_fills_windows_with_what_came_late_and_passes_over_damaged_rows(
     for answer in answers {
         answer.await.expect("an answer").expect("stored");
     }
-    for statement in [
-        format!(
-            "UPDATE chunks SET stored_ms = {} WHERE id <= 2",
-            now_ms - 11 * day_ms
-        ),
-        // The newest rows, more than a page of them, are of a kind that is wanted and cannot be read.
-        "UPDATE chunks SET bytes = x'00', kinds = ',dispute.reported,' WHERE id > 2".to_owned(),
-    ] {
-        sqlx::query(sqlx::AssertSqlSafe(statement))
-            .execute(hub.store.readers())
-            .await
-            .expect("rows that were changed");
-    }
-    hub.ingest = start(&hub.store, vec![repeat], &hub.metrics).await;
+    let pool = hub.store.readers();
+    let aged = sqlx::query("UPDATE chunks SET stored_ms = $1 WHERE id <= 2")
+        .bind(now_ms - 11 * day_ms)
+        .execute(pool);
+    aged.await.expect("older rows");
+    // The newest rows, more than a page of them, are of a kind that is wanted and cannot be read.
+    let damaged =
+        sqlx::query("UPDATE chunks SET bytes = $1, kinds = ',dispute.reported,' WHERE id > 2")
+            .bind(vec![0_u8])
+            .execute(pool);
+    damaged.await.expect("damaged rows");
+    hub.start_again(vec![repeat]).await;
     let last = ("dispute.reported", now_ms - 6 * day_ms);
     hub.bring(Lane::Routine, &[last]).await;
     assert_eq!(hub.warnings().await.len(), 1);

@@ -3,7 +3,6 @@ use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::Event;
 use linli_shared::protocol::ids::{AgentId, BootId, Sequence, SiteId};
 use linli_shared::service::telemetry;
-use sqlx::sqlite::SqliteConnection;
 use std::collections::HashMap;
 
 use super::attend;
@@ -15,12 +14,12 @@ use crate::centre::Centre;
 use crate::correlate::Origin;
 use crate::correlate::roster::Silence;
 use crate::correlate::rule::Rule;
-use crate::store::StoreError;
 use crate::store::agents::{self, Sign};
 use crate::store::chunks::{self, Clocks, NewChunk, correct};
 use crate::store::positions::{self, LaneKey};
 use crate::store::tokens::{self, TokenRefusal};
 use crate::store::warnings::Told;
+use crate::store::{Connection, StoreError, text};
 use crate::warnings::Mute;
 use std::sync::Arc;
 
@@ -55,7 +54,7 @@ impl Due {
 
 /// One transaction in the making.
 pub struct Work<'a> {
-    pub connection: &'a mut SqliteConnection,
+    pub connection: &'a mut Connection,
     pub memory: &'a mut Memory,
     pub builder: &'a mut ChunkBuilder,
     pub now_ms: i64,
@@ -68,7 +67,7 @@ pub struct Work<'a> {
 impl<'a> Work<'a> {
     /// Nothing is done yet.
     pub fn new(
-        connection: &'a mut SqliteConnection,
+        connection: &'a mut Connection,
         memory: &'a mut Memory,
         builder: &'a mut ChunkBuilder,
         centre: &'a Centre,
@@ -125,8 +124,15 @@ impl<'a> Work<'a> {
                     }));
                 }
                 if end > wanted {
-                    positions::add_lost(self.connection, key, wanted, end, &reason, self.now_ms)
-                        .await?;
+                    positions::add_lost(
+                        self.connection,
+                        key,
+                        wanted,
+                        end,
+                        &text(&reason),
+                        self.now_ms,
+                    )
+                    .await?;
                     tracing::warn!(agent = %key.agent, lane = %key.lane, first = %wanted, %end, reason, "events are lost at an agent");
                     self.tally.lost(&key.agent, end.0 - wanted.0);
                     wanted = end;
@@ -208,7 +214,7 @@ impl<'a> Work<'a> {
             self.tally
                 .delivered(self.now_ms.saturating_sub(event.received_at_ms));
         }
-        let kinds = format!(",{},", kinds.join(","));
+        let kinds = text(&format!(",{},", kinds.join(","))).into_owned();
         self.tally.stored(
             key.lane,
             events.len() as u64,

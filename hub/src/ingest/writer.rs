@@ -2,8 +2,7 @@
 use linli_shared::protocol::chunk::ChunkBuilder;
 use linli_shared::protocol::ids::AgentId;
 use linli_shared::service::{clock, systemd, telemetry};
-use sqlx::Connection;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::Connection as _;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::centre::Centre;
 use crate::correlate::rule::Rule;
 use crate::metrics::Metrics;
 use crate::store::agents::Sign;
-use crate::store::{self, Store, StoreError, failed};
+use crate::store::{self, Connection, Store, StoreError, failed};
 use crate::store::{mutes, warnings};
 
 /// Requests of one transaction.
@@ -41,9 +40,6 @@ const SIGNS_EVERY: Duration = Duration::from_secs(15);
 const FAILED_PAUSE: Duration = Duration::from_millis(500);
 /// Long enough to be no load, short enough for systemd's watchdog and for who waits for the disk.
 const FAILED_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// The lock is taken at the beginning. A transaction that reads first and finds at its first write that
-/// the command line has committed meanwhile could not go on.
-const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// Why the writer could not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +72,8 @@ fn answering<T: Send + 'static>(
 /// The writer.
 pub struct Writer {
     store: Store,
+    /// Until it runs.
+    connection: Option<Connection>,
     inbox: Inbox,
     rules: Vec<Arc<Rule>>,
     centre: Centre,
@@ -105,9 +103,9 @@ impl Writer {
     ) -> Result<Self, WriterError> {
         let mut connection = store.writer().await?;
         let memory = recall(&mut connection, &rules, &centre, &metrics).await?;
-        close(connection).await;
         Ok(Self {
             store: store.clone(),
+            connection: Some(connection),
             inbox,
             rules,
             centre,
@@ -125,7 +123,10 @@ impl Writer {
 
     /// Works until all handles are gone.
     pub async fn run(mut self) -> Result<(), std::io::Error> {
-        let mut connection = self.store.writer().await.map_err(std::io::Error::other)?;
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.store.writer().await.map_err(std::io::Error::other)?,
+        };
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         while let Some(mut requests) = self.next(&mut tick).await {
@@ -230,7 +231,7 @@ impl Writer {
     }
 
     /// What time alone has brought about; looked at once a second.
-    async fn due(&mut self, connection: &mut SqliteConnection) -> Result<Due, StoreError> {
+    async fn due(&mut self, connection: &mut Connection) -> Result<Due, StoreError> {
         if self.looked.elapsed() < TICK {
             return Ok(Due::default());
         }
@@ -246,7 +247,7 @@ impl Writer {
     /// Puts other rules in the place of these, between two transactions.
     async fn reload(
         &mut self,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection,
         rules: Vec<Arc<Rule>>,
         reply: oneshot::Sender<Result<(), Rejection>>,
     ) -> Result<(), StoreError> {
@@ -286,15 +287,12 @@ impl Writer {
 
     async fn commit(
         &mut self,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection,
         requests: Vec<Request>,
         due: Due,
         pending: &mut Vec<Pending>,
     ) -> Result<Tally, StoreError> {
-        let mut transaction = connection
-            .begin_with(BEGIN)
-            .await
-            .map_err(failed("beginning a transaction"))?;
+        let mut transaction = store::begin(connection).await?;
         let mut work = Work::new(
             &mut transaction,
             &mut self.memory,
@@ -371,11 +369,7 @@ impl Writer {
     /// The store failed. Nothing that the old connection says of its transaction is believed: on a full
     /// disk SQLite ends one by itself, and what came after would only seem to be committed. With a new
     /// connection a small write is tried until it commits, and only then is everything read again.
-    async fn recover(
-        &mut self,
-        connection: SqliteConnection,
-        error: StoreError,
-    ) -> SqliteConnection {
+    async fn recover(&mut self, connection: Connection, error: StoreError) -> Connection {
         close(connection).await;
         let mut reason = telemetry::chain(&error);
         tracing::error!(
@@ -404,12 +398,9 @@ impl Writer {
         }
     }
 
-    async fn reopen(&mut self) -> Result<SqliteConnection, StoreError> {
+    async fn reopen(&mut self) -> Result<Connection, StoreError> {
         let mut connection = self.store.writer().await?;
-        let mut transaction = connection
-            .begin_with(BEGIN)
-            .await
-            .map_err(failed("beginning a transaction"))?;
+        let mut transaction = store::begin(&mut connection).await?;
         store::probe(&mut transaction, clock::wall_ms()).await?;
         transaction
             .commit()
@@ -420,7 +411,7 @@ impl Writer {
     }
 }
 
-async fn close(connection: SqliteConnection) {
+async fn close(connection: Connection) {
     if let Err(error) = connection.close().await {
         tracing::warn!(%error, "the database did not close cleanly");
     }

@@ -19,6 +19,7 @@ use super::{Shared, lane};
 use crate::ingest::{ClockOffsets, Rejection};
 use crate::store::agents::{self, Sign};
 use crate::store::positions::LaneKey;
+use crate::store::text;
 
 /// From the connection to `Hello`.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
@@ -317,7 +318,7 @@ async fn note_sign(
 ) {
     let ahead_ms = offsets.skew_ms().unwrap_or(0);
     let sign = Sign {
-        software: hello.software.chars().take(64).collect(),
+        software: text(&hello.software).chars().take(64).collect(),
         seen_ms: clock::wall_ms(),
         watermark_ms: heartbeat.map(|heartbeat| heartbeat.watermark_ms.saturating_sub(ahead_ms)),
         waiting_events: heartbeat.map_or(0, |heartbeat| {

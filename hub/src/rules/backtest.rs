@@ -3,7 +3,7 @@ use linli_shared::protocol::event::AGENT_STARTED;
 use linli_shared::protocol::event::Event;
 use linli_shared::service::output;
 use serde::Serialize;
-use sqlx::Connection;
+use sqlx::Connection as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub async fn each_event(
     let mut kinds: BTreeSet<String> = steps.map(|step| step.kind.clone()).collect();
     kinds.insert(AGENT_STARTED.to_owned());
     let kinds: Vec<String> = kinds.into_iter().collect();
-    let mut connection = store.writer().await?;
+    let mut connection = store.connect().await?;
     let (last_chunk, _) = chunks::last_ids(&mut connection).await?;
     let mut after = 0;
     while after < last_chunk {
@@ -76,7 +76,7 @@ pub async fn each_event(
 
 /// How far each agent has told everything.
 pub async fn agents_heard(store: &Store) -> Result<Vec<(String, i64)>, StoreError> {
-    let mut connection = store.writer().await?;
+    let mut connection = store.connect().await?;
     let roster = agents::roster(&mut connection).await?;
     let _ = connection.close().await;
     Ok(roster

@@ -3,7 +3,7 @@ use linli_shared::protocol::event::Event;
 use linli_shared::protocol::ids::{AgentId, Epoch, Lane, Sequence};
 use linli_shared::service::{clock, output};
 use serde_json::{Value, json};
-use sqlx::Connection;
+use sqlx::Connection as _;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -119,7 +119,7 @@ async fn find(store: &Store, identity: &str) -> Result<Option<Event>, StoreError
         lane,
         epoch: Epoch(epoch),
     };
-    let mut connection = store.writer().await?;
+    let mut connection = store.connect().await?;
     let first = Sequence(sequence);
     let found = chunks::overlapping(&mut connection, &key, first, first.plus(1)).await?;
     // It has read all it will.

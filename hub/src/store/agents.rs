@@ -1,10 +1,9 @@
 //! Agents that have joined.
 use linli_shared::protocol::ids::{AgentId, SiteId};
 use serde::Serialize;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::Row as _;
 
-use super::{StoreError, failed};
+use super::{Connection, Pool, StoreError, failed};
 
 /// An agent as the API shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -49,7 +48,7 @@ pub struct Sign {
 }
 
 /// All agents by name.
-pub async fn list(pool: &SqlitePool) -> Result<Vec<AgentView>, StoreError> {
+pub async fn list(pool: &Pool) -> Result<Vec<AgentView>, StoreError> {
     let rows = sqlx::query("SELECT * FROM agents ORDER BY agent")
         .fetch_all(pool)
         .await
@@ -87,7 +86,7 @@ pub struct RosterEntry {
 }
 
 /// All agents that have joined and are not revoked, by name: whose silence means something.
-pub async fn roster(connection: &mut SqliteConnection) -> Result<Vec<RosterEntry>, StoreError> {
+pub async fn roster(connection: &mut Connection) -> Result<Vec<RosterEntry>, StoreError> {
     let rows = sqlx::query(
         "SELECT agent, site, joined_ms, seen_ms, watermark_ms FROM agents \
          WHERE revoked_ms IS NULL ORDER BY agent",
@@ -109,7 +108,7 @@ pub async fn roster(connection: &mut SqliteConnection) -> Result<Vec<RosterEntry
 
 /// Whether an agent may have a session: it has joined with this certificate and is not revoked.
 pub async fn admitted(
-    pool: &SqlitePool,
+    pool: &Pool,
     agent: &AgentId,
     serial: &str,
 ) -> Result<Result<(), &'static str>, StoreError> {
@@ -132,7 +131,7 @@ pub async fn admitted(
 
 /// The site of an agent that has joined.
 pub async fn site_of(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     agent: &AgentId,
 ) -> Result<Option<String>, StoreError> {
     let row = sqlx::query("SELECT site FROM agents WHERE agent = $1")
@@ -145,7 +144,7 @@ pub async fn site_of(
 
 /// Takes an agent in after its join.
 pub async fn save(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     agent: &AgentId,
     site: &SiteId,
     serial: &str,
@@ -168,7 +167,7 @@ pub async fn save(
 
 /// Notes a sign of life.
 pub async fn sign(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     agent: &AgentId,
     sign: &Sign,
 ) -> Result<(), StoreError> {

@@ -1,10 +1,10 @@
 //! Cases and their append-only actions.
 use serde::Serialize;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::Row as _;
 use std::collections::HashMap;
 
-use super::{IDS_OF_QUERY_MAX, StoreError, failed, snapshot};
+use super::statement::Statement;
+use super::{Connection, IDS_OF_QUERY_MAX, Pool, Row, StoreError, failed, snapshot};
 use crate::cases::{Opening, State};
 
 /// An action on a case.
@@ -67,7 +67,7 @@ pub struct CaseFilter {
 /// The open case of a kind about a key on a route, and its severity. A case of another route is with
 /// other people, who must not get what was not sent to them.
 pub async fn find_open(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     opening: &Opening,
 ) -> Result<Option<(i64, String)>, StoreError> {
     let row = sqlx::query(
@@ -86,7 +86,7 @@ pub async fn find_open(
 
 /// Raises the severity of a case.
 pub async fn set_severity(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: i64,
     severity: &str,
 ) -> Result<(), StoreError> {
@@ -101,7 +101,7 @@ pub async fn set_severity(
 
 /// Inserts a case.
 pub async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: i64,
     opening: &Opening,
 ) -> Result<(), StoreError> {
@@ -127,7 +127,7 @@ pub async fn insert(
 
 /// Appends an action and raises the version.
 pub async fn act(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: i64,
     at_ms: i64,
     actor: &str,
@@ -155,10 +155,7 @@ pub async fn act(
 }
 
 /// The cases of a warning.
-pub async fn of_warning(
-    connection: &mut SqliteConnection,
-    warning: i64,
-) -> Result<Vec<i64>, StoreError> {
+pub async fn of_warning(connection: &mut Connection, warning: i64) -> Result<Vec<i64>, StoreError> {
     let rows =
         sqlx::query("SELECT case_id FROM case_warnings WHERE warning_id = $1 ORDER BY case_id")
             .bind(warning)
@@ -169,11 +166,7 @@ pub async fn of_warning(
 }
 
 /// Links a case and a warning, both ways.
-pub async fn link(
-    connection: &mut SqliteConnection,
-    case: i64,
-    warning: i64,
-) -> Result<(), StoreError> {
+pub async fn link(connection: &mut Connection, case: i64, warning: i64) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO case_warnings (case_id, warning_id) VALUES ($1, $2) \
          ON CONFLICT (case_id, warning_id) DO NOTHING",
@@ -187,7 +180,7 @@ pub async fn link(
 }
 
 /// The highest number in use.
-pub async fn last_id(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
     let row = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM cases")
         .fetch_one(connection)
         .await
@@ -196,23 +189,23 @@ pub async fn last_id(connection: &mut SqliteConnection) -> Result<i64, StoreErro
 }
 
 /// Cases, newest first.
-pub async fn list(pool: &SqlitePool, filter: &CaseFilter) -> Result<Vec<CaseView>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM cases WHERE 1 = 1");
+pub async fn list(pool: &Pool, filter: &CaseFilter) -> Result<Vec<CaseView>, StoreError> {
+    let mut query = Statement::new("SELECT * FROM cases WHERE 1 = 1");
     for (column, value) in [
         (" AND site = ", &filter.site),
         (" AND kind = ", &filter.kind),
         (" AND state = ", &filter.state),
     ] {
         if let Some(value) = value {
-            query.push(column).push_bind(value);
+            query.push(column).bind(value);
         }
     }
     if let Some(before) = filter.before {
-        query.push(" AND id < ").push_bind(before);
+        query.push(" AND id < ").bind(before);
     }
     query
         .push(" ORDER BY id DESC LIMIT ")
-        .push_bind(filter.limit as i64);
+        .bind(filter.limit as i64);
     let mut snapshot = snapshot(pool).await?;
     let rows = query
         .build()
@@ -223,7 +216,7 @@ pub async fn list(pool: &SqlitePool, filter: &CaseFilter) -> Result<Vec<CaseView
 }
 
 /// The number of a case.
-pub async fn id_of(pool: &SqlitePool, code: &str) -> Result<Option<i64>, StoreError> {
+pub async fn id_of(pool: &Pool, code: &str) -> Result<Option<i64>, StoreError> {
     let row = sqlx::query("SELECT id FROM cases WHERE code = $1")
         .bind(code)
         .fetch_optional(pool)
@@ -233,7 +226,7 @@ pub async fn id_of(pool: &SqlitePool, code: &str) -> Result<Option<i64>, StoreEr
 }
 
 /// One case.
-pub async fn get(pool: &SqlitePool, code: &str) -> Result<Option<CaseView>, StoreError> {
+pub async fn get(pool: &Pool, code: &str) -> Result<Option<CaseView>, StoreError> {
     let mut snapshot = snapshot(pool).await?;
     let row = sqlx::query("SELECT * FROM cases WHERE code = $1")
         .bind(code)
@@ -245,20 +238,19 @@ pub async fn get(pool: &SqlitePool, code: &str) -> Result<Option<CaseView>, Stor
 
 /// Rows of another table that belong to these cases.
 async fn belonging(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     statement: &'static str,
     order: &'static str,
-    cases: &[SqliteRow],
-) -> Result<Vec<SqliteRow>, StoreError> {
+    cases: &[Row],
+) -> Result<Vec<Row>, StoreError> {
     let mut found = Vec::new();
     for cases in cases.chunks(IDS_OF_QUERY_MAX) {
-        let mut query = QueryBuilder::<Sqlite>::new(statement);
+        let mut query = Statement::new(statement);
         query.push(" WHERE case_id IN (");
-        let mut ids = query.separated(", ");
-        for case in cases {
-            ids.push_bind(case.get::<i64, _>("id"));
-        }
-        query.push(") ORDER BY ").push(order);
+        query
+            .bind_all(cases.iter().map(|case| case.get::<i64, _>("id")))
+            .push(") ORDER BY ")
+            .push(order);
         let rows = query
             .build()
             .fetch_all(&mut *connection)
@@ -270,10 +262,7 @@ async fn belonging(
 }
 
 /// Cases with their warnings and actions, in three statements whatever their number.
-async fn views(
-    connection: &mut SqliteConnection,
-    rows: &[SqliteRow],
-) -> Result<Vec<CaseView>, StoreError> {
+async fn views(connection: &mut Connection, rows: &[Row]) -> Result<Vec<CaseView>, StoreError> {
     let mut warnings: HashMap<i64, Vec<i64>> = HashMap::new();
     let linked = "SELECT case_id, warning_id FROM case_warnings";
     for row in belonging(connection, linked, "warning_id", rows).await? {

@@ -5,11 +5,11 @@ use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::{AGENT_STARTED, ClockQuality, DOWN_SINCE, Event};
 use linli_shared::protocol::ids::{Lane, Sequence};
 use linli_shared::service::telemetry;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::Row as _;
 
 use super::positions::LaneKey;
-use super::{StoreError, failed, signed};
+use super::statement::Statement;
+use super::{Connection, Pool, Row, StoreError, failed, signed};
 
 /// Rows that one query of events looks at, whether they are wanted or not; the cursor goes on from there.
 const SCAN_ROWS_MAX: i64 = 2000;
@@ -47,32 +47,29 @@ pub struct NewChunk {
 }
 
 /// Inserts rows.
-pub async fn insert(
-    connection: &mut SqliteConnection,
-    chunks: &[NewChunk],
-) -> Result<(), StoreError> {
+pub async fn insert(connection: &mut Connection, chunks: &[NewChunk]) -> Result<(), StoreError> {
     for rows in chunks.chunks(INSERT_ROWS_MAX) {
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = Statement::new(
             "INSERT INTO chunks (id, site, agent, lane, retention, epoch, first_seq, end_seq, \
              occurred_min_ms, occurred_max_ms, stored_ms, clock_offset_ms, skew_ms, kinds, bytes) ",
         );
-        query.push_values(rows, |mut row, new| {
+        query.rows(rows, |row, new| {
             let header = new.chunk.header();
-            row.push_bind(new.id)
-                .push_bind(new.site.as_str())
-                .push_bind(new.key.agent.as_str())
-                .push_bind(i16::from(header.lane.number()))
-                .push_bind(i16::from(header.retention.number()))
-                .push_bind(signed(header.epoch.0))
-                .push_bind(signed(header.first.0))
-                .push_bind(signed(header.end().0))
-                .push_bind(new.occurred_ms.0)
-                .push_bind(new.occurred_ms.1)
-                .push_bind(new.stored_ms)
-                .push_bind(new.clocks.offset_ms)
-                .push_bind(new.clocks.skew_ms)
-                .push_bind(new.kinds.as_str())
-                .push_bind(new.chunk.bytes().as_ref());
+            row.bind(new.id)
+                .bind(new.site.as_str())
+                .bind(new.key.agent.as_str())
+                .bind(i16::from(header.lane.number()))
+                .bind(i16::from(header.retention.number()))
+                .bind(signed(header.epoch.0))
+                .bind(signed(header.first.0))
+                .bind(signed(header.end().0))
+                .bind(new.occurred_ms.0)
+                .bind(new.occurred_ms.1)
+                .bind(new.stored_ms)
+                .bind(new.clocks.offset_ms)
+                .bind(new.clocks.skew_ms)
+                .bind(new.kinds.as_str())
+                .bind(new.chunk.bytes().as_ref());
         });
         query
             .build()
@@ -85,7 +82,7 @@ pub async fn insert(
 
 /// The stored chunks that overlap a range.
 pub async fn overlapping(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     key: &LaneKey,
     first: Sequence,
     end: Sequence,
@@ -106,7 +103,7 @@ pub async fn overlapping(
 }
 
 /// `None` where the bytes were not asked for, or are damaged.
-fn parse(row: &SqliteRow) -> Option<Chunk> {
+fn parse(row: &Row) -> Option<Chunk> {
     let bytes: Vec<u8> = row.get::<Option<Vec<u8>>, _>("bytes")?;
     match Chunk::parse(&Bytes::from(bytes)) {
         Ok(chunk) => Some(chunk),
@@ -119,7 +116,7 @@ fn parse(row: &SqliteRow) -> Option<Chunk> {
 
 /// Whether these very bytes are in quarantine already.
 pub async fn is_quarantined(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     key: &LaneKey,
     chunk: &Chunk,
 ) -> Result<bool, StoreError> {
@@ -140,7 +137,7 @@ pub async fn is_quarantined(
 
 /// Keeps a chunk that cannot be stored under its number.
 pub async fn quarantine(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: i64,
     key: &LaneKey,
     chunk: &Chunk,
@@ -166,7 +163,7 @@ pub async fn quarantine(
 }
 
 /// The highest numbers in use: of chunks and of the quarantine.
-pub async fn last_ids(connection: &mut SqliteConnection) -> Result<(i64, i64), StoreError> {
+pub async fn last_ids(connection: &mut Connection) -> Result<(i64, i64), StoreError> {
     let row = sqlx::query(
         "SELECT COALESCE((SELECT MAX(id) FROM chunks), 0), \
          COALESCE((SELECT MAX(id) FROM quarantine), 0)",
@@ -193,7 +190,7 @@ pub struct StoredChunk {
     pub chunk: Chunk,
 }
 
-fn stored(row: &SqliteRow) -> Option<StoredChunk> {
+fn stored(row: &Row) -> Option<StoredChunk> {
     Some(StoredChunk {
         id: row.get("id"),
         site: row.get("site"),
@@ -218,31 +215,31 @@ pub struct ReplayPage {
 /// The chunks of rows `after..=last` that hold one of `kinds` and came, or happened, since `from_ms`:
 /// what correlation starts from.
 pub async fn replay(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     kinds: &[String],
     from_ms: i64,
     after: i64,
     last: i64,
 ) -> Result<ReplayPage, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("WITH wanted (pattern) AS (");
-    query.push_values(kinds, |mut row, kind| {
-        row.push_bind(format!("%,{kind},%"));
+    let mut query = Statement::new("WITH wanted (pattern) AS (");
+    query.rows(kinds, |row, kind| {
+        row.bind(format!("%,{kind},%"));
     });
     // Bytes of rows that are not wanted are not even read.
     query.push(
         ") SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, CASE WHEN (stored_ms >= ",
     );
     query
-        .push_bind(from_ms)
+        .bind(from_ms)
         .push(" OR occurred_max_ms >= ")
-        .push_bind(from_ms)
+        .bind(from_ms)
         .push(
             ") AND EXISTS (SELECT 1 FROM wanted WHERE kinds LIKE pattern) THEN bytes END AS bytes \
              FROM chunks WHERE id > ",
         )
-        .push_bind(after)
+        .bind(after)
         .push(" AND id <= ")
-        .push_bind(last)
+        .bind(last)
         .push(" ORDER BY id DESC");
     let rows = query
         .build()
@@ -330,43 +327,39 @@ pub struct StoredEvent {
 /// Events, newest arrival first, and where to go on. A page can be short, or even empty, and still
 /// have a next one: one call looks at so many rows and no more, whatever the filter.
 pub async fn events(
-    pool: &SqlitePool,
+    pool: &Pool,
     filter: &EventFilter,
 ) -> Result<(Vec<StoredEvent>, Option<(i64, u64)>), StoreError> {
     // Rows are chosen by what an index gives in their order, so that LIMIT bounds the rows looked at.
     // What else is asked only decides whether the bytes come along.
-    let mut query = QueryBuilder::<Sqlite>::new(
+    let mut query = Statement::new(
         "SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, CASE WHEN 1 = 1",
     );
     if let Some(site) = &filter.site {
-        query.push(" AND site = ").push_bind(site);
+        query.push(" AND site = ").bind(site);
     }
     if let Some(kind) = &filter.kind {
-        query
-            .push(" AND kinds LIKE ")
-            .push_bind(format!("%,{kind},%"));
+        query.push(" AND kinds LIKE ").bind(format!("%,{kind},%"));
     }
     if let Some(from_ms) = filter.from_ms {
-        query.push(" AND occurred_max_ms >= ").push_bind(from_ms);
+        query.push(" AND occurred_max_ms >= ").bind(from_ms);
     }
     if let Some(to_ms) = filter.to_ms {
-        query.push(" AND occurred_min_ms < ").push_bind(to_ms);
+        query.push(" AND occurred_min_ms < ").bind(to_ms);
     }
     query.push(" THEN bytes END AS bytes FROM chunks WHERE id <= ");
-    query.push_bind(filter.before.map_or(i64::MAX, |(row, _)| row));
+    query.bind(filter.before.map_or(i64::MAX, |(row, _)| row));
     // The agent is of one site, so it says more.
     match (&filter.agent, &filter.site) {
         (Some(agent), _) => {
-            query.push(" AND agent = ").push_bind(agent);
+            query.push(" AND agent = ").bind(agent);
         }
         (None, Some(site)) => {
-            query.push(" AND site = ").push_bind(site);
+            query.push(" AND site = ").bind(site);
         }
         (None, None) => {}
     }
-    query
-        .push(" ORDER BY id DESC LIMIT ")
-        .push_bind(SCAN_ROWS_MAX);
+    query.push(" ORDER BY id DESC LIMIT ").bind(SCAN_ROWS_MAX);
     let mut found = Vec::new();
     let mut scanned = 0;
     let mut last_row = 0;

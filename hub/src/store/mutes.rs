@@ -1,9 +1,8 @@
 //! Mutes and maintenance windows.
 use serde::Serialize;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::Row as _;
 
-use super::{StoreError, failed};
+use super::{Connection, Pool, Row, StoreError, failed, flag};
 use crate::warnings::Mute;
 
 /// A mute as the API shows it.
@@ -35,7 +34,7 @@ pub struct MuteView {
 
 /// Adds a mute.
 pub async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     mute: &Mute,
     created_ms: i64,
 ) -> Result<(), StoreError> {
@@ -51,7 +50,7 @@ pub async fn insert(
     .bind(mute.owner.as_str())
     .bind(mute.from_ms)
     .bind(mute.until_ms)
-    .bind(mute.life)
+    .bind(i16::from(mute.life))
     .bind(created_ms)
     .execute(connection)
     .await
@@ -60,11 +59,7 @@ pub async fn insert(
 }
 
 /// Takes a mute back; false if it is not there, or has ended.
-pub async fn end(
-    connection: &mut SqliteConnection,
-    id: i64,
-    now_ms: i64,
-) -> Result<bool, StoreError> {
+pub async fn end(connection: &mut Connection, id: i64, now_ms: i64) -> Result<bool, StoreError> {
     let ended = sqlx::query(
         "UPDATE mutes SET ended_ms = $2 WHERE id = $1 AND ended_ms IS NULL AND until_ms > $2",
     )
@@ -77,10 +72,7 @@ pub async fn end(
 }
 
 /// The mutes that hold now.
-pub async fn holding(
-    connection: &mut SqliteConnection,
-    now_ms: i64,
-) -> Result<Vec<Mute>, StoreError> {
+pub async fn holding(connection: &mut Connection, now_ms: i64) -> Result<Vec<Mute>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM mutes WHERE ended_ms IS NULL AND from_ms <= $1 AND until_ms > $1 ORDER BY id",
     )
@@ -92,12 +84,9 @@ pub async fn holding(
 }
 
 /// The mutes that hold now, and have not kept back what waited.
-pub async fn beginning(
-    connection: &mut SqliteConnection,
-    now_ms: i64,
-) -> Result<Vec<Mute>, StoreError> {
+pub async fn beginning(connection: &mut Connection, now_ms: i64) -> Result<Vec<Mute>, StoreError> {
     let rows = sqlx::query(
-        "SELECT * FROM mutes WHERE NOT begun AND from_ms <= $1 AND until_ms > $1 AND ended_ms IS NULL ORDER BY id",
+        "SELECT * FROM mutes WHERE begun = 0 AND from_ms <= $1 AND until_ms > $1 AND ended_ms IS NULL ORDER BY id",
     )
     .bind(now_ms)
     .fetch_all(connection)
@@ -107,8 +96,8 @@ pub async fn beginning(
 }
 
 /// A mute has begun; false if it had before.
-pub async fn begin(connection: &mut SqliteConnection, id: i64) -> Result<bool, StoreError> {
-    let begun = sqlx::query("UPDATE mutes SET begun = TRUE WHERE id = $1 AND NOT begun")
+pub async fn begin(connection: &mut Connection, id: i64) -> Result<bool, StoreError> {
+    let begun = sqlx::query("UPDATE mutes SET begun = 1 WHERE id = $1 AND begun = 0")
         .bind(id)
         .execute(connection)
         .await
@@ -116,7 +105,7 @@ pub async fn begin(connection: &mut SqliteConnection, id: i64) -> Result<bool, S
     Ok(begun.rows_affected() > 0)
 }
 
-fn mute(row: &SqliteRow) -> Mute {
+fn mute(row: &Row) -> Mute {
     Mute {
         id: row.get("id"),
         rule: row.get("rule"),
@@ -126,12 +115,12 @@ fn mute(row: &SqliteRow) -> Mute {
         owner: row.get("owner"),
         from_ms: row.get("from_ms"),
         until_ms: row.get("until_ms"),
-        life: row.get("life"),
+        life: flag(row, "life"),
     }
 }
 
 /// The highest number in use.
-pub async fn last_id(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
     let row = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM mutes")
         .fetch_one(connection)
         .await
@@ -141,7 +130,7 @@ pub async fn last_id(connection: &mut SqliteConnection) -> Result<i64, StoreErro
 
 /// Mutes, newest first.
 pub async fn list(
-    pool: &SqlitePool,
+    pool: &Pool,
     before: Option<i64>,
     limit: usize,
 ) -> Result<Vec<MuteView>, StoreError> {

@@ -1,10 +1,10 @@
 //! Events of rules that look back further than the horizon, and since when each rule is what it is.
 use linli_shared::protocol::ids::Lane;
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::Row as _;
 use std::collections::HashMap;
 
-use super::{StoreError, failed, signed};
+use super::statement::Statement;
+use super::{Connection, StoreError, failed, signed};
 
 /// Rows of one INSERT: 9 values each, SQLite takes 32,766.
 const INSERT_ROWS_MAX: usize = 1000;
@@ -24,25 +24,22 @@ pub struct OccurrenceRow {
 }
 
 /// Adds events; those that are there stay as they are.
-pub async fn insert(
-    connection: &mut SqliteConnection,
-    rows: &[OccurrenceRow],
-) -> Result<(), StoreError> {
+pub async fn insert(connection: &mut Connection, rows: &[OccurrenceRow]) -> Result<(), StoreError> {
     for rows in rows.chunks(INSERT_ROWS_MAX) {
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = Statement::new(
             "INSERT INTO occurrences (rule, rule_key, at_ms, agent, lane, epoch, sequence, site, steps) ",
         );
-        query.push_values(rows, |mut values, row| {
+        query.rows(rows, |values, row| {
             values
-                .push_bind(row.rule.as_str())
-                .push_bind(row.key.as_str())
-                .push_bind(row.at_ms)
-                .push_bind(row.agent.as_str())
-                .push_bind(i16::from(row.lane.number()))
-                .push_bind(signed(row.epoch))
-                .push_bind(signed(row.sequence))
-                .push_bind(row.site.as_str())
-                .push_bind(i32::from(row.steps));
+                .bind(row.rule.as_str())
+                .bind(row.key.as_str())
+                .bind(row.at_ms)
+                .bind(row.agent.as_str())
+                .bind(i16::from(row.lane.number()))
+                .bind(signed(row.epoch))
+                .bind(signed(row.sequence))
+                .bind(row.site.as_str())
+                .bind(i32::from(row.steps));
         });
         query.push(" ON CONFLICT DO NOTHING");
         query
@@ -56,7 +53,7 @@ pub async fn insert(
 
 /// The events of a key, by time; where there are more than so many, the newest.
 pub async fn read(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     rule: &str,
     key: &str,
     limit: usize,
@@ -88,7 +85,7 @@ pub async fn read(
 }
 
 /// Forgets the events of a rule.
-pub async fn forget(connection: &mut SqliteConnection, rule: &str) -> Result<(), StoreError> {
+pub async fn forget(connection: &mut Connection, rule: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM occurrences WHERE rule = $1")
         .bind(rule)
         .execute(connection)
@@ -99,7 +96,7 @@ pub async fn forget(connection: &mut SqliteConnection, rule: &str) -> Result<(),
 
 /// The rules that run: content and since when.
 pub async fn rules(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
 ) -> Result<HashMap<String, (String, i64)>, StoreError> {
     let rows = sqlx::query("SELECT id, hash, since_ms FROM rules")
         .fetch_all(connection)
@@ -113,7 +110,7 @@ pub async fn rules(
 
 /// Notes what a rule is from now on.
 pub async fn set_rule(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: &str,
     hash: &str,
     since_ms: i64,
@@ -132,7 +129,7 @@ pub async fn set_rule(
 }
 
 /// Forgets a rule that does not run any more: should it come back, it begins anew.
-pub async fn forget_rule(connection: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
+pub async fn forget_rule(connection: &mut Connection, id: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM rules WHERE id = $1")
         .bind(id)
         .execute(connection)

@@ -11,10 +11,10 @@
 //! rows again (`again`) in a transaction of its own.
 use linli_shared::protocol::event::Severity;
 use serde::Serialize;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::Row as _;
 
-use super::{StoreError, failed};
+use super::statement::Statement;
+use super::{Connection, Pool, Row, StoreError, failed};
 use crate::notify::notice::Notice;
 
 /// Characters of an error that are kept.
@@ -130,7 +130,7 @@ pub struct NotificationFilter {
 /// Puts a notice into the outbox, to be sent after the commit. False: this decision is there already for
 /// this channel, whatever became of it. `id` is given by the writer, above [`last_id`].
 pub async fn enqueue(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: i64,
     channel: &str,
     decision: &str,
@@ -157,7 +157,7 @@ pub async fn enqueue(
 
 /// Drops what still waits of a warning: how many rows. Call it before its withdrawal is enqueued.
 pub async fn drop_waiting(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     warning_id: i64,
     reason: &str,
     now_ms: i64,
@@ -175,7 +175,7 @@ pub async fn drop_waiting(
 }
 
 /// The highest number in use.
-pub async fn last_id(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
     let row = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM outbox")
         .fetch_one(connection)
         .await
@@ -185,7 +185,7 @@ pub async fn last_id(connection: &mut SqliteConnection) -> Result<i64, StoreErro
 
 /// The code of the case of a warning, if it has one.
 pub async fn case_of(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     warning: i64,
 ) -> Result<Option<String>, StoreError> {
     let row = sqlx::query(
@@ -201,7 +201,7 @@ pub async fn case_of(
 /// Writes what became of a row; false if that says nothing new: it is not there, or not in a state from
 /// which this leads on. What was dropped while it was on its way counts as sent if it has arrived.
 pub async fn settle(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     settlement: &Settlement,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
@@ -241,13 +241,13 @@ pub async fn settle(
 }
 
 /// Sends dead rows again, one or all: how many.
-pub async fn again(pool: &SqlitePool, id: Option<i64>, now_ms: i64) -> Result<u64, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new(
+pub async fn again(pool: &Pool, id: Option<i64>, now_ms: i64) -> Result<u64, StoreError> {
+    let mut query = Statement::new(
         "UPDATE outbox SET state = 'waiting', attempts = 0, done_ms = NULL, error = NULL, due_ms = ",
     );
-    query.push_bind(now_ms).push(" WHERE state = 'dead'");
+    query.bind(now_ms).push(" WHERE state = 'dead'");
     if let Some(id) = id {
-        query.push(" AND id = ").push_bind(id);
+        query.push(" AND id = ").bind(id);
     }
     let done = query
         .build()
@@ -259,7 +259,7 @@ pub async fn again(pool: &SqlitePool, id: Option<i64>, now_ms: i64) -> Result<u6
 
 /// What is due of a channel, gravest first, then in the order of the decisions.
 pub async fn due(
-    pool: &SqlitePool,
+    pool: &Pool,
     channel: &str,
     now_ms: i64,
     limit: usize,
@@ -274,7 +274,7 @@ pub async fn due(
     .fetch_all(pool)
     .await
     .map_err(failed("reading what is due"))?;
-    let waiting = |row: &SqliteRow| Waiting {
+    let waiting = |row: &Row| Waiting {
         id: row.get("id"),
         decision: row.get("decision"),
         severity: Severity::from(u8::try_from(row.get::<i64, _>("severity")).unwrap_or(u8::MAX)),
@@ -286,11 +286,7 @@ pub async fn due(
 }
 
 /// What a channel has been told of a warning so far, oldest first.
-pub async fn told(
-    pool: &SqlitePool,
-    channel: &str,
-    warning_id: i64,
-) -> Result<Vec<Notice>, StoreError> {
+pub async fn told(pool: &Pool, channel: &str, warning_id: i64) -> Result<Vec<Notice>, StoreError> {
     let rows = sqlx::query(
         "SELECT notice FROM outbox WHERE warning_id = $1 AND channel = $2 AND state = 'sent' ORDER BY id",
     )
@@ -306,7 +302,7 @@ pub async fn told(
 }
 
 /// How a channel stands.
-pub async fn standing(pool: &SqlitePool, channel: &str) -> Result<Standing, StoreError> {
+pub async fn standing(pool: &Pool, channel: &str) -> Result<Standing, StoreError> {
     let waiting = sqlx::query(
         "SELECT COUNT(*), MIN(created_ms), MIN(due_ms) FROM outbox WHERE channel = $1 AND state = 'waiting'",
     )
@@ -328,7 +324,7 @@ pub async fn standing(pool: &SqlitePool, channel: &str) -> Result<Standing, Stor
 }
 
 /// The channels for which something waits.
-pub async fn channels_waiting(pool: &SqlitePool) -> Result<Vec<String>, StoreError> {
+pub async fn channels_waiting(pool: &Pool) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query("SELECT DISTINCT channel FROM outbox WHERE state = 'waiting'")
         .fetch_all(pool)
         .await
@@ -338,22 +334,22 @@ pub async fn channels_waiting(pool: &SqlitePool) -> Result<Vec<String>, StoreErr
 
 /// Notifications, newest first.
 pub async fn list(
-    pool: &SqlitePool,
+    pool: &Pool,
     filter: &NotificationFilter,
 ) -> Result<Vec<NotificationView>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM outbox WHERE 1 = 1");
+    let mut query = Statement::new("SELECT * FROM outbox WHERE 1 = 1");
     if let Some(state) = &filter.state {
-        query.push(" AND state = ").push_bind(state);
+        query.push(" AND state = ").bind(state);
     }
     if let Some(channel) = &filter.channel {
-        query.push(" AND channel = ").push_bind(channel);
+        query.push(" AND channel = ").bind(channel);
     }
     if let Some(before) = filter.before {
-        query.push(" AND id < ").push_bind(before);
+        query.push(" AND id < ").bind(before);
     }
     query
         .push(" ORDER BY id DESC LIMIT ")
-        .push_bind(filter.limit as i64);
+        .bind(filter.limit as i64);
     let rows = query
         .build()
         .fetch_all(pool)
@@ -363,7 +359,7 @@ pub async fn list(
 }
 
 /// One notification.
-pub async fn get(pool: &SqlitePool, id: i64) -> Result<Option<NotificationView>, StoreError> {
+pub async fn get(pool: &Pool, id: i64) -> Result<Option<NotificationView>, StoreError> {
     let row = sqlx::query("SELECT * FROM outbox WHERE id = $1")
         .bind(id)
         .fetch_optional(pool)
@@ -372,7 +368,7 @@ pub async fn get(pool: &SqlitePool, id: i64) -> Result<Option<NotificationView>,
     Ok(row.as_ref().map(view))
 }
 
-fn view(row: &SqliteRow) -> NotificationView {
+fn view(row: &Row) -> NotificationView {
     let state: String = row.get("state");
     NotificationView {
         id: row.get("id"),

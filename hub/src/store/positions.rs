@@ -1,9 +1,8 @@
 //! What the hub wants next of each lane, and ranges that will never come.
 use linli_shared::protocol::ids::{AgentId, Epoch, Lane, Sequence};
-use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::Row as _;
 
-use super::{StoreError, failed, signed};
+use super::{Connection, StoreError, failed, signed};
 
 /// Which sequence is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,10 +16,7 @@ pub struct LaneKey {
 }
 
 /// The next sequence that is wanted; 0 where nothing has come yet.
-pub async fn load(
-    connection: &mut SqliteConnection,
-    key: &LaneKey,
-) -> Result<Sequence, StoreError> {
+pub async fn load(connection: &mut Connection, key: &LaneKey) -> Result<Sequence, StoreError> {
     let row =
         sqlx::query("SELECT next_seq FROM positions WHERE agent = $1 AND lane = $2 AND epoch = $3")
             .bind(key.agent.as_str())
@@ -36,7 +32,7 @@ pub async fn load(
 
 /// Sets the next sequence.
 pub async fn save(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     key: &LaneKey,
     next: Sequence,
 ) -> Result<(), StoreError> {
@@ -56,7 +52,7 @@ pub async fn save(
 
 /// Notes a range that will never come.
 pub async fn add_lost(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     key: &LaneKey,
     first: Sequence,
     end: Sequence,
@@ -82,7 +78,7 @@ pub async fn add_lost(
 
 /// Whether something of a range was given up as lost.
 pub async fn any_lost(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     key: &LaneKey,
     first: Sequence,
     end: Sequence,

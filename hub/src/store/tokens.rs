@@ -1,11 +1,10 @@
 //! Tokens: single-use ones to join, and those of the API. Only hashes of their secrets are kept.
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::Row as _;
 use subtle::ConstantTimeEq;
 
-use super::{StoreError, failed};
+use super::{Connection, Pool, StoreError, failed};
 
 /// Why a join token does not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +35,7 @@ fn same(secret: &str, stored: &str) -> bool {
 
 /// Keeps a new join token.
 pub async fn add_join(
-    pool: &SqlitePool,
+    pool: &Pool,
     id: &str,
     secret: &str,
     site: &str,
@@ -60,7 +59,7 @@ pub async fn add_join(
 
 /// Whether a join token is good now, and its site.
 pub async fn check_join(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: &str,
     secret: &str,
     now_ms: i64,
@@ -89,7 +88,7 @@ pub async fn check_join(
 
 /// Uses up a join token, within the transaction that has checked it.
 pub async fn use_join(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: &str,
     agent: &str,
     now_ms: i64,
@@ -106,7 +105,7 @@ pub async fn use_join(
 
 /// Keeps a new API token.
 pub async fn add_api(
-    pool: &SqlitePool,
+    pool: &Pool,
     id: &str,
     secret: &str,
     name: &str,
@@ -144,7 +143,7 @@ pub struct ApiTokenView {
 }
 
 /// All API tokens, oldest first.
-pub async fn list_api(pool: &SqlitePool) -> Result<Vec<ApiTokenView>, StoreError> {
+pub async fn list_api(pool: &Pool) -> Result<Vec<ApiTokenView>, StoreError> {
     let rows = sqlx::query("SELECT * FROM api_tokens ORDER BY created_ms, id")
         .fetch_all(pool)
         .await
@@ -162,7 +161,7 @@ pub async fn list_api(pool: &SqlitePool) -> Result<Vec<ApiTokenView>, StoreError
 }
 
 /// Revokes an API token; false if there is none of this id. What was revoked before stays as it was.
-pub async fn revoke_api(pool: &SqlitePool, id: &str, now_ms: i64) -> Result<bool, StoreError> {
+pub async fn revoke_api(pool: &Pool, id: &str, now_ms: i64) -> Result<bool, StoreError> {
     let done =
         sqlx::query("UPDATE api_tokens SET revoked_ms = COALESCE(revoked_ms, $2) WHERE id = $1")
             .bind(id)
@@ -175,7 +174,7 @@ pub async fn revoke_api(pool: &SqlitePool, id: &str, now_ms: i64) -> Result<bool
 
 /// Whether an API token is good now.
 pub async fn check_api(
-    pool: &SqlitePool,
+    pool: &Pool,
     id: &str,
     secret: &str,
     now_ms: i64,

@@ -1,10 +1,10 @@
 //! Warnings: what rules found, with their reasons, and all that became of them.
 use serde::Serialize;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::Row as _;
 use std::collections::HashMap;
 
-use super::{IDS_OF_QUERY_MAX, StoreError, failed, snapshot};
+use super::statement::Statement;
+use super::{Connection, IDS_OF_QUERY_MAX, Pool, Row, StoreError, failed, flag, snapshot};
 use crate::correlate::Finding;
 use crate::correlate::revise::Standing;
 use crate::correlate::rule::Rule;
@@ -131,10 +131,7 @@ pub struct NewWarning<'a> {
 }
 
 /// Inserts a warning.
-pub async fn insert(
-    connection: &mut SqliteConnection,
-    new: &NewWarning<'_>,
-) -> Result<(), StoreError> {
+pub async fn insert(connection: &mut Connection, new: &NewWarning<'_>) -> Result<(), StoreError> {
     let (rule, finding) = (new.rule, new.finding);
     sqlx::query(
         "INSERT INTO warnings (id, rule, rule_hash, name, kind, severity, site, agent, rule_key, at_ms, until_ms, \
@@ -155,8 +152,8 @@ pub async fn insert(
     .bind(finding.to_ms)
     .bind(finding.hits)
     .bind(new.raised_ms)
-    .bind(new.late)
-    .bind(rule.shadow)
+    .bind(i16::from(new.late))
+    .bind(i16::from(rule.shadow))
     .bind(ACTIVE)
     .bind(finding.ended_ms)
     .bind(new.watermark_ms)
@@ -180,7 +177,7 @@ fn reasons(finding: &Finding) -> String {
 /// The warnings of a rule and key that stand and touch a time, by time. Standing warnings of a key do not
 /// overlap, so of the earlier ones only the last can.
 pub async fn standing(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     rule: &Rule,
     key: &str,
     from_ms: i64,
@@ -209,7 +206,7 @@ pub async fn standing(
             reasons: serde_json::from_str(row.get("reasons")).unwrap_or_default(),
             values: row.get("reading"),
             ended_ms: row.get("ended_ms"),
-            late: row.get("late"),
+            late: flag(row, "late"),
             of_other_rule: row.get::<String, _>("rule_hash") != rule.hash,
         })
         .filter(|warning| warning.to_ms >= from_ms)
@@ -218,14 +215,14 @@ pub async fn standing(
 
 /// Writes a finding over the one that a warning stood for; `fresh` takes the 补报 away.
 pub async fn update(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: i64,
     finding: &Finding,
     fresh: bool,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE warnings SET at_ms = $2, until_ms = $3, hits = $4, reasons = $5, reading = $6, ended_ms = $7, \
-         late = CASE WHEN $8 THEN FALSE ELSE late END WHERE id = $1",
+         late = CASE WHEN $8 = 1 THEN 0 ELSE late END WHERE id = $1",
     )
     .bind(id)
     .bind(finding.from_ms)
@@ -234,7 +231,7 @@ pub async fn update(
     .bind(reasons(finding))
     .bind(finding.values.as_str())
     .bind(finding.ended_ms)
-    .bind(fresh)
+    .bind(i16::from(fresh))
     .execute(connection)
     .await
     .map_err(failed("writing what a warning has become"))?;
@@ -242,7 +239,7 @@ pub async fn update(
 }
 
 /// A warning is withdrawn; nobody needs to acknowledge it any more.
-pub async fn withdraw(connection: &mut SqliteConnection, id: i64) -> Result<(), StoreError> {
+pub async fn withdraw(connection: &mut Connection, id: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE warnings SET state = $2, ack_due_ms = NULL WHERE id = $1")
         .bind(id)
         .bind(WITHDRAWN)
@@ -253,7 +250,7 @@ pub async fn withdraw(connection: &mut SqliteConnection, id: i64) -> Result<(), 
 }
 
 /// What a warning waited for has come.
-pub async fn end(connection: &mut SqliteConnection, id: i64, at_ms: i64) -> Result<(), StoreError> {
+pub async fn end(connection: &mut Connection, id: i64, at_ms: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE warnings SET ended_ms = $2 WHERE id = $1")
         .bind(id)
         .bind(at_ms)
@@ -265,7 +262,7 @@ pub async fn end(connection: &mut SqliteConnection, id: i64, at_ms: i64) -> Resu
 
 /// Sets until when somebody is to acknowledge a warning; `None`: nobody any more.
 pub async fn set_ack_due(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: i64,
     due_ms: Option<i64>,
 ) -> Result<(), StoreError> {
@@ -280,7 +277,7 @@ pub async fn set_ack_due(
 
 /// Somebody acknowledges a warning; false if somebody has before, or it is not there.
 pub async fn acknowledge(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: i64,
     by: &str,
     at_ms: i64,
@@ -321,7 +318,7 @@ pub struct Told {
     pub inhibited_by: Option<i64>,
 }
 
-fn told(row: &SqliteRow) -> Told {
+fn told(row: &Row) -> Told {
     Told {
         id: row.get("id"),
         rule: row.get("rule"),
@@ -331,8 +328,8 @@ fn told(row: &SqliteRow) -> Told {
         key: row.get("rule_key"),
         at_ms: row.get("at_ms"),
         until_ms: row.get("until_ms"),
-        late: row.get("late"),
-        shadow: row.get("shadow"),
+        late: flag(row, "late"),
+        shadow: flag(row, "shadow"),
         state: row.get("state"),
         name: row.get("name"),
         route: row.get("route"),
@@ -346,7 +343,7 @@ fn told(row: &SqliteRow) -> Told {
 }
 
 /// One warning as those see it who tell of it.
-pub async fn find(connection: &mut SqliteConnection, id: i64) -> Result<Option<Told>, StoreError> {
+pub async fn find(connection: &mut Connection, id: i64) -> Result<Option<Told>, StoreError> {
     let row = sqlx::query("SELECT * FROM warnings WHERE id = $1")
         .bind(id)
         .fetch_optional(connection)
@@ -357,7 +354,7 @@ pub async fn find(connection: &mut SqliteConnection, id: i64) -> Result<Option<T
 
 /// Warnings that nobody has acknowledged in time.
 pub async fn overdue(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     now_ms: i64,
     limit: i64,
 ) -> Result<Vec<Told>, StoreError> {
@@ -373,7 +370,7 @@ pub async fn overdue(
 }
 
 /// Warnings of which somebody is still to be told, or is to acknowledge them.
-pub async fn waiting(connection: &mut SqliteConnection) -> Result<Vec<Told>, StoreError> {
+pub async fn waiting(connection: &mut Connection) -> Result<Vec<Told>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM warnings WHERE ack_due_ms IS NOT NULL \
          OR id IN (SELECT warning_id FROM outbox WHERE state = 'waiting') ORDER BY id",
@@ -385,7 +382,7 @@ pub async fn waiting(connection: &mut SqliteConnection) -> Result<Vec<Told>, Sto
 }
 
 /// Nobody is told of a warning any more, because of a mute.
-pub async fn mute(connection: &mut SqliteConnection, id: i64, mute: i64) -> Result<(), StoreError> {
+pub async fn mute(connection: &mut Connection, id: i64, mute: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE warnings SET muted_by = $2, ack_due_ms = NULL WHERE id = $1")
         .bind(id)
         .bind(mute)
@@ -396,11 +393,7 @@ pub async fn mute(connection: &mut SqliteConnection, id: i64, mute: i64) -> Resu
 }
 
 /// Nobody is told of a warning, because of another.
-pub async fn inhibit(
-    connection: &mut SqliteConnection,
-    id: i64,
-    other: i64,
-) -> Result<(), StoreError> {
+pub async fn inhibit(connection: &mut Connection, id: i64, other: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE warnings SET inhibited_by = $2, ack_due_ms = NULL WHERE id = $1")
         .bind(id)
         .bind(other)
@@ -412,7 +405,7 @@ pub async fn inhibit(
 
 /// Notes that a warning is passed on; false if it is not due any more.
 pub async fn escalated(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: i64,
     to: &str,
     now_ms: i64,
@@ -433,7 +426,7 @@ pub async fn escalated(
 }
 
 /// Those that go on now, of rules that wait for something: rule, number, agent, site, key.
-pub async fn open(connection: &mut SqliteConnection, rule: &str) -> Result<Vec<Told>, StoreError> {
+pub async fn open(connection: &mut Connection, rule: &str) -> Result<Vec<Told>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM warnings WHERE rule = $1 AND state = 'active' AND ended_ms IS NULL \
          AND kind IN ('absent', 'silent') ORDER BY id",
@@ -447,7 +440,7 @@ pub async fn open(connection: &mut SqliteConnection, rule: &str) -> Result<Vec<T
 
 /// Appends to the log of a warning.
 pub async fn note(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     id: i64,
     at_ms: i64,
     actor: &str,
@@ -470,7 +463,7 @@ pub async fn note(
 }
 
 /// The highest number in use.
-pub async fn last_id(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
+pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
     let row = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM warnings")
         .fetch_one(connection)
         .await
@@ -479,19 +472,16 @@ pub async fn last_id(connection: &mut SqliteConnection) -> Result<i64, StoreErro
 }
 
 /// Warnings, newest first.
-pub async fn list(
-    pool: &SqlitePool,
-    filter: &WarningFilter,
-) -> Result<Vec<WarningView>, StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM warnings WHERE shadow = ");
-    query.push_bind(filter.shadow);
+pub async fn list(pool: &Pool, filter: &WarningFilter) -> Result<Vec<WarningView>, StoreError> {
+    let mut query = Statement::new("SELECT * FROM warnings WHERE shadow = ");
+    query.bind(i16::from(filter.shadow));
     for (column, value) in [
         (" AND site = ", &filter.site),
         (" AND rule = ", &filter.rule),
         (" AND state = ", &filter.state),
     ] {
         if let Some(value) = value {
-            query.push(column).push_bind(value);
+            query.push(column).bind(value);
         }
     }
     match filter.unacked {
@@ -509,12 +499,12 @@ pub async fn list(
         (" AND id < ", filter.before),
     ] {
         if let Some(value) = value {
-            query.push(column).push_bind(value);
+            query.push(column).bind(value);
         }
     }
     query
         .push(" ORDER BY id DESC LIMIT ")
-        .push_bind(filter.limit as i64);
+        .bind(filter.limit as i64);
     let mut snapshot = snapshot(pool).await?;
     let rows = query
         .build()
@@ -525,7 +515,7 @@ pub async fn list(
 }
 
 /// One warning with what became of it.
-pub async fn get(pool: &SqlitePool, id: i64) -> Result<Option<WarningView>, StoreError> {
+pub async fn get(pool: &Pool, id: i64) -> Result<Option<WarningView>, StoreError> {
     let mut snapshot = snapshot(pool).await?;
     let row = sqlx::query("SELECT * FROM warnings WHERE id = $1")
         .bind(id)
@@ -554,20 +544,15 @@ pub async fn get(pool: &SqlitePool, id: i64) -> Result<Option<WarningView>, Stor
 }
 
 /// Warnings with the codes of their cases, in two statements whatever their number.
-async fn views(
-    connection: &mut SqliteConnection,
-    rows: &[SqliteRow],
-) -> Result<Vec<WarningView>, StoreError> {
+async fn views(connection: &mut Connection, rows: &[Row]) -> Result<Vec<WarningView>, StoreError> {
     let mut cases: HashMap<i64, Vec<String>> = HashMap::new();
     for rows in rows.chunks(IDS_OF_QUERY_MAX) {
-        let mut query = QueryBuilder::<Sqlite>::new(
+        let mut query = Statement::new(
             "SELECT warning_id, code FROM cases JOIN case_warnings ON case_id = id WHERE warning_id IN (",
         );
-        let mut ids = query.separated(", ");
-        for row in rows {
-            ids.push_bind(row.get::<i64, _>("id"));
-        }
-        query.push(") ORDER BY id");
+        query
+            .bind_all(rows.iter().map(|row| row.get::<i64, _>("id")))
+            .push(") ORDER BY id");
         let linked = query
             .build()
             .fetch_all(&mut *connection)
@@ -593,8 +578,8 @@ async fn views(
             until_ms: row.get("until_ms"),
             hits: row.get("hits"),
             raised_ms: row.get("raised_ms"),
-            late: row.get("late"),
-            shadow: row.get("shadow"),
+            late: flag(row, "late"),
+            shadow: flag(row, "shadow"),
             state: row.get("state"),
             ended_ms: row.get("ended_ms"),
             watermark_ms: row.get("watermark_ms"),

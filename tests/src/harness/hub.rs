@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{
-    Process, StoredEvent, binary, free_tcp_port, free_udp_port, http, project, run, until,
+    Process, StoredEvent, binary, engine, free_tcp_port, free_udp_port, http, project, run, until,
 };
 
 /// A hub in a directory; it runs between [`Hub::start`] and [`Hub::kill`] or [`Hub::stop`].
@@ -19,6 +19,8 @@ pub struct Hub {
     pub metrics_port: u16,
     /// Runs before the program: namespaces, faketime.
     pub wrapper: Vec<String>,
+    /// Where its database is.
+    database: String,
     process: Option<Process>,
     token: Option<String>,
 }
@@ -32,12 +34,15 @@ impl Hub {
     /// The same, listening for agents on another address.
     pub fn listening_on(directory: &Path, address: &str) -> Result<Self> {
         std::fs::create_dir_all(directory)?;
+        let data_dir = directory.join("data");
+        let (server, database) = engine::database(&data_dir)?;
         let hub = Self {
             directory: directory.to_owned(),
             port: free_udp_port()?,
             api_port: free_tcp_port()?,
             metrics_port: free_tcp_port()?,
             wrapper: Vec::new(),
+            database,
             process: None,
             token: None,
         };
@@ -47,14 +52,12 @@ impl Hub {
             std::fs::copy(file.path(), rules.join(file.file_name()))?;
         }
         let config = format!(
-            "data_dir = {:?}\nlisten = \"{address}:{}\"\nheartbeat = \"500ms\"\n\
+            "data_dir = {data_dir:?}\nlisten = \"{address}:{}\"\nheartbeat = \"500ms\"\n\
              [api]\nlisten = \"127.0.0.1:{}\"\n[metrics]\nlisten = \"127.0.0.1:{}\"\n",
-            directory.join("data"),
-            hub.port,
-            hub.api_port,
-            hub.metrics_port
+            hub.port, hub.api_port, hub.metrics_port
         );
-        std::fs::write(hub.config(), config)?;
+        let server = server.map(|url| format!("[database]\nurl = {url:?}\n"));
+        std::fs::write(hub.config(), config + &server.unwrap_or_default())?;
         run(hub.command()?.arg("init"))?;
         Ok(hub)
     }
@@ -124,7 +127,12 @@ impl Hub {
         self.directory.join("hub.toml")
     }
 
-    /// The database file.
+    /// Where its database is, for sqlx.
+    pub fn database_url(&self) -> &str {
+        &self.database
+    }
+
+    /// The database file, where it is one.
     pub fn database(&self) -> PathBuf {
         self.directory.join("data/hub.db")
     }
@@ -282,11 +290,11 @@ impl Hub {
 
     /// Every stored event of a source, straight from the database.
     pub async fn stored(&self) -> Result<Vec<StoredEvent>> {
-        super::stored_events(&self.database()).await
+        super::stored_events(&self.database).await
     }
 
     /// What agents have told of their starts, straight from the database.
     pub async fn starts(&self) -> Result<Vec<StoredEvent>> {
-        super::stored_starts(&self.database()).await
+        super::stored_starts(&self.database).await
     }
 }

@@ -3,12 +3,11 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::{AGENT_STARTED, Event};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{ConnectOptions, Row};
+use sqlx::Row;
+use sqlx::any::AnyRow;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
-use super::Hub;
+use super::{Hub, engine};
 
 /// An event with its identity.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,30 +28,26 @@ pub struct StoredEvent {
     pub event: Event,
 }
 
-async fn rows(database: &Path, statement: &'static str) -> Result<Vec<SqliteRow>> {
-    let mut connection = sqlx::sqlite::SqliteConnectOptions::new()
-        .filename(database)
-        .read_only(true)
-        .connect()
-        .await?;
+async fn rows(database: &str, statement: &'static str) -> Result<Vec<AnyRow>> {
+    let mut connection = engine::connect(database).await?;
     Ok(sqlx::query(statement).fetch_all(&mut connection).await?)
 }
 
 /// The events of sources: all but what agents tell of themselves.
-pub async fn stored_events(database: &Path) -> Result<Vec<StoredEvent>> {
+pub async fn stored_events(database: &str) -> Result<Vec<StoredEvent>> {
     let mut stored = all_events(database).await?;
     stored.retain(|stored| stored.event.kind != AGENT_STARTED);
     Ok(stored)
 }
 
 /// What agents tell of their starts.
-pub async fn stored_starts(database: &Path) -> Result<Vec<StoredEvent>> {
+pub async fn stored_starts(database: &str) -> Result<Vec<StoredEvent>> {
     let mut stored = all_events(database).await?;
     stored.retain(|stored| stored.event.kind == AGENT_STARTED);
     Ok(stored)
 }
 
-async fn all_events(database: &Path) -> Result<Vec<StoredEvent>> {
+async fn all_events(database: &str) -> Result<Vec<StoredEvent>> {
     let statement = "SELECT agent, site, clock_offset_ms, bytes FROM chunks ORDER BY id";
     let rows = rows(database, statement).await?;
     let mut stored = Vec::new();
@@ -76,7 +71,7 @@ async fn all_events(database: &Path) -> Result<Vec<StoredEvent>> {
 }
 
 /// The source ids of all events in quarantine.
-pub async fn quarantined_ids(database: &Path) -> Result<HashSet<String>> {
+pub async fn quarantined_ids(database: &str) -> Result<HashSet<String>> {
     let rows = rows(database, "SELECT bytes FROM quarantine").await?;
     let mut ids = HashSet::new();
     for row in rows {

@@ -168,7 +168,7 @@ fn a_hub_that_starts_again_and_again_ends_with_the_warnings_of_the_events_alone(
                 hub.bring(Lane::Routine, part).await;
                 rest = more;
                 if starts {
-                    hub.ingest = start(&hub.store, rules.clone(), &hub.metrics).await;
+                    hub.start_again(rules.clone()).await;
                 }
             }
             prop_assert!(rest.is_empty());

@@ -2,21 +2,22 @@ use super::*;
 use crate::notify::notice::tests::fire;
 use crate::store::Store;
 
-async fn store(directory: &tempfile::TempDir) -> (Store, SqliteConnection) {
-    let path = directory.path().join("hub.db");
-    let store = Store::open(&path, true).await.expect("a store");
-    let writer = store.writer().await.expect("a connection");
+async fn store(directory: &tempfile::TempDir) -> (Store, Connection) {
+    let store = Store::open(&crate::store::Place::of_test(directory.path()), true)
+        .await
+        .expect("a store");
+    let writer = store.connect().await.expect("a connection");
     (store, writer)
 }
 
-async fn put(writer: &mut SqliteConnection, id: i64, notice: &Notice, channel: &str) -> bool {
+async fn put(writer: &mut Connection, id: i64, notice: &Notice, channel: &str) -> bool {
     let decision = format!("warning/{}/{}", notice.warning, notice.what.as_str());
     enqueue(writer, id, channel, &decision, notice, 1_000 + id)
         .await
         .expect("written")
 }
 
-async fn settled(writer: &mut SqliteConnection, id: i64, outcome: Outcome) -> bool {
+async fn settled(writer: &mut Connection, id: i64, outcome: Outcome) -> bool {
     settle(writer, &Settlement { id, outcome }, 9_000)
         .await
         .expect("written")

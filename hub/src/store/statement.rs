@@ -1,0 +1,93 @@
+//! Statements whose text depends on what is asked. Values are numbered, `$1` and on, which both engines take.
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, Arguments, AssertSqlSafe, Encode, Type};
+use std::fmt::Write;
+
+/// A statement in the making.
+#[derive(Default)]
+pub struct Statement {
+    text: String,
+    values: AnyArguments,
+}
+
+impl Statement {
+    /// Begins with a text that has no values.
+    pub fn new(text: &'static str) -> Self {
+        Self {
+            text: text.to_owned(),
+            values: AnyArguments::default(),
+        }
+    }
+
+    /// Adds text. It is of the program, never of a person.
+    pub fn push(&mut self, text: &'static str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Adds the place of a value, and the value.
+    pub fn bind<'v>(&mut self, value: impl Encode<'v, Any> + Type<Any>) -> &mut Self {
+        // Numbers, text and bytes: what can be bound can be encoded.
+        self.values.add(value).expect("a value of a column's type");
+        let _ = write!(self.text, "${}", self.values.len());
+        self
+    }
+
+    /// Adds values with commas between them.
+    pub fn bind_all<'v, T>(&mut self, values: impl IntoIterator<Item = T>) -> &mut Self
+    where
+        T: Encode<'v, Any> + Type<Any>,
+    {
+        for (index, value) in values.into_iter().enumerate() {
+            if index > 0 {
+                self.text.push_str(", ");
+            }
+            self.bind(value);
+        }
+        self
+    }
+
+    /// Adds `VALUES (…), (…)`, a row for each item.
+    pub fn rows<I>(
+        &mut self,
+        items: impl IntoIterator<Item = I>,
+        mut row: impl FnMut(&mut ValuesOfRow<'_>, I),
+    ) -> &mut Self {
+        self.text.push_str("VALUES ");
+        for (index, item) in items.into_iter().enumerate() {
+            self.text.push_str(if index > 0 { ", (" } else { "(" });
+            let mut values = ValuesOfRow {
+                statement: self,
+                is_first: true,
+            };
+            row(&mut values, item);
+            self.text.push(')');
+        }
+        self
+    }
+
+    /// The query.
+    pub fn build(&mut self) -> Query<'static, Any, AnyArguments> {
+        let text = std::mem::take(&mut self.text);
+        let values = std::mem::take(&mut self.values);
+        sqlx::query_with(AssertSqlSafe(text), values)
+    }
+}
+
+/// The values of one row.
+pub struct ValuesOfRow<'s> {
+    statement: &'s mut Statement,
+    is_first: bool,
+}
+
+impl ValuesOfRow<'_> {
+    /// Adds a value.
+    pub fn bind<'v>(&mut self, value: impl Encode<'v, Any> + Type<Any>) -> &mut Self {
+        if !std::mem::take(&mut self.is_first) {
+            self.statement.text.push_str(", ");
+        }
+        self.statement.bind(value);
+        self
+    }
+}

@@ -1,0 +1,49 @@
+//! The engine that hubs of a test run use: SQLite, or the PostgreSQL of `tests/postgres` where
+//! `LINLI_TEST_POSTGRES` names its directory.
+use anyhow::{Context, Result};
+use sqlx::AnyConnection;
+use sqlx::Connection as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::run;
+
+/// The socket's directory, where the run is on PostgreSQL.
+pub fn postgres() -> Option<String> {
+    std::env::var("LINLI_TEST_POSTGRES")
+        .ok()
+        .filter(|directory| !directory.is_empty())
+}
+
+/// A test is about the database's file: on a server it says so and is passed over.
+pub fn has_no_file() -> bool {
+    let server = postgres().is_some();
+    if server {
+        println!("skipped: it is about the file of a database, and this run is on PostgreSQL");
+    }
+    server
+}
+
+/// The address of a database for a new hub: none is a file in `data_dir`.
+pub fn database(data_dir: &Path) -> Result<(Option<String>, String)> {
+    let Some(socket) = postgres() else {
+        let file = data_dir.join("hub.db");
+        return Ok((None, format!("sqlite://{}", file.display())));
+    };
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("hub_{}_{number}", std::process::id());
+    run(Command::new("createdb").args(["--host", &socket, "--username", "postgres", &name]))
+        .context("a database of the test server")?;
+    let url = format!("postgres://postgres@localhost/{name}?host={socket}");
+    Ok((Some(url.clone()), url))
+}
+
+/// A connection beside the hub's own.
+pub async fn connect(url: &str) -> Result<AnyConnection> {
+    static DRIVERS: Once = Once::new();
+    DRIVERS.call_once(sqlx::any::install_default_drivers);
+    Ok(AnyConnection::connect(url).await?)
+}
