@@ -7,20 +7,26 @@ mod hub {
         unused_imports,
         reason = "the bench uses a part of the modules"
     )]
+    pub mod audit;
     pub mod ca;
     pub mod cases;
     pub mod centre;
+    pub mod cli;
     pub mod config;
     pub mod correlate;
     pub mod ingest;
     pub mod local_time;
     pub mod metrics;
     pub mod notify;
+    pub mod orgs;
+    pub mod rights;
     pub mod store;
+    pub mod users;
     pub mod warnings;
 }
 use hub::{
-    ca, cases, centre, config, correlate, ingest, local_time, metrics, notify, store, warnings,
+    audit, ca, cases, centre, cli, config, correlate, ingest, local_time, metrics, notify, orgs,
+    rights, store, users, warnings,
 };
 
 use divan::Bencher;

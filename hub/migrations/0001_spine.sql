@@ -92,6 +92,9 @@ CREATE TABLE api_tokens (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
     secret_sha256 TEXT NOT NULL,
+    -- What it may do, and for which organisation; empty: for the centre.
+    role TEXT NOT NULL,
+    org TEXT NOT NULL,
     created_ms BIGINT NOT NULL,
     expires_ms BIGINT NOT NULL,
     revoked_ms BIGINT

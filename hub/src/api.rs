@@ -1,7 +1,7 @@
 //! The HTTP API under `/api/v1`, over TLS with the hub's certificate. One file a resource.
 //!
-//! Every request but that for the OpenAPI document carries a token of `linli-hub api-token create` as
-//! `Authorization: Bearer …`. Lists are newest first and give a `next` cursor while there is more;
+//! Every request but those for the OpenAPI document and for signing in carries a token of `linli-hub api-token
+//! create`, or of a session, as `Authorization: Bearer …`; what its holder may do stands in `rights`. Lists are newest first and give a `next` cursor while there is more;
 //! errors are problem+json (RFC 9457).
 mod agents;
 mod auth;
@@ -10,26 +10,33 @@ mod events;
 mod list;
 mod mutes;
 mod notifications;
+mod orgs;
 mod rules;
+mod sessions;
+mod users;
 mod warnings;
 
 use axum::http::StatusCode;
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use linli_shared::service::problem::Problem;
 use linli_shared::service::telemetry;
 use std::sync::Arc;
+use tokio::sync::{Mutex, Semaphore};
 use utoipa::OpenApi;
 
 use crate::ingest::{Ingest, Rejection};
 use crate::listener::Sessions;
 use crate::metrics::Metrics;
+use crate::orgs::current::CurrentDirectory;
+use crate::rights::Act;
 use crate::rules::Rules;
 use crate::store::{Store, StoreError};
+use crate::users::Tries;
 
-pub use auth::ApiToken;
 use auth::Bearer;
+pub use auth::Token;
 pub use events::EventView;
 pub use rules::RuleView;
 
@@ -47,7 +54,18 @@ pub struct Api {
     pub sessions: Sessions,
     /// Figures.
     pub metrics: Metrics,
+    /// Organisations and places.
+    pub directory: CurrentDirectory,
+    /// Whose turn it is to change them.
+    pub directory_turn: Mutex<()>,
+    /// Wrong passwords.
+    pub tries: Mutex<Tries>,
+    /// How many passwords are looked at at a time.
+    pub password_turns: Semaphore,
 }
+
+/// Passwords that are looked at at a time: 19 MiB and a core each.
+pub const PASSWORDS_AT_ONCE: usize = 2;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -70,7 +88,18 @@ pub struct Api {
         cases::get,
         agents::list,
         notifications::list,
-        notifications::resend
+        notifications::resend,
+        orgs::list,
+        orgs::places,
+        orgs::put,
+        orgs::put_place,
+        sessions::begin,
+        sessions::end,
+        users::me,
+        users::list,
+        users::add,
+        users::disable,
+        users::audit_log
     ),
     components(schemas(auth::ProblemSchema)),
     modifiers(&Bearer),
@@ -86,28 +115,55 @@ pub fn document() -> utoipa::openapi::OpenApi {
 /// The routes.
 pub fn router(api: Api) -> Router {
     let api = Arc::new(api);
-    let closed = Router::new()
+    let to = |act| middleware::from_fn_with_state((api.clone(), act), auth::require_act);
+    let watch = Router::new()
         .route("/api/v1/events", get(events::list))
         .route("/api/v1/warnings", get(warnings::list))
         .route("/api/v1/warnings/{id}", get(warnings::get))
-        .route(
-            "/api/v1/warnings/{id}/acknowledge",
-            post(warnings::acknowledge),
-        )
-        .route("/api/v1/mutes", get(mutes::list).post(mutes::add))
-        .route("/api/v1/mutes/{id}/end", post(mutes::end))
+        .route("/api/v1/mutes", get(mutes::list))
         .route("/api/v1/rules", get(rules::list))
-        .route("/api/v1/rules/reload", post(rules::reload))
         .route("/api/v1/cases", get(cases::list))
         .route("/api/v1/cases/{code}", get(cases::get))
         .route("/api/v1/agents", get(agents::list))
         .route("/api/v1/notifications", get(notifications::list))
+        .route_layer(to(Act::Watch));
+    let attend = Router::new()
+        .route(
+            "/api/v1/warnings/{id}/acknowledge",
+            post(warnings::acknowledge),
+        )
+        .route("/api/v1/mutes", post(mutes::add))
+        .route("/api/v1/mutes/{id}/end", post(mutes::end))
+        .route("/api/v1/rules/reload", post(rules::reload))
         .route(
             "/api/v1/notifications/{id}/resend",
             post(notifications::resend),
         )
-        .route_layer(middleware::from_fn(list::without_nul))
+        .route_layer(to(Act::Attend));
+    let manage = Router::new()
+        .route("/api/v1/users", get(users::list).post(users::add))
+        .route("/api/v1/users/{login}/disabled", put(users::disable))
+        .route("/api/v1/orgs/{id}", put(orgs::put))
+        .route("/api/v1/places/{id}", put(orgs::put_place))
+        .route_layer(to(Act::Manage));
+    let audit = Router::new()
+        .route("/api/v1/audit", get(users::audit_log))
+        .route_layer(to(Act::Audit));
+    let anybody = Router::new()
+        .route("/api/v1/me", get(users::me))
+        .route("/api/v1/orgs", get(orgs::list))
+        .route("/api/v1/places", get(orgs::places))
+        .route("/api/v1/sessions", delete(sessions::end));
+    let closed = watch
+        .merge(attend)
+        .merge(manage)
+        .merge(audit)
+        .merge(anybody)
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::require));
+    let open = Router::new().route("/api/v1/sessions", post(sessions::begin));
+    let closed = closed
+        .merge(open)
+        .layer(middleware::from_fn(list::without_nul));
     Router::new()
         .merge(closed)
         .route("/api/v1/openapi.json", get(|| async { Json(document()) }))

@@ -13,7 +13,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,7 @@ use crate::listener::{Listener, ListenerError, Sessions, Shared};
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::notify::peer::PeerError;
+use crate::orgs::current::CurrentDirectory;
 use crate::rules::{RuleLoader, Rules};
 use crate::store::{Store, StoreError};
 
@@ -166,6 +167,10 @@ impl App {
                 mute_life,
                 sessions,
                 metrics: metrics.clone(),
+                directory: CurrentDirectory::new(store.clone()),
+                directory_turn: Mutex::default(),
+                tries: Mutex::default(),
+                password_turns: Semaphore::new(api::PASSWORDS_AT_ONCE),
             },
             api_listener,
             api_tls: api_tls(&config)?,

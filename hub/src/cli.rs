@@ -4,6 +4,8 @@ use linli_shared::protocol::ids::SiteId;
 use linli_shared::service::config::Span;
 use std::path::PathBuf;
 
+use crate::rights::Role;
+
 /// 邻里中枢：汇集事件、关联预警、办理案件。
 /// Hub of Linli: stores events once, correlates, raises warnings, opens cases.
 #[derive(Debug, Parser)]
@@ -114,6 +116,24 @@ pub enum Command {
         #[command(subcommand)]
         command: MutesCommand,
     },
+    /// 用户 / Users
+    User {
+        /// What to do.
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// 审计日志 / The audit log
+    Audit {
+        /// What to do.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// 组织与地点 / Organisations and places
+    Org {
+        /// What to do.
+        #[command(subcommand)]
+        command: OrgCommand,
+    },
     /// 通知：查看、重发、测试 / What people are told: look, send again, test
     Notifications {
         /// What to do.
@@ -196,6 +216,12 @@ pub enum ApiTokenCommand {
         /// What it is for
         #[arg(long)]
         name: String,
+        /// What it may do
+        #[arg(long, default_value = "operator")]
+        role: Role,
+        /// For which organisation; none: the centre's
+        #[arg(long, default_value = "")]
+        org: String,
         /// How long it is good
         #[arg(long, default_value = "90d")]
         valid: Span,
@@ -266,6 +292,94 @@ pub enum RulesCommand {
         /// Another directory of rules than the config's
         #[arg(long)]
         directory: Option<PathBuf>,
+        /// JSON Lines output
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `user`
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// 添加用户，密码从标准输入读取一行 / Add a user; the password is a line of standard input
+    Add {
+        /// Login
+        login: String,
+        /// What people call them
+        #[arg(long)]
+        name: Option<String>,
+        /// Role
+        #[arg(long)]
+        role: Role,
+        /// Id of the organisation, from `linli-hub org list`; none: the centre's
+        #[arg(long, default_value = "")]
+        org: String,
+    },
+    /// 设置密码（标准输入一行），结束其全部会话 / Set a password, a line of standard input; sessions end
+    Password {
+        /// Login
+        login: String,
+    },
+    /// 停用用户 / Let a user sign in no more
+    Disable {
+        /// Login
+        login: String,
+        /// 重新启用 / Let them sign in again
+        #[arg(long)]
+        enable: bool,
+    },
+    /// 列出用户 / List users
+    List {
+        /// JSON Lines output
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `audit`
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// 列出，新的在前 / List, newest first
+    List {
+        /// Only of this, like user/wang
+        #[arg(long)]
+        object: Option<String>,
+        /// Only by this one
+        #[arg(long)]
+        actor: Option<String>,
+        /// Paging and form.
+        #[command(flatten)]
+        list: ListArgs,
+    },
+    /// 校验哈希链，发现被改动的条目 / Follow the chain of hashes and find a changed entry
+    Verify {
+        /// A hash that was printed before: it must be in the chain
+        #[arg(long)]
+        hash: Option<String>,
+    },
+}
+
+/// `org`
+#[derive(Debug, Subcommand)]
+pub enum OrgCommand {
+    /// 检查文件 / Check a file of organisations and places
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// 载入文件：新增、变更、停用 / Make the directory that of a file; what is not in it is retired
+    Load {
+        /// The file
+        file: PathBuf,
+    },
+    /// 列出组织 / List organisations
+    List {
+        /// JSON Lines output
+        #[arg(long)]
+        json: bool,
+    },
+    /// 列出地点及其街道、派出所、网格 / List places, each with its office, station and grid
+    Places {
         /// JSON Lines output
         #[arg(long)]
         json: bool,

@@ -27,6 +27,7 @@
 mod announce;
 pub mod attend;
 pub mod decide;
+pub mod people;
 mod raise;
 mod recall;
 mod tally;
@@ -47,6 +48,7 @@ use crate::store::outbox::Settlement;
 use crate::store::positions::LaneKey;
 use crate::store::tokens::TokenRefusal;
 use crate::warnings::Mute;
+use people::People;
 
 pub use attend::Acknowledged;
 pub use writer::{Writer, WriterError};
@@ -244,6 +246,15 @@ pub enum Request {
         /// It held until now.
         reply: oneshot::Sender<Result<bool, Rejection>>,
     },
+    /// Change something about people or organisations.
+    People {
+        /// What.
+        change: People,
+        /// Who.
+        actor: String,
+        /// It changed something.
+        reply: oneshot::Sender<Result<bool, Rejection>>,
+    },
     /// Write what became of notices.
     Settle {
         /// What became of each.
@@ -362,6 +373,17 @@ impl Ingest {
     /// Adds a mute that has been checked; its number.
     pub async fn mute(&self, mute: Mute) -> Result<i64, Rejection> {
         self.ask(|reply| Request::Mute { mute, reply }).await
+    }
+
+    /// Changes something about people or organisations; false if that changes nothing.
+    pub async fn people(&self, change: People, actor: &str) -> Result<bool, Rejection> {
+        let actor = actor.to_owned();
+        self.ask(|reply| Request::People {
+            change,
+            actor,
+            reply,
+        })
+        .await
     }
 
     /// Takes a mute back; false if it does not hold.

@@ -2,6 +2,7 @@
 mod api;
 mod app;
 mod attend;
+mod audit;
 mod ca;
 mod cases;
 mod centre;
@@ -13,9 +14,13 @@ mod listener;
 mod local_time;
 mod metrics;
 mod notify;
+mod orgs;
+mod rights;
 mod rules;
+mod sealed;
 mod show;
 mod store;
+mod users;
 mod warnings;
 
 use clap::{CommandFactory, Parser};
@@ -225,14 +230,20 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
             output::line(token);
         }
         Command::ApiToken {
-            command: ApiTokenCommand::Create { name, valid },
+            command:
+                ApiTokenCommand::Create {
+                    name,
+                    role,
+                    org,
+                    valid,
+                },
         } => {
-            let token = api::ApiToken::new();
+            let token = api::Token::program();
             store::tokens::add_api(
                 store.readers(),
                 &token.id,
                 &token.secret,
-                &name,
+                &store::tokens::Holder { name, role, org },
                 now_ms,
                 now_ms + valid.as_millis(),
             )
@@ -281,6 +292,9 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
         }
         Command::Acknowledge { id, by, note } => attend::acknowledge(store, id, &by, &note).await?,
         Command::Mutes { command } => attend::mutes(config, store, command).await?,
+        Command::User { command } => users::commands::user(store, command).await?,
+        Command::Audit { command } => users::commands::audit(store, command).await?,
+        Command::Org { command } => orgs::commands::run(store, command).await?,
         Command::Notifications { command } => notifications(config, store, command).await?,
         Command::Agents { json } => {
             show::agents(store, json)

@@ -9,15 +9,18 @@
 //! `engine` knows what differs between the engines, `statement` makes statements whose text depends on what is
 //! asked; each other file below is one noun: its statements and the structs that they give.
 pub mod agents;
+pub mod audit;
 pub mod cases;
 pub mod chunks;
 mod engine;
 pub mod mutes;
 pub mod occurrences;
+pub mod orgs;
 pub mod outbox;
 pub mod positions;
 mod statement;
 pub mod tokens;
+pub mod users;
 pub mod warnings;
 
 use sqlx::Row as _;
@@ -149,6 +152,11 @@ impl Store {
     /// Bytes of the database, and those that are free on its disk.
     pub async fn size(&self) -> (Option<i64>, Option<i64>) {
         self.place.size(&self.readers).await
+    }
+
+    /// Begins to read: all statements see what one commit has left.
+    pub async fn snapshot(&self) -> Result<sqlx::Transaction<'static, sqlx::Any>, StoreError> {
+        snapshot(&self.readers).await
     }
 
     /// A connection of its own, for the command line.

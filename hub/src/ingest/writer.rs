@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::attend;
+use super::people;
 use super::recall::{Memory, recall};
 use super::tally::Tally;
 use super::work::{Due, Work};
@@ -345,6 +346,15 @@ impl Writer {
                 }
                 Request::Mute { mute, reply } => {
                     let answer = attend::mute(work.connection, &mute, work.now_ms).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
+                Request::People {
+                    change,
+                    actor,
+                    reply,
+                } => {
+                    let answer =
+                        people::perform(work.connection, &change, &actor, work.now_ms).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::EndMute { id, reply } => {

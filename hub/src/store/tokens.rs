@@ -5,6 +5,7 @@ use sqlx::Row as _;
 use subtle::ConstantTimeEq;
 
 use super::{Connection, Pool, StoreError, failed};
+use crate::rights::{Actor, Role};
 
 /// Why a join token does not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,11 +26,11 @@ pub enum TokenRefusal {
     NameTaken(String),
 }
 
-fn hash(secret: &str) -> String {
+pub fn hash(secret: &str) -> String {
     hex::encode(Sha256::digest(secret.as_bytes()))
 }
 
-fn same(secret: &str, stored: &str) -> bool {
+pub fn same(secret: &str, stored: &str) -> bool {
     hash(secret).as_bytes().ct_eq(stored.as_bytes()).into()
 }
 
@@ -103,21 +104,34 @@ pub async fn use_join(
     Ok(())
 }
 
+/// Who a token of the API is for.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Id of the organisation; empty: the centre's.
+    pub org: String,
+}
+
 /// Keeps a new API token.
 pub async fn add_api(
     pool: &Pool,
     id: &str,
     secret: &str,
-    name: &str,
+    holder: &Holder,
     now_ms: i64,
     expires_ms: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO api_tokens (id, name, secret_sha256, created_ms, expires_ms) \
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO api_tokens (id, name, role, org, secret_sha256, created_ms, expires_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(id)
-    .bind(name)
+    .bind(holder.name.as_str())
+    .bind(holder.role.as_str())
+    .bind(holder.org.as_str())
     .bind(hash(secret))
     .bind(now_ms)
     .bind(expires_ms)
@@ -134,6 +148,10 @@ pub struct ApiTokenView {
     pub id: String,
     /// What it is for.
     pub name: String,
+    /// What it may do.
+    pub role: String,
+    /// For which organisation; empty: the centre's.
+    pub org: String,
     /// When it was made, milliseconds since 1970 UTC.
     pub created_ms: i64,
     /// Until when it is good, milliseconds since 1970 UTC.
@@ -153,6 +171,8 @@ pub async fn list_api(pool: &Pool) -> Result<Vec<ApiTokenView>, StoreError> {
         .map(|row| ApiTokenView {
             id: row.get("id"),
             name: row.get("name"),
+            role: row.get("role"),
+            org: row.get("org"),
             created_ms: row.get("created_ms"),
             expires_ms: row.get("expires_ms"),
             revoked_ms: row.get("revoked_ms"),
@@ -172,15 +192,15 @@ pub async fn revoke_api(pool: &Pool, id: &str, now_ms: i64) -> Result<bool, Stor
     Ok(done.rows_affected() > 0)
 }
 
-/// Whether an API token is good now.
+/// Whose API token this is, if it is good now.
 pub async fn check_api(
     pool: &Pool,
     id: &str,
     secret: &str,
     now_ms: i64,
-) -> Result<bool, StoreError> {
+) -> Result<Option<Actor>, StoreError> {
     let row = sqlx::query(
-        "SELECT secret_sha256 FROM api_tokens \
+        "SELECT secret_sha256, name, role, org FROM api_tokens \
          WHERE id = $1 AND expires_ms > $2 AND revoked_ms IS NULL",
     )
     .bind(id)
@@ -188,5 +208,13 @@ pub async fn check_api(
     .fetch_optional(pool)
     .await
     .map_err(failed("reading an API token"))?;
-    Ok(row.is_some_and(|row| same(secret, row.get("secret_sha256"))))
+    Ok(row
+        .filter(|row| same(secret, row.get("secret_sha256")))
+        .and_then(|row| {
+            Some(Actor {
+                login: format!("token:{}", row.get::<String, _>("name")),
+                role: Role::from_name(row.get("role"))?,
+                org: row.get("org"),
+            })
+        }))
 }

@@ -1,0 +1,118 @@
+//! `/api/v1/orgs` and `/api/v1/places`
+use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use linli_shared::service::problem::Problem;
+use serde::Serialize;
+use std::sync::Arc;
+
+use super::list::{bad, body};
+use super::{Api, busy, store_problem};
+use crate::ingest::people::People;
+use crate::orgs::{Directory, Org, Place, changes};
+use crate::rights::Actor;
+
+/// Organisations and places; there is one page.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Entries<T> {
+    /// By id.
+    items: Vec<T>,
+}
+
+/// All organisations.
+#[utoipa::path(get, path = "/api/v1/orgs", responses(
+    (status = 200, body = Entries<Org>),
+    super::auth::Refusals,
+))]
+pub async fn list(State(api): State<Arc<Api>>) -> Result<Json<Entries<Org>>, Problem> {
+    let directory = api.directory.get().await.map_err(store_problem)?;
+    let items = directory.orgs.values().cloned().collect();
+    Ok(Json(Entries { items }))
+}
+
+/// All places.
+#[utoipa::path(get, path = "/api/v1/places", responses(
+    (status = 200, body = Entries<Place>),
+    super::auth::Refusals,
+))]
+pub async fn places(State(api): State<Arc<Api>>) -> Result<Json<Entries<Place>>, Problem> {
+    let directory = api.directory.get().await.map_err(store_problem)?;
+    let items = directory.places.values().cloned().collect();
+    Ok(Json(Entries { items }))
+}
+
+/// Adds or changes an organisation.
+#[utoipa::path(put, path = "/api/v1/orgs/{id}", request_body = Org, params(("id" = String, Path, description = "Id")), responses(
+    (status = 200, body = Org),
+    super::auth::Refusals,
+))]
+pub async fn put(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+    org: Result<Json<Org>, JsonRejection>,
+) -> Result<Json<Org>, Problem> {
+    let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
+    let org = body(org)?;
+    if org.id != id {
+        return Err(bad(
+            "id",
+            format!("the address says {id:?}, the body {:?}", org.id),
+        ));
+    }
+    change(&api, &actor, |directory| {
+        directory.orgs.insert(id, org.clone());
+    })
+    .await?;
+    Ok(Json(org))
+}
+
+/// Adds or changes a place.
+#[utoipa::path(put, path = "/api/v1/places/{id}", request_body = Place, params(("id" = String, Path, description = "Id")), responses(
+    (status = 200, body = Place),
+    super::auth::Refusals,
+))]
+pub async fn put_place(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+    id: Result<Path<String>, PathRejection>,
+    place: Result<Json<Place>, JsonRejection>,
+) -> Result<Json<Place>, Problem> {
+    let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
+    let place = body(place)?;
+    if place.id != id {
+        return Err(bad(
+            "id",
+            format!("the address says {id:?}, the body {:?}", place.id),
+        ));
+    }
+    change(&api, &actor, |directory| {
+        directory.places.insert(id, place.clone());
+    })
+    .await?;
+    Ok(Json(place))
+}
+
+async fn change(
+    api: &Api,
+    actor: &Actor,
+    with: impl FnOnce(&mut Directory),
+) -> Result<(), Problem> {
+    // One change at a time: each is checked against what the one before has left.
+    let _turn = api.directory_turn.lock().await;
+    let before = api.directory.get().await.map_err(store_problem)?;
+    let mut after = (*before).clone();
+    with(&mut after);
+    after
+        .check()
+        .map_err(|(entry, message)| bad(&entry, message))?;
+    let changes = changes(&before, &after);
+    if changes.is_empty() {
+        return Ok(());
+    }
+    api.ingest
+        .people(People::Directory(changes), &actor.login)
+        .await
+        .map_err(busy)?;
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! `/api/v1/sessions`: signing in and out.
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use linli_shared::service::clock;
+use linli_shared::service::problem::Problem;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use super::auth::{Credential, Token};
+use super::list::{bad, body};
+use super::{Api, busy, store_problem};
+use crate::ingest::people::People;
+use crate::rights::Actor;
+use crate::store::users;
+use crate::users::{SESSION_MS, is_password};
+
+/// Who signs in.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// Login.
+    login: String,
+    /// Password.
+    password: String,
+}
+
+/// A session.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Session {
+    /// Send it as `Authorization: Bearer …`; it is shown once.
+    token: String,
+    /// Until when it is good, milliseconds since 1970 UTC.
+    expires_ms: i64,
+}
+
+/// Signs in.
+#[utoipa::path(post, path = "/api/v1/sessions", request_body = SignIn, security(()), responses(
+    (status = 201, body = Session),
+    super::auth::Refusals,
+    (status = 429, description = "too many wrong passwords", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn begin(
+    State(api): State<Arc<Api>>,
+    sign_in: Result<Json<SignIn>, JsonRejection>,
+) -> Result<(StatusCode, Json<Session>), Problem> {
+    let SignIn { login, password } = body(sign_in)?;
+    let now_ms = clock::wall_ms();
+    let wait_ms = api.tries.lock().await.wait_ms(&login, now_ms);
+    if wait_ms > 0 {
+        return Err(Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "tries",
+            "密码错误次数过多，请稍后再试 / too many wrong passwords: try again later",
+        )
+        .retry_after((wait_ms / 1000 + 1) as u32));
+    }
+    let hash = users::password(api.store.readers(), &login)
+        .await
+        .map_err(store_problem)?;
+    // Argon2 takes memory and time: it has threads of its own, and few at once.
+    let turn = api
+        .password_turns
+        .acquire()
+        .await
+        .map_err(|_| bad("password", "the hub stops"))?;
+    let checked = tokio::task::spawn_blocking(move || is_password(&password, hash.as_deref()));
+    let is_right = checked.await.unwrap_or(false);
+    drop(turn);
+    if !is_right {
+        api.tries.lock().await.wrong(&login, now_ms);
+        let note = People::Note {
+            action: "session.refused".to_owned(),
+            object: format!("user/{}", login.chars().take(40).collect::<String>()),
+            reason: String::new(),
+            detail: String::new(),
+        };
+        api.ingest.people(note, "nobody").await.map_err(busy)?;
+        return Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "password",
+            "用户名或密码不正确 / login or password is wrong",
+        ));
+    }
+    api.tries.lock().await.right(&login);
+    let token = Token::session();
+    let begun = People::BeginSession {
+        id: token.id.clone(),
+        secret: token.secret.clone(),
+        login: login.clone(),
+    };
+    api.ingest.people(begun, &login).await.map_err(busy)?;
+    Ok((
+        StatusCode::CREATED,
+        Json(Session {
+            token: token.to_string(),
+            expires_ms: now_ms.saturating_add(SESSION_MS),
+        }),
+    ))
+}
+
+/// Signs out: ends the session of the token that is sent.
+#[utoipa::path(delete, path = "/api/v1/sessions", responses(
+    (status = 204),
+    super::auth::Refusals,
+))]
+pub async fn end(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+    Extension(credential): Extension<Credential>,
+) -> Result<StatusCode, Problem> {
+    let Credential::Session(id) = credential else {
+        return Err(bad(
+            "session",
+            "this is the token of a program: `linli-hub api-token revoke`",
+        ));
+    };
+    let ended = People::EndSession {
+        id,
+        login: actor.login.clone(),
+    };
+    api.ingest.people(ended, &actor.login).await.map_err(busy)?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,188 @@
+//! `/api/v1/users`, `/api/v1/me` and `/api/v1/audit`
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use linli_shared::service::problem::Problem;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use super::list::{Page, bad, bad_cursor, body, limit, page, query};
+use super::{Api, busy, store_problem};
+use crate::audit::AuditEntry;
+use crate::ingest::people::People;
+use crate::rights::{Actor, Role};
+use crate::store::audit::{self, AuditFilter};
+use crate::store::users::{self, NewUser, UserView};
+use crate::users::{check_login, check_password, hash_password};
+
+/// A new user.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserToAdd {
+    /// Login: lower-case letters, digits, hyphens, dots and underscores.
+    login: String,
+    /// What people call them.
+    name: String,
+    /// Role.
+    role: Role,
+    /// Id of the organisation.
+    org: String,
+    /// The first password.
+    password: String,
+}
+
+/// Who somebody is for the hub.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Me {
+    /// Login, or `token:name`.
+    login: String,
+    /// Role.
+    role: Role,
+    /// Id of the organisation.
+    org: String,
+}
+
+/// Who the token that is sent is of.
+#[utoipa::path(get, path = "/api/v1/me", responses((status = 200, body = Me), super::auth::Refusals))]
+pub async fn me(Extension(actor): Extension<Actor>) -> Json<Me> {
+    Json(Me {
+        login: actor.login,
+        role: actor.role,
+        org: actor.org,
+    })
+}
+
+/// All users, by login; there is one page.
+#[utoipa::path(get, path = "/api/v1/users", responses(
+    (status = 200, body = Page<UserView>),
+    super::auth::Refusals,
+))]
+pub async fn list(State(api): State<Arc<Api>>) -> Result<Json<Page<UserView>>, Problem> {
+    let items = users::list(api.store.readers())
+        .await
+        .map_err(store_problem)?;
+    Ok(Json(Page { items, next: None }))
+}
+
+/// Adds a user.
+#[utoipa::path(post, path = "/api/v1/users", request_body = UserToAdd, responses(
+    (status = 201),
+    super::auth::Refusals,
+    (status = 409, description = "the login is taken", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn add(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+    user: Result<Json<UserToAdd>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let user = body(user)?;
+    check_login(&user.login).map_err(|message| bad("login", message))?;
+    check_password(&user.password, &user.login).map_err(|message| bad("password", message))?;
+    if user.name.trim().is_empty() || user.name.chars().count() > 100 {
+        return Err(bad("name", "1 to 100 characters"));
+    }
+    let directory = api.directory.get().await.map_err(store_problem)?;
+    if !user.org.is_empty() && !directory.orgs.contains_key(&user.org) {
+        return Err(bad(
+            "org",
+            format!("there is no organisation {:?}", user.org),
+        ));
+    }
+    let turn = api
+        .password_turns
+        .acquire()
+        .await
+        .map_err(|_| bad("password", "the hub stops"))?;
+    let password = user.password;
+    let hashed = tokio::task::spawn_blocking(move || hash_password(&password)).await;
+    drop(turn);
+    let password = hashed
+        .unwrap_or_else(|error| Err(error.to_string()))
+        .map_err(|message| bad("password", message))?;
+    let login = user.login.clone();
+    let new = NewUser {
+        login: user.login,
+        name: user.name,
+        role: user.role,
+        org: user.org,
+        password,
+    };
+    let added = api.ingest.people(People::AddUser(new), &actor.login).await;
+    if !added.map_err(busy)? {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "login",
+            format!("there is a user {login:?} already"),
+        ));
+    }
+    Ok(StatusCode::CREATED)
+}
+
+/// Whether a user may sign in.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Disabled {
+    /// True: no more. All sessions end.
+    disabled: bool,
+}
+
+/// Lets a user sign in no more, or again.
+#[utoipa::path(put, path = "/api/v1/users/{login}/disabled", request_body = Disabled, params(("login" = String, Path, description = "Login")), responses(
+    (status = 204),
+    super::auth::Refusals,
+))]
+pub async fn disable(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+    login: Result<Path<String>, PathRejection>,
+    disabled: Result<Json<Disabled>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let Path(login) = login.map_err(|rejection| bad("login", rejection.body_text()))?;
+    let Disabled { disabled } = body(disabled)?;
+    let change = People::Disable { login, disabled };
+    api.ingest
+        .people(change, &actor.login)
+        .await
+        .map_err(busy)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Which entries of the audit log.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditQuery {
+    /// Only of this, like `user/wang`.
+    object: Option<String>,
+    /// Only by this one.
+    actor: Option<String>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// 1 to 500, default 50.
+    limit: Option<u32>,
+}
+
+/// The audit log, newest first.
+#[utoipa::path(get, path = "/api/v1/audit", params(AuditQuery), responses(
+    (status = 200, body = Page<AuditEntry>),
+    super::auth::Refusals,
+))]
+pub async fn audit_log(
+    State(api): State<Arc<Api>>,
+    parameters: Result<Query<AuditQuery>, QueryRejection>,
+) -> Result<Json<Page<AuditEntry>>, Problem> {
+    let parameters = query(parameters)?;
+    let limit = limit(parameters.limit)?;
+    let before = parameters.cursor.as_deref().map(str::parse).transpose();
+    let filter = AuditFilter {
+        object: parameters.object,
+        actor: parameters.actor,
+        before: before.map_err(|_| bad_cursor())?,
+        limit: limit + 1,
+    };
+    let found = audit::list(api.store.readers(), &filter)
+        .await
+        .map_err(store_problem)?;
+    Ok(Json(page(found, limit, |entry| entry.number.to_string())))
+}

@@ -1,0 +1,191 @@
+//! The log of what people did and saw, in a chain of hashes. Pure.
+//!
+//! Each entry's hash is SHA-256 over the hash before it and all fields of the entry, each with its length before
+//! it, so no entry can be changed, taken out or put in between without all later hashes being others. Entries are
+//! written in the transaction of what they tell of; what is shown on request (an unmasked name) is written before
+//! it is shown. That the end was cut off shows only against a hash that was kept elsewhere: `linli-hub audit
+//! verify` prints the last one, and takes one to compare with.
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// The hash before the first entry.
+pub const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// The longest reason, characters.
+pub const REASON_CHARS_MAX: usize = 500;
+
+/// Something that was done or seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deed {
+    pub at_ms: i64,
+    /// Login, `token:name` or `command line`.
+    pub actor: String,
+    /// What: `org.changed`, `case.unmask`, `user.added`, `refused`.
+    pub action: String,
+    /// Of what: `case/20260301-000001`, `user/wang`.
+    pub object: String,
+    /// Why, as they say.
+    pub reason: String,
+    /// More of it, as JSON or words; never what is sensitive itself.
+    pub detail: String,
+}
+
+/// A deed with its place in the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct AuditEntry {
+    /// Number, without gaps.
+    pub number: i64,
+    /// When, milliseconds since 1970 UTC.
+    pub at_ms: i64,
+    /// Who.
+    pub actor: String,
+    /// What was done.
+    pub action: String,
+    /// Of what.
+    pub object: String,
+    /// Why, as they said.
+    pub reason: String,
+    /// More of it.
+    pub detail: String,
+    /// SHA-256 of this entry and the hash before, hexadecimal.
+    pub hash: String,
+}
+
+impl AuditEntry {
+    /// The next one of a chain.
+    pub fn after(previous: Option<&(i64, String)>, deed: Deed) -> Self {
+        let (number, before) = match previous {
+            Some((number, hash)) => (number + 1, hash.as_str()),
+            None => (1, START),
+        };
+        let mut entry = Self {
+            number,
+            at_ms: deed.at_ms,
+            actor: deed.actor,
+            action: deed.action,
+            object: deed.object,
+            reason: deed.reason,
+            detail: deed.detail,
+            hash: String::new(),
+        };
+        entry.hash = entry.hashed(before);
+        entry
+    }
+
+    fn hashed(&self, before: &str) -> String {
+        let mut hash = Sha256::new();
+        let (number, at_ms) = (self.number.to_string(), self.at_ms.to_string());
+        for part in [
+            before,
+            &number,
+            &at_ms,
+            &self.actor,
+            &self.action,
+            &self.object,
+            &self.reason,
+            &self.detail,
+        ] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        hex::encode(hash.finalize())
+    }
+}
+
+/// Follows a chain from its beginning.
+#[derive(Debug)]
+pub struct Verifier {
+    number: i64,
+    hash: String,
+}
+
+impl Default for Verifier {
+    fn default() -> Self {
+        Self {
+            number: 0,
+            hash: START.to_owned(),
+        }
+    }
+}
+
+impl Verifier {
+    /// The next entry; the error says what is wrong with it.
+    pub fn follow(&mut self, entry: &AuditEntry) -> Result<(), String> {
+        let wanted = self.number + 1;
+        if entry.number != wanted {
+            return Err(format!(
+                "entry {wanted} is missing: after {} comes {}",
+                self.number, entry.number
+            ));
+        }
+        if entry.hash != entry.hashed(&self.hash) {
+            return Err(format!(
+                "entry {} is not what was written: it, or one before it, has been changed",
+                entry.number
+            ));
+        }
+        self.number = entry.number;
+        self.hash.clone_from(&entry.hash);
+        Ok(())
+    }
+
+    /// Entries so far, and the hash of the last one.
+    pub fn end(&self) -> (i64, &str) {
+        (self.number, &self.hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(count: i64) -> Vec<AuditEntry> {
+        let mut entries: Vec<AuditEntry> = Vec::new();
+        for number in 0..count {
+            let deed = Deed {
+                at_ms: 1000 + number,
+                actor: "wang".to_owned(),
+                action: "case.unmask".to_owned(),
+                object: format!("case/{number}"),
+                reason: "回访".to_owned(),
+                detail: String::new(),
+            };
+            let previous = entries.last().map(|last| (last.number, last.hash.clone()));
+            entries.push(AuditEntry::after(previous.as_ref(), deed));
+        }
+        entries
+    }
+
+    fn verify(entries: &[AuditEntry]) -> Result<(), String> {
+        let mut verifier = Verifier::default();
+        entries.iter().try_for_each(|entry| verifier.follow(entry))
+    }
+
+    #[test]
+    fn a_chain_is_whole_and_any_change_of_it_is_found() {
+        let good = chain(5);
+        assert_eq!(verify(&good), Ok(()));
+        type Change = fn(&mut Vec<AuditEntry>);
+        let changes: [Change; 6] = [
+            |entries| entries[2].reason.push('!'),
+            |entries| entries[2].at_ms += 1,
+            |entries| entries[2].actor = "li".to_owned(),
+            |entries| drop(entries.remove(2)),
+            |entries| entries.swap(1, 2),
+            // What moves from one field to the next is another entry.
+            |entries| {
+                let reason = std::mem::take(&mut entries[2].reason);
+                entries[2].object.push_str(&reason);
+            },
+        ];
+        for change in changes {
+            let mut entries = good.clone();
+            change(&mut entries);
+            assert!(verify(&entries).is_err());
+        }
+        // A changed entry with a new hash of its own does not fit the next one.
+        let mut forged = good.clone();
+        forged[2].reason = "另有原因".to_owned();
+        forged[2].hash = forged[2].hashed(&good[1].hash.clone());
+        assert!(verify(&forged).is_err());
+    }
+}

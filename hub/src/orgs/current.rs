@@ -1,0 +1,34 @@
+//! The directory as it is now, read again when somebody has changed it.
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+use super::Directory;
+use crate::store::{Store, StoreError, orgs};
+
+/// Holds the directory of a store.
+pub struct CurrentDirectory {
+    store: Store,
+    /// With the version that it is.
+    known: Mutex<(i64, Arc<Directory>)>,
+}
+
+impl CurrentDirectory {
+    /// Nothing is read yet.
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            known: Mutex::new((0, Arc::default())),
+        }
+    }
+
+    /// The directory; a look at its version, and no more while that is the same.
+    pub async fn get(&self) -> Result<Arc<Directory>, StoreError> {
+        let mut known = self.known.lock().await;
+        let mut snapshot = self.store.snapshot().await?;
+        let version = orgs::version(&mut snapshot).await?;
+        if version != known.0 {
+            *known = (version, Arc::new(orgs::read(&mut snapshot).await?));
+        }
+        Ok(Arc::clone(&known.1))
+    }
+}

@@ -1,0 +1,391 @@
+//! Who may do what: jurisdiction × role × case, decided here and nowhere else. Pure.
+//!
+//! A role says which acts its holder may do at all; the jurisdiction of the holder's organisation, and what the
+//! organisation has to do with a case, say on which cases. A case for named handlers is there for those only: to
+//! all others it is as if it did not exist.
+//!
+//! | act | roles | on cases that |
+//! | --- | --- | --- |
+//! | see | supervisor, dispatcher, lead, handler, operator | are of the place, or with the organisation |
+//! | | revisit, grid | are of the place |
+//! | register | dispatcher, supervisor, lead, handler, grid | – |
+//! | triage 受理、派单、定级 | dispatcher, supervisor | are of the place, or with the organisation |
+//! | work 签收、办理、答复 | lead, handler | are with the organisation, as its lead or a joint one |
+//! | pass on 退回、转办、协办、升级、挂起 | lead, handler | are led by the organisation |
+//! | | dispatcher, supervisor | are of the place |
+//! | supervise 核验、延期、重开、归档 | supervisor | are of the place |
+//! | revisit 回访、评价 | revisit, supervisor | are of the place |
+//! | join as one 合并 | dispatcher, supervisor | are of the place |
+//! | unmask | supervisor, dispatcher, lead, handler, revisit | they may see |
+//! | watch events, warnings, agents | all but admin and auditor | |
+//! | attend 签收预警、静默、规则、通知 | operator, supervisor | |
+//! | manage users, tokens, organisations | admin | |
+//! | read the audit log | auditor | |
+use serde::{Deserialize, Serialize};
+
+use crate::orgs::Directory;
+
+/// What somebody is.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Role {
+    /// 系统管理员: users, tokens, organisations; no case
+    Admin,
+    /// 督办员: supervises the cases of its jurisdiction
+    Supervisor,
+    /// 受理员: takes cases in and dispatches them
+    Dispatcher,
+    /// 单位负责人
+    Lead,
+    /// 经办人
+    Handler,
+    /// 回访员
+    Revisit,
+    /// 网格员
+    Grid,
+    /// 值班员: watches events and warnings, acknowledges, mutes
+    Operator,
+    /// 审计员: reads the audit log; no case
+    Auditor,
+}
+
+impl Role {
+    /// All.
+    pub const ALL: [Self; 9] = [
+        Self::Admin,
+        Self::Supervisor,
+        Self::Dispatcher,
+        Self::Lead,
+        Self::Handler,
+        Self::Revisit,
+        Self::Grid,
+        Self::Operator,
+        Self::Auditor,
+    ];
+
+    /// The word in the store, the API and the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Supervisor => "supervisor",
+            Self::Dispatcher => "dispatcher",
+            Self::Lead => "lead",
+            Self::Handler => "handler",
+            Self::Revisit => "revisit",
+            Self::Grid => "grid",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
+        }
+    }
+
+    /// The role of this word.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+}
+
+/// Who acts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// Login of a user, or `token:name`.
+    pub login: String,
+    pub role: Role,
+    /// Id of the organisation; empty: the centre's, which covers all also where no directory is loaded.
+    pub org: String,
+}
+
+/// What somebody wants to do that is not about one case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    Watch,
+    Attend,
+    Register,
+    Manage,
+    Audit,
+}
+
+/// What somebody wants to do about a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaseAct {
+    See,
+    Triage,
+    Work,
+    PassOn,
+    Supervise,
+    Revisit,
+    JoinAsOne,
+    Unmask,
+}
+
+/// What rights depend on of a case.
+#[derive(Debug, Clone, Copy)]
+pub struct CaseFacts<'a> {
+    /// Where it is; empty: not known.
+    pub place: &'a str,
+    /// The organisation that leads it.
+    pub lead: &'a str,
+    /// Those that work with it.
+    pub joint: &'a [String],
+    /// It is for named handlers only, and who they are.
+    pub named_only: Option<&'a [String]>,
+}
+
+/// What is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    Allowed,
+    /// It is there, and not for this one to do.
+    Refused,
+    /// For this one it is not there.
+    Hidden,
+}
+
+/// Whether somebody may do something that is not about one case.
+pub fn may(actor: &Actor, act: Act) -> bool {
+    use Role::{Admin, Auditor, Dispatcher, Grid, Handler, Lead, Operator, Supervisor};
+    match act {
+        Act::Watch => !matches!(actor.role, Admin | Auditor),
+        Act::Attend => matches!(actor.role, Operator | Supervisor),
+        Act::Register => matches!(actor.role, Dispatcher | Supervisor | Lead | Handler | Grid),
+        Act::Manage => actor.role == Admin,
+        Act::Audit => actor.role == Auditor,
+    }
+}
+
+/// What an organisation has to do with a case.
+struct Relation {
+    covers: bool,
+    leads: bool,
+    joins: bool,
+}
+
+fn relation(directory: &Directory, actor: &Actor, case: CaseFacts<'_>) -> Relation {
+    if actor.org.is_empty() {
+        return Relation {
+            covers: true,
+            leads: case.lead.is_empty(),
+            joins: false,
+        };
+    }
+    let within = |org: &str| org == actor.org || directory.is_within(org, &actor.org);
+    let is_centre = directory
+        .centre()
+        .is_some_and(|centre| centre.id == actor.org);
+    Relation {
+        covers: is_centre || directory.covers(&actor.org, case.place),
+        // What lies with an organisation under one's own lies with one's own.
+        leads: within(case.lead) && !is_centre || case.lead == actor.org,
+        joins: case.joint.iter().any(|org| within(org)) && !is_centre,
+    }
+}
+
+/// Whether somebody may do something about a case.
+pub fn may_case(
+    directory: &Directory,
+    actor: &Actor,
+    act: CaseAct,
+    case: CaseFacts<'_>,
+) -> Decision {
+    use Role::{Dispatcher, Grid, Handler, Lead, Operator, Revisit, Supervisor};
+    if case
+        .named_only
+        .is_some_and(|named| !named.contains(&actor.login))
+    {
+        return Decision::Hidden;
+    }
+    let Relation {
+        covers,
+        leads,
+        joins,
+    } = relation(directory, actor, case);
+    let sees = match actor.role {
+        Supervisor | Dispatcher | Lead | Handler | Operator => covers || leads || joins,
+        Revisit | Grid => covers,
+        Role::Admin | Role::Auditor => false,
+    };
+    if !sees {
+        return Decision::Hidden;
+    }
+    let allowed = match (act, actor.role) {
+        (CaseAct::See, _) => true,
+        (CaseAct::Triage, Dispatcher | Supervisor) => covers || leads,
+        (CaseAct::Work, Lead | Handler) => leads || joins,
+        (CaseAct::PassOn, Lead | Handler) => leads,
+        (CaseAct::PassOn, Dispatcher | Supervisor) => covers,
+        (CaseAct::Supervise, Supervisor) => covers,
+        (CaseAct::Revisit, Revisit | Supervisor) => covers,
+        (CaseAct::JoinAsOne, Dispatcher | Supervisor) => covers,
+        (CaseAct::Unmask, Supervisor | Dispatcher | Lead | Handler | Revisit) => true,
+        _ => false,
+    };
+    if allowed {
+        Decision::Allowed
+    } else {
+        Decision::Refused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn district() -> Directory {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/district.toml");
+        crate::orgs::file::read(&path).expect("the example of the project")
+    }
+
+    fn actor(role: Role, org: &str) -> Actor {
+        Actor {
+            login: "wang".to_owned(),
+            role,
+            org: org.to_owned(),
+        }
+    }
+
+    const ACTS: [CaseAct; 8] = [
+        CaseAct::See,
+        CaseAct::Triage,
+        CaseAct::Work,
+        CaseAct::PassOn,
+        CaseAct::Supervise,
+        CaseAct::Revisit,
+        CaseAct::JoinAsOne,
+        CaseAct::Unmask,
+    ];
+
+    /// A case at 豫园, led by a mediation room of its office, with the women's federation.
+    #[test]
+    fn the_table_of_roles_and_organisations_on_a_case() {
+        let district = district();
+        let joint = ["department-12".to_owned()];
+        let case = CaseFacts {
+            place: "yuyuan-b3",
+            lead: "room-3",
+            joint: &joint,
+            named_only: None,
+        };
+        // S sees, T triages, W works, P passes on, V supervises, R revisits, J joins as one, U unmasks;
+        // a dot: refused; -: not there.
+        let table = [
+            (Role::Supervisor, "centre", "ST.PVRJU"),
+            (Role::Supervisor, "", "ST.PVRJU"),
+            (Role::Supervisor, "office-1", "ST.PVRJU"),
+            (Role::Supervisor, "office-2", "--------"),
+            (Role::Dispatcher, "centre", "ST.P..JU"),
+            (Role::Dispatcher, "office-1", "ST.P..JU"),
+            (Role::Dispatcher, "office-2", "--------"),
+            (Role::Lead, "office-1", "S.WP...U"),
+            (Role::Lead, "room-3", "S.WP...U"),
+            (Role::Lead, "room-4", "--------"),
+            (Role::Lead, "department-12", "S.W....U"),
+            (Role::Handler, "room-3", "S.WP...U"),
+            (Role::Handler, "department-12", "S.W....U"),
+            (Role::Handler, "department-1", "--------"),
+            (Role::Handler, "station-2", "S......U"),
+            (Role::Handler, "station-1", "--------"),
+            (Role::Handler, "centre", "S......U"),
+            (Role::Revisit, "centre", "S....R.U"),
+            (Role::Revisit, "room-3", "--------"),
+            (Role::Grid, "grid-2", "S......."),
+            (Role::Grid, "grid-1", "--------"),
+            (Role::Operator, "centre", "S......."),
+            (Role::Operator, "office-2", "--------"),
+            (Role::Admin, "centre", "--------"),
+            (Role::Auditor, "centre", "--------"),
+        ];
+        for (role, org, wanted) in table {
+            let found: String = ACTS
+                .into_iter()
+                .zip("STWPVRJU".chars())
+                .map(
+                    |(act, letter)| match may_case(&district, &actor(role, org), act, case) {
+                        Decision::Allowed => letter,
+                        Decision::Refused => '.',
+                        Decision::Hidden => '-',
+                    },
+                )
+                .collect();
+            assert_eq!(found, wanted, "{role:?} of {org:?}");
+        }
+    }
+
+    #[test]
+    fn a_case_for_named_handlers_is_there_for_nobody_else() {
+        let district = district();
+        let (nobody, named) = ([], ["wang".to_owned()]);
+        let case = |named_only| CaseFacts {
+            place: "yuyuan",
+            lead: "centre",
+            joint: &[],
+            named_only: Some(named_only),
+        };
+        for role in Role::ALL {
+            for act in ACTS {
+                let wang = actor(role, "centre");
+                assert_eq!(
+                    may_case(&district, &wang, act, case(&nobody)),
+                    Decision::Hidden
+                );
+            }
+        }
+        let supervisor = actor(Role::Supervisor, "centre");
+        assert_eq!(
+            may_case(&district, &supervisor, CaseAct::See, case(&named)),
+            Decision::Allowed
+        );
+        // To be named does not give what the role does not.
+        let admin = actor(Role::Admin, "centre");
+        assert_eq!(
+            may_case(&district, &admin, CaseAct::See, case(&named)),
+            Decision::Hidden
+        );
+    }
+
+    #[test]
+    fn the_table_of_roles_beside_cases() {
+        for (role, wanted) in [
+            (Role::Admin, "...M."),
+            (Role::Supervisor, "WAR.."),
+            (Role::Dispatcher, "W.R.."),
+            (Role::Lead, "W.R.."),
+            (Role::Handler, "W.R.."),
+            (Role::Revisit, "W...."),
+            (Role::Grid, "W.R.."),
+            (Role::Operator, "WA..."),
+            (Role::Auditor, "....L"),
+        ] {
+            let acts = [
+                Act::Watch,
+                Act::Attend,
+                Act::Register,
+                Act::Manage,
+                Act::Audit,
+            ];
+            let found: String = acts
+                .into_iter()
+                .zip("WARML".chars())
+                .map(|(act, letter)| {
+                    if may(&actor(role, "centre"), act) {
+                        letter
+                    } else {
+                        '.'
+                    }
+                })
+                .collect();
+            assert_eq!(found, wanted, "{role:?}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Sensitive fields at rest: names, phones, addresses and narratives of residents.
+//!
+//! * A field is sealed with AES-256-GCM (NIST SP 800-38D) under a key that is not in the database: a file of the
+//!   data directory, one line a key, 64 hexadecimal digits. The first key seals, all open; so a new key is put
+//!   before the old ones, and old fields stay readable. `linli-hub init` makes the first.
+//! * Sealed text is `s1.<key>.<nonce and ciphertext>`, the key by the first 8 hexadecimal digits of its SHA-256,
+//!   the rest base64. What it belongs to (table, column, number) is authenticated with it, so one case's text put
+//!   into another's row does not open.
+//! * The nonce is random, 96 bits: a key is good for 2^32 fields (SP 800-38D, 8.3), far more than a district has.
+//! * Without unmasking people see `mask`: that something is there, and little of it.
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use linli_shared::service::file;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use sha2::{Digest, Sha256};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::ca;
+
+const VERSION: &str = "s1";
+const KEY_BYTES: usize = 32;
+
+/// Why sealed fields cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The file of keys.
+    #[error(
+        "the key file {path:?} cannot be read: restore it from its copy, or run `linli-hub init` on a new hub"
+    )]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be made.
+    #[error("the key file {path:?} cannot be written")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A line of it.
+    #[error("{path:?}: line {line} is not a key: 64 hexadecimal digits")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+    },
+    /// No key of the file is that of a field.
+    #[error(
+        "a field was sealed with key {key:?}, which is not in the key file: put it back, below the newer ones"
+    )]
+    Unknown {
+        /// The key's name.
+        key: String,
+    },
+    /// It was changed, or belongs elsewhere.
+    #[error("a sealed field does not open: it was changed, or belongs elsewhere")]
+    Open,
+}
+
+struct Key {
+    name: String,
+    key: LessSafeKey,
+}
+
+impl Key {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let unbound = UnboundKey::new(&AES_256_GCM, bytes).ok()?;
+        Some(Self {
+            name: hex::encode(&Sha256::digest(bytes)[..4]),
+            key: LessSafeKey::new(unbound),
+        })
+    }
+}
+
+/// The keys of sealed fields; the first one seals.
+pub struct Sealer {
+    keys: Vec<Key>,
+}
+
+/// Where the keys stand in a data directory.
+pub fn key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("fields.key")
+}
+
+/// Makes the file with its first key, where there is none.
+pub fn init(data_dir: &Path) -> Result<PathBuf, SealError> {
+    let path = key_file(data_dir);
+    if path.exists() {
+        return Ok(path);
+    }
+    let line = format!("{}\n", hex::encode(ca::random::<KEY_BYTES>()));
+    match file::replace(&path, line.as_bytes(), 0o600) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(SealError::Write { path, source }),
+    }
+}
+
+impl Sealer {
+    /// Reads the keys of a data directory.
+    pub fn load(data_dir: &Path) -> Result<Self, SealError> {
+        let path = key_file(data_dir);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(source) => return Err(SealError::Read { path, source }),
+        };
+        let mut keys = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let bytes = hex::decode(line.trim()).ok();
+            let Some(key) = bytes.as_deref().and_then(Key::of) else {
+                return Err(SealError::Key {
+                    path,
+                    line: index + 1,
+                });
+            };
+            keys.push(key);
+        }
+        if keys.is_empty() {
+            return Err(SealError::Key { path, line: 1 });
+        }
+        Ok(Self { keys })
+    }
+
+    /// Seals a text that belongs somewhere, like `cases.narrative/17`. Nothing stays nothing.
+    pub fn seal(&self, text: &str, belongs: &str) -> String {
+        if text.is_empty() {
+            return String::new();
+        }
+        let nonce = ca::random::<NONCE_LEN>();
+        let mut bytes = text.as_bytes().to_vec();
+        let key = &self.keys[0];
+        key.key
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(belongs.as_bytes()),
+                &mut bytes,
+            )
+            .expect("a field is far shorter than the 64 GiB that AES-GCM takes");
+        let mut sealed = nonce.to_vec();
+        sealed.append(&mut bytes);
+        format!("{VERSION}.{}.{}", key.name, BASE64.encode(sealed))
+    }
+
+    /// Opens what was sealed for this place.
+    pub fn open(&self, sealed: &str, belongs: &str) -> Result<String, SealError> {
+        if sealed.is_empty() {
+            return Ok(String::new());
+        }
+        let mut parts = sealed.splitn(3, '.');
+        let (Some(VERSION), Some(name), Some(rest)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(SealError::Open);
+        };
+        let key = self.keys.iter().find(|key| key.name == name);
+        let key = key.ok_or_else(|| SealError::Unknown {
+            key: name.to_owned(),
+        })?;
+        let mut bytes = BASE64.decode(rest).map_err(|_| SealError::Open)?;
+        if bytes.len() < NONCE_LEN {
+            return Err(SealError::Open);
+        }
+        let mut cipher = bytes.split_off(NONCE_LEN);
+        let nonce = Nonce::try_assume_unique_for_key(&bytes).map_err(|_| SealError::Open)?;
+        let text = key
+            .key
+            .open_in_place(nonce, Aad::from(belongs.as_bytes()), &mut cipher)
+            .map_err(|_| SealError::Open)?;
+        String::from_utf8(text.to_vec()).map_err(|_| SealError::Open)
+    }
+}
+
+/// What everybody may see of a sensitive text: 王某某 → 王**, 13800138000 → 138****8000, others their first
+/// character.
+pub fn mask(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let is_number = chars.len() >= 7
+        && chars
+            .iter()
+            .all(|letter| letter.is_ascii_digit() || matches!(letter, '-' | '+' | ' '));
+    if is_number {
+        let (head, tail): (String, String) = (
+            chars[..3].iter().collect(),
+            chars[chars.len() - 4..].iter().collect(),
+        );
+        return format!("{head}****{tail}");
+    }
+    match chars.first() {
+        None => String::new(),
+        Some(first) => format!("{first}**"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealer(keys: &[u8]) -> Sealer {
+        let keys = keys
+            .iter()
+            .map(|byte| Key::of(&[*byte; KEY_BYTES]).expect("a key"));
+        Sealer {
+            keys: keys.collect(),
+        }
+    }
+
+    #[test]
+    fn a_field_opens_where_it_belongs_and_nowhere_else() {
+        let sealer = sealer(&[1]);
+        let sealed = sealer.seal("张某因漏水与楼上争执", "cases.narrative/7");
+        assert!(!sealed.contains("漏水"));
+        assert_ne!(
+            sealed,
+            sealer.seal("张某因漏水与楼上争执", "cases.narrative/7")
+        );
+        let opened = sealer.open(&sealed, "cases.narrative/7");
+        assert_eq!(opened.expect("the text"), "张某因漏水与楼上争执");
+        assert!(matches!(
+            sealer.open(&sealed, "cases.narrative/8"),
+            Err(SealError::Open)
+        ));
+        let mut changed = sealed.clone();
+        let last = changed.pop().expect("a letter");
+        changed.push(if last == 'A' { 'B' } else { 'A' });
+        assert!(sealer.open(&changed, "cases.narrative/7").is_err());
+        for rubbish in ["x", "s1", "s1.ab", "s1.00000000.AAAA", "s2.a.b"] {
+            assert!(sealer.open(rubbish, "x").is_err(), "{rubbish}");
+        }
+        assert_eq!(sealer.seal("", "x"), "");
+    }
+
+    #[test]
+    fn a_new_key_seals_and_the_old_one_still_opens() {
+        let sealed = sealer(&[1]).seal("text", "x");
+        assert_eq!(
+            sealer(&[2, 1]).open(&sealed, "x").expect("the text"),
+            "text"
+        );
+        assert!(matches!(
+            sealer(&[2]).open(&sealed, "x"),
+            Err(SealError::Unknown { .. })
+        ));
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_and_a_bad_line_of_it_is_named() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = init(directory.path()).expect("a key file");
+        let sealed = Sealer::load(directory.path())
+            .expect("keys")
+            .seal("text", "x");
+        init(directory.path()).expect("the same file");
+        let again = Sealer::load(directory.path()).expect("keys");
+        assert_eq!(again.open(&sealed, "x").expect("the text"), "text");
+        let keys = std::fs::read_to_string(&path).expect("keys");
+        std::fs::write(&path, format!("{keys}zz\n")).expect("written");
+        assert!(matches!(
+            Sealer::load(directory.path()),
+            Err(SealError::Key { line: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn a_mask_shows_that_something_is_there() {
+        for (text, masked) in [
+            ("王某某", "王**"),
+            ("13800138000", "138****8000"),
+            ("+86 138-0013-8000", "+86****8000"),
+            ("豫园路1号", "豫**"),
+            ("", ""),
+        ] {
+            assert_eq!(mask(text), masked);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Users and their sessions.
+use serde::Serialize;
+use sqlx::Row as _;
+
+use super::tokens::{hash, same};
+use super::{Connection, Pool, Row, StoreError, failed};
+use crate::rights::{Actor, Role};
+
+/// A user as the API shows it.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct UserView {
+    /// Login.
+    pub login: String,
+    /// What people call them.
+    pub name: String,
+    /// Role.
+    pub role: String,
+    /// Id of the organisation.
+    pub org: String,
+    /// When the user was added, milliseconds since 1970 UTC.
+    pub created_ms: i64,
+    /// Since when they cannot sign in.
+    pub disabled_ms: Option<i64>,
+}
+
+/// A user on the way into the store.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    pub login: String,
+    pub name: String,
+    pub role: Role,
+    pub org: String,
+    /// A PHC string.
+    pub password: String,
+}
+
+/// Adds a user; false if the login is taken.
+pub async fn add(
+    connection: &mut Connection,
+    user: &NewUser,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "INSERT INTO users (login, name, role, org, password, created_ms) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (login) DO NOTHING",
+    )
+    .bind(user.login.as_str())
+    .bind(user.name.as_str())
+    .bind(user.role.as_str())
+    .bind(user.org.as_str())
+    .bind(user.password.as_str())
+    .bind(now_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("adding a user"))?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Sets a password and ends all sessions; false if there is no such user.
+pub async fn set_password(
+    connection: &mut Connection,
+    login: &str,
+    password: &str,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query("UPDATE users SET password = $2 WHERE login = $1")
+        .bind(login)
+        .bind(password)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("setting a password"))?;
+    end_sessions(connection, login, now_ms).await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Lets a user sign in no more, or again; false if that changes nothing.
+pub async fn disable(
+    connection: &mut Connection,
+    login: &str,
+    disabled: bool,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE users SET disabled_ms = $2 WHERE login = $1 AND (disabled_ms IS NULL) = ($2 IS NOT NULL)",
+    )
+    .bind(login)
+    .bind(disabled.then_some(now_ms))
+    .execute(&mut *connection)
+    .await
+    .map_err(failed("disabling a user"))?;
+    end_sessions(connection, login, now_ms).await?;
+    Ok(done.rows_affected() > 0)
+}
+
+async fn end_sessions(
+    connection: &mut Connection,
+    login: &str,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE sessions SET ended_ms = $2 WHERE login = $1 AND ended_ms IS NULL")
+        .bind(login)
+        .bind(now_ms)
+        .execute(connection)
+        .await
+        .map_err(failed("ending sessions"))?;
+    Ok(())
+}
+
+/// The hash of the password of a user who may sign in.
+pub async fn password(pool: &Pool, login: &str) -> Result<Option<String>, StoreError> {
+    let row = sqlx::query("SELECT password FROM users WHERE login = $1 AND disabled_ms IS NULL")
+        .bind(login)
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("reading a user"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// All users, by login.
+pub async fn list(pool: &Pool) -> Result<Vec<UserView>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM users ORDER BY login")
+        .fetch_all(pool)
+        .await
+        .map_err(failed("listing users"))?;
+    Ok(rows
+        .iter()
+        .map(|row| UserView {
+            login: row.get("login"),
+            name: row.get("name"),
+            role: row.get("role"),
+            org: row.get("org"),
+            created_ms: row.get("created_ms"),
+            disabled_ms: row.get("disabled_ms"),
+        })
+        .collect())
+}
+
+/// Begins a session.
+pub async fn begin_session(
+    connection: &mut Connection,
+    id: &str,
+    secret: &str,
+    login: &str,
+    now_ms: i64,
+    expires_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM sessions WHERE expires_ms <= $1")
+        .bind(now_ms)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("forgetting old sessions"))?;
+    sqlx::query(
+        "INSERT INTO sessions (id, login, secret_sha256, created_ms, expires_ms) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(id)
+    .bind(login)
+    .bind(hash(secret))
+    .bind(now_ms)
+    .bind(expires_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("beginning a session"))?;
+    Ok(())
+}
+
+/// Ends a session.
+pub async fn end_session(
+    connection: &mut Connection,
+    id: &str,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE sessions SET ended_ms = $2 WHERE id = $1 AND ended_ms IS NULL")
+        .bind(id)
+        .bind(now_ms)
+        .execute(connection)
+        .await
+        .map_err(failed("ending a session"))?;
+    Ok(())
+}
+
+/// Whose session this is, if it is good now.
+pub async fn of_session(
+    pool: &Pool,
+    id: &str,
+    secret: &str,
+    now_ms: i64,
+) -> Result<Option<Actor>, StoreError> {
+    let row = sqlx::query(
+        "SELECT secret_sha256, users.login AS login, role, org FROM sessions JOIN users ON users.login = sessions.login \
+         WHERE id = $1 AND expires_ms > $2 AND ended_ms IS NULL AND disabled_ms IS NULL",
+    )
+    .bind(id)
+    .bind(now_ms)
+    .fetch_optional(pool)
+    .await
+    .map_err(failed("reading a session"))?;
+    Ok(row
+        .filter(|row| same(secret, row.get("secret_sha256")))
+        .and_then(|row| actor(&row)))
+}
+
+/// A role that this program does not know gives no rights.
+fn actor(row: &Row) -> Option<Actor> {
+    Some(Actor {
+        login: row.get("login"),
+        role: Role::from_name(row.get("role"))?,
+        org: row.get("org"),
+    })
+}

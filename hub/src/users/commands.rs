@@ -1,0 +1,205 @@
+//! `linli-hub user` and `linli-hub audit`.
+use linli_shared::service::exit::{self, Failure, failure};
+use linli_shared::service::{clock, output};
+use std::io::BufRead as _;
+
+use super::{check_login, check_password, hash_password};
+use crate::audit::Verifier;
+use crate::cli::{AuditCommand, UserCommand};
+use crate::ingest::people::{People, perform};
+use crate::orgs::commands::COMMAND_LINE;
+use crate::store::audit::{self, AuditFilter};
+use crate::store::users::{self, NewUser};
+use crate::store::{self, Store, StoreError, failed, orgs};
+
+/// Entries that are read at once.
+const PAGE: i64 = 1000;
+
+fn wrong(text: String) -> Failure {
+    Failure {
+        text,
+        code: exit::DATA,
+    }
+}
+
+/// Carries out `user`.
+pub async fn user(store: &Store, command: UserCommand) -> Result<(), Failure> {
+    let io = failure(exit::IO);
+    match command {
+        UserCommand::Add {
+            login,
+            name,
+            role,
+            org,
+        } => {
+            check_login(&login).map_err(|message| wrong(format!("--login: {message}")))?;
+            if !org.is_empty() {
+                let mut connection = store.connect().await.map_err(|error| io(&error))?;
+                let directory = orgs::read(&mut connection)
+                    .await
+                    .map_err(|error| io(&error))?;
+                if !directory.orgs.contains_key(&org) {
+                    return Err(wrong(format!(
+                        "--org: there is no organisation {org:?}: `linli-hub org list` shows them"
+                    )));
+                }
+            }
+            let password = hashed(&login)?;
+            let user = NewUser {
+                login: login.clone(),
+                name: name.unwrap_or_else(|| login.clone()),
+                role,
+                org,
+                password,
+            };
+            if !change(store, &People::AddUser(user))
+                .await
+                .map_err(|error| io(&error))?
+            {
+                return Err(wrong(format!(
+                    "there is a user {login:?} already: `linli-hub user list`"
+                )));
+            }
+            output::line(format_args!("已添加 added: {login}"));
+        }
+        UserCommand::Password { login } => {
+            let password = hashed(&login)?;
+            let set = People::SetPassword {
+                login: login.clone(),
+                password,
+            };
+            if !change(store, &set).await.map_err(|error| io(&error))? {
+                return Err(wrong(format!(
+                    "there is no user {login:?}: `linli-hub user list`"
+                )));
+            }
+            output::line(format_args!(
+                "已设置密码，原会话已结束 set; sessions are ended: {login}"
+            ));
+        }
+        UserCommand::Disable { login, enable } => {
+            let disable = People::Disable {
+                login: login.clone(),
+                disabled: !enable,
+            };
+            if !change(store, &disable).await.map_err(|error| io(&error))? {
+                return Err(wrong(format!(
+                    "there is no user {login:?}, or that is so already: `linli-hub user list`"
+                )));
+            }
+            let words = if enable {
+                "已启用 enabled"
+            } else {
+                "已停用 disabled"
+            };
+            output::line(format_args!("{words}: {login}"));
+        }
+        UserCommand::List { json } => {
+            for user in users::list(store.readers())
+                .await
+                .map_err(|error| io(&error))?
+            {
+                if json {
+                    output::line(serde_json::to_string(&user).unwrap_or_default());
+                    continue;
+                }
+                let state = if user.disabled_ms.is_some() {
+                    "已停用 disabled"
+                } else {
+                    ""
+                };
+                output::line(format_args!(
+                    "{} {} {} {} {state}",
+                    user.login, user.role, user.org, user.name
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The password from the first line of standard input, hashed.
+fn hashed(login: &str) -> Result<String, Failure> {
+    let mut line = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| failure(exit::IO)(&error))?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    check_password(password, login)
+        .map_err(|message| wrong(format!("the password, a line of standard input: {message}")))?;
+    hash_password(password).map_err(wrong)
+}
+
+async fn change(store: &Store, change: &People) -> Result<bool, StoreError> {
+    let mut connection = store.connect().await?;
+    let mut transaction = store::begin(&mut connection).await?;
+    let done = perform(&mut transaction, change, COMMAND_LINE, clock::wall_ms()).await?;
+    transaction
+        .commit()
+        .await
+        .map_err(failed("committing a change"))?;
+    Ok(done)
+}
+
+/// Carries out `audit`.
+pub async fn audit(store: &Store, command: AuditCommand) -> Result<(), Failure> {
+    let io = failure(exit::IO);
+    match command {
+        AuditCommand::List {
+            object,
+            actor,
+            list,
+        } => {
+            let filter = AuditFilter {
+                object,
+                actor,
+                before: None,
+                limit: list.limit as usize,
+            };
+            let found = audit::list(store.readers(), &filter).await;
+            for entry in found.map_err(|error| io(&error))? {
+                if list.json {
+                    output::line(serde_json::to_string(&entry).unwrap_or_default());
+                    continue;
+                }
+                output::line(format_args!(
+                    "#{} {} {} {} {} {}",
+                    entry.number,
+                    clock::rfc3339(entry.at_ms),
+                    entry.actor,
+                    entry.action,
+                    entry.object,
+                    entry.reason
+                ));
+            }
+        }
+        AuditCommand::Verify { hash } => {
+            let mut verifier = Verifier::default();
+            let mut is_known = hash.is_none();
+            loop {
+                let page = audit::after(store.readers(), verifier.end().0, PAGE).await;
+                let page = page.map_err(|error| io(&error))?;
+                if page.is_empty() {
+                    break;
+                }
+                for entry in page {
+                    verifier.follow(&entry).map_err(wrong)?;
+                    is_known |= hash.as_ref() == Some(&entry.hash);
+                }
+            }
+            let (count, last) = verifier.end();
+            if !is_known {
+                return Err(wrong(format!(
+                    "the log is whole, and no entry of it has the hash {}: its end was cut off, or it is another log",
+                    hash.unwrap_or_default()
+                )));
+            }
+            output::line(format_args!("完整 whole: {count}"));
+            output::line(format_args!(
+                "末条哈希，请另行保存 last hash, keep it elsewhere: {last}"
+            ));
+        }
+    }
+    Ok(())
+}
