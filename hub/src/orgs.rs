@@ -57,18 +57,6 @@ pub enum OrgKind {
 }
 
 impl OrgKind {
-    /// All, from the top down.
-    pub const ALL: [Self; 8] = [
-        Self::Centre,
-        Self::Town,
-        Self::Office,
-        Self::Station,
-        Self::Department,
-        Self::Room,
-        Self::Volunteers,
-        Self::Grid,
-    ];
-
     /// The word in files, the store and the API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -81,11 +69,6 @@ impl OrgKind {
             Self::Volunteers => "volunteers",
             Self::Grid => "grid",
         }
-    }
-
-    /// The kind of this word.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
     /// The kinds under which it stands.
@@ -130,16 +113,6 @@ pub enum PlaceKind {
 }
 
 impl PlaceKind {
-    /// All, from the top down.
-    pub const ALL: [Self; 6] = [
-        Self::District,
-        Self::Area,
-        Self::Community,
-        Self::Compound,
-        Self::Building,
-        Self::Unit,
-    ];
-
     /// The word in files, the store and the API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -150,11 +123,6 @@ impl PlaceKind {
             Self::Building => "building",
             Self::Unit => "unit",
         }
-    }
-
-    /// The kind of this word.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 

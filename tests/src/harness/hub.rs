@@ -252,7 +252,8 @@ impl Hub {
             .await
     }
 
-    async fn ask(
+    /// Any request on the API; the status and the JSON.
+    pub async fn ask(
         &self,
         method: reqwest::Method,
         path: &str,

@@ -1,0 +1,255 @@
+//! Users, their rights, organisations, and the log of what they did.
+use anyhow::{Context, Result};
+use linli_tests::harness::{Hub, connect, project, run};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+use tempfile::{TempDir, tempdir};
+
+const PASSWORD: &str = "correct horse battery";
+
+/// A hub with the project's example of a district.
+async fn district() -> Result<(TempDir, Hub)> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    let example = project("configs/district.toml");
+    run(hub.command()?.args(["org", "load"]).arg(example))?;
+    hub.start().await?;
+    Ok((directory, hub))
+}
+
+/// Runs a command with a line on its standard input.
+fn with_line(command: &mut Command, line: &str) -> Result<Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut input = child.stdin.take().context("its input")?;
+    writeln!(input, "{line}")?;
+    drop(input);
+    Ok(child.wait_with_output()?)
+}
+
+fn add_user(hub: &Hub, login: &str, role: &str, org: &str) -> Result<Output> {
+    let mut command = hub.command()?;
+    command.args(["user", "add", login, "--role", role, "--org", org]);
+    with_line(&mut command, PASSWORD)
+}
+
+async fn sign_in(hub: &Hub, login: &str, password: &str) -> Result<(u16, Value)> {
+    let body = json!({ "login": login, "password": password });
+    hub.ask(Method::POST, "/api/v1/sessions", None, Some(&body))
+        .await
+}
+
+/// A user who is signed in: the token.
+async fn user(hub: &Hub, login: &str, role: &str, org: &str) -> Result<String> {
+    let added = add_user(hub, login, role, org)?;
+    assert!(added.status.success(), "{added:?}");
+    let (status, session) = sign_in(hub, login, PASSWORD).await?;
+    assert_eq!(status, 201, "{session}");
+    Ok(session["token"].as_str().context("a token")?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_role_does_what_it_may_and_what_it_may_not_is_noted() -> Result<()> {
+    let (_directory, hub) = district().await?;
+    let admin = user(&hub, "admin", "admin", "centre").await?;
+    let operator = user(&hub, "op", "operator", "centre").await?;
+    let auditor = user(&hub, "audit", "auditor", "centre").await?;
+    for (path, wanted) in [
+        ("/api/v1/warnings", [403, 200, 403]),
+        ("/api/v1/events", [403, 200, 403]),
+        ("/api/v1/users", [200, 403, 403]),
+        ("/api/v1/audit", [403, 403, 200]),
+        ("/api/v1/orgs", [200, 200, 200]),
+        ("/api/v1/me", [200, 200, 200]),
+    ] {
+        for (token, wanted) in [&admin, &operator, &auditor].into_iter().zip(wanted) {
+            let (status, answer) = hub.api_with(path, Some(token)).await?;
+            assert_eq!(status, wanted, "{path}: {answer}");
+        }
+    }
+    let (status, _) = hub.post_with("/api/v1/rules/reload", &auditor).await?;
+    assert_eq!(status, 403);
+    let (_, log) = hub
+        .api_with("/api/v1/audit?actor=audit", Some(&auditor))
+        .await?;
+    let refused: Vec<&str> = log["items"]
+        .as_array()
+        .context("items")?
+        .iter()
+        .filter(|entry| entry["action"] == "refused")
+        .filter_map(|entry| entry["object"].as_str())
+        .collect();
+    let wanted = [
+        "/api/v1/rules/reload",
+        "/api/v1/users",
+        "/api/v1/events",
+        "/api/v1/warnings",
+    ];
+    assert_eq!(refused, wanted);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_with_its_user_a_new_password_or_by_itself_and_guessing_takes_time()
+-> Result<()> {
+    let (_directory, hub) = district().await?;
+    let first = user(&hub, "wang", "operator", "centre").await?;
+    let me = async |token: &str| anyhow::Ok(hub.api_with("/api/v1/me", Some(token)).await?.0);
+    assert_eq!(me(&first).await?, 200);
+    let ended = hub
+        .ask(Method::DELETE, "/api/v1/sessions", Some(&first), None)
+        .await?;
+    assert_eq!(ended.0, 204);
+    assert_eq!(me(&first).await?, 401);
+    let second = sign_in(&hub, "wang", PASSWORD).await?.1;
+    let second = second["token"].as_str().context("a token")?.to_owned();
+    let set = with_line(
+        hub.command()?.args(["user", "password", "wang"]),
+        "another long password",
+    )?;
+    assert!(set.status.success(), "{set:?}");
+    assert_eq!(me(&second).await?, 401);
+    assert_eq!(sign_in(&hub, "wang", PASSWORD).await?.0, 401);
+    let third = sign_in(&hub, "wang", "another long password").await?.1;
+    let third = third["token"].as_str().context("a token")?.to_owned();
+    run(hub.command()?.args(["user", "disable", "wang"]))?;
+    assert_eq!(me(&third).await?, 401);
+    // Whether there is such a login does not show.
+    let (_, disabled) = sign_in(&hub, "wang", "another long password").await?;
+    let (_, unknown) = sign_in(&hub, "nobody", "another long password").await?;
+    assert_eq!(disabled, unknown);
+    for _ in 0..4 {
+        assert_eq!(sign_in(&hub, "nobody", PASSWORD).await?.0, 401);
+    }
+    let (status, answer) = sign_in(&hub, "nobody", PASSWORD).await?;
+    assert_eq!(status, 429, "{answer}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_entry_of_the_audit_log_is_found_and_so_is_a_cut_end() -> Result<()> {
+    let (_directory, hub) = district().await?;
+    user(&hub, "wang", "operator", "centre").await?;
+    let verify = |more: &[&str]| -> Result<Output> {
+        Ok(hub
+            .command()?
+            .args(["audit", "verify"])
+            .args(more)
+            .output()?)
+    };
+    let good = verify(&[])?;
+    assert!(good.status.success(), "{good:?}");
+    let said = String::from_utf8(good.stdout)?;
+    let last = said.trim().rsplit(' ').next().context("a hash")?.to_owned();
+    assert!(verify(&["--hash", &last])?.status.success());
+    let mut connection = connect(hub.database_url()).await?;
+    let change = "UPDATE audit SET actor = 'li' WHERE number = 3";
+    sqlx::query(change).execute(&mut connection).await?;
+    let found = verify(&[])?;
+    assert_eq!(found.status.code(), Some(65));
+    let said = String::from_utf8(found.stderr)?;
+    assert!(said.contains("entry 3 is not what was written"), "{said}");
+    let back = "UPDATE audit SET actor = 'command line' WHERE number = 3";
+    sqlx::query(back).execute(&mut connection).await?;
+    let cut = "DELETE FROM audit WHERE number = (SELECT MAX(number) FROM audit)";
+    sqlx::query(cut).execute(&mut connection).await?;
+    assert!(verify(&[])?.status.success(), "what is left is whole");
+    let found = verify(&["--hash", &last])?;
+    assert!(String::from_utf8(found.stderr)?.contains("its end was cut off"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn organisations_are_loaded_changed_and_retired_and_a_bad_change_changes_nothing()
+-> Result<()> {
+    let (directory, hub) = district().await?;
+    let admin = user(&hub, "admin", "admin", "centre").await?;
+    let count = async |path: &str| -> Result<usize> {
+        let (status, found) = hub.api_with(path, Some(&admin)).await?;
+        assert_eq!(status, 200);
+        Ok(found["items"].as_array().context("items")?.len())
+    };
+    assert_eq!(count("/api/v1/orgs").await?, 56);
+    let put =
+        async |path: &str, body: Value| hub.ask(Method::PUT, path, Some(&admin), Some(&body)).await;
+    let room = json!({ "id": "room-15", "name": "新调解室", "kind": "room", "parent": "office-1" });
+    let (status, answer) = put("/api/v1/orgs/room-15", room).await?;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(count("/api/v1/orgs").await?, 57);
+    let bad = json!({ "id": "room-16", "name": "x", "kind": "room", "parent": "station-1" });
+    let (status, answer) = put("/api/v1/orgs/room-16", bad).await?;
+    assert_eq!(status, 400);
+    assert!(
+        answer["detail"]
+            .as_str()
+            .context("detail")?
+            .contains("centre, town, office"),
+        "{answer}"
+    );
+    assert_eq!(count("/api/v1/orgs").await?, 57);
+    // The file again: what came by the API is not in it. The hub that runs sees it.
+    let example = project("configs/district.toml");
+    let said = run(hub.command()?.args(["org", "load"]).arg(&example))?;
+    assert!(said.contains("retired: 1"), "{said}");
+    assert_eq!(count("/api/v1/orgs").await?, 56);
+    let broken = directory.path().join("broken.toml");
+    let text =
+        std::fs::read_to_string(&example)?.replace("parent = \"office-1\"", "parent = \"nowhere\"");
+    std::fs::write(&broken, text)?;
+    let refused = hub.command()?.args(["org", "load"]).arg(&broken).output()?;
+    assert_eq!(refused.status.code(), Some(78));
+    let said = String::from_utf8(refused.stderr)?;
+    assert!(
+        said.contains("broken.toml") && said.contains("nowhere"),
+        "{said}"
+    );
+    assert_eq!(count("/api/v1/orgs").await?, 56);
+    let log = run(hub
+        .command()?
+        .args(["audit", "list", "--object", "org/room-15"]))?;
+    assert!(
+        log.contains("org.added") && log.contains("org.retired"),
+        "{log}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nul_is_refused_at_the_api_and_what_is_wrong_with_a_user_is_said() -> Result<()> {
+    let (_directory, hub) = district().await?;
+    let operator = user(&hub, "op", "operator", "centre").await?;
+    let (status, answer) = hub
+        .api_with("/api/v1/warnings?site=a%00b", Some(&operator))
+        .await?;
+    assert_eq!(
+        (status, answer["type"].as_str()),
+        (400, Some("urn:linli:problem:nul"))
+    );
+    let mute = json!({ "rule": "fire-alarm", "reason": "a\u{0}b", "owner": "x", "until": "2126-01-01T00:00:00Z" });
+    let (status, _) = hub
+        .ask(Method::POST, "/api/v1/mutes", Some(&operator), Some(&mute))
+        .await?;
+    assert_eq!(status, 400);
+    for (login, role, org, says) in [
+        ("op", "operator", "centre", "already"),
+        ("Wang", "operator", "centre", "lower-case"),
+        ("li", "operator", "office-9", "org list"),
+    ] {
+        let refused = add_user(&hub, login, role, org)?;
+        assert_eq!(refused.status.code(), Some(65), "{login}");
+        let said = String::from_utf8(refused.stderr)?;
+        assert!(said.contains(says), "{said}");
+    }
+    let short = with_line(
+        hub.command()?
+            .args(["user", "add", "li", "--role", "handler"]),
+        "short",
+    )?;
+    assert!(String::from_utf8(short.stderr)?.contains("12 to 128"));
+    Ok(())
+}
