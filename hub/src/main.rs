@@ -3,6 +3,7 @@ mod api;
 mod app;
 mod attend;
 mod ca;
+mod calendar;
 mod cases;
 mod centre;
 mod cli;
