@@ -8,6 +8,7 @@ mod hub {
         reason = "the bench uses a part of the modules"
     )]
     pub mod ca;
+    pub mod calendar;
     pub mod cases;
     pub mod centre;
     pub mod config;
@@ -20,7 +21,8 @@ mod hub {
     pub mod warnings;
 }
 use hub::{
-    ca, cases, centre, config, correlate, ingest, local_time, metrics, notify, store, warnings,
+    ca, calendar, cases, centre, config, correlate, ingest, local_time, metrics, notify, store,
+    warnings,
 };
 
 use divan::Bencher;

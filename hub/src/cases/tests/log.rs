@@ -1,0 +1,207 @@
+//! Whatever people try, in whatever order: what must hold of a case and its log.
+use super::super::clock::Pause;
+use super::super::due::next_wake_ms;
+use super::super::kind::Kind;
+use super::super::moves::Cause;
+use super::*;
+use proptest::prelude::*;
+
+const ORGANISATIONS: [&str; 4] = [CENTRE, "office-1", "office-2", "police"];
+const PEOPLE: [&str; 4] = ["clerk", "zhang", "li", "wang"];
+const RISKS: [&str; 5] = ["red", "orange", "yellow", "blue", "pink"];
+const CAUSES: [Cause; 5] = [
+    Cause::Party,
+    Cause::Appraisal,
+    Cause::Court,
+    Cause::Superior,
+    Cause::ForceMajeure,
+];
+const RUNGS: [Rung; 5] = [
+    Rung::Grid,
+    Rung::Office,
+    Rung::Centre,
+    Rung::JointMeeting,
+    Rung::Leader,
+];
+
+#[derive(Debug, Clone)]
+struct Try {
+    person: usize,
+    organisation: usize,
+    wanted: Move,
+    /// Time that passes before it, minutes.
+    after_minutes: i64,
+}
+
+fn organisation() -> impl Strategy<Value = String> {
+    (0..ORGANISATIONS.len()).prop_map(|at| ORGANISATIONS[at].to_owned())
+}
+
+fn any_move() -> impl Strategy<Value = Move> {
+    let ahead = (0..90_i64).prop_map(|days| at("2026-03-02 12:00") + days * 86_400_000);
+    prop_oneof![
+        3 => Just(Move::Accept {}),
+        1 => Just(Move::Decline { reason: why() }),
+        4 => organisation().prop_map(|name| dispatch(&name)),
+        2 => organisation().prop_map(|name| name_lead(&name)),
+        8 => Just(Move::Sign {}),
+        3 => Just(Move::Return { reason: why() }),
+        2 => organisation().prop_map(|name| transfer(&name)),
+        4 => organisation().prop_map(|name| join(&name)),
+        4 => organisation().prop_map(|name| join_done(&name)),
+        6 => Just(answer()),
+        5 => any::<bool>().prop_map(verify),
+        5 => any::<bool>().prop_map(revisit),
+        3 => (0..7_u8).prop_map(|marks| Move::Evaluate { marks }),
+        3 => Just(Move::Archive {}),
+        2 => (0..5_usize, ahead.clone()).prop_map(|(at, until_ms)| Move::Suspend { cause: CAUSES[at], until_ms }),
+        2 => Just(Move::Resume {}),
+        4 => ahead.prop_map(|until_ms| Move::AskDelay { until_ms, reason: why() }),
+        4 => organisation().prop_map(|organisation| Move::GrantDelay { organisation }),
+        1 => organisation().prop_map(|organisation| Move::RefuseDelay { organisation, reason: why() }),
+        2 => (0..5_usize, any::<bool>()).prop_map(|(at, led)| Move::Escalate {
+            to: RUNGS[at], reason: why(), leader: led.then(|| "he".to_owned()),
+        }),
+        2 => Just(Move::Reopen { reason: why() }),
+        2 => (0..5_usize).prop_map(|at| Move::SetRisk { risk: RISKS[at].to_owned(), reason: why() }),
+        1 => Just(Move::Note { text: why() }),
+        1 => Just(Move::Merge { into: "other".to_owned(), reason: why() }),
+        3 => Just(Move::Unmerge { reason: why() }),
+        1 => (0..9_i64).prop_map(|warning| Move::LinkWarning { warning }),
+        1 => (0..9_i64).prop_map(|warning| Move::UnlinkWarning { warning, reason: why() }),
+        1 => (0..4_usize).prop_map(|at| Move::NameHandler { person: PEOPLE[at].to_owned() }),
+        1 => (0..4_usize).prop_map(|at| Move::UnnameHandler { person: PEOPLE[at].to_owned(), reason: why() }),
+    ]
+}
+
+fn tries() -> impl Strategy<Value = Vec<Try>> {
+    let passed = prop_oneof![3 => 0..30_i64, 2 => 0..600_i64, 1 => 0..20_000_i64];
+    let one = (0..PEOPLE.len(), 0..ORGANISATIONS.len(), any_move(), passed);
+    let one = one.prop_map(|(person, organisation, wanted, after_minutes)| Try {
+        person,
+        organisation,
+        wanted,
+        after_minutes,
+    });
+    proptest::collection::vec(one, 1..120)
+}
+
+/// What must hold of a case.
+fn hold(case: &Case) -> Result<(), TestCaseError> {
+    prop_assert!(
+        ORGANISATIONS.contains(&case.lead.as_str()),
+        "one lead: {:?}",
+        case.lead
+    );
+    let centre_leads = matches!(
+        case.state,
+        State::Registered | State::Accepted | State::Declined | State::Returned
+    );
+    prop_assert!(!centre_leads || case.lead == case.centre);
+    for (place, clock) in case.clocks.iter().enumerate() {
+        let twice = case.clocks[..place]
+            .iter()
+            .any(|other| other.is(clock.kind, &clock.organisation));
+        prop_assert!(!twice, "one clock of each kind and organisation");
+        let stands_still = case.state.is_closed() || case.state == State::Suspended;
+        prop_assert!(
+            !stands_still || clock.pause.is_some(),
+            "{:?} {clock:?}",
+            case.state
+        );
+        prop_assert!(clock.used_ms >= 0 && clock.term_ms > 0);
+        prop_assert!(clock.moments.is_sorted_by_key(|moment| moment.mark));
+        prop_assert!(clock.moments.is_sorted_by_key(|moment| moment.at_ms));
+        prop_assert!(clock.pause.is_none() || clock.moments.is_empty());
+        prop_assert!(clock.pause != Some(Pause::Verification) || clock.organisation == case.lead);
+    }
+    let runs =
+        |kind, organisation: &str| case.clocks.iter().any(|clock| clock.is(kind, organisation));
+    let wanted = match case.state {
+        State::Registered | State::Accepted | State::Returned => Some(ClockKind::Lead),
+        State::Dispatched => Some(ClockKind::Sign),
+        State::Handling => Some(ClockKind::Handle),
+        _ => None,
+    };
+    if let Some(kind) = wanted {
+        prop_assert!(runs(kind, &case.lead), "{:?} has its clock", case.state);
+    }
+    for (organisation, joint) in &case.joint {
+        let open = !joint.done && !case.state.is_closed();
+        prop_assert!(!open || runs(ClockKind::Handle, organisation));
+        prop_assert!(!open || *organisation != case.lead);
+    }
+    prop_assert_eq!(
+        case.suspension.is_some(),
+        case.state == State::Suspended
+            || case
+                .merging
+                .as_ref()
+                .is_some_and(|merging| merging.from == State::Suspended)
+    );
+    prop_assert_eq!(case.merging.is_some(), case.state == State::Merged);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Random moves by random people of random organisations, with time between them.
+    #[test]
+    fn a_case_is_the_fold_of_its_log_and_has_one_lead(tries in tries(), risk in 0..4_usize) {
+        let world = World::new();
+        let mut now_ms = at("2026-03-02 08:30");
+        let first = register(registration(RISKS[risk]), &by("rule:x", CENTRE), &world.context(now_ms));
+        let mut log = vec![first.expect("a registration")];
+        let mut case = Case::replay(&log).expect("a log");
+        for attempt in tries {
+            now_ms += attempt.after_minutes * MINUTE_MS;
+            let context = world.context(now_ms);
+            let wake_ms = next_wake_ms(&case);
+            let became = due(&case, &context);
+            prop_assert_eq!(became.is_empty(), wake_ms.is_none_or(|wake_ms| wake_ms > now_ms));
+            for action in became {
+                let closed = case.state.is_closed();
+                prop_assert!(!closed, "time brings nothing about in {:?}", case.state);
+                case = case.apply(&action);
+                hold(&case)?;
+                log.push(action);
+            }
+            prop_assert_eq!(due(&case, &context), vec![], "nothing twice");
+
+            // In half of the tries it is the lead that acts, so that cases come far.
+            let organisation = match attempt.person % 2 {
+                0 => case.lead.clone(),
+                _ => ORGANISATIONS[attempt.organisation].to_owned(),
+            };
+            let who = by(PEOPLE[(attempt.person + attempt.organisation) % 4], &organisation);
+            let before = case.clone();
+            match decide(&case, &who, &attempt.wanted, &context) {
+                Ok(action) => {
+                    prop_assert_eq!(action.number, before.version + 1);
+                    prop_assert!(action.at_ms >= before.last_ms);
+                    case = case.apply(&action);
+                    if before.state.is_closed() {
+                        let way_out = [Kind::Reopen, Kind::Unmerge];
+                        prop_assert!(way_out.contains(&attempt.wanted.kind()));
+                        prop_assert!(!case.state.is_closed());
+                    }
+                    if attempt.wanted.kind() == Kind::Revisit {
+                        prop_assert!(!before.hands.contains(&who.person));
+                    }
+                    log.push(action);
+                }
+                Err(refused) => {
+                    let known = refused.to_string().contains(" / ");
+                    prop_assert!(known, "{}", refused);
+                }
+            }
+            hold(&case)?;
+        }
+        prop_assert_eq!(case.version, log.len() as i64);
+        prop_assert_eq!(Case::replay(&log), Ok(case.clone()));
+        let text = serde_json::to_string(&log).expect("json");
+        let read: Vec<Action> = serde_json::from_str(&text).expect("read");
+        prop_assert_eq!(Case::replay(&read), Ok(case));
+    }
+}
