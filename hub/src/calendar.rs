@@ -178,7 +178,8 @@ impl Calendar {
 
     /// Working time between two times; negative if the second is the earlier.
     pub fn open_ms_between(&self, from_ms: i64, to_ms: i64) -> Result<i64, Beyond> {
-        Ok(self.open_before(to_ms)? - self.open_before(from_ms)?)
+        let before_ms = self.open_before(from_ms)?;
+        Ok(self.open_before(to_ms)?.saturating_sub(before_ms))
     }
 
     /// Whole working minutes between two times.

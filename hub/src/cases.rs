@@ -47,6 +47,14 @@
 //!
 //! A lead answers when the joint handlers are done; it, or the centre, may say so for one that is silent. The level of
 //! supervision rises only, until a case is opened again.
+#![cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "the store opens cases only: the tests do the rest"
+    )
+)]
+
 pub mod action;
 pub mod case;
 pub mod check;

@@ -161,7 +161,7 @@ impl Case {
     }
 
     /// The case that a registration begins.
-    pub fn opened(registration: &Registration, action: &Action) -> Self {
+    fn opened(registration: &Registration, action: &Action) -> Self {
         let case = Self {
             code: registration.code.clone(),
             kind: registration.kind.clone(),

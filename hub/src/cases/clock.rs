@@ -299,9 +299,13 @@ impl<'a> Rules<'a> {
     pub fn retime(self, old: &Clock, mut new: Clock, at_ms: i64) -> Option<Change> {
         if new.pause.is_none() {
             new.moments = self.moments(&new);
-            let begun = new.moments.iter().filter(|moment| moment.at_ms <= at_ms);
-            let last = begun.map(|moment| moment.mark).max();
-            new.told = new.told.min(last);
+            let (begun, ahead): (Vec<Moment>, Vec<Moment>) =
+                new.moments.iter().partition(|moment| moment.at_ms <= at_ms);
+            // What was said stays said, unless its moment is known to lie ahead now.
+            let first = ahead.first().map(|moment| moment.mark);
+            if first.is_some() && new.told >= first {
+                new.told = begun.last().map(|moment| moment.mark);
+            }
         }
         if *old == new {
             return None;

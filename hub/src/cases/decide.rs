@@ -47,6 +47,7 @@ pub fn register(
 ) -> Result<Action, Refused> {
     check::known(context, "centre", &registration.centre)?;
     check::name("code", &registration.code)?;
+    check::name("kind", &registration.kind)?;
     check::risk(context, &registration.risk)?;
     let warnings = registration.warnings.len();
     check::room_for("warnings", warnings, WARNINGS_MAX + 1, true)?;

@@ -143,12 +143,37 @@ fn hold(case: &Case) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What time brings about does not depend on when it is asked for.
+fn same_whenever_asked(
+    world: &World,
+    case: &Case,
+    between_ms: i64,
+    end_ms: i64,
+) -> Result<(), TestCaseError> {
+    let pass = |mut case: Case, times: &[i64]| {
+        let mut became = Vec::new();
+        for now_ms in times {
+            for action in due(&case, &world.context(*now_ms)) {
+                case = case.apply(&action);
+                became.push(action.what);
+            }
+        }
+        (became, case.clocks, case.supervision, case.lead_wanted)
+    };
+    let seldom = pass(case.clone(), &[end_ms]);
+    let often = pass(case.clone(), &[between_ms, end_ms]);
+    prop_assert_eq!(seldom, often);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// Random moves by random people of random organisations, with time between them.
     #[test]
-    fn a_case_is_the_fold_of_its_log_and_has_one_lead(tries in tries(), risk in 0..4_usize) {
+    fn a_case_is_the_fold_of_its_log_and_has_one_lead(
+        tries in tries(), risk in 0..4_usize, between in 0..40_000_i64,
+    ) {
         let world = World::new();
         let mut now_ms = at("2026-03-02 08:30");
         let first = register(registration(RISKS[risk]), &by("rule:x", CENTRE), &world.context(now_ms));
@@ -199,6 +224,7 @@ proptest! {
             hold(&case)?;
         }
         prop_assert_eq!(case.version, log.len() as i64);
+        same_whenever_asked(&world, &case, now_ms + between * MINUTE_MS, now_ms + 40_000 * MINUTE_MS)?;
         prop_assert_eq!(Case::replay(&log), Ok(case.clone()));
         let text = serde_json::to_string(&log).expect("json");
         let read: Vec<Action> = serde_json::from_str(&text).expect("read");
