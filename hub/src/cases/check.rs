@@ -43,6 +43,12 @@ pub fn check(case: &Case, by: &By, wanted: &Move, context: &Context<'_>) -> Resu
         }
         Move::Join { organisation, .. } => {
             known(context, "organisation", organisation)?;
+            // The centre leads whenever nobody else does, and who leads is no joint handler.
+            if *organisation == case.centre {
+                return Err(Refused::NotHere {
+                    field: "organisation",
+                });
+            }
             let open = case
                 .joint
                 .get(organisation)

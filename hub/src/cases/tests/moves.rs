@@ -349,6 +349,12 @@ fn joint_handlers_have_parts_that_are_done_before_the_answer() {
             .map_err(|e| e.code()),
         Err("case-already")
     );
+    assert_eq!(
+        run.attempt("zhang", "office-1", join(CENTRE)),
+        Err(Refused::NotHere {
+            field: "organisation"
+        })
+    );
     let open = Refused::JointOpen {
         organisations: vec!["police".to_owned()],
     };
