@@ -9,6 +9,7 @@ mod hub {
     )]
     pub mod audit;
     pub mod ca;
+    pub mod calendar;
     pub mod cases;
     pub mod centre;
     pub mod cli;
@@ -25,8 +26,8 @@ mod hub {
     pub mod warnings;
 }
 use hub::{
-    audit, ca, cases, centre, cli, config, correlate, ingest, local_time, metrics, notify, orgs,
-    rights, store, users, warnings,
+    audit, ca, calendar, cases, centre, cli, config, correlate, ingest, local_time, metrics,
+    notify, orgs, rights, store, users, warnings,
 };
 
 use divan::Bencher;

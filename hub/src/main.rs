@@ -4,6 +4,7 @@ mod app;
 mod attend;
 mod audit;
 mod ca;
+mod calendar;
 mod cases;
 mod centre;
 mod cli;

@@ -1,0 +1,105 @@
+//! The log of a case: what was done, by whom and when. Actions are appended and never changed. What an action did to
+//! clocks stands in it with all times, so that a reading of the log needs neither calendar nor terms.
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+use super::clock::{Change, ClockKind, Mark};
+use super::moves::{Move, Rung};
+
+/// Who does what time alone brings about.
+pub const HUB: &str = "hub";
+/// What a case begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// 一案一码: its one name, from here to the archive.
+    pub code: String,
+    /// Kind.
+    pub kind: String,
+    /// Grade of its risk.
+    pub risk: String,
+    /// The centre, which leads until it dispatches.
+    pub centre: String,
+    /// The rung of the ladder that it begins on.
+    pub rung: Rung,
+    /// Only named handlers may see it.
+    pub named_only: bool,
+    /// The warnings that it came of.
+    pub warnings: BTreeSet<i64>,
+}
+
+/// What an action says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum What {
+    /// 登记: the first of each log.
+    Opening(Registration),
+    /// A person's move.
+    Person(Move),
+    /// What time alone brought about.
+    Hub(Due),
+    /// What a move of another case did to this one.
+    Other(Twin),
+}
+
+/// What time alone brings about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "due", rename_all = "snake_case")]
+pub enum Due {
+    /// A clock has come to a mark.
+    Marked {
+        /// Which clock.
+        kind: ClockKind,
+        /// Whose.
+        organisation: String,
+        /// What is said.
+        mark: Mark,
+        /// When it came to be so, milliseconds since 1970 UTC.
+        since_ms: i64,
+    },
+    /// It has been without an owner for too long: the centre must name a lead.
+    LeadDemanded {
+        /// When it came to be so, milliseconds since 1970 UTC.
+        since_ms: i64,
+    },
+    /// The time for which it was suspended is over.
+    SuspensionEnded {
+        /// When, milliseconds since 1970 UTC.
+        since_ms: i64,
+    },
+    /// Calendars or terms are others: the deadlines stand in the changes of the clocks.
+    Recomputed {},
+}
+
+/// What a move of another case did to this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "twin", rename_all = "snake_case")]
+pub enum Twin {
+    /// It stands for the other from now on.
+    Absorbed {
+        /// Code of the other.
+        code: String,
+    },
+    /// It does not any more.
+    Released {
+        /// Code of the other.
+        code: String,
+    },
+}
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// From 1 on, without gaps.
+    pub number: i64,
+    /// When, milliseconds since 1970 UTC; never before the one before it.
+    pub at_ms: i64,
+    /// Who: a person, a rule, or the hub.
+    pub actor: String,
+    /// For whom.
+    pub organisation: String,
+    /// What.
+    pub what: What,
+    /// What it does to clocks.
+    pub clocks: Vec<Change>,
+}

@@ -1,0 +1,400 @@
+//! A case and its log. A case is what its actions come to: `apply` says what each does, `replay` folds them, and
+//! nothing else changes a case. Both know no clock, no calendar and no terms; what an action brought about by them
+//! stands in it.
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::action::{Action, Due, Registration, Twin, What};
+use super::clock::{self, Clock, ClockKind, Mark};
+use super::moves::{Cause, Move, Rung};
+use super::state::State;
+
+/// So many returns make the centre name a lead.
+pub const RETURNS_MAX: u32 = 2;
+
+/// 挂起.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// The state that it came from.
+    pub from: State,
+    /// For what.
+    pub cause: Cause,
+    /// Milliseconds since 1970 UTC.
+    pub until_ms: i64,
+}
+
+/// 并入.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merging {
+    /// The state that it came from.
+    pub from: State,
+    /// Code of the case that stands for it.
+    pub into: String,
+}
+
+/// 协办, a joint handler's part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joint {
+    /// What is to be done.
+    pub task: String,
+    /// It is.
+    pub done: bool,
+}
+
+/// 延期 that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delay {
+    /// Who asked.
+    pub person: String,
+    /// The due time that is asked for, milliseconds since 1970 UTC.
+    pub until_ms: i64,
+}
+
+/// A case, as its log has made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// Code.
+    pub code: String,
+    /// Kind.
+    pub kind: String,
+    /// Where it is.
+    pub state: State,
+    /// While it is suspended, also where it was merged then.
+    pub suspension: Option<Suspension>,
+    /// While it is merged.
+    pub merging: Option<Merging>,
+    /// The centre.
+    pub centre: String,
+    /// 主办, the one organisation that answers for it.
+    pub lead: String,
+    /// The centre has named the lead.
+    pub lead_named: bool,
+    /// The centre must name one.
+    pub lead_wanted: bool,
+    /// 经办人: who signed.
+    pub handler: Option<String>,
+    /// All who ever signed, answered or did a part.
+    pub hands: BTreeSet<String>,
+    /// 协办, by organisation.
+    pub joint: BTreeMap<String, Joint>,
+    /// Only named handlers may see it.
+    pub named_only: bool,
+    /// The named handlers.
+    pub named: BTreeSet<String>,
+    /// Grade of its risk.
+    pub risk: String,
+    /// How far up the ladder it is.
+    pub rung: Rung,
+    /// 包案领导.
+    pub leader: Option<String>,
+    /// 督办: the gravest level that its clocks have come to.
+    pub supervision: Option<Mark>,
+    /// 退回, since the centre last named a lead or it was opened again.
+    pub returns: u32,
+    /// 重开, by a move or by a revisit that found nobody satisfied.
+    pub reopened: u32,
+    /// 评价.
+    pub marks: Option<u8>,
+    /// Delays that are asked for and not yet decided, by organisation.
+    pub delays: BTreeMap<String, Delay>,
+    /// Its warnings.
+    pub warnings: BTreeSet<i64>,
+    /// Codes of the cases that it stands for.
+    pub absorbed: BTreeSet<String>,
+    /// The clocks that run or wait.
+    pub clocks: Vec<Clock>,
+    /// The number of its last action.
+    pub version: i64,
+    /// When that was, milliseconds since 1970 UTC.
+    pub last_ms: i64,
+}
+
+/// Why a log is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadLog {
+    /// It does not begin with a registration, or there is another one.
+    #[error("action {number} of a log: a registration is the first action and no other")]
+    Registration {
+        /// Of which action.
+        number: i64,
+    },
+    /// An action is missing or doubled.
+    #[error("action {number} of a log where {expected} is expected")]
+    Number {
+        /// What is there.
+        number: i64,
+        /// What should be.
+        expected: i64,
+    },
+}
+
+impl Case {
+    /// The case that a log comes to.
+    pub fn replay(log: &[Action]) -> Result<Self, BadLog> {
+        let bad = |action: Option<&Action>| BadLog::Registration {
+            number: action.map_or(0, |action| action.number),
+        };
+        let (first, rest) = log.split_first().ok_or_else(|| bad(None))?;
+        let What::Opening(registration) = &first.what else {
+            return Err(bad(Some(first)));
+        };
+        if first.number != 1 {
+            return Err(BadLog::Number {
+                number: first.number,
+                expected: 1,
+            });
+        }
+        let mut case = Self::opened(registration, first);
+        for action in rest {
+            if matches!(action.what, What::Opening(_)) {
+                return Err(bad(Some(action)));
+            }
+            if action.number != case.version + 1 {
+                return Err(BadLog::Number {
+                    number: action.number,
+                    expected: case.version + 1,
+                });
+            }
+            case = case.apply(action);
+        }
+        Ok(case)
+    }
+
+    /// The case that a registration begins.
+    fn opened(registration: &Registration, action: &Action) -> Self {
+        let case = Self {
+            code: registration.code.clone(),
+            kind: registration.kind.clone(),
+            state: State::Registered,
+            suspension: None,
+            merging: None,
+            centre: registration.centre.clone(),
+            lead: registration.centre.clone(),
+            lead_named: false,
+            lead_wanted: false,
+            handler: None,
+            hands: BTreeSet::new(),
+            joint: BTreeMap::new(),
+            named_only: registration.named_only,
+            named: BTreeSet::new(),
+            risk: registration.risk.clone(),
+            rung: registration.rung,
+            leader: None,
+            supervision: None,
+            returns: 0,
+            reopened: 0,
+            marks: None,
+            delays: BTreeMap::new(),
+            warnings: registration.warnings.clone(),
+            absorbed: BTreeSet::new(),
+            clocks: Vec::new(),
+            version: 0,
+            last_ms: action.at_ms,
+        };
+        case.apply(action)
+    }
+
+    /// The case after an action that was decided for it.
+    #[must_use]
+    pub fn apply(mut self, action: &Action) -> Self {
+        match &action.what {
+            What::Opening(_) => {}
+            What::Person(moved) => self.moved(moved, action),
+            What::Hub(due) => self.became(due),
+            What::Other(Twin::Absorbed { code }) => {
+                self.absorbed.insert(code.clone());
+            }
+            What::Other(Twin::Released { code }) => {
+                self.absorbed.remove(code);
+            }
+        }
+        for change in &action.clocks {
+            clock::apply(&mut self.clocks, change);
+        }
+        self.version = action.number;
+        self.last_ms = action.at_ms;
+        self
+    }
+
+    fn became(&mut self, due: &Due) {
+        match due {
+            Due::Marked {
+                kind,
+                organisation,
+                mark,
+                ..
+            } => {
+                self.tell(*kind, organisation, *mark);
+                if mark.is_supervision() {
+                    self.supervision = self.supervision.max(Some(*mark));
+                }
+            }
+            Due::LeadDemanded { .. } => {
+                let centre = self.centre.clone();
+                self.tell(ClockKind::Lead, &centre, Mark::Red);
+                self.lead_wanted = true;
+            }
+            Due::SuspensionEnded { .. } => self.resumed(),
+            Due::Recomputed {} => {}
+        }
+    }
+
+    fn tell(&mut self, kind: ClockKind, organisation: &str, mark: Mark) {
+        if let Some(clock) = self
+            .clocks
+            .iter_mut()
+            .find(|clock| clock.is(kind, organisation))
+        {
+            clock.told = clock.told.max(Some(mark));
+        }
+    }
+
+    fn resumed(&mut self) {
+        if let Some(suspension) = self.suspension.take() {
+            self.state = suspension.from;
+        }
+    }
+
+    fn led_by(&mut self, organisation: &str, named: bool) {
+        // A delay that the former lead asked for is nobody's now.
+        let former = std::mem::replace(&mut self.lead, organisation.to_owned());
+        self.delays.remove(&former);
+        self.lead_named = named;
+        self.handler = None;
+    }
+
+    fn moved(&mut self, moved: &Move, action: &Action) {
+        let actor = &action.actor;
+        match moved {
+            Move::Accept {} => self.state = State::Accepted,
+            Move::Decline { .. } => self.state = State::Declined,
+            Move::Dispatch { organisation } => {
+                self.state = State::Dispatched;
+                self.led_by(organisation, false);
+            }
+            Move::Transfer { to, .. } => {
+                self.state = State::Dispatched;
+                self.led_by(to, false);
+            }
+            Move::NameLead { organisation, .. } => {
+                self.state = State::Dispatched;
+                self.led_by(organisation, true);
+                self.lead_wanted = false;
+                self.returns = 0;
+            }
+            Move::Sign {} => {
+                self.state = State::Handling;
+                self.handler = Some(actor.clone());
+                self.hands.insert(actor.clone());
+            }
+            Move::Return { .. } => {
+                self.state = State::Returned;
+                let centre = self.centre.clone();
+                self.led_by(&centre, false);
+                self.returns += 1;
+                self.lead_wanted |= self.returns >= RETURNS_MAX;
+            }
+            Move::Join { organisation, task } => {
+                let joint = Joint {
+                    task: task.clone(),
+                    done: false,
+                };
+                self.joint.insert(organisation.clone(), joint);
+            }
+            Move::JoinDone { organisation, .. } => {
+                if let Some(joint) = self.joint.get_mut(organisation) {
+                    joint.done = true;
+                }
+                self.delays.remove(organisation);
+                self.hands.insert(actor.clone());
+            }
+            Move::Answer { .. } => {
+                self.state = State::Answered;
+                self.delays.remove(&self.lead);
+                self.hands.insert(actor.clone());
+            }
+            Move::Verify { passed: true, .. } => self.state = State::Verified,
+            Move::Verify { passed: false, .. } => self.state = State::Handling,
+            Move::Revisit {
+                satisfied: true, ..
+            } => self.state = State::Revisited,
+            Move::Revisit {
+                satisfied: false, ..
+            } => {
+                self.state = State::Handling;
+                self.reopened += 1;
+            }
+            Move::Evaluate { marks } => {
+                self.state = State::Evaluated;
+                self.marks = Some(*marks);
+            }
+            Move::Archive {} => self.state = State::Archived,
+            Move::Suspend { cause, until_ms } => {
+                self.suspension = Some(Suspension {
+                    from: self.state,
+                    cause: *cause,
+                    until_ms: *until_ms,
+                });
+                self.state = State::Suspended;
+            }
+            Move::Resume {} => self.resumed(),
+            Move::AskDelay { until_ms, .. } => {
+                let delay = Delay {
+                    person: actor.clone(),
+                    until_ms: *until_ms,
+                };
+                self.delays.insert(action.organisation.clone(), delay);
+            }
+            Move::GrantDelay { organisation } | Move::RefuseDelay { organisation, .. } => {
+                self.delays.remove(organisation);
+            }
+            Move::Escalate { to, leader, .. } => {
+                self.rung = *to;
+                if leader.is_some() {
+                    self.leader.clone_from(leader);
+                }
+            }
+            Move::Reopen { .. } => {
+                self.state = State::Accepted;
+                let centre = self.centre.clone();
+                self.led_by(&centre, false);
+                self.lead_wanted = false;
+                self.returns = 0;
+                self.reopened += 1;
+                self.supervision = None;
+                self.marks = None;
+                self.joint.clear();
+            }
+            Move::SetRisk { risk, .. } => self.risk.clone_from(risk),
+            Move::Note { .. } => {}
+            Move::Merge { into, .. } => {
+                self.merging = Some(Merging {
+                    from: self.state,
+                    into: into.clone(),
+                });
+                self.state = State::Merged;
+            }
+            Move::Unmerge { .. } => {
+                if let Some(merging) = self.merging.take() {
+                    self.state = merging.from;
+                }
+                // It does not go on by itself before it was there again.
+                if let Some(suspension) = &mut self.suspension {
+                    suspension.until_ms = suspension.until_ms.max(action.at_ms);
+                }
+            }
+            Move::LinkWarning { warning } => {
+                self.warnings.insert(*warning);
+            }
+            Move::UnlinkWarning { warning, .. } => {
+                self.warnings.remove(warning);
+            }
+            Move::NameHandler { person } => {
+                self.named.insert(person.clone());
+            }
+            Move::UnnameHandler { person, .. } => {
+                self.named.remove(person);
+            }
+        }
+    }
+}

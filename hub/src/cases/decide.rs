@@ -1,0 +1,177 @@
+//! What becomes of a move that somebody wants to make: an action for the log, or why not. Pure.
+//!
+//! Whether this person may make this move at all is decided elsewhere; here stands what follows from the case
+//! itself: its state, who leads it, who worked on it, what it is about to come to. What time has brought about by
+//! now (`due`) is to be in the log before a move is decided.
+use super::action::{Action, Registration, Twin, What};
+use super::case::Case;
+use super::check::{self, WARNINGS_MAX, already, unknown};
+use super::clock::{Change, ClockKind, Rules};
+use super::desk::Desk;
+use super::kind::Kind;
+use super::moves::Move;
+use super::refused::Refused;
+
+/// Cases that one stands for, at most.
+pub const ABSORBED_MAX: usize = 1_000;
+/// Actions of a case, at most.
+pub const ACTIONS_MAX: i64 = 10_000;
+/// The last of them are kept for what leads it to its end: notes and warnings are not taken any more.
+const ACTIONS_KEPT: i64 = 200;
+
+/// Who wants a move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// The person.
+    pub person: String,
+    /// The organisation that the person acts for.
+    pub organisation: String,
+    /// The version of the case that the person has seen; `None` if it does not matter.
+    pub seen_version: Option<i64>,
+}
+
+/// What is decided by, beside the case.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Now, milliseconds since 1970 UTC.
+    pub now_ms: i64,
+    /// Terms and calendars.
+    pub rules: Rules<'a>,
+}
+
+/// The first action of a case.
+pub fn register(
+    registration: Registration,
+    by: &By,
+    context: &Context<'_>,
+) -> Result<Action, Refused> {
+    check::known(context, "centre", &registration.centre)?;
+    check::name("code", &registration.code)?;
+    check::name("kind", &registration.kind)?;
+    check::risk(context, &registration.risk)?;
+    let warnings = registration.warnings.len();
+    check::room_for("warnings", warnings, WARNINGS_MAX + 1, true)?;
+    let about = (registration.kind.as_str(), registration.risk.as_str());
+    let clock = context
+        .rules
+        .start(ClockKind::Lead, &registration.centre, about, context.now_ms);
+    Ok(Action {
+        number: 1,
+        at_ms: context.now_ms,
+        actor: by.person.clone(),
+        organisation: by.organisation.clone(),
+        clocks: vec![Change::Started { clock }],
+        what: What::Opening(registration),
+    })
+}
+
+/// The action that a move comes to.
+pub fn decide(
+    case: &Case,
+    by: &By,
+    wanted: &Move,
+    context: &Context<'_>,
+) -> Result<Action, Refused> {
+    fresh(case, by)?;
+    let allowed = case.state.allows();
+    if !allowed.contains(&wanted.kind()) {
+        return Err(Refused::Forbidden {
+            state: case.state,
+            allowed,
+        });
+    }
+    room(case, wanted.kind())?;
+    if let Some((field, text, chars_max, needed)) = wanted.text() {
+        if needed && text.trim().is_empty() {
+            return Err(Refused::NeedsText { field });
+        }
+        if text.chars().count() > chars_max {
+            return Err(Refused::TooLong { field, chars_max });
+        }
+    }
+    check::check(case, by, wanted, context)?;
+    let at_ms = context.now_ms.max(case.last_ms);
+    let clocks = Desk {
+        case,
+        rules: context.rules,
+        at_ms,
+    }
+    .changes(wanted)?;
+    Ok(action(
+        case,
+        by,
+        at_ms,
+        What::Person(wanted.clone()),
+        clocks,
+    ))
+}
+
+/// The other side of a merge: this case stands for `code` from now on.
+pub fn absorb(case: &Case, by: &By, code: &str, now_ms: i64) -> Result<Action, Refused> {
+    let allowed = case.state.allows();
+    // What is closed cannot stand for another; so no two cases stand for each other either.
+    if !allowed.contains(&Kind::Merge) {
+        return Err(Refused::Forbidden {
+            state: case.state,
+            allowed,
+        });
+    }
+    room(case, Kind::Merge)?;
+    if code == case.code || case.absorbed.contains(code) {
+        return Err(already("into", code));
+    }
+    if case.absorbed.len() >= ABSORBED_MAX {
+        return Err(Refused::TooMany {
+            field: "into",
+            max: ABSORBED_MAX,
+        });
+    }
+    let code = code.to_owned();
+    let what = What::Other(Twin::Absorbed { code });
+    Ok(action(case, by, now_ms.max(case.last_ms), what, Vec::new()))
+}
+
+/// The other side of an undone merge, in whatever state this case is by then.
+pub fn release(case: &Case, by: &By, code: &str, now_ms: i64) -> Result<Action, Refused> {
+    if !case.absorbed.contains(code) {
+        return Err(unknown("code", code));
+    }
+    room(case, Kind::Unmerge)?;
+    let code = code.to_owned();
+    let what = What::Other(Twin::Released { code });
+    Ok(action(case, by, now_ms.max(case.last_ms), what, Vec::new()))
+}
+
+fn action(case: &Case, by: &By, at_ms: i64, what: What, clocks: Vec<Change>) -> Action {
+    Action {
+        number: case.version + 1,
+        at_ms,
+        actor: by.person.clone(),
+        organisation: by.organisation.clone(),
+        what,
+        clocks,
+    }
+}
+
+fn fresh(case: &Case, by: &By) -> Result<(), Refused> {
+    match by.seen_version {
+        Some(seen) if seen != case.version => Err(Refused::Stale {
+            version: case.version,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn room(case: &Case, kind: Kind) -> Result<(), Refused> {
+    let kept = match kind {
+        Kind::Note | Kind::LinkWarning | Kind::UnlinkWarning => ACTIONS_KEPT,
+        _ => 0,
+    };
+    if case.version >= ACTIONS_MAX - kept {
+        return Err(Refused::TooMany {
+            field: "actions",
+            max: ACTIONS_MAX as usize,
+        });
+    }
+    Ok(())
+}

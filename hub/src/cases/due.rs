@@ -1,0 +1,104 @@
+//! What time alone brings about in a case, and what another calendar does to its deadlines. Pure.
+//!
+//! `due` gives what is to be in the log by now, each with the moment since which it is so; with its actions
+//! applied it gives nothing more. It does not matter when it is asked: a suspension ends at the time that was
+//! set, and the clocks go on from there, however late the hub comes to know of it.
+use super::action::{Action, Due, HUB, What};
+use super::case::Case;
+use super::clock::{Change, Clock, ClockKind, Pause};
+use super::decide::{ACTIONS_MAX, Context};
+use super::desk::Desk;
+use super::state::State;
+
+/// Actions that one call gives: a case has at most 24 clocks at a time, with six marks each. What is more comes
+/// with the next call.
+pub const DUE_MAX: usize = 200;
+
+/// What is due at or before now, oldest first.
+pub fn due(case: &Case, context: &Context<'_>) -> Vec<Action> {
+    let mut case = case.clone();
+    let mut actions = Vec::new();
+    while actions.len() < DUE_MAX && case.version < ACTIONS_MAX {
+        let Some(next) = next(&case).filter(|next| next.at_ms <= context.now_ms) else {
+            break;
+        };
+        let at_ms = context.now_ms.max(case.last_ms);
+        let clocks = match next.due {
+            Due::SuspensionEnded { since_ms } => Desk {
+                case: &case,
+                rules: context.rules,
+                at_ms,
+            }
+            .resume_all(Pause::Suspended, since_ms),
+            _ => Vec::new(),
+        };
+        let action = action(&case, at_ms, next.due, clocks);
+        case = case.apply(&action);
+        actions.push(action);
+    }
+    actions
+}
+
+/// When time alone brings about something next, milliseconds since 1970 UTC; it may be over already.
+pub fn next_wake_ms(case: &Case) -> Option<i64> {
+    next(case).map(|next| next.at_ms)
+}
+
+/// New deadlines after calendars or terms have changed, the old ones beside them; `None` if none is another. A
+/// clock is counted by the new calendar from its last start on, as if it had been so all the time.
+pub fn recompute(case: &Case, context: &Context<'_>) -> Option<Action> {
+    let at_ms = context.now_ms.max(case.last_ms);
+    let retime = |clock: &Clock| context.rules.retime(clock, clock.clone(), at_ms);
+    let clocks: Vec<Change> = case.clocks.iter().filter_map(retime).collect();
+    if clocks.is_empty() || case.version >= ACTIONS_MAX {
+        return None;
+    }
+    Some(action(case, at_ms, Due::Recomputed {}, clocks))
+}
+
+struct Next {
+    at_ms: i64,
+    due: Due,
+}
+
+fn next(case: &Case) -> Option<Next> {
+    let suspension = case
+        .suspension
+        .filter(|_| case.state == State::Suspended)
+        .map(|suspension| Next {
+            at_ms: suspension.until_ms,
+            due: Due::SuspensionEnded {
+                since_ms: suspension.until_ms,
+            },
+        });
+    let of_clock = |clock: &Clock| {
+        let moment = clock.next()?;
+        let since_ms = moment.at_ms;
+        let due = match clock.kind {
+            ClockKind::Lead => Due::LeadDemanded { since_ms },
+            kind => Due::Marked {
+                kind,
+                organisation: clock.organisation.clone(),
+                mark: moment.mark,
+                since_ms,
+            },
+        };
+        Some(Next {
+            at_ms: since_ms,
+            due,
+        })
+    };
+    let clocks = case.clocks.iter().filter_map(of_clock);
+    clocks.chain(suspension).min_by_key(|next| next.at_ms)
+}
+
+fn action(case: &Case, at_ms: i64, due: Due, clocks: Vec<Change>) -> Action {
+    Action {
+        number: case.version + 1,
+        at_ms,
+        actor: HUB.to_owned(),
+        organisation: HUB.to_owned(),
+        what: What::Hub(due),
+        clocks,
+    }
+}

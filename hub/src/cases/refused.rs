@@ -1,0 +1,190 @@
+//! Why a move is not taken. Each has a code that programs compare (the end of a problem's type) and a sentence
+//! for people, Chinese first, that says what would be taken.
+use super::kind::Kind;
+use super::moves::Rung;
+use super::state::State;
+use crate::calendar::Beyond;
+
+/// Why not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The state does not take it.
+    #[error(
+        "案件处于{}（{}），可以：{} / the case is {}: it takes {}",
+        state.words(), state.as_str(), chinese(allowed), state.as_str(), english(allowed)
+    )]
+    Forbidden {
+        /// Where the case is.
+        state: State,
+        /// What it takes.
+        allowed: Vec<Kind>,
+    },
+    /// The case has changed since it was looked at.
+    #[error(
+        "案件已有变化（第 {version} 版），请刷新后再操作 / the case has changed: it is at version {version}, look at it again"
+    )]
+    Stale {
+        /// Its version.
+        version: i64,
+    },
+    /// A text is missing.
+    #[error("请填写 {field} / {field} must say something")]
+    NeedsText {
+        /// Its key.
+        field: &'static str,
+    },
+    /// A text is too long.
+    #[error("{field} 最多 {chars_max} 个字 / {field} has more than {chars_max} characters")]
+    TooLong {
+        /// Its key.
+        field: &'static str,
+        /// How many it may have.
+        chars_max: usize,
+    },
+    /// A key does not go with the rest of the move.
+    #[error("{field} 在此不适用 / {field} does not belong here")]
+    NotHere {
+        /// The key.
+        field: &'static str,
+    },
+    /// There is nothing of this name.
+    #[error("{field}：没有 {name:?} / {field}: there is no {name:?}")]
+    Unknown {
+        /// The key that names it.
+        field: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// It is so already.
+    #[error("{field}：{name:?} 已是如此 / {field}: {name:?} is so already")]
+    Already {
+        /// The key.
+        field: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Another person has to do it.
+    #[error(
+        "须由他人{}：办过此案或提出申请的人不能自己来做 / {} is for another person than who worked on it or asked for it",
+        of.words().0, of.words().1
+    )]
+    SamePerson {
+        /// What.
+        of: Kind,
+    },
+    /// Another organisation has to do it.
+    #[error(
+        "须由其他单位{}：申请单位不能自己批 / {} is for another organisation than the one that asked",
+        of.words().0, of.words().1
+    )]
+    SameOrganisation {
+        /// What.
+        of: Kind,
+    },
+    /// It is for one organisation only.
+    #[error(
+        "须由 {organisation} {} / {} is for {organisation}",
+        of.words().0, of.words().1
+    )]
+    NotForYou {
+        /// What.
+        of: Kind,
+        /// For whom it is.
+        organisation: String,
+    },
+    /// The time for it is over.
+    #[error("已过时限，不能再{} / it is too late for {}", of.words().0, of.words().1)]
+    TooLate {
+        /// What.
+        of: Kind,
+        /// Until when it could be done, milliseconds since 1970 UTC.
+        until_ms: i64,
+    },
+    /// A number or a time is outside of what it may be.
+    #[error("{field} 应为 {from} 至 {to} / {field} must be from {from} to {to}")]
+    OutOfRange {
+        /// Its key.
+        field: &'static str,
+        /// The least.
+        from: i64,
+        /// The most.
+        to: i64,
+    },
+    /// The ladder is climbed one rung at a time.
+    #[error(
+        "现为{}，{} / it is with {}: {}",
+        at.words().0,
+        next.map_or("已是最高一级".to_owned(), |next| format!("下一级是{}", next.words().0)),
+        at.words().1,
+        next.map_or("there is none above".to_owned(), |next| format!("the next is {}", next.words().1))
+    )]
+    NotNext {
+        /// Where it is.
+        at: Rung,
+        /// The one above.
+        next: Option<Rung>,
+    },
+    /// It has been returned or unowned for too long for an ordinary dispatch.
+    #[error(
+        "多次退回或无人认领，须由综治中心指定主办（name_lead） / it was returned or unowned for too long: the centre must name a lead (name_lead)"
+    )]
+    LeadWanted,
+    /// The centre has named this lead.
+    #[error(
+        "主办单位由综治中心指定，不能退回或转办 / the centre has named this lead: it can neither return nor transfer it"
+    )]
+    LeadNamed,
+    /// Joint handlers are not done.
+    #[error("协办尚未完成：{} / joint handlers are not done: {}", organisations.join("、"), organisations.join(", "))]
+    JointOpen {
+        /// Which.
+        organisations: Vec<String>,
+    },
+    /// There are as many as there may be.
+    #[error("{field} 最多 {max} 个 / {field}: at most {max}")]
+    TooMany {
+        /// Of what.
+        field: &'static str,
+        /// How many there may be.
+        max: usize,
+    },
+    /// The calendar does not reach as far.
+    #[error(transparent)]
+    Calendar(#[from] Beyond),
+}
+
+impl Refused {
+    /// The word that programs compare.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Forbidden { .. } => "case-state",
+            Self::Stale { .. } => "case-stale",
+            Self::NeedsText { .. } => "case-needs-text",
+            Self::TooLong { .. } => "case-too-long",
+            Self::NotHere { .. } => "case-not-here",
+            Self::Unknown { .. } => "case-unknown",
+            Self::Already { .. } => "case-already",
+            Self::SamePerson { .. } => "case-same-person",
+            Self::SameOrganisation { .. } => "case-same-organisation",
+            Self::NotForYou { .. } => "case-not-for-you",
+            Self::TooLate { .. } => "case-too-late",
+            Self::OutOfRange { .. } => "case-out-of-range",
+            Self::NotNext { .. } => "case-not-next",
+            Self::LeadWanted => "case-lead-wanted",
+            Self::LeadNamed => "case-lead-named",
+            Self::JointOpen { .. } => "case-joint-open",
+            Self::TooMany { .. } => "case-too-many",
+            Self::Calendar(_) => "case-calendar",
+        }
+    }
+}
+
+fn chinese(allowed: &[Kind]) -> String {
+    let words: Vec<&str> = allowed.iter().map(|kind| kind.words().0).collect();
+    words.join("、")
+}
+
+fn english(allowed: &[Kind]) -> String {
+    let words: Vec<&str> = allowed.iter().map(|kind| kind.words().1).collect();
+    words.join(", ")
+}

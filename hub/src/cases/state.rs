@@ -1,0 +1,171 @@
+//! The states of the loop, and which moves each of them takes: the table in the docs of `cases` is this one.
+use serde::{Deserialize, Serialize};
+
+use super::kind::Kind;
+
+/// Where a case is.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// 登记: it is there, nobody has taken it on.
+    Registered,
+    /// 受理: the centre has taken it on.
+    Accepted,
+    /// 不予受理: it is not for the centre, with the reason.
+    Declined,
+    /// 派单: an organisation is to sign for it.
+    Dispatched,
+    /// 签收、办理: an organisation has signed and works on it.
+    Handling,
+    /// 退回: the organisation gave it back, the centre leads again.
+    Returned,
+    /// 答复: it is answered, to be verified.
+    Answered,
+    /// 核验: the answer holds, who brought it is to be asked.
+    Verified,
+    /// 回访: who brought it is satisfied.
+    Revisited,
+    /// 评价: it has its marks.
+    Evaluated,
+    /// 归档: it is over.
+    Archived,
+    /// 挂起: it waits for something outside, and goes on where it was.
+    Suspended,
+    /// 并入: another case stands for it.
+    Merged,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Registered,
+        Self::Accepted,
+        Self::Declined,
+        Self::Dispatched,
+        Self::Handling,
+        Self::Returned,
+        Self::Answered,
+        Self::Verified,
+        Self::Revisited,
+        Self::Evaluated,
+        Self::Archived,
+        Self::Suspended,
+        Self::Merged,
+    ];
+
+    /// The word in the store and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::Accepted => "accepted",
+            Self::Declined => "declined",
+            Self::Dispatched => "dispatched",
+            Self::Handling => "handling",
+            Self::Returned => "returned",
+            Self::Answered => "answered",
+            Self::Verified => "verified",
+            Self::Revisited => "revisited",
+            Self::Evaluated => "evaluated",
+            Self::Archived => "archived",
+            Self::Suspended => "suspended",
+            Self::Merged => "merged",
+        }
+    }
+
+    /// What people read.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Registered => "登记",
+            Self::Accepted => "受理",
+            Self::Declined => "不予受理",
+            Self::Dispatched => "派单",
+            Self::Handling => "办理",
+            Self::Returned => "退回",
+            Self::Answered => "答复",
+            Self::Verified => "核验",
+            Self::Revisited => "回访",
+            Self::Evaluated => "评价",
+            Self::Archived => "归档",
+            Self::Suspended => "挂起",
+            Self::Merged => "并入",
+        }
+    }
+
+    /// The state of a word.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// It is over, or another case stands for it: no clock runs, and one move alone leads out.
+    pub fn is_closed(self) -> bool {
+        matches!(self, Self::Declined | Self::Archived | Self::Merged)
+    }
+
+    /// The moves that it takes, beside what any open case takes.
+    fn own(self) -> &'static [Kind] {
+        match self {
+            Self::Registered => &[Kind::Accept, Kind::Decline],
+            Self::Accepted => &[
+                Kind::Dispatch,
+                Kind::NameLead,
+                Kind::Escalate,
+                Kind::Suspend,
+            ],
+            Self::Dispatched => &[
+                Kind::Sign,
+                Kind::Return,
+                Kind::Transfer,
+                Kind::NameLead,
+                Kind::JoinDone,
+                Kind::GrantDelay,
+                Kind::RefuseDelay,
+                Kind::Escalate,
+                Kind::Suspend,
+            ],
+            Self::Returned => &[
+                Kind::Dispatch,
+                Kind::NameLead,
+                Kind::JoinDone,
+                Kind::GrantDelay,
+                Kind::RefuseDelay,
+                Kind::Escalate,
+                Kind::Suspend,
+            ],
+            Self::Handling => &[
+                Kind::Transfer,
+                Kind::Join,
+                Kind::JoinDone,
+                Kind::Answer,
+                Kind::AskDelay,
+                Kind::GrantDelay,
+                Kind::RefuseDelay,
+                Kind::Escalate,
+                Kind::Suspend,
+            ],
+            Self::Answered => &[Kind::Verify, Kind::Escalate, Kind::Suspend],
+            Self::Verified => &[Kind::Revisit, Kind::Escalate, Kind::Suspend],
+            Self::Revisited => &[Kind::Evaluate],
+            Self::Evaluated => &[Kind::Archive],
+            Self::Suspended => &[Kind::Resume, Kind::Escalate],
+            Self::Archived | Self::Declined => &[Kind::Reopen],
+            Self::Merged => &[Kind::Unmerge],
+        }
+    }
+
+    /// All moves that it takes.
+    pub fn allows(self) -> Vec<Kind> {
+        let any_open: &[Kind] = &[
+            Kind::SetRisk,
+            Kind::Note,
+            Kind::Merge,
+            Kind::LinkWarning,
+            Kind::UnlinkWarning,
+            Kind::NameHandler,
+            Kind::UnnameHandler,
+        ];
+        let any = if self.is_closed() { &[] } else { any_open };
+        self.own().iter().chain(any).copied().collect()
+    }
+}

@@ -1,0 +1,301 @@
+//! 时限, the terms of a centre: how long each part of the loop may take by kind and risk, when it turns amber, and
+//! what lateness brings. All of it is working time by the calendar of who has to do it.
+//!
+//! The defaults are starting values: they are what a centre can begin with and is to put right from its own
+//! rules and figures.
+use serde::Deserialize;
+
+use super::clock::ClockKind;
+
+/// Grades of risk, at least and at most.
+pub const GRADES: std::ops::RangeInclusive<usize> = 3..=5;
+/// The longest term, working minutes: more than two years of working days.
+pub const TERM_MINUTES_MAX: u32 = 525_600;
+/// Entries of `[[term]]`.
+pub const TERMS_MAX: usize = 200;
+
+/// A grade of risk.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RiskGrade {
+    /// Short name, as the API uses it.
+    pub name: String,
+    /// What people read.
+    pub words: String,
+    /// "#rrggbb", for what shows it.
+    pub colour: String,
+}
+
+/// What differs for a kind of case, a risk, or both. What it leaves out is as the next wider entry says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Term {
+    /// Only cases of this kind.
+    pub kind: Option<String>,
+    /// Only cases of this risk.
+    pub risk: Option<String>,
+    /// 签收.
+    pub sign_minutes: Option<u32>,
+    /// 办理, and each joint handler's part.
+    pub handle_minutes: Option<u32>,
+    /// 核验.
+    pub verify_minutes: Option<u32>,
+    /// 回访.
+    pub revisit_minutes: Option<u32>,
+    /// 定主办: how long a case may be without an owner.
+    pub lead_minutes: Option<u32>,
+    /// The clocks that run day and night.
+    pub always: Option<Vec<ClockKind>>,
+}
+
+/// The terms of a centre.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Terms {
+    /// The share of a term after which it is reminded, percent.
+    pub remind_percent: u8,
+    /// The share of a term after which it is amber, percent.
+    pub amber_percent: u8,
+    /// So late is supervised: 普通督办, working minutes.
+    pub ordinary_after_minutes: u32,
+    /// So late has a yellow card: 黄牌督办, working minutes.
+    pub yellow_after_minutes: u32,
+    /// So late has a red card: 红牌督办, working minutes.
+    pub red_after_minutes: u32,
+    /// Grades of risk, the gravest first.
+    pub grade: Vec<RiskGrade>,
+    /// What holds for all that no entry is about.
+    pub any: AnyTerm,
+    /// `[[term]]`: what differs.
+    pub term: Vec<Term>,
+}
+
+/// `[any]`: the terms of cases in general.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AnyTerm {
+    /// 签收.
+    pub sign_minutes: u32,
+    /// 办理, and each joint handler's part.
+    pub handle_minutes: u32,
+    /// 核验.
+    pub verify_minutes: u32,
+    /// 回访.
+    pub revisit_minutes: u32,
+    /// 定主办: how long a case may be without an owner.
+    pub lead_minutes: u32,
+}
+
+impl Default for AnyTerm {
+    /// Half a day to sign, seven days to handle, two to verify, three to revisit, one to name a lead; a working
+    /// day has seven hours.
+    fn default() -> Self {
+        Self {
+            sign_minutes: 210,
+            handle_minutes: 2_940,
+            verify_minutes: 840,
+            revisit_minutes: 1_260,
+            lead_minutes: 420,
+        }
+    }
+}
+
+impl Default for Terms {
+    /// The grades have the names of those of warnings. What is red is signed for within half an hour and handled
+    /// within a day, day and night.
+    fn default() -> Self {
+        let grade = |name: &str, words: &str, colour: &str| RiskGrade {
+            name: name.to_owned(),
+            words: words.to_owned(),
+            colour: colour.to_owned(),
+        };
+        Self {
+            remind_percent: 50,
+            amber_percent: 80,
+            ordinary_after_minutes: 0,
+            yellow_after_minutes: 420,
+            red_after_minutes: 1_260,
+            grade: vec![
+                grade("red", "红色", "#d4380d"),
+                grade("orange", "橙色", "#fa8c16"),
+                grade("yellow", "黄色", "#fadb14"),
+                grade("blue", "蓝色", "#1677ff"),
+            ],
+            any: AnyTerm::default(),
+            term: vec![
+                Term {
+                    risk: Some("red".to_owned()),
+                    sign_minutes: Some(30),
+                    handle_minutes: Some(1_440),
+                    lead_minutes: Some(30),
+                    always: Some(vec![ClockKind::Lead, ClockKind::Sign, ClockKind::Handle]),
+                    ..Term::default()
+                },
+                Term {
+                    risk: Some("orange".to_owned()),
+                    sign_minutes: Some(60),
+                    handle_minutes: Some(1_260),
+                    ..Term::default()
+                },
+            ],
+        }
+    }
+}
+
+impl Terms {
+    /// What is wrong with them: key and message.
+    pub fn check(&self) -> Result<(), (String, String)> {
+        let wrong = |key: &str, message: String| Err((key.to_owned(), message));
+        if self.remind_percent == 0 || self.remind_percent > self.amber_percent {
+            let message = "must be from 1 to amber_percent, like 50".to_owned();
+            return wrong("remind_percent", message);
+        }
+        if self.amber_percent >= 100 {
+            return wrong("amber_percent", "must be below 100, like 80".to_owned());
+        }
+        if self.yellow_after_minutes < self.ordinary_after_minutes {
+            let message = "must not be below ordinary_after_minutes".to_owned();
+            return wrong("yellow_after_minutes", message);
+        }
+        if self.red_after_minutes < self.yellow_after_minutes {
+            let message = "must not be below yellow_after_minutes".to_owned();
+            return wrong("red_after_minutes", message);
+        }
+        if self.red_after_minutes > TERM_MINUTES_MAX {
+            return wrong("red_after_minutes", format!("at most {TERM_MINUTES_MAX}"));
+        }
+        self.check_grades()?;
+        self.check_entries()
+    }
+
+    fn check_grades(&self) -> Result<(), (String, String)> {
+        if !GRADES.contains(&self.grade.len()) {
+            let message = format!(
+                "has {} grades: give {} to {}, the gravest first",
+                self.grade.len(),
+                GRADES.start(),
+                GRADES.end()
+            );
+            return Err(("grade".to_owned(), message));
+        }
+        for (at, grade) in self.grade.iter().enumerate() {
+            let wrong =
+                |key: &str, message: &str| Err((format!("grade[{at}].{key}"), message.to_owned()));
+            if grade.name.trim().is_empty() || grade.words.trim().is_empty() {
+                return wrong("name", "name and words must say something");
+            }
+            if self.grade[..at]
+                .iter()
+                .any(|other| other.name == grade.name)
+            {
+                return wrong("name", "is there already: give each grade its own");
+            }
+            let digits = grade.colour.strip_prefix('#').unwrap_or_default();
+            if digits.len() != 6 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return wrong("colour", "must be a colour like \"#d4380d\"");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_entries(&self) -> Result<(), (String, String)> {
+        if self.term.len() > TERMS_MAX {
+            let message = format!("has {} entries, at most {TERMS_MAX}", self.term.len());
+            return Err(("term".to_owned(), message));
+        }
+        for clock in ClockKind::ALL {
+            if !(1..=TERM_MINUTES_MAX).contains(&self.any.minutes(clock)) {
+                let key = format!("any.{}_minutes", clock.words().1);
+                return Err((key, format!("must be from 1 to {TERM_MINUTES_MAX}")));
+            }
+        }
+        for (at, term) in self.term.iter().enumerate() {
+            let wrong = |key: &str, message: String| Err((format!("term[{at}]{key}"), message));
+            if term.kind.is_none() && term.risk.is_none() {
+                let message = "names neither kind nor risk: what holds for all stands in any";
+                return wrong("", message.to_owned());
+            }
+            if let Some(risk) = term.risk.as_deref().filter(|risk| !self.has_risk(risk)) {
+                let names: Vec<&str> = self.grade.iter().map(|grade| grade.name.as_str()).collect();
+                return wrong(
+                    ".risk",
+                    format!("{risk:?} is none of the grades {}", names.join(", ")),
+                );
+            }
+            let twice = |other: &Term| other.kind == term.kind && other.risk == term.risk;
+            if self.term[..at].iter().any(twice) {
+                let message = "is there already for this kind and risk: put both into one";
+                return wrong("", message.to_owned());
+            }
+            for clock in ClockKind::ALL {
+                let minutes = term.minutes(clock).unwrap_or(1);
+                if !(1..=TERM_MINUTES_MAX).contains(&minutes) {
+                    return wrong(
+                        &format!(".{}_minutes", clock.words().1),
+                        format!("must be from 1 to {TERM_MINUTES_MAX}"),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// There is a grade of this name.
+    pub fn has_risk(&self, risk: &str) -> bool {
+        self.grade.iter().any(|grade| grade.name == risk)
+    }
+
+    /// The term of a clock, working minutes.
+    pub fn minutes(&self, kind: &str, risk: &str, clock: ClockKind) -> u32 {
+        self.narrowest(kind, risk, |term| term.minutes(clock))
+            .unwrap_or_else(|| self.any.minutes(clock))
+    }
+
+    /// A clock runs day and night.
+    pub fn is_always(&self, kind: &str, risk: &str, clock: ClockKind) -> bool {
+        self.narrowest(kind, risk, |term| term.always.as_ref())
+            .is_some_and(|always| always.contains(&clock))
+    }
+
+    /// What the narrowest entry says that says something: of kind and risk, of the kind, of the risk.
+    fn narrowest<'a, T>(
+        &'a self,
+        kind: &str,
+        risk: &str,
+        says: impl Fn(&'a Term) -> Option<T>,
+    ) -> Option<T> {
+        let of = |of_kind: Option<&str>, of_risk: Option<&str>| {
+            self.term
+                .iter()
+                .find(|term| term.kind.as_deref() == of_kind && term.risk.as_deref() == of_risk)
+                .and_then(&says)
+        };
+        of(Some(kind), Some(risk))
+            .or_else(|| of(Some(kind), None))
+            .or_else(|| of(None, Some(risk)))
+    }
+}
+
+impl Term {
+    fn minutes(&self, clock: ClockKind) -> Option<u32> {
+        match clock {
+            ClockKind::Lead => self.lead_minutes,
+            ClockKind::Sign => self.sign_minutes,
+            ClockKind::Handle => self.handle_minutes,
+            ClockKind::Verify => self.verify_minutes,
+            ClockKind::Revisit => self.revisit_minutes,
+        }
+    }
+}
+
+impl AnyTerm {
+    fn minutes(&self, clock: ClockKind) -> u32 {
+        match clock {
+            ClockKind::Lead => self.lead_minutes,
+            ClockKind::Sign => self.sign_minutes,
+            ClockKind::Handle => self.handle_minutes,
+            ClockKind::Verify => self.verify_minutes,
+            ClockKind::Revisit => self.revisit_minutes,
+        }
+    }
+}
