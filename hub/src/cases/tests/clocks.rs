@@ -364,6 +364,62 @@ fn a_graver_risk_leaves_no_more_time_than_its_term_and_a_lesser_one_gives_none()
     run.act("clerk", CENTRE, set_risk("orange"));
     run.act("zhang", "office-1", Move::Resume {});
     assert_eq!(run.due_of(HANDLE, "office-1"), "03-04 17:30");
+    run.act("zhang", "office-1", suspend("2026-03-16 08:30"));
+    run.act("clerk", CENTRE, set_risk("blue"));
+    run.act("zhang", "office-1", Move::Resume {});
+    assert_eq!(run.due_of(HANDLE, "office-1"), "03-04 17:30");
+}
+
+#[test]
+fn supervision_stays_at_the_gravest_level_until_a_case_is_opened_again() {
+    let mut run = Run::dispatched();
+    run.until("2026-03-03 14:00");
+    assert_eq!(run.case.supervision, Some(Mark::YellowCard));
+    run.act("clerk", CENTRE, transfer("office-2"));
+    // The next one is late too, and not yet for so long.
+    run.until("2026-03-03 17:30");
+    let last = marked(SIGN, "office-2", Mark::Ordinary, "2026-03-03 17:30");
+    assert_eq!(
+        run.log.last().map(|action| &action.what),
+        Some(&What::Hub(last))
+    );
+    assert_eq!(run.case.supervision, Some(Mark::YellowCard));
+    run.act("wang", "office-2", Move::Sign {});
+    run.act("wang", "office-2", join("police"));
+    run.act("chen", "police", join_done("police"));
+    run.act("wang", "office-2", answer());
+    run.act("clerk", CENTRE, verify(true));
+    run.act("clerk", CENTRE, revisit(true));
+    run.act("clerk", CENTRE, Move::Evaluate { marks: 2 });
+    run.act("clerk", CENTRE, Move::Archive {});
+    assert_eq!(run.case.supervision, Some(Mark::YellowCard));
+    run.act("clerk", CENTRE, Move::Reopen { reason: why() });
+    assert_eq!(run.case.supervision, None);
+    assert!(run.case.joint.is_empty());
+    assert_eq!(run.due_of(ClockKind::Lead, CENTRE), "03-04 17:30");
+}
+
+#[test]
+fn a_delay_that_a_new_calendar_has_overtaken_takes_no_time_away() {
+    let mut run = Run::handling();
+    run.act("zhang", "office-1", ask("2026-03-11 17:30"));
+    let storm = "[[holiday]]\nname = \"台风\"\ndays = [\"2026-03-05..2026-03-06\"]\n\n[[workday]]";
+    run.world.calendars = calendars(&CALENDAR.replacen("[[workday]]", storm, 1));
+    let action = recompute(&run.case, &run.world.context(run.now_ms)).expect("other deadlines");
+    run.put(action);
+    run.act("clerk", CENTRE, grant("office-1"));
+    assert_eq!(run.due_of(HANDLE, "office-1"), "03-12 17:30");
+}
+
+#[test]
+fn a_wall_clock_that_was_put_back_does_not_put_the_log_back() {
+    let mut run = Run::dispatched();
+    run.until("2026-03-02 10:00");
+    run.act("zhang", "office-1", Move::Sign {});
+    run.now_ms = at("2026-03-02 09:00");
+    run.act("zhang", "office-1", answer());
+    assert_eq!(run.case.last_ms, at("2026-03-02 10:00"));
+    assert_eq!(run.clock(HANDLE, "office-1").used_ms, 0);
 }
 
 #[test]

@@ -167,6 +167,16 @@ fn hold(case: &Case) -> Result<(), TestCaseError> {
         prop_assert!(clock.pause.is_none() || clock.moments.is_empty());
         prop_assert!(clock.pause != Some(Pause::Verification) || clock.organisation == case.lead);
     }
+    for clock in &case.clocks {
+        let owner = clock.organisation.as_str();
+        let joint = case.joint.get(owner).is_some_and(|joint| !joint.done);
+        let owned = match clock.kind {
+            ClockKind::Lead | ClockKind::Verify | ClockKind::Revisit => owner == case.centre,
+            ClockKind::Sign => owner == case.lead,
+            ClockKind::Handle => owner == case.lead || joint,
+        };
+        prop_assert!(owned, "nobody's clock: {clock:?}");
+    }
     let runs =
         |kind, organisation: &str| case.clocks.iter().any(|clock| clock.is(kind, organisation));
     let wanted = match case.state {
