@@ -3,8 +3,8 @@
 //!
 //! It owns the loop (受理、派单、办理、答复、督办、回访、评价): the states and what each takes (`state`), the moves
 //! (`moves`, `kind`), what a move comes to or why it is refused (`decide`, `check`, `refused`), the log (`action`) and
-//! what it makes of a case (`case`), the clocks and their terms (`clock`, `desk`, `terms`), and what time alone brings about (`due`). Who may make
-//! which move is not decided here, nor who may see a case.
+//! what it makes of a case (`case`), the clocks and their terms (`clock`, `desk`, `terms`), and what time alone brings
+//! about (`due`). Who may make which move is not decided here, nor who may see a case.
 //!
 //! | state | word | moves, and where they lead |
 //! | --- | --- | --- |
@@ -38,12 +38,12 @@
 //! * A revisit and a verification are by somebody who never signed, answered or did a part of it. A delay is
 //!   asked for before its clock is due and granted by another person of another organisation (the centre may
 //!   grant its own).
-//! * A merged case changes by its undoing alone. Of two cases one stands for the other, never both.
+//! * A merged case changes by its undoing alone (and by that of a merge into it). Of two cases one stands for the other, never both.
 //!
 //! # Limits
 //! Reasons, tasks: 500 characters; answers, notes: 5,000 (`moves`). 20 joint handlers, 20 named handlers, 1,000
-//! warnings (`check`), 10,000 actions, of which the last 200 take no notes and warnings (`decide`). A suspension lasts at most
-//! 180 days, a delay is at most 90 days.
+//! warnings (`check`), 10,000 actions, of which the last 200 take no notes and warnings (`decide`). A suspension lasts
+//! at most 180 days, a delay is at most 90 days.
 //!
 //! A lead answers when the joint handlers are done; it, or the centre, may say so for one that is silent. The level of
 //! supervision rises only, until a case is opened again.
