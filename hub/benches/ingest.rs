@@ -11,6 +11,7 @@ mod hub {
     pub mod ca;
     pub mod calendar;
     pub mod cases;
+    pub mod casework;
     pub mod centre;
     pub mod cli;
     pub mod config;
@@ -21,13 +22,14 @@ mod hub {
     pub mod notify;
     pub mod orgs;
     pub mod rights;
+    pub mod sealed;
     pub mod store;
     pub mod users;
     pub mod warnings;
 }
 use hub::{
-    audit, ca, calendar, cases, centre, cli, config, correlate, ingest, local_time, metrics,
-    notify, orgs, rights, store, users, warnings,
+    audit, ca, calendar, cases, casework, centre, cli, config, correlate, ingest, local_time,
+    metrics, notify, orgs, rights, sealed, store, users, warnings,
 };
 
 use divan::Bencher;
@@ -54,6 +56,14 @@ const PLACES: [(&str, &str); 2] = [("memory", "/dev/shm"), ("disk", "/var/tmp")]
 /// Events that a start finds in the store.
 const STORED: usize = 1_000_000;
 
+/// What cases are worked by, with a key of its own.
+fn work() -> casework::Casework {
+    let directory = tempfile::tempdir().expect("a directory");
+    sealed::init(directory.path()).expect("a key");
+    let sealer = sealed::Sealer::load(directory.path()).expect("the key");
+    casework::Casework::new(Default::default(), Arc::new(sealer))
+}
+
 fn main() {
     start();
     divan::main();
@@ -74,8 +84,15 @@ fn start() {
             .expect("a store");
         let (_ingest, inbox) = ingest::Ingest::channel();
         let metrics = metrics::Metrics::new().expect("figures");
-        let writer =
-            ingest::Writer::open(&store, rules(), Default::default(), inbox, metrics.clone()).await;
+        let writer = ingest::Writer::open(
+            &store,
+            rules(),
+            Default::default(),
+            work(),
+            inbox,
+            metrics.clone(),
+        )
+        .await;
         drop(writer.expect("a writer"));
     });
     println!(
@@ -119,9 +136,10 @@ impl Bench {
                 .await
                 .expect("a store");
             let metrics = metrics::Metrics::new().expect("figures");
-            let writer = ingest::Writer::open(&store, rules(), Default::default(), inbox, metrics)
-                .await
-                .expect("a writer");
+            let writer =
+                ingest::Writer::open(&store, rules(), Default::default(), work(), inbox, metrics)
+                    .await
+                    .expect("a writer");
             tokio::spawn(writer.run());
         });
         Self {

@@ -188,20 +188,60 @@ CREATE TABLE rules (
     since_ms BIGINT NOT NULL
 );
 
+-- Cases as they are; each is what its actions come to. `detail` is the whole of it, `narrative` what only some may
+-- see, both sealed. `event` is the identity of the event that reported the incident, `incident` the number that
+-- the station gave it.
 CREATE TABLE cases (
     id BIGINT PRIMARY KEY,
     code TEXT NOT NULL UNIQUE,
     kind TEXT NOT NULL,
     title TEXT NOT NULL,
     state TEXT NOT NULL,
-    severity TEXT NOT NULL,
+    risk TEXT NOT NULL,
     site TEXT NOT NULL,
+    place TEXT NOT NULL,
     case_key TEXT NOT NULL,
     route TEXT NOT NULL,
+    source TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    incident TEXT NOT NULL,
+    event TEXT NOT NULL,
+    lead TEXT NOT NULL,
+    supervision TEXT NOT NULL,
+    named_only SMALLINT NOT NULL,
     opened_ms BIGINT NOT NULL,
-    version BIGINT NOT NULL
+    changed_ms BIGINT NOT NULL,
+    -- When the clock that is due first is due, and when time alone brings about something next.
+    due_ms BIGINT,
+    wake_ms BIGINT,
+    version BIGINT NOT NULL,
+    detail TEXT NOT NULL,
+    narrative TEXT NOT NULL
 );
 CREATE INDEX cases_open ON cases (kind, case_key, state);
+CREATE INDEX cases_key ON cases (case_key, id);
+CREATE INDEX cases_state ON cases (state, id);
+CREATE INDEX cases_kind ON cases (kind, id);
+CREATE INDEX cases_site ON cases (site, id);
+CREATE INDEX cases_wake ON cases (wake_ms) WHERE wake_ms IS NOT NULL;
+CREATE UNIQUE INDEX cases_incident ON cases (agent, incident) WHERE incident <> '';
+CREATE INDEX cases_event ON cases (event) WHERE event <> '';
+
+-- The organisations that a case is with: its lead, joint ones, those above them, and those of its place.
+CREATE TABLE case_orgs (
+    org TEXT NOT NULL,
+    case_id BIGINT NOT NULL,
+    PRIMARY KEY (org, case_id)
+);
+CREATE INDEX case_orgs_case ON case_orgs (case_id);
+
+-- Who may see a case that is for named handlers only.
+CREATE TABLE case_named (
+    login TEXT NOT NULL,
+    case_id BIGINT NOT NULL,
+    PRIMARY KEY (login, case_id)
+);
+CREATE INDEX case_named_case ON case_named (case_id);
 
 CREATE TABLE case_warnings (
     case_id BIGINT NOT NULL,
@@ -210,12 +250,14 @@ CREATE TABLE case_warnings (
 );
 CREATE INDEX case_warnings_warning ON case_warnings (warning_id);
 
+-- What was done, append-only. `detail` is the action, sealed: its texts are of people.
 CREATE TABLE case_actions (
     case_id BIGINT NOT NULL,
     number BIGINT NOT NULL,
     at_ms BIGINT NOT NULL,
     actor TEXT NOT NULL,
+    organisation TEXT NOT NULL,
     action TEXT NOT NULL,
-    note TEXT NOT NULL,
+    detail TEXT NOT NULL,
     PRIMARY KEY (case_id, number)
 );

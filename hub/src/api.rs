@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::orgs::current::CurrentDirectory;
 use crate::rights::Act;
 use crate::rules::Rules;
+use crate::sealed::Sealer;
 use crate::store::{Store, StoreError};
 use crate::users::Tries;
 
@@ -54,6 +55,8 @@ pub struct Api {
     pub sessions: Sessions,
     /// Figures.
     pub metrics: Metrics,
+    /// Keys of sealed fields.
+    pub sealer: Arc<Sealer>,
     /// Organisations and places.
     pub directory: CurrentDirectory,
     /// Whose turn it is to change them.
@@ -86,6 +89,10 @@ pub const PASSWORDS_AT_ONCE: usize = 2;
         rules::reload,
         cases::list,
         cases::get,
+        cases::register,
+        cases::make_move,
+        cases::unmask,
+        cases::similar,
         agents::list,
         notifications::list,
         notifications::resend,
@@ -122,8 +129,11 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/warnings/{id}", get(warnings::get))
         .route("/api/v1/mutes", get(mutes::list))
         .route("/api/v1/rules", get(rules::list))
-        .route("/api/v1/cases", get(cases::list))
+        .route("/api/v1/cases", get(cases::list).post(cases::register))
         .route("/api/v1/cases/{code}", get(cases::get))
+        .route("/api/v1/cases/{code}/moves", post(cases::make_move))
+        .route("/api/v1/cases/{code}/unmask", post(cases::unmask))
+        .route("/api/v1/cases/{code}/similar", get(cases::similar))
         .route("/api/v1/agents", get(agents::list))
         .route("/api/v1/notifications", get(notifications::list))
         .route_layer(to(Act::Watch));

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
 use crate::ca::{self, Authority, CaError, Files};
+use crate::casework::Casework;
 use crate::config::Config;
 use crate::ingest::{Health, Ingest, Writer, WriterError};
 use crate::listener::{Listener, ListenerError, Sessions, Shared};
@@ -27,6 +28,7 @@ use crate::notify::Notifier;
 use crate::notify::peer::PeerError;
 use crate::orgs::current::CurrentDirectory;
 use crate::rules::{RuleLoader, Rules};
+use crate::sealed::{SealError, Sealer};
 use crate::store::{Store, StoreError};
 
 /// How long parts may take to end.
@@ -67,6 +69,9 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
+    /// Keys of sealed fields.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// Writer.
     #[error("the writer cannot start")]
     Writer(#[from] WriterError),
@@ -152,7 +157,17 @@ impl App {
         let source = source(&files)?;
         let notifier = Notifier::open(&config.channels, &source, &store, &ingest, &metrics)?;
         let mute_life = centre.mute_life;
-        let writer = Writer::open(&store, rules.clone(), centre, inbox, metrics.clone()).await?;
+        let sealer = Arc::new(Sealer::load(&config.data_dir)?);
+        let casework = Casework::new(config.case_files.clone(), Arc::clone(&sealer));
+        let writer = Writer::open(
+            &store,
+            rules.clone(),
+            centre,
+            casework,
+            inbox,
+            metrics.clone(),
+        )
+        .await?;
         let rules = Rules::new(loader, rules, ingest.clone(), metrics.clone());
         Ok(Self {
             listener,
@@ -167,6 +182,7 @@ impl App {
                 mute_life,
                 sessions,
                 metrics: metrics.clone(),
+                sealer,
                 directory: CurrentDirectory::new(store.clone()),
                 directory_turn: Mutex::default(),
                 tries: Mutex::default(),

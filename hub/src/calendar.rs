@@ -244,6 +244,14 @@ pub struct Calendars {
 }
 
 impl Calendars {
+    /// None, and no organisation.
+    pub fn empty() -> Self {
+        Self {
+            by_name: BTreeMap::new(),
+            of_organisation: BTreeMap::new(),
+        }
+    }
+
     /// `of_organisation` gives the name of each organisation's calendar; `always` is there by itself. The error
     /// says which name is taken or missing.
     pub fn new(

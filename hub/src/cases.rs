@@ -47,14 +47,6 @@
 //!
 //! A lead answers when the joint handlers are done; it, or the centre, may say so for one that is silent. The level of
 //! supervision rises only, until a case is opened again.
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "the store opens cases only: the tests do the rest"
-    )
-)]
-
 pub mod action;
 pub mod case;
 pub mod check;
@@ -62,8 +54,10 @@ pub mod clock;
 pub mod decide;
 pub mod desk;
 pub mod due;
+pub mod intake;
 pub mod kind;
 pub mod moves;
+pub mod narrative;
 pub mod refused;
 pub mod state;
 pub mod terms;
@@ -82,27 +76,41 @@ pub struct Opening {
     pub code: String,
     pub kind: String,
     pub title: String,
-    pub state: State,
-    pub severity: String,
     pub site: String,
+    /// Id of the place, where it is known.
+    pub place: String,
     pub key: String,
     pub route: String,
+    /// `rule`, `police`, `desk` or `import`.
+    pub source: &'static str,
+    /// The agent of the station that reported it.
+    pub agent: String,
+    /// The number that the station gave the incident.
+    pub incident: String,
+    /// The identity of the event that reported it.
+    pub event: String,
     pub opened_ms: i64,
+}
+
+/// 一案一码: the day by the clock of the centre, and the case's number.
+pub fn code(id: i64, now_ms: i64) -> String {
+    format!("{}-{id:06}", local_time::text(now_ms, "%Y%m%d"))
 }
 
 /// The case that a finding wants; `None` if its rule opens none. `id` is the case's number.
 pub fn opening(rule: &Rule, key: &str, finding: &Finding, id: i64, now_ms: i64) -> Option<Opening> {
-    let kind = rule.case.clone()?;
-    let day = local_time::text(now_ms, "%Y%m%d");
     Some(Opening {
-        code: format!("{day}-{id:06}"),
+        code: code(id, now_ms),
+        kind: rule.case.clone()?,
         title: format!("{}：{key}", rule.name),
-        kind,
-        state: State::Registered,
-        severity: rule.severity.as_str().to_owned(),
         site: finding.site.clone(),
+        place: String::new(),
         key: key.to_owned(),
         route: rule.route.clone(),
+        source: "rule",
+        agent: String::new(),
+        incident: String::new(),
+        event: String::new(),
         opened_ms: now_ms,
     })
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::casework::{CaseFiles, CasesConfig};
 use crate::centre::{self, Centre, Site};
 use crate::store::Place;
 use crate::warnings::{Grade, Grades};
@@ -49,6 +50,11 @@ pub struct Config {
     grade: Vec<Grade>,
     /// Warnings.
     pub warnings: WarningsConfig,
+    /// `[cases]` as it is written.
+    cases: CasesConfig,
+    /// What it names for cases.
+    #[serde(skip)]
+    pub case_files: CaseFiles,
     /// The words of all severities.
     #[serde(skip)]
     pub grades: Grades,
@@ -113,6 +119,8 @@ impl Default for Config {
             site: Vec::new(),
             grade: Vec::new(),
             warnings: WarningsConfig::default(),
+            cases: CasesConfig::default(),
+            case_files: CaseFiles::default(),
             grades: Grades::default(),
             channels: Vec::new(),
             routes: Vec::new(),
@@ -173,6 +181,7 @@ impl Config {
         config.place = config
             .find_database(directory)
             .map_err(|(key, message)| wrong(key, message))?;
+        config.case_files = CaseFiles::load(&config.cases, directory)?;
         let named = |(key, message): channels::Wrong| wrong(&key, message);
         config.channels =
             channels::channels(std::mem::take(&mut config.channel), directory).map_err(named)?;

@@ -26,7 +26,9 @@
 //! cases, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `recall` what a start reads.
 mod announce;
 pub mod attend;
+pub mod casework;
 pub mod decide;
+mod incident;
 pub mod people;
 mod raise;
 mod recall;
@@ -42,12 +44,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::cases::moves::Move;
 use crate::correlate::rule::Rule;
+use crate::rights::Actor;
 use crate::store::agents::Sign;
 use crate::store::outbox::Settlement;
 use crate::store::positions::LaneKey;
 use crate::store::tokens::TokenRefusal;
 use crate::warnings::Mute;
+use casework::{CaseRefusal, Registering};
 use people::People;
 
 pub use attend::Acknowledged;
@@ -246,6 +251,28 @@ pub enum Request {
         /// It held until now.
         reply: oneshot::Sender<Result<bool, Rejection>>,
     },
+    /// Somebody moves a case.
+    MoveCase {
+        /// Its code.
+        code: String,
+        /// Who.
+        actor: Actor,
+        /// The version that they have seen.
+        version: i64,
+        /// What.
+        wanted: Move,
+        /// Its version after it.
+        reply: oneshot::Sender<Result<Result<i64, CaseRefusal>, Rejection>>,
+    },
+    /// Somebody registers a case.
+    Register {
+        /// Who.
+        actor: Actor,
+        /// What.
+        new: Registering,
+        /// Its code.
+        reply: oneshot::Sender<Result<Result<String, CaseRefusal>, Rejection>>,
+    },
     /// Change something about people or organisations.
     People {
         /// What.
@@ -373,6 +400,34 @@ impl Ingest {
     /// Adds a mute that has been checked; its number.
     pub async fn mute(&self, mute: Mute) -> Result<i64, Rejection> {
         self.ask(|reply| Request::Mute { mute, reply }).await
+    }
+
+    /// Moves a case; its version after that.
+    pub async fn move_case(
+        &self,
+        code: String,
+        actor: Actor,
+        version: i64,
+        wanted: Move,
+    ) -> Result<Result<i64, CaseRefusal>, Rejection> {
+        self.ask(|reply| Request::MoveCase {
+            code,
+            actor,
+            version,
+            wanted,
+            reply,
+        })
+        .await
+    }
+
+    /// Registers a case; its code.
+    pub async fn register(
+        &self,
+        actor: Actor,
+        new: Registering,
+    ) -> Result<Result<String, CaseRefusal>, Rejection> {
+        self.ask(|reply| Request::Register { actor, new, reply })
+            .await
     }
 
     /// Changes something about people or organisations; false if that changes nothing.

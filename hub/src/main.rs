@@ -6,6 +6,7 @@ mod audit;
 mod ca;
 mod calendar;
 mod cases;
+mod casework;
 mod centre;
 mod cli;
 mod config;
@@ -125,9 +126,10 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         let app = app::App::build(config).await.map_err(|error| {
             let code = match &error {
                 app::AppError::Rules(error) => config_code(error),
-                app::AppError::Ca(_) | app::AppError::Tls(_) | app::AppError::Channel(_) => {
-                    exit::CONFIG
-                }
+                app::AppError::Ca(_)
+                | app::AppError::Tls(_)
+                | app::AppError::Channel(_)
+                | app::AppError::Seal(_) => exit::CONFIG,
                 app::AppError::Store(_)
                 | app::AppError::Writer(_)
                 | app::AppError::DataDir(_)
@@ -169,6 +171,7 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
                 failure(code)(&error)
             })?,
         };
+        let keys = sealed::init(&config.data_dir).map_err(|error| failure(exit::IO)(&error))?;
         Store::open(&config.place, true)
             .await
             .map_err(|error| failure(exit::IO)(&error))?;
@@ -189,6 +192,10 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         output::line(format_args!(
             "  请离线备份根密钥 keep a copy of the root key offline: {}",
             files.root_key.display()
+        ));
+        output::line(format_args!(
+            "  请离线备份敏感字段密钥，丢失则无法恢复 keep a copy of the keys of sealed fields; without them they are lost: {}",
+            keys.display()
         ));
         output::line("下一步 next: linli-hub serve; linli-hub token create --site SITE");
         return Ok(exit::OK);

@@ -17,6 +17,7 @@
 //! | revisit 回访、评价 | revisit, supervisor | are of the place |
 //! | join as one 合并 | dispatcher, supervisor | are of the place |
 //! | unmask | supervisor, dispatcher, lead, handler, revisit | they may see |
+//! | note | all but operator | they may see |
 //! | watch events, warnings, agents | all but admin and auditor | |
 //! | attend 签收预警、静默、规则、通知 | operator, supervisor | |
 //! | manage users, tokens, organisations | admin | |
@@ -127,6 +128,7 @@ pub enum CaseAct {
     Revisit,
     JoinAsOne,
     Unmask,
+    Note,
 }
 
 /// What rights depend on of a case.
@@ -227,7 +229,8 @@ pub fn may_case(
         (CaseAct::Supervise, Supervisor) => covers,
         (CaseAct::Revisit, Revisit | Supervisor) => covers,
         (CaseAct::JoinAsOne, Dispatcher | Supervisor) => covers,
-        (CaseAct::Unmask, Supervisor | Dispatcher | Lead | Handler | Revisit) => true,
+        (CaseAct::Note, Supervisor | Dispatcher | Lead | Handler | Revisit | Grid)
+        | (CaseAct::Unmask, Supervisor | Dispatcher | Lead | Handler | Revisit) => true,
         _ => false,
     };
     if allowed {
@@ -255,7 +258,7 @@ mod tests {
         }
     }
 
-    const ACTS: [CaseAct; 8] = [
+    const ACTS: [CaseAct; 9] = [
         CaseAct::See,
         CaseAct::Triage,
         CaseAct::Work,
@@ -264,6 +267,7 @@ mod tests {
         CaseAct::Revisit,
         CaseAct::JoinAsOne,
         CaseAct::Unmask,
+        CaseAct::Note,
     ];
 
     /// A case at 豫园, led by a mediation room of its office, with the women's federation.
@@ -277,39 +281,39 @@ mod tests {
             joint: &joint,
             named_only: None,
         };
-        // S sees, T triages, W works, P passes on, V supervises, R revisits, J joins as one, U unmasks;
+        // S sees, T triages, W works, P passes on, V supervises, R revisits, J joins as one, U unmasks, N notes;
         // a dot: refused; -: not there.
         let table = [
-            (Role::Supervisor, "centre", "ST.PVRJU"),
-            (Role::Supervisor, "", "ST.PVRJU"),
-            (Role::Supervisor, "office-1", "ST.PVRJU"),
-            (Role::Supervisor, "office-2", "--------"),
-            (Role::Dispatcher, "centre", "ST.P..JU"),
-            (Role::Dispatcher, "office-1", "ST.P..JU"),
-            (Role::Dispatcher, "office-2", "--------"),
-            (Role::Lead, "office-1", "S.WP...U"),
-            (Role::Lead, "room-3", "S.WP...U"),
-            (Role::Lead, "room-4", "--------"),
-            (Role::Lead, "department-12", "S.W....U"),
-            (Role::Handler, "room-3", "S.WP...U"),
-            (Role::Handler, "department-12", "S.W....U"),
-            (Role::Handler, "department-1", "--------"),
-            (Role::Handler, "station-2", "S......U"),
-            (Role::Handler, "station-1", "--------"),
-            (Role::Handler, "centre", "S......U"),
-            (Role::Revisit, "centre", "S....R.U"),
-            (Role::Revisit, "room-3", "--------"),
-            (Role::Grid, "grid-2", "S......."),
-            (Role::Grid, "grid-1", "--------"),
-            (Role::Operator, "centre", "S......."),
-            (Role::Operator, "office-2", "--------"),
-            (Role::Admin, "centre", "--------"),
-            (Role::Auditor, "centre", "--------"),
+            (Role::Supervisor, "centre", "ST.PVRJUN"),
+            (Role::Supervisor, "", "ST.PVRJUN"),
+            (Role::Supervisor, "office-1", "ST.PVRJUN"),
+            (Role::Supervisor, "office-2", "---------"),
+            (Role::Dispatcher, "centre", "ST.P..JUN"),
+            (Role::Dispatcher, "office-1", "ST.P..JUN"),
+            (Role::Dispatcher, "office-2", "---------"),
+            (Role::Lead, "office-1", "S.WP...UN"),
+            (Role::Lead, "room-3", "S.WP...UN"),
+            (Role::Lead, "room-4", "---------"),
+            (Role::Lead, "department-12", "S.W....UN"),
+            (Role::Handler, "room-3", "S.WP...UN"),
+            (Role::Handler, "department-12", "S.W....UN"),
+            (Role::Handler, "department-1", "---------"),
+            (Role::Handler, "station-2", "S......UN"),
+            (Role::Handler, "station-1", "---------"),
+            (Role::Handler, "centre", "S......UN"),
+            (Role::Revisit, "centre", "S....R.UN"),
+            (Role::Revisit, "room-3", "---------"),
+            (Role::Grid, "grid-2", "S.......N"),
+            (Role::Grid, "grid-1", "---------"),
+            (Role::Operator, "centre", "S........"),
+            (Role::Operator, "office-2", "---------"),
+            (Role::Admin, "centre", "---------"),
+            (Role::Auditor, "centre", "---------"),
         ];
         for (role, org, wanted) in table {
             let found: String = ACTS
                 .into_iter()
-                .zip("STWPVRJU".chars())
+                .zip("STWPVRJUN".chars())
                 .map(
                     |(act, letter)| match may_case(&district, &actor(role, org), act, case) {
                         Decision::Allowed => letter,

@@ -117,7 +117,7 @@ pub async fn cases(
         limit: list.limit as usize,
         ..CaseFilter::default()
     };
-    for case in cases::list(store.readers(), &filter).await? {
+    for case in cases::list(&mut *store.snapshot().await?, &filter).await? {
         if list.json {
             print_json(&case);
             continue;

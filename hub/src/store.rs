@@ -21,6 +21,7 @@ pub mod positions;
 mod statement;
 pub mod tokens;
 pub mod users;
+pub mod versions;
 pub mod warnings;
 
 use sqlx::Row as _;

@@ -145,7 +145,8 @@ pub async fn refuse<T>(api: &Api, login: &str, method: &str, path: &str) -> Resu
     Err(forbidden())
 }
 
-fn forbidden() -> Problem {
+/// The right is missing.
+pub fn forbidden() -> Problem {
     Problem::new(
         StatusCode::FORBIDDEN,
         "forbidden",

@@ -1,15 +1,30 @@
 //! `/api/v1/cases`
-use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use linli_shared::service::problem::Problem;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::list::{Page, bad, bad_cursor, limit, page, query};
-use super::{Api, store_problem};
-use crate::store::cases::{self, CaseFilter, CaseView};
+use super::list::{Page, bad, bad_cursor, body, limit, page, query};
+use super::{Api, auth, busy, store_problem};
+use crate::audit::REASON_CHARS_MAX;
+use crate::cases::State as CaseState;
+use crate::cases::moves::Move;
+use crate::cases::narrative::Narrative;
+use crate::cases::refused::Refused;
+use crate::ingest::casework::{CaseRefusal, Registering, allowed};
+use crate::ingest::people::People;
+use crate::orgs::Directory;
+use crate::rights::{Actor, CaseAct, Decision, Role};
+use crate::store::StoreError;
+use crate::store::cases::{self, ActionView, CaseFilter, CaseView, Record};
+
+/// The longest title and key, characters.
+const TITLE_CHARS_MAX: usize = 200;
+/// Similar cases that are shown.
+const SIMILAR_MAX: usize = 20;
 
 /// Which cases.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -28,23 +43,38 @@ pub struct CaseQuery {
     limit: Option<u32>,
 }
 
-/// Cases, newest first.
+/// Which cases somebody sees in lists.
+fn scope(actor: &Actor, directory: &Directory) -> Option<String> {
+    let is_centre = directory
+        .centre()
+        .is_some_and(|centre| centre.id == actor.org);
+    (!actor.org.is_empty() && !is_centre).then(|| actor.org.clone())
+}
+
+/// Cases, newest first: those that who asks may see.
 #[utoipa::path(get, path = "/api/v1/cases", params(CaseQuery), responses(
     (status = 200, body = Page<CaseView>),
     super::auth::Refusals,
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     parameters: Result<Query<CaseQuery>, QueryRejection>,
 ) -> Result<Json<Page<CaseView>>, Problem> {
     let parameters = query(parameters)?;
     let limit = limit(parameters.limit)?;
+    if let Some(state) = &parameters.state
+        && CaseState::from_name(state).is_none()
+    {
+        let names = CaseState::ALL.map(CaseState::as_str).join(", ");
+        return Err(bad("state", format!("{state:?} is none of {names}")));
+    }
+    let directory = api.directory.get().await.map_err(store_problem)?;
+    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
     let before = match &parameters.cursor {
         Some(code) => {
-            let id = cases::id_of(api.store.readers(), code)
-                .await
-                .map_err(store_problem)?;
-            Some(id.ok_or_else(bad_cursor)?)
+            let id = cases::id_of(&mut snapshot, code).await;
+            Some(id.map_err(store_problem)?.ok_or_else(bad_cursor)?)
         }
         None => None,
     };
@@ -52,35 +82,352 @@ pub async fn list(
         site: parameters.site,
         kind: parameters.kind,
         state: parameters.state,
+        key: None,
+        org: scope(&actor, &directory),
+        login: Some(actor.login.clone()),
         before,
         limit: limit + 1,
     };
-    let found = cases::list(api.store.readers(), &filter)
+    let found = cases::list(&mut snapshot, &filter)
         .await
         .map_err(store_problem)?;
-    Ok(Json(page(found, limit, |case| case.code.clone())))
+    let mut page = page(found, limit, |case| case.code.clone());
+    // Grid workers and who revisits see what is of their place, not what their organisation is given.
+    if matches!(actor.role, Role::Grid | Role::Revisit) && filter.org.is_some() {
+        page.items
+            .retain(|case| directory.covers(&actor.org, &case.place));
+    }
+    Ok(Json(page))
 }
 
-/// One case with its warnings and actions.
+/// A case with what was done, and what it says of people.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct WholeCase {
+    #[serde(flatten)]
+    case: CaseView,
+    /// 经办人
+    handler: Option<String>,
+    /// 协办, by organisation; true: its part is done.
+    joint: std::collections::BTreeMap<String, bool>,
+    /// Moves that the state takes.
+    moves: Vec<&'static str>,
+    /// What it says of people, masked.
+    narrative: Narrative,
+    /// What was done, oldest first. What people wrote is shown to those who work with cases.
+    actions: Vec<ActionView>,
+}
+
+/// One case.
 #[utoipa::path(get, path = "/api/v1/cases/{code}", params(("code" = String, Path, description = "Code")), responses(
-    (status = 200, body = CaseView),
+    (status = 200, body = WholeCase),
     super::auth::Refusals,
     (status = 404, description = "no such case", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
 pub async fn get(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     code: Result<Path<String>, PathRejection>,
-) -> Result<Json<CaseView>, Problem> {
+) -> Result<Json<WholeCase>, Problem> {
     let Path(code) = code.map_err(|rejection| bad("code", rejection.body_text()))?;
-    cases::get(api.store.readers(), &code)
+    let record = visible(&api, &actor, &code, CaseAct::See).await?;
+    whole(&api, &actor, record)
+        .await
+        .map(Json)
+        .map_err(store_problem)
+}
+
+async fn whole(api: &Api, actor: &Actor, record: Record) -> Result<WholeCase, StoreError> {
+    let mut snapshot = api.store.snapshot().await?;
+    let view = cases::get(&mut snapshot, record.id).await?;
+    let narrative = cases::narrative(&mut snapshot, &api.sealer, record.id).await?;
+    let narrative: Narrative = serde_json::from_str(&narrative).unwrap_or_default();
+    let log = cases::log(&mut snapshot, &api.sealer, record.id).await?;
+    let reads = !matches!(actor.role, Role::Operator | Role::Grid);
+    let actions = log
+        .iter()
+        .map(|action| {
+            let by_program =
+                action.actor == crate::cases::action::HUB || action.actor.contains(':');
+            ActionView {
+                number: action.number,
+                at_ms: action.at_ms,
+                actor: action.actor.clone(),
+                organisation: action.organisation.clone(),
+                action: action.word().to_owned(),
+                note: if reads || by_program {
+                    action.note()
+                } else {
+                    String::new()
+                },
+            }
+        })
+        .collect();
+    let case = record.case;
+    Ok(WholeCase {
+        case: view
+            .ok_or_else(|| crate::store::failed("reading a case")(sqlx::Error::RowNotFound))?,
+        handler: case.handler.clone(),
+        joint: case
+            .joint
+            .iter()
+            .map(|(org, joint)| (org.clone(), joint.done))
+            .collect(),
+        moves: case
+            .state
+            .allows()
+            .into_iter()
+            .map(|kind| kind.words().1)
+            .collect(),
+        narrative: narrative.masked(),
+        actions,
+    })
+}
+
+/// A case that somebody may see, or do something about.
+async fn visible(api: &Api, actor: &Actor, code: &str, act: CaseAct) -> Result<Record, Problem> {
+    let directory = api.directory.get().await.map_err(store_problem)?;
+    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
+    let id = cases::id_of(&mut snapshot, code).await;
+    let record = match id.map_err(store_problem)? {
+        Some(id) => cases::load(&mut snapshot, &api.sealer, id)
+            .await
+            .map_err(store_problem)?,
+        None => None,
+    };
+    let record = record.ok_or_else(unknown)?;
+    match allowed(&directory, actor, act, &record.case, &record.place) {
+        Decision::Allowed => Ok(record),
+        Decision::Hidden => Err(unknown()),
+        Decision::Refused => {
+            let path = format!("case/{code}");
+            auth::refuse(api, &actor.login, "unmask", &path).await
+        }
+    }
+}
+
+fn unknown() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        "没有这个案件，或您无权查看 / there is no case of this code, or it is not for you to see",
+    )
+}
+
+/// What somebody registers.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewCase {
+    /// Code of its kind, from the taxonomy.
+    kind: String,
+    /// What lists show: nothing of a person.
+    title: String,
+    /// Id of the place.
+    #[serde(default)]
+    place: String,
+    /// Key of its address or thing, by which repeats are found.
+    #[serde(default)]
+    key: String,
+    /// The number that whoever sends it has for it: sent again, it is the same case.
+    #[serde(default)]
+    external: String,
+    /// Grade of its risk; by its kind if it is not given.
+    #[serde(default)]
+    risk: String,
+    /// What it says of people.
+    #[serde(default)]
+    narrative: Narrative,
+}
+
+/// 登记: registers a case.
+#[utoipa::path(post, path = "/api/v1/cases", request_body = NewCase, responses(
+    (status = 201, body = WholeCase),
+    super::auth::Refusals,
+    (status = 409, description = "the case does not take it", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn register(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+    new: Result<Json<NewCase>, JsonRejection>,
+) -> Result<(StatusCode, Json<WholeCase>), Problem> {
+    let new = body(new)?;
+    let title = new.title.trim();
+    if title.is_empty() || title.chars().count() > TITLE_CHARS_MAX {
+        return Err(bad("title", format!("1 to {TITLE_CHARS_MAX} characters")));
+    }
+    for (key, text) in [("key", &new.key), ("external", &new.external)] {
+        if text.chars().count() > TITLE_CHARS_MAX {
+            return Err(bad(key, format!("at most {TITLE_CHARS_MAX} characters")));
+        }
+    }
+    new.narrative
+        .check()
+        .map_err(|(key, message)| bad(key, message))?;
+    let narrative = if new.narrative.is_empty() {
+        String::new()
+    } else {
+        serde_json::to_string(&new.narrative).unwrap_or_default()
+    };
+    let registering = Registering {
+        kind: new.kind,
+        title: title.to_owned(),
+        place: new.place,
+        key: new.key,
+        external: new.external,
+        risk: new.risk,
+        narrative,
+    };
+    let registered = api
+        .ingest
+        .register(actor.clone(), registering)
+        .await
+        .map_err(busy)?;
+    let code = registered.map_err(refusal)?;
+    let record = visible(&api, &actor, &code, CaseAct::See).await?;
+    let whole = whole(&api, &actor, record).await.map_err(store_problem)?;
+    Ok((StatusCode::CREATED, Json(whole)))
+}
+
+/// A move, and the version of the case that who makes it has seen.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CaseMove {
+    /// The version that was seen.
+    version: i64,
+    /// What is done.
+    #[serde(rename = "move")]
+    wanted: Move,
+}
+
+/// Its version after the move.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Moved {
+    /// Version.
+    version: i64,
+}
+
+/// Moves a case on.
+#[utoipa::path(post, path = "/api/v1/cases/{code}/moves", request_body = CaseMove, params(("code" = String, Path, description = "Code")), responses(
+    (status = 200, body = Moved),
+    super::auth::Refusals,
+    (status = 404, description = "no such case", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    (status = 409, description = "the case does not take it: its state, its version, who has worked on it", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn make_move(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+    code: Result<Path<String>, PathRejection>,
+    wanted: Result<Json<CaseMove>, JsonRejection>,
+) -> Result<Json<Moved>, Problem> {
+    let Path(code) = code.map_err(|rejection| bad("code", rejection.body_text()))?;
+    let CaseMove { version, wanted } = body(wanted)?;
+    let moved = api.ingest.move_case(code, actor, version, wanted).await;
+    let version = moved.map_err(busy)?.map_err(refusal)?;
+    Ok(Json(Moved { version }))
+}
+
+fn refusal(refusal: CaseRefusal) -> Problem {
+    match refusal {
+        CaseRefusal::Unknown => unknown(),
+        CaseRefusal::Right => auth::forbidden(),
+        CaseRefusal::Refused(refused) => {
+            let status = match refused {
+                Refused::Forbidden { .. }
+                | Refused::Stale { .. }
+                | Refused::Already { .. }
+                | Refused::SamePerson { .. }
+                | Refused::SameOrganisation { .. }
+                | Refused::TooLate { .. }
+                | Refused::JointOpen { .. }
+                | Refused::LeadWanted
+                | Refused::LeadNamed
+                | Refused::NotNext { .. }
+                | Refused::TooMany { .. } => StatusCode::CONFLICT,
+                Refused::NotForYou { .. } => StatusCode::FORBIDDEN,
+                _ => StatusCode::BAD_REQUEST,
+            };
+            Problem::new(status, refused.code(), refused.to_string())
+        }
+    }
+}
+
+/// Why somebody wants to see more.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unmask {
+    /// Why; it is kept.
+    reason: String,
+}
+
+/// Shows what a case says of people, unmasked. Who asked, when and why goes into the audit log first.
+#[utoipa::path(post, path = "/api/v1/cases/{code}/unmask", request_body = Unmask, params(("code" = String, Path, description = "Code")), responses(
+    (status = 200, body = Narrative),
+    super::auth::Refusals,
+    (status = 404, description = "no such case", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn unmask(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+    code: Result<Path<String>, PathRejection>,
+    unmask: Result<Json<Unmask>, JsonRejection>,
+) -> Result<Json<Narrative>, Problem> {
+    let Path(code) = code.map_err(|rejection| bad("code", rejection.body_text()))?;
+    let Unmask { reason } = body(unmask)?;
+    let reason = reason.trim().to_owned();
+    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX {
+        return Err(bad("reason", format!("1 to {REASON_CHARS_MAX} characters")));
+    }
+    let record = visible(&api, &actor, &code, CaseAct::Unmask).await?;
+    let note = People::Note {
+        action: "case.unmask".to_owned(),
+        object: format!("case/{code}"),
+        reason,
+        detail: String::new(),
+    };
+    api.ingest.people(note, &actor.login).await.map_err(busy)?;
+    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
+    let narrative = cases::narrative(&mut snapshot, &api.sealer, record.id)
+        .await
+        .map_err(store_problem)?;
+    Ok(Json(serde_json::from_str(&narrative).unwrap_or_default()))
+}
+
+/// Cases of the same key or the same place and kind that who asks may see, newest first: a person decides whether
+/// they are one.
+#[utoipa::path(get, path = "/api/v1/cases/{code}/similar", params(("code" = String, Path, description = "Code")), responses(
+    (status = 200, body = Page<CaseView>),
+    super::auth::Refusals,
+    (status = 404, description = "no such case", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn similar(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+    code: Result<Path<String>, PathRejection>,
+) -> Result<Json<Page<CaseView>>, Problem> {
+    let Path(code) = code.map_err(|rejection| bad("code", rejection.body_text()))?;
+    let record = visible(&api, &actor, &code, CaseAct::See).await?;
+    let directory = api.directory.get().await.map_err(store_problem)?;
+    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
+    let own = cases::get(&mut snapshot, record.id)
         .await
         .map_err(store_problem)?
-        .map(Json)
-        .ok_or_else(|| {
-            Problem::new(
-                StatusCode::NOT_FOUND,
-                "not-found",
-                "there is no case of this code",
-            )
-        })
+        .ok_or_else(unknown)?;
+    if own.key.is_empty() {
+        return Ok(Json(Page {
+            items: Vec::new(),
+            next: None,
+        }));
+    }
+    let filter = CaseFilter {
+        key: Some(own.key),
+        org: scope(&actor, &directory),
+        login: Some(actor.login.clone()),
+        limit: SIMILAR_MAX + 1,
+        ..CaseFilter::default()
+    };
+    let mut items = cases::list(&mut snapshot, &filter)
+        .await
+        .map_err(store_problem)?;
+    items.retain(|case| case.code != code);
+    items.truncate(SIMILAR_MAX);
+    Ok(Json(Page { items, next: None }))
 }

@@ -87,6 +87,35 @@ pub enum Twin {
     },
 }
 
+impl Action {
+    /// The word of the API for what was done.
+    pub fn word(&self) -> &'static str {
+        match &self.what {
+            What::Opening(_) => "registered",
+            What::Person(moved) => moved.kind().words().1,
+            What::Hub(Due::Marked { mark, .. }) => mark.words().1,
+            What::Hub(Due::LeadDemanded { .. }) => "lead_demanded",
+            What::Hub(Due::SuspensionEnded { .. }) => "suspension_ended",
+            What::Hub(Due::Recomputed {}) => "recomputed",
+            What::Other(Twin::Absorbed { .. }) => "absorbed",
+            What::Other(Twin::Released { .. }) => "released",
+        }
+    }
+
+    /// What was said, and to whom it went, in one line.
+    pub fn note(&self) -> String {
+        match &self.what {
+            What::Opening(_) | What::Hub(Due::Recomputed {}) => String::new(),
+            What::Person(moved) => moved.note(),
+            What::Hub(Due::Marked {
+                kind, organisation, ..
+            }) => format!("{} {organisation}", kind.words().0),
+            What::Hub(Due::LeadDemanded { .. } | Due::SuspensionEnded { .. }) => String::new(),
+            What::Other(Twin::Absorbed { code } | Twin::Released { code }) => code.clone(),
+        }
+    }
+}
+
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {

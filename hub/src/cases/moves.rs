@@ -205,6 +205,19 @@ pub enum Cause {
     ForceMajeure,
 }
 
+impl Cause {
+    /// What people read.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Party => "等待当事人 party",
+            Self::Appraisal => "鉴定评估 appraisal",
+            Self::Court => "诉讼仲裁 court",
+            Self::Superior => "等待上级答复 superior",
+            Self::ForceMajeure => "不可抗力 force_majeure",
+        }
+    }
+}
+
 /// The ladder that a hard case goes up.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
@@ -281,6 +294,50 @@ impl Move {
             Self::NameHandler { .. } => Kind::NameHandler,
             Self::UnnameHandler { .. } => Kind::UnnameHandler,
         }
+    }
+
+    /// To whom or what it goes, and what it says, in one line.
+    pub fn note(&self) -> String {
+        let object = match self {
+            Self::Dispatch { organisation }
+            | Self::NameLead { organisation, .. }
+            | Self::Join { organisation, .. }
+            | Self::JoinDone { organisation, .. }
+            | Self::GrantDelay { organisation }
+            | Self::RefuseDelay { organisation, .. } => organisation.clone(),
+            Self::Transfer { to, .. } => to.clone(),
+            Self::Verify { passed: true, .. } => "通过 passed".to_owned(),
+            Self::Verify { .. } => "不通过 failed".to_owned(),
+            Self::Revisit {
+                satisfied: true, ..
+            } => "满意 satisfied".to_owned(),
+            Self::Revisit { .. } => "不满意 not satisfied".to_owned(),
+            Self::Evaluate { marks } => marks.to_string(),
+            Self::Suspend { cause, .. } => cause.words().to_owned(),
+            Self::Escalate { to, .. } => to.words().0.to_owned(),
+            Self::SetRisk { risk, .. } => risk.clone(),
+            Self::Merge { into, .. } => into.clone(),
+            Self::LinkWarning { warning } | Self::UnlinkWarning { warning, .. } => {
+                format!("#{warning}")
+            }
+            Self::NameHandler { person } | Self::UnnameHandler { person, .. } => person.clone(),
+            Self::Accept {}
+            | Self::Decline { .. }
+            | Self::Sign {}
+            | Self::Return { .. }
+            | Self::Answer { .. }
+            | Self::Archive {}
+            | Self::Resume {}
+            | Self::AskDelay { .. }
+            | Self::Reopen { .. }
+            | Self::Note { .. }
+            | Self::Unmerge { .. } => String::new(),
+        };
+        let said = self.text().map_or("", |(_, text, ..)| text);
+        if object.is_empty() || said.is_empty() {
+            return object + said;
+        }
+        format!("{object}：{said}")
     }
 
     /// Its text: key, what it says, how long it may be, and whether it has to say something.

@@ -1,10 +1,13 @@
 //! From what the rules have found to warnings and cases, within the transaction of the events that caused it.
 use linli_shared::protocol::event::Severity;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::recall::row;
 use super::work::Work;
+use crate::cases::case::Case;
+use crate::cases::moves::Move;
+use crate::cases::refused::Refused;
 use crate::cases::{self, Opening};
 use crate::correlate::engine::{Cause, Occurrence, Overflow, Touched};
 use crate::correlate::replay::hull;
@@ -19,6 +22,9 @@ use crate::store::cases as stored_cases;
 use crate::store::occurrences::{self, OccurrenceRow};
 use crate::store::warnings::{self, NewWarning, Told};
 use crate::store::{StoreError, mutes};
+
+/// The kind of case that is for named handlers only whatever the taxonomy says.
+const DOMESTIC_VIOLENCE: &str = "domestic-violence";
 
 /// Events of one key of a rule of the store, that have just come.
 type Fresh = BTreeMap<(usize, String), Vec<(Entry, Cause)>>;
@@ -173,7 +179,7 @@ impl Work<'_> {
                     finding.hits
                 );
                 self.note(rule, id, "amended", &note).await?;
-                self.note_in_cases(rule, id, "warning_amended", &note)
+                self.note_in_cases(rule, id, &format!("预警更正 amended：{note}"))
                     .await?;
                 self.tally.revised(&rule.id, "amended");
                 self.go_on(rule, id, &finding, now_fresh, now_ended).await?;
@@ -189,7 +195,7 @@ impl Work<'_> {
                     None => format!("{}：条件不成立 / the condition does not hold", why(cause)),
                 };
                 self.note(rule, id, "withdrawn", &note).await?;
-                self.note_in_cases(rule, id, "warning_withdrawn", &note)
+                self.note_in_cases(rule, id, &format!("预警撤销 withdrawn：{note}"))
                     .await?;
                 self.tally.revised(&rule.id, "withdrawn");
                 if let Some(told) = told {
@@ -274,7 +280,7 @@ impl Work<'_> {
         if let Some(opening) =
             cases::opening(rule, key, finding, self.memory.last_case + 1, self.now_ms)
         {
-            self.open_or_join(rule, id, &opening).await?;
+            self.open_or_join(rule, id, finding, opening).await?;
         }
         if let Some(told) = warnings::find(self.connection, id).await? {
             self.tell(&told, What::Raised, "").await?;
@@ -380,49 +386,65 @@ impl Work<'_> {
         warnings::note(self.connection, id, self.now_ms, &actor, action, note).await
     }
 
-    async fn note_in_cases(
-        &mut self,
-        rule: &Rule,
-        id: i64,
-        action: &str,
-        note: &str,
-    ) -> Result<(), StoreError> {
+    async fn note_in_cases(&mut self, rule: &Rule, id: i64, note: &str) -> Result<(), StoreError> {
         let actor = format!("rule:{}", rule.id);
-        let note = format!("{note} (warning {id})");
         for case in stored_cases::of_warning(self.connection, id).await? {
-            stored_cases::act(self.connection, case, self.now_ms, &actor, action, &note).await?;
+            let text = format!("{note} (warning {id})");
+            let noted = self.move_by_hub(case, &actor, Move::Note { text }).await?;
+            pass_over(case, noted);
         }
         Ok(())
     }
 
+    /// A warning of an incident that has a case belongs to that; another one joins what is open about its key, or
+    /// opens a case.
     async fn open_or_join(
         &mut self,
         rule: &Rule,
         warning: i64,
-        opening: &Opening,
+        finding: &Finding,
+        mut opening: Opening,
     ) -> Result<(), StoreError> {
         let actor = format!("rule:{}", rule.id);
-        let note = format!("{} (warning {warning})", rule.name);
-        let Some((case, severity)) = stored_cases::find_open(self.connection, opening).await?
-        else {
-            self.memory.last_case += 1;
-            let case = self.memory.last_case;
-            stored_cases::insert(self.connection, case, opening).await?;
+        let risk = self.casework.risk(rule.severity);
+        let events: Vec<String> = finding
+            .reasons
+            .iter()
+            .map(|reason| reason.event.clone())
+            .collect();
+        let mut joined = stored_cases::of_events(self.connection, &events).await?;
+        if joined.is_empty() {
+            joined.extend(stored_cases::find_open(self.connection, &opening).await?);
+        }
+        if joined.is_empty() {
+            let kind = self.casework.taxonomy.of_code(&opening.kind);
+            let named_only =
+                kind.is_some_and(|kind| kind.named_only) || opening.kind == DOMESTIC_VIOLENCE;
+            let place = self.casework.directory.of_site(&opening.site);
+            opening.place = place.map(|place| place.id.clone()).unwrap_or_default();
+            let warnings = BTreeSet::from([warning]);
+            self.open_case(&opening, risk, named_only, "", &actor, warnings)
+                .await?;
+            return Ok(());
+        }
+        for case in joined {
+            // A case with as many warnings as it takes has it beside its log.
             stored_cases::link(self.connection, case, warning).await?;
-            self.tally.case_opened();
-            let action = "registered";
-            return stored_cases::act(self.connection, case, self.now_ms, &actor, action, &note)
-                .await;
-        };
-        stored_cases::link(self.connection, case, warning).await?;
-        let action = "warning_added";
-        stored_cases::act(self.connection, case, self.now_ms, &actor, action, &note).await?;
-        if Severity::from_name(&severity) < Some(rule.severity) {
-            let graver = rule.severity.as_str();
-            stored_cases::set_severity(self.connection, case, graver).await?;
-            let note = format!("{severity} → {graver} (warning {warning})");
-            let action = "severity_raised";
-            stored_cases::act(self.connection, case, self.now_ms, &actor, action, &note).await?;
+            let linked = self
+                .move_by_hub(case, &actor, Move::LinkWarning { warning })
+                .await?;
+            let graver = linked
+                .as_ref()
+                .is_ok_and(|case| self.casework.is_graver(&risk, &case.risk));
+            pass_over(case, linked);
+            if graver {
+                let set = Move::SetRisk {
+                    risk: risk.clone(),
+                    reason: format!("{} (warning {warning})", rule.name),
+                };
+                let set = self.move_by_hub(case, &actor, set).await?;
+                pass_over(case, set);
+            }
         }
         Ok(())
     }
@@ -562,6 +584,13 @@ impl Work<'_> {
             self.tell(&told, What::Escalated, &note).await?;
         }
         Ok(())
+    }
+}
+
+/// What a case does not take of a rule (it is merged, or full) does not hold up the warning.
+fn pass_over(case: i64, outcome: Result<Case, Refused>) {
+    if let Err(refused) = outcome {
+        tracing::warn!(case, %refused, "a case does not take what a rule has for it");
     }
 }
 

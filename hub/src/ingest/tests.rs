@@ -1,5 +1,7 @@
 //! The writer with a real store, asked by hand.
 use super::*;
+use crate::cases::action::Action;
+use crate::casework::Casework;
 use crate::centre::Centre;
 use crate::correlate::rule::{Rule, Vocabulary, load_text};
 use crate::metrics::Metrics;
@@ -158,7 +160,8 @@ impl Hub {
             limit: 100,
             ..CaseFilter::default()
         };
-        let found = cases::list(self.store.readers(), &filter).await;
+        let mut snapshot = self.store.snapshot().await.expect("a snapshot");
+        let found = cases::list(&mut snapshot, &filter).await;
         found.expect("cases")
     }
 }
@@ -169,7 +172,9 @@ async fn start(
     metrics: &Metrics,
 ) -> (Ingest, JoinHandle<()>) {
     let (ingest, inbox) = Ingest::channel();
-    let writer = Writer::open(store, rules, Centre::default(), inbox, metrics.clone()).await;
+    let casework = Casework::of_test();
+    let centre = Centre::default();
+    let writer = Writer::open(store, rules, centre, casework, inbox, metrics.clone()).await;
     let writer = writer.expect("a writer").run();
     let ended = async move { writer.await.expect("a writer that ends with its handles") };
     (ingest, tokio::spawn(ended))
@@ -339,31 +344,27 @@ async fn a_graver_warning_raises_the_case_it_joins_and_other_routes_have_their_o
     for kind in ["object.fallen", "smoke.alarm", "fire.alarm", "door.held"] {
         hub.bring(Lane::Urgent, &[(kind, now_ms)]).await;
     }
-    let cases = hub.cases().await;
-    let shown: Vec<(&str, &str, &[i64])> = cases
+    let found = hub.cases().await;
+    let shown: Vec<(&str, &str, &[i64])> = found
         .iter()
         .map(|case| {
             (
                 case.route.as_str(),
-                case.severity.as_str(),
+                case.risk.as_str(),
                 case.warnings.as_slice(),
             )
         })
         .collect();
     let wanted: [(&str, &str, &[i64]); 2] =
-        [("duty", "life", &[2, 3, 4]), ("office", "alarm", &[1])];
+        [("duty", "red", &[2, 3, 4]), ("office", "orange", &[1])];
     assert_eq!(shown, wanted);
-    let actions: Vec<&str> = cases[0]
-        .actions
-        .iter()
-        .map(|action| action.action.as_str())
-        .collect();
-    let wanted = [
-        "registered",
-        "warning_added",
-        "severity_raised",
-        "warning_added",
-    ];
+    let sealer = crate::sealed::Sealer::of_test();
+    let mut snapshot = hub.store.snapshot().await.expect("a snapshot");
+    let id = cases::id_of(&mut snapshot, &found[0].code).await;
+    let id = id.expect("a number").expect("it is there");
+    let log = cases::log(&mut snapshot, &sealer, id).await.expect("a log");
+    let actions: Vec<&str> = log.iter().map(Action::word).collect();
+    let wanted = ["registered", "link_warning", "set_risk", "link_warning"];
     assert_eq!(actions, wanted);
 }
 

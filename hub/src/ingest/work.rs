@@ -7,9 +7,11 @@ use std::collections::HashMap;
 
 use super::attend;
 use super::decide::{Decision, decide};
+use super::incident::Incident;
 use super::recall::Memory;
 use super::tally::Tally;
 use super::{Arrival, ClockOffsets, Decoded, Rejection};
+use crate::casework::Casework;
 use crate::centre::Centre;
 use crate::correlate::Origin;
 use crate::correlate::roster::Silence;
@@ -43,12 +45,20 @@ pub struct Due {
     pub mutes: Vec<Mute>,
     /// Warnings that nobody has acknowledged in time.
     pub unacknowledged: Vec<Told>,
+    /// Cases in which something is due.
+    pub waking: Vec<i64>,
+    /// Cases whose deadlines are to be worked out again.
+    pub recompute: Vec<i64>,
 }
 
 impl Due {
     /// Nothing.
     pub fn is_empty(&self) -> bool {
-        self.silences.is_empty() && self.mutes.is_empty() && self.unacknowledged.is_empty()
+        self.silences.is_empty()
+            && self.mutes.is_empty()
+            && self.unacknowledged.is_empty()
+            && self.waking.is_empty()
+            && self.recompute.is_empty()
     }
 }
 
@@ -62,6 +72,8 @@ pub struct Work<'a> {
     pub moved: HashMap<LaneKey, Sequence>,
     pub tally: Tally,
     pub centre: &'a Centre,
+    pub casework: &'a Casework,
+    pub incidents: Vec<Incident>,
 }
 
 impl<'a> Work<'a> {
@@ -71,6 +83,7 @@ impl<'a> Work<'a> {
         memory: &'a mut Memory,
         builder: &'a mut ChunkBuilder,
         centre: &'a Centre,
+        casework: &'a Casework,
         now_ms: i64,
     ) -> Self {
         Self {
@@ -82,6 +95,8 @@ impl<'a> Work<'a> {
             moved: HashMap::new(),
             tally: Tally::default(),
             centre,
+            casework,
+            incidents: Vec::new(),
         }
     }
 
@@ -211,6 +226,9 @@ impl<'a> Work<'a> {
                 sequence: header.first.0 + index as u64,
             };
             self.memory.engine.observe(event, &origin, self.now_ms);
+            if let Some(incident) = Incident::of(event, &origin, self.casework, self.now_ms) {
+                self.incidents.push(incident);
+            }
             self.tally
                 .delivered(self.now_ms.saturating_sub(event.received_at_ms));
         }
@@ -413,6 +431,8 @@ impl<'a> Work<'a> {
         for mute in &due.mutes {
             attend::begin(self.connection, mute, self.now_ms).await?;
         }
+        self.recompute(&due.recompute).await?;
+        self.wake(&due.waking).await?;
         self.escalate(due.unacknowledged).await
     }
 
@@ -430,6 +450,7 @@ impl<'a> Work<'a> {
         for (key, next) in &self.moved {
             positions::save(self.connection, key, *next).await?;
         }
+        self.open_incidents().await?;
         self.raise_all().await?;
         Ok(self.tally)
     }

@@ -9,17 +9,19 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::attend;
+use super::casework::WAKING_MAX;
 use super::people;
 use super::recall::{Memory, recall};
 use super::tally::Tally;
 use super::work::{Due, Work};
 use super::{Health, Inbox, Rejection, Request};
+use crate::casework::Casework;
 use crate::centre::Centre;
 use crate::correlate::rule::Rule;
 use crate::metrics::Metrics;
 use crate::store::agents::Sign;
 use crate::store::{self, Connection, Store, StoreError, failed};
-use crate::store::{mutes, warnings};
+use crate::store::{cases, mutes, orgs, versions, warnings};
 
 /// Requests of one transaction.
 const COMMIT_REQUESTS_MAX: usize = 64;
@@ -78,6 +80,11 @@ pub struct Writer {
     inbox: Inbox,
     rules: Vec<Arc<Rule>>,
     centre: Centre,
+    casework: Casework,
+    /// The version of the directory that cases are worked by.
+    directory_version: i64,
+    /// Where the working out of deadlines goes on, while it does.
+    recomputed: Option<i64>,
     builder: ChunkBuilder,
     memory: Memory,
     signs: HashMap<AgentId, Sign>,
@@ -99,17 +106,21 @@ impl Writer {
         store: &Store,
         rules: Vec<Arc<Rule>>,
         centre: Centre,
+        casework: Casework,
         inbox: Inbox,
         metrics: Metrics,
     ) -> Result<Self, WriterError> {
         let mut connection = store.writer().await?;
         let memory = recall(&mut connection, &rules, &centre, &metrics).await?;
-        Ok(Self {
+        let mut writer = Self {
             store: store.clone(),
             connection: Some(connection),
             inbox,
             rules,
             centre,
+            casework,
+            directory_version: 0,
+            recomputed: None,
             builder: ChunkBuilder::new()?,
             memory,
             signs: HashMap::new(),
@@ -119,7 +130,27 @@ impl Writer {
             looked: std::time::Instant::now(),
             urgent_commits: 0,
             metrics,
-        })
+        };
+        if let Some(mut connection) = writer.connection.take() {
+            writer.read_directory(&mut connection).await?;
+            writer.connection = Some(connection);
+        }
+        Ok(writer)
+    }
+
+    /// Reads the organisations again where they are others; then deadlines may be others too.
+    async fn read_directory(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
+        let version = versions::get(connection, versions::DIRECTORY).await?;
+        if version != self.directory_version {
+            self.casework.set_directory(orgs::read(connection).await?);
+            self.directory_version = version;
+        }
+        let fingerprint = self.casework.fingerprint();
+        if versions::get(connection, versions::DEADLINES).await? != fingerprint {
+            versions::set(connection, versions::DEADLINES, fingerprint).await?;
+            self.recomputed = Some(0);
+        }
+        Ok(())
     }
 
     /// Works until all handles are gone.
@@ -238,7 +269,17 @@ impl Writer {
         }
         self.looked = std::time::Instant::now();
         let now_ms = clock::wall_ms();
+        if versions::get(connection, versions::DIRECTORY).await? != self.directory_version {
+            self.read_directory(connection).await?;
+        }
+        let mut recompute = Vec::new();
+        if let Some(after) = self.recomputed {
+            recompute = cases::with_clocks(connection, after, WAKING_MAX).await?;
+            self.recomputed = recompute.last().copied();
+        }
         Ok(Due {
+            waking: cases::waking(connection, now_ms, WAKING_MAX).await?,
+            recompute,
             silences: self.memory.overdue(now_ms),
             mutes: mutes::beginning(connection, now_ms).await?,
             unacknowledged: warnings::overdue(connection, now_ms, ESCALATIONS_MAX).await?,
@@ -299,6 +340,7 @@ impl Writer {
             &mut self.memory,
             &mut self.builder,
             &self.centre,
+            &self.casework,
             clock::wall_ms(),
         );
         for request in requests {
@@ -355,6 +397,20 @@ impl Writer {
                 } => {
                     let answer =
                         people::perform(work.connection, &change, &actor, work.now_ms).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
+                Request::MoveCase {
+                    code,
+                    actor,
+                    version,
+                    wanted,
+                    reply,
+                } => {
+                    let answer = work.move_by(&code, &actor, version, &wanted).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
+                Request::Register { actor, new, reply } => {
+                    let answer = work.register(&actor, new).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::EndMute { id, reply } => {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::Directory;
-use crate::store::{Store, StoreError, orgs};
+use crate::store::{Store, StoreError, orgs, versions};
 
 /// Holds the directory of a store.
 pub struct CurrentDirectory {
@@ -25,7 +25,7 @@ impl CurrentDirectory {
     pub async fn get(&self) -> Result<Arc<Directory>, StoreError> {
         let mut known = self.known.lock().await;
         let mut snapshot = self.store.snapshot().await?;
-        let version = orgs::version(&mut snapshot).await?;
+        let version = versions::get(&mut snapshot, versions::DIRECTORY).await?;
         if version != known.0 {
             *known = (version, Arc::new(orgs::read(&mut snapshot).await?));
         }

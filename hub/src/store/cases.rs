@@ -1,22 +1,33 @@
 //! Cases and their append-only actions.
+//!
+//! A row holds what lists and looks ask for; the case itself and what was done are sealed, for they hold what people
+//! wrote. Both are written together: a case is never other than its log.
 use serde::Serialize;
 use sqlx::Row as _;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::statement::Statement;
-use super::{Connection, IDS_OF_QUERY_MAX, Pool, Row, StoreError, failed, snapshot};
+use super::{Connection, IDS_OF_QUERY_MAX, Row, StoreError, failed, flag};
+use crate::cases::action::Action;
+use crate::cases::case::Case;
+use crate::cases::clock::Mark;
 use crate::cases::{Opening, State};
+use crate::sealed::{SealError, Sealer};
 
 /// An action on a case.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct ActionView {
+    /// From 1 on, without gaps.
+    pub number: i64,
     /// When, milliseconds since 1970 UTC.
     pub at_ms: i64,
-    /// Who: a person, or a rule.
+    /// Who: a person, a rule, or the hub.
     pub actor: String,
+    /// For which organisation.
+    pub organisation: String,
     /// What.
     pub action: String,
-    /// Why, in words.
+    /// What was said, and to whom it went.
     pub note: String,
 }
 
@@ -31,22 +42,34 @@ pub struct CaseView {
     pub title: String,
     /// State.
     pub state: String,
-    /// Severity of its gravest warning.
-    pub severity: String,
+    /// Grade of its risk.
+    pub risk: String,
     /// Site.
     pub site: String,
+    /// Id of the place.
+    pub place: String,
     /// Key of the place or thing that it is about.
     pub key: String,
     /// Where the rule sends it.
     pub route: String,
+    /// Where it came from: rule, police, desk or import.
+    pub source: String,
+    /// The organisation that leads.
+    pub lead: String,
+    /// Level of supervision, if there is one.
+    pub supervision: String,
+    /// It is for named handlers only.
+    pub named_only: bool,
     /// When it was opened, milliseconds since 1970 UTC.
     pub opened_ms: i64,
-    /// Rises with every change.
+    /// When it changed last, milliseconds since 1970 UTC.
+    pub changed_ms: i64,
+    /// When the clock that is due first is due, milliseconds since 1970 UTC.
+    pub due_ms: Option<i64>,
+    /// Rises with every action.
     pub version: i64,
     /// Numbers of its warnings.
     pub warnings: Vec<i64>,
-    /// What was done, oldest first.
-    pub actions: Vec<ActionView>,
 }
 
 /// Which cases are wanted.
@@ -58,100 +81,367 @@ pub struct CaseFilter {
     pub kind: Option<String>,
     /// Only in this state.
     pub state: Option<String>,
+    /// Only of this key.
+    pub key: Option<String>,
+    /// Only those that are with this organisation; `None`: with any.
+    pub org: Option<String>,
+    /// Those for named handlers only where this one is named; `None`: of all.
+    pub login: Option<String>,
     /// Only below this number, in the order of opening.
     pub before: Option<i64>,
     /// At most so many.
     pub limit: usize,
 }
 
-/// The open case of a kind about a key on a route, and its severity. A case of another route is with
-/// other people, who must not get what was not sent to them.
+/// A case on its way into the store, beside what its log says.
+#[derive(Debug, Clone)]
+pub struct NewCase<'a> {
+    pub id: i64,
+    pub opening: &'a Opening,
+    /// What only some may see, as JSON.
+    pub narrative: &'a str,
+}
+
+/// A case as it is worked on.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub id: i64,
+    pub place: String,
+    pub case: Case,
+}
+
+fn unsealed(error: SealError) -> StoreError {
+    failed("opening a sealed field")(sqlx::Error::Decode(Box::new(error)))
+}
+
+fn unread(error: serde_json::Error) -> StoreError {
+    failed("reading a case")(sqlx::Error::Decode(Box::new(error)))
+}
+
+/// Where the sealed fields of a case belong.
+fn belongs(field: &str, id: i64) -> String {
+    format!("cases.{field}/{id}")
+}
+
+/// Where a sealed action belongs.
+fn of_action(id: i64, number: i64) -> String {
+    format!("case_actions/{id}/{number}")
+}
+
+/// What supervision a case has, as a word.
+fn supervision(case: &Case) -> &'static str {
+    case.supervision.map_or("", |mark: Mark| mark.words().1)
+}
+
+fn due_ms(case: &Case) -> Option<i64> {
+    case.clocks.iter().filter_map(|clock| clock.due_ms()).min()
+}
+
+/// The open case of a kind about a key on a route. A case of another route is with other people, who must not get
+/// what was not sent to them.
 pub async fn find_open(
     connection: &mut Connection,
     opening: &Opening,
-) -> Result<Option<(i64, String)>, StoreError> {
+) -> Result<Option<i64>, StoreError> {
     let row = sqlx::query(
-        "SELECT id, severity FROM cases WHERE kind = $1 AND case_key = $2 AND route = $3 AND state <> $4 \
-         ORDER BY id LIMIT 1",
+        "SELECT id FROM cases WHERE kind = $1 AND case_key = $2 AND route = $3 \
+         AND state NOT IN ($4, $5, $6) ORDER BY id LIMIT 1",
     )
     .bind(opening.kind.as_str())
     .bind(opening.key.as_str())
     .bind(opening.route.as_str())
     .bind(State::Archived.as_str())
+    .bind(State::Declined.as_str())
+    .bind(State::Merged.as_str())
     .fetch_optional(connection)
     .await
     .map_err(failed("looking for an open case"))?;
-    Ok(row.map(|row| (row.get(0), row.get(1))))
+    Ok(row.map(|row| row.get(0)))
 }
 
-/// Raises the severity of a case.
-pub async fn set_severity(
+/// The cases of incidents that these events reported.
+pub async fn of_events(
     connection: &mut Connection,
-    id: i64,
-    severity: &str,
-) -> Result<(), StoreError> {
-    sqlx::query("UPDATE cases SET severity = $2 WHERE id = $1")
-        .bind(id)
-        .bind(severity)
-        .execute(connection)
+    events: &[String],
+) -> Result<Vec<i64>, StoreError> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = Statement::new("SELECT id FROM cases WHERE event <> '' AND event IN (");
+    query
+        .bind_all(events.iter().map(String::as_str))
+        .push(") ORDER BY id");
+    let rows = query
+        .build()
+        .fetch_all(connection)
         .await
-        .map_err(failed("raising the severity of a case"))?;
-    Ok(())
+        .map_err(failed("looking for the cases of events"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Inserts a case.
+/// The case of an incident.
+pub async fn of_incident(
+    connection: &mut Connection,
+    agent: &str,
+    incident: &str,
+) -> Result<Option<i64>, StoreError> {
+    let row =
+        sqlx::query("SELECT id FROM cases WHERE agent = $1 AND incident = $2 AND incident <> ''")
+            .bind(agent)
+            .bind(incident)
+            .fetch_optional(connection)
+            .await
+            .map_err(failed("looking for the case of an incident"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// Inserts a case with its first action.
 pub async fn insert(
     connection: &mut Connection,
-    id: i64,
-    opening: &Opening,
+    sealer: &Sealer,
+    new: &NewCase<'_>,
+    case: &Case,
+    action: &Action,
+    orgs: &BTreeSet<String>,
 ) -> Result<(), StoreError> {
+    let (id, opening) = (new.id, new.opening);
+    let detail = serde_json::to_string(case).map_err(unread)?;
     sqlx::query(
-        "INSERT INTO cases (id, code, kind, title, state, severity, site, case_key, route, opened_ms, version) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)",
+        "INSERT INTO cases (id, code, kind, title, state, risk, site, place, case_key, route, source, agent, \
+         incident, event, lead, supervision, named_only, opened_ms, changed_ms, due_ms, wake_ms, version, detail, \
+         narrative) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $18, \
+         $19, $20, $21, $22, $23)",
     )
     .bind(id)
     .bind(opening.code.as_str())
     .bind(opening.kind.as_str())
     .bind(opening.title.as_str())
-    .bind(opening.state.as_str())
-    .bind(opening.severity.as_str())
+    .bind(case.state.as_str())
+    .bind(case.risk.as_str())
     .bind(opening.site.as_str())
+    .bind(opening.place.as_str())
     .bind(opening.key.as_str())
     .bind(opening.route.as_str())
+    .bind(opening.source)
+    .bind(opening.agent.as_str())
+    .bind(opening.incident.as_str())
+    .bind(opening.event.as_str())
+    .bind(case.lead.as_str())
+    .bind(supervision(case))
+    .bind(i16::from(case.named_only))
     .bind(opening.opened_ms)
-    .execute(connection)
+    .bind(due_ms(case))
+    .bind(crate::cases::due::next_wake_ms(case))
+    .bind(case.version)
+    .bind(sealer.seal(&detail, &belongs("detail", id)))
+    .bind(sealer.seal(new.narrative, &belongs("narrative", id)))
+    .execute(&mut *connection)
     .await
     .map_err(failed("opening a case"))?;
+    note(connection, sealer, id, action).await?;
+    place(connection, id, orgs).await
+}
+
+/// Writes a case after an action, and the action.
+pub async fn append(
+    connection: &mut Connection,
+    sealer: &Sealer,
+    id: i64,
+    before: &Case,
+    case: &Case,
+    action: &Action,
+) -> Result<(), StoreError> {
+    let detail = serde_json::to_string(case).map_err(unread)?;
+    sqlx::query(
+        "UPDATE cases SET state = $2, risk = $3, lead = $4, supervision = $5, changed_ms = $6, due_ms = $7, \
+         wake_ms = $8, version = $9, detail = $10 WHERE id = $1",
+    )
+    .bind(id)
+    .bind(case.state.as_str())
+    .bind(case.risk.as_str())
+    .bind(case.lead.as_str())
+    .bind(supervision(case))
+    .bind(action.at_ms)
+    .bind(due_ms(case))
+    .bind(crate::cases::due::next_wake_ms(case))
+    .bind(case.version)
+    .bind(sealer.seal(&detail, &belongs("detail", id)))
+    .execute(&mut *connection)
+    .await
+    .map_err(failed("writing what a case has become"))?;
+    if before.named != case.named {
+        name(connection, id, &case.named).await?;
+    }
+    note(connection, sealer, id, action).await
+}
+
+async fn note(
+    connection: &mut Connection,
+    sealer: &Sealer,
+    id: i64,
+    action: &Action,
+) -> Result<(), StoreError> {
+    let detail = serde_json::to_string(action).map_err(unread)?;
+    sqlx::query(
+        "INSERT INTO case_actions (case_id, number, at_ms, actor, organisation, action, detail) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(id)
+    .bind(action.number)
+    .bind(action.at_ms)
+    .bind(action.actor.as_str())
+    .bind(action.organisation.as_str())
+    .bind(action.word())
+    .bind(sealer.seal(&detail, &of_action(id, action.number)))
+    .execute(connection)
+    .await
+    .map_err(failed("noting an action on a case"))?;
     Ok(())
 }
 
-/// Appends an action and raises the version.
-pub async fn act(
+/// The organisations that a case is with, from now on.
+pub async fn place(
     connection: &mut Connection,
     id: i64,
-    at_ms: i64,
-    actor: &str,
-    action: &str,
-    note: &str,
+    orgs: &BTreeSet<String>,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO case_actions (case_id, number, at_ms, actor, action, note) \
-         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5 FROM case_actions WHERE case_id = $1",
-    )
-    .bind(id)
-    .bind(at_ms)
-    .bind(actor)
-    .bind(action)
-    .bind(note)
-    .execute(&mut *connection)
-    .await
-    .map_err(failed("noting an action on a case"))?;
-    sqlx::query("UPDATE cases SET version = version + 1 WHERE id = $1")
+    sqlx::query("DELETE FROM case_orgs WHERE case_id = $1")
         .bind(id)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("taking a case from its organisations"))?;
+    if orgs.is_empty() {
+        return Ok(());
+    }
+    let mut query = Statement::new("INSERT INTO case_orgs (org, case_id) ");
+    query.rows(orgs, |row, org| {
+        row.bind(org.as_str()).bind(id);
+    });
+    query
+        .build()
         .execute(connection)
         .await
-        .map_err(failed("raising the version of a case"))?;
+        .map_err(failed("giving a case to its organisations"))?;
     Ok(())
+}
+
+async fn name(
+    connection: &mut Connection,
+    id: i64,
+    named: &BTreeSet<String>,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM case_named WHERE case_id = $1")
+        .bind(id)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("taking a case from its named handlers"))?;
+    for login in named {
+        sqlx::query("INSERT INTO case_named (login, case_id) VALUES ($1, $2)")
+            .bind(login.as_str())
+            .bind(id)
+            .execute(&mut *connection)
+            .await
+            .map_err(failed("giving a case to its named handlers"))?;
+    }
+    Ok(())
+}
+
+/// A case as it is worked on.
+pub async fn load(
+    connection: &mut Connection,
+    sealer: &Sealer,
+    id: i64,
+) -> Result<Option<Record>, StoreError> {
+    let row = sqlx::query("SELECT * FROM cases WHERE id = $1")
+        .bind(id)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("reading a case"))?;
+    row.map(|row| record(&row, sealer)).transpose()
+}
+
+fn record(row: &Row, sealer: &Sealer) -> Result<Record, StoreError> {
+    let id: i64 = row.get("id");
+    let detail = sealer
+        .open(row.get("detail"), &belongs("detail", id))
+        .map_err(unsealed)?;
+    Ok(Record {
+        id,
+        place: row.get("place"),
+        case: serde_json::from_str(&detail).map_err(unread)?,
+    })
+}
+
+/// What only some may see of a case, as JSON.
+pub async fn narrative(
+    connection: &mut Connection,
+    sealer: &Sealer,
+    id: i64,
+) -> Result<String, StoreError> {
+    let row = sqlx::query("SELECT narrative FROM cases WHERE id = $1")
+        .bind(id)
+        .fetch_one(connection)
+        .await
+        .map_err(failed("reading a narrative"))?;
+    sealer
+        .open(row.get(0), &belongs("narrative", id))
+        .map_err(unsealed)
+}
+
+/// What was done, oldest first.
+pub async fn log(
+    connection: &mut Connection,
+    sealer: &Sealer,
+    id: i64,
+) -> Result<Vec<Action>, StoreError> {
+    let rows =
+        sqlx::query("SELECT number, detail FROM case_actions WHERE case_id = $1 ORDER BY number")
+            .bind(id)
+            .fetch_all(connection)
+            .await
+            .map_err(failed("reading the log of a case"))?;
+    rows.iter()
+        .map(|row| {
+            let detail = sealer
+                .open(row.get("detail"), &of_action(id, row.get("number")))
+                .map_err(unsealed)?;
+            serde_json::from_str(&detail).map_err(unread)
+        })
+        .collect()
+}
+
+/// Cases in which time brings about something by now, the longest due first.
+pub async fn waking(
+    connection: &mut Connection,
+    now_ms: i64,
+    limit: i64,
+) -> Result<Vec<i64>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id FROM cases WHERE wake_ms IS NOT NULL AND wake_ms <= $1 ORDER BY wake_ms, id LIMIT $2",
+    )
+    .bind(now_ms)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("looking for cases that are due"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Cases after a number that have clocks.
+pub async fn with_clocks(
+    connection: &mut Connection,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<i64>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id FROM cases WHERE wake_ms IS NOT NULL AND id > $1 ORDER BY id LIMIT $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+    .map_err(failed("looking for cases that have clocks"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// The cases of a warning.
@@ -179,6 +469,21 @@ pub async fn link(connection: &mut Connection, case: i64, warning: i64) -> Resul
     Ok(())
 }
 
+/// Takes the link of a case and a warning away.
+pub async fn unlink(
+    connection: &mut Connection,
+    case: i64,
+    warning: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM case_warnings WHERE case_id = $1 AND warning_id = $2")
+        .bind(case)
+        .bind(warning)
+        .execute(connection)
+        .await
+        .map_err(failed("unlinking a case and a warning"))?;
+    Ok(())
+}
+
 /// The highest number in use.
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
     let row = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM cases")
@@ -189,16 +494,33 @@ pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
 }
 
 /// Cases, newest first.
-pub async fn list(pool: &Pool, filter: &CaseFilter) -> Result<Vec<CaseView>, StoreError> {
+pub async fn list(
+    connection: &mut Connection,
+    filter: &CaseFilter,
+) -> Result<Vec<CaseView>, StoreError> {
     let mut query = Statement::new("SELECT * FROM cases WHERE 1 = 1");
     for (column, value) in [
         (" AND site = ", &filter.site),
         (" AND kind = ", &filter.kind),
         (" AND state = ", &filter.state),
+        (" AND case_key = ", &filter.key),
     ] {
         if let Some(value) = value {
-            query.push(column).bind(value);
+            query.push(column).bind(value.as_str());
         }
+    }
+    if let Some(org) = &filter.org {
+        // Newest first from the index of the organisation: what it has is looked at, and no more.
+        query
+            .push(" AND id IN (SELECT case_id FROM case_orgs WHERE org = ")
+            .bind(org.as_str())
+            .push(")");
+    }
+    if let Some(login) = &filter.login {
+        query
+            .push(" AND (named_only = 0 OR id IN (SELECT case_id FROM case_named WHERE login = ")
+            .bind(login.as_str())
+            .push("))");
     }
     if let Some(before) = filter.before {
         query.push(" AND id < ").bind(before);
@@ -206,98 +528,73 @@ pub async fn list(pool: &Pool, filter: &CaseFilter) -> Result<Vec<CaseView>, Sto
     query
         .push(" ORDER BY id DESC LIMIT ")
         .bind(filter.limit as i64);
-    let mut snapshot = snapshot(pool).await?;
     let rows = query
         .build()
-        .fetch_all(&mut *snapshot)
+        .fetch_all(&mut *connection)
         .await
         .map_err(failed("listing cases"))?;
-    views(&mut snapshot, &rows).await
+    views(connection, &rows).await
 }
 
 /// The number of a case.
-pub async fn id_of(pool: &Pool, code: &str) -> Result<Option<i64>, StoreError> {
+pub async fn id_of(connection: &mut Connection, code: &str) -> Result<Option<i64>, StoreError> {
     let row = sqlx::query("SELECT id FROM cases WHERE code = $1")
         .bind(code)
-        .fetch_optional(pool)
+        .fetch_optional(connection)
         .await
         .map_err(failed("looking up the code of a case"))?;
     Ok(row.map(|row| row.get(0)))
 }
 
 /// One case.
-pub async fn get(pool: &Pool, code: &str) -> Result<Option<CaseView>, StoreError> {
-    let mut snapshot = snapshot(pool).await?;
-    let row = sqlx::query("SELECT * FROM cases WHERE code = $1")
-        .bind(code)
-        .fetch_optional(&mut *snapshot)
+pub async fn get(connection: &mut Connection, id: i64) -> Result<Option<CaseView>, StoreError> {
+    let row = sqlx::query("SELECT * FROM cases WHERE id = $1")
+        .bind(id)
+        .fetch_optional(&mut *connection)
         .await
         .map_err(failed("reading a case"))?;
-    Ok(views(&mut snapshot, row.as_slice()).await?.pop())
+    Ok(views(connection, row.as_slice()).await?.pop())
 }
 
-/// Rows of another table that belong to these cases.
-async fn belonging(
-    connection: &mut Connection,
-    statement: &'static str,
-    order: &'static str,
-    cases: &[Row],
-) -> Result<Vec<Row>, StoreError> {
-    let mut found = Vec::new();
-    for cases in cases.chunks(IDS_OF_QUERY_MAX) {
-        let mut query = Statement::new(statement);
-        query.push(" WHERE case_id IN (");
+/// Cases with their warnings, in two statements whatever their number.
+async fn views(connection: &mut Connection, rows: &[Row]) -> Result<Vec<CaseView>, StoreError> {
+    let mut warnings: HashMap<i64, Vec<i64>> = HashMap::new();
+    for cases in rows.chunks(IDS_OF_QUERY_MAX) {
+        let mut query =
+            Statement::new("SELECT case_id, warning_id FROM case_warnings WHERE case_id IN (");
         query
             .bind_all(cases.iter().map(|case| case.get::<i64, _>("id")))
-            .push(") ORDER BY ")
-            .push(order);
-        let rows = query
+            .push(") ORDER BY warning_id");
+        let linked = query
             .build()
             .fetch_all(&mut *connection)
             .await
-            .map_err(failed("reading what belongs to cases"))?;
-        found.extend(rows);
-    }
-    Ok(found)
-}
-
-/// Cases with their warnings and actions, in three statements whatever their number.
-async fn views(connection: &mut Connection, rows: &[Row]) -> Result<Vec<CaseView>, StoreError> {
-    let mut warnings: HashMap<i64, Vec<i64>> = HashMap::new();
-    let linked = "SELECT case_id, warning_id FROM case_warnings";
-    for row in belonging(connection, linked, "warning_id", rows).await? {
-        warnings.entry(row.get(0)).or_default().push(row.get(1));
-    }
-    let mut actions: HashMap<i64, Vec<ActionView>> = HashMap::new();
-    for row in belonging(connection, "SELECT * FROM case_actions", "number", rows).await? {
-        actions
-            .entry(row.get("case_id"))
-            .or_default()
-            .push(ActionView {
-                at_ms: row.get("at_ms"),
-                actor: row.get("actor"),
-                action: row.get("action"),
-                note: row.get("note"),
-            });
+            .map_err(failed("reading the warnings of cases"))?;
+        for row in linked {
+            warnings.entry(row.get(0)).or_default().push(row.get(1));
+        }
     }
     Ok(rows
         .iter()
-        .map(|row| {
-            let id: i64 = row.get("id");
-            CaseView {
-                code: row.get("code"),
-                kind: row.get("kind"),
-                title: row.get("title"),
-                state: row.get("state"),
-                severity: row.get("severity"),
-                site: row.get("site"),
-                key: row.get("case_key"),
-                route: row.get("route"),
-                opened_ms: row.get("opened_ms"),
-                version: row.get("version"),
-                warnings: warnings.remove(&id).unwrap_or_default(),
-                actions: actions.remove(&id).unwrap_or_default(),
-            }
+        .map(|row| CaseView {
+            code: row.get("code"),
+            kind: row.get("kind"),
+            title: row.get("title"),
+            state: row.get("state"),
+            risk: row.get("risk"),
+            site: row.get("site"),
+            place: row.get("place"),
+            key: row.get("case_key"),
+            route: row.get("route"),
+            source: row.get("source"),
+            lead: row.get("lead"),
+            supervision: row.get("supervision"),
+            named_only: flag(row, "named_only"),
+            opened_ms: row.get("opened_ms"),
+            changed_ms: row.get("changed_ms"),
+            due_ms: row.get("due_ms"),
+            version: row.get("version"),
+            warnings: warnings.remove(&row.get("id")).unwrap_or_default(),
         })
         .collect())
 }

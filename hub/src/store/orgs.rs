@@ -4,23 +4,10 @@ use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use std::collections::BTreeMap;
 
-use super::audit;
 use super::{Connection, StoreError, failed};
+use super::{audit, versions};
 use crate::audit::Deed;
 use crate::orgs::{Change, Directory};
-
-/// The row of `versions` that counts changes of the directory.
-const VERSION: &str = "directory";
-
-/// How often the directory has been changed.
-pub async fn version(connection: &mut Connection) -> Result<i64, StoreError> {
-    let row = sqlx::query("SELECT number FROM versions WHERE name = $1")
-        .bind(VERSION)
-        .fetch_optional(connection)
-        .await
-        .map_err(failed("reading the version of the directory"))?;
-    Ok(row.map_or(0, |row| row.get(0)))
-}
 
 /// All that is not retired.
 pub async fn read(connection: &mut Connection) -> Result<Directory, StoreError> {
@@ -119,14 +106,8 @@ pub async fn write(
     if changes.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "INSERT INTO versions (name, number) VALUES ($1, 1) \
-         ON CONFLICT (name) DO UPDATE SET number = versions.number + 1",
-    )
-    .bind(VERSION)
-    .execute(connection)
-    .await
-    .map_err(failed("counting a change of the directory"))?;
+    let version = versions::get(connection, versions::DIRECTORY).await?;
+    versions::set(connection, versions::DIRECTORY, version + 1).await?;
     Ok(())
 }
 

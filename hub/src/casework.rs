@@ -1,0 +1,250 @@
+//! What cases are worked by beside their own log: terms, working calendars, organisations, who handles what is
+//! for named handlers only, and the keys of sealed fields. One value of it belongs to the writer.
+//!
+//! Where no directory is loaded there is one organisation, the centre, which works day and night: a hub can open
+//! cases before anybody has described the district.
+use linli_shared::protocol::event::Severity;
+use linli_shared::service::config::{ConfigError, load};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::calendar::{ALWAYS, Calendar, Calendars, file};
+use crate::cases::case::Case;
+use crate::cases::clock::Rules;
+use crate::cases::decide::Context;
+use crate::cases::intake::{self, Taxonomy};
+use crate::cases::terms::Terms;
+use crate::orgs::{Directory, Org, OrgKind};
+use crate::sealed::Sealer;
+
+/// The id of the centre where no directory is loaded.
+const CENTRE: &str = "centre";
+/// Calendars that are read at most.
+const CALENDARS_MAX: usize = 1_000;
+
+/// `[cases]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CasesConfig {
+    /// The file of terms; relative to the config. None: the defaults.
+    pub terms: Option<PathBuf>,
+    /// Directory of calendars; relative to the config. None: only `always`.
+    pub calendars_dir: Option<PathBuf>,
+    /// The file of kinds of disputes; relative to the config. None: the defaults.
+    pub taxonomy: Option<PathBuf>,
+    /// Logins of those who handle what is for named handlers only.
+    pub named_handlers: Vec<String>,
+}
+
+/// What cases are worked by.
+pub struct Casework {
+    pub sealer: Arc<Sealer>,
+    pub terms: Terms,
+    pub taxonomy: Taxonomy,
+    pub named_handlers: Vec<String>,
+    pub directory: Directory,
+    pub calendars: Calendars,
+    read: Vec<Calendar>,
+}
+
+/// The parts that are read from files.
+#[derive(Debug, Clone, Default)]
+pub struct CaseFiles {
+    pub terms: Terms,
+    pub taxonomy: Taxonomy,
+    pub calendars: Vec<Calendar>,
+    pub named_handlers: Vec<String>,
+}
+
+impl CaseFiles {
+    /// Reads what the config names; `directory` is where the config stands.
+    pub fn load(config: &CasesConfig, directory: &Path) -> Result<Self, ConfigError> {
+        let mut files = Self {
+            named_handlers: config.named_handlers.clone(),
+            ..Self::default()
+        };
+        if let Some(path) = &config.terms {
+            let path = directory.join(path);
+            let terms: Terms = load(&path)?;
+            terms
+                .check()
+                .map_err(|(key, message)| ConfigError::Value { path, key, message })?;
+            files.terms = terms;
+        }
+        if let Some(path) = &config.taxonomy {
+            files.taxonomy = intake::read(&directory.join(path))?;
+        }
+        if let Some(path) = &config.calendars_dir {
+            files.calendars = calendars(&directory.join(path))?;
+        }
+        Ok(files)
+    }
+}
+
+fn calendars(directory: &Path) -> Result<Vec<Calendar>, ConfigError> {
+    let unread = |path: &Path, source: io::Error| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let entries = std::fs::read_dir(directory).map_err(|source| unread(directory, source))?;
+    let mut paths: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    paths.sort();
+    let mut calendars: Vec<Calendar> = Vec::new();
+    for path in paths.into_iter().take(CALENDARS_MAX) {
+        let text = std::fs::read_to_string(&path).map_err(|source| unread(&path, source))?;
+        let calendar = file::parse(&path, &text)?;
+        if calendars
+            .iter()
+            .any(|other| other.name() == calendar.name())
+        {
+            return Err(ConfigError::Value {
+                path,
+                key: "name".to_owned(),
+                message: format!("{:?} is that of another calendar already", calendar.name()),
+            });
+        }
+        calendars.push(calendar);
+    }
+    Ok(calendars)
+}
+
+#[cfg(test)]
+impl Casework {
+    /// With the defaults, and a key of its own.
+    pub fn of_test() -> Self {
+        Self::new(CaseFiles::default(), Arc::new(Sealer::of_test()))
+    }
+}
+
+impl Casework {
+    /// By these files, without a directory yet.
+    pub fn new(files: CaseFiles, sealer: Arc<Sealer>) -> Self {
+        let mut casework = Self {
+            sealer,
+            terms: files.terms,
+            taxonomy: files.taxonomy,
+            named_handlers: files.named_handlers,
+            directory: Directory::default(),
+            calendars: Calendars::empty(),
+            read: files.calendars,
+        };
+        casework.set_directory(Directory::default());
+        casework
+    }
+
+    /// Other organisations and places. One whose calendar is not there works day and night, and the log says so.
+    pub fn set_directory(&mut self, mut directory: Directory) {
+        if directory.centre().is_none() {
+            let centre = Org {
+                id: CENTRE.to_owned(),
+                name: "综治中心".to_owned(),
+                kind: OrgKind::Centre,
+                parent: String::new(),
+                calendar: String::new(),
+                agent: String::new(),
+            };
+            directory.orgs.insert(CENTRE.to_owned(), centre);
+        }
+        let mut missing = BTreeSet::new();
+        let of_organisation: BTreeMap<String, String> = directory
+            .orgs
+            .keys()
+            .map(|org| {
+                let name = directory.calendar(org);
+                let is_there = self.read.iter().any(|calendar| calendar.name() == name);
+                if !is_there && !name.is_empty() && name != ALWAYS {
+                    missing.insert(name.to_owned());
+                }
+                let name = if is_there { name } else { ALWAYS };
+                (org.clone(), name.to_owned())
+            })
+            .collect();
+        for calendar in missing {
+            tracing::error!(
+                calendar,
+                "organisations work by a calendar that is not in [cases] calendars_dir: their clocks run day and night"
+            );
+        }
+        self.calendars = Calendars::new(self.read.clone(), of_organisation)
+            .expect("each organisation's calendar was looked for, and no two are alike");
+        self.directory = directory;
+    }
+
+    /// The centre.
+    pub fn centre(&self) -> &str {
+        self.directory.centre().map_or(CENTRE, |centre| &centre.id)
+    }
+
+    /// What moves are decided by.
+    pub fn context(&self, now_ms: i64) -> Context<'_> {
+        Context {
+            now_ms,
+            rules: Rules {
+                terms: &self.terms,
+                calendars: &self.calendars,
+            },
+        }
+    }
+
+    /// The grade of risk that goes with a severity: the gravest for a life, the least for what is only noted.
+    pub fn risk(&self, severity: Severity) -> String {
+        let grades = &self.terms.grade;
+        let at = match severity {
+            Severity::Life => 0,
+            Severity::Alarm => 1,
+            Severity::Warning => 2,
+            Severity::Notice | Severity::Info => grades.len() - 1,
+        };
+        grades[at.min(grades.len() - 1)].name.clone()
+    }
+
+    /// One grade is graver than another.
+    pub fn is_graver(&self, one: &str, other: &str) -> bool {
+        let place = |name: &str| self.terms.grade.iter().position(|grade| grade.name == name);
+        place(one) < place(other)
+    }
+
+    /// The organisations that a case is with: who answers for its place, its lead and joint ones, and those above
+    /// them; not the centre, which has all.
+    pub fn orgs(&self, case: &Case, place: &str) -> BTreeSet<String> {
+        let answering = self.directory.answering(place);
+        let mut orgs = BTreeSet::new();
+        let own = [
+            answering.office,
+            answering.station,
+            answering.grid,
+            &case.lead,
+        ];
+        for org in own.into_iter().chain(case.joint.keys().map(String::as_str)) {
+            let mut at = self.directory.orgs.get(org);
+            while let Some(org) = at.filter(|org| org.kind != OrgKind::Centre) {
+                if !orgs.insert(org.id.clone()) {
+                    break;
+                }
+                at = self.directory.orgs.get(&org.parent);
+            }
+        }
+        orgs
+    }
+
+    /// What deadlines depend on, as one number: another number means that they are to be worked out again.
+    pub fn fingerprint(&self) -> i64 {
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?}{:?}", self.terms, self.calendars).as_bytes());
+        let bytes = hash.finalize();
+        let mut first = [0; 8];
+        first.copy_from_slice(&bytes[..8]);
+        i64::from_be_bytes(first)
+    }
+}

@@ -1,0 +1,474 @@
+//! Cases within a transaction: opened, moved, and brought on by time. Each change of a case is an action that is
+//! decided purely (`cases`) and written with what the case has become.
+use crate::audit::Deed;
+use crate::cases::action::{Action, Registration};
+use crate::cases::case::Case;
+use crate::cases::decide::{self, By};
+use crate::cases::kind::Kind;
+use crate::cases::moves::{Move, Rung};
+use crate::cases::refused::Refused;
+use crate::cases::{Opening, due};
+use crate::rights::{Act, Actor, CaseAct, CaseFacts, Decision, Role, may, may_case};
+use crate::store::cases::{self, NewCase, Record};
+use crate::store::{StoreError, audit};
+use std::collections::BTreeSet;
+
+use super::work::Work;
+
+/// Cases that time moves in one transaction.
+pub const WAKING_MAX: i64 = 100;
+
+/// Why a move was not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaseRefusal {
+    /// For this one it is not there.
+    Unknown,
+    /// The right is missing.
+    Right,
+    /// The case does not take it.
+    Refused(Refused),
+}
+
+/// What the act of a move is, for rights.
+pub fn act_of(kind: Kind) -> CaseAct {
+    match kind {
+        Kind::Accept
+        | Kind::Decline
+        | Kind::Dispatch
+        | Kind::NameLead
+        | Kind::SetRisk
+        | Kind::NameHandler
+        | Kind::UnnameHandler => CaseAct::Triage,
+        Kind::Sign | Kind::Answer | Kind::JoinDone | Kind::AskDelay => CaseAct::Work,
+        Kind::Return
+        | Kind::Transfer
+        | Kind::Join
+        | Kind::Suspend
+        | Kind::Resume
+        | Kind::Escalate => CaseAct::PassOn,
+        Kind::Verify | Kind::GrantDelay | Kind::RefuseDelay | Kind::Reopen | Kind::Archive => {
+            CaseAct::Supervise
+        }
+        Kind::Revisit | Kind::Evaluate => CaseAct::Revisit,
+        Kind::Merge | Kind::Unmerge | Kind::LinkWarning | Kind::UnlinkWarning => CaseAct::JoinAsOne,
+        Kind::Note => CaseAct::Note,
+    }
+}
+
+/// What rights depend on of a case.
+pub fn allowed(
+    directory: &crate::orgs::Directory,
+    actor: &Actor,
+    act: CaseAct,
+    case: &Case,
+    place: &str,
+) -> Decision {
+    let joint: Vec<String> = case.joint.keys().cloned().collect();
+    let named: Vec<String> = case.named.iter().cloned().collect();
+    let facts = CaseFacts {
+        place,
+        lead: &case.lead,
+        joint: &joint,
+        named_only: case.named_only.then_some(named.as_slice()),
+    };
+    may_case(directory, actor, act, facts)
+}
+
+/// A case that somebody registers.
+#[derive(Debug, Clone)]
+pub struct Registering {
+    pub kind: String,
+    pub title: String,
+    pub place: String,
+    pub key: String,
+    /// The number that whoever sends it gave it; empty: none. The same number is the same case.
+    pub external: String,
+    pub risk: String,
+    /// What only some may see, as JSON.
+    pub narrative: String,
+}
+
+impl Work<'_> {
+    /// Opens a case; its number.
+    pub async fn open_case(
+        &mut self,
+        opening: &Opening,
+        risk: String,
+        named_only: bool,
+        narrative: &str,
+        actor: &str,
+        warnings: BTreeSet<i64>,
+    ) -> Result<i64, StoreError> {
+        self.memory.last_case += 1;
+        let id = self.memory.last_case;
+        let casework = &self.casework;
+        let rung = if opening.place.is_empty() {
+            Rung::Centre
+        } else {
+            Rung::Office
+        };
+        let centre = casework.centre().to_owned();
+        let registration = Registration {
+            code: opening.code.clone(),
+            kind: opening.kind.clone(),
+            risk,
+            centre: centre.clone(),
+            rung,
+            named_only,
+            warnings: warnings.clone(),
+        };
+        let by = By {
+            person: actor.to_owned(),
+            organisation: centre,
+            seen_version: None,
+        };
+        let context = casework.context(self.now_ms);
+        // What a rule or a table names was checked when it was read.
+        let action = decide::register(registration, &by, &context).map_err(unexpected)?;
+        let case = Case::replay(std::slice::from_ref(&action)).map_err(|error| {
+            crate::store::failed("opening a case")(sqlx::Error::Decode(Box::new(error)))
+        })?;
+        let orgs = casework.orgs(&case, &opening.place);
+        let new = NewCase {
+            id,
+            opening,
+            narrative,
+        };
+        let sealer = std::sync::Arc::clone(&casework.sealer);
+        cases::insert(self.connection, &sealer, &new, &case, &action, &orgs).await?;
+        for warning in warnings {
+            cases::link(self.connection, id, warning).await?;
+        }
+        self.tally.case_opened();
+        if named_only {
+            for person in self.casework.named_handlers.clone() {
+                let name = Move::NameHandler { person };
+                // A person who is named twice in the config is named once.
+                let _ = self.move_by_hub(id, actor, name).await?;
+            }
+        }
+        Ok(id)
+    }
+
+    /// A move of a rule, or of the hub itself.
+    pub async fn move_by_hub(
+        &mut self,
+        id: i64,
+        actor: &str,
+        wanted: Move,
+    ) -> Result<Result<Case, Refused>, StoreError> {
+        let Some(record) = self.case(id).await? else {
+            return Ok(Err(unknown_case()));
+        };
+        let by = By {
+            person: actor.to_owned(),
+            organisation: record.case.centre.clone(),
+            seen_version: None,
+        };
+        self.move_case(record, &by, &wanted).await
+    }
+
+    /// A move of a person, if it may be.
+    pub async fn move_by(
+        &mut self,
+        code: &str,
+        actor: &Actor,
+        seen_version: i64,
+        wanted: &Move,
+    ) -> Result<Result<i64, CaseRefusal>, StoreError> {
+        let id = cases::id_of(self.connection, code).await?;
+        let record = match id {
+            Some(id) => self.case(id).await?,
+            None => None,
+        };
+        let Some(record) = record else {
+            return Ok(Err(CaseRefusal::Unknown));
+        };
+        let act = act_of(wanted.kind());
+        let directory = &self.casework.directory;
+        let decision = allowed(directory, actor, act, &record.case, &record.place);
+        match decision {
+            Decision::Allowed => {}
+            Decision::Hidden => return Ok(Err(CaseRefusal::Unknown)),
+            Decision::Refused => {
+                self.note_refusal(actor, &format!("case/{code}"), wanted.kind().words().1)
+                    .await?;
+                return Ok(Err(CaseRefusal::Right));
+            }
+        }
+        let by = By {
+            person: actor.login.clone(),
+            organisation: self.acting_for(actor, act, wanted, &record.case),
+            seen_version: Some(seen_version),
+        };
+        let moved = self.move_case(record, &by, wanted).await?;
+        Ok(moved.map(|case| case.version).map_err(CaseRefusal::Refused))
+    }
+
+    async fn note_refusal(
+        &mut self,
+        actor: &Actor,
+        object: &str,
+        detail: &str,
+    ) -> Result<(), StoreError> {
+        let deed = Deed {
+            at_ms: self.now_ms,
+            actor: actor.login.clone(),
+            action: "refused".to_owned(),
+            object: object.to_owned(),
+            reason: String::new(),
+            detail: detail.to_owned(),
+        };
+        audit::append(self.connection, deed).await
+    }
+
+    /// For whom somebody acts: who stands above the lead, or above a joint handler, acts for it.
+    fn acting_for(&self, actor: &Actor, act: CaseAct, wanted: &Move, case: &Case) -> String {
+        let casework = &self.casework;
+        let own = if actor.org.is_empty() {
+            casework.centre()
+        } else {
+            &actor.org
+        };
+        if !matches!(act, CaseAct::Work | CaseAct::PassOn) || own == casework.centre() {
+            return own.to_owned();
+        }
+        let within = |org: &str| casework.directory.is_within(org, own);
+        match wanted {
+            Move::JoinDone { organisation, .. } if within(organisation) => organisation.clone(),
+            _ if within(&case.lead) => case.lead.clone(),
+            _ => case
+                .joint
+                .keys()
+                .find(|org| within(org))
+                .map_or_else(|| own.to_owned(), Clone::clone),
+        }
+    }
+
+    /// Makes a move, and what it does to another case.
+    async fn move_case(
+        &mut self,
+        record: Record,
+        by: &By,
+        wanted: &Move,
+    ) -> Result<Result<Case, Refused>, StoreError> {
+        // What time has brought about by now is in the log before a move is decided.
+        let seen_version = by.seen_version;
+        let is_seen = seen_version.is_none_or(|seen| seen == record.case.version);
+        let record = self.bring_on(record).await?;
+        let by = By {
+            seen_version: if is_seen { None } else { seen_version },
+            ..by.clone()
+        };
+        let action = {
+            let context = self.casework.context(self.now_ms);
+            match decide::decide(&record.case, &by, wanted, &context) {
+                Ok(action) => action,
+                Err(refused) => return Ok(Err(refused)),
+            }
+        };
+        if let Some((other, twin)) = match self.twin(&record.case, &by, wanted).await? {
+            Ok(twin) => twin,
+            Err(refused) => return Ok(Err(refused)),
+        } {
+            self.write_action(&other, &twin).await?;
+        }
+        match wanted {
+            Move::LinkWarning { warning } => {
+                cases::link(self.connection, record.id, *warning).await?;
+            }
+            Move::UnlinkWarning { warning, .. } => {
+                cases::unlink(self.connection, record.id, *warning).await?;
+            }
+            _ => {}
+        }
+        Ok(Ok(self.write_action(&record, &action).await?))
+    }
+
+    /// The other side of a merge, or of its undoing.
+    async fn twin(
+        &mut self,
+        case: &Case,
+        by: &By,
+        wanted: &Move,
+    ) -> Result<Result<Option<(Record, Action)>, Refused>, StoreError> {
+        let other = match wanted {
+            Move::Merge { into, .. } => into.clone(),
+            Move::Unmerge { .. } => case
+                .merging
+                .as_ref()
+                .map(|merging| merging.into.clone())
+                .unwrap_or_default(),
+            _ => return Ok(Ok(None)),
+        };
+        let record = match cases::id_of(self.connection, &other).await? {
+            Some(id) => self.case(id).await?,
+            None => None,
+        };
+        let Some(record) = record else {
+            return Ok(Err(Refused::Unknown {
+                field: "into",
+                name: other,
+            }));
+        };
+        let by = By {
+            seen_version: None,
+            ..by.clone()
+        };
+        let twin = match wanted {
+            Move::Merge { .. } => decide::absorb(&record.case, &by, &case.code, self.now_ms),
+            _ => decide::release(&record.case, &by, &case.code, self.now_ms),
+        };
+        Ok(twin.map(|action| Some((record, action))))
+    }
+
+    async fn case(&mut self, id: i64) -> Result<Option<Record>, StoreError> {
+        let sealer = std::sync::Arc::clone(&self.casework.sealer);
+        cases::load(self.connection, &sealer, id).await
+    }
+
+    async fn write_action(&mut self, record: &Record, action: &Action) -> Result<Case, StoreError> {
+        let after = record.case.clone().apply(action);
+        let casework = &self.casework;
+        let sealer = std::sync::Arc::clone(&casework.sealer);
+        let moved =
+            record.case.lead != after.lead || record.case.joint.keys().ne(after.joint.keys());
+        let orgs = moved.then(|| casework.orgs(&after, &record.place));
+        cases::append(
+            self.connection,
+            &sealer,
+            record.id,
+            &record.case,
+            &after,
+            action,
+        )
+        .await?;
+        if let Some(orgs) = orgs {
+            cases::place(self.connection, record.id, &orgs).await?;
+        }
+        Ok(after)
+    }
+
+    /// Brings a case up to what time has brought about.
+    async fn bring_on(&mut self, mut record: Record) -> Result<Record, StoreError> {
+        let actions = due::due(&record.case, &self.casework.context(self.now_ms));
+        for action in actions {
+            record.case = self.write_action(&record, &action).await?;
+        }
+        Ok(record)
+    }
+
+    /// Brings cases on in which something is due.
+    pub async fn wake(&mut self, ids: &[i64]) -> Result<(), StoreError> {
+        for id in ids {
+            if let Some(record) = self.case(*id).await? {
+                self.bring_on(record).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Works out the deadlines of a case again: calendars or terms are others.
+    pub async fn recompute(&mut self, ids: &[i64]) -> Result<(), StoreError> {
+        for id in ids {
+            let Some(record) = self.case(*id).await? else {
+                continue;
+            };
+            let action = due::recompute(&record.case, &self.casework.context(self.now_ms));
+            if let Some(action) = action {
+                self.write_action(&record, &action).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody registers a case; its code. The same external number is the same case.
+    pub async fn register(
+        &mut self,
+        actor: &Actor,
+        new: Registering,
+    ) -> Result<Result<String, CaseRefusal>, StoreError> {
+        if !may(actor, Act::Register) {
+            self.note_refusal(actor, "cases", "register").await?;
+            return Ok(Err(CaseRefusal::Right));
+        }
+        let by = actor.login.clone();
+        if let Some(id) = cases::of_incident(self.connection, &by, &new.external).await? {
+            let known = self.case(id).await?.map(|record| record.case.code);
+            return Ok(known.ok_or(CaseRefusal::Unknown));
+        }
+        let casework = &self.casework;
+        let unknown = |field: &'static str, name: &str| {
+            Ok(Err(CaseRefusal::Refused(Refused::Unknown {
+                field,
+                name: name.to_owned(),
+            })))
+        };
+        let Some(kind) = casework.taxonomy.of_code(&new.kind).cloned() else {
+            return unknown("kind", &new.kind);
+        };
+        if !new.place.is_empty() && !casework.directory.places.contains_key(&new.place) {
+            return unknown("place", &new.place);
+        }
+        let mut risk = new.risk;
+        if risk.is_empty() {
+            risk.clone_from(&kind.risk);
+        }
+        if risk.is_empty() {
+            risk = casework.risk(linli_shared::protocol::event::Severity::Notice);
+        }
+        if !casework.terms.has_risk(&risk) {
+            return unknown("risk", &risk);
+        }
+        let site = casework
+            .directory
+            .chain(&new.place)
+            .find(|place| place.kind == crate::orgs::PlaceKind::Compound)
+            .map(|place| place.site.clone())
+            .unwrap_or_default();
+        let id = self.memory.last_case + 1;
+        let opening = Opening {
+            code: crate::cases::code(id, self.now_ms),
+            kind: kind.code.clone(),
+            title: new.title,
+            site,
+            place: new.place,
+            key: new.key,
+            route: String::new(),
+            source: if actor.role == Role::Grid {
+                "grid"
+            } else {
+                "desk"
+            },
+            agent: if new.external.is_empty() {
+                String::new()
+            } else {
+                by.clone()
+            },
+            incident: new.external,
+            event: String::new(),
+            opened_ms: self.now_ms,
+        };
+        self.open_case(
+            &opening,
+            risk,
+            kind.named_only,
+            &new.narrative,
+            &by,
+            BTreeSet::new(),
+        )
+        .await?;
+        Ok(Ok(opening.code))
+    }
+}
+
+fn unknown_case() -> Refused {
+    Refused::Unknown {
+        field: "case",
+        name: String::new(),
+    }
+}
+
+fn unexpected(refused: Refused) -> StoreError {
+    crate::store::failed("registering a case")(sqlx::Error::Decode(Box::new(refused)))
+}

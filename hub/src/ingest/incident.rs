@@ -1,0 +1,125 @@
+//! 警情: a dispute that a police station reports becomes a case once, however often it is pushed.
+//!
+//! Whose agent is a station's stands in the directory. An incident is known by the agent and the number that the
+//! station gave it, or where it gave none, by the event. What happened too long ago is history that was imported: it
+//! is stored and correlated, and opens no case.
+use linli_shared::protocol::event::{Event, Severity};
+use std::collections::BTreeSet;
+
+use super::work::Work;
+use crate::cases::{self, Opening};
+use crate::casework::Casework;
+use crate::correlate::{HORIZON_MS, Origin};
+use crate::store::{StoreError, cases as stored, text};
+
+/// The kind of events that are incidents.
+const REPORTED: &str = "dispute.reported";
+/// The attribute that says what kind of dispute it is.
+const NATURE: &str = "nature";
+
+/// A reported incident.
+#[derive(Debug, Clone)]
+pub struct Incident {
+    agent: String,
+    /// What it is known by.
+    number: String,
+    event: String,
+    site: String,
+    building: String,
+    unit: String,
+    address: String,
+    nature: String,
+    severity: Severity,
+}
+
+impl Incident {
+    /// The incident that an event reports, if it is one that opens a case.
+    pub fn of(
+        event: &Event,
+        origin: &Origin<'_>,
+        casework: &Casework,
+        now_ms: i64,
+    ) -> Option<Self> {
+        let is_now = now_ms.saturating_sub(event.occurred_at_ms) <= HORIZON_MS;
+        if event.kind != REPORTED || !is_now {
+            return None;
+        }
+        casework.directory.station_of(origin.agent)?;
+        let identity = format!(
+            "{}/{}/{:016x}/{}",
+            origin.agent, origin.lane, origin.epoch, origin.sequence
+        );
+        let own = |value: &str| text(value).into_owned();
+        Some(Self {
+            agent: origin.agent.to_owned(),
+            number: if event.source_id.is_empty() {
+                identity.clone()
+            } else {
+                own(&format!("{}/{}", event.source, event.source_id))
+            },
+            event: identity,
+            site: origin.site.to_owned(),
+            building: own(&event.place.building),
+            unit: own(&event.place.unit),
+            address: own(&event.place.address),
+            nature: event
+                .attributes
+                .get(NATURE)
+                .map(|nature| own(nature))
+                .unwrap_or_default(),
+            severity: event.severity,
+        })
+    }
+}
+
+impl Work<'_> {
+    /// Opens the cases of the incidents that came, each once.
+    pub async fn open_incidents(&mut self) -> Result<(), StoreError> {
+        for incident in std::mem::take(&mut self.incidents) {
+            let known = stored::of_incident(self.connection, &incident.agent, &incident.number);
+            if known.await?.is_none() {
+                self.open_incident(&incident).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn open_incident(&mut self, incident: &Incident) -> Result<(), StoreError> {
+        let casework = self.casework;
+        let kind = casework.taxonomy.of_word(&incident.nature);
+        let risk = match kind.risk.as_str() {
+            risk if casework.terms.has_risk(risk) => risk.to_owned(),
+            _ => casework.risk(incident.severity),
+        };
+        let place = casework
+            .directory
+            .locate(&incident.site, &incident.building, &incident.unit)
+            .map(|place| place.id.clone())
+            .unwrap_or_default();
+        let station = casework
+            .directory
+            .station_of(&incident.agent)
+            .map(|station| station.name.clone())
+            .unwrap_or_default();
+        let id = self.memory.last_case + 1;
+        let opening = Opening {
+            code: cases::code(id, self.now_ms),
+            kind: kind.code.clone(),
+            title: format!("{}（{station}）", kind.name),
+            site: incident.site.clone(),
+            place,
+            key: incident.address.clone(),
+            route: String::new(),
+            source: "police",
+            agent: incident.agent.clone(),
+            incident: incident.number.clone(),
+            event: incident.event.clone(),
+            opened_ms: self.now_ms,
+        };
+        let named_only = kind.named_only;
+        let actor = format!("agent:{}", incident.agent);
+        self.open_case(&opening, risk, named_only, "", &actor, BTreeSet::new())
+            .await?;
+        Ok(())
+    }
+}

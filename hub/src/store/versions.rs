@@ -1,0 +1,33 @@
+//! Numbers that say whether something that is held in memory, or was worked out before, is still what it was.
+use sqlx::Row as _;
+
+use super::{Connection, StoreError, failed};
+
+/// Of organisations and places: rises with each change.
+pub const DIRECTORY: &str = "directory";
+/// Of what deadlines of cases depend on.
+pub const DEADLINES: &str = "deadlines";
+
+/// The number; 0 where none was ever written.
+pub async fn get(connection: &mut Connection, name: &str) -> Result<i64, StoreError> {
+    let row = sqlx::query("SELECT number FROM versions WHERE name = $1")
+        .bind(name)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("reading a version"))?;
+    Ok(row.map_or(0, |row| row.get(0)))
+}
+
+/// Another number from now on.
+pub async fn set(connection: &mut Connection, name: &str, number: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO versions (name, number) VALUES ($1, $2) \
+         ON CONFLICT (name) DO UPDATE SET number = excluded.number",
+    )
+    .bind(name)
+    .bind(number)
+    .execute(connection)
+    .await
+    .map_err(failed("writing a version"))?;
+    Ok(())
+}
