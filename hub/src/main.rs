@@ -356,9 +356,10 @@ async fn test_channel(config: &Config, store: &Store, name: &str) -> Result<(), 
     match peer.send(store, &[letter], now_ms).await {
         Ok(answer) => {
             output::line(format_args!("已发送 sent: {name}"));
+            let answered = format!("{} {}", answer.status, answer.text.trim());
             output::line(format_args!(
                 "  对方应答 the peer answered: {}",
-                answer.trim()
+                answered.trim_end()
             ));
             Ok(())
         }
