@@ -19,6 +19,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use linli_shared::service::problem::Problem;
 use linli_shared::service::telemetry;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use utoipa::OpenApi;
 
@@ -43,6 +44,8 @@ pub struct Api {
     pub rules: Rules,
     /// Warnings of life safety may be muted.
     pub mute_life: bool,
+    /// Sites of the config; those of agents are beside them.
+    pub sites: BTreeSet<String>,
     /// Who is connected.
     pub sessions: Sessions,
     /// Figures.

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::notify::peer::PeerError;
 use crate::rules::{RuleLoader, Rules};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, warnings};
 
 /// How long parts may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -125,6 +125,7 @@ impl App {
         let centre = config.centre();
         let loader = RuleLoader::new(&config, &centre);
         let rules = loader.load()?;
+        loader.warn_of_untold(&rules);
         let authority = Authority::load(&config.data_dir, config.certificate_days)?;
         let metrics = Metrics::new()?;
         let files = Files::at(&config.data_dir);
@@ -151,6 +152,7 @@ impl App {
         let source = source(&files)?;
         let notifier = Notifier::open(&config.channels, &source, &store, &ingest, &metrics)?;
         let mute_life = centre.mute_life;
+        let sites = centre.sites().map(str::to_owned).collect();
         let writer = Writer::open(&store, rules.clone(), centre, inbox, metrics.clone()).await?;
         let rules = Rules::new(loader, rules, ingest.clone(), metrics.clone());
         Ok(Self {
@@ -164,6 +166,7 @@ impl App {
                 ingest,
                 rules: rules.clone(),
                 mute_life,
+                sites,
                 sessions,
                 metrics: metrics.clone(),
             },
@@ -305,6 +308,10 @@ fn watch_router(metrics: Metrics, store: Store, health: watch::Receiver<Health>)
             get(move || async move {
                 let (bytes, free_bytes) = figures.size().await;
                 metrics.look(bytes, free_bytes);
+                // What cannot be read keeps its last value.
+                if let Ok(due) = warnings::unacknowledged(figures.readers()).await {
+                    metrics.unacknowledged.set(due);
+                }
                 metrics
                     .text()
                     .map(|text| ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
