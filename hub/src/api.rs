@@ -22,6 +22,7 @@ use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use linli_shared::service::problem::Problem;
 use linli_shared::service::telemetry;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Semaphore};
 use utoipa::OpenApi;
@@ -51,6 +52,8 @@ pub struct Api {
     pub rules: Rules,
     /// Warnings of life safety may be muted.
     pub mute_life: bool,
+    /// Sites of the config; those of agents are beside them.
+    pub sites: BTreeSet<String>,
     /// Who is connected.
     pub sessions: Sessions,
     /// Figures.

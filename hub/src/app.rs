@@ -29,7 +29,7 @@ use crate::notify::peer::PeerError;
 use crate::orgs::current::CurrentDirectory;
 use crate::rules::{RuleLoader, Rules};
 use crate::sealed::{SealError, Sealer};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, warnings};
 
 /// How long parts may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -131,6 +131,7 @@ impl App {
         let centre = config.centre();
         let loader = RuleLoader::new(&config, &centre);
         let rules = loader.load()?;
+        loader.warn_of_untold(&rules);
         let authority = Authority::load(&config.data_dir, config.certificate_days)?;
         let metrics = Metrics::new()?;
         let files = Files::at(&config.data_dir);
@@ -157,6 +158,7 @@ impl App {
         let source = source(&files)?;
         let notifier = Notifier::open(&config.channels, &source, &store, &ingest, &metrics)?;
         let mute_life = centre.mute_life;
+        let sites = centre.sites().map(str::to_owned).collect();
         let sealer = Arc::new(Sealer::load(&config.data_dir)?);
         let casework = Casework::new(config.case_files.clone(), Arc::clone(&sealer));
         let writer = Writer::open(
@@ -180,6 +182,7 @@ impl App {
                 ingest,
                 rules: rules.clone(),
                 mute_life,
+                sites,
                 sessions,
                 metrics: metrics.clone(),
                 sealer,
@@ -326,6 +329,10 @@ fn watch_router(metrics: Metrics, store: Store, health: watch::Receiver<Health>)
             get(move || async move {
                 let (bytes, free_bytes) = figures.size().await;
                 metrics.look(bytes, free_bytes);
+                // What cannot be read keeps its last value.
+                if let Ok(due) = warnings::unacknowledged(figures.readers()).await {
+                    metrics.unacknowledged.set(due);
+                }
                 metrics
                     .text()
                     .map(|text| ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))

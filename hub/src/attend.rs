@@ -1,12 +1,13 @@
 //! What operators do about warnings on the command line: acknowledge, mute.
-use linli_shared::service::exit::{self, Failure, failure};
+use linli_shared::service::exit::{self, Failure, config_code, failure};
 use linli_shared::service::{clock, output};
 
 use crate::cli::MutesCommand;
 use crate::config::Config;
 use crate::ingest::attend::{self, Acknowledged};
-use crate::store::{self, Connection, Store, StoreError, failed, mutes};
-use crate::warnings::{Mute, TEXT_CHARS_MAX};
+use crate::rules::RuleLoader;
+use crate::store::{self, Connection, Store, StoreError, agents, failed, mutes};
+use crate::warnings::{Mute, MuteState, MuteTerms, TEXT_CHARS_MAX};
 
 fn wrong(text: String) -> Failure {
     Failure {
@@ -52,17 +53,13 @@ pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Res
                     output::line(serde_json::to_string(&mute).unwrap_or_default());
                     continue;
                 }
-                let holds = mute.ended_ms.is_none() && mute.until_ms > now_ms;
+                let state = MuteState::at(now_ms, mute.from_ms, mute.until_ms, mute.ended_ms);
                 output::line(format_args!(
                     "#{} {} … {} {} {} {} {} {}",
                     mute.id,
                     clock::rfc3339(mute.from_ms),
                     clock::rfc3339(mute.ended_ms.unwrap_or(mute.until_ms)),
-                    if holds {
-                        "生效 holds"
-                    } else {
-                        "已结束 over"
-                    },
+                    state.words(),
                     [mute.rule, mute.site, mute.key].join(" ").trim(),
                     mute.owner,
                     mute.reason,
@@ -96,13 +93,35 @@ pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Res
                 until_ms: from_ms.saturating_add(lasting.as_millis()),
                 life,
             };
-            mute.check(now_ms, config.warnings.mute_life)
-                .map_err(|(key, message)| wrong(format!("--{key}: {message}")))?;
+            let is_later = from.is_some();
+            // A mute without a rule does not need the rule files.
+            let rules = if mute.rule.is_empty() {
+                Vec::new()
+            } else {
+                let loaded = RuleLoader::new(config, &config.centre()).load();
+                loaded.map_err(|error| failure(config_code(&error))(&error))?
+            };
+            let mut sites = agents::sites(store.readers())
+                .await
+                .map_err(|error| io(&error))?;
+            sites.extend(config.site.iter().map(|site| site.name.clone()));
+            mute.check(&MuteTerms {
+                now_ms,
+                life_allowed: config.warnings.mute_life,
+                rules: &rules,
+                sites: &sites,
+            })
+            .map_err(|(field, message)| wrong(format!("{}: {message}", option(field, is_later))))?;
             let id = in_transaction(store, async |connection| {
                 attend::mute(connection, &mute, now_ms).await
             });
             let id = id.await.map_err(|error| io(&error))?;
             output::line(format_args!("已静默 muted: {id}"));
+            if mute.rule.is_empty() && !mute.life {
+                output::line(
+                    "  涉及生命安全的预警仍会通知 people are still told of warnings of life safety",
+                );
+            }
         }
         MutesCommand::End { id } => {
             let ended = in_transaction(store, async |connection| {
@@ -117,6 +136,15 @@ pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Res
         }
     }
     Ok(())
+}
+
+/// The option that gives a field of a mute.
+fn option(field: &str, is_later: bool) -> String {
+    match field {
+        "until" if is_later => "--from, --for".to_owned(),
+        "until" => "--for".to_owned(),
+        field => format!("--{field}"),
+    }
 }
 
 async fn in_transaction<T>(

@@ -4,7 +4,7 @@ use linli_shared::protocol::event::Severity;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::config::channels::{Channel, Route};
+use crate::config::channels::{Channel, DEFAULT_ROUTES, Route};
 use crate::correlate::rule::Vocabulary;
 use crate::notify::addressees::Addressees;
 use crate::warnings::Grades;
@@ -67,12 +67,18 @@ impl Centre {
         let buildings = |site: &Site| site.buildings.iter().cloned().collect::<BTreeSet<_>>();
         Vocabulary {
             routes,
+            default_routes: &DEFAULT_ROUTES,
             sites: self
                 .sites
                 .iter()
                 .map(|(name, site)| (name.clone(), buildings(site)))
                 .collect(),
         }
+    }
+
+    /// The names of its sites.
+    pub fn sites(&self) -> impl Iterator<Item = &str> {
+        self.sites.keys().map(String::as_str)
     }
 
     /// The route that is told when nobody of this one answers.

@@ -71,6 +71,9 @@ pub enum Command {
         /// Only of this rule
         #[arg(long)]
         rule: Option<String>,
+        /// 试运行规则的预警 / Those of rules on trial, in place of the others
+        #[arg(long)]
+        shadow: bool,
         /// Paging and form.
         #[command(flatten)]
         list: ListArgs,
@@ -277,9 +280,9 @@ pub enum RulesCommand {
         rule: String,
         /// Values of its key, with | between
         key: String,
-        /// The time, RFC 3339, like 2026-03-01T08:00:00+08:00
+        /// The time, RFC 3339, like 2026-03-01T08:00:00+08:00; now if it is not given
         #[arg(long)]
-        at: jiff::Timestamp,
+        at: Option<jiff::Timestamp>,
     },
     /// 用历史数据回测 / What rules would have raised in the past, against what was raised
     Backtest {
@@ -396,6 +399,12 @@ pub enum MutesCommand {
         list: ListArgs,
     },
     /// 新建静默：期间照常预警、立案，不通知 / Raise and open cases as ever, but tell nobody, for a time
+    ///
+    /// 期间产生的预警，静默结束后也不补发通知，请自行查看（linli-hub warnings）。涉及生命安全的预警只在注明
+    /// --life 且配置允许时静默。
+    ///
+    /// What is raised under a mute is not told after it either: look with `linli-hub warnings`. Warnings of
+    /// life safety are muted with --life only, where the config allows it.
     Add {
         /// Only warnings of this rule
         #[arg(long, default_value = "")]

@@ -79,9 +79,11 @@ fn load(path: &Path) -> Result<Config, Failure> {
 
 fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     let config = load(path)?;
-    let rules = rules::RuleLoader::new(&config, &config.centre())
+    let loader = rules::RuleLoader::new(&config, &config.centre());
+    let rules = loader
         .load()
         .map_err(|error| failure(exit::CONFIG)(&error))?;
+    let untold = loader.untold(&rules, clock::wall_ms());
     for channel in &config.channels {
         Peer::open(channel, "").map_err(|error| failure(exit::CONFIG)(&error))?;
     }
@@ -99,7 +101,7 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     if json {
         output::line(serde_json::json!({
             "config": path, "valid": true, "rules": ids, "channels": channels,
-            "initialised": initialised,
+            "initialised": initialised, "routes_without_channel": untold,
         }));
     } else {
         output::line(format_args!("配置有效 config is valid: {}", path.display()));
@@ -115,6 +117,13 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
                 "尚未初始化 not initialised yet: linli-hub init"
             }
         ));
+        for untold in untold {
+            output::line(format_args!(
+                "  警告 warning: 去向 {} 没有渠道，这些规则的预警不通知任何人 has no channel, nobody is told of the warnings of: {}",
+                untold.route,
+                untold.rules.join(", ")
+            ));
+        }
     }
     Ok(exit::OK)
 }
@@ -285,8 +294,13 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
                 .await
                 .map_err(|error| io(&error))?;
         }
-        Command::Warnings { site, rule, list } => {
-            show::warnings(store, site, rule, &list)
+        Command::Warnings {
+            site,
+            rule,
+            shadow,
+            list,
+        } => {
+            show::warnings(store, site, rule, shadow, &list)
                 .await
                 .map_err(|error| io(&error))?;
         }
@@ -378,9 +392,10 @@ async fn test_channel(config: &Config, store: &Store, name: &str) -> Result<(), 
     match peer.send(store, &[letter], now_ms).await {
         Ok(answer) => {
             output::line(format_args!("已发送 sent: {name}"));
+            let answered = format!("{} {}", answer.status, answer.text.trim());
             output::line(format_args!(
                 "  对方应答 the peer answered: {}",
-                answer.trim()
+                answered.trim_end()
             ));
             Ok(())
         }

@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use crate::correlate::engine::Engine;
+use crate::warnings::Outcome;
 
 /// Handles of all figures; cheap to clone.
 #[derive(Clone)]
@@ -44,6 +45,9 @@ pub struct Metrics {
     rule_beyond: IntGaugeVec,
     warnings_raised: IntCounterVec,
     warnings_late: IntCounterVec,
+    warning_outcomes: IntCounterVec,
+    /// Warnings that somebody is still to acknowledge.
+    pub unacknowledged: IntGauge,
     warnings_revised: IntCounterVec,
     warnings_escalated: IntCounterVec,
     warning_latency: HistogramVec,
@@ -197,6 +201,16 @@ impl Metrics {
                 "Warnings that were old when they were raised (补报), by rule.",
                 &["rule"],
             )?,
+            warning_outcomes: counters(
+                "linli_hub_warning_outcomes_total",
+                "Warnings raised, by whether people were told of them then, or why nobody was: told, late (补报), shadow, \
+                 muted, inhibited, no_channel.",
+                &["outcome"],
+            )?,
+            unacknowledged: gauge(
+                "linli_hub_warnings_unacknowledged",
+                "Warnings that somebody is still to acknowledge.",
+            )?,
             warnings_revised: counters(
                 "linli_hub_warnings_revised_total",
                 "Warnings that later events have amended or withdrawn, by rule.",
@@ -280,6 +294,9 @@ impl Metrics {
             metrics.stored(lane, 0, 0);
             metrics.doubled(lane, 0);
         }
+        for outcome in Outcome::ALL {
+            metrics.outcome(outcome, 0);
+        }
         Ok(metrics)
     }
 
@@ -313,6 +330,13 @@ impl Metrics {
         self.warning_latency
             .with_label_values(&[rule])
             .observe(latency_s);
+    }
+
+    /// Counts warnings by who was told of them.
+    pub fn outcome(&self, outcome: Outcome, warnings: u64) {
+        self.warning_outcomes
+            .with_label_values(&[outcome.as_str()])
+            .inc_by(warnings);
     }
 
     /// Counts a warning that is another than it seemed.

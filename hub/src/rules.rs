@@ -3,9 +3,13 @@
 //! A reload (SIGHUP, or `POST /api/v1/rules/reload`) reads and checks all files first. Where one is wrong,
 //! nothing changes, and the answer says why. Where all are good, they come into place between two
 //! transactions: rules that are the same go on with what they hold, the others begin with what is stored.
-//! It waits for them to be filled, and so do events meanwhile: as long as a start takes for those rules.
+//! It waits for them to be filled, and so do events meanwhile: as long as a start takes for those rules. Then
+//! the tests beside the rules are run (`tried`): which fail is said in the log.
+use linli_shared::service::clock;
 use linli_shared::service::config::ConfigError;
 use linli_shared::service::telemetry;
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,16 +22,29 @@ use crate::config::Config;
 use crate::correlate::rule::{Rule, Vocabulary, load_directory};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
+use crate::notify::addressees::Addressees;
 
 mod backtest;
 pub mod commands;
 mod explain;
+mod tried;
+mod why_not;
 
 /// Reads the rules of a directory.
 #[derive(Debug, Clone)]
 pub struct RuleLoader {
     directory: PathBuf,
     vocabulary: Vocabulary,
+    addressees: Addressees,
+}
+
+/// A route without a channel: nobody is told of the warnings of rules that use it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Untold {
+    /// The route.
+    pub route: String,
+    /// Rules that use it, of those that run and are not on trial.
+    pub rules: Vec<String>,
 }
 
 impl RuleLoader {
@@ -36,6 +53,7 @@ impl RuleLoader {
         Self {
             directory: config.rules_dir.clone(),
             vocabulary: centre.vocabulary(),
+            addressees: centre.addressees.clone(),
         }
     }
 
@@ -48,6 +66,35 @@ impl RuleLoader {
     pub fn load(&self) -> Result<Vec<Arc<Rule>>, ConfigError> {
         let rules = load_directory(&self.directory, &self.vocabulary)?;
         Ok(rules.into_iter().map(Arc::new).collect())
+    }
+
+    /// The routes of which nobody is told, by name.
+    pub fn untold(&self, rules: &[Arc<Rule>], now_ms: i64) -> Vec<Untold> {
+        let mut untold: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let tells = |rule: &&Arc<Rule>| !rule.route.is_empty() && !rule.shadow && rule.runs(now_ms);
+        for rule in rules.iter().filter(tells) {
+            if !self.addressees.has_any(&rule.route) {
+                untold.entry(&rule.route).or_default().push(rule.id.clone());
+            }
+        }
+        untold
+            .into_iter()
+            .map(|(route, rules)| Untold {
+                route: route.to_owned(),
+                rules,
+            })
+            .collect()
+    }
+
+    /// Says in the log of which routes nobody is told.
+    pub fn warn_of_untold(&self, rules: &[Arc<Rule>]) {
+        for untold in self.untold(rules, clock::wall_ms()) {
+            tracing::warn!(
+                route = untold.route,
+                rules = untold.rules.join(", "),
+                "this route has no channel: nobody is told of the warnings of these rules"
+            );
+        }
     }
 }
 
@@ -114,8 +161,10 @@ impl Rules {
         let count = rules.len();
         let outcome = self.ingest.reload(rules.clone()).await;
         // After a failure of the store the writer begins anew, with these.
-        self.running.send_replace(rules);
+        self.running.send_replace(rules.clone());
         outcome.map_err(|_| ReloadError::Store)?;
+        self.loader.warn_of_untold(&rules);
+        tried::report(rules).await;
         Ok(count)
     }
 

@@ -55,11 +55,13 @@ pub async fn warnings(
     store: &Store,
     site: Option<String>,
     rule: Option<String>,
+    shadow: bool,
     list: &ListArgs,
 ) -> Result<(), StoreError> {
     let filter = WarningFilter {
         site,
         rule,
+        shadow,
         limit: list.limit as usize,
         ..WarningFilter::default()
     };
@@ -87,10 +89,11 @@ pub async fn warnings(
     Ok(())
 }
 
-/// What stands beside a warning: that it is late, withdrawn, over, muted or acknowledged.
-fn marks(warning: &WarningView) -> String {
+/// What stands beside a warning: that it is on trial, late, withdrawn, over, muted, acknowledged or to be.
+pub fn marks(warning: &WarningView) -> String {
     let mut marks = String::new();
     for (is_so, mark) in [
+        (warning.shadow, " 试运行 shadow"),
         (warning.late, " 补报 late"),
         (warning.state == WITHDRAWN, " 已撤销 withdrawn"),
         (warning.ended_ms.is_some(), " 已解除 over"),
@@ -101,6 +104,10 @@ fn marks(warning: &WarningView) -> String {
         if is_so {
             marks.push_str(mark);
         }
+    }
+    if let Some(due_ms) = warning.ack_due_ms {
+        let due = clock::rfc3339(due_ms);
+        marks.push_str(&format!(" 待签收 to be acknowledged until {due}"));
     }
     marks
 }

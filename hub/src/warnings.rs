@@ -7,17 +7,23 @@
 //!   name and note. If nobody does, the warning is passed on along its route's `escalate`, and waits as long
 //!   again, to the end of the chain.
 //! * **Mutes** are made for a time by somebody with a reason. A warning that a mute matches is raised and
-//!   opens its case; nobody is told, and nobody has to acknowledge it. Warnings of life safety are muted only
-//!   where the hub's config allows it and the mute says so.
+//!   opens its case; nobody is told, then or after the mute, and nobody has to acknowledge it. Warnings of
+//!   life safety are muted only where the hub's config allows it and the mute says so.
 //! * **Inhibition**: while a warning of a rule with `inhibits` goes on, others that it names are raised and
 //!   nobody is told of them.
 use linli_shared::protocol::event::Severity;
 use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::correlate::rule::Rule;
 
 /// How long a mute may last, milliseconds: 90 days. Longer is a change of the rule.
 pub const MUTE_MS_MAX: i64 = 90 * 86_400_000;
 /// The longest reason and owner of a mute, and name and note of an acknowledgement, characters.
 pub const TEXT_CHARS_MAX: usize = 500;
+/// Names that an error lists.
+const NAMES_LISTED_MAX: usize = 20;
 
 /// The words of some severities.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -123,9 +129,90 @@ pub struct Mute {
     pub life: bool,
 }
 
+/// Whether people are told of a warning when it is raised, or why nobody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Told,
+    Late,
+    Shadow,
+    Muted,
+    Inhibited,
+    /// Its rule has no route, or no channel of the route takes it.
+    NoChannel,
+}
+
+impl Outcome {
+    /// Each once.
+    pub const ALL: [Self; 6] = [
+        Self::Told,
+        Self::Late,
+        Self::Shadow,
+        Self::Muted,
+        Self::Inhibited,
+        Self::NoChannel,
+    ];
+
+    /// Its name in figures.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Told => "told",
+            Self::Late => "late",
+            Self::Shadow => "shadow",
+            Self::Muted => "muted",
+            Self::Inhibited => "inhibited",
+            Self::NoChannel => "no_channel",
+        }
+    }
+}
+
+/// What a mute is checked against.
+pub struct MuteTerms<'a> {
+    pub now_ms: i64,
+    /// Warnings of life safety may be muted.
+    pub life_allowed: bool,
+    pub rules: &'a [Arc<Rule>],
+    /// Those of the config and those of agents.
+    pub sites: &'a BTreeSet<String>,
+}
+
+/// How a mute stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MuteState {
+    NotYet,
+    Holds,
+    Over,
+}
+
+impl MuteState {
+    /// Of a mute from one time until another, unless it was taken back.
+    pub fn at(now_ms: i64, from_ms: i64, until_ms: i64, ended_ms: Option<i64>) -> Self {
+        if ended_ms.is_some() || until_ms <= now_ms {
+            Self::Over
+        } else if from_ms > now_ms {
+            Self::NotYet
+        } else {
+            Self::Holds
+        }
+    }
+
+    /// In the words of lists.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NotYet => "未开始 not yet",
+            Self::Holds => "生效 holds",
+            Self::Over => "已结束 over",
+        }
+    }
+}
+
 impl Mute {
-    /// What is wrong with it.
-    pub fn check(&self, now_ms: i64, life_allowed: bool) -> Result<(), (&'static str, String)> {
+    /// What is wrong with it: the field, and why. A mute that would do nothing is refused.
+    pub fn check(&self, terms: &MuteTerms<'_>) -> Result<(), (&'static str, String)> {
+        let MuteTerms {
+            now_ms,
+            life_allowed,
+            ..
+        } = *terms;
         for (key, text) in [("reason", &self.reason), ("owner", &self.owner)] {
             let chars = text.trim().chars().count();
             if chars == 0 || chars > TEXT_CHARS_MAX {
@@ -144,7 +231,8 @@ impl Mute {
         if self.until_ms <= self.from_ms.max(now_ms) {
             return Err((
                 "until",
-                "must be after its beginning and after now".to_owned(),
+                "the mute would be over already: it must end after it begins, and after now"
+                    .to_owned(),
             ));
         }
         if self.until_ms.saturating_sub(self.from_ms.max(now_ms)) > MUTE_MS_MAX {
@@ -156,6 +244,42 @@ impl Mute {
         if self.life && !life_allowed {
             let message = "the hub's config does not allow it: [warnings] mute_life = true";
             return Err(("life", message.to_owned()));
+        }
+        self.check_names(terms)
+    }
+
+    fn check_names(&self, terms: &MuteTerms<'_>) -> Result<(), (&'static str, String)> {
+        if !self.site.is_empty() && !terms.sites.contains(&self.site) {
+            let message = format!(
+                "there is no site {:?}, neither as [[site]] in the hub's config nor of an agent; there are: {}",
+                self.site,
+                listed(terms.sites.iter().map(String::as_str))
+            );
+            return Err(("site", message));
+        }
+        if self.rule.is_empty() {
+            return Ok(());
+        }
+        let Some(rule) = terms.rules.iter().find(|rule| rule.id == self.rule) else {
+            let message = format!(
+                "there is no rule {:?} in the rule files; there are: {}",
+                self.rule,
+                listed(terms.rules.iter().map(|rule| rule.id.as_str()))
+            );
+            return Err(("rule", message));
+        };
+        if rule.severity == Severity::Life && !self.life {
+            let message = format!(
+                "rule {:?} is of severity life, so this mute would do nothing: it must say that it is for \
+                 life safety too, and the hub's config must allow that ([warnings] mute_life = true{})",
+                self.rule,
+                if terms.life_allowed {
+                    ", as it does"
+                } else {
+                    ", which it does not"
+                }
+            );
+            return Err(("life", message));
         }
         Ok(())
     }
@@ -169,9 +293,24 @@ impl Mute {
     }
 }
 
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut names: Vec<&str> = names.collect();
+    if names.is_empty() {
+        return "none yet".to_owned();
+    }
+    let more = names.len().saturating_sub(NAMES_LISTED_MAX);
+    names.truncate(NAMES_LISTED_MAX);
+    if more == 0 {
+        return names.join(", ");
+    }
+    format!("{} and {more} more", names.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::correlate::rule::{Vocabulary, load_text};
+    use std::path::Path;
 
     fn mute() -> Mute {
         Mute {
@@ -216,9 +355,93 @@ mod tests {
         ));
     }
 
+    fn rules() -> Vec<Arc<Rule>> {
+        let rule = |id: &str, severity: &str| {
+            format!(
+                "[[rule]]\nid = \"{id}\"\nname = \"{id}\"\nkind = \"match\"\nkey = [\"site\"]\n\
+                 on = [{{ type = \"fire.alarm\" }}]\nseverity = \"{severity}\"\n"
+            )
+        };
+        let text = [
+            "schema = 1\n".to_owned(),
+            rule("door-held", "alarm"),
+            rule("fire", "life"),
+        ];
+        let mut rules = Vec::new();
+        load_text(
+            Path::new("t.toml"),
+            &text.concat(),
+            &Vocabulary::default(),
+            &mut rules,
+        )
+        .expect("rules");
+        rules.into_iter().map(Arc::new).collect()
+    }
+
+    fn checked(mute: &Mute, life_allowed: bool) -> Result<(), (&'static str, String)> {
+        mute.check(&MuteTerms {
+            now_ms: 150,
+            life_allowed,
+            rules: &rules(),
+            sites: &["minle", "yuyuan"].map(str::to_owned).into(),
+        })
+    }
+
+    #[test]
+    fn a_mute_of_what_is_not_there_or_that_would_do_nothing_is_refused_with_what_there_is() {
+        let refused = |mute: Mute, life_allowed| checked(&mute, life_allowed).expect_err("refused");
+        let (key, why) = refused(
+            Mute {
+                rule: "door-hedl".to_owned(),
+                ..mute()
+            },
+            false,
+        );
+        assert!(key == "rule" && why.contains("door-held, fire"), "{why}");
+        let (key, why) = refused(
+            Mute {
+                site: "yuyaun".to_owned(),
+                ..mute()
+            },
+            false,
+        );
+        assert!(key == "site" && why.contains("minle, yuyuan"), "{why}");
+        let fire = Mute {
+            rule: "fire".to_owned(),
+            ..mute()
+        };
+        let (key, why) = refused(fire.clone(), false);
+        assert!(
+            key == "life" && why.contains("would do nothing") && why.contains("does not"),
+            "{why}"
+        );
+        assert_eq!(refused(fire.clone(), true).0, "life");
+        assert_eq!(
+            refused(
+                Mute {
+                    life: true,
+                    ..fire.clone()
+                },
+                false
+            )
+            .0,
+            "life"
+        );
+        assert_eq!(checked(&Mute { life: true, ..fire }, true), Ok(()));
+    }
+
+    #[test]
+    fn a_mute_that_begins_later_does_not_hold_yet() {
+        let at = |now_ms, ended_ms| MuteState::at(now_ms, 100, 200, ended_ms);
+        assert_eq!(at(99, None), MuteState::NotYet);
+        assert_eq!(at(100, None), MuteState::Holds);
+        assert_eq!(at(200, None), MuteState::Over);
+        assert_eq!(at(99, Some(50)), MuteState::Over);
+    }
+
     #[test]
     fn a_mute_needs_a_reason_an_owner_an_end_and_a_place() {
-        assert_eq!(mute().check(150, false), Ok(()));
+        assert_eq!(checked(&mute(), false), Ok(()));
         for (wrong, key) in [
             (
                 Mute {
@@ -264,7 +487,7 @@ mod tests {
                 "life",
             ),
         ] {
-            assert_eq!(wrong.check(150, false).map_err(|(key, _)| key), Err(key));
+            assert_eq!(checked(&wrong, false).map_err(|(key, _)| key), Err(key));
         }
     }
 

@@ -161,6 +161,11 @@ async fn a_silent_agent_is_warned_of_until_it_is_back_and_absences_beside_it_are
         (&warning["site"], &warning["ended_ms"]),
         (&json!("yuyuan"), &Value::Null)
     );
+    let reading = warning["reading"].as_str().unwrap_or_default();
+    assert!(
+        reading.starts_with("heard=20") && reading.ends_with("+08:00"),
+        "{reading}"
+    );
     for agent in [&beside, &elsewhere] {
         agent
             .deliver(&[door_event("open", "B1", "other", now_ms())])
@@ -293,6 +298,35 @@ async fn a_reload_is_all_or_nothing_and_a_changed_rule_begins_with_what_is_store
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reload_takes_a_rule_that_fails_its_own_test_and_says_so() -> Result<()> {
+    let directory = tempdir()?;
+    let test = "[[rule.test]]\nname = \"t\"\nevents = [\"0m door.forced building=B1\", \"1m door.forced building=B1\"]\n\
+         expect = [{ at = \"1m\", key = \"B1\" }]\n";
+    let mut hub = Hub::with_rules(
+        directory.path(),
+        &count_rule("good", 2, "door.forced", test),
+    )?;
+    hub.start().await?;
+    let says = "rules fail the tests beside them";
+    assert_eq!(hub.reload().await?, (200, json!({ "rules": 1 })));
+    assert!(!hub.process()?.log_text().contains(says));
+    let rules =
+        count_rule("good", 2, "door.forced", test) + &count_rule("wrong", 3, "door.forced", test);
+    hub.write_rules("own", &rules)?;
+    assert_eq!(hub.reload().await?, (200, json!({ "rules": 2 })));
+    let log = hub.process()?.log_text();
+    let line = log
+        .lines()
+        .find(|line| line.contains(says))
+        .context(log.clone())?;
+    assert!(
+        line.contains("WARN") && line.contains("\"wrong\""),
+        "{line}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stricter_rule_does_not_withdraw_what_the_one_before_it_raised() -> Result<()> {
     let directory = tempdir()?;
     let rules = count_rule("doors", 2, "door.forced", "");
@@ -374,8 +408,9 @@ async fn a_flood_of_keys_is_seen_and_holds_up_no_other_rule_nor_does_a_clock_of_
 #[tokio::test(flavor = "multi_thread")]
 async fn each_rule_has_its_figures_and_they_are_as_prometheus_wants_them() -> Result<()> {
     let directory = tempdir()?;
-    let rules =
-        count_rule("twice", 2, "door.forced", "max_keys = 2\nfold = \"0s\"") + &left_open("1s");
+    let rules = count_rule("twice", 2, "door.forced", "max_keys = 2\nfold = \"0s\"")
+        + &left_open("1s")
+        + &count_rule("off", 2, "door.forced", "enabled = false");
     let (mut hub, agent) = running(directory.path(), Some(&rules)).await?;
     let open_ms = now_ms();
     agent
@@ -396,6 +431,11 @@ async fn each_rule_has_its_figures_and_they_are_as_prometheus_wants_them() -> Re
     for (name, labels, value) in [
         ("rule_events_evaluated", "rule=\"twice\"", 5.0),
         ("rule_events_evaluated", "rule=\"left-open\"", 2.0),
+        ("rule_events_evaluated", "rule=\"off\"", 0.0),
+        ("warning_outcomes_total", "outcome=\"late\"", 1.0),
+        // One of each rule, and that a limit was met.
+        ("warning_outcomes_total", "outcome=\"no_channel\"", 3.0),
+        ("warning_outcomes_total", "outcome=\"told\"", 0.0),
         ("warnings_raised_total", "rule=\"twice\"", 2.0),
         ("warnings_raised_total", "rule=\"left-open\"", 1.0),
         ("warnings_late_total", "rule=\"twice\"", 1.0),

@@ -1,8 +1,11 @@
 //! `linli-hub rules …`: what is wrong with rules is said so that it can be put right, and what they did can be
 //! explained.
-use anyhow::{Context, Result};
-use linli_tests::harness::{Hub, MINUTE_MS, ago, id, now_ms, outcome, project, running};
+use anyhow::{Context, Result, ensure};
+use linli_tests::harness::{
+    Hub, MINUTE_MS, ago, door_event, id, now_ms, outcome, project, run, running,
+};
 use serde_json::{Value, json};
+use std::time::Duration;
 use tempfile::tempdir;
 
 /// A good rule, in lines that the cases below change.
@@ -146,7 +149,13 @@ const BAD: &[Case] = &[
         "then",
         "then = { route = \"duty-center\" }",
         11,
-        &["\"doors\"", "then", "duty-center", "duty-centre"],
+        &[
+            "\"doors\"",
+            "then",
+            "duty-center",
+            "duty-centre",
+            "any [[route]] there replaces the default ones: duty-centre, property, office, mediation, police",
+        ],
     ),
     case(
         "then",
@@ -223,8 +232,22 @@ const BAD: &[Case] = &[
     case(
         "",
         "[[rule.test]]\nname = \"t\"\nevents = [\"soon door.forced\"]",
-        2,
+        12,
         &["\"doors\"", "test", "soon"],
+    ),
+    case(
+        "",
+        "[[rule.test]]\nname = \"good\"\nevents = []\n[[rule.test]]\nname = \"t\"\nevents = []\n\
+         expect = [{ at = \"0m\", key = \"site|B1|L1\" }]",
+        15,
+        &[
+            "\"doors\"",
+            "test",
+            "site|B1|L1",
+            "3 values",
+            "\"site|building\"",
+            "left out",
+        ],
     ),
 ];
 
@@ -334,6 +357,11 @@ fn the_rules_of_the_project_pass_their_own_tests_and_a_wrong_test_is_seen() -> R
         said.contains("× fire-then-forced") && said.contains("failed: 1"),
         "{said}"
     );
+    // Both sides are told alike, in the words of the test.
+    assert!(
+        said.contains("missing: [\"site|B1\" at 6m ×1]; 多出 found beside: [\"site|B1\" at 5m ×1]"),
+        "{said}"
+    );
     Ok(())
 }
 
@@ -439,5 +467,227 @@ async fn what_rules_did_and_did_not_do_can_be_asked_beside_a_running_hub() -> Re
     hub.write_rules("own", &rules.replace("times = 3", "times = 4"))?;
     let (_, said) = outcome(hub.command()?.args(["rules", "why", &number]))?;
     assert!(said.contains("another now"), "{said}");
+    Ok(())
+}
+
+/// A door that is left open, a fire, and a blind eye before a forced door that nobody opened again.
+const PLACES: &str = "[[rule]]\nid = \"left-open\"\nname = \"门未关\"\nkind = \"absent\"\nlevel = \"device\"\n\
+    key = [\"site\", \"device\"]\nwithin = \"2s\"\non = [{ type = \"door.opened\" }]\n\
+    until = [{ type = \"door.closed\" }]\nseverity = \"notice\"\nfold = \"0s\"\n\
+    [[rule]]\nid = \"fire\"\nname = \"火警\"\nkind = \"match\"\nkey = [\"site\", \"building\"]\n\
+    on = [{ type = \"fire.alarm\" }]\nseverity = \"life\"\nfold = \"30m\"\n\
+    [[rule]]\nid = \"fire-then-forced\"\nname = \"火警后强行开门\"\nkind = \"sequence\"\nkey = [\"building\"]\n\
+    within = \"30m\"\non = [{ type = \"fire.alarm\" }, { type = \"door.forced\" }]\n\
+    unless = [{ type = \"door.closed\" }]\nseverity = \"alarm\"\n\
+    [[rule]]\nid = \"unheard\"\nname = \"无消息\"\nkind = \"silent\"\nkey = [\"device\"]\nwithin = \"1h\"\n\
+    roster = [{ agent = \"gw-1\", device = \"door-1\" }]\non = [{ type = \"fire.alarm\" }]\nseverity = \"notice\"\n\
+    [[rule]]\nid = \"agent-silent\"\nname = \"网关失联\"\nkind = \"silent\"\nkey = [\"agent\"]\nroster = \"agents\"\n\
+    within = \"10m\"\nseverity = \"warning\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_came_back_after_the_time_that_is_asked_about_did_not_hear_it() -> Result<()>
+{
+    let directory = tempdir()?;
+    let (mut hub, mut agent) = running(directory.path(), Some(PLACES)).await?;
+    let open_ms = now_ms();
+    let open = |device: &str, at_ms| [door_event("open", "B1", device, at_ms)];
+    agent.deliver(&open("doubtful", open_ms)).await?;
+    agent.kill()?;
+    // The windows of both questions below are over by then.
+    let back_ms = open_ms + 5000;
+    tokio::time::sleep(Duration::from_millis((back_ms - now_ms()).max(0) as u64)).await;
+    agent.start().await?;
+    agent.deliver(&open("sure", now_ms())).await?;
+    hub.raised("left-open", "yuyuan|sure").await?;
+    assert_eq!(hub.keys("left-open").await?, ["yuyuan|sure"]);
+
+    let time = |ms| anyhow::Ok(jiff::Timestamp::from_millisecond(ms)?.to_string());
+    let (from, to) = (time(open_ms - MINUTE_MS)?, time(open_ms + 4000)?);
+    let backtest = ["rules", "backtest", "--from", &from, "--to", &to, "--json"];
+    assert_eq!(outcome(hub.command()?.args(backtest))?, (0, String::new()));
+    let at = time(open_ms + 2500)?;
+    let why_not = [
+        "rules",
+        "why-not",
+        "left-open",
+        "yuyuan|doubtful",
+        "--at",
+        &at,
+    ];
+    let (code, said) = outcome(hub.command()?.args(why_not))?;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains("the agent did not hear from") && !said.contains("does hold at"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_not_tells_the_reason_that_applied_and_no_other() -> Result<()> {
+    let directory = tempdir()?;
+    let rules = PLACES.replace("within = \"2s\"", "within = \"1m\"");
+    let (mut hub, agent) = running(directory.path(), Some(&rules)).await?;
+    let door = |kind: &str, device: &str, ms| door_event(kind, "B1", device, now_ms() - ms);
+    agent
+        .deliver(&[
+            ago("fire", "B1", 10 * MINUTE_MS),
+            door("open", "closed", 50_000),
+            door("close", "closed", 40_000),
+            ago("close", "B1", 2 * MINUTE_MS),
+            ago("forced", "B1", MINUTE_MS),
+            ago("forced", "B2", MINUTE_MS),
+        ])
+        .await?;
+    let fire = id(&hub.raised("fire", "yuyuan|B1").await?)?;
+    let asked = |rule: &str, key: &str| -> Result<(i32, String)> {
+        outcome(hub.command()?.args(["rules", "why-not", rule, key]))
+    };
+    for (rule, key, says) in [
+        // Without --at it is asked about now, and a rule without a window about its fold.
+        ("fire", "yuyuan|B1", format!("there is a warning: #{fire} ")),
+        (
+            "fire",
+            "yuyuan|B2",
+            "does not hold: 没有事件 no event".to_owned(),
+        ),
+        ("left-open", "yuyuan|closed", "it was followed: ".to_owned()),
+        (
+            "left-open",
+            "yuyuan|other",
+            "no event that something was to follow".to_owned(),
+        ),
+        (
+            "fire-then-forced",
+            "B1",
+            "an event of unless lies between".to_owned(),
+        ),
+        ("fire-then-forced", "B2", "missing: fire.alarm".to_owned()),
+        ("unheard", "door-1", "it was heard: ".to_owned()),
+        (
+            "unheard",
+            "door-2",
+            "not on the roster of the rule".to_owned(),
+        ),
+        ("agent-silent", "gw-1", "last sign of life: 20".to_owned()),
+        ("agent-silent", "gw-2", "not on the roster".to_owned()),
+    ] {
+        let (code, said) = asked(rule, key)?;
+        assert_eq!(code, 0, "{said}");
+        assert!(
+            said.contains(&says),
+            "{rule} {key}, without {says:?}: {said}"
+        );
+        let reasons = said.matches("does not hold: ").count();
+        assert!(reasons <= 1, "{rule} {key}: {said}");
+    }
+    let (code, said) = asked("fire", "yuyuan")?;
+    assert_eq!(code, 2, "{said}");
+    assert!(
+        said.contains("has 1 values") && said.contains("\"site|building\""),
+        "{said}"
+    );
+
+    let fire_rule = PLACES.split("[[rule]]").nth(2).context("the second rule")?;
+    for (more, says) in [
+        ("enabled = false", "switched off"),
+        ("mode = \"shadow\"", "on trial"),
+    ] {
+        hub.write_rules("own", &format!("[[rule]]{fire_rule}\n{more}\n"))?;
+        let (_, said) = outcome(
+            hub.command()?
+                .args(["rules", "why-not", "fire", "yuyuan|B1"]),
+        )?;
+        assert!(
+            said.contains(says) && said.contains("does hold at"),
+            "{says}: {said}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_rules_use_and_that_has_no_channel_is_named_by_validate_and_at_a_start()
+-> Result<()> {
+    let directory = tempdir()?;
+    let then = "then = { route = \"property\" }";
+    let doors = GOOD[1..].join("\n");
+    let off = doors.replace("\"doors\"", "\"off\"") + "\nenabled = false";
+    let lift = doors
+        .replace("\"doors\"", "\"lift\"")
+        .replace(GOOD[10], then);
+    let mut hub = Hub::with_rules(directory.path(), &[doors, off, lift].join("\n"))?;
+    std::fs::write(
+        directory.path().join("secret"),
+        "SEC-of-the-tests-0123456789",
+    )?;
+    hub.configure(
+        "[[channel]]\nname = \"duty\"\nkind = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\nsecret_file = \"secret\"\n\
+         [[route]]\nname = \"duty-centre\"\n[[route]]\nname = \"property\"\nchannels = [\"duty\"]\n",
+    )?;
+    let said = run(hub.command()?.arg("validate"))?;
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("warning:"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(
+        lines[0].contains("duty-centre") && lines[0].ends_with(": doors"),
+        "{said}"
+    );
+    let said: Value = serde_json::from_str(&run(hub.command()?.args(["validate", "--json"]))?)?;
+    assert_eq!(
+        said["routes_without_channel"],
+        json!([{ "route": "duty-centre", "rules": ["doors"] }])
+    );
+    hub.start().await?;
+    let log = hub.process()?.log_text();
+    let warned: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("has no channel"))
+        .collect();
+    assert_eq!(warned.len(), 1, "{log}");
+    assert!(
+        warned[0].contains("WARN") && warned[0].contains("duty-centre"),
+        "{log}"
+    );
+    Ok(())
+}
+
+#[test]
+fn every_key_that_a_rule_file_may_have_is_explained() -> Result<()> {
+    let directory = tempdir()?;
+    let hub = Hub::new(directory.path())?;
+    let explained = std::fs::read_to_string(project("configs/README.md"))?;
+    let rules = directory.path().join("unknown");
+    std::fs::create_dir(&rules)?;
+    let mut missing = Vec::new();
+    // An unknown key in each table; the error lists those that are known.
+    for unknown in [
+        "unknown = 1",
+        "then = { unknown = 1 }",
+        "inhibits = { unknown = 1 }",
+        "[[rule.test]]\nunknown = 1",
+        "[[rule.test]]\nname = \"t\"\nevents = []\nexpect = [{ unknown = 1 }]",
+    ] {
+        let mut lines: Vec<&str> = GOOD[..10].to_vec();
+        lines.push(unknown);
+        std::fs::write(rules.join("doors.toml"), lines.join("\n"))?;
+        let (_, said) = outcome(
+            hub.command()?
+                .args(["rules", "check", "--directory"])
+                .arg(&rules),
+        )?;
+        let (_, known) = said.split_once("expected").context(said.clone())?;
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        ensure!(known.len() > 2, "{said}");
+        let is_missing = |key: &&str| {
+            !["{key} =", "`{key}`", "[[rule.{key}]]"]
+                .iter()
+                .any(|form| explained.contains(&form.replace("{key}", key)))
+        };
+        missing.extend(known.into_iter().filter(is_missing).map(str::to_owned));
+    }
+    assert_eq!(missing, [] as [&str; 0], "not in configs/README.md");
     Ok(())
 }

@@ -2,7 +2,7 @@
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
     Agent, Hub, MINUTE_MS, Receiver, actions, ago, door_event, free_tcp_port, id, joined, now_ms,
-    run, until,
+    outcome, run, until,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -100,6 +100,28 @@ async fn a_rule_on_trial_opens_nothing_pages_nobody_and_is_seen_apart() -> Resul
     let (_, cases) = hub.api("/api/v1/cases").await?;
     assert_eq!(cases["items"].as_array().map(Vec::len), Some(1));
     assert_eq!(cases["items"][0]["warnings"], json!([id(&live[0])?]));
+    let shown = |more: &[&str]| run(hub.command()?.arg("warnings").args(more));
+    let (live_shown, trial_shown) = (shown(&[])?, shown(&["--shadow"])?);
+    assert!(
+        live_shown.contains("live") && !live_shown.contains("trial"),
+        "{live_shown}"
+    );
+    assert!(
+        trial_shown.contains("trial") && trial_shown.contains("试运行 shadow"),
+        "{trial_shown}"
+    );
+    assert!(
+        live_shown.contains("待签收 to be acknowledged until 20"),
+        "{live_shown}"
+    );
+    let why = run(hub
+        .command()?
+        .args(["rules", "why", &id(&trial[0])?.to_string()]))?;
+    assert!(why.contains("试运行 shadow"), "{why}");
+    for (outcome, count) in [("told", 1.0), ("shadow", 1.0), ("no_channel", 0.0)] {
+        let figure = format!("warning_outcomes_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(hub.figure(&figure).await?, count, "{outcome}");
+    }
     // The trial's rule stands first in the file, so it was decided first: it would have been told first.
     let message = format!("warning/{}/raised/duty-centre", id(&live[0])?);
     until_told(&receiver, "/duty-centre", &[message]).await?;
@@ -150,6 +172,7 @@ async fn what_nobody_acknowledges_is_passed_on_and_what_somebody_does_is_not_ove
     );
     assert_eq!(answer["ack_due_ms"], Value::Null);
     assert_eq!(hub.post(&path, &json!({ "by": "李工" })).await?.0, 409);
+    assert_eq!(hub.figure("warnings_unacknowledged").await?, 1.0);
     let unknown = "/api/v1/warnings/4711/acknowledge";
     assert_eq!(hub.post(unknown, &json!({ "by": "李工" })).await?.0, 404);
     assert_eq!(hub.warning(ignored).await?["escalations"], 0);
@@ -179,6 +202,7 @@ async fn what_nobody_acknowledges_is_passed_on_and_what_somebody_does_is_not_ove
         (&at_end["escalations"], &at_end["ack_due_ms"]),
         (&json!(2), &Value::Null)
     );
+    assert_eq!(hub.figure("warnings_unacknowledged").await?, 0.0);
     let taken = hub.warning(taken).await?;
     assert_eq!(actions(&taken, "changes"), ["raised", "acknowledged"]);
     assert_eq!(
@@ -227,6 +251,9 @@ async fn a_mute_says_who_why_and_until_when_and_leaves_life_alone() -> Result<()
         ("until", json!("2126-01-01T00:00:00Z")),
         ("rule", json!("")),
         ("rule", json!("levitated")),
+        ("site", json!("yuyaun")),
+        // Of severity life: without `life` it would do nothing.
+        ("rule", json!("fire")),
         ("life", json!(true)),
         ("colour", json!("red")),
     ] {
@@ -263,6 +290,11 @@ async fn a_mute_says_who_why_and_until_when_and_leaves_life_alone() -> Result<()
     let fire = hub.raised("fire", "yuyuan|B1").await?;
     assert_eq!(fire["muted_by"], Value::Null);
     assert!(fire["ack_due_ms"].is_i64());
+    assert_eq!(
+        hub.figure("warning_outcomes_total{outcome=\"muted\"}")
+            .await?,
+        1.0
+    );
     // Only the fire is to be told.
     let (_, page) = hub.api("/api/v1/notifications").await?;
     assert_eq!(page["items"].as_array().map(Vec::len), Some(1), "{page}");
@@ -284,6 +316,79 @@ async fn a_mute_says_who_why_and_until_when_and_leaves_life_alone() -> Result<()
     );
     agent.deliver(&[ago("fire", "B3", 1000)]).await?;
     assert_eq!(hub.raised("fire", "yuyuan|B3").await?["muted_by"], 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mute_by_hand_that_would_do_nothing_is_refused_in_the_words_of_its_options() -> Result<()>
+{
+    let directory = tempdir()?;
+    let then = "route = \"duty-centre\", ack = \"5m\"";
+    let rules = each("forced", "door.forced", "alarm", "", then)
+        + &each("fire", "fire.alarm", "life", "", then);
+    let (hub, _agent) = told_by(directory.path(), 9, &["duty-centre"], &rules).await?;
+    hub.configure("[[site]]\nname = \"planned\"")?;
+    let add = |of: &[&str], lasting: &str| -> Result<(i32, String)> {
+        let who = [
+            "mutes", "add", "--reason", "检修", "--owner", "王工", "--for", lasting,
+        ];
+        outcome(hub.command()?.args(who).args(of))
+    };
+    let later = in_an_hour();
+    for (of, lasting, says) in [
+        (
+            vec!["--rule", "forecd"],
+            "1h",
+            vec!["--rule:", "forecd", "forced, fire"],
+        ),
+        (
+            vec!["--site", "yuyaun"],
+            "1h",
+            vec!["--site:", "yuyaun", "planned, yuyuan"],
+        ),
+        (
+            vec!["--rule", "fire"],
+            "1h",
+            vec!["--life:", "do nothing", "mute_life"],
+        ),
+        (
+            vec!["--rule", "fire", "--life"],
+            "1h",
+            vec!["--life:", "mute_life"],
+        ),
+        (vec!["--rule", "forced"], "0s", vec!["--for:"]),
+        (vec!["--rule", "forced"], "91d", vec!["--for:", "90 days"]),
+        (
+            vec!["--rule", "forced", "--from", later.as_str()],
+            "0s",
+            vec!["--from, --for:"],
+        ),
+    ] {
+        let (code, said) = add(&of, lasting)?;
+        let missing: Vec<&&str> = says.iter().filter(|part| !said.contains(**part)).collect();
+        assert!(
+            code == 65 && missing.is_empty(),
+            "{of:?}, without {missing:?}: {code} {said}"
+        );
+    }
+    assert_eq!(run(hub.command()?.args(["mutes", "list"]))?, "");
+
+    let still_told = "still told of warnings of life safety";
+    let (code, said) = add(&["--rule", "forced"], "1h")?;
+    assert!(code == 0 && !said.contains(still_told), "{said}");
+    let (code, said) = add(&["--site", "planned", "--from", later.as_str()], "1h")?;
+    assert!(code == 0 && said.contains(still_told), "{said}");
+    run(hub.command()?.args(["mutes", "end", "1"]))?;
+    let listed = run(hub.command()?.args(["mutes", "list"]))?;
+    let states: Vec<bool> = listed
+        .lines()
+        .zip(["未开始 not yet", "已结束 over"])
+        .map(|(line, state)| line.contains(state))
+        .collect();
+    assert_eq!(states, [true, true], "{listed}");
+    // That it is not told after the mute either is said where one is made.
+    let help = run(hub.command()?.args(["mutes", "add", "--help"]))?;
+    assert!(help.contains("not told after it either"), "{help}");
     Ok(())
 }
 

@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use super::list::{Page, bad, bad_cursor, body, limit, page, query, time_ms};
 use super::{Api, busy, store_problem};
+use crate::store::agents;
 use crate::store::mutes::{self, MuteView};
-use crate::warnings::Mute;
+use crate::warnings::{Mute, MuteTerms};
 
 /// Which mutes.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -76,7 +77,7 @@ pub async fn list(
     Ok(Json(page(found, limit, |mute| mute.id.to_string())))
 }
 
-/// Tells nobody of some warnings for a time.
+/// Tells nobody of some warnings for a time. Those that are raised meanwhile are not told after it either.
 #[utoipa::path(post, path = "/api/v1/mutes", request_body = NewMute, responses(
     (status = 201, body = MuteMade),
     super::auth::Refusals,
@@ -98,12 +99,17 @@ pub async fn add(
         until_ms: time_ms("until", Some(&mute.until))?.unwrap_or(0),
         life: mute.life,
     };
-    mute.check(now_ms, api.mute_life)
-        .map_err(|(key, message)| bad(key, message))?;
-    let known = api.rules.running().iter().any(|rule| rule.id == mute.rule);
-    if !mute.rule.is_empty() && !known {
-        return Err(bad("rule", format!("there is no rule {:?}", mute.rule)));
-    }
+    let mut sites = agents::sites(api.store.readers())
+        .await
+        .map_err(store_problem)?;
+    sites.extend(api.sites.iter().cloned());
+    mute.check(&MuteTerms {
+        now_ms,
+        life_allowed: api.mute_life,
+        rules: &api.rules.running(),
+        sites: &sites,
+    })
+    .map_err(|(key, message)| bad(key, message))?;
     let id = api.ingest.mute(mute).await.map_err(busy)?;
     Ok((StatusCode::CREATED, Json(MuteMade { id })))
 }

@@ -1,5 +1,6 @@
 //! What the hub may conclude from not having heard of something: how far each agent has told everything,
 //! and when it could not hear.
+use linli_shared::protocol::event::{AGENT_STARTED, DOWN_SINCE, Event};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,6 +14,23 @@ pub struct Gap {
     pub from_ms: i64,
     /// To.
     pub to_ms: i64,
+}
+
+impl Gap {
+    /// What an agent did not hear before a start that it tells; `None`: the event is another.
+    pub fn before_start(event: &Event) -> Option<Self> {
+        if event.kind != AGENT_STARTED {
+            return None;
+        }
+        // Before its first start nobody heard. A watermark of an earlier life does not count: it is not an
+        // event, and what is found must not depend on when it was told. And a clock that was put back does
+        // not make the gap nothing.
+        let since = event.attributes.get(DOWN_SINCE);
+        let since_ms = since.and_then(|since| since.parse::<i64>().ok());
+        let to_ms = event.occurred_at_ms;
+        let from_ms = since_ms.unwrap_or(0).min(to_ms.saturating_sub(1));
+        Some(Self { from_ms, to_ms })
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -64,16 +82,19 @@ impl Coverage {
             .map_or(0, |hearing| hearing.watermark_ms)
     }
 
+    /// A gap in the time after `from_ms` and up to `to_ms`.
+    pub fn gap_in(&self, agent: &str, from_ms: i64, to_ms: i64) -> Option<Gap> {
+        let gaps = &self.agents.get(agent)?.gaps;
+        let within = |gap: &&Gap| gap.from_ms < to_ms && gap.to_ms > from_ms;
+        gaps.iter().find(within).copied()
+    }
+
     /// What is known of the time after `from_ms` and up to `to_ms`.
     pub fn heard(&self, agent: &str, from_ms: i64, to_ms: i64) -> Heard {
         let Some(hearing) = self.agents.get(agent) else {
             return Heard::NotYet;
         };
-        let in_gap = hearing
-            .gaps
-            .iter()
-            .any(|gap| gap.from_ms < to_ms && gap.to_ms > from_ms);
-        if in_gap {
+        if self.gap_in(agent, from_ms, to_ms).is_some() {
             Heard::Never
         } else if hearing.watermark_ms >= to_ms {
             Heard::All

@@ -1,7 +1,7 @@
 //! The engine: rules by kind of event, timelines by key. It takes events and watermarks in any order and
 //! tells which keys have been touched; what that means for warnings is `hits` and `revise`.
 use hashbrown::HashMap as FastMap;
-use linli_shared::protocol::event::{AGENT_STARTED, DOWN_SINCE, Event};
+use linli_shared::protocol::event::{AGENT_STARTED, Event};
 use linli_shared::protocol::ids::Lane;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -297,6 +297,11 @@ impl Engine {
         self.states.iter().map(state).sum()
     }
 
+    /// What agents have told, and when they could not hear.
+    pub fn coverage(&self) -> &Coverage {
+        &self.coverage
+    }
+
     /// How far an agent has told everything.
     pub fn watermark_ms(&self, agent: &str) -> i64 {
         self.coverage.watermark_ms(agent)
@@ -356,8 +361,8 @@ impl Engine {
 
     /// Takes one event in. `now_ms` says what is of the future.
     pub fn observe(&mut self, event: &Event, origin: &Origin<'_>, now_ms: i64) {
-        if event.kind == AGENT_STARTED {
-            self.note_gap(event, origin);
+        if let Some(gap) = Gap::before_start(event) {
+            self.note_gap(gap, event, origin);
         }
         let Some(wanted_by) = self.by_kind.get(event.kind.as_str()) else {
             return;
@@ -372,7 +377,7 @@ impl Engine {
         let mut wanted: smallvec::SmallVec<[(usize, u16); 8]> = smallvec::SmallVec::new();
         for (index, steps) in wanted_by {
             let rule = &self.rules[*index];
-            if self.only.as_ref().is_some_and(|only| !only[*index]) {
+            if self.only.as_ref().is_some_and(|only| !only[*index]) || !rule.runs(now_ms) {
                 continue;
             }
             let mut fitting = 0u16;
@@ -387,7 +392,7 @@ impl Engine {
             if !rule.in_hours(event.occurred_at_ms) {
                 fitting &= rule.off_mask();
             }
-            if fitting != 0 && rule.runs(now_ms) {
+            if fitting != 0 {
                 wanted.push((*index, fitting));
             }
         }
@@ -596,16 +601,10 @@ impl Engine {
     }
 
     /// An agent was not there to hear: what its silence seemed to say is not so.
-    fn note_gap(&mut self, event: &Event, origin: &Origin<'_>) {
-        // Before its first start nobody heard. A watermark of an earlier life does not count: it is not an
-        // event, and what is found must not depend on when it was told. And a clock that was put back does
-        // not make the gap nothing.
-        let since = event.attributes.get(DOWN_SINCE);
-        let since_ms = since.and_then(|since| since.parse::<i64>().ok());
-        let to_ms = event.occurred_at_ms;
-        let from_ms = since_ms.unwrap_or(0).min(to_ms.saturating_sub(1));
+    fn note_gap(&mut self, gap: Gap, event: &Event, origin: &Origin<'_>) {
+        let Gap { from_ms, to_ms } = gap;
         let agent: Arc<str> = origin.agent.into();
-        self.coverage.gap(&agent, Gap { from_ms, to_ms });
+        self.coverage.gap(&agent, gap);
         let mut touched = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
             if !rule.kind.waits() {

@@ -11,7 +11,7 @@ use super::timeline::{Entry, Source, Timeline};
 use super::{Finding, Reason};
 
 /// Windows of history without which `surge` says nothing.
-const SURGE_WINDOWS_MIN: f64 = 2.0;
+pub const SURGE_WINDOWS_MIN: f64 = 2.0;
 /// Events that a reason lists; a count of hundreds is not read one by one.
 const REASONS_MAX: usize = 20;
 

@@ -12,8 +12,9 @@
 //!
 //! An event is its time, its kind and its fields. Without `site` and `agent` it is of the site `site` and the
 //! agent `gw-1`; `agent.started down_since=3m` says that the agent was away; `agent.heard agent=gw-2` is a
-//! sign of life, for rosters of agents. What is expected are all warnings that stand in the end, the key
-//! without its site if that is `site`. In whatever order the events are brought, they must be the same.
+//! sign of life, for rosters of agents. What is expected are all warnings that stand in the end. Their key has
+//! the values of the rule's key with `|` between; the one of `site` may be left out where it is `site`. In
+//! whatever order the events are brought, they must be the same.
 use linli_shared::protocol::event::{DOWN_SINCE, Event};
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::Span;
@@ -72,6 +73,7 @@ pub struct Trial {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Expected {
     at_ms: i64,
+    /// With all its values.
     key: String,
     hits: Option<i64>,
     late_in: Vec<String>,
@@ -122,7 +124,7 @@ pub fn parse(rule: &Rule, entry: &TrialEntry) -> Result<Trial, String> {
             }
             Ok(Expected {
                 at_ms: base_ms + expect.at.as_millis(),
-                key: expect.key.clone(),
+                key: full_key(rule, &expect.key).map_err(wrong)?,
                 hits: expect.hits,
                 late_in: expect.late_in.clone(),
             })
@@ -230,7 +232,7 @@ pub fn run(rule: &Rule, entry: &TrialEntry) -> Vec<String> {
             } else {
                 trial.bring(&rule, *delivery, seed)
             };
-            if let Some(difference) = trial.compare(&rule, name, *delivery, &found) {
+            if let Some(difference) = trial.compare(name, *delivery, &found) {
                 wrong.push(format!("{} [{name}]: {difference}", entry.name));
                 break;
             }
@@ -392,23 +394,16 @@ impl Trial {
             .collect()
     }
 
-    fn compare(
-        &self,
-        rule: &Rule,
-        name: &str,
-        delivery: Delivery,
-        found: &[Found],
-    ) -> Option<String> {
+    fn compare(&self, name: &str, delivery: Delivery, found: &[Found]) -> Option<String> {
         let mut left: Vec<&Found> = found.iter().collect();
         let mut missing = Vec::new();
         for expected in &self.expected {
-            let key = full_key(rule, &expected.key);
             let place = left.iter().position(|(at_ms, found_key, hits, late)| {
                 // Whether it is late says the delivery, and for all at once in the end it does not matter.
                 let late_fits = !matches!(delivery, Delivery::InOrder | Delivery::Delayed(_))
                     || *late == expected.late_in.iter().any(|way| way == name);
                 *at_ms == expected.at_ms
-                    && *found_key == key
+                    && *found_key == expected.key
                     && expected.hits.is_none_or(|wanted| wanted == *hits)
                     && late_fits
             });
@@ -422,30 +417,45 @@ impl Trial {
         if missing.is_empty() && left.is_empty() {
             return None;
         }
-        let minutes = |at_ms: i64| (at_ms - self.base_ms) as f64 / 60_000.0;
+        let words = |key: &str, at_ms: i64, hits: Option<i64>, late: bool| {
+            let at = span_words(at_ms - self.base_ms);
+            let hits = hits.map(|hits| format!(" ×{hits}")).unwrap_or_default();
+            let late = if late { " 补报 late" } else { "" };
+            format!("{key:?} at {at}{hits}{late}")
+        };
         let missing: Vec<String> = missing
             .iter()
             .map(|expected| {
-                let late = if expected.late_in.iter().any(|way| way == name) {
-                    " late"
-                } else {
-                    ""
-                };
-                format!("{:?} at {}m{late}", expected.key, minutes(expected.at_ms))
+                let late = expected.late_in.iter().any(|way| way == name);
+                words(&expected.key, expected.at_ms, expected.hits, late)
             })
             .collect();
         let left: Vec<String> = left
             .iter()
-            .map(|(at_ms, key, hits, late)| {
-                let late = if *late { " late" } else { "" };
-                format!("{key:?} at {}m with {hits} hits{late}", minutes(*at_ms))
-            })
+            .map(|(at_ms, key, hits, late)| words(key, *at_ms, Some(*hits), *late))
             .collect();
         Some(format!(
-            "missing: [{}]; found beside: [{}]",
+            "缺少 missing: [{}]; 多出 found beside: [{}]",
             missing.join(", "),
             left.join(", ")
         ))
+    }
+}
+
+/// A time of a test as it is written there: in the largest unit that leaves nothing over.
+fn span_words(ms: i64) -> String {
+    const UNITS: [(i64, &str); 4] = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1000, "s"),
+    ];
+    if ms == 0 {
+        return "0m".to_owned();
+    }
+    match UNITS.iter().find(|(unit_ms, _)| ms % unit_ms == 0) {
+        Some((unit_ms, name)) => format!("{}{name}", ms / unit_ms),
+        None => format!("{ms}ms"),
     }
 }
 
@@ -462,15 +472,25 @@ impl Brought {
     }
 }
 
-/// The key with the site of tests where it is left out.
-fn full_key(rule: &Rule, key: &str) -> String {
-    let mut values = VecDeque::from(if key.is_empty() {
-        Vec::new()
+/// The key with all its values; that of `site` may be left out.
+fn full_key(rule: &Rule, key: &str) -> Result<String, String> {
+    let mut values = if key.is_empty() {
+        VecDeque::new()
     } else {
-        split_key(key)
-    });
+        VecDeque::from(split_key(key))
+    };
     if values.len() == rule.key.len() {
-        return key.to_owned();
+        return Ok(key.to_owned());
+    }
+    let is_site = |field: &&Field| **field == Field::Site;
+    if values.len() + rule.key.iter().filter(is_site).count() != rule.key.len() {
+        let fields: Vec<String> = rule.key.iter().map(Field::name).collect();
+        return Err(format!(
+            "key {key:?} has {} values, and the rule's key is {:?}: write a value for each, with | between; \
+             that of site may be left out",
+            values.len(),
+            fields.join("|")
+        ));
     }
     let mut full = String::new();
     for (index, field) in rule.key.iter().enumerate() {
@@ -483,7 +503,7 @@ fn full_key(rule: &Rule, key: &str) -> String {
         };
         super::rule::push_escaped(&mut full, &value);
     }
-    full
+    Ok(full)
 }
 
 fn shuffle<T>(items: &mut [T], seed: u64) {

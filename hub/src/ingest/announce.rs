@@ -10,8 +10,13 @@ use crate::store::{StoreError, outbox};
 
 impl Work<'_> {
     /// Tells the channels of a warning's route what has become of it. Of what is 补报, on trial, muted or
-    /// inhibited nobody is told; nor of the end of what nobody was told of.
-    pub async fn tell(&mut self, told: &Told, what: What, reason: &str) -> Result<(), StoreError> {
+    /// inhibited nobody is told; nor of the end of what nobody was told of. False: there was no channel to tell.
+    pub async fn tell(
+        &mut self,
+        told: &Told,
+        what: What,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
         let withdrawn = what == What::Withdrawn;
         let silent = told.late
             || told.shadow
@@ -24,7 +29,7 @@ impl Work<'_> {
             .filter(|route| self.centre.addressees.has_any(route))
             .collect();
         if silent || routes.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let rules = self.memory.engine.rules();
         let rule = rules.iter().find(|rule| rule.id == told.rule);
@@ -56,11 +61,12 @@ impl Work<'_> {
         if withdrawn {
             outbox::drop_waiting(self.connection, id, reason, self.now_ms).await?;
         }
+        let mut is_told = false;
         for route in routes {
             notice.route = route;
-            self.enqueue(&decision, &notice).await?;
+            is_told |= self.enqueue(&decision, &notice).await?;
         }
-        Ok(())
+        Ok(is_told)
     }
 
     /// Whom it concerns: of an end and of a withdrawal all those that the warning was passed on to.
@@ -82,20 +88,22 @@ impl Work<'_> {
     }
 
     /// Puts a notice into the outbox for every channel of its route that takes it. A decision that is
-    /// there already is passed over.
-    async fn enqueue(&mut self, decision: &str, notice: &Notice) -> Result<(), StoreError> {
+    /// there already is passed over. False: none takes it.
+    async fn enqueue(&mut self, decision: &str, notice: &Notice) -> Result<bool, StoreError> {
         let centre = self.centre;
+        let mut is_taken = false;
         for channel in centre.addressees.of(notice) {
             let id = self.memory.last_outbox + 1;
             let is_new =
                 outbox::enqueue(self.connection, id, channel, decision, notice, self.now_ms)
                     .await?;
+            is_taken = true;
             if is_new {
                 self.memory.last_outbox = id;
                 self.tally.outbox_moved();
             }
         }
-        Ok(())
+        Ok(is_taken)
     }
 
     /// Writes what became of notices: how many of them it was news for.

@@ -22,6 +22,7 @@ use crate::store::cases as stored_cases;
 use crate::store::occurrences::{self, OccurrenceRow};
 use crate::store::warnings::{self, NewWarning, Told};
 use crate::store::{StoreError, mutes};
+use crate::warnings::Outcome;
 
 /// The kind of case that is for named handlers only whatever the taxonomy says.
 const DOMESTIC_VIOLENCE: &str = "domestic-violence";
@@ -275,6 +276,7 @@ impl Work<'_> {
             "a warning is raised"
         );
         if rule.shadow {
+            self.tally.outcome(Outcome::Shadow);
             return Ok(());
         }
         if let Some(opening) =
@@ -282,9 +284,21 @@ impl Work<'_> {
         {
             self.open_or_join(rule, id, finding, opening).await?;
         }
-        if let Some(told) = warnings::find(self.connection, id).await? {
-            self.tell(&told, What::Raised, "").await?;
-        }
+        let is_told = match warnings::find(self.connection, id).await? {
+            Some(told) => self.tell(&told, What::Raised, "").await?,
+            None => false,
+        };
+        self.tally.outcome(if late {
+            Outcome::Late
+        } else if muted_by.is_some() {
+            Outcome::Muted
+        } else if inhibited_by.is_some() {
+            Outcome::Inhibited
+        } else if is_told {
+            Outcome::Told
+        } else {
+            Outcome::NoChannel
+        });
         Ok(())
     }
 
@@ -363,16 +377,17 @@ impl Work<'_> {
             let due_ms = rule.ack_ms.map(|ack_ms| self.now_ms.saturating_add(ack_ms));
             warnings::set_ack_due(self.connection, id, due_ms.filter(|_| !rule.shadow)).await?;
         }
-        self.tell(&told, What::Raised, "").await
+        self.tell(&told, What::Raised, "").await?;
+        Ok(())
     }
 
     async fn ended(&mut self, rule: &Rule, id: i64, at_ms: i64) -> Result<(), StoreError> {
         let note = format!("{} 恢复 / over", time(at_ms));
         self.note(rule, id, "ended", &note).await?;
-        match warnings::find(self.connection, id).await? {
-            Some(told) => self.tell(&told, What::Ended, &note).await,
-            None => Ok(()),
+        if let Some(told) = warnings::find(self.connection, id).await? {
+            self.tell(&told, What::Ended, &note).await?;
         }
+        Ok(())
     }
 
     async fn note(
@@ -464,7 +479,7 @@ impl Work<'_> {
                     to_ms: *at_ms,
                     hits: 1,
                     reasons: Vec::new(),
-                    values: format!("heard={}", time(*heard_ms)),
+                    values: format!("heard={}", local_time::text(*heard_ms, "%FT%T%:z")),
                     ended_ms: None,
                 };
                 let late = self.now_ms.saturating_sub(*at_ms) > rule.fresh_ms;

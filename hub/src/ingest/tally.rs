@@ -3,6 +3,7 @@
 use linli_shared::protocol::ids::{AgentId, Lane};
 
 use crate::metrics::Metrics;
+use crate::warnings::Outcome;
 
 /// Figures of a transaction in the making.
 #[derive(Debug, Default)]
@@ -14,6 +15,7 @@ pub struct Tally {
     quarantined: u64,
     delivery_ms: Vec<i64>,
     warned: Vec<(String, i64, bool)>,
+    outcomes: Vec<Outcome>,
     revised: Vec<(String, &'static str)>,
     escalated: Vec<String>,
     cases_opened: u64,
@@ -50,6 +52,11 @@ impl Tally {
     /// A warning is raised, so long after the last event that it rests on.
     pub fn warned(&mut self, rule: &str, ms: i64, late: bool) {
         self.warned.push((rule.to_owned(), ms, late));
+    }
+
+    /// Whether people are told of a warning that is raised.
+    pub fn outcome(&mut self, outcome: Outcome) {
+        self.outcomes.push(outcome);
     }
 
     /// A warning is amended or withdrawn.
@@ -94,6 +101,9 @@ impl Tally {
         }
         for (rule, ms, late) in &self.warned {
             metrics.warned(rule, seconds(*ms), *late);
+        }
+        for outcome in self.outcomes {
+            metrics.outcome(outcome, 1);
         }
         for (rule, action) in &self.revised {
             metrics.revised(rule, action);

@@ -130,6 +130,15 @@ impl Failure {
     }
 }
 
+/// What a peer said that has taken a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Status of HTTP, or code of SMTP.
+    pub status: String,
+    /// The rest; may be empty.
+    pub text: String,
+}
+
 /// One notice on its way.
 #[derive(Debug, Clone)]
 pub struct Letter {
@@ -231,7 +240,7 @@ impl Peer {
         store: &Store,
         letters: &[Letter],
         now_ms: i64,
-    ) -> Result<String, Failure> {
+    ) -> Result<Answer, Failure> {
         let sent = async {
             match &self.kind {
                 Kind::Webhook(webhook) => webhook.send(letters, now_ms).await,
@@ -315,7 +324,7 @@ fn client(channel: &str, ca_file: Option<&Path>) -> Result<Client, PeerError> {
 }
 
 /// Sends a request and reads the answer of a peer that has taken it.
-async fn ask(request: RequestBuilder) -> Result<String, Failure> {
+async fn ask(request: RequestBuilder) -> Result<Answer, Failure> {
     let lost = |error: reqwest::Error| Failure::temporary(telemetry::chain(&error.without_url()));
     let mut response = request.send().await.map_err(lost)?;
     let status = response.status();
@@ -339,10 +348,13 @@ async fn ask(request: RequestBuilder) -> Result<String, Failure> {
 }
 
 /// What a status means.
-fn judge(status: StatusCode, retry_after_ms: Option<i64>, body: String) -> Result<String, Failure> {
+fn judge(status: StatusCode, retry_after_ms: Option<i64>, body: String) -> Result<Answer, Failure> {
     let error = || format!("{status}: {}", told(&body));
     match status {
-        _ if status.is_success() => Ok(body),
+        _ if status.is_success() => Ok(Answer {
+            status: status.to_string(),
+            text: body,
+        }),
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(Failure::Temporary {
             error: error(),
             retry_after_ms,
@@ -378,7 +390,11 @@ mod tests {
             let status = StatusCode::from_u16(status).expect("a status");
             judge(status, Some(7_000), "why\n not".to_owned())
         };
-        assert_eq!(judged(204), Ok("why\n not".to_owned()));
+        let taken = judged(204).expect("an answer");
+        assert_eq!(
+            (taken.status.as_str(), taken.text.as_str()),
+            ("204 No Content", "why\n not")
+        );
         for status in [408, 429, 500, 503] {
             let failure = judged(status).expect_err("a failure");
             assert!(

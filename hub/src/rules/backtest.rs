@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::correlate::Origin;
+use crate::correlate::coverage::Gap;
 use crate::correlate::replay::Replay;
 use crate::correlate::rule::{Roster, Rule};
 use crate::store::chunks::{self, correct};
@@ -27,7 +28,8 @@ pub struct Period {
 }
 
 /// Shows the rules every stored event of their kinds that happened in a period, in the order of arrival, with
-/// the time at which it came.
+/// the time at which it came. A start of an agent belongs to it by when the agent went down: how much of the
+/// period it heard may be told long after.
 pub async fn each_event(
     store: &Store,
     rules: &[Arc<Rule>],
@@ -54,7 +56,9 @@ pub async fn each_event(
                 .enumerate()
             {
                 correct(&mut event, stored.clocks);
-                if event.occurred_at_ms < period.from_ms || event.occurred_at_ms >= period.to_ms {
+                let from_ms =
+                    Gap::before_start(&event).map_or(event.occurred_at_ms, |gap| gap.from_ms);
+                if event.occurred_at_ms < period.from_ms || from_ms >= period.to_ms {
                     continue;
                 }
                 let origin = Origin {

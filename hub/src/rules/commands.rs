@@ -4,7 +4,7 @@ use linli_shared::service::output;
 use std::sync::Arc;
 
 use super::backtest::{self, Period};
-use super::{RuleLoader, explain};
+use super::{RuleLoader, explain, why_not};
 use crate::api::RuleView;
 use crate::cli::RulesCommand;
 use crate::config::Config;
@@ -132,7 +132,12 @@ pub async fn with_store(
                     code: exit::USAGE,
                 });
             };
-            explain::why_not(store, rule, offices, &key, at.as_millisecond())
+            why_not::check_key(rule, &key).map_err(|text| Failure {
+                text,
+                code: exit::USAGE,
+            })?;
+            let at_ms = at.map_or_else(now_ms, jiff::Timestamp::as_millisecond);
+            why_not::why_not(store, rule, offices, &key, at_ms)
                 .await
                 .map_err(|error| io(&error))?;
         }

@@ -2,6 +2,7 @@
 use linli_shared::protocol::ids::{AgentId, SiteId};
 use serde::Serialize;
 use sqlx::Row as _;
+use std::collections::BTreeSet;
 
 use super::{Connection, Pool, StoreError, failed};
 
@@ -68,6 +69,15 @@ pub async fn list(pool: &Pool) -> Result<Vec<AgentView>, StoreError> {
             connected: None,
         })
         .collect())
+}
+
+/// The sites of all agents that have joined.
+pub async fn sites(pool: &Pool) -> Result<BTreeSet<String>, StoreError> {
+    let rows = sqlx::query("SELECT DISTINCT site FROM agents")
+        .fetch_all(pool)
+        .await
+        .map_err(failed("listing the sites of agents"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// An agent that events are expected of.

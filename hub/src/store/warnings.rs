@@ -543,6 +543,41 @@ pub async fn get(pool: &Pool, id: i64) -> Result<Option<WarningView>, StoreError
     Ok(Some(view))
 }
 
+/// The warnings of a rule and key that touch a time, withdrawn ones too, newest first.
+pub async fn near(
+    pool: &Pool,
+    rule: &str,
+    key: &str,
+    from_ms: i64,
+    to_ms: i64,
+    limit: i64,
+) -> Result<Vec<WarningView>, StoreError> {
+    let mut snapshot = snapshot(pool).await?;
+    let rows = sqlx::query(
+        "SELECT * FROM warnings WHERE rule = $1 AND rule_key = $2 AND at_ms <= $4 AND (until_ms >= $3 \
+         OR ended_ms >= $3 OR (state = 'active' AND ended_ms IS NULL AND kind IN ('absent', 'silent'))) \
+         ORDER BY id DESC LIMIT $5",
+    )
+    .bind(rule)
+    .bind(key)
+    .bind(from_ms)
+    .bind(to_ms)
+    .bind(limit)
+    .fetch_all(&mut *snapshot)
+    .await
+    .map_err(failed("looking for warnings near a time"))?;
+    views(&mut snapshot, &rows).await
+}
+
+/// How many warnings somebody is still to acknowledge.
+pub async fn unacknowledged(pool: &Pool) -> Result<i64, StoreError> {
+    let row = sqlx::query("SELECT COUNT(*) FROM warnings WHERE ack_due_ms IS NOT NULL")
+        .fetch_one(pool)
+        .await
+        .map_err(failed("counting warnings that nobody has acknowledged"))?;
+    Ok(row.get(0))
+}
+
 /// Warnings with the codes of their cases, in two statements whatever their number.
 async fn views(connection: &mut Connection, rows: &[Row]) -> Result<Vec<WarningView>, StoreError> {
     let mut cases: HashMap<i64, Vec<String>> = HashMap::new();

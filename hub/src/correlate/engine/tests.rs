@@ -1,7 +1,7 @@
 use super::*;
 use crate::correlate::replay::{Raised, Replay};
 use crate::correlate::rule::{Vocabulary, load_text};
-use linli_shared::protocol::event::Place;
+use linli_shared::protocol::event::{DOWN_SINCE, Place};
 use linli_shared::protocol::ids::Lane;
 use proptest::prelude::*;
 use std::path::Path;

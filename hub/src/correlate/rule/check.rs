@@ -12,9 +12,7 @@ use toml::Spanned;
 use super::file::{
     InhibitsEntry, KindEntry, LevelEntry, ModeEntry, RuleEntry, RuleFile, SameEntry, StepEntry,
 };
-use super::{
-    FIELDS, Field, Hours, Inhibits, Kind, Level, Roster, Rule, Same, Step, TrialEntry, push_escaped,
-};
+use super::{FIELDS, Field, Hours, Inhibits, Kind, Level, Roster, Rule, Same, Step, push_escaped};
 use crate::correlate::timeline::STEPS_MAX;
 use crate::correlate::{HORIZON_MS, KEY_EVENTS_MAX, KEYS_MAX};
 use crate::local_time;
@@ -50,6 +48,8 @@ const CONSENT_DAYS: i64 = 366;
 pub struct Vocabulary {
     /// Routes of its config.
     pub routes: Vec<String>,
+    /// Those that a config without routes has.
+    pub default_routes: &'static [&'static str],
     /// Sites of its config with their buildings; empty: none are configured, and any is taken.
     pub sites: BTreeMap<String, BTreeSet<String>>,
 }
@@ -146,9 +146,11 @@ pub fn load_text(
             .map_err(|(at, key, message)| wrong(at, format!("rule {id:?} {key}"), message))?;
         rule.hash = hex::encode(&Sha256::digest(format!("{rule:?}").as_bytes())[..8]);
         rule.file = path.display().to_string();
-        rule.trials = entry.get_ref().test.clone();
-        check_trials(&rule)
-            .map_err(|message| wrong(entry.span(), format!("rule {id:?} test"), message))?;
+        for trial in &entry.get_ref().test {
+            crate::correlate::trial::parse(&rule, trial.get_ref())
+                .map_err(|message| wrong(trial.span(), format!("rule {id:?} test"), message))?;
+            rule.trials.push(trial.get_ref().clone());
+        }
         rules.push(rule);
     }
     Ok(())
@@ -169,12 +171,6 @@ fn inhibited_rules_exist(directory: &Path, rules: &[Rule]) -> Result<(), ConfigE
         }
     }
     Ok(())
-}
-
-fn check_trials(rule: &Rule) -> Result<(), String> {
-    rule.trials
-        .iter()
-        .try_for_each(|trial: &TrialEntry| crate::correlate::trial::parse(rule, trial).map(|_| ()))
 }
 
 fn missing(entry: &Spanned<RuleEntry>, key: &'static str, message: &str) -> Wrong {
@@ -278,9 +274,10 @@ fn check(
         && !vocabulary.routes.contains(route.get_ref())
     {
         let message = format!(
-            "route {:?} is not in the hub's config, which has {}",
+            "route {:?} is not in the hub's config, which has {}; any [[route]] there replaces the default ones: {}",
             route.get_ref(),
-            vocabulary.routes.join(", ")
+            vocabulary.routes.join(", "),
+            vocabulary.default_routes.join(", ")
         );
         return Err((route.span(), "then", message));
     }

@@ -111,7 +111,7 @@ pub struct RuleEntry {
     pub approvals: Vec<String>,
     pub expires: Option<Spanned<String>>,
     #[serde(default)]
-    pub test: Vec<TrialEntry>,
+    pub test: Vec<Spanned<TrialEntry>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -158,7 +158,7 @@ pub struct TrialEntry {
 pub struct ExpectEntry {
     /// When.
     pub at: Span,
-    /// Values of the key with `|` between; without `site`, if the key has one.
+    /// Values of the key with `|` between; its `site` may be left out where that is `site`.
     pub key: String,
     /// Hits, if they matter.
     pub hits: Option<i64>,

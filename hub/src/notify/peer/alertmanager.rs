@@ -8,7 +8,7 @@ use linli_shared::service::clock;
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 
-use super::{Failure, Letter, ask};
+use super::{Answer, Failure, Letter, ask};
 use crate::notify::notice::Notice;
 use crate::notify::words;
 
@@ -40,7 +40,7 @@ impl Alertmanager {
         told: &[Notice],
         letters: &[Letter],
         now_ms: i64,
-    ) -> Result<String, Failure> {
+    ) -> Result<Answer, Failure> {
         let mut request = self.client.post(self.url.clone());
         if let Some((user, password)) = &self.login {
             request = request.basic_auth(user, Some(password));

@@ -11,7 +11,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use linli_shared::service::telemetry;
 use sha2::{Digest, Sha256};
 
-use super::{Failure, Letter, SEND_DEADLINE, notices};
+use super::{Answer, Failure, Letter, SEND_DEADLINE, notices};
 use crate::config::channels::{MailTarget, MailTls, Mailbox};
 use crate::notify::words;
 
@@ -66,13 +66,16 @@ impl Mail {
     }
 
     /// Sends letters as one mail.
-    pub async fn send(&self, letters: &[Letter], now_ms: i64) -> Result<String, Failure> {
+    pub async fn send(&self, letters: &[Letter], now_ms: i64) -> Result<Answer, Failure> {
         let to = self.to.iter().map(|to| to.address.clone()).collect();
         let envelope = Envelope::new(Some(self.from.address.clone()), to)
             .map_err(|error| Failure::permanent(error.to_string()))?;
         let message = self.message(letters, now_ms);
         match self.transport.send_raw(&envelope, message.as_bytes()).await {
-            Ok(response) => Ok(response.message().collect::<Vec<_>>().join(" ")),
+            Ok(response) => Ok(Answer {
+                status: response.code().to_string(),
+                text: response.message().collect::<Vec<_>>().join(" "),
+            }),
             Err(error) if error.is_permanent() => Err(Failure::permanent(telemetry::chain(&error))),
             Err(error) => Err(Failure::temporary(telemetry::chain(&error))),
         }

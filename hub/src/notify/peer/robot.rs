@@ -14,7 +14,7 @@ use reqwest::{Client, Url};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::{Failure, Letter, ask, notices, told};
+use super::{Answer, Failure, Letter, ask, notices, told};
 use crate::notify::words;
 
 /// Busy; too many calls; too many at once.
@@ -75,11 +75,12 @@ impl Robot {
     }
 
     /// Sends letters as one message.
-    pub async fn send(&self, letters: &[Letter], now_ms: i64) -> Result<String, Failure> {
+    pub async fn send(&self, letters: &[Letter], now_ms: i64) -> Result<Answer, Failure> {
         let text = words::text(&notices(letters));
         let (url, body) = self.request(&text, now_ms);
         let answer = ask(self.client.post(url).json(&body)).await?;
-        self.check(answer)
+        self.check(&answer.text)?;
+        Ok(answer)
     }
 
     fn request(&self, text: &str, now_ms: i64) -> (Url, Value) {
@@ -106,8 +107,8 @@ impl Robot {
     }
 
     /// Looks for the robot's own word in an answer of status 200.
-    fn check(&self, answer: String) -> Result<String, Failure> {
-        let read: Option<Value> = serde_json::from_str(&answer).ok();
+    fn check(&self, answer: &str) -> Result<(), Failure> {
+        let read: Option<Value> = serde_json::from_str(answer).ok();
         let code = |names: &[&str]| {
             let read = read.as_ref()?;
             names.iter().find_map(|name| read.get(name)?.as_i64())
@@ -118,13 +119,13 @@ impl Robot {
             Kind::Feishu { .. } => (code(&["code", "StatusCode"]), FEISHU_LATER),
         };
         match code {
-            Some(0) => Ok(answer),
-            Some(code) if later.contains(&code) => Err(Failure::temporary(told(&answer))),
-            Some(_) => Err(Failure::permanent(told(&answer))),
+            Some(0) => Ok(()),
+            Some(code) if later.contains(&code) => Err(Failure::temporary(told(answer))),
+            Some(_) => Err(Failure::permanent(told(answer))),
             // A proxy or a login page that answers in the robot's place.
             None => Err(Failure::temporary(format!(
                 "this is not the answer of a robot: {}",
-                told(&answer)
+                told(answer)
             ))),
         }
     }
@@ -192,22 +193,12 @@ mod tests {
     fn an_answer_of_200_is_read_before_it_is_believed() {
         let [wecom, dingtalk, feishu] = robots();
         let temporary = |robot: &Robot, answer: &str| {
-            matches!(
-                robot.check(answer.to_owned()),
-                Err(Failure::Temporary { .. })
-            )
+            matches!(robot.check(answer), Err(Failure::Temporary { .. }))
         };
         let permanent = |robot: &Robot, answer: &str| {
-            matches!(
-                robot.check(answer.to_owned()),
-                Err(Failure::Permanent { .. })
-            )
+            matches!(robot.check(answer), Err(Failure::Permanent { .. }))
         };
-        assert!(
-            wecom
-                .check(r#"{"errcode":0,"errmsg":"ok"}"#.to_owned())
-                .is_ok()
-        );
+        assert!(wecom.check(r#"{"errcode":0,"errmsg":"ok"}"#).is_ok());
         assert!(temporary(
             &wecom,
             r#"{"errcode":45009,"errmsg":"api freq out of limit"}"#
@@ -226,14 +217,10 @@ mod tests {
         ));
         assert!(
             feishu
-                .check(r#"{"StatusCode":0,"StatusMessage":"success"}"#.to_owned())
+                .check(r#"{"StatusCode":0,"StatusMessage":"success"}"#)
                 .is_ok()
         );
-        assert!(
-            feishu
-                .check(r#"{"code":0,"msg":"success"}"#.to_owned())
-                .is_ok()
-        );
+        assert!(feishu.check(r#"{"code":0,"msg":"success"}"#).is_ok());
         assert!(temporary(
             &feishu,
             r#"{"code":11232,"msg":"frequency limited"}"#

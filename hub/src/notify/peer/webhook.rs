@@ -21,7 +21,7 @@ use reqwest::{Client, Url};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::{Failure, Letter, ask};
+use super::{Answer, Failure, Letter, ask};
 
 /// Header of the signature.
 const SIGNATURE: &str = "linli-signature";
@@ -46,7 +46,7 @@ impl Webhook {
     }
 
     /// Sends letters as one message.
-    pub async fn send(&self, letters: &[Letter], now_ms: i64) -> Result<String, Failure> {
+    pub async fn send(&self, letters: &[Letter], now_ms: i64) -> Result<Answer, Failure> {
         let (content_type, body) = match letters {
             [letter] => ("application/cloudevents+json", event(letter, &self.source)),
             _ => (
