@@ -1,0 +1,636 @@
+//! The closed loop of cases over the API: who may do what, in which order, by which clock, and what is kept of it.
+use anyhow::{Context, Result, ensure};
+use linli_tests::harness::{
+    Agent, AgentSetup, DOORS_TOKEN, Hub, connect, faketime, project, run, until,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::io::Write as _;
+use std::process::Stdio;
+use tempfile::{TempDir, tempdir};
+
+const PASSWORD: &str = "correct horse battery";
+
+/// People of the example district, by login.
+struct Centre {
+    directory: TempDir,
+    hub: Hub,
+}
+
+impl Centre {
+    async fn new(more: &str) -> Result<Self> {
+        let directory = tempdir()?;
+        let mut hub = Hub::new(&directory.path().join("hub"))?;
+        hub.configure(more)?;
+        run(hub
+            .command()?
+            .args(["org", "load"])
+            .arg(project("configs/district.toml")))?;
+        hub.start().await?;
+        Ok(Self { directory, hub })
+    }
+
+    /// A user who is signed in: the token.
+    async fn user(&self, login: &str, role: &str, org: &str) -> Result<String> {
+        let mut command = self.hub.command()?;
+        command.args(["user", "add", login, "--role", role, "--org", org]);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
+        writeln!(child.stdin.take().context("its input")?, "{PASSWORD}")?;
+        ensure!(child.wait()?.success(), "user {login}");
+        let body = json!({ "login": login, "password": PASSWORD });
+        let (status, session) = self
+            .ask(Method::POST, "/api/v1/sessions", "", &body)
+            .await?;
+        ensure!(status == 201, "{session}");
+        Ok(session["token"].as_str().context("a token")?.to_owned())
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: &Value,
+    ) -> Result<(u16, Value)> {
+        let token = (!token.is_empty()).then_some(token);
+        self.hub.ask(method, path, token, Some(body)).await
+    }
+
+    async fn get(&self, path: &str, token: &str) -> Result<(u16, Value)> {
+        self.hub.api_with(path, Some(token)).await
+    }
+
+    async fn register(&self, token: &str, body: Value) -> Result<Value> {
+        let (status, case) = self
+            .ask(Method::POST, "/api/v1/cases", token, &body)
+            .await?;
+        ensure!(status == 201, "{status} {case}");
+        Ok(case)
+    }
+
+    /// Makes a move by the version that stands.
+    async fn make(&self, token: &str, code: &str, wanted: Value) -> Result<(u16, Value)> {
+        let (status, case) = self.get(&format!("/api/v1/cases/{code}"), token).await?;
+        if status != 200 {
+            return Ok((status, case));
+        }
+        let body = json!({ "version": case["version"], "move": wanted });
+        self.ask(
+            Method::POST,
+            &format!("/api/v1/cases/{code}/moves"),
+            token,
+            &body,
+        )
+        .await
+    }
+
+    async fn made(&self, token: &str, code: &str, wanted: Value) -> Result<()> {
+        let (status, answer) = self.make(token, code, wanted.clone()).await?;
+        ensure!(status == 200, "{wanted}: {status} {answer}");
+        Ok(())
+    }
+}
+
+fn quarrel() -> Value {
+    json!({
+        "kind": "02", "title": "楼上漏水", "place": "yuyuan-b3", "key": "yuyuan/3/301",
+        "narrative": {
+            "parties": [{ "name": "王小明", "phone": "13800138000" }],
+            "address": "豫园小区3号楼301", "text": "楼上漏水，多次交涉未果",
+        },
+    })
+}
+
+fn words(case: &Value) -> Vec<String> {
+    case["actions"]
+        .as_array()
+        .map(|actions| {
+            actions
+                .iter()
+                .filter_map(|action| action["action"].as_str())
+                .map(str::to_owned)
+                .collect()
+        })
+        .unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_goes_the_whole_loop_by_the_hands_that_may_and_no_others() -> Result<()> {
+    let centre = Centre::new("").await?;
+    let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
+    let supervisor = centre.user("watch", "supervisor", "centre").await?;
+    let handler = centre.user("room3", "handler", "room-3").await?;
+    let other = centre.user("room4", "handler", "room-4").await?;
+    let caller = centre.user("caller", "revisit", "centre").await?;
+    let case = centre.register(&dispatcher, quarrel()).await?;
+    let code = case["code"].as_str().context("a code")?.to_owned();
+    assert_eq!(
+        (case["state"].as_str(), case["lead"].as_str()),
+        (Some("registered"), Some("centre"))
+    );
+    let path = format!("/api/v1/cases/{code}");
+    // Whose it is not does not see it.
+    assert_eq!(centre.get(&path, &handler).await?.0, 404);
+    centre
+        .made(&dispatcher, &code, json!({ "move": "accept" }))
+        .await?;
+    centre
+        .made(
+            &dispatcher,
+            &code,
+            json!({ "move": "dispatch", "organisation": "room-3" }),
+        )
+        .await?;
+    assert_eq!(centre.get(&path, &handler).await?.0, 200);
+    assert_eq!(centre.get(&path, &other).await?.0, 404);
+    let (status, refused) = centre
+        .make(&dispatcher, &code, json!({ "move": "sign" }))
+        .await?;
+    assert_eq!(status, 403, "{refused}");
+    centre
+        .made(&handler, &code, json!({ "move": "sign" }))
+        .await?;
+    let (status, refused) = centre
+        .make(&handler, &code, json!({ "move": "archive" }))
+        .await?;
+    assert_eq!(status, 403, "{refused}");
+    let ask = json!({ "move": "join", "organisation": "department-12", "task": "查看防水" });
+    centre.made(&handler, &code, ask).await?;
+    let women = centre.user("women", "handler", "department-12").await?;
+    let (status, open) = centre
+        .make(&handler, &code, json!({ "move": "answer", "text": "已修" }))
+        .await?;
+    assert_eq!(status, 409, "a part is open: {open}");
+    let done = json!({ "move": "join_done", "organisation": "department-12", "text": "已查看" });
+    centre.made(&women, &code, done).await?;
+    centre
+        .made(
+            &handler,
+            &code,
+            json!({ "move": "answer", "text": "双方达成协议" }),
+        )
+        .await?;
+    centre
+        .made(
+            &supervisor,
+            &code,
+            json!({ "move": "verify", "passed": true }),
+        )
+        .await?;
+    // Not satisfied: back to the handler.
+    let unhappy = json!({ "move": "revisit", "satisfied": false, "reason": "仍在漏水" });
+    centre.made(&caller, &code, unhappy).await?;
+    centre
+        .made(
+            &handler,
+            &code,
+            json!({ "move": "answer", "text": "已更换管道" }),
+        )
+        .await?;
+    centre
+        .made(
+            &supervisor,
+            &code,
+            json!({ "move": "verify", "passed": true }),
+        )
+        .await?;
+    centre
+        .made(
+            &caller,
+            &code,
+            json!({ "move": "revisit", "satisfied": true }),
+        )
+        .await?;
+    centre
+        .made(&caller, &code, json!({ "move": "evaluate", "marks": 5 }))
+        .await?;
+    centre
+        .made(&supervisor, &code, json!({ "move": "archive" }))
+        .await?;
+    let (_, end) = centre.get(&path, &supervisor).await?;
+    assert_eq!(end["state"], "archived");
+    assert_eq!(end["due_ms"], Value::Null);
+    assert_eq!(
+        words(&end),
+        [
+            "registered",
+            "accept",
+            "dispatch",
+            "sign",
+            "join",
+            "join_done",
+            "answer",
+            "verify",
+            "revisit",
+            "answer",
+            "verify",
+            "revisit",
+            "evaluate",
+            "archive"
+        ]
+    );
+    assert_eq!(end["version"], 14);
+    // What was closed takes nothing but its reopening; the problem says so.
+    let (status, closed) = centre
+        .make(&supervisor, &code, json!({ "move": "note", "text": "x" }))
+        .await?;
+    assert_eq!(
+        (status, closed["type"].as_str()),
+        (409, Some("urn:linli:problem:case-state"))
+    );
+    assert!(
+        closed["detail"]
+            .as_str()
+            .context("detail")?
+            .contains("reopen"),
+        "{closed}"
+    );
+    centre
+        .made(
+            &supervisor,
+            &code,
+            json!({ "move": "reopen", "reason": "再次漏水" }),
+        )
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_save_at_once_lose_nothing_and_the_second_is_told() -> Result<()> {
+    let centre = Centre::new("").await?;
+    let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
+    let case = centre.register(&dispatcher, quarrel()).await?;
+    let code = case["code"].as_str().context("a code")?;
+    let path = format!("/api/v1/cases/{code}/moves");
+    let note = |text: &str| json!({ "version": case["version"], "move": { "move": "note", "text": text } });
+    let mut answers = Vec::new();
+    let texts: Vec<Value> = (0..4)
+        .map(|number| note(&format!("第 {number} 条")))
+        .collect();
+    let ask = |body| centre.ask(Method::POST, &path, &dispatcher, body);
+    let (a, b, c, d) = tokio::join!(
+        ask(&texts[0]),
+        ask(&texts[1]),
+        ask(&texts[2]),
+        ask(&texts[3])
+    );
+    for answer in [a, b, c, d] {
+        answers.push(answer?);
+    }
+    let taken = answers.iter().filter(|(status, _)| *status == 200).count();
+    assert_eq!(taken, 1, "{answers:?}");
+    for (status, answer) in answers.iter().filter(|(status, _)| *status != 200) {
+        assert_eq!(
+            (*status, answer["type"].as_str()),
+            (409, Some("urn:linli:problem:case-stale"))
+        );
+    }
+    let (_, end) = centre
+        .get(&format!("/api/v1/cases/{code}"), &dispatcher)
+        .await?;
+    assert_eq!(words(&end), ["registered", "note"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_people_is_sealed_masked_and_shown_for_a_reason_that_is_kept() -> Result<()>
+{
+    let centre = Centre::new("").await?;
+    let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
+    let operator = centre.user("op", "operator", "centre").await?;
+    let auditor = centre.user("audit", "auditor", "centre").await?;
+    let case = centre.register(&dispatcher, quarrel()).await?;
+    let code = case["code"].as_str().context("a code")?;
+    centre
+        .made(
+            &dispatcher,
+            code,
+            json!({ "move": "note", "text": "王小明来电催办" }),
+        )
+        .await?;
+    let masked = &case["narrative"];
+    assert_eq!(
+        masked["parties"][0],
+        json!({ "name": "王**", "phone": "138****8000" })
+    );
+    assert_eq!(masked["text"], "楼**");
+    // Nothing of it stands readable in the database.
+    let mut connection = connect(centre.hub.database_url()).await?;
+    let rows = sqlx::query(
+        "SELECT detail, narrative FROM cases UNION ALL SELECT detail, action FROM case_actions",
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        for column in [0, 1] {
+            let text: String = sqlx::Row::get(&row, column);
+            assert!(
+                !text.contains("小明") && !text.contains("138") && !text.contains("漏水"),
+                "{text}"
+            );
+        }
+    }
+    let unmask = format!("/api/v1/cases/{code}/unmask");
+    let (status, _) = centre
+        .ask(
+            Method::POST,
+            &unmask,
+            &dispatcher,
+            &json!({ "reason": " " }),
+        )
+        .await?;
+    assert_eq!(status, 400);
+    let reason = json!({ "reason": "电话回访" });
+    let (status, answer) = centre
+        .ask(Method::POST, &unmask, &operator, &reason)
+        .await?;
+    assert_eq!(status, 403, "{answer}");
+    let (status, shown) = centre
+        .ask(Method::POST, &unmask, &dispatcher, &reason)
+        .await?;
+    assert_eq!(
+        (status, &shown["parties"][0]["phone"]),
+        (200, &json!("13800138000"))
+    );
+    let (_, log) = centre
+        .get(&format!("/api/v1/audit?object=case/{code}"), &auditor)
+        .await?;
+    let kept: Vec<(&str, &str, &str)> = log["items"]
+        .as_array()
+        .context("items")?
+        .iter()
+        .filter_map(|entry| {
+            Some((
+                entry["actor"].as_str()?,
+                entry["action"].as_str()?,
+                entry["reason"].as_str()?,
+            ))
+        })
+        .collect();
+    assert_eq!(
+        kept,
+        [
+            ("dispatch", "case.unmask", "电话回访"),
+            ("op", "refused", "")
+        ]
+    );
+    // Who only watches does not read what people wrote.
+    let (_, seen) = centre
+        .get(&format!("/api/v1/cases/{code}"), &operator)
+        .await?;
+    assert_eq!(seen["actions"][1]["note"], "");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_of_a_station_is_one_case_however_often_it_is_pushed() -> Result<()> {
+    let centre = Centre::new("[cases]\nnamed_handlers = [\"named\"]\n").await?;
+    let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
+    let named = centre.user("named", "supervisor", "centre").await?;
+    let directory = centre.directory.path().join("st-2");
+    let address = format!("127.0.0.1:{}", centre.hub.port);
+    let mut station = Agent::new(&AgentSetup {
+        directory: &directory,
+        name: "st-2",
+        site: "station-2",
+        hub_address: address.clone(),
+        listen: "127.0.0.1",
+        more: "[[source]]\nname = \"police\"\nmapping = \"mappings/police-incident.toml\"\n\
+               token_file = \"secrets/doors.token\"\n",
+    })?;
+    station.join(&centre.hub, &address, "station-2")?;
+    station.start().await?;
+    let incident = |number: &str, category: &str| {
+        json!({
+            "jqbh": number, "category": category, "address_key": "yuyuan/3/301", "station": "st-2",
+            "level": "2", "reported_at": jiff::Timestamp::now().to_string(),
+        })
+    };
+    for _ in 0..3 {
+        for pushed in [incident("A1", "邻里"), incident("A2", "家庭暴力")] {
+            let body = serde_json::to_vec(&pushed)?;
+            let answer = station.push_raw("police", DOORS_TOKEN, body).await?;
+            assert_eq!(answer.status, 200, "{:?}", answer.body);
+        }
+    }
+    station.drained().await?;
+    let (_, seen) = centre.get("/api/v1/cases", &dispatcher).await?;
+    let seen = seen["items"].as_array().context("items")?.clone();
+    let kinds: Vec<&str> = seen
+        .iter()
+        .filter_map(|case| case["kind"].as_str())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["02"],
+        "what is for named handlers is not there for others"
+    );
+    assert_eq!(
+        (seen[0]["source"].as_str(), seen[0]["key"].as_str()),
+        (Some("police"), Some("yuyuan/3/301"))
+    );
+    let (_, all) = centre.get("/api/v1/cases", &named).await?;
+    let all = all["items"].as_array().context("items")?.clone();
+    let kinds: Vec<&str> = all
+        .iter()
+        .filter_map(|case| case["kind"].as_str())
+        .collect();
+    assert_eq!(kinds, ["01-dv", "02"]);
+    let hidden = all[0]["code"].as_str().context("a code")?;
+    let (status, _) = centre
+        .get(&format!("/api/v1/cases/{hidden}"), &dispatcher)
+        .await?;
+    assert_eq!(status, 404);
+    let (status, _) = centre
+        .make(&dispatcher, hidden, json!({ "move": "accept" }))
+        .await?;
+    assert_eq!(status, 404);
+    centre
+        .made(&named, hidden, json!({ "move": "accept" }))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_late_is_reminded_carded_and_supervised_also_over_a_restart() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.configure("[cases]\nterms = \"terms.toml\"\n")?;
+    let terms = "ordinary_after_minutes = 1\nyellow_after_minutes = 2\nred_after_minutes = 4\n[any]\nsign_minutes = 4\n";
+    std::fs::write(directory.path().join("hub/terms.toml"), terms)?;
+    run(hub
+        .command()?
+        .args(["org", "load"])
+        .arg(project("configs/district.toml")))?;
+    // Two minutes a second.
+    hub.wrapper = faketime(&["FAKETIME=+0 x120".to_owned()])?;
+    hub.start().await?;
+    let mut centre = Centre { directory, hub };
+    let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
+    let case = centre.register(&dispatcher, quarrel()).await?;
+    let code = case["code"].as_str().context("a code")?.to_owned();
+    centre
+        .made(&dispatcher, &code, json!({ "move": "accept" }))
+        .await?;
+    centre
+        .made(
+            &dispatcher,
+            &code,
+            json!({ "move": "dispatch", "organisation": "room-3" }),
+        )
+        .await?;
+    let path = format!("/api/v1/cases/{code}");
+    let reaches = async |centre: &Centre, mark: &str| {
+        until(mark, async || {
+            let (status, case) = centre.get(&path, &dispatcher).await?;
+            ensure!(status == 200, "{case}");
+            Ok(words(&case).iter().any(|word| word == mark).then_some(()))
+        })
+        .await
+    };
+    reaches(&centre, "amber").await?;
+    centre.hub.kill()?;
+    centre.hub.start().await?;
+    reaches(&centre, "red_card").await?;
+    let (_, end) = centre.get(&path, &dispatcher).await?;
+    assert_eq!(
+        words(&end),
+        [
+            "registered",
+            "accept",
+            "dispatch",
+            "reminder",
+            "amber",
+            "red",
+            "ordinary",
+            "yellow_card",
+            "red_card"
+        ]
+    );
+    assert_eq!(end["supervision"], "red_card");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_moves_and_bad_cases_are_told_what_would_be_right() -> Result<()> {
+    let centre = Centre::new("").await?;
+    let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
+    let admin = centre.user("admin", "admin", "centre").await?;
+    for (change, says) in [
+        (json!({ "kind": "99" }), "kind"),
+        (json!({ "place": "nowhere" }), "place"),
+        (json!({ "risk": "purple" }), "risk"),
+        (json!({ "title": "" }), "title"),
+        (
+            json!({ "narrative": { "text": "x".repeat(10_001) } }),
+            "text",
+        ),
+        (json!({ "surprise": 1 }), "surprise"),
+    ] {
+        let mut body = quarrel();
+        for (key, value) in change.as_object().context("an object")? {
+            body[key] = value.clone();
+        }
+        let (status, answer) = centre
+            .ask(Method::POST, "/api/v1/cases", &dispatcher, &body)
+            .await?;
+        assert_eq!(status, 400, "{says}: {answer}");
+        assert!(
+            answer["detail"].as_str().context("detail")?.contains(says),
+            "{answer}"
+        );
+    }
+    let (status, _) = centre
+        .ask(Method::POST, "/api/v1/cases", &admin, &quarrel())
+        .await?;
+    assert_eq!(status, 403);
+    let hostile = json!({
+        "kind": "02", "title": "<script>alert(1)</script>'; DROP TABLE cases; --", "key": "' OR 1=1 --",
+        "external": "x-1", "narrative": { "text": "<img src=x onerror=alert(1)>" },
+    });
+    let first = centre.register(&dispatcher, hostile.clone()).await?;
+    let again = centre.register(&dispatcher, hostile).await?;
+    assert_eq!(
+        first["code"], again["code"],
+        "the same external number is the same case"
+    );
+    assert_eq!(
+        first["title"],
+        "<script>alert(1)</script>'; DROP TABLE cases; --"
+    );
+    let code = first["code"].as_str().context("a code")?;
+    for (wanted, status, says) in [
+        (
+            json!({ "move": "dispatch", "organisation": "nobody" }),
+            409,
+            "accept",
+        ),
+        (json!({ "move": "fly" }), 400, "fly"),
+        (json!({ "move": "accept", "reason": "x" }), 400, "reason"),
+        (json!({ "move": "decline", "reason": " " }), 400, "reason"),
+        (
+            json!({ "move": "set_risk", "risk": "purple", "reason": "x" }),
+            400,
+            "purple",
+        ),
+    ] {
+        let (found, answer) = centre.make(&dispatcher, code, wanted).await?;
+        assert_eq!(found, status, "{answer}");
+        assert!(
+            answer["detail"].as_str().context("detail")?.contains(says),
+            "{answer}"
+        );
+    }
+    let (status, _) = centre
+        .get("/api/v1/cases/20200101-000001", &dispatcher)
+        .await?;
+    assert_eq!(status, 404);
+    let (status, _) = centre
+        .get("/api/v1/cases?state=flying", &dispatcher)
+        .await?;
+    assert_eq!(status, 400);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_is_suggested_merged_by_a_person_and_undone() -> Result<()> {
+    let centre = Centre::new("").await?;
+    let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
+    let first = centre.register(&dispatcher, quarrel()).await?;
+    let second = centre.register(&dispatcher, quarrel()).await?;
+    let code = |case: &Value| case["code"].as_str().unwrap_or_default().to_owned();
+    let (first, second) = (code(&first), code(&second));
+    let (_, similar) = centre
+        .get(&format!("/api/v1/cases/{second}/similar"), &dispatcher)
+        .await?;
+    assert_eq!(code(&similar["items"][0]), first);
+    let merge = json!({ "move": "merge", "into": first, "reason": "同一起漏水" });
+    centre.made(&dispatcher, &second, merge).await?;
+    let state = async |of: &str| {
+        anyhow::Ok(
+            centre
+                .get(&format!("/api/v1/cases/{of}"), &dispatcher)
+                .await?
+                .1,
+        )
+    };
+    assert_eq!(state(&second).await?["state"], "merged");
+    assert_eq!(words(&state(&first).await?), ["registered", "absorbed"]);
+    centre
+        .made(
+            &dispatcher,
+            &second,
+            json!({ "move": "unmerge", "reason": "不是同一起" }),
+        )
+        .await?;
+    assert_eq!(state(&second).await?["state"], "registered");
+    assert_eq!(
+        words(&state(&first).await?),
+        ["registered", "absorbed", "released"]
+    );
+    Ok(())
+}
