@@ -47,12 +47,12 @@ async fn a_door_whose_close_is_told_late_is_withdrawn_with_its_reason_and_its_ca
     );
     let code = withdrawn["cases"][0].as_str().context("a case")?;
     let (_, case) = hub.api(&format!("/api/v1/cases/{code}")).await?;
-    assert_eq!(
-        actions(&case, "actions"),
-        ["registered", "warning_withdrawn"]
-    );
+    assert_eq!(actions(&case, "actions"), ["registered", "note"]);
     let note = case["actions"][1]["note"].as_str().unwrap_or_default();
-    assert!(note.contains("door.closed"), "{note}");
+    assert!(
+        note.contains("withdrawn") && note.contains("door.closed"),
+        "{note}"
+    );
     // What is closed after the window ends the warning, and does not take it back.
     agent
         .deliver(&[door("close", "stays-open", at_ms + 3 * SECOND_MS)])
