@@ -221,6 +221,7 @@ CREATE TABLE cases (
 CREATE INDEX cases_open ON cases (kind, case_key, state);
 CREATE INDEX cases_key ON cases (case_key, id);
 CREATE INDEX cases_state ON cases (state, id);
+CREATE INDEX cases_opened ON cases (opened_ms);
 CREATE INDEX cases_kind ON cases (kind, id);
 CREATE INDEX cases_site ON cases (site, id);
 CREATE INDEX cases_wake ON cases (wake_ms) WHERE wake_ms IS NOT NULL;

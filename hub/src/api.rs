@@ -7,12 +7,14 @@ mod agents;
 mod auth;
 mod cases;
 mod events;
+mod imports;
 mod list;
 mod mutes;
 mod notifications;
 mod orgs;
 mod rules;
 mod sessions;
+mod statistics;
 mod users;
 mod warnings;
 
@@ -96,6 +98,7 @@ pub const PASSWORDS_AT_ONCE: usize = 2;
         cases::make_move,
         cases::unmask,
         cases::similar,
+        imports::cases,
         agents::list,
         notifications::list,
         notifications::resend,
@@ -105,6 +108,8 @@ pub const PASSWORDS_AT_ONCE: usize = 2;
         orgs::put_place,
         sessions::begin,
         sessions::end,
+        statistics::statistics,
+        statistics::export,
         users::me,
         users::list,
         users::add,
@@ -137,6 +142,9 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/cases/{code}/moves", post(cases::make_move))
         .route("/api/v1/cases/{code}/unmask", post(cases::unmask))
         .route("/api/v1/cases/{code}/similar", get(cases::similar))
+        .route("/api/v1/imports/cases", post(imports::cases))
+        .route("/api/v1/statistics/cases", get(statistics::statistics))
+        .route("/api/v1/exports/cases", get(statistics::export))
         .route("/api/v1/agents", get(agents::list))
         .route("/api/v1/notifications", get(notifications::list))
         .route_layer(to(Act::Watch));

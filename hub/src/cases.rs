@@ -60,6 +60,7 @@ pub mod moves;
 pub mod narrative;
 pub mod refused;
 pub mod state;
+pub mod statistics;
 pub mod terms;
 #[cfg(test)]
 mod tests;

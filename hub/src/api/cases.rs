@@ -44,7 +44,7 @@ pub struct CaseQuery {
 }
 
 /// Which cases somebody sees in lists.
-fn scope(actor: &Actor, directory: &Directory) -> Option<String> {
+pub fn scope(actor: &Actor, directory: &Directory) -> Option<String> {
     let is_centre = directory
         .centre()
         .is_some_and(|centre| centre.id == actor.org);
@@ -218,24 +218,24 @@ fn unknown() -> Problem {
 #[serde(deny_unknown_fields)]
 pub struct NewCase {
     /// Code of its kind, from the taxonomy.
-    kind: String,
+    pub kind: String,
     /// What lists show: nothing of a person.
-    title: String,
+    pub title: String,
     /// Id of the place.
     #[serde(default)]
-    place: String,
+    pub place: String,
     /// Key of its address or thing, by which repeats are found.
     #[serde(default)]
-    key: String,
+    pub key: String,
     /// The number that whoever sends it has for it: sent again, it is the same case.
     #[serde(default)]
-    external: String,
+    pub external: String,
     /// Grade of its risk; by its kind if it is not given.
     #[serde(default)]
-    risk: String,
+    pub risk: String,
     /// What it says of people.
     #[serde(default)]
-    narrative: Narrative,
+    pub narrative: Narrative,
 }
 
 /// 登记: registers a case.
@@ -249,7 +249,14 @@ pub async fn register(
     Extension(actor): Extension<Actor>,
     new: Result<Json<NewCase>, JsonRejection>,
 ) -> Result<(StatusCode, Json<WholeCase>), Problem> {
-    let new = body(new)?;
+    let code = register_one(&api, &actor, body(new)?).await?;
+    let record = visible(&api, &actor, &code, CaseAct::See).await?;
+    let whole = whole(&api, &actor, record).await.map_err(store_problem)?;
+    Ok((StatusCode::CREATED, Json(whole)))
+}
+
+/// Registers a case that is as it should be; its code.
+pub async fn register_one(api: &Api, actor: &Actor, new: NewCase) -> Result<String, Problem> {
     let title = new.title.trim();
     if title.is_empty() || title.chars().count() > TITLE_CHARS_MAX {
         return Err(bad("title", format!("1 to {TITLE_CHARS_MAX} characters")));
@@ -276,15 +283,8 @@ pub async fn register(
         risk: new.risk,
         narrative,
     };
-    let registered = api
-        .ingest
-        .register(actor.clone(), registering)
-        .await
-        .map_err(busy)?;
-    let code = registered.map_err(refusal)?;
-    let record = visible(&api, &actor, &code, CaseAct::See).await?;
-    let whole = whole(&api, &actor, record).await.map_err(store_problem)?;
-    Ok((StatusCode::CREATED, Json(whole)))
+    let registered = api.ingest.register(actor.clone(), registering).await;
+    registered.map_err(busy)?.map_err(refusal)
 }
 
 /// A move, and the version of the case that who makes it has seen.
