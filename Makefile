@@ -10,7 +10,7 @@ BENCH_EVENTS ?= 1000000
 
 BUILD_PACKAGES := gcc libc6-dev make pkg-config
 DEMO_PACKAGES := curl
-TEST_PACKAGES := curl e2fsprogs faketime iproute2 mount openssl postgresql prometheus prometheus-alertmanager python3-aiosmtpd systemd util-linux
+TEST_PACKAGES := curl e2fsprogs faketime iproute2 mount openssl postgresql prometheus prometheus-alertmanager python3-aiosmtpd python3-venv systemd util-linux
 BENCH_PACKAGES := iproute2 nats-server rsyslog rsyslog-relp sec util-linux
 
 # A package is installed only where it is missing, so that a second run needs no network.
@@ -23,7 +23,7 @@ define install
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 endef
 
-.PHONY: help build release demo test test-rust test-postgres check bench man clean
+.PHONY: help build release demo schemathesis test test-rust test-postgres check bench man clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,10 +43,17 @@ demo: ## a hub and three agents; SECONDS=30 ends by itself
 
 test: ## all tests, with what they need
 	$(call install,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+	$(MAKE) schemathesis
 	$(MAKE) test-rust
 	$(MAKE) test-postgres
 	@if [ -x systemd/check ]; then systemd/check; fi
 	@if [ -x configs/prometheus/check ]; then configs/prometheus/check; fi
+
+# The checker of the OpenAPI document; without a network the test that wants it says that it is skipped.
+SCHEMATHESIS := $(HOME)/.cache/linli/schemathesis
+schemathesis:
+	@[ -x "$(SCHEMATHESIS)/bin/schemathesis" ] || { python3 -m venv "$(SCHEMATHESIS)" && \
+	  "$(SCHEMATHESIS)/bin/pip" install --quiet "schemathesis==4.32.5"; } || echo "schemathesis could not be installed"
 
 test-rust:
 	cargo build --locked --workspace --bins
