@@ -21,6 +21,8 @@ async fn every_answer_to_every_request_is_one_that_the_document_has() -> Result<
     };
     let directory = tempdir()?;
     let mut hub = Hub::new(&directory.path().join("hub"))?;
+    let calendars = project("configs/calendars");
+    hub.configure(&format!("[cases]\ncalendars_dir = {calendars:?}\n"))?;
     run(hub
         .command()?
         .args(["org", "load"])
