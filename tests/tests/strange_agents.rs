@@ -63,6 +63,7 @@ fn hello(agent: &str) -> Result<Hello> {
             first: Sequence(0),
             next: Sequence(0),
         }],
+        case_status_stored: None,
     })
 }
 
