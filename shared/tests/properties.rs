@@ -758,18 +758,20 @@ fn frames() -> impl Strategy<Value = Frame> {
         text(2048),
         text(16),
     )
-        .prop_map(|((id, case, source, source_id, state), at_ms, text, kind)| {
-            Frame::CaseStatus(CaseStatus {
-                id,
-                case,
-                source,
-                source_id,
-                state,
-                at_ms,
-                text,
-                kind,
-            })
-        });
+        .prop_map(
+            |((id, case, source, source_id, state), at_ms, text, kind)| {
+                Frame::CaseStatus(CaseStatus {
+                    id,
+                    case,
+                    source,
+                    source_id,
+                    state,
+                    at_ms,
+                    text,
+                    kind,
+                })
+            },
+        );
     let joins = (text(64), text(128), agents(), text(4096), any::<i64>()).prop_map(
         |(token_id, token_secret, agent, csr_pem, wall_ms)| {
             Frame::Join(Join {
