@@ -269,8 +269,9 @@ impl Owner {
                 } else {
                     self.with(|inbox| inbox.remove(through))
                 };
-                // Seen by who waits for the answer.
-                self.publish(self.status.borrow().refusing.clone());
+                // Seen by who waits for the answer. The guard of what is looked at must not outlive the look.
+                let refusing = self.status.borrow().refusing.clone();
+                self.publish(refusing);
                 let _ = reply.send(answer);
             }
             Request::Close => return true,
