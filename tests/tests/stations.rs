@@ -491,3 +491,27 @@ async fn a_full_inbox_leaves_the_rest_at_the_hub_and_gets_it_as_room_is_made() -
     assert_eq!(came, (1..=95).collect::<Vec<_>>());
     acknowledged(&hub).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_danger_notice_of_the_station_raises_a_warning_of_its_address() -> Result<()> {
+    let directory = tempdir()?;
+    let mut hub = hub(directory.path()).await?;
+    let source = "[[source]]\nname = \"danger\"\nmapping = \"mappings/police-danger.toml\"\n\
+                  token_file = \"secrets/station.token\"\n";
+    let mut agent = agent(directory.path(), &hub, hub.port, source)?;
+    agent.start().await?;
+    let notice = json!({
+        "tsbh": "W1", "address_key": "A1", "station": "东山所", "type": "扬言报复", "level": "1",
+        "issued_at": jiff::Timestamp::now().to_string(), "name": "never taken",
+    });
+    let answer = agent
+        .push_raw("danger", TOKEN, serde_json::to_vec(&notice)?)
+        .await?;
+    assert_eq!(answer.body["stored"], 1, "{answer:?}");
+    agent.drained().await?;
+    hub.raised("danger-notice", "pcs-dongshan|A1").await?;
+    let stored = hub.stored().await?;
+    let kept: Vec<_> = stored[0].event.attributes.iter().collect();
+    assert_eq!(kept, [(&"nature".to_owned(), &"扬言报复".to_owned())]);
+    Ok(())
+}

@@ -1,5 +1,5 @@
 //! Errors of an HTTP interface: `application/problem+json` (RFC 9457).
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -43,15 +43,38 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut headers: Vec<(HeaderName, String)> =
-            vec![(header::CONTENT_TYPE, "application/problem+json".to_owned())];
+        let body = serde_json::to_string(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        // Inserted: appended, it would be the second content type of the answer.
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if let Some(seconds) = self.retry_after_s {
-            headers.push((header::RETRY_AFTER, seconds.to_string()));
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if status == StatusCode::UNAUTHORIZED {
-            headers.push((header::WWW_AUTHENTICATE, "Bearer".to_owned()));
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        let body = serde_json::to_string(&self).unwrap_or_default();
-        (status, axum::response::AppendHeaders(headers), body).into_response()
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_has_one_content_type_and_says_when_to_come_again() {
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "wait").retry_after(5);
+        let response = problem.into_response();
+        let headers: Vec<_> = response
+            .headers()
+            .get_all(header::CONTENT_TYPE)
+            .iter()
+            .collect();
+        assert_eq!(headers, ["application/problem+json"]);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
     }
 }
