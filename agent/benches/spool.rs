@@ -11,8 +11,12 @@ mod agent {
         reason = "the bench uses a part of the module"
     )]
     pub mod spool;
+
+    #[allow(dead_code, reason = "the bench uses a part of the module")]
+    pub mod records;
 }
 
+use agent::records;
 use agent::spool::{EventKey, Item, Settings, Spool, SpoolThread, WhenFull};
 use divan::Bencher;
 use divan::counter::ItemsCount;

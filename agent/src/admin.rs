@@ -19,6 +19,7 @@ use crate::import::GROUP_ROWS;
 use crate::intake::{Intake, Submission, Submitted};
 use crate::metrics::Metrics;
 use crate::spool::{LaneStatus, Spool};
+use crate::stations::Stations;
 use crate::uplink::UplinkStatus;
 
 /// A submission of an import, bytes: a group of rows, each as large as an event may be.
@@ -49,8 +50,31 @@ pub struct Admin {
     pub spools: [Spool; Lane::ALL.len()],
     /// The uplink's state.
     pub uplink: watch::Receiver<UplinkStatus>,
+    /// The inbox of the station, if this agent serves one.
+    pub stations: Option<Stations>,
+    /// What went wrong last with its webhook.
+    pub station_trouble: watch::Receiver<Option<String>>,
     /// Figures.
     pub metrics: Metrics,
+}
+
+/// The station in [`Status`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StationView {
+    /// Messages that wait for the station's system.
+    pub waiting: usize,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// When the oldest of them came.
+    pub oldest: Option<String>,
+    /// The last number that is stored here.
+    pub stored: u64,
+    /// The last number that the station's system has taken.
+    pub delivered: u64,
+    /// Why the webhook does not get through.
+    pub last_error: Option<String>,
+    /// Why no more are stored.
+    pub refusing: Option<String>,
 }
 
 /// A lane in [`Status`].
@@ -99,6 +123,9 @@ pub struct Status {
     pub clock_set: bool,
     /// Lanes.
     pub lanes: Vec<LaneView>,
+    /// The station, if this agent serves one.
+    #[serde(default)]
+    pub station: Option<StationView>,
 }
 
 impl Status {
@@ -149,6 +176,21 @@ impl Status {
                 ));
             }
         }
+        if let Some(station) = &self.station {
+            lines.push(format!(
+                "派出所 station: 待交 waiting {}  已交至 delivered up to {} of {}  最早 oldest {}",
+                station.waiting,
+                station.delivered,
+                station.stored,
+                station.oldest.as_deref().unwrap_or("-"),
+            ));
+            if let Some(error) = &station.last_error {
+                lines.push(format!("  最近错误 last error: {error}"));
+            }
+            if let Some(reason) = &station.refusing {
+                lines.push(format!("  暂不接收 not storing: {reason}"));
+            }
+        }
         lines.join("\n") + "\n"
     }
 }
@@ -171,6 +213,18 @@ impl Admin {
                 .iter()
                 .map(|spool| lane_view(spool.lane(), &spool.status().borrow()))
                 .collect(),
+            station: self.stations.as_ref().map(|stations| {
+                let standing = stations.standing().borrow().clone();
+                StationView {
+                    waiting: standing.waiting,
+                    bytes: standing.bytes,
+                    oldest: standing.oldest_ms.map(clock::rfc3339),
+                    stored: standing.stored,
+                    delivered: standing.removed,
+                    last_error: self.station_trouble.borrow().clone(),
+                    refusing: standing.refusing,
+                }
+            }),
         }
     }
 
@@ -243,6 +297,11 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, P
         admin
             .metrics
             .spool(spool.lane(), &spool.status().borrow(), wall_ms);
+    }
+    if let Some(stations) = &admin.stations {
+        admin
+            .metrics
+            .station(&stations.standing().borrow(), wall_ms);
     }
     let text = admin.metrics.text().map_err(|error| {
         Problem::new(

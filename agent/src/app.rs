@@ -1,7 +1,7 @@
 //! Knows every component of the running agent, what each is given, and the order of shutdown.
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::data_dir::{self, DataDirError};
-use linli_shared::service::{clock, shutdown, systemd};
+use linli_shared::service::{clock, peer, shutdown, systemd};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Admin, METRICS_CONNECTIONS_MAX, SOCKET_CONNECTIONS_MAX, socket_path};
 use crate::alive::Alive;
 use crate::anchors::Anchors;
+use crate::config::station::Station;
 use crate::config::{Checked, Config};
 use crate::http;
 use crate::identity::{Identity, IdentityError};
@@ -24,6 +25,9 @@ use crate::pending::Pending;
 use crate::sources::body::Bodies;
 use crate::sources::push::{self, Push};
 use crate::spool::{self, Spool, SpoolThread, WhenFull};
+use crate::stations::fetch::{self, Fetch};
+use crate::stations::webhook::Webhook;
+use crate::stations::{Stations, StationsThread};
 use crate::uplink::{Downlink, Uplink, UplinkStatus};
 
 /// How long parts may take to end.
@@ -62,6 +66,9 @@ pub enum AppError {
     /// The boot id cannot be read.
     #[error("the boot id cannot be read")]
     Boot(#[source] io::Error),
+    /// The client of the station's webhook cannot be made.
+    #[error("the client of [station] webhook cannot be made")]
+    StationClient(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Figures could not be registered.
     #[error("metrics could not be set up")]
     Metrics(#[from] prometheus::Error),
@@ -143,7 +150,58 @@ pub struct App {
     anchors: Anchors,
     downlink: mpsc::Receiver<Downlink>,
     spools: Spools,
+    station: Option<Served>,
     metrics: Metrics,
+}
+
+/// The parts that serve a station.
+struct Served {
+    handle: Stations,
+    thread: StationsThread,
+    webhook: Option<Webhook>,
+    fetch: Option<Fetch>,
+}
+
+impl Served {
+    /// Opens the inbox; connects to nothing.
+    fn open(
+        data_dir: &Path,
+        station: Station,
+        agent: &str,
+        metrics: &Metrics,
+        trouble: watch::Sender<Option<String>>,
+    ) -> Result<Self, AppError> {
+        let (handle, thread) = Stations::open(data_dir, station.limits)
+            .map_err(|source| ended(Ok(("inbox of the station", Err(source)))))?;
+        let webhook = match station.target {
+            Some(target) => {
+                let user_agent = concat!("linli-agent/", env!("CARGO_PKG_VERSION"));
+                let client =
+                    peer::client(target.roots, user_agent).map_err(AppError::StationClient)?;
+                Some(Webhook::new(
+                    client,
+                    target.url,
+                    &target.secret,
+                    agent,
+                    handle.clone(),
+                    metrics.clone(),
+                    trouble,
+                ))
+            }
+            None => None,
+        };
+        let fetch = station.token.map(|token| Fetch {
+            stations: handle.clone(),
+            token,
+            metrics: metrics.clone(),
+        });
+        Ok(Self {
+            handle,
+            thread,
+            webhook,
+            fetch,
+        })
+    }
 }
 
 impl App {
@@ -153,6 +211,7 @@ impl App {
             config,
             sources,
             devices,
+            station,
         } = checked;
         data_dir::prepare(&config.data_dir)?;
         let identity = Identity::load(&config.data_dir)?;
@@ -162,6 +221,19 @@ impl App {
         let push_listener = listen("[push] listen", config.push.listen).await?;
         let metrics_listener = listen("[metrics] listen", config.metrics.listen).await?;
         let spools = Spools::open(&config)?;
+        let agent = identity.agent.agent.to_string();
+        let (trouble, station_trouble) = watch::channel(None);
+        let station = match station {
+            Some(station) => Some(Served::open(
+                &config.data_dir,
+                station,
+                &agent,
+                &metrics,
+                trouble,
+            )?),
+            None => None,
+        };
+        let stations = station.as_ref().map(|station| station.handle.clone());
         let socket_path = socket_path(&config.data_dir);
         let socket = bind_socket(&socket_path)?;
         let intake = Intake::new(spools.handles.clone(), boot, metrics.clone());
@@ -169,12 +241,14 @@ impl App {
         let (uplink_status, uplink_seen) = watch::channel(UplinkStatus::default());
         let (downlink_sender, downlink) = mpsc::channel(DOWNLINK_MAX);
         let admin = Admin {
-            agent: identity.agent.agent.to_string(),
+            agent,
             site: identity.agent.site.to_string(),
             cert_not_after_s: identity.agent.not_after_s,
             intake: intake.clone(),
             spools: spools.handles.clone(),
             uplink: uplink_seen,
+            stations: stations.clone(),
+            station_trouble,
             metrics: metrics.clone(),
         };
         let addresses = if config.hub.addresses.is_empty() {
@@ -191,6 +265,7 @@ impl App {
             sent: Default::default(),
             pending: pending.clone(),
             anchors: anchors_seen,
+            stations,
             downlink: downlink_sender,
             metrics: metrics.clone(),
             status: uplink_status,
@@ -215,6 +290,7 @@ impl App {
             anchors,
             downlink,
             spools,
+            station,
             metrics,
         })
     }
@@ -233,9 +309,19 @@ impl App {
             stop.clone(),
         );
         let agent = self.admin.agent.clone();
+        let mut station_thread = None;
+        let mut fetch = None;
+        if let Some(station) = self.station {
+            station_thread = Some(station.thread);
+            fetch = station.fetch;
+            if let Some(webhook) = station.webhook {
+                let webhook = webhook.run(stop.clone());
+                parts.spawn(async move { ("station webhook", webhook.await) });
+            }
+        }
         let push = http::serve(
             self.push_listener,
-            push::router(self.push),
+            push::router(self.push).merge(fetch::router(fetch)),
             PUSH_CONNECTIONS_MAX,
             stop.clone(),
         );
@@ -289,7 +375,7 @@ impl App {
             );
             parts.shutdown().await;
         }
-        let closed = close(self.spools).await;
+        let closed = close(self.spools, station_thread).await;
         // It is made anew at the next start; a stale one is only untidy.
         let _ = std::fs::remove_file(&self.socket_path);
         outcome.and(closed)
@@ -297,10 +383,13 @@ impl App {
 }
 
 /// Closes the spools on a thread of its own, which a disk that hangs may keep: the process ends anyway.
-async fn close(spools: Spools) -> Result<(), AppError> {
+async fn close(spools: Spools, station: Option<StationsThread>) -> Result<(), AppError> {
     let (done, closed) = oneshot::channel();
     std::thread::spawn(move || {
         spools.close();
+        if let Some(station) = station {
+            station.close();
+        }
         // Nobody waits any more when the deadline has passed.
         let _ = done.send(());
     });
@@ -354,8 +443,8 @@ fn bind_socket(path: &Path) -> Result<UnixListener, AppError> {
     Ok(socket)
 }
 
-/// Acts on what the hub says. Case states are shown in the log until stations have a place for them;
-/// commands are refused by name, so that a newer hub finds out.
+/// Acts on what the hub says. Case states come here where no station is served, from a hub that does not
+/// look at the hello, and are shown in the log; commands are refused by name, so that a newer hub finds out.
 async fn act(
     mut downlink: mpsc::Receiver<Downlink>,
     metrics: Metrics,

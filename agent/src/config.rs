@@ -1,4 +1,6 @@
 //! The agent's config file: strict TOML, every key with a default that works.
+pub mod station;
+
 use axum::http::HeaderName;
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::{Bytes, ConfigError, load};
@@ -11,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::sources::mapping::{Mapping, MappingFile};
 use crate::spool::WhenFull;
+use station::{Station, StationConfig};
 
 /// What `spool.seen_max` may be.
 const SEEN_MAX: RangeInclusive<usize> = 1_000..=10_000_000;
@@ -35,6 +38,8 @@ pub struct Config {
     pub source: Vec<SourceConfig>,
     /// Devices whose messages do not say where they are.
     pub device: Vec<DeviceConfig>,
+    /// The station that is told what became of its incidents.
+    pub station: Option<StationConfig>,
 }
 
 /// `[hub]`
@@ -125,6 +130,7 @@ impl Default for Config {
             log: LogConfig::default(),
             source: Vec::new(),
             device: Vec::new(),
+            station: None,
         }
     }
 }
@@ -191,6 +197,8 @@ pub struct Checked {
     pub sources: BTreeMap<String, Source>,
     /// Places by device id.
     pub devices: HashMap<String, DeviceConfig>,
+    /// The station.
+    pub station: Option<Station>,
 }
 
 impl SpoolConfig {
@@ -315,10 +323,15 @@ impl Config {
                 ));
             }
         }
+        let station = match self.station.take() {
+            Some(station) => Some(station::checked(station, &directory, path)?),
+            None => None,
+        };
         Ok(Checked {
             config: self,
             sources,
             devices,
+            station,
         })
     }
 }
@@ -333,6 +346,24 @@ pub fn load_mapping(name: &str, path: &Path) -> Result<Mapping, ConfigError> {
     })
 }
 
+/// The secret in a file, which is relative to `directory`.
+fn secret(directory: &Path, file: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
+    let file = directory.join(file);
+    let bytes = std::fs::read(&file).map_err(|source| ConfigError::Read {
+        path: file.clone(),
+        source,
+    })?;
+    let secret = bytes.trim_ascii().to_vec();
+    if secret.len() < 16 {
+        return Err(ConfigError::Value {
+            path: file,
+            key: key.to_owned(),
+            message: "holds fewer than 16 bytes: make one with `openssl rand -hex 32`".to_owned(),
+        });
+    }
+    Ok(secret)
+}
+
 fn checked_source(
     source: SourceConfig,
     directory: &Path,
@@ -344,23 +375,7 @@ fn checked_source(
         key: key.to_owned(),
         message: message.to_owned(),
     };
-    let secret = |file: &Path| -> Result<Vec<u8>, ConfigError> {
-        let file = directory.join(file);
-        let bytes = std::fs::read(&file).map_err(|source| ConfigError::Read {
-            path: file.clone(),
-            source,
-        })?;
-        let secret = bytes.trim_ascii().to_vec();
-        if secret.len() < 16 {
-            return Err(ConfigError::Value {
-                path: file,
-                key: key.to_owned(),
-                message: "holds fewer than 16 bytes: make one with `openssl rand -hex 32`"
-                    .to_owned(),
-            });
-        }
-        Ok(secret)
-    };
+    let secret = |file: &Path| secret(directory, file, key);
     let push_key = match (&source.token_file, &source.hmac_secret_file) {
         (Some(token), None) => PushKey::Token(secret(token)?),
         (None, Some(file)) => PushKey::Hmac {

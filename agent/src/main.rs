@@ -13,9 +13,11 @@ mod join;
 mod memory;
 mod metrics;
 mod pending;
+mod records;
 mod socket;
 mod sources;
 mod spool;
+mod stations;
 mod uplink;
 
 use clap::{CommandFactory, Parser};
@@ -142,6 +144,7 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
             config: Config::default(),
             sources: Default::default(),
             devices: Default::default(),
+            station: None,
         }
     };
     start_logs(&LogConfig {

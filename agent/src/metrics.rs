@@ -39,6 +39,13 @@ pub struct Metrics {
     pub clock_set: IntGauge,
     /// Steps of the wall clock of more than two seconds.
     pub clock_steps: IntCounter,
+    /// Tries of the station's webhook that failed.
+    pub station_failures: IntCounter,
+    station_delivered: IntCounterVec,
+    station_waiting: IntGauge,
+    station_bytes: IntGauge,
+    station_oldest_age: IntGauge,
+    station_refusing: IntGauge,
     process: ProcessFigures,
     spool_events: IntGaugeVec,
     spool_bytes: IntGaugeVec,
@@ -150,6 +157,31 @@ impl Metrics {
                 "linli_agent_clock_steps_total",
                 "Steps of the wall clock of more than two seconds.",
             )?,
+            station_failures: counter(
+                "linli_agent_station_failures_total",
+                "Messages that the station's system did not take, each of them tried again.",
+            )?,
+            station_delivered: counters(
+                "linli_agent_station_delivered_total",
+                "Messages that the station's system has taken: webhook, fetch.",
+                &["way"],
+            )?,
+            station_waiting: gauge(
+                "linli_agent_station_waiting",
+                "Messages that wait for the station's system.",
+            )?,
+            station_bytes: gauge(
+                "linli_agent_station_bytes",
+                "Bytes of the messages that wait for the station's system.",
+            )?,
+            station_oldest_age: gauge(
+                "linli_agent_station_oldest_age_seconds",
+                "Age of the oldest message that waits for the station's system, by its receipt.",
+            )?,
+            station_refusing: gauge(
+                "linli_agent_station_refusing",
+                "1 while messages to the station are not stored: the inbox is full, or its disk fails.",
+            )?,
             process: ProcessFigures::register(&registry)?,
             spool_events: gauges(
                 "linli_agent_spool_events",
@@ -197,6 +229,9 @@ impl Metrics {
             metrics.stored(lane, 0, 0);
             metrics.refused(lane, 0);
         }
+        for way in ["webhook", "fetch"] {
+            metrics.station_delivered(way, 0);
+        }
         Ok(metrics)
     }
 
@@ -232,6 +267,25 @@ impl Metrics {
         ] {
             gauge.with_label_values(&lane).set(value);
         }
+    }
+
+    /// Counts messages that the station's system has taken.
+    pub fn station_delivered(&self, way: &str, messages: usize) {
+        self.station_delivered
+            .with_label_values(&[way])
+            .inc_by(messages as u64);
+    }
+
+    /// Copies the standing of the station's inbox into its gauges.
+    pub fn station(&self, standing: &crate::stations::Standing, wall_ms: i64) {
+        let oldest_age_s = standing
+            .oldest_ms
+            .map_or(0, |oldest_ms| ((wall_ms - oldest_ms) / 1000).max(0));
+        self.station_waiting.set(standing.waiting as i64);
+        self.station_bytes.set(standing.bytes as i64);
+        self.station_oldest_age.set(oldest_age_s);
+        self.station_refusing
+            .set(i64::from(standing.refusing.is_some()));
     }
 
     /// The text exposition format, version 0.0.4.

@@ -42,7 +42,7 @@
 //!   recover. A generation whose sync failed is written anew, for the kernel tells of lost pages once.
 mod carve;
 mod contents;
-mod disk;
+pub mod disk;
 mod generation;
 mod lane;
 mod position;

@@ -31,6 +31,7 @@ use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::pending::Pending;
 use crate::spool::Spool;
+use crate::stations::Stations;
 
 use session::{Ended, SessionError};
 
@@ -60,7 +61,7 @@ pub struct UplinkStatus {
 /// What the hub says, for the parts of the agent that act on it.
 #[derive(Debug)]
 pub enum Downlink {
-    /// A case has changed.
+    /// A case has changed, and no station is served here.
     Case(CaseStatus),
     /// Something to do.
     Command(Command),
@@ -80,7 +81,9 @@ pub struct Uplink {
     pub pending: Pending,
     /// Clock anchors of this and earlier boots.
     pub anchors: watch::Receiver<Vec<ClockAnchor>>,
-    /// Where the hub's messages go.
+    /// The inbox of the station, if this agent serves one.
+    pub stations: Option<Stations>,
+    /// Where the hub's other messages go.
     pub downlink: mpsc::Sender<Downlink>,
     /// Figures.
     pub metrics: Metrics,
@@ -104,7 +107,8 @@ impl Sent {
     }
 }
 
-fn random() -> u64 {
+/// Any number.
+pub fn random() -> u64 {
     let mut bytes = [0; 8];
     // Without randomness there is no jitter; that is all that is lost.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());

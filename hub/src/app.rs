@@ -6,7 +6,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use linli_shared::service::data_dir::{self, DataDirError};
 use linli_shared::service::problem::Problem;
 use linli_shared::service::tls::{self, TlsError};
-use linli_shared::service::{file, shutdown, systemd};
+use linli_shared::service::{clock, file, shutdown, systemd};
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
@@ -29,7 +29,7 @@ use crate::notify::peer::PeerError;
 use crate::orgs::current::CurrentDirectory;
 use crate::rules::{RuleLoader, Rules};
 use crate::sealed::{SealError, Sealer};
-use crate::store::{Store, StoreError, warnings};
+use crate::store::{Store, StoreError, stations, warnings};
 
 /// How long parts may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -332,6 +332,12 @@ fn watch_router(metrics: Metrics, store: Store, health: watch::Receiver<Health>)
                 // What cannot be read keeps its last value.
                 if let Ok(due) = warnings::unacknowledged(figures.readers()).await {
                     metrics.unacknowledged.set(due);
+                }
+                if let Ok(standing) = stations::standing(figures.readers()).await {
+                    let age_ms = standing
+                        .oldest_ms
+                        .map_or(0, |oldest_ms| clock::wall_ms() - oldest_ms);
+                    metrics.stations(standing.waiting, age_ms);
                 }
                 metrics
                     .text()

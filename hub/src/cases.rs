@@ -71,6 +71,9 @@ use crate::correlate::Finding;
 use crate::correlate::rule::Rule;
 use crate::local_time;
 
+/// The source of a case that a police station reported.
+pub const POLICE: &str = "police";
+
 /// A case that is to be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {

@@ -289,6 +289,27 @@ pub enum Request {
         /// How many of them it was news for.
         reply: oneshot::Sender<Result<usize, Rejection>>,
     },
+    /// An agent says which messages to its station are on its disk.
+    Station {
+        /// Agent.
+        agent: AgentId,
+        /// All up to this number.
+        through: u64,
+        /// A session begins: it has none above that.
+        begins: bool,
+        /// It is written.
+        reply: oneshot::Sender<Result<(), Rejection>>,
+    },
+    /// Tell the station of an agent something.
+    #[cfg(test)]
+    TellStation {
+        /// Agent.
+        agent: String,
+        /// What.
+        message: crate::store::stations::Message,
+        /// The number of the message.
+        reply: oneshot::Sender<Result<i64, Rejection>>,
+    },
 }
 
 impl Request {
@@ -323,7 +344,11 @@ pub struct Ingest {
     routine: mpsc::Sender<Request>,
     health: watch::Receiver<Health>,
     outbox: watch::Receiver<()>,
+    stations: watch::Receiver<LastNumbers>,
 }
+
+/// The number of the last message to the station of each agent that was written since the hub's start.
+pub type LastNumbers = HashMap<String, u64>;
 
 /// The writer's ends of the queues.
 pub struct Inbox {
@@ -331,6 +356,7 @@ pub struct Inbox {
     routine: mpsc::Receiver<Request>,
     health: watch::Sender<Health>,
     outbox: watch::Sender<()>,
+    stations: watch::Sender<LastNumbers>,
 }
 
 impl Ingest {
@@ -340,18 +366,21 @@ impl Ingest {
         let (routine, routine_inbox) = mpsc::channel(QUEUE_MAX);
         let (health, health_watch) = watch::channel(Health::Writing);
         let (outbox, outbox_watch) = watch::channel(());
+        let (stations, stations_watch) = watch::channel(LastNumbers::new());
         (
             Self {
                 urgent,
                 routine,
                 health: health_watch,
                 outbox: outbox_watch,
+                stations: stations_watch,
             },
             Inbox {
                 urgent: urgent_inbox,
                 routine: routine_inbox,
                 health,
                 outbox,
+                stations,
             },
         )
     }
@@ -364,6 +393,33 @@ impl Ingest {
     /// Changes after each commit that has put something into the outbox.
     pub fn outbox(&self) -> watch::Receiver<()> {
         self.outbox.clone()
+    }
+
+    /// Changes after each commit that has written a message to a station.
+    pub fn stations(&self) -> watch::Receiver<LastNumbers> {
+        self.stations.clone()
+    }
+
+    /// An agent has all messages to its station up to a number on its disk; where a session begins, none
+    /// above it.
+    pub async fn station(
+        &self,
+        agent: AgentId,
+        through: u64,
+        begins: bool,
+    ) -> Result<(), Rejection> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Station {
+            agent,
+            through,
+            begins,
+            reply,
+        };
+        self.routine
+            .send(request)
+            .await
+            .map_err(|_| Rejection::Store)?;
+        answer.await.unwrap_or(Err(Rejection::Store))
     }
 
     /// Writes what became of notices: how many of them it was news for.

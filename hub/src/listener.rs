@@ -10,6 +10,7 @@ mod join;
 mod lane;
 mod session;
 mod skew;
+mod station;
 
 use linli_shared::protocol::ids::AgentId;
 use linli_shared::protocol::{ALPN, ALPN_JOIN};

@@ -56,6 +56,8 @@ pub struct Metrics {
     outbox_waiting: IntGaugeVec,
     outbox_oldest: IntGaugeVec,
     outbox_dead: IntGaugeVec,
+    station_waiting: IntGauge,
+    station_oldest: IntGauge,
     notifications: IntCounterVec,
     notify_failures: IntCounterVec,
     /// Requests to the API, by status.
@@ -247,6 +249,14 @@ impl Metrics {
                 "Notices that were given up and wait for somebody to send them again.",
                 &["channel"],
             )?,
+            station_waiting: gauge(
+                "linli_hub_station_messages_waiting",
+                "Messages to stations that their agents have not acknowledged.",
+            )?,
+            station_oldest: gauge(
+                "linli_hub_station_messages_oldest_age_seconds",
+                "Age of the oldest message to a station that its agent has not acknowledged.",
+            )?,
             notifications: counters(
                 "linli_hub_notifications_total",
                 "Notices by what became of them: sent, dead.",
@@ -400,6 +410,12 @@ impl Metrics {
             .with_label_values(&channel)
             .set(oldest_ms.max(0) / 1000);
         self.outbox_dead.with_label_values(&channel).set(dead);
+    }
+
+    /// How the messages to stations stand.
+    pub fn stations(&self, waiting: i64, oldest_ms: i64) {
+        self.station_waiting.set(waiting);
+        self.station_oldest.set(oldest_ms.max(0) / 1000);
     }
 
     /// Counts notices by what became of them.

@@ -19,6 +19,7 @@ pub mod orgs;
 pub mod outbox;
 pub mod positions;
 mod statement;
+pub mod stations;
 pub mod statistics;
 pub mod tokens;
 pub mod users;

@@ -7,6 +7,7 @@ pub mod exit;
 pub mod file;
 pub mod link;
 pub mod output;
+pub mod peer;
 pub mod problem;
 pub mod process;
 pub mod shutdown;

@@ -13,7 +13,7 @@ use linli_shared::protocol::chunk::{self, Chunk, ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{ClockQuality, Event, Place, Severity};
 use linli_shared::protocol::frame::{
     self, Ack, CaseStatus, ClockAnchor, Command, Frame, Heartbeat, Hello, Join, Joined, LaneOpen,
-    LanePosition, Lost, Refuse, SpoolFigures, Welcome,
+    LanePosition, Lost, Refuse, SpoolFigures, Welcome, case_kind,
 };
 use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
 use linli_shared::protocol::{ALPN, ALPN_JOIN, VERSION};
@@ -62,6 +62,7 @@ fn hello() -> Frame {
             first: Sequence(256),
             next: Sequence(65_536),
         }],
+        case_status_stored: None,
     })
 }
 
@@ -168,6 +169,7 @@ fn heartbeat() -> Frame {
             bytes: 4096,
             oldest_ms: 1_767_225_599_500,
         }],
+        case_status_stored: None,
     })
 }
 
@@ -211,6 +213,7 @@ fn case_status() -> Frame {
         state: "closed".to_owned(),
         at_ms: 1_767_225_600_000,
         text: "好".to_owned(),
+        kind: String::new(),
     })
 }
 
@@ -480,6 +483,74 @@ fn frame_9_case_status_is_frozen() {
             04 66636c6f736564
             05 1b0000019b76daa800
             06 63e5a5bd
+        ",
+    );
+}
+
+/// The same frames from an agent that serves a station, and to it: what is appended changes nothing before it.
+#[test]
+fn what_stations_have_appended_to_frames_1_4_and_9_is_frozen() {
+    let Frame::Hello(before) = hello() else {
+        unreachable!("hello gives a hello")
+    };
+    frozen(
+        &Frame::Hello(Hello {
+            case_status_stored: Some(7),
+            ..before
+        }),
+        "
+            01 000000 00000094
+            ac
+            00 01
+            01 01
+            02 6567772d3037
+            03 6778696e7975616e
+            04 78203030313132323333343435353636373738383939616162626363646465656666
+            05 65302e312e30
+            06 1a05265c00
+            07 1b0000019b76daa800
+            08 f5
+            09 81a200782030303030303030303030303030303030303030303030303030303030303030310124
+            0a 81a40001011bfedcba987654321002190100031a00010000
+            0b 07
+        ",
+    );
+    let Frame::Heartbeat(before) = heartbeat() else {
+        unreachable!("heartbeat gives a heartbeat")
+    };
+    frozen(
+        &Frame::Heartbeat(Heartbeat {
+            case_status_stored: Some(300),
+            ..before
+        }),
+        "
+            04 000000 0000002e
+            a4
+            00 1b0000019b76daa800
+            01 1b0000019b76daa418
+            02 81a40002010302191000031b0000019b76daa60c
+            03 19012c
+        ",
+    );
+    let Frame::CaseStatus(before) = case_status() else {
+        unreachable!("case_status gives a case status")
+    };
+    frozen(
+        &Frame::CaseStatus(CaseStatus {
+            kind: case_kind::RECEIPT.to_owned(),
+            ..before
+        }),
+        "
+            09 000000 00000032
+            a8
+            00 05
+            01 64414a2d31
+            02 63313130
+            03 624a39
+            04 66636c6f736564
+            05 1b0000019b76daa800
+            06 63e5a5bd
+            07 6772656365697074
         ",
     );
 }

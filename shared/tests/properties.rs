@@ -707,6 +707,7 @@ fn hellos() -> impl Strategy<Value = Frame> {
                     wall_set,
                     anchors,
                     lanes,
+                    case_status_stored: monotonic_ms.is_multiple_of(2).then_some(monotonic_ms),
                 })
             },
         )
@@ -721,13 +722,17 @@ fn heartbeats() -> impl Strategy<Value = Frame> {
             oldest_ms,
         },
     );
-    (any::<i64>(), any::<i64>(), vec(figures, 0..4)).prop_map(|(wall_ms, watermark_ms, spool)| {
-        Frame::Heartbeat(Heartbeat {
-            wall_ms,
-            watermark_ms,
-            spool,
-        })
-    })
+    let stored = proptest::option::of(any::<u64>());
+    (any::<i64>(), any::<i64>(), vec(figures, 0..4), stored).prop_map(
+        |(wall_ms, watermark_ms, spool, case_status_stored)| {
+            Frame::Heartbeat(Heartbeat {
+                wall_ms,
+                watermark_ms,
+                spool,
+                case_status_stored,
+            })
+        },
+    )
 }
 
 fn batches() -> impl Strategy<Value = Frame> {
@@ -751,18 +756,22 @@ fn frames() -> impl Strategy<Value = Frame> {
         (any::<u64>(), text(40), text(40), text(40), text(40)),
         any::<i64>(),
         text(2048),
+        text(16),
     )
-        .prop_map(|((id, case, source, source_id, state), at_ms, text)| {
-            Frame::CaseStatus(CaseStatus {
-                id,
-                case,
-                source,
-                source_id,
-                state,
-                at_ms,
-                text,
-            })
-        });
+        .prop_map(
+            |((id, case, source, source_id, state), at_ms, text, kind)| {
+                Frame::CaseStatus(CaseStatus {
+                    id,
+                    case,
+                    source,
+                    source_id,
+                    state,
+                    at_ms,
+                    text,
+                    kind,
+                })
+            },
+        );
     let joins = (text(64), text(128), agents(), text(4096), any::<i64>()).prop_map(
         |(token_id, token_secret, agent, csr_pem, wall_ms)| {
             Frame::Join(Join {
@@ -992,6 +1001,7 @@ fn a_hello_with_more_anchors_than_allowed_is_refused() {
             wall_set: false,
             anchors: vec![anchor; anchors],
             lanes: Vec::new(),
+            case_status_stored: None,
         })
     };
     let taken = |frame: &Frame| {

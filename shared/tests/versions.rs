@@ -93,6 +93,8 @@ struct LaterHello {
     #[serde(default)]
     lanes: Vec<LaterLanePosition>,
     #[serde(default)]
+    case_status_stored: Option<u64>,
+    #[serde(default)]
     appendix: Option<Appendix>,
     #[serde(default)]
     region: String,
@@ -151,6 +153,7 @@ fn hello() -> Hello {
             first: Sequence(12),
             next: Sequence(13),
         }],
+        case_status_stored: None,
     }
 }
 
@@ -178,6 +181,7 @@ fn a_hello_of_a_later_version_is_read_without_its_new_fields() {
             next: 13,
             label: "media".to_owned(),
         }],
+        case_status_stored: Some(40),
         appendix: Some(Appendix::some()),
         region: "south".to_owned(),
     };
@@ -186,6 +190,7 @@ fn a_hello_of_a_later_version_is_read_without_its_new_fields() {
         Frame::Hello(Hello {
             version: 9,
             software: "9.0.0".to_owned(),
+            case_status_stored: Some(40),
             ..hello()
         })
     );
@@ -233,6 +238,89 @@ fn a_hello_of_an_earlier_version_takes_defaults_for_what_it_lacks() {
             ..hello()
         })
     );
+}
+
+/// An agent that serves a station beside a hub that knows nothing of it, and the reverse. What is not said
+/// is not in the bytes, so that such frames are those of the version before.
+#[test]
+fn stations_are_appended_so_that_versions_before_them_are_understood_and_understand() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct HelloBefore {
+        version: u16,
+        version_min: u16,
+        agent: String,
+        site: String,
+        boot: String,
+        software: String,
+        monotonic_ms: u64,
+        wall_ms: i64,
+        wall_set: bool,
+        #[serde(default)]
+        anchors: Vec<LaterAnchor>,
+        #[serde(default)]
+        lanes: Vec<LaterLanePosition>,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct HeartbeatBefore {
+        wall_ms: i64,
+        watermark_ms: i64,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct CaseStatusBefore {
+        id: u64,
+        case: String,
+        source: String,
+        source_id: String,
+        state: String,
+        at_ms: i64,
+        text: String,
+    }
+    let serving = Hello {
+        case_status_stored: Some(u64::MAX),
+        ..hello()
+    };
+    let seen: HelloBefore = read(&payload_of(&Frame::Hello(serving)));
+    assert_eq!(seen.lanes[0].next, 13);
+    let Frame::Hello(told) = taken(kind::HELLO, &seen) else {
+        unreachable!("a hello is a hello")
+    };
+    assert_eq!(told.case_status_stored, None);
+
+    let heartbeat = Heartbeat {
+        wall_ms: 1,
+        watermark_ms: 2,
+        spool: Vec::new(),
+        case_status_stored: Some(3),
+    };
+    let seen: HeartbeatBefore = read(&payload_of(&Frame::Heartbeat(heartbeat.clone())));
+    assert_eq!((seen.wall_ms, seen.watermark_ms), (1, 2));
+    let silent = Heartbeat {
+        case_status_stored: None,
+        ..heartbeat
+    };
+    assert_eq!(taken(kind::HEARTBEAT, &seen), Frame::Heartbeat(silent));
+
+    let status = CaseStatus {
+        id: 1,
+        case: "c".to_owned(),
+        source: "s".to_owned(),
+        source_id: "i".to_owned(),
+        state: "closed".to_owned(),
+        at_ms: 2,
+        text: "t".to_owned(),
+        kind: "receipt".to_owned(),
+    };
+    let seen: CaseStatusBefore = read(&payload_of(&Frame::CaseStatus(status.clone())));
+    assert_eq!((seen.id, seen.text.as_str()), (1, "t"));
+    let silent = CaseStatus {
+        kind: String::new(),
+        ..status
+    };
+    assert_eq!(
+        payload_of(&Frame::CaseStatus(silent.clone())),
+        written(&seen)
+    );
+    assert_eq!(taken(kind::CASE_STATUS, &seen), Frame::CaseStatus(silent));
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -470,6 +558,7 @@ fn every_control_frame_of_a_later_version_is_read_without_its_new_fields() {
                     bytes: 3,
                     oldest_ms: 4,
                 }],
+                case_status_stored: Some(5),
             }),
         ),
         (kind::LANE_OPEN, with_appendix!(LaneOpen { lane: 200 })),
@@ -492,6 +581,7 @@ fn every_control_frame_of_a_later_version_is_read_without_its_new_fields() {
                 state: text("a state of a later version"),
                 at_ms: 2,
                 text: text("t"),
+                kind: text("a kind of a later version"),
             }),
         ),
         (

@@ -9,6 +9,7 @@ mod hub;
 mod peers;
 mod process;
 mod scene;
+mod stations;
 mod stored;
 mod weather;
 
@@ -19,6 +20,7 @@ pub use hub::Hub;
 pub use peers::{Alertmanager, MailServer, Received, Receiver, Reply};
 pub use process::{Process, binary};
 pub use scene::{DAY_MS, MINUTE_MS, SECOND_MS, actions, ago, door_event, id, joined, running};
+pub use stations::{station_figures, tell_station};
 pub use stored::{StoredEvent, assert_stored_once, quarantined_ids, stored_events, stored_starts};
 pub use weather::{Relay, Weather};
 

@@ -1,7 +1,7 @@
 //! The closed loop of cases over the API: who may do what, in which order, by which clock, and what is kept of it.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Agent, AgentSetup, DOORS_TOKEN, Hub, connect, faketime, project, run, until,
+    Agent, AgentSetup, DOORS_TOKEN, Hub, Receiver, connect, faketime, project, run, until,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -728,5 +728,188 @@ async fn cases_come_in_as_rows_once_and_go_out_as_rows_and_figures_without_small
         )
         .await?;
     assert_eq!(status, 400);
+    Ok(())
+}
+
+/// The agent of a station with its webhook.
+fn station(centre: &Centre, name: &str, site: &str, receiver: &Receiver) -> Result<Agent> {
+    let directory = centre.directory.path().join(name);
+    std::fs::create_dir_all(directory.join("secrets"))?;
+    std::fs::write(
+        directory.join("secrets/station.secret"),
+        "secret-of-the-station-0123456789",
+    )?;
+    let address = format!("127.0.0.1:{}", centre.hub.port);
+    let more = format!(
+        "[station]\nwebhook = \"http://127.0.0.1:{}/linli\"\nsecret_file = \"secrets/station.secret\"\n\
+         [[source]]\nname = \"police\"\nmapping = \"mappings/police-incident.toml\"\n\
+         token_file = \"secrets/doors.token\"\n",
+        receiver.port
+    );
+    let agent = Agent::new(&AgentSetup {
+        directory: &directory,
+        name,
+        site,
+        hub_address: address.clone(),
+        listen: "127.0.0.1",
+        more: &more,
+    })?;
+    agent.join(&centre.hub, &address, site)?;
+    Ok(agent)
+}
+
+/// What a station's system was told, in order: kind, the station's number, state.
+fn told(receiver: &Receiver) -> Result<Vec<(String, String, String)>> {
+    let mut told = Vec::new();
+    for received in receiver.all() {
+        let event = received.json()?;
+        let word = |key: &str| event["data"][key].as_str().unwrap_or_default().to_owned();
+        told.push((word("kind"), word("source_id"), word("state")));
+    }
+    Ok(told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stations_are_told_of_their_own_incidents_to_the_end_also_while_links_come_and_go()
+-> Result<()> {
+    let mut centre = Centre::new("").await?;
+    let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
+    let supervisor = centre.user("watch", "supervisor", "centre").await?;
+    let handler = centre.user("room3", "handler", "room-3").await?;
+    let caller = centre.user("caller", "revisit", "centre").await?;
+    let (first_system, second_system) = (Receiver::start().await?, Receiver::start().await?);
+    let mut first = station(&centre, "st-1", "station-1", &first_system)?;
+    let mut second = station(&centre, "st-2", "station-2", &second_system)?;
+    for (station, number) in [(&mut first, "A1"), (&mut second, "B1")] {
+        station.start().await?;
+        let incident = json!({
+            "jqbh": number, "category": "邻里", "address_key": "yuyuan/3/301", "station": "st",
+            "level": "2", "reported_at": jiff::Timestamp::now().to_string(),
+        });
+        for _ in 0..2 {
+            let answer = station
+                .push_raw("police", DOORS_TOKEN, serde_json::to_vec(&incident)?)
+                .await?;
+            assert_eq!(answer.status, 200, "{:?}", answer.body);
+        }
+        station.drained().await?;
+    }
+    let (_, cases) = centre.get("/api/v1/cases", &dispatcher).await?;
+    let cases = cases["items"].as_array().context("items")?.clone();
+    assert_eq!(cases.len(), 2, "one for each station's incident");
+    // Newest first: that of the second station.
+    let code = cases[0]["code"].as_str().context("a code")?.to_owned();
+    centre
+        .made(&dispatcher, &code, json!({ "move": "accept" }))
+        .await?;
+    // The station's gateway is off while its case is worked on, and the hub is killed meanwhile.
+    second.kill()?;
+    centre
+        .made(
+            &dispatcher,
+            &code,
+            json!({ "move": "dispatch", "organisation": "room-3" }),
+        )
+        .await?;
+    centre
+        .made(&handler, &code, json!({ "move": "sign" }))
+        .await?;
+    centre.hub.kill()?;
+    centre.hub.start().await?;
+    centre
+        .made(
+            &handler,
+            &code,
+            json!({ "move": "answer", "text": "王小明与楼上达成协议" }),
+        )
+        .await?;
+    second.start().await?;
+    centre
+        .made(
+            &supervisor,
+            &code,
+            json!({ "move": "verify", "passed": true }),
+        )
+        .await?;
+    centre
+        .made(
+            &caller,
+            &code,
+            json!({ "move": "revisit", "satisfied": true }),
+        )
+        .await?;
+    centre
+        .made(&caller, &code, json!({ "move": "evaluate", "marks": 5 }))
+        .await?;
+    centre
+        .made(&supervisor, &code, json!({ "move": "archive" }))
+        .await?;
+    until("the close-out at the second station", async || {
+        let told = told(&second_system)?;
+        Ok(told
+            .iter()
+            .any(|(_, _, state)| state == "archived")
+            .then_some(()))
+    })
+    .await?;
+    let states = [
+        ("receipt", "registered"),
+        ("status", "accepted"),
+        ("status", "dispatched"),
+        ("status", "handling"),
+        ("status", "answered"),
+        ("status", "verified"),
+        ("status", "revisited"),
+        ("status", "evaluated"),
+        ("status", "archived"),
+    ];
+    let mut seen = told(&second_system)?;
+    seen.dedup();
+    let wanted = states.map(|(kind, state)| (kind.to_owned(), "B1".to_owned(), state.to_owned()));
+    assert_eq!(seen, wanted);
+    assert_eq!(
+        told(&first_system)?,
+        [(
+            "receipt".to_owned(),
+            "A1".to_owned(),
+            "registered".to_owned()
+        )]
+    );
+    for received in second_system.all() {
+        assert!(
+            !received.body.contains("小明"),
+            "what people wrote goes out: {}",
+            received.body
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_station_is_told_of_a_danger_in_its_own_area_and_no_other() -> Result<()> {
+    let centre = Centre::new("").await?;
+    let (first_system, second_system) = (Receiver::start().await?, Receiver::start().await?);
+    let mut first = station(&centre, "st-1", "station-1", &first_system)?;
+    let mut second = station(&centre, "st-2", "station-2", &second_system)?;
+    first.start().await?;
+    second.start().await?;
+    let mut gateway = Agent::joined(
+        &centre.directory.path().join("gw"),
+        &centre.hub,
+        "gw-1",
+        "yuyuan",
+    )?;
+    gateway.start().await?;
+    let fire = json!({ "serial": "1", "type": "fire", "building": "3号楼", "time": jiff::Timestamp::now().to_string() });
+    gateway.deliver(&[fire]).await?;
+    until("the danger at the station of the area", async || {
+        Ok((!told(&second_system)?.is_empty()).then_some(()))
+    })
+    .await?;
+    assert_eq!(
+        told(&second_system)?,
+        [("danger".to_owned(), String::new(), "life".to_owned())]
+    );
+    assert_eq!(told(&first_system)?, []);
     Ok(())
 }

@@ -2,15 +2,16 @@
 use anyhow::{Context, Result};
 use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::Draft;
-use linli_shared::protocol::frame::{Ack, Frame, Hello, LaneOpen, LanePosition};
+use linli_shared::protocol::frame::{Ack, Frame, Heartbeat, Hello, LaneOpen, LanePosition};
 use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
 use linli_shared::protocol::{ALPN, VERSION};
 use linli_shared::service::link::{FrameReader, transport};
 use linli_shared::service::tls;
-use linli_tests::harness::{Agent, AgentSetup, Hub, metric, until};
+use linli_tests::harness::{Agent, AgentSetup, Hub, metric, tell_station, until};
 use quinn::SendStream;
 use quinn::crypto::rustls::QuicClientConfig;
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::{TempDir, tempdir};
 
 const EPOCH: Epoch = Epoch(7);
@@ -63,6 +64,7 @@ fn hello(agent: &str) -> Result<Hello> {
             first: Sequence(0),
             next: Sequence(0),
         }],
+        case_status_stored: None,
     })
 }
 
@@ -356,5 +358,73 @@ async fn a_token_of_one_site_does_not_take_over_the_name_of_another_sites_agent(
     other.name = "gw-2".to_owned();
     let joined = join(&other)?;
     assert!(joined.status.success(), "{joined:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_sends_a_station_what_comes_after_its_word_and_no_more_than_may_be_on_its_way()
+-> Result<()> {
+    let (_directory, hub, agent) = hub_and_identity().await?;
+    tell_station(&hub, "gw-1", 100).await?;
+    let numbers = async |reader: &mut FrameReader, count: usize| -> Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        while numbers.len() < count {
+            match reader.next().await?.context("a frame")? {
+                Frame::CaseStatus(status) => numbers.push(status.id),
+                other => anyhow::bail!("{}", other.name()),
+            }
+        }
+        Ok(numbers)
+    };
+    let silence = Duration::from_millis(700);
+    // One that serves no station is sent none.
+    let connection = connect(&hub, &agent, true).await?;
+    let (_, _send, mut reader) = greet(&connection, hello("gw-1")?).await?;
+    assert!(tokio::time::timeout(silence, reader.next()).await.is_err());
+
+    let serving = |stored| -> Result<Hello> {
+        Ok(Hello {
+            case_status_stored: Some(stored),
+            ..hello("gw-1")?
+        })
+    };
+    let connection = connect(&hub, &agent, true).await?;
+    let (_, mut send, mut reader) = greet(&connection, serving(0)?).await?;
+    let first: Vec<u64> = (1..=32).collect();
+    assert_eq!(numbers(&mut reader, 32).await?, first);
+    assert!(tokio::time::timeout(silence, reader.next()).await.is_err());
+    let mut acknowledge = async |through: u64| -> Result<()> {
+        let heartbeat = Heartbeat {
+            wall_ms: 1_800_000_000_000,
+            watermark_ms: 0,
+            spool: Vec::new(),
+            case_status_stored: Some(through),
+        };
+        let bytes = Frame::Heartbeat(heartbeat).encode()?;
+        Ok(send.write_all(&bytes).await?)
+    };
+    acknowledge(10).await?;
+    assert_eq!(
+        numbers(&mut reader, 10).await?,
+        (33..=42).collect::<Vec<_>>()
+    );
+    // Less than it had said changes nothing.
+    acknowledge(3).await?;
+    assert!(tokio::time::timeout(silence, reader.next()).await.is_err());
+
+    // Another session: what it had acknowledged does not come again, all else does.
+    let connection = connect(&hub, &agent, true).await?;
+    let (_, _send, mut reader) = greet(&connection, serving(40)?).await?;
+    assert_eq!(
+        numbers(&mut reader, 32).await?,
+        (41..=72).collect::<Vec<_>>()
+    );
+    // Its disk was put back: it gets again what it has lost.
+    let connection = connect(&hub, &agent, true).await?;
+    let (_, _send, mut reader) = greet(&connection, serving(5)?).await?;
+    assert_eq!(
+        numbers(&mut reader, 32).await?,
+        (6..=37).collect::<Vec<_>>()
+    );
     Ok(())
 }

@@ -7,6 +7,7 @@ use linli_shared::service::clock;
 use linli_shared::service::link::{FrameReader, ReadError};
 use quinn::{Connection, SendStream};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -14,6 +15,7 @@ use super::dial::Dialer;
 use super::flight::{AckError, Flight};
 use super::lane::LaneSender;
 use super::{Downlink, Uplink};
+use crate::stations::{InboxError, Standing, Stations};
 
 /// From the connection to `Welcome`.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
@@ -70,6 +72,9 @@ pub enum SessionError {
     /// A frame could not be written.
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// The inbox takes no message: the hub sends it again in the next session.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
     /// The spool is gone: the agent stops.
     #[error("the spool is closed")]
     SpoolClosed,
@@ -124,6 +129,9 @@ impl Uplink {
         send.set_priority(3)
             .map_err(|_| SessionError::StreamClosed)?;
         let mut reader = FrameReader::new(receive);
+        if let Some(stations) = &self.stations {
+            stations.begin()?;
+        }
         send.write_all(&Frame::Hello(self.hello()?).encode()?)
             .await?;
         let answer = tokio::time::timeout(WELCOME_DEADLINE, reader.next())
@@ -209,21 +217,27 @@ impl Uplink {
         let every = Duration::from_millis(welcome.heartbeat_ms).max(HEARTBEAT_MIN);
         let mut beat = tokio::time::interval(every);
         let mut pulse = tokio::time::interval(PULSE);
+        let mut inbox = self.stations.as_ref().map(Stations::standing);
+        let mut told = self.stored();
         loop {
-            // All arms are cancel-safe: interval, JoinSet and the frame reader keep their state. What an
+            // All arms are cancel-safe: interval, JoinSet, watch and the frame reader keep their state. What an
             // arm does when it is taken runs to its end: a frame is never written by half while the
             // session lives.
             tokio::select! {
-                _ = beat.tick() => {
-                    // Taken first: what comes while the figures are read is not covered.
-                    let watermark_ms = self.watermark();
-                    let heartbeat = self.heartbeat(watermark_ms);
-                    send.write_all(&Frame::Heartbeat(heartbeat).encode()?).await?;
+                _ = beat.tick() => told = self.beat(send).await?,
+                Some(()) = changed(&mut inbox) => {
+                    // The hub waits for it to send more.
+                    if self.stored() > told {
+                        told = self.beat(send).await?;
+                    }
                 }
                 _ = pulse.tick() => self.note(|_| {}),
                 frame = reader.next() => {
                     match frame?.ok_or(SessionError::StreamClosed)? {
-                        Frame::CaseStatus(status) => self.deliver(Downlink::Case(status)).await,
+                        Frame::CaseStatus(status) => match &self.stations {
+                            Some(stations) => stations.offer(status)?,
+                            None => self.deliver(Downlink::Case(status)).await,
+                        },
                         Frame::Command(command) => self.deliver(Downlink::Command(command)).await,
                         Frame::Unknown(_) => self.metrics.unknown_frames.inc(),
                         other => return Err(SessionError::Unexpected(other.name())),
@@ -235,6 +249,23 @@ impl Uplink {
                 },
             }
         }
+    }
+
+    /// Sends a heartbeat; what it says of the inbox.
+    async fn beat(&self, send: &mut SendStream) -> Result<Option<u64>, SessionError> {
+        // Taken first: what comes while the figures are read is not covered.
+        let watermark_ms = self.watermark();
+        let heartbeat = self.heartbeat(watermark_ms);
+        let told = heartbeat.case_status_stored;
+        send.write_all(&Frame::Heartbeat(heartbeat).encode()?)
+            .await?;
+        Ok(told)
+    }
+
+    /// The number up to which messages to the station are synced.
+    fn stored(&self) -> Option<u64> {
+        let stations = self.stations.as_ref()?;
+        Some(stations.standing().borrow().stored)
     }
 
     async fn deliver(&self, message: Downlink) {
@@ -270,6 +301,7 @@ impl Uplink {
                     }
                 })
                 .collect(),
+            case_status_stored: self.stored(),
         })
     }
 
@@ -304,8 +336,19 @@ impl Uplink {
             wall_ms: clock::wall_ms(),
             watermark_ms,
             spool: figures.collect(),
+            case_status_stored: self.stored(),
         }
     }
+}
+
+/// Waits until the inbox changes; for ever where there is none, or it is gone.
+async fn changed(inbox: &mut Option<watch::Receiver<Standing>>) -> Option<()> {
+    if let Some(inbox) = inbox
+        && inbox.changed().await.is_ok()
+    {
+        return Some(());
+    }
+    std::future::pending().await
 }
 
 const _: () = assert!(

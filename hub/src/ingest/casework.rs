@@ -7,10 +7,12 @@ use crate::cases::decide::{self, By};
 use crate::cases::kind::Kind;
 use crate::cases::moves::{Move, Rung};
 use crate::cases::refused::Refused;
-use crate::cases::{Opening, due};
+use crate::cases::{Opening, POLICE, due};
 use crate::rights::{Act, Actor, CaseAct, CaseFacts, Decision, Role, may, may_case};
 use crate::store::cases::{self, NewCase, Record};
+use crate::store::stations::Message;
 use crate::store::{StoreError, audit};
+use linli_shared::protocol::frame::case_kind;
 use std::collections::BTreeSet;
 
 use super::work::Work;
@@ -140,6 +142,10 @@ impl Work<'_> {
             cases::link(self.connection, id, warning).await?;
         }
         self.tally.case_opened();
+        if opening.source == POLICE {
+            self.tell_incident(&opening.agent, &opening.incident, &case, case_kind::RECEIPT)
+                .await?;
+        }
         if named_only {
             for person in self.casework.named_handlers.clone() {
                 let name = Move::NameHandler { person };
@@ -346,7 +352,37 @@ impl Work<'_> {
         if let Some(orgs) = orgs {
             cases::place(self.connection, record.id, &orgs).await?;
         }
+        if record.case.state != after.state {
+            let (station, incident) = (&record.station, &record.incident);
+            self.tell_incident(station, incident, &after, case_kind::STATUS)
+                .await?;
+        }
         Ok(after)
+    }
+
+    /// Tells a station where the case of its incident is. Nothing of what people wrote goes with it.
+    async fn tell_incident(
+        &mut self,
+        station: &str,
+        incident: &str,
+        case: &Case,
+        kind: &'static str,
+    ) -> Result<(), StoreError> {
+        if station.is_empty() {
+            return Ok(());
+        }
+        let (source, source_id) = incident.split_once('/').unwrap_or(("", incident));
+        let message = Message {
+            case: case.code.clone(),
+            source: source.to_owned(),
+            source_id: source_id.to_owned(),
+            kind,
+            state: case.state.as_str().to_owned(),
+            at_ms: case.last_ms,
+            text: case.state.words().to_owned(),
+        };
+        self.tell_station(station, &message).await?;
+        Ok(())
     }
 
     /// Brings a case up to what time has brought about.

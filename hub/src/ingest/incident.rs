@@ -110,7 +110,7 @@ impl Work<'_> {
             place,
             key: incident.address.clone(),
             route: String::new(),
-            source: "police",
+            source: cases::POLICE,
             agent: incident.agent.clone(),
             incident: incident.number.clone(),
             event: incident.event.clone(),

@@ -1,5 +1,6 @@
 //! From what the rules have found to warnings and cases, within the transaction of the events that caused it.
 use linli_shared::protocol::event::Severity;
+use linli_shared::protocol::frame::case_kind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::local_time;
 use crate::notify::notice::What;
 use crate::store::cases as stored_cases;
 use crate::store::occurrences::{self, OccurrenceRow};
+use crate::store::stations::Message;
 use crate::store::warnings::{self, NewWarning, Told};
 use crate::store::{StoreError, mutes};
 use crate::warnings::Outcome;
@@ -299,6 +301,40 @@ impl Work<'_> {
         } else {
             Outcome::NoChannel
         });
+        if !silent && rule.severity >= Severity::Alarm {
+            self.tell_danger(rule, key, finding).await?;
+        }
+        Ok(())
+    }
+
+    /// The station that answers for the place of a grave warning knows of it too. A rule's key is never a person's.
+    async fn tell_danger(
+        &mut self,
+        rule: &Rule,
+        key: &str,
+        finding: &Finding,
+    ) -> Result<(), StoreError> {
+        let directory = &self.casework.directory;
+        let station = directory
+            .of_site(&finding.site)
+            .map(|place| directory.answering(&place.id).station)
+            .and_then(|station| directory.orgs.get(station));
+        let Some(agent) = station
+            .map(|station| station.agent.clone())
+            .filter(|agent| !agent.is_empty())
+        else {
+            return Ok(());
+        };
+        let message = Message {
+            case: String::new(),
+            source: String::new(),
+            source_id: String::new(),
+            kind: case_kind::DANGER,
+            state: rule.severity.as_str().to_owned(),
+            at_ms: finding.to_ms,
+            text: format!("{}：{key}", rule.name),
+        };
+        self.tell_station(&agent, &message).await?;
         Ok(())
     }
 

@@ -20,6 +20,7 @@ pub struct Tally {
     escalated: Vec<String>,
     cases_opened: u64,
     outbox_moved: bool,
+    stations: Vec<(String, i64)>,
 }
 
 impl Tally {
@@ -82,6 +83,16 @@ impl Tally {
     /// The notifier has something to look at.
     pub fn wakes_notifier(&self) -> bool {
         self.outbox_moved
+    }
+
+    /// A message to the station of an agent has been written under a number.
+    pub fn station_told(&mut self, agent: &str, number: i64) {
+        self.stations.push((agent.to_owned(), number));
+    }
+
+    /// The messages to stations, agent and number.
+    pub fn stations(&self) -> &[(String, i64)] {
+        &self.stations
     }
 
     /// The transaction has committed.

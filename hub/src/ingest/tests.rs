@@ -9,7 +9,7 @@ use crate::store::agents::{self, Sign};
 use crate::store::cases::{self, CaseFilter, CaseView};
 use crate::store::chunks::{self, EventFilter};
 use crate::store::warnings::{self, WarningFilter, WarningView};
-use crate::store::{Place, Store, tokens};
+use crate::store::{Place, Store, stations, tokens};
 use crate::warnings::Mute;
 use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
@@ -576,4 +576,49 @@ fn a_batch_is_cut_by_events_and_by_chunks() {
         let cut: Vec<usize> = arrivals(chunks).iter().map(Vec::len).collect();
         assert_eq!(cut, sizes);
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_messages_to_a_station_is_woken_by_their_commit_and_can_acknowledge_them() {
+    let hub = Hub::new(Vec::new()).await;
+    let mut news = hub.ingest.stations();
+    let message = stations::Message {
+        case: "AJ-1".to_owned(),
+        source: "police".to_owned(),
+        source_id: "J9".to_owned(),
+        kind: linli_shared::protocol::frame::case_kind::RECEIPT,
+        state: "registered".to_owned(),
+        at_ms: 1,
+        text: "已收到".to_owned(),
+    };
+    for (agent, number) in [("gw-1", 1), ("gw-1", 2), ("gw-2", 1)] {
+        let told = hub
+            .ingest
+            .ask(|reply| Request::TellStation {
+                agent: agent.to_owned(),
+                message: message.clone(),
+                reply,
+            })
+            .await;
+        assert_eq!(told, Ok(number));
+    }
+    let wanted = [("gw-1", 2), ("gw-2", 1)].map(|(agent, last)| (agent.to_owned(), last));
+    news.wait_for(|last| *last == wanted.clone().into())
+        .await
+        .expect("a writer");
+    let agent: AgentId = "gw-1".parse().expect("a name");
+    let waiting = async |after| {
+        let found = stations::unacked(hub.store.readers(), &agent, after, 10).await;
+        found.expect("read").len()
+    };
+    assert_eq!(waiting(0).await, 2);
+    let ask = |through, begins| hub.ingest.station(agent.clone(), through, begins);
+    assert_eq!(ask(1, false).await, Ok(()));
+    assert_eq!(waiting(0).await, 1);
+    assert_eq!(ask(0, true).await, Ok(()));
+    assert_eq!(waiting(0).await, 2);
+    assert_eq!(ask(2, true).await, Ok(()));
+    assert_eq!(waiting(0).await, 0);
+    // Nothing new for sessions in that.
+    assert!(!news.has_changed().expect("a writer"));
 }

@@ -19,6 +19,7 @@ use crate::correlate::rule::Rule;
 use crate::store::agents::{self, Sign};
 use crate::store::chunks::{self, Clocks, NewChunk, correct};
 use crate::store::positions::{self, LaneKey};
+use crate::store::stations;
 use crate::store::tokens::{self, TokenRefusal};
 use crate::store::warnings::Told;
 use crate::store::{Connection, StoreError, text};
@@ -49,12 +50,15 @@ pub struct Due {
     pub waking: Vec<i64>,
     /// Cases whose deadlines are to be worked out again.
     pub recompute: Vec<i64>,
+    /// Old messages to stations can go.
+    pub prune: bool,
 }
 
 impl Due {
     /// Nothing.
     pub fn is_empty(&self) -> bool {
-        self.silences.is_empty()
+        !self.prune
+            && self.silences.is_empty()
             && self.mutes.is_empty()
             && self.unacknowledged.is_empty()
             && self.waking.is_empty()
@@ -433,7 +437,25 @@ impl<'a> Work<'a> {
         }
         self.recompute(&due.recompute).await?;
         self.wake(&due.waking).await?;
+        if due.prune {
+            let before_ms = self.now_ms - stations::KEPT_MS;
+            let pruned = stations::prune(self.connection, before_ms).await?;
+            if pruned > 0 {
+                tracing::info!(messages = pruned, "old messages to stations are removed");
+            }
+        }
         self.escalate(due.unacknowledged).await
+    }
+
+    /// Tells the station of an agent something, after the commit: the number of the message.
+    pub async fn tell_station(
+        &mut self,
+        agent: &str,
+        message: &stations::Message,
+    ) -> Result<i64, StoreError> {
+        let number = stations::enqueue(self.connection, agent, message, self.now_ms).await?;
+        self.tally.station_told(agent, number);
+        Ok(number)
     }
 
     async fn flush(&mut self) -> Result<(), StoreError> {

@@ -21,7 +21,7 @@ use crate::correlate::rule::Rule;
 use crate::metrics::Metrics;
 use crate::store::agents::Sign;
 use crate::store::{self, Connection, Store, StoreError, failed};
-use crate::store::{cases, mutes, orgs, versions, warnings};
+use crate::store::{cases, mutes, orgs, stations, versions, warnings};
 
 /// Requests of one transaction.
 const COMMIT_REQUESTS_MAX: usize = 64;
@@ -37,6 +37,8 @@ const TICK: Duration = Duration::from_secs(1);
 const WEIGH_EVERY: Duration = Duration::from_secs(60);
 /// Warnings that are passed on in one transaction.
 const ESCALATIONS_MAX: i64 = 100;
+/// Old messages to stations are looked for this often, and at the start.
+const PRUNE_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// Signs of life are written this often where nothing else is.
 const SIGNS_EVERY: Duration = Duration::from_secs(15);
 /// After a failed transaction, and then twice as long each time.
@@ -95,6 +97,8 @@ pub struct Writer {
     weighed: std::time::Instant,
     /// When it was last looked at what time alone brings about.
     looked: std::time::Instant,
+    /// When old messages to stations were last looked for.
+    pruned: Option<std::time::Instant>,
     /// Transactions of urgent requests since the last other one.
     urgent_commits: u32,
     metrics: Metrics,
@@ -128,6 +132,7 @@ impl Writer {
             signs_written: std::time::Instant::now(),
             weighed: std::time::Instant::now(),
             looked: std::time::Instant::now(),
+            pruned: None,
             urgent_commits: 0,
             metrics,
         };
@@ -211,6 +216,7 @@ impl Writer {
                     if tally.wakes_notifier() {
                         self.inbox.outbox.send_replace(());
                     }
+                    self.tell_stations(&tally);
                     tally.count(&self.metrics);
                     self.metrics.correlation(&self.memory.engine);
                 }
@@ -219,6 +225,18 @@ impl Writer {
         }
         close(connection).await;
         Ok(())
+    }
+
+    /// Wakes the sessions of agents to whose stations something was written.
+    fn tell_stations(&self, tally: &Tally) {
+        if tally.stations().is_empty() {
+            return;
+        }
+        self.inbox.stations.send_modify(|last| {
+            for (agent, number) in tally.stations() {
+                last.insert(agent.clone(), number.cast_unsigned());
+            }
+        });
     }
 
     /// What goes into the next transaction: urgent requests and nothing else where one waits. Nothing:
@@ -269,6 +287,12 @@ impl Writer {
         }
         self.looked = std::time::Instant::now();
         let now_ms = clock::wall_ms();
+        let prune = self
+            .pruned
+            .is_none_or(|pruned| pruned.elapsed() >= PRUNE_EVERY);
+        if prune {
+            self.pruned = Some(std::time::Instant::now());
+        }
         if versions::get(connection, versions::DIRECTORY).await? != self.directory_version {
             self.read_directory(connection).await?;
         }
@@ -278,6 +302,7 @@ impl Writer {
             self.recomputed = recompute.last().copied();
         }
         Ok(Due {
+            prune,
             waking: cases::waking(connection, now_ms, WAKING_MAX).await?,
             recompute,
             silences: self.memory.overdue(now_ms),
@@ -415,6 +440,29 @@ impl Writer {
                 }
                 Request::EndMute { id, reply } => {
                     let answer = mutes::end(work.connection, id, work.now_ms).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
+                Request::Station {
+                    agent,
+                    through,
+                    begins,
+                    reply,
+                } => {
+                    if begins {
+                        stations::begin(work.connection, &agent, through, work.now_ms).await?;
+                    } else {
+                        stations::acknowledge(work.connection, &agent, through, work.now_ms)
+                            .await?;
+                    }
+                    pending.push(answering(reply, Ok(())));
+                }
+                #[cfg(test)]
+                Request::TellStation {
+                    agent,
+                    message,
+                    reply,
+                } => {
+                    let answer = work.tell_station(&agent, &message).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Sign { .. } | Request::Reload { .. } => {}

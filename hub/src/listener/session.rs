@@ -12,9 +12,11 @@ use rustls::pki_types::CertificateDer;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::skew::Skew;
+use super::station::Station;
 use super::{Shared, lane};
 use crate::ingest::{ClockOffsets, Rejection};
 use crate::store::agents::{self, Sign};
@@ -259,11 +261,20 @@ async fn lanes(
     keys: Vec<LaneKey>,
     mut skew: Skew,
     reader: &mut FrameReader,
-    _send: SendStream,
+    send: SendStream,
 ) -> Result<std::convert::Infallible, Ended> {
     let offsets = Arc::new(clock_offsets(hello));
     let opened = Arc::new(lane::Opened::default());
     let mut tasks: JoinSet<Result<(), Ended>> = JoinSet::new();
+    // Held to the end: a control stream that is closed would end the session.
+    let mut control = Some(send);
+    let (stored, stored_watch) = watch::channel(hello.case_status_stored.unwrap_or(0));
+    if hello.case_status_stored.is_some()
+        && let Some(send) = control.take()
+    {
+        let station = Station::new(&hello.agent, shared, send, stored_watch);
+        tasks.spawn(station.run());
+    }
     note_skew(shared, hello, &skew, &offsets);
     note_sign(shared, hello, None, &skew, &offsets).await;
     loop {
@@ -283,6 +294,13 @@ async fn lanes(
             }
             frame = reader.next() => match frame? {
                 Some(Frame::Heartbeat(heartbeat)) => {
+                    if let Some(through) = heartbeat.case_status_stored {
+                        stored.send_if_modified(|stored| {
+                            let news = through > *stored;
+                            *stored = through.max(*stored);
+                            news
+                        });
+                    }
                     skew.take(heartbeat.wall_ms, clock::wall_ms(), connection.rtt());
                     note_skew(shared, hello, &skew, &offsets);
                     note_sign(shared, hello, Some(&heartbeat), &skew, &offsets).await;

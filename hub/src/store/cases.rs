@@ -11,7 +11,7 @@ use super::{Connection, IDS_OF_QUERY_MAX, Row, StoreError, failed, flag};
 use crate::cases::action::Action;
 use crate::cases::case::Case;
 use crate::cases::clock::Mark;
-use crate::cases::{Opening, State};
+use crate::cases::{Opening, POLICE, State};
 use crate::sealed::{SealError, Sealer};
 
 /// An action on a case.
@@ -107,6 +107,10 @@ pub struct NewCase<'a> {
 pub struct Record {
     pub id: i64,
     pub place: String,
+    /// The agent of the station that reported it; empty: none did.
+    pub station: String,
+    /// What the station knows it by: its source and number there.
+    pub incident: String,
     pub case: Case,
 }
 
@@ -368,6 +372,11 @@ fn record(row: &Row, sealer: &Sealer) -> Result<Record, StoreError> {
     Ok(Record {
         id,
         place: row.get("place"),
+        station: match row.get("source") {
+            POLICE => row.get("agent"),
+            _ => String::new(),
+        },
+        incident: row.get("incident"),
         case: serde_json::from_str(&detail).map_err(unread)?,
     })
 }

@@ -25,6 +25,7 @@ pub const KNOWN_KINDS: &[&str] = &[
     "camera.offline",
     "camera.restored",
     "camera.tamper",
+    "danger.notice",
     "device.fault",
     "device.offline",
     "device.online",

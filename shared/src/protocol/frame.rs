@@ -99,6 +99,12 @@ pub struct Hello {
     /// Positions of its lanes.
     #[serde(default)]
     pub lanes: Vec<LanePosition>,
+    /// Every [`CaseStatus`] up to this number is synced on the agent's disk: the hub sends what comes
+    /// after it, whatever was acknowledged before. `None`: the agent has no inbox for them, because it is
+    /// older or serves no station, and is sent none; the hub keeps them. Left out of the bytes then, so
+    /// that this hello is that of an older agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub case_status_stored: Option<u64>,
 }
 
 /// The hub takes the agent in.
@@ -153,6 +159,11 @@ pub struct Heartbeat {
     /// Spool figures of each lane.
     #[serde(default)]
     pub spool: Vec<SpoolFigures>,
+    /// Every [`CaseStatus`] up to this number is synced on the agent's disk: a cumulative acknowledgement.
+    /// An agent sends a heartbeat as soon as it rises. `None` as in [`Hello::case_status_stored`]; an older
+    /// hub passes over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub case_status_stored: Option<u64>,
 }
 
 /// Opens a lane stream.
@@ -180,7 +191,13 @@ pub struct Lost {
     pub reason: String,
 }
 
-/// The state of a case, for the station that reported its incident.
+/// What became of a case, for the station that reported its incident; or a notice of danger to it.
+///
+/// Numbered for each agent by the hub, from 1 without gaps, and sent in that order, at most
+/// [`CASES_IN_FLIGHT_MAX`](super::limits::CASES_IN_FLIGHT_MAX) before they are acknowledged. The agent
+/// acknowledges what is synced on its disk ([`Heartbeat::case_status_stored`],
+/// [`Hello::case_status_stored`]); what is not acknowledged comes again in the next session under the same
+/// number. A number that is not above the last one stored is a repetition. There is no field for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseStatus {
     /// The hub's number of this message; the same message keeps its number.
@@ -198,6 +215,19 @@ pub struct CaseStatus {
     /// A sentence for the station.
     #[serde(default)]
     pub text: String,
+    /// What it is: [`case_kind`]. Empty, and not in the bytes, from a hub that does not say: a status.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+}
+
+/// Kinds of [`CaseStatus`]. The list is open: a station passes on a kind that it does not know.
+pub mod case_kind {
+    /// The hub has the incident, and this is the code of its case.
+    pub const RECEIPT: &str = "receipt";
+    /// The case is in another state.
+    pub const STATUS: &str = "status";
+    /// The station should know of a danger.
+    pub const DANGER: &str = "danger";
 }
 
 /// Something that the hub wants the agent to do.

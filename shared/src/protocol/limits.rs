@@ -31,3 +31,5 @@ pub const ANCHORS_MAX: usize = 16;
 pub const LANES_MAX: usize = 16;
 /// Longest free text in a frame (reasons, messages), in bytes.
 pub const TEXT_BYTES_MAX: usize = 2048;
+/// Messages about cases that a hub sends to an agent and that are not acknowledged yet.
+pub const CASES_IN_FLIGHT_MAX: usize = 32;

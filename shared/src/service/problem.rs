@@ -45,18 +45,36 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_string(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
+        // Inserted: appended, it would be the second content type of the answer.
         let headers = response.headers_mut();
-        // In the place of the type that a text has by itself, not beside it.
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
         if let Some(seconds) = self.retry_after_s {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_has_one_content_type_and_says_when_to_come_again() {
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "wait").retry_after(5);
+        let response = problem.into_response();
+        let headers: Vec<_> = response
+            .headers()
+            .get_all(header::CONTENT_TYPE)
+            .iter()
+            .collect();
+        assert_eq!(headers, ["application/problem+json"]);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
     }
 }

@@ -344,6 +344,7 @@ fn hello(number: usize) -> Result<Hello> {
             first: Sequence(0),
             next: Sequence(1),
         }],
+        case_status_stored: None,
     })
 }
 
@@ -377,7 +378,7 @@ async fn beat(mut control: Control) -> Result<()> {
         tokio::select! {
             _ = beat.tick() => {
                 let wall_ms = clock::wall_ms();
-                let heartbeat = Heartbeat { wall_ms, watermark_ms: wall_ms, spool: Vec::new() };
+                let heartbeat = Heartbeat { wall_ms, watermark_ms: wall_ms, spool: Vec::new(), case_status_stored: None };
                 control.send.write_all(&Frame::Heartbeat(heartbeat).encode()?).await?;
             }
             frame = control.reader.next() => {

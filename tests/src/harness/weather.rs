@@ -6,7 +6,7 @@ use anyhow::Result;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
@@ -44,6 +44,8 @@ pub struct Relay {
 struct Counts {
     lost: AtomicU64,
     passed: AtomicU64,
+    /// Nothing gets through.
+    cut: AtomicBool,
 }
 
 impl Relay {
@@ -74,6 +76,16 @@ impl Relay {
         self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// From now on nothing gets through, in either direction.
+    pub fn cut(&self) {
+        self.counts.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// What is sent from now on gets through again, as the weather has it.
+    pub fn mend(&self) {
+        self.counts.cut.store(false, Ordering::Relaxed);
+    }
+
     /// Datagrams that were lost, and that got through.
     pub fn counts(&self) -> (u64, u64) {
         (
@@ -98,7 +110,8 @@ struct Dice {
 impl Dice {
     /// The delays of the copies that arrive.
     fn roll(&mut self) -> Vec<Duration> {
-        if self.random.draw() % 1000 < self.weather.lost {
+        let cut = self.counts.cut.load(Ordering::Relaxed);
+        if self.random.draw() % 1000 < self.weather.lost || cut {
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
             return Vec::new();
         }

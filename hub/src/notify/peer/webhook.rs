@@ -16,21 +16,18 @@
 //! A receiver checks the signature over the bytes as they came, refuses a `t` that is far from its own
 //! clock, and drops what it has by `id`.
 use linli_shared::service::clock;
+use linli_shared::service::peer::{SIGNATURE, Signer};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Url};
-use ring::hmac;
 use serde_json::{Value, json};
 
 use super::{Answer, Failure, Letter, ask};
-
-/// Header of the signature.
-const SIGNATURE: &str = "linli-signature";
 
 /// One webhook.
 pub struct Webhook {
     client: Client,
     url: Url,
-    key: hmac::Key,
+    signer: Signer,
     source: String,
 }
 
@@ -40,7 +37,7 @@ impl Webhook {
         Self {
             client,
             url,
-            key: hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()),
+            signer: Signer::new(secret.as_bytes()),
             source: source.to_owned(),
         }
     }
@@ -64,7 +61,7 @@ impl Webhook {
             .header(CONTENT_TYPE, content_type)
             .header(
                 SIGNATURE,
-                signature(&self.key, now_ms.div_euclid(1000), &body),
+                self.signer.signature(now_ms.div_euclid(1000), &body),
             )
             .body(body);
         ask(request).await
@@ -85,25 +82,10 @@ fn event(letter: &Letter, source: &str) -> Value {
     })
 }
 
-fn signature(key: &hmac::Key, at_s: i64, body: &str) -> String {
-    let tag = hmac::sign(key, format!("{at_s}.{body}").as_bytes());
-    format!("t={at_s},v1={}", hex::encode(tag))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::notify::notice::tests::fire;
-
-    #[test]
-    fn the_signature_is_that_of_openssl() {
-        // printf '1767225600.{}' | openssl dgst -sha256 -hmac 0123456789abcdef
-        let key = hmac::Key::new(hmac::HMAC_SHA256, b"0123456789abcdef");
-        assert_eq!(
-            signature(&key, 1_767_225_600, "{}"),
-            "t=1767225600,v1=99902517b3069f78750aa0520b0493482454c2d30a579c7acc839f3363ca1b88"
-        );
-    }
 
     #[test]
     fn an_event_has_what_cloudevents_wants() {
