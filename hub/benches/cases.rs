@@ -300,10 +300,14 @@ async fn fill(store: &Store, sealer: &sealed::Sealer, work: &casework::Casework,
             );
             for org in work.orgs(&case, "yuyuan") {
                 let comma = if rows[1].is_empty() { "" } else { ", " };
-                let _ = write!(rows[1], "{comma}('{org}', {id})");
+                let _ = write!(rows[1], "{comma}('{org}', {id}, '{}')", case.state.as_str());
             }
             if id % 10_000 == 0 {
-                let _ = write!(rows[1], ", ('department-1', {id})");
+                let _ = write!(
+                    rows[1],
+                    ", ('department-1', {id}, '{}')",
+                    case.state.as_str()
+                );
             }
             for action in &log {
                 let comma = if rows[2].is_empty() { "" } else { ", " };

@@ -228,12 +228,15 @@ CREATE INDEX cases_wake ON cases (wake_ms) WHERE wake_ms IS NOT NULL;
 CREATE UNIQUE INDEX cases_incident ON cases (agent, incident) WHERE incident <> '';
 CREATE INDEX cases_event ON cases (event) WHERE event <> '';
 
--- The organisations that a case is with: its lead, joint ones, those above them, and those of its place.
+-- The organisations that a case is with: its lead, joint ones, those above them, and those of its place. The state is
+-- that of the case, so that a list of an organisation's cases in a state is one walk along an index.
 CREATE TABLE case_orgs (
     org TEXT NOT NULL,
     case_id BIGINT NOT NULL,
+    state TEXT NOT NULL,
     PRIMARY KEY (org, case_id)
 );
+CREATE INDEX case_orgs_state ON case_orgs (org, state, case_id);
 CREATE INDEX case_orgs_case ON case_orgs (case_id);
 
 -- Who may see a case that is for named handlers only.

@@ -350,7 +350,7 @@ impl Work<'_> {
         )
         .await?;
         if let Some(orgs) = orgs {
-            cases::place(self.connection, record.id, &orgs).await?;
+            cases::place(self.connection, record.id, &orgs, after.state).await?;
         }
         if record.case.state != after.state {
             let (station, incident) = (&record.station, &record.incident);

@@ -243,7 +243,7 @@ pub async fn insert(
     .await
     .map_err(failed("opening a case"))?;
     note(connection, sealer, id, action).await?;
-    place(connection, id, orgs).await
+    place(connection, id, orgs, case.state).await
 }
 
 /// Writes a case after an action, and the action.
@@ -273,6 +273,14 @@ pub async fn append(
     .execute(&mut *connection)
     .await
     .map_err(failed("writing what a case has become"))?;
+    if before.state != case.state {
+        sqlx::query("UPDATE case_orgs SET state = $2 WHERE case_id = $1")
+            .bind(id)
+            .bind(case.state.as_str())
+            .execute(&mut *connection)
+            .await
+            .map_err(failed("writing the state of a case for its organisations"))?;
+    }
     if before.named != case.named {
         name(connection, id, &case.named).await?;
     }
@@ -308,6 +316,7 @@ pub async fn place(
     connection: &mut Connection,
     id: i64,
     orgs: &BTreeSet<String>,
+    state: State,
 ) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM case_orgs WHERE case_id = $1")
         .bind(id)
@@ -317,9 +326,9 @@ pub async fn place(
     if orgs.is_empty() {
         return Ok(());
     }
-    let mut query = Statement::new("INSERT INTO case_orgs (org, case_id) ");
+    let mut query = Statement::new("INSERT INTO case_orgs (org, case_id, state) ");
     query.rows(orgs, |row, org| {
-        row.bind(org.as_str()).bind(id);
+        row.bind(org.as_str()).bind(id).bind(state.as_str());
     });
     query
         .build()
@@ -507,23 +516,32 @@ pub async fn list(
     connection: &mut Connection,
     filter: &CaseFilter,
 ) -> Result<Vec<CaseView>, StoreError> {
-    let mut query = Statement::new("SELECT * FROM cases WHERE 1 = 1");
+    let mut query = Statement::default();
+    // Of an organisation, newest first along its index: what it has is looked at, and no more.
+    match &filter.org {
+        Some(org) => {
+            query
+                .push("SELECT cases.* FROM case_orgs CROSS JOIN cases WHERE cases.id = case_id AND org = ")
+                .bind(org.as_str());
+            if let Some(state) = &filter.state {
+                query.push(" AND case_orgs.state = ").bind(state.as_str());
+            }
+        }
+        None => {
+            query.push("SELECT cases.* FROM cases WHERE 1 = 1");
+            if let Some(state) = &filter.state {
+                query.push(" AND state = ").bind(state.as_str());
+            }
+        }
+    }
     for (column, value) in [
         (" AND site = ", &filter.site),
         (" AND kind = ", &filter.kind),
-        (" AND state = ", &filter.state),
         (" AND case_key = ", &filter.key),
     ] {
         if let Some(value) = value {
             query.push(column).bind(value.as_str());
         }
-    }
-    if let Some(org) = &filter.org {
-        // Newest first from the index of the organisation: what it has is looked at, and no more.
-        query
-            .push(" AND id IN (SELECT case_id FROM case_orgs WHERE org = ")
-            .bind(org.as_str())
-            .push(")");
     }
     if let Some(login) = &filter.login {
         query
@@ -531,12 +549,14 @@ pub async fn list(
             .bind(login.as_str())
             .push("))");
     }
+    let (below, order) = match filter.org {
+        Some(_) => (" AND case_id < ", " ORDER BY case_id DESC LIMIT "),
+        None => (" AND id < ", " ORDER BY id DESC LIMIT "),
+    };
     if let Some(before) = filter.before {
-        query.push(" AND id < ").bind(before);
+        query.push(below).bind(before);
     }
-    query
-        .push(" ORDER BY id DESC LIMIT ")
-        .bind(filter.limit as i64);
+    query.push(order).bind(filter.limit as i64);
     let rows = query
         .build()
         .fetch_all(&mut *connection)
