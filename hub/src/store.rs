@@ -171,6 +171,12 @@ impl Store {
         })
     }
 
+    /// Closes all connections: SQLite folds its log into the file with the last one.
+    pub async fn close(self) {
+        self.readers.close().await;
+        self.admissions.close().await;
+    }
+
     /// For reading, and for the rare writes of the command line.
     pub fn readers(&self) -> &Pool {
         &self.readers

@@ -234,9 +234,10 @@ pub async fn restore(config: &Config, from: &Path) -> Result<(), Failure> {
     copy_file(from, &temporary).map_err(cannot)?;
     finish(&temporary, to).map_err(cannot)?;
     // Its log is made, and its tables brought to this version.
-    Store::open(&config.place, true)
+    let store = Store::open(&config.place, true)
         .await
         .map_err(|error| io(&error))?;
+    store.close().await;
     output::line(format_args!("已恢复 restored: {}", to.display()));
     for path in [
         crate::ca::Files::at(&config.data_dir).root,

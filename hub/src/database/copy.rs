@@ -14,6 +14,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use linli_shared::service::exit::{self, Failure};
 use linli_shared::service::{file, output};
+use sqlx::Connection as _;
 use std::fs::File;
 use std::io::IsTerminal as _;
 use std::time::Instant;
@@ -90,6 +91,10 @@ pub async fn copy(source: &Store, place: &Place, resume: bool) -> Result<(), Fai
     copying::finish(&mut writer)
         .await
         .map_err(|error| io(&error))?;
+    // The file of the target is then whole by itself, and can be moved.
+    let closing = failed("closing the copy");
+    writer.close().await.map_err(|error| io(&closing(error)))?;
+    target.close().await;
     output::line(format_args!("完整 whole: {place}"));
     output::line(
         "快照之后的数据未复制；若要迁移，请先停止原中枢 what came after the snapshot is not copied: to move for good, stop the hub first",
@@ -210,12 +215,11 @@ async fn copy_table(
     shown.add(progress.copied.cast_unsigned());
     let after = progress.last_key.clone();
     let side = (!after.is_empty()).then_some((Side::After, after.as_str()));
-    let rows_max = shape.batch_rows();
     let mut batch = Batch::default();
     let mut copied = 0;
     shape
         .each(source, side, async |row| {
-            if batch.push(row, rows_max) {
+            if batch.push(row) {
                 copied += write(
                     target,
                     &shape,

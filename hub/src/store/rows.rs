@@ -15,11 +15,11 @@ use super::catalogue::Table;
 use super::engine::schema::{self, Column, ColumnKind};
 use super::{Connection, Row, StoreError, failed};
 
-/// Values of one INSERT; SQLite takes 32,766.
-const VALUES_MAX: usize = 30_000;
-/// Rows of one INSERT.
-const ROWS_MAX: usize = 1000;
-/// Bytes of text and bytes of one INSERT, beyond which it takes no more rows.
+/// Values of one INSERT: SQLite looks each up by its name, so that twice as many take four times as long.
+const VALUES_MAX: usize = 256;
+/// Rows of one transaction.
+const ROWS_MAX: usize = 2000;
+/// Bytes of text and bytes of one transaction, beyond which it takes no more rows.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A value of either engine.
@@ -141,11 +141,6 @@ impl Shape {
         })
     }
 
-    /// Rows that one INSERT takes.
-    pub fn batch_rows(&self) -> usize {
-        (VALUES_MAX / self.columns.len().max(1)).clamp(1, ROWS_MAX)
-    }
-
     /// The key of a row as JSON.
     pub fn key_of(&self, row: &[Value]) -> String {
         let key = self.key.iter().map(|at| match &row[*at] {
@@ -243,23 +238,26 @@ impl Shape {
         rows: &[Vec<Value>],
     ) -> Result<(), StoreError> {
         let all = self.names(0..self.columns.len());
-        let mut text = format!("INSERT INTO {} ({all}) VALUES ", self.name);
-        let mut values = AnyArguments::default();
-        let mut number = 0;
-        for (index, row) in rows.iter().enumerate() {
-            text.push_str(if index > 0 { ", (" } else { "(" });
-            for (at, (value, column)) in row.iter().zip(&self.columns).enumerate() {
-                number += 1;
-                let comma = if at > 0 { ", " } else { "" };
-                let _ = write!(text, "{comma}${number}");
-                value.bind(column.kind, &mut values);
+        // The statement of full parts is the same, and is prepared once.
+        for rows in rows.chunks((VALUES_MAX / self.columns.len().max(1)).max(1)) {
+            let mut text = format!("INSERT INTO {} ({all}) VALUES ", self.name);
+            let mut values = AnyArguments::default();
+            let mut number = 0;
+            for (index, row) in rows.iter().enumerate() {
+                text.push_str(if index > 0 { ", (" } else { "(" });
+                for (at, (value, column)) in row.iter().zip(&self.columns).enumerate() {
+                    number += 1;
+                    let comma = if at > 0 { ", " } else { "" };
+                    let _ = write!(text, "{comma}${number}");
+                    value.bind(column.kind, &mut values);
+                }
+                text.push(')');
             }
-            text.push(')');
+            sqlx::query_with(AssertSqlSafe(text), values)
+                .execute(&mut *connection)
+                .await
+                .map_err(failed("inserting copied rows"))?;
         }
-        sqlx::query_with(AssertSqlSafe(text), values)
-            .execute(connection)
-            .await
-            .map_err(failed("inserting copied rows"))?;
         Ok(())
     }
 
@@ -291,7 +289,7 @@ pub enum Side {
     UpTo,
 }
 
-/// Rows that wait for their INSERT.
+/// Rows that wait for their transaction.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub rows: Vec<Vec<Value>>,
@@ -299,11 +297,11 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds a row; whether it is time to insert them.
-    pub fn push(&mut self, row: Vec<Value>, rows_max: usize) -> bool {
+    /// Adds a row; whether it is time to write them.
+    pub fn push(&mut self, row: Vec<Value>) -> bool {
         self.bytes += row.iter().map(Value::bytes).sum::<usize>();
         self.rows.push(row);
-        self.rows.len() >= rows_max || self.bytes >= BYTES_MAX
+        self.rows.len() >= ROWS_MAX || self.bytes >= BYTES_MAX
     }
 }
 
