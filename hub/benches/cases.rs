@@ -25,6 +25,7 @@ mod hub {
     pub mod metrics;
     pub mod notify;
     pub mod orgs;
+    pub mod retention;
     pub mod rights;
     pub mod sealed;
     pub mod store;
@@ -33,7 +34,7 @@ mod hub {
 }
 use hub::{
     audit, ca, calendar, cases, casework, centre, cli, config, correlate, ingest, local_time,
-    metrics, notify, orgs, rights, sealed, store, users, warnings,
+    metrics, notify, orgs, retention, rights, sealed, store, users, warnings,
 };
 
 use cases::case::Case;

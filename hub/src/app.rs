@@ -27,6 +27,8 @@ use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::notify::peer::PeerError;
 use crate::orgs::current::CurrentDirectory;
+use crate::retention::Floors;
+use crate::retention::job::Job;
 use crate::rules::{RuleLoader, Rules};
 use crate::sealed::{SealError, Sealer};
 use crate::store::{Store, StoreError, stations, warnings};
@@ -72,6 +74,9 @@ pub enum AppError {
     /// Keys of sealed fields.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// What the rules need is not kept.
+    #[error("{0}")]
+    Retention(String),
     /// Writer.
     #[error("the writer cannot start")]
     Writer(#[from] WriterError),
@@ -112,6 +117,7 @@ pub struct App {
     writer: Writer,
     ingest: Ingest,
     notifier: Notifier,
+    retention: Job,
     rules: Rules,
     api: Api,
     api_listener: TcpListener,
@@ -131,6 +137,9 @@ impl App {
         let centre = config.centre();
         let loader = RuleLoader::new(&config, &centre);
         let rules = loader.load()?;
+        Floors::of(&rules)
+            .check(&config.retention)
+            .map_err(AppError::Retention)?;
         loader.warn_of_untold(&rules);
         let authority = Authority::load(&config.data_dir, config.certificate_days)?;
         let metrics = Metrics::new()?;
@@ -176,6 +185,14 @@ impl App {
             writer,
             ingest: ingest.clone(),
             notifier,
+            retention: Job {
+                store: store.clone(),
+                ingest: ingest.clone(),
+                rules: rules.watch(),
+                config: config.retention.clone(),
+                sealer: Arc::clone(&sealer),
+                metrics: metrics.clone(),
+            },
             rules: rules.clone(),
             api: Api {
                 store: store.clone(),
@@ -230,6 +247,7 @@ impl App {
         .with_graceful_shutdown(stop.clone().cancelled_owned());
         let listener = self.listener.run(stop.clone());
         let notifier = self.notifier.run(stop.clone());
+        let retention = self.retention.run(stop.clone());
         let watchdog = watchdog(self.ingest, stop.clone());
         // The writer ends last: when the last session has let go of its handle. It works for milliseconds
         // at a time, so it has a thread of its own and keeps none of the sessions' waiting.
@@ -239,6 +257,7 @@ impl App {
         parts.spawn(async move { ("API", api_server.await) });
         parts.spawn(async move { ("metrics listener", metrics_server.into_future().await) });
         parts.spawn(async move { ("notifier", notifier.await) });
+        parts.spawn(async move { ("retention", retention.await) });
         parts.spawn(async move { ("signal handler", signals.await) });
         parts.spawn(async move { ("reloads", reloads.await) });
         parts.spawn(async move { ("watchdog", watchdog.await) });

@@ -143,6 +143,18 @@ pub enum Command {
         #[command(subcommand)]
         command: NotificationsCommand,
     },
+    /// 数据库：复制、比较、备份、校验、恢复 / The database: copy, compare, back up, check, restore
+    Db {
+        /// What to do.
+        #[command(subcommand)]
+        command: DbCommand,
+    },
+    /// 保存期限：删除到期数据，查看删除证明 / Retention: delete what is due, show the proofs
+    Retention {
+        /// What to do.
+        #[command(subcommand)]
+        command: RetentionCommand,
+    },
     /// 生成命令补全脚本 / Print a shell completion script
     Completions {
         /// Shell
@@ -152,6 +164,72 @@ pub enum Command {
     Man {
         /// Directory
         directory: PathBuf,
+    },
+}
+
+/// `db`
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// 复制到空库（SQLite 与 PostgreSQL 互转），并核对 / Copy into an empty database of either engine, and compare
+    ///
+    /// 复制的是一个快照，中枢可同时运行，之后的数据不复制；迁移前请先停止中枢。不含 ca/ 和 fields.key。
+    ///
+    /// A snapshot is copied; the hub may run, and what comes after is not copied: to move for good, stop the hub
+    /// first. ca/ and fields.key are not in it.
+    Copy {
+        /// Where to: postgres://user@host/database, or a file
+        #[arg(long)]
+        to: String,
+        /// A file with the password of the server
+        #[arg(long)]
+        to_password_file: Option<PathBuf>,
+        /// 继续被中断的复制 / Go on with a copy that was cut off
+        #[arg(long)]
+        resume: bool,
+    },
+    /// 与另一个库逐表核对行数和内容 / Compare with another database: rows and content of every table
+    Compare {
+        /// The other: postgres://user@host/database, or a file
+        #[arg(long)]
+        to: String,
+        /// A file with the password of the server
+        #[arg(long)]
+        to_password_file: Option<PathBuf>,
+    },
+    /// 备份为一个文件，中枢可同时运行 / Back up into a new file, while the hub runs
+    Backup {
+        /// The file; nothing may have its name
+        file: PathBuf,
+    },
+    /// 校验备份文件 / Read a backup to its end: the file, each chunk, the audit log
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// 恢复到没有数据库的数据目录 / Make a backup the database of a data directory that has none
+    Restore {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// `retention`
+#[derive(Debug, Subcommand)]
+pub enum RetentionCommand {
+    /// 立即删除到期数据 / Delete now what is due; the hub does it each day
+    Run {
+        /// 只统计，不删除 / Count only
+        #[arg(long)]
+        dry_run: bool,
+        /// JSON Lines output, of all classes
+        #[arg(long)]
+        json: bool,
+    },
+    /// 列出删除证明，新的在前 / List the proofs of what was deleted, newest first
+    List {
+        /// Paging and form.
+        #[command(flatten)]
+        list: ListArgs,
     },
 }
 

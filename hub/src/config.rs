@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::casework::{CaseFiles, CasesConfig};
 use crate::centre::{self, Centre, Site};
+use crate::retention::config::RetentionConfig;
 use crate::store::Place;
 use crate::warnings::{Grade, Grades};
 
@@ -50,6 +51,8 @@ pub struct Config {
     grade: Vec<Grade>,
     /// Warnings.
     pub warnings: WarningsConfig,
+    /// How long data stays.
+    pub retention: RetentionConfig,
     /// `[cases]` as it is written.
     cases: CasesConfig,
     /// What it names for cases.
@@ -119,6 +122,7 @@ impl Default for Config {
             site: Vec::new(),
             grade: Vec::new(),
             warnings: WarningsConfig::default(),
+            retention: RetentionConfig::default(),
             cases: CasesConfig::default(),
             case_files: CaseFiles::default(),
             grades: Grades::default(),
@@ -187,6 +191,10 @@ impl Config {
             channels::channels(std::mem::take(&mut config.channel), directory).map_err(named)?;
         config.routes =
             channels::routes(std::mem::take(&mut config.route), &config.channels).map_err(named)?;
+        config
+            .retention
+            .check()
+            .map_err(|(key, message)| wrong(key, message))?;
         centre::check_sites(&config.site).map_err(|message| wrong("site", message))?;
         config.grades = Grades::new(std::mem::take(&mut config.grade))
             .map_err(|message| wrong("grade", message))?;

@@ -9,7 +9,7 @@
 //! rule's condition holds; [`hits`] computes all hits of a timeline anew, whatever the order in which the
 //! events came. Hits no farther apart than the rule's `fold` are one *finding*. A warning stands for one
 //! finding: when an event, however late, changes the hits around it, [`revise`] says what becomes of the
-//! warnings there: raised, extended, amended, withdrawn. Nothing is ever deleted.
+//! warnings there: raised, extended, amended, withdrawn. None is taken back in silence.
 //!
 //! The nine kinds (W is the rule's `within`):
 //!

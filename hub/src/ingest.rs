@@ -50,6 +50,7 @@ use crate::rights::Actor;
 use crate::store::agents::Sign;
 use crate::store::outbox::Settlement;
 use crate::store::positions::LaneKey;
+use crate::store::retention::{Step, Stepped};
 use crate::store::tokens::TokenRefusal;
 use crate::warnings::Mute;
 use casework::{CaseRefusal, Registering};
@@ -282,6 +283,13 @@ pub enum Request {
         /// It changed something.
         reply: oneshot::Sender<Result<bool, Rejection>>,
     },
+    /// Delete what is due.
+    Retention {
+        /// A bounded part of it.
+        step: Step,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Stepped, Rejection>>,
+    },
     /// Write what became of notices.
     Settle {
         /// What became of each.
@@ -427,6 +435,16 @@ impl Ingest {
         let (reply, answer) = oneshot::channel();
         self.routine
             .send(Request::Settle { settlements, reply })
+            .await
+            .map_err(|_| Rejection::Store)?;
+        answer.await.unwrap_or(Err(Rejection::Store))
+    }
+
+    /// Deletes some of what is due, when nothing urgent waits.
+    pub async fn retention(&self, step: Step) -> Result<Stepped, Rejection> {
+        let (reply, answer) = oneshot::channel();
+        self.routine
+            .send(Request::Retention { step, reply })
             .await
             .map_err(|_| Rejection::Store)?;
         answer.await.unwrap_or(Err(Rejection::Store))

@@ -11,12 +11,14 @@ mod centre;
 mod cli;
 mod config;
 mod correlate;
+mod database;
 mod ingest;
 mod listener;
 mod local_time;
 mod metrics;
 mod notify;
 mod orgs;
+mod retention;
 mod rights;
 mod rules;
 mod sealed;
@@ -83,6 +85,11 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     let rules = loader
         .load()
         .map_err(|error| failure(exit::CONFIG)(&error))?;
+    let floors = retention::Floors::of(&rules).check(&config.retention);
+    floors.map_err(|text| Failure {
+        text,
+        code: exit::CONFIG,
+    })?;
     let untold = loader.untold(&rules, clock::wall_ms());
     for channel in &config.channels {
         Peer::open(channel, "").map_err(|error| failure(exit::CONFIG)(&error))?;
@@ -138,7 +145,8 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
                 app::AppError::Ca(_)
                 | app::AppError::Tls(_)
                 | app::AppError::Channel(_)
-                | app::AppError::Seal(_) => exit::CONFIG,
+                | app::AppError::Seal(_)
+                | app::AppError::Retention(_) => exit::CONFIG,
                 app::AppError::Store(_)
                 | app::AppError::Writer(_)
                 | app::AppError::DataDir(_)
@@ -211,6 +219,11 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
     }
     if let Command::Rules { command } = &command
         && let Some(code) = rules::commands::without_store(&config, command)?
+    {
+        return Ok(code);
+    }
+    if let Command::Db { command } = &command
+        && let Some(code) = database::without_store(&config, command).await?
     {
         return Ok(code);
     }
@@ -317,6 +330,8 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
         Command::User { command } => users::commands::user(store, command).await?,
         Command::Audit { command } => users::commands::audit(store, command).await?,
         Command::Org { command } => orgs::commands::run(store, command).await?,
+        Command::Db { command } => database::with_store(config, store, command).await?,
+        Command::Retention { command } => database::retention::run(config, store, command).await?,
         Command::Notifications { command } => notifications(config, store, command).await?,
         Command::Agents { json } => {
             show::agents(store, json)

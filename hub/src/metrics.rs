@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use crate::correlate::engine::Engine;
+use crate::retention::Class;
 use crate::warnings::Outcome;
 
 /// Handles of all figures; cheap to clone.
@@ -64,6 +65,11 @@ pub struct Metrics {
     pub api_requests: IntCounterVec,
     not_after: IntGaugeVec,
     clock_skew: GaugeVec,
+    retention_deleted: IntCounterVec,
+    retention_oldest: IntGaugeVec,
+    retention_ran: IntGauge,
+    /// Runs of retention that did not come to their end.
+    pub retention_failures: IntCounter,
     store_bytes: IntGauge,
     free_bytes: IntGauge,
     process: ProcessFigures,
@@ -292,6 +298,24 @@ impl Metrics {
                     &["agent"],
                 ),
             )?,
+            retention_deleted: counters(
+                "linli_hub_retention_deleted_rows_total",
+                "Rows that the hub has deleted because their time was over, by class.",
+                &["class"],
+            )?,
+            retention_oldest: gauges(
+                "linli_hub_retention_oldest_age_seconds",
+                "Age of the oldest row of a class, as of the last run or start.",
+                &["class"],
+            )?,
+            retention_ran: gauge(
+                "linli_hub_retention_last_run_timestamp_seconds",
+                "When what was due was last deleted; 0: never yet.",
+            )?,
+            retention_failures: counter(
+                "linli_hub_retention_failures_total",
+                "Runs of retention that did not come to their end.",
+            )?,
             store_bytes: gauge("linli_hub_store_bytes", "Database and its log, on disk.")?,
             free_bytes: gauge(
                 "linli_hub_store_free_bytes",
@@ -303,6 +327,9 @@ impl Metrics {
         for lane in Lane::ALL {
             metrics.stored(lane, 0, 0);
             metrics.doubled(lane, 0);
+        }
+        for class in Class::ALL {
+            metrics.retention_deleted(class, 0);
         }
         for outcome in Outcome::ALL {
             metrics.outcome(outcome, 0);
@@ -428,6 +455,25 @@ impl Metrics {
     /// Counts a message that a peer did not take.
     pub fn notify_failed(&self, channel: &str) {
         self.notify_failures.with_label_values(&[channel]).inc();
+    }
+
+    /// Counts rows that were deleted because their time was over.
+    pub fn retention_deleted(&self, class: Class, rows: u64) {
+        self.retention_deleted
+            .with_label_values(&[class.as_str()])
+            .inc_by(rows);
+    }
+
+    /// How old the oldest row of a class is.
+    pub fn retention_oldest(&self, class: Class, age_ms: i64) {
+        self.retention_oldest
+            .with_label_values(&[class.as_str()])
+            .set(age_ms.max(0) / 1000);
+    }
+
+    /// When a run of retention came to its end.
+    pub fn retention_ran(&self, at_ms: i64) {
+        self.retention_ran.set(at_ms / 1000);
     }
 
     /// Says when a certificate ends.

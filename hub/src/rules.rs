@@ -142,6 +142,11 @@ impl Rules {
         self.running.borrow().clone()
     }
 
+    /// The rules that run, as they change.
+    pub fn watch(&self) -> watch::Receiver<Vec<Arc<Rule>>> {
+        self.running.subscribe()
+    }
+
     /// Reads the files again and puts them in place: how many rules.
     pub async fn reload(&self) -> Result<usize, ReloadError> {
         let outcome = self.try_reload().await;

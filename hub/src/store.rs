@@ -7,17 +7,23 @@
 //! * Events are rows of chunks, the bytes as the agent made them; never a row each.
 //!
 //! `engine` knows what differs between the engines, `statement` makes statements whose text depends on what is
-//! asked; each other file below is one noun: its statements and the structs that they give.
+//! asked; `catalogue` lists all tables, `rows` reads and writes any of them; each other file below is one noun: its
+//! statements and the structs that they give.
 pub mod agents;
 pub mod audit;
 pub mod cases;
+pub mod catalogue;
 pub mod chunks;
+pub mod copying;
 mod engine;
 pub mod mutes;
+pub mod numbers;
 pub mod occurrences;
 pub mod orgs;
 pub mod outbox;
 pub mod positions;
+pub mod retention;
+pub mod rows;
 mod statement;
 pub mod stations;
 pub mod statistics;
@@ -80,6 +86,14 @@ pub enum StoreError {
         /// Where it is.
         place: String,
     },
+    /// It is half a copy.
+    #[error(
+        "a copy into the database {place:?} was cut off: `linli-hub db copy --resume` goes on with it"
+    )]
+    Unfinished {
+        /// Where it is.
+        place: String,
+    },
     /// The tables cannot be brought up to date.
     #[error("the tables cannot be brought to this version")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -130,6 +144,23 @@ pub struct Store {
 impl Store {
     /// Opens the database, making it if `create`, and brings its tables up to date.
     pub async fn open(place: &Place, create: bool) -> Result<Self, StoreError> {
+        let store = Self::open_unfinished(place, create).await?;
+        let mut connection = store
+            .admissions
+            .acquire()
+            .await
+            .map_err(failed("connecting"))?;
+        if copying::is_unfinished(&mut connection).await? {
+            return Err(StoreError::Unfinished {
+                place: place.to_string(),
+            });
+        }
+        drop(connection);
+        Ok(store)
+    }
+
+    /// The same, also where a copy into it was cut off.
+    pub async fn open_unfinished(place: &Place, create: bool) -> Result<Self, StoreError> {
         if create {
             place.create().await?;
         }
@@ -140,6 +171,12 @@ impl Store {
             admissions: place.pool(1).await?,
             place: place.clone(),
         })
+    }
+
+    /// Closes all connections: SQLite folds its log into the file with the last one.
+    pub async fn close(self) {
+        self.readers.close().await;
+        self.admissions.close().await;
     }
 
     /// For reading, and for the rare writes of the command line.
@@ -167,7 +204,7 @@ impl Store {
         self.place.connect().await
     }
 
-    /// The connection of the one hub that writes there.
+    /// The connection of the one hub, or copy, that writes there.
     pub async fn writer(&self) -> Result<Connection, StoreError> {
         let mut connection = self.place.connect().await?;
         if take_hub(&mut connection).await? {

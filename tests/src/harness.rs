@@ -15,7 +15,7 @@ mod weather;
 
 pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric, now_ms};
 pub use disk::SmallDisk;
-pub use engine::{connect, has_no_file};
+pub use engine::{connect, has_no_file, server_database, sqlite_url};
 pub use hub::Hub;
 pub use peers::{Alertmanager, MailServer, Received, Receiver, Reply};
 pub use process::{Process, binary};

@@ -130,6 +130,13 @@ pub struct Engine {
     key: String,
 }
 
+/// How far back these rules look at stored events; `None` where none of them does.
+pub fn reach_ms(rules: &[Arc<Rule>]) -> Option<i64> {
+    let windows = rules.iter().filter(|rule| !rule.kind.reads_store());
+    let longest_ms = windows.map(|rule| rule.kind.within_ms()).max()?;
+    Some(HORIZON_MS + longest_ms)
+}
+
 impl Engine {
     /// An engine without events.
     pub fn new(rules: Vec<Arc<Rule>>, offices: HashMap<String, String>) -> Self {
@@ -245,9 +252,7 @@ impl Engine {
     /// How far back a start has to read, milliseconds; `None` where no rule has a window in memory. A late
     /// event within the horizon looks back by a whole window.
     pub fn reach_ms(&self) -> Option<i64> {
-        let windows = self.rules.iter().filter(|rule| !rule.kind.reads_store());
-        let longest_ms = windows.map(|rule| rule.kind.within_ms()).max()?;
-        Some(HORIZON_MS + longest_ms)
+        reach_ms(&self.rules)
     }
 
     /// The kinds of events that timelines in memory hold.

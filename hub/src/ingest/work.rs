@@ -104,6 +104,17 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// An agent has come with these lanes.
+    pub async fn asked(&mut self, keys: &[LaneKey]) -> Result<(), StoreError> {
+        let mut lives: Vec<_> = keys.iter().map(|key| (&key.agent, key.epoch)).collect();
+        // The lanes of a spool have one life.
+        lives.dedup();
+        for (agent, epoch) in lives {
+            positions::asked(self.connection, agent, epoch, self.now_ms).await?;
+        }
+        Ok(())
+    }
+
     /// What is wanted next of a lane.
     pub async fn position(&mut self, key: &LaneKey) -> Result<Sequence, StoreError> {
         if let Some(position) = self.memory.positions.get(key) {
@@ -470,7 +481,7 @@ impl<'a> Work<'a> {
     pub async fn finish(mut self) -> Result<Tally, StoreError> {
         self.flush().await?;
         for (key, next) in &self.moved {
-            positions::save(self.connection, key, *next).await?;
+            positions::save(self.connection, key, *next, self.now_ms).await?;
         }
         self.open_incidents().await?;
         self.raise_all().await?;

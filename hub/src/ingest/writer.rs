@@ -21,7 +21,7 @@ use crate::correlate::rule::Rule;
 use crate::metrics::Metrics;
 use crate::store::agents::Sign;
 use crate::store::{self, Connection, Store, StoreError, failed};
-use crate::store::{cases, mutes, orgs, stations, versions, warnings};
+use crate::store::{cases, mutes, orgs, positions, retention, stations, versions, warnings};
 
 /// Requests of one transaction.
 const COMMIT_REQUESTS_MAX: usize = 64;
@@ -137,6 +137,7 @@ impl Writer {
             metrics,
         };
         if let Some(mut connection) = writer.connection.take() {
+            positions::begin(&mut connection, clock::wall_ms()).await?;
             writer.read_directory(&mut connection).await?;
             writer.connection = Some(connection);
         }
@@ -381,6 +382,7 @@ impl Writer {
                     pending.push(answering(reply, answer));
                 }
                 Request::Positions { keys, reply } => {
+                    work.asked(&keys).await?;
                     let mut answer = Vec::with_capacity(keys.len());
                     for key in &keys {
                         answer.push(work.position(key).await?);
@@ -395,6 +397,10 @@ impl Writer {
                     reply,
                 } => {
                     let answer = work.join(&token_id, &token_secret, &agent, &serial).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
+                Request::Retention { step, reply } => {
+                    let answer = retention::perform(work.connection, &step, work.now_ms).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Settle { settlements, reply } => {

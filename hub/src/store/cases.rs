@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use std::collections::{BTreeSet, HashMap};
 
 use super::statement::Statement;
-use super::{Connection, IDS_OF_QUERY_MAX, Row, StoreError, failed, flag};
+use super::{Connection, IDS_OF_QUERY_MAX, Row, StoreError, failed, flag, numbers};
 use crate::cases::action::Action;
 use crate::cases::case::Case;
 use crate::cases::clock::Mark;
@@ -502,13 +502,9 @@ pub async fn unlink(
     Ok(())
 }
 
-/// The highest number in use.
+/// The highest number that was given.
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
-    let row = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM cases")
-        .fetch_one(connection)
-        .await
-        .map_err(failed("reading the last case"))?;
-    Ok(row.get(0))
+    numbers::last(connection, "cases").await
 }
 
 /// Cases, newest first.

@@ -9,7 +9,7 @@ use sqlx::Row as _;
 
 use super::positions::LaneKey;
 use super::statement::Statement;
-use super::{Connection, Pool, Row, StoreError, failed, signed};
+use super::{Connection, Pool, Row, StoreError, failed, numbers, signed};
 
 /// Rows that one query of events looks at, whether they are wanted or not; the cursor goes on from there.
 const SCAN_ROWS_MAX: i64 = 2000;
@@ -162,16 +162,60 @@ pub async fn quarantine(
     Ok(())
 }
 
-/// The highest numbers in use: of chunks and of the quarantine.
+/// The highest numbers that were given: of chunks and of the quarantine.
 pub async fn last_ids(connection: &mut Connection) -> Result<(i64, i64), StoreError> {
-    let row = sqlx::query(
-        "SELECT COALESCE((SELECT MAX(id) FROM chunks), 0), \
-         COALESCE((SELECT MAX(id) FROM quarantine), 0)",
+    let chunk = numbers::last(connection, "chunks").await?;
+    Ok((chunk, numbers::last(connection, "quarantine").await?))
+}
+
+/// What a look at stored chunks has found.
+pub struct Unreadable {
+    /// The last row that was looked at; `None`: there are no more.
+    pub last: Option<i64>,
+    /// Rows whose bytes are damaged, or are not what the row says.
+    pub bad: Vec<i64>,
+}
+
+/// Looks at the chunks after a row.
+pub async fn unreadable(
+    connection: &mut Connection,
+    after: i64,
+    limit: i64,
+) -> Result<Unreadable, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, lane, retention, epoch, first_seq, bytes FROM chunks WHERE id > $1 ORDER BY id LIMIT $2",
     )
-    .fetch_one(connection)
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
     .await
-    .map_err(failed("reading the last numbers"))?;
-    Ok((row.get(0), row.get(1)))
+    .map_err(failed("checking stored chunks"))?;
+    let is_good = |row: &Row| {
+        parse(row).is_some_and(|chunk| {
+            let header = chunk.header();
+            let stands = (
+                i64::from(header.lane.number()),
+                i64::from(header.retention.number()),
+                signed(header.epoch.0),
+                signed(header.first.0),
+            );
+            let told = (
+                row.get("lane"),
+                row.get("retention"),
+                row.get("epoch"),
+                row.get("first_seq"),
+            );
+            stands == told
+        })
+    };
+    Ok(Unreadable {
+        last: rows.last().map(|row| row.get("id")),
+        bad: rows
+            .iter()
+            .filter(|row| !is_good(row))
+            .map(|row| row.get("id"))
+            .collect(),
+    })
 }
 
 /// A stored chunk with what is needed to read its events.

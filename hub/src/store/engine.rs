@@ -15,6 +15,8 @@ use url::Url;
 
 use super::{Connection, Pool, StoreError, failed};
 
+pub mod schema;
+
 /// Two chunks and their row headers fit a page, so little of it is wasted.
 const PAGE_BYTES: u32 = 16 * 1024;
 /// How SQLite works: who writes waits for who writes; the log is folded into the database after 4,096 pages,

@@ -2,7 +2,7 @@
 use serde::Serialize;
 use sqlx::Row as _;
 
-use super::{Connection, Pool, Row, StoreError, failed, flag};
+use super::{Connection, Pool, Row, StoreError, failed, flag, numbers};
 use crate::warnings::Mute;
 
 /// A mute as the API shows it.
@@ -119,13 +119,9 @@ fn mute(row: &Row) -> Mute {
     }
 }
 
-/// The highest number in use.
+/// The highest number that was given.
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
-    let row = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM mutes")
-        .fetch_one(connection)
-        .await
-        .map_err(failed("reading the last mute"))?;
-    Ok(row.get(0))
+    numbers::last(connection, "mutes").await
 }
 
 /// Mutes, newest first.

@@ -14,7 +14,7 @@ use serde::Serialize;
 use sqlx::Row as _;
 
 use super::statement::Statement;
-use super::{Connection, Pool, Row, StoreError, failed};
+use super::{Connection, Pool, Row, StoreError, failed, numbers};
 use crate::notify::notice::Notice;
 
 /// Characters of an error that are kept.
@@ -174,13 +174,9 @@ pub async fn drop_waiting(
     Ok(done.rows_affected())
 }
 
-/// The highest number in use.
+/// The highest number that was given.
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
-    let row = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM outbox")
-        .fetch_one(connection)
-        .await
-        .map_err(failed("reading the last notice"))?;
-    Ok(row.get(0))
+    numbers::last(connection, "outbox").await
 }
 
 /// The code of the case of a warning, if it has one.

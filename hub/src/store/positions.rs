@@ -4,6 +4,8 @@ use sqlx::Row as _;
 
 use super::{Connection, StoreError, failed, signed};
 
+const DAY_MS: i64 = 86_400_000;
+
 /// Which sequence is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LaneKey {
@@ -35,18 +37,50 @@ pub async fn save(
     connection: &mut Connection,
     key: &LaneKey,
     next: Sequence,
+    now_ms: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO positions (agent, lane, epoch, next_seq) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (agent, lane, epoch) DO UPDATE SET next_seq = excluded.next_seq",
+        "INSERT INTO positions (agent, lane, epoch, next_seq, asked_ms) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (agent, lane, epoch) DO UPDATE SET next_seq = excluded.next_seq, asked_ms = excluded.asked_ms",
     )
     .bind(key.agent.as_str())
     .bind(i16::from(key.lane.number()))
     .bind(signed(key.epoch.0))
     .bind(signed(next.0))
+    .bind(now_ms)
     .execute(connection)
     .await
     .map_err(failed("writing a position"))?;
+    Ok(())
+}
+
+/// An agent has come with this life of its spool. Days are enough, so it is written once a day.
+pub async fn asked(
+    connection: &mut Connection,
+    agent: &AgentId,
+    epoch: Epoch,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE positions SET asked_ms = $3 WHERE agent = $1 AND epoch = $2 AND asked_ms < $4",
+    )
+    .bind(agent.as_str())
+    .bind(signed(epoch.0))
+    .bind(now_ms)
+    .bind(now_ms.saturating_sub(DAY_MS))
+    .execute(connection)
+    .await
+    .map_err(failed("noting with what an agent has come"))?;
+    Ok(())
+}
+
+/// Positions of which nobody knows when they were asked for last count from now on.
+pub async fn begin(connection: &mut Connection, now_ms: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE positions SET asked_ms = $1 WHERE asked_ms = 0")
+        .bind(now_ms)
+        .execute(connection)
+        .await
+        .map_err(failed("beginning to count the age of positions"))?;
     Ok(())
 }
 

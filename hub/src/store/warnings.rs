@@ -4,7 +4,7 @@ use sqlx::Row as _;
 use std::collections::HashMap;
 
 use super::statement::Statement;
-use super::{Connection, IDS_OF_QUERY_MAX, Pool, Row, StoreError, failed, flag, snapshot};
+use super::{Connection, IDS_OF_QUERY_MAX, Pool, Row, StoreError, failed, flag, numbers, snapshot};
 use crate::correlate::Finding;
 use crate::correlate::revise::Standing;
 use crate::correlate::rule::Rule;
@@ -462,13 +462,9 @@ pub async fn note(
     Ok(())
 }
 
-/// The highest number in use.
+/// The highest number that was given.
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
-    let row = sqlx::query("SELECT COALESCE(MAX(id), 0) FROM warnings")
-        .fetch_one(connection)
-        .await
-        .map_err(failed("reading the last warning"))?;
-    Ok(row.get(0))
+    numbers::last(connection, "warnings").await
 }
 
 /// Warnings, newest first.

@@ -28,17 +28,30 @@ pub fn has_no_file() -> bool {
 
 /// The address of a database for a new hub: none is a file in `data_dir`.
 pub fn database(data_dir: &Path) -> Result<(Option<String>, String)> {
+    Ok(match server_database()? {
+        Some(url) => (Some(url.clone()), url),
+        None => (None, sqlite_url(&data_dir.join("hub.db"))),
+    })
+}
+
+/// A database in a file, for sqlx.
+pub fn sqlite_url(file: &Path) -> String {
+    format!("sqlite://{}", file.display())
+}
+
+/// The address of a new database of the test server; `None` where the run has none.
+pub fn server_database() -> Result<Option<String>> {
     let Some(socket) = postgres() else {
-        let file = data_dir.join("hub.db");
-        return Ok((None, format!("sqlite://{}", file.display())));
+        return Ok(None);
     };
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     let name = format!("hub_{}_{number}", std::process::id());
     run(Command::new("createdb").args(["--host", &socket, "--username", "postgres", &name]))
         .context("a database of the test server")?;
-    let url = format!("postgres://postgres@localhost/{name}?host={socket}");
-    Ok((Some(url.clone()), url))
+    Ok(Some(format!(
+        "postgres://postgres@localhost/{name}?host={socket}"
+    )))
 }
 
 /// A connection beside the hub's own.

@@ -127,6 +127,25 @@ impl Hub {
         self.directory.join("hub.toml")
     }
 
+    /// Has it use another database from its next start on: of a server, or the file in its data directory.
+    pub fn use_database(&mut self, url: Option<&str>) -> Result<()> {
+        let config = std::fs::read_to_string(self.config())?;
+        let without = match config.split_once("[database]\n") {
+            Some((head, rest)) => {
+                let (_, tail) = rest.split_once('\n').unwrap_or_default();
+                format!("{head}{tail}")
+            }
+            None => config,
+        };
+        let server = url.map(|url| format!("[database]\nurl = {url:?}\n"));
+        std::fs::write(self.config(), without + &server.unwrap_or_default())?;
+        self.database = match url {
+            Some(url) => url.to_owned(),
+            None => engine::sqlite_url(&self.database()),
+        };
+        Ok(())
+    }
+
     /// Where its database is, for sqlx.
     pub fn database_url(&self) -> &str {
         &self.database

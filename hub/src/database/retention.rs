@@ -1,0 +1,93 @@
+//! `linli-hub retention`.
+use linli_shared::service::exit::{self, Failure, config_code, failure};
+use linli_shared::service::{clock, output};
+
+use crate::cli::RetentionCommand;
+use crate::config::Config;
+use crate::orgs::commands::COMMAND_LINE;
+use crate::retention::{Floors, Hand, Run};
+use crate::rules::RuleLoader;
+use crate::sealed::Sealer;
+use crate::store::{Store, failed, retention};
+
+/// Carries out `retention`.
+pub async fn run(config: &Config, store: &Store, command: RetentionCommand) -> Result<(), Failure> {
+    let io = failure(exit::IO);
+    match command {
+        RetentionCommand::Run { dry_run, json } => {
+            let rules = RuleLoader::new(config, &config.centre()).load();
+            let rules = rules.map_err(|error| failure(config_code(&error))(&error))?;
+            let floors = Floors::of(&rules).check(&config.retention);
+            floors.map_err(|text| Failure {
+                text,
+                code: exit::CONFIG,
+            })?;
+            let sealer = Sealer::load(&config.data_dir);
+            let sealer = sealer.map_err(|error| failure(exit::CONFIG)(&error))?;
+            let run = Run {
+                store,
+                sealer: &sealer,
+                config: &config.retention,
+                rules: &rules,
+                actor: COMMAND_LINE,
+                now_ms: clock::wall_ms(),
+            };
+            let deleted = if dry_run {
+                run.carry_out(Hand::Nobody).await
+            } else {
+                let mut connection = store.connect().await.map_err(|error| io(&error))?;
+                run.carry_out(Hand::Own(&mut connection)).await
+            };
+            for (class, rows) in deleted.map_err(|error| io(&error))? {
+                if json {
+                    output::line(serde_json::json!({
+                        "class": class.as_str(), "rows": rows, "rule": config.retention.words(class), "dry_run": dry_run,
+                    }));
+                } else if rows > 0 {
+                    let words = if dry_run {
+                        "将删除 would go"
+                    } else {
+                        "已删除 deleted"
+                    };
+                    output::line(format_args!(
+                        "{words}: {} {rows} ({})",
+                        class.as_str(),
+                        config.retention.words(class)
+                    ));
+                }
+            }
+            if dry_run && !json {
+                output::line(
+                    "试算，未删除；案件删除后其预警才到期 nothing was deleted; warnings of cases are due once these are gone",
+                );
+            }
+        }
+        RetentionCommand::List { list } => {
+            let mut reader = store
+                .readers()
+                .acquire()
+                .await
+                .map_err(|error| io(&failed("connecting")(error)))?;
+            let proofs = retention::list(&mut reader, i64::from(list.limit)).await;
+            for proof in proofs.map_err(|error| io(&error))? {
+                if list.json {
+                    output::line(serde_json::to_string(&proof).unwrap_or_default());
+                    continue;
+                }
+                output::line(format_args!(
+                    "#{} {} {} {} {}..{} {} {} {}",
+                    proof.number,
+                    clock::rfc3339(proof.began_ms),
+                    proof.class,
+                    proof.deleted,
+                    clock::rfc3339(proof.from_ms),
+                    clock::rfc3339(proof.to_ms),
+                    proof.rule,
+                    proof.actor,
+                    proof.ids_sha256
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,413 @@
+//! Retention: how long each class of data stays, and that it goes.
+//!
+//! ```text
+//! [retention] ─▶ days by class ─┐
+//! rules ─▶ floors ──────────────┴▶ run: class by class, batch by batch ─▶ store/retention (find, delete, prove)
+//! job: at a set hour of the centre's clock, through the hub's writer · `retention run`: by itself
+//! ```
+//!
+//! * Nothing stays for ever but the audit log, the proofs of deletions, and what is not about people (the catalogue of
+//!   the tables says which, and why).
+//! * A chunk goes when its newest event is old enough: it holds events of one class.
+//! * What an open case refers to stays: its warnings, the events of these, the event that reported it, the cases that
+//!   were merged into it. So does what goes on: a warning that nobody has acknowledged, an absence that has not ended, a
+//!   notice that waits.
+//! * **Correlation is not disturbed.** What a rule can still look at ([`Floors`]) stays, whatever the config says; a
+//!   config that says less does not start, and rules that come by a reload only make things stay longer.
+//! * Deleting goes in small transactions; between them the hub takes events. Alarms do not wait: a batch is a request of
+//!   the routine queue.
+//! * Numbers are never given again (`store/numbers`).
+//!
+//! Limits: [`BATCH_ROWS`] rows a transaction.
+pub mod config;
+pub mod job;
+
+use linli_shared::protocol::ids::Retention;
+use linli_shared::service::telemetry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cases::State;
+use crate::correlate::HORIZON_MS;
+use crate::correlate::engine::reach_ms;
+use crate::correlate::rule::Rule;
+use crate::ingest::{Ingest, Rejection};
+use crate::sealed::Sealer;
+use crate::store::retention::{self as stored, Batch, Cut, Found, Step, Stepped};
+use crate::store::rows::Value;
+use crate::store::{self, Connection, Store, StoreError, cases, catalogue, failed};
+use config::RetentionConfig;
+
+/// A day.
+pub const DAY_MS: i64 = 86_400_000;
+/// Rows of one transaction; with what belongs to them it takes some milliseconds.
+const BATCH_ROWS: i64 = 200;
+/// Between two of them, so that a long run is no load.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A class of data: rows of one table that go by one rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    Cases,
+    Warnings,
+    Notifications,
+    EventsStandard,
+    EventsAccess,
+    EventsIncident,
+    Occurrences,
+    Mutes,
+    LostRanges,
+    Quarantine,
+    Sessions,
+    JoinTokens,
+    ApiTokens,
+    Positions,
+}
+
+impl Class {
+    /// All, in the order of a run: what refers to others goes before them.
+    pub const ALL: [Self; 14] = [
+        Self::Cases,
+        Self::Warnings,
+        Self::Notifications,
+        Self::EventsStandard,
+        Self::EventsAccess,
+        Self::EventsIncident,
+        Self::Occurrences,
+        Self::Mutes,
+        Self::LostRanges,
+        Self::Quarantine,
+        Self::Sessions,
+        Self::JoinTokens,
+        Self::ApiTokens,
+        Self::Positions,
+    ];
+
+    /// Its name in metrics, proofs and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cases => "cases",
+            Self::Warnings => "warnings",
+            Self::Notifications => "notifications",
+            Self::EventsStandard => "events_standard",
+            Self::EventsAccess => "events_access",
+            Self::EventsIncident => "events_incident",
+            Self::Occurrences => "occurrences",
+            Self::Mutes => "mutes",
+            Self::LostRanges => "lost_ranges",
+            Self::Quarantine => "quarantine",
+            Self::Sessions => "sessions",
+            Self::JoinTokens => "join_tokens",
+            Self::ApiTokens => "api_tokens",
+            Self::Positions => "positions",
+        }
+    }
+
+    /// Its table.
+    pub fn table(self) -> &'static str {
+        match self {
+            Self::EventsStandard | Self::EventsAccess | Self::EventsIncident => "chunks",
+            Self::Notifications => "outbox",
+            class => class.as_str(),
+        }
+    }
+
+    /// The key of its table.
+    pub fn key(self) -> &'static [&'static str] {
+        let listed = catalogue::TABLES
+            .iter()
+            .find(|table| table.name == self.table());
+        listed.map_or(&[], |table| table.key)
+    }
+
+    /// The class of chunks.
+    pub fn retention(self) -> Option<Retention> {
+        match self {
+            Self::EventsStandard => Some(Retention::Standard),
+            Self::EventsAccess => Some(Retention::Access),
+            Self::EventsIncident => Some(Retention::Incident),
+            _ => None,
+        }
+    }
+
+    /// Its rows have numbers that are given by the hub, in `id`.
+    pub fn is_numbered(self) -> bool {
+        self.retention().is_some()
+            || matches!(
+                self,
+                Self::Cases | Self::Warnings | Self::Notifications | Self::Mutes | Self::Quarantine
+            )
+    }
+
+    /// Tables whose rows go with its own, and their column with its number.
+    pub fn belongings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Cases => &[
+                ("case_orgs", "case_id"),
+                ("case_named", "case_id"),
+                ("case_warnings", "case_id"),
+                ("case_actions", "case_id"),
+            ],
+            Self::Warnings => &[("warning_changes", "warning_id")],
+            _ => &[],
+        }
+    }
+}
+
+/// How long things stay because rules may still look at them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Floors {
+    events_ms: i64,
+    warnings_ms: i64,
+    occurrences_ms: i64,
+    /// The rule with the longest window in memory.
+    longest: String,
+    /// The rule whose warnings are looked at the longest.
+    longest_of_warnings: String,
+}
+
+impl Floors {
+    /// Of these rules.
+    pub fn of(rules: &[Arc<Rule>]) -> Self {
+        let id = |rule: Option<&Arc<Rule>>| rule.map_or_else(String::new, |rule| rule.id.clone());
+        let in_memory = rules.iter().filter(|rule| !rule.kind.reads_store());
+        let longest = in_memory.max_by_key(|rule| rule.kind.within_ms());
+        // A late event changes hits within a window around it, and these a finding of hits that fold.
+        let reaches_ms = |rule: &Rule| rule.kind.reach_ms().saturating_add(rule.fold_ms);
+        let of_warnings = rules.iter().max_by_key(|rule| reaches_ms(rule));
+        let reach_of_store_ms = rules
+            .iter()
+            .filter(|rule| rule.kind.reads_store())
+            .map(|rule| reaches_ms(rule))
+            .max();
+        Self {
+            events_ms: reach_ms(rules).unwrap_or(HORIZON_MS),
+            warnings_ms: HORIZON_MS
+                .saturating_add(of_warnings.map_or(0, |rule| reaches_ms(rule)))
+                .saturating_add(DAY_MS),
+            occurrences_ms: HORIZON_MS
+                .saturating_add(reach_of_store_ms.unwrap_or(0))
+                .saturating_add(DAY_MS),
+            longest: id(longest),
+            longest_of_warnings: id(of_warnings),
+        }
+    }
+
+    /// How long a class stays at least.
+    fn of_class(&self, class: Class) -> i64 {
+        match class {
+            Class::EventsStandard | Class::EventsAccess | Class::EventsIncident => self.events_ms,
+            Class::Warnings | Class::Notifications => self.warnings_ms,
+            Class::Occurrences => self.occurrences_ms,
+            // An incident that is told again within the horizon is a case that is there.
+            Class::Cases => HORIZON_MS,
+            _ => 0,
+        }
+    }
+
+    /// What the config says that is less than rules need; the error names key, rule and what it must be.
+    pub fn check(&self, config: &RetentionConfig) -> Result<(), String> {
+        for class in Class::ALL {
+            // Notices stay with their warnings by themselves.
+            let Some(days) = config.days(class).filter(|_| class != Class::Notifications) else {
+                continue;
+            };
+            let floor_ms = self.of_class(class);
+            if i64::from(days) * DAY_MS >= floor_ms {
+                continue;
+            }
+            let needed = floor_ms.div_euclid(DAY_MS) + i64::from(floor_ms.rem_euclid(DAY_MS) > 0);
+            let rule = match class {
+                Class::Warnings => &self.longest_of_warnings,
+                _ => &self.longest,
+            };
+            let why = if class == Class::Cases || rule.is_empty() {
+                "late events are looked at for 7 days".to_owned()
+            } else {
+                format!(
+                    "late events are looked at for 7 days, and rule {rule:?} looks back from there"
+                )
+            };
+            return Err(format!(
+                "[retention] {} = {days} is too short: {why}; it must be at least {needed}",
+                class.as_str()
+            ));
+        }
+        Ok(())
+    }
+
+    fn cut(&self, class: Class, config: &RetentionConfig, now_ms: i64) -> Cut {
+        let floor_ms = now_ms.saturating_sub(self.of_class(class));
+        Cut {
+            before_ms: config.days(class).map_or(floor_ms, |days| {
+                now_ms.saturating_sub(i64::from(days) * DAY_MS)
+            }),
+            floor_ms,
+        }
+    }
+}
+
+/// Why a run did not come to its end. What it had deleted is deleted, and proved.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The hub's writer.
+    #[error("the writer did not delete what is due")]
+    Writer(#[from] Rejection),
+}
+
+/// Who deletes.
+pub enum Hand<'a> {
+    /// The hub's writer.
+    Hub(&'a Ingest),
+    /// The command line, on a connection of its own.
+    Own(&'a mut Connection),
+    /// Nobody: it is only counted.
+    Nobody,
+}
+
+impl Hand<'_> {
+    async fn step(&mut self, step: Step, now_ms: i64) -> Result<Stepped, RetentionError> {
+        match self {
+            Self::Hub(ingest) => Ok(ingest.retention(step).await?),
+            Self::Own(connection) => {
+                let mut transaction = store::begin(connection).await?;
+                let stepped = stored::perform(&mut transaction, &step, now_ms).await?;
+                let committing = failed("committing deletions");
+                transaction.commit().await.map_err(committing)?;
+                Ok(stepped)
+            }
+            Self::Nobody => Ok(Stepped {
+                deleted: match step {
+                    Step::Delete(batch) => batch.keys.len() as u64,
+                    _ => 0,
+                },
+                proof: None,
+            }),
+        }
+    }
+}
+
+/// One run.
+pub struct Run<'a> {
+    pub store: &'a Store,
+    pub sealer: &'a Sealer,
+    pub config: &'a RetentionConfig,
+    pub rules: &'a [Arc<Rule>],
+    pub actor: &'a str,
+    pub now_ms: i64,
+}
+
+impl Run<'_> {
+    /// Deletes what is due: rows by class, of all classes.
+    pub async fn carry_out(&self, mut hand: Hand<'_>) -> Result<Vec<(Class, u64)>, RetentionError> {
+        let floors = Floors::of(self.rules);
+        hand.step(Step::Begin, self.now_ms).await?;
+        let mut deleted = Vec::new();
+        let mut proofs = Vec::new();
+        for class in Class::ALL {
+            let cut = floors.cut(class, self.config, self.now_ms);
+            let (rows, proof) = self.class(&mut hand, class, cut).await?;
+            deleted.push((class, rows));
+            proofs.extend(proof);
+        }
+        hand.step(Step::End(proofs), self.now_ms).await?;
+        Ok(deleted)
+    }
+
+    async fn class(
+        &self,
+        hand: &mut Hand<'_>,
+        class: Class,
+        cut: Cut,
+    ) -> Result<(u64, Option<i64>), RetentionError> {
+        let connecting = "connecting";
+        let mut deleted = 0;
+        let mut proof = None;
+        let mut after: Option<Found> = None;
+        loop {
+            let mut reader = self
+                .store
+                .readers()
+                .acquire()
+                .await
+                .map_err(failed(connecting))?;
+            let found = stored::find(&mut reader, class, cut, after.as_ref(), BATCH_ROWS).await?;
+            let Some(last) = found.last().cloned() else {
+                return Ok((deleted, proof));
+            };
+            let keys = self.free(&mut reader, class, &found).await?;
+            // Who waits for a reader gets it meanwhile.
+            drop(reader);
+            after = Some(last);
+            let batch = Batch {
+                class,
+                cut,
+                keys,
+                rule: self.config.words(class),
+                actor: self.actor.to_owned(),
+                proof,
+            };
+            let stepped = hand.step(Step::Delete(batch), self.now_ms).await?;
+            deleted += stepped.deleted;
+            proof = stepped.proof;
+            if !matches!(hand, Hand::Nobody) {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// The keys of what no open case refers to.
+    async fn free(
+        &self,
+        reader: &mut Connection,
+        class: Class,
+        found: &[Found],
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        if class.retention().is_some() {
+            let held = stored::held_events(reader).await?;
+            return stored::without_held(reader, found, &held).await;
+        }
+        let mut keys = Vec::with_capacity(found.len());
+        for found in found {
+            let is_held = match found.key[..] {
+                [Value::Integer(id)] if class == Class::Cases => self.is_held(reader, id).await?,
+                _ => false,
+            };
+            if !is_held {
+                keys.push(found.key.clone());
+            }
+        }
+        Ok(keys)
+    }
+
+    /// A case was merged into one that is open.
+    async fn is_held(&self, reader: &mut Connection, id: i64) -> Result<bool, StoreError> {
+        let record = match cases::load(reader, self.sealer, id).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                tracing::error!(
+                    case = id,
+                    error = telemetry::chain(&error),
+                    "a case cannot be read, and is not deleted"
+                );
+                return Ok(true);
+            }
+        };
+        let Some(merging) = record.case.merging else {
+            return Ok(false);
+        };
+        let Some(into) = cases::id_of(reader, &merging.into).await? else {
+            return Ok(false);
+        };
+        let survivor = cases::get(reader, into).await?;
+        let state = survivor.and_then(|case| State::from_name(&case.state));
+        Ok(state.is_some_and(|state| !state.is_closed()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! The job in the hub: a run each day, at the hour of the config, and figures.
+//!
+//! When the last run ended stands in the database, so a hub that was off at the hour makes up for it once it runs. The
+//! first hour of a new hub is the next one.
+use linli_shared::service::{clock, telemetry};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::config::RetentionConfig;
+use super::{Class, DAY_MS, Floors, Hand, RetentionError, Run};
+use crate::correlate::rule::Rule;
+use crate::ingest::Ingest;
+use crate::local_time;
+use crate::metrics::Metrics;
+use crate::sealed::Sealer;
+use crate::store::retention as stored;
+use crate::store::{Store, StoreError, failed};
+
+/// The clock is looked at this often.
+const LOOK: Duration = Duration::from_secs(5);
+/// After a run that failed.
+const FAILED_PAUSE_MS: i64 = 600_000;
+/// Who deletes, in proofs and in the audit log.
+const ACTOR: &str = "hub";
+
+/// The job.
+pub struct Job {
+    pub store: Store,
+    pub ingest: Ingest,
+    /// The rules that run.
+    pub rules: watch::Receiver<Vec<Arc<Rule>>>,
+    pub config: RetentionConfig,
+    pub sealer: Arc<Sealer>,
+    pub metrics: Metrics,
+}
+
+/// The first time after another at which a run is due.
+fn next_ms(after_ms: i64, minute: u16) -> i64 {
+    let at_ms = i64::from(minute) * 60_000;
+    let midnight_ms = local_time::midnight_ms(local_time::at(after_ms).date()).unwrap_or(after_ms);
+    let today_ms = midnight_ms.saturating_add(at_ms);
+    if today_ms > after_ms {
+        today_ms
+    } else {
+        today_ms.saturating_add(DAY_MS)
+    }
+}
+
+impl Job {
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+        let mut due_ms = 0;
+        let mut is_known = false;
+        loop {
+            let now_ms = clock::wall_ms();
+            if !is_known {
+                match self.begin(now_ms).await {
+                    Ok(last_ms) => {
+                        due_ms = next_ms(last_ms, self.config.minute());
+                        is_known = true;
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            error = telemetry::chain(&error),
+                            "when retention ran last cannot be read"
+                        );
+                    }
+                }
+            } else if now_ms >= due_ms {
+                // Not cancelled in the middle: it ends between two batches with the writer.
+                due_ms = match self.once(now_ms).await {
+                    Ok(()) => next_ms(now_ms, self.config.minute()),
+                    Err(error) => {
+                        self.metrics.retention_failures.inc();
+                        tracing::error!(
+                            error = telemetry::chain(&error),
+                            "what is due was not all deleted; it is tried again"
+                        );
+                        now_ms.saturating_add(FAILED_PAUSE_MS)
+                    }
+                };
+            }
+            // Both arms are cancel-safe: the clock is looked at anew.
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// When the last run was; a new hub counts from now on.
+    async fn begin(&self, now_ms: i64) -> Result<i64, StoreError> {
+        let mut reader = self
+            .store
+            .readers()
+            .acquire()
+            .await
+            .map_err(failed("connecting"))?;
+        let last_ms = stored::last_run_ms(&mut reader).await?;
+        drop(reader);
+        self.metrics.retention_ran(last_ms);
+        self.look(now_ms).await?;
+        Ok(if last_ms == 0 { now_ms } else { last_ms })
+    }
+
+    async fn once(&self, now_ms: i64) -> Result<(), RetentionError> {
+        let rules = self.rules.borrow().clone();
+        if let Err(message) = Floors::of(&rules).check(&self.config) {
+            tracing::warn!(
+                message,
+                "rules look back further than the config keeps: what they need stays"
+            );
+        }
+        let run = Run {
+            store: &self.store,
+            sealer: &self.sealer,
+            config: &self.config,
+            rules: &rules,
+            actor: ACTOR,
+            now_ms,
+        };
+        let deleted = run.carry_out(Hand::Hub(&self.ingest)).await?;
+        let mut rows = 0;
+        for (class, count) in deleted {
+            self.metrics.retention_deleted(class, count);
+            rows += count;
+        }
+        self.metrics.retention_ran(now_ms);
+        tracing::info!(rows, "what was due is deleted");
+        Ok(self.look(now_ms).await?)
+    }
+
+    /// The ages of the oldest rows.
+    async fn look(&self, now_ms: i64) -> Result<(), StoreError> {
+        let mut reader = self
+            .store
+            .readers()
+            .acquire()
+            .await
+            .map_err(failed("connecting"))?;
+        for class in Class::ALL {
+            let oldest_ms = stored::oldest_ms(&mut reader, class).await?;
+            let age_ms = oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
+            self.metrics.retention_oldest(class, age_ms);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_due_at_the_next_hour_by_the_centres_clock() {
+        let at = |text: &str| -> i64 {
+            let time: jiff::Timestamp = text.parse().expect("a time");
+            time.as_millisecond()
+        };
+        for (after, wanted) in [
+            ("2026-03-01T00:00:00+08:00", "2026-03-01T03:30:00+08:00"),
+            ("2026-03-01T03:29:59+08:00", "2026-03-01T03:30:00+08:00"),
+            ("2026-03-01T03:30:00+08:00", "2026-03-02T03:30:00+08:00"),
+            ("2026-02-28T23:00:00+08:00", "2026-03-01T03:30:00+08:00"),
+        ] {
+            assert_eq!(next_ms(at(after), 210), at(wanted), "{after}");
+        }
+    }
+}
