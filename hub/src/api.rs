@@ -29,6 +29,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, Semaphore};
 use utoipa::OpenApi;
 
+use crate::casework::NamedOnly;
 use crate::ingest::{Ingest, Rejection};
 use crate::listener::Sessions;
 use crate::metrics::Metrics;
@@ -62,6 +63,8 @@ pub struct Api {
     pub metrics: Metrics,
     /// Keys of sealed fields.
     pub sealer: Arc<Sealer>,
+    /// Kinds of cases that are for named handlers only, and who those are.
+    pub named_only: NamedOnly,
     /// Organisations and places.
     pub directory: CurrentDirectory,
     /// Whose turn it is to change them.
@@ -69,7 +72,7 @@ pub struct Api {
     /// Wrong passwords.
     pub tries: Mutex<Tries>,
     /// How many passwords are looked at at a time.
-    pub password_turns: Semaphore,
+    pub password_turns: Arc<Semaphore>,
 }
 
 /// Passwords that are looked at at a time: 19 MiB and a core each.

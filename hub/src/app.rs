@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
 use crate::ca::{self, Authority, CaError, Files};
-use crate::casework::Casework;
+use crate::casework::{Casework, NamedOnly};
 use crate::config::Config;
 use crate::ingest::{Health, Ingest, Writer, WriterError};
 use crate::listener::{Listener, ListenerError, Sessions, Shared};
@@ -203,10 +203,11 @@ impl App {
                 sessions,
                 metrics: metrics.clone(),
                 sealer,
+                named_only: NamedOnly::new(&config.case_files),
                 directory: CurrentDirectory::new(store.clone()),
                 directory_turn: Mutex::default(),
                 tries: Mutex::default(),
-                password_turns: Semaphore::new(api::PASSWORDS_AT_ONCE),
+                password_turns: Arc::new(Semaphore::new(api::PASSWORDS_AT_ONCE)),
             },
             api_listener,
             api_tls: api_tls(&config)?,

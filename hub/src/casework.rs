@@ -40,6 +40,41 @@ pub struct CasesConfig {
     pub named_handlers: Vec<String>,
 }
 
+/// The kind of case that is for named handlers only whatever the taxonomy says.
+pub const DOMESTIC_VIOLENCE: &str = "domestic-violence";
+
+/// Kinds of cases that are for named handlers only, and who those are.
+#[derive(Debug, Clone, Default)]
+pub struct NamedOnly {
+    kinds: BTreeSet<String>,
+    handlers: BTreeSet<String>,
+}
+
+impl NamedOnly {
+    /// Of a config. Without a handler nobody could see such a case, and the log says so.
+    pub fn new(files: &CaseFiles) -> Self {
+        let named = files.taxonomy.kind.iter().filter(|kind| kind.named_only);
+        let named = Self {
+            kinds: named
+                .map(|kind| kind.code.clone())
+                .chain([DOMESTIC_VIOLENCE.to_owned()])
+                .collect(),
+            handlers: files.named_handlers.iter().cloned().collect(),
+        };
+        if named.handlers.is_empty() {
+            tracing::warn!(
+                "[cases] named_handlers is empty: nobody can see cases for named handlers only, domestic violence among them"
+            );
+        }
+        named
+    }
+
+    /// A case of this kind, and warnings that open one, are not for this one to see.
+    pub fn hides(&self, kind: &str, login: &str) -> bool {
+        self.kinds.contains(kind) && !self.handlers.contains(login)
+    }
+}
+
 /// What cases are worked by.
 pub struct Casework {
     pub sealer: Arc<Sealer>,

@@ -188,7 +188,7 @@ impl Sealer {
     }
 }
 
-/// What everybody may see of a sensitive text: 王某某 → 王**, 13800138000 → 138****8000, others their first
+/// What everybody may see of a sensitive text: 王某某 → 王**, 13800138000 → 138****8000, a shorter number less, others their first
 /// character.
 pub fn mask(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
@@ -197,9 +197,11 @@ pub fn mask(text: &str) -> String {
             .iter()
             .all(|letter| letter.is_ascii_digit() || matches!(letter, '-' | '+' | ' '));
     if is_number {
+        // Of a short number less is shown, so that what is hidden is not guessed.
+        let (first, last) = if chars.len() >= 11 { (3, 4) } else { (1, 2) };
         let (head, tail): (String, String) = (
-            chars[..3].iter().collect(),
-            chars[chars.len() - 4..].iter().collect(),
+            chars[..first].iter().collect(),
+            chars[chars.len() - last..].iter().collect(),
         );
         return format!("{head}****{tail}");
     }
@@ -284,6 +286,7 @@ mod tests {
             ("王某某", "王**"),
             ("13800138000", "138****8000"),
             ("+86 138-0013-8000", "+86****8000"),
+            ("62345678", "6****78"),
             ("豫园路1号", "豫**"),
             ("", ""),
         ] {

@@ -94,6 +94,15 @@ pub enum StoreError {
         /// Where it is.
         place: String,
     },
+    /// What is stored of one thing cannot be read: a key is missing, or it was changed.
+    #[error("what is stored of {what} cannot be read")]
+    Unreadable {
+        /// Of what.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The tables cannot be brought up to date.
     #[error("the tables cannot be brought to this version")]
     Migrate(#[from] sqlx::migrate::MigrateError),

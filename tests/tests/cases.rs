@@ -913,3 +913,42 @@ async fn a_station_is_told_of_a_danger_in_its_own_area_and_no_other() -> Result<
     assert_eq!(told(&first_system)?, []);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_that_cannot_be_read_holds_up_no_other_and_no_event() -> Result<()> {
+    let centre = Centre::new("").await?;
+    let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
+    let code = |case: &Value| case["code"].as_str().unwrap_or_default().to_owned();
+    let broken = code(&centre.register(&dispatcher, quarrel()).await?);
+    let good = code(&centre.register(&dispatcher, quarrel()).await?);
+    let mut connection = connect(centre.hub.database_url()).await?;
+    // As if its key were gone, and due now.
+    sqlx::query("UPDATE cases SET detail = 's1.00000000.AAAA', wake_ms = 1 WHERE code = $1")
+        .bind(broken.as_str())
+        .execute(&mut connection)
+        .await?;
+    until("the log to say so", async || {
+        let log = std::fs::read_to_string(centre.hub.log())?;
+        Ok(log.contains("a case cannot be read").then_some(()))
+    })
+    .await?;
+    centre
+        .made(&dispatcher, &good, json!({ "move": "accept" }))
+        .await?;
+    let mut agent = Agent::joined(
+        &centre.directory.path().join("a"),
+        &centre.hub,
+        "gw-1",
+        "yuyuan",
+    )?;
+    agent.start().await?;
+    let fire = json!({ "serial": "1", "type": "fire", "time": jiff::Timestamp::now().to_string() });
+    agent.deliver(&[fire]).await?;
+    let moves = format!("/api/v1/cases/{broken}/moves");
+    let body = json!({ "version": 1, "move": { "move": "accept" } });
+    let (status, _) = centre.ask(Method::POST, &moves, &dispatcher, &body).await?;
+    assert_eq!(status, 404);
+    let log = std::fs::read_to_string(centre.hub.log())?;
+    assert!(!log.contains("a transaction failed"), "{log}");
+    Ok(())
+}

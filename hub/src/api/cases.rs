@@ -51,6 +51,13 @@ pub fn scope(actor: &Actor, directory: &Directory) -> Option<String> {
     (!actor.org.is_empty() && !is_centre).then(|| actor.org.clone())
 }
 
+/// Grid workers and who revisits see what is of their place, not what their organisation is given.
+pub fn keep_own(cases: &mut Vec<CaseView>, actor: &Actor, directory: &Directory) {
+    if matches!(actor.role, Role::Grid | Role::Revisit) && scope(actor, directory).is_some() {
+        cases.retain(|case| directory.covers(&actor.org, &case.place));
+    }
+}
+
 /// Cases, newest first: those that who asks may see.
 #[utoipa::path(get, path = "/api/v1/cases", params(CaseQuery), responses(
     (status = 200, body = Page<CaseView>),
@@ -92,11 +99,7 @@ pub async fn list(
         .await
         .map_err(store_problem)?;
     let mut page = page(found, limit, |case| case.code.clone());
-    // Grid workers and who revisits see what is of their place, not what their organisation is given.
-    if matches!(actor.role, Role::Grid | Role::Revisit) && filter.org.is_some() {
-        page.items
-            .retain(|case| directory.covers(&actor.org, &case.place));
-    }
+    keep_own(&mut page.items, &actor, &directory);
     Ok(Json(page))
 }
 
@@ -146,8 +149,9 @@ async fn whole(api: &Api, actor: &Actor, record: Record) -> Result<WholeCase, St
     let actions = log
         .iter()
         .map(|action| {
-            let by_program =
-                action.actor == crate::cases::action::HUB || action.actor.contains(':');
+            let by_program = action.actor == crate::cases::action::HUB
+                || action.actor.starts_with("rule:")
+                || action.actor.starts_with("agent:");
             ActionView {
                 number: action.number,
                 at_ms: action.at_ms,
@@ -428,6 +432,7 @@ pub async fn similar(
         .await
         .map_err(store_problem)?;
     items.retain(|case| case.code != code);
+    keep_own(&mut items, &actor, &directory);
     items.truncate(SIMILAR_MAX);
     Ok(Json(Page { items, next: None }))
 }

@@ -75,7 +75,7 @@ pub async fn without_nul(request: Request, next: Next) -> Result<Response, Probl
         })?;
     // As JSON writes it: only an even number of backslashes before it would make it something else, which
     // nobody means.
-    if memchr::memmem::find(&body, b"\\u0000").is_some() {
+    if memchr::memchr(0, &body).is_some() || memchr::memmem::find(&body, b"\\u0000").is_some() {
         return Err(refused());
     }
     Ok(next.run(Request::from_parts(parts, body.into())).await)

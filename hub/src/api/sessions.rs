@@ -14,7 +14,7 @@ use super::{Api, busy, store_problem};
 use crate::ingest::people::People;
 use crate::rights::Actor;
 use crate::store::users;
-use crate::users::{SESSION_MS, is_password};
+use crate::users::{SESSION_MS, check_login, is_password};
 
 /// Who signs in.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -46,6 +46,10 @@ pub async fn begin(
     sign_in: Result<Json<SignIn>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Session>), Problem> {
     let SignIn { login, password } = body(sign_in)?;
+    // What is no login is nobody's, and is not kept.
+    if check_login(&login).is_err() {
+        return Err(wrong());
+    }
     let now_ms = clock::wall_ms();
     let wait_ms = api.tries.lock().await.wait_ms(&login, now_ms);
     if wait_ms > 0 {
@@ -60,14 +64,17 @@ pub async fn begin(
         .await
         .map_err(store_problem)?;
     // Argon2 takes memory and time: it has threads of its own, and few at once.
-    let turn = api
-        .password_turns
-        .acquire()
+    let turns = Arc::clone(&api.password_turns);
+    let turn = turns
+        .acquire_owned()
         .await
         .map_err(|_| bad("password", "the hub stops"))?;
-    let checked = tokio::task::spawn_blocking(move || is_password(&password, hash.as_deref()));
+    // The turn lasts as long as the work, whether or not somebody still waits for it.
+    let checked = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        is_password(&password, hash.as_deref())
+    });
     let is_right = checked.await.unwrap_or(false);
-    drop(turn);
     if !is_right {
         api.tries.lock().await.wrong(&login, now_ms);
         let note = People::Note {
@@ -77,11 +84,7 @@ pub async fn begin(
             detail: String::new(),
         };
         api.ingest.people(note, "nobody").await.map_err(busy)?;
-        return Err(Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "password",
-            "用户名或密码不正确 / login or password is wrong",
-        ));
+        return Err(wrong());
     }
     api.tries.lock().await.right(&login);
     let token = Token::session();
@@ -98,6 +101,14 @@ pub async fn begin(
             expires_ms: now_ms.saturating_add(SESSION_MS),
         }),
     ))
+}
+
+fn wrong() -> Problem {
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "password",
+        "用户名或密码不正确 / login or password is wrong",
+    )
 }
 
 /// Signs out: ends the session of the token that is sent.

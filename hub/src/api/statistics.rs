@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::cases::scope;
+use super::cases::{keep_own, scope};
 use super::list::{bad, query, time_ms};
 use super::{Api, store_problem};
 use crate::cases::statistics::{By, Table, table};
@@ -196,6 +196,7 @@ pub async fn export(
     let more = found.len() > EXPORT_MAX;
     found.truncate(EXPORT_MAX);
     let next = found.last().filter(|_| more).map(|case| case.code.clone());
+    keep_own(&mut found, &actor, &directory);
     let rows = found.into_iter().map(ExportRow::from);
     let mut answer = match parameters.format {
         Format::Json => {

@@ -1,15 +1,17 @@
 //! `/api/v1/warnings`
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use linli_shared::service::problem::Problem;
 use serde::Deserialize;
 use std::sync::Arc;
 
+use super::auth::Credential;
 use super::list::{Page, bad, bad_cursor, body, limit, page, query, time_ms};
 use super::{Api, busy, store_problem};
 use crate::ingest::Acknowledged;
+use crate::rights::Actor;
 use crate::store::warnings::{self, ACTIVE, WITHDRAWN, WarningFilter, WarningView};
 use crate::warnings::TEXT_CHARS_MAX;
 
@@ -45,6 +47,7 @@ pub struct WarningQuery {
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     parameters: Result<Query<WarningQuery>, QueryRejection>,
 ) -> Result<Json<Page<WarningView>>, Problem> {
     let parameters = query(parameters)?;
@@ -59,6 +62,7 @@ pub async fn list(
     }
     let before = parameters.cursor.as_deref().map(str::parse).transpose();
     let filter = WarningFilter {
+        hidden: hidden(&api, &actor),
         site: parameters.site,
         rule: parameters.rule,
         state: parameters.state,
@@ -83,14 +87,27 @@ pub async fn list(
 ))]
 pub async fn get(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<Json<WarningView>, Problem> {
     let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
     warnings::get(api.store.readers(), id)
         .await
         .map_err(store_problem)?
+        .filter(|warning| !hidden(&api, &actor).contains(&warning.rule))
         .map(Json)
         .ok_or_else(|| unknown(id))
+}
+
+/// Rules whose warnings are not for this one to see: they open cases for named handlers only.
+fn hidden(api: &Api, actor: &Actor) -> Vec<String> {
+    let rules = api.rules.running();
+    let hides = |kind: &String| api.named_only.hides(kind, &actor.login);
+    rules
+        .iter()
+        .filter(|rule| rule.case.as_ref().is_some_and(hides))
+        .map(|rule| rule.id.clone())
+        .collect()
 }
 
 fn unknown(id: i64) -> Problem {
@@ -121,12 +138,18 @@ pub struct Acknowledgement {
 ))]
 pub async fn acknowledge(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+    Extension(credential): Extension<Credential>,
     id: Result<Path<i64>, PathRejection>,
     acknowledgement: Result<Json<Acknowledgement>, JsonRejection>,
 ) -> Result<Json<WarningView>, Problem> {
     let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
     let Acknowledgement { by, note } = body(acknowledgement)?;
-    let by = by.trim().to_owned();
+    // Who has signed in acknowledges in their own name; a program says for whom.
+    let by = match credential {
+        Credential::Session(_) => actor.login,
+        Credential::Program => by.trim().to_owned(),
+    };
     if by.is_empty() || by.chars().count() > TEXT_CHARS_MAX {
         return Err(bad("by", "say who acknowledges it"));
     }

@@ -13,12 +13,16 @@ use crate::store::cases::{self, NewCase, Record};
 use crate::store::stations::Message;
 use crate::store::{StoreError, audit};
 use linli_shared::protocol::frame::case_kind;
+use linli_shared::service::telemetry;
 use std::collections::BTreeSet;
 
 use super::work::Work;
 
 /// Cases that time moves in one transaction.
 pub const WAKING_MAX: i64 = 100;
+
+/// A case that cannot be read is looked at again after this, milliseconds: a day.
+const UNREADABLE_MS: i64 = 86_400_000;
 
 /// Why a move was not made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,7 +175,7 @@ impl Work<'_> {
             organisation: record.case.centre.clone(),
             seen_version: None,
         };
-        self.move_case(record, &by, &wanted).await
+        self.move_case(record, &by, &wanted, None).await
     }
 
     /// A move of a person, if it may be.
@@ -207,7 +211,7 @@ impl Work<'_> {
             organisation: self.acting_for(actor, act, wanted, &record.case),
             seen_version: Some(seen_version),
         };
-        let moved = self.move_case(record, &by, wanted).await?;
+        let moved = self.move_case(record, &by, wanted, Some(actor)).await?;
         Ok(moved.map(|case| case.version).map_err(CaseRefusal::Refused))
     }
 
@@ -257,6 +261,7 @@ impl Work<'_> {
         record: Record,
         by: &By,
         wanted: &Move,
+        actor: Option<&Actor>,
     ) -> Result<Result<Case, Refused>, StoreError> {
         // What time has brought about by now is in the log before a move is decided.
         let seen_version = by.seen_version;
@@ -273,7 +278,7 @@ impl Work<'_> {
                 Err(refused) => return Ok(Err(refused)),
             }
         };
-        if let Some((other, twin)) = match self.twin(&record.case, &by, wanted).await? {
+        if let Some((other, twin)) = match self.twin(&record.case, &by, wanted, actor).await? {
             Ok(twin) => twin,
             Err(refused) => return Ok(Err(refused)),
         } {
@@ -297,6 +302,7 @@ impl Work<'_> {
         case: &Case,
         by: &By,
         wanted: &Move,
+        actor: Option<&Actor>,
     ) -> Result<Result<Option<(Record, Action)>, Refused>, StoreError> {
         let other = match wanted {
             Move::Merge { into, .. } => into.clone(),
@@ -311,6 +317,23 @@ impl Work<'_> {
             Some(id) => self.case(id).await?,
             None => None,
         };
+        // Who may not join the other one is not told that it is there. What is for named handlers only and what is
+        // not are never one.
+        let directory = &self.casework.directory;
+        let may = |record: &Record| {
+            actor.is_none_or(|actor| {
+                allowed(
+                    directory,
+                    actor,
+                    CaseAct::JoinAsOne,
+                    &record.case,
+                    &record.place,
+                ) == Decision::Allowed
+            })
+        };
+        let record = record
+            .filter(|record| record.case.named_only == case.named_only)
+            .filter(may);
         let Some(record) = record else {
             return Ok(Err(Refused::Unknown {
                 field: "into",
@@ -330,7 +353,19 @@ impl Work<'_> {
 
     async fn case(&mut self, id: i64) -> Result<Option<Record>, StoreError> {
         let sealer = std::sync::Arc::clone(&self.casework.sealer);
-        cases::load(self.connection, &sealer, id).await
+        match cases::load(self.connection, &sealer, id).await {
+            Err(error @ StoreError::Unreadable { .. }) => {
+                // One case that cannot be read holds up neither the others nor events.
+                tracing::error!(
+                    case = id,
+                    error = telemetry::chain(&error),
+                    "a case cannot be read: is its key in fields.key?"
+                );
+                cases::put_off(self.connection, id, self.now_ms + UNREADABLE_MS).await?;
+                Ok(None)
+            }
+            outcome => outcome,
+        }
     }
 
     async fn write_action(&mut self, record: &Record, action: &Action) -> Result<Case, StoreError> {

@@ -10,24 +10,22 @@ use crate::cases::case::Case;
 use crate::cases::moves::Move;
 use crate::cases::refused::Refused;
 use crate::cases::{self, Opening};
+use crate::casework::DOMESTIC_VIOLENCE;
 use crate::correlate::engine::{Cause, Occurrence, Overflow, Touched};
 use crate::correlate::replay::hull;
 use crate::correlate::revise::{Change, Terms, revise};
 use crate::correlate::roster::Silence;
-use crate::correlate::rule::{Inhibits, Rule, Same};
+use crate::correlate::rule::{Field, Inhibits, Rule, Same};
 use crate::correlate::timeline::Entry;
 use crate::correlate::{Finding, HORIZON_MS, OVERFLOW_RULE, Origin};
 use crate::local_time;
-use crate::notify::notice::What;
+use crate::notify::notice::{What, place};
 use crate::store::cases as stored_cases;
 use crate::store::occurrences::{self, OccurrenceRow};
 use crate::store::stations::Message;
 use crate::store::warnings::{self, NewWarning, Told};
 use crate::store::{StoreError, mutes};
 use crate::warnings::Outcome;
-
-/// The kind of case that is for named handlers only whatever the taxonomy says.
-const DOMESTIC_VIOLENCE: &str = "domestic-violence";
 
 /// Events of one key of a rule of the store, that have just come.
 type Fresh = BTreeMap<(usize, String), Vec<(Entry, Cause)>>;
@@ -272,7 +270,6 @@ impl Work<'_> {
         tracing::info!(
             warning = id,
             rule = rule.id,
-            key,
             late,
             shadow = rule.shadow,
             "a warning is raised"
@@ -314,6 +311,15 @@ impl Work<'_> {
         key: &str,
         finding: &Finding,
     ) -> Result<(), StoreError> {
+        // What is for named handlers only is told by its own case, and not besides.
+        if rule
+            .case
+            .as_deref()
+            .is_some_and(|kind| self.is_named_only(kind))
+        {
+            return Ok(());
+        }
+        let fields: Vec<String> = rule.key.iter().map(Field::name).collect();
         let directory = &self.casework.directory;
         let station = directory
             .of_site(&finding.site)
@@ -332,7 +338,7 @@ impl Work<'_> {
             kind: case_kind::DANGER,
             state: rule.severity.as_str().to_owned(),
             at_ms: finding.to_ms,
-            text: format!("{}：{key}", rule.name),
+            text: format!("{}：{}", rule.name, place(&fields, key, &finding.site)),
         };
         self.tell_station(&agent, &message).await?;
         Ok(())
@@ -447,6 +453,12 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Cases of a kind are for named handlers only.
+    fn is_named_only(&self, kind: &str) -> bool {
+        let known = self.casework.taxonomy.of_code(kind);
+        kind == DOMESTIC_VIOLENCE || known.is_some_and(|kind| kind.named_only)
+    }
+
     /// A warning of an incident that has a case belongs to that; another one joins what is open about its key, or
     /// opens a case.
     async fn open_or_join(
@@ -468,9 +480,7 @@ impl Work<'_> {
             joined.extend(stored_cases::find_open(self.connection, &opening).await?);
         }
         if joined.is_empty() {
-            let kind = self.casework.taxonomy.of_code(&opening.kind);
-            let named_only =
-                kind.is_some_and(|kind| kind.named_only) || opening.kind == DOMESTIC_VIOLENCE;
+            let named_only = self.is_named_only(&opening.kind);
             let place = self.casework.directory.of_site(&opening.site);
             opening.place = place.map(|place| place.id.clone()).unwrap_or_default();
             let warnings = BTreeSet::from([warning]);

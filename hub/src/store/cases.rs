@@ -115,11 +115,17 @@ pub struct Record {
 }
 
 fn unsealed(error: SealError) -> StoreError {
-    failed("opening a sealed field")(sqlx::Error::Decode(Box::new(error)))
+    StoreError::Unreadable {
+        what: "a case",
+        source: Box::new(error),
+    }
 }
 
 fn unread(error: serde_json::Error) -> StoreError {
-    failed("reading a case")(sqlx::Error::Decode(Box::new(error)))
+    StoreError::Unreadable {
+        what: "a case",
+        source: Box::new(error),
+    }
 }
 
 /// Where the sealed fields of a case belong.
@@ -445,17 +451,35 @@ pub async fn waking(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Cases after a number that have clocks.
+/// Looks at a case again no sooner than at this time.
+pub async fn put_off(
+    connection: &mut Connection,
+    id: i64,
+    until_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE cases SET wake_ms = $2 WHERE id = $1 AND wake_ms < $2")
+        .bind(id)
+        .bind(until_ms)
+        .execute(connection)
+        .await
+        .map_err(failed("putting off a case"))?;
+    Ok(())
+}
+
+/// Cases after a number that are open, so that they may have clocks: one whose calendar has ended waits for nothing.
 pub async fn with_clocks(
     connection: &mut Connection,
     after: i64,
     limit: i64,
 ) -> Result<Vec<i64>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id FROM cases WHERE wake_ms IS NOT NULL AND id > $1 ORDER BY id LIMIT $2",
+        "SELECT id FROM cases WHERE state NOT IN ($3, $4, $5) AND id > $1 ORDER BY id LIMIT $2",
     )
     .bind(after)
     .bind(limit)
+    .bind(State::Archived.as_str())
+    .bind(State::Declined.as_str())
+    .bind(State::Merged.as_str())
     .fetch_all(connection)
     .await
     .map_err(failed("looking for cases that have clocks"))?;

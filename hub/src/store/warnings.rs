@@ -109,6 +109,8 @@ pub struct WarningFilter {
     pub from_ms: Option<i64>,
     /// Earlier than.
     pub to_ms: Option<i64>,
+    /// None of these rules.
+    pub hidden: Vec<String>,
     /// Only below this number.
     pub before: Option<i64>,
     /// At most so many.
@@ -479,6 +481,12 @@ pub async fn list(pool: &Pool, filter: &WarningFilter) -> Result<Vec<WarningView
         if let Some(value) = value {
             query.push(column).bind(value);
         }
+    }
+    if !filter.hidden.is_empty() {
+        query
+            .push(" AND rule NOT IN (")
+            .bind_all(filter.hidden.iter().map(String::as_str))
+            .push(")");
     }
     match filter.unacked {
         Some(true) => {

@@ -15,6 +15,9 @@ use super::file::{
 use super::{FIELDS, Field, Hours, Inhibits, Kind, Level, Roster, Rule, Same, Step, push_escaped};
 use crate::correlate::timeline::STEPS_MAX;
 use crate::correlate::{HORIZON_MS, KEY_EVENTS_MAX, KEYS_MAX};
+
+/// The longest kind of a case, characters: as long as any name in a case (`cases::moves`).
+const CASE_CHARS_MAX: usize = 64;
 use crate::local_time;
 
 /// Fields that name a person: rules are not about persons, and have no use for them.
@@ -292,8 +295,11 @@ fn check(
         ));
     }
     let case = then.and_then(|then| then.case.clone());
-    if case.as_ref().is_some_and(String::is_empty) {
-        return Err((spanned.span(), "then", "case must not be empty".to_owned()));
+    let is_no_kind =
+        |case: &String| case.trim().is_empty() || case.chars().count() > CASE_CHARS_MAX;
+    if case.as_ref().is_some_and(is_no_kind) {
+        let message = format!("case needs 1 to {CASE_CHARS_MAX} characters");
+        return Err((spanned.span(), "then", message));
     }
     Ok(Rule {
         id: entry.id.get_ref().clone(),
