@@ -11,7 +11,7 @@ BENCH_EVENTS ?= 1000000
 BUILD_PACKAGES := gcc libc6-dev make pkg-config
 DEMO_PACKAGES := curl
 TEST_PACKAGES := curl e2fsprogs faketime iproute2 mount openssl postgresql prometheus prometheus-alertmanager python3-aiosmtpd python3-venv systemd util-linux
-BENCH_PACKAGES := iproute2 nats-server rsyslog rsyslog-relp sec util-linux
+BENCH_PACKAGES := iproute2 nats-server postgresql rsyslog rsyslog-relp sec util-linux
 
 # A package is installed only where it is missing, so that a second run needs no network.
 define install
@@ -86,6 +86,8 @@ bench: ## the tables of ARCHITECTURE.md, beside rsyslog, NATS and SEC on the sam
 	cargo build --locked --release --workspace --bins
 	"$(CARGO_TARGET_DIR)/release/linli-bench" --events $(BENCH_EVENTS)
 	cargo bench --locked --workspace --bench codec --bench spool --bench ingest --bench correlate --bench sec
+	@directory=$$(mktemp -d) && trap 'tests/postgres stop "$$directory"' EXIT && tests/postgres start "$$directory" && \
+	LINLI_BENCH_POSTGRES="$$directory" cargo bench --locked --package linli-hub --bench cases
 
 man: build ## man pages and completions, into $(CARGO_TARGET_DIR)/man
 	"$(CARGO_TARGET_DIR)/debug/linli-agent" man "$(CARGO_TARGET_DIR)/man"
