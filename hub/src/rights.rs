@@ -177,7 +177,10 @@ fn relation(directory: &Directory, actor: &Actor, case: CaseFacts<'_>) -> Relati
     if actor.org.is_empty() {
         return Relation {
             covers: true,
-            leads: case.lead.is_empty(),
+            // Who is of no organisation is of the centre.
+            leads: directory
+                .centre()
+                .is_none_or(|centre| centre.id == case.lead),
             joins: false,
         };
     }

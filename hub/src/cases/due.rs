@@ -39,8 +39,12 @@ pub fn due(case: &Case, context: &Context<'_>) -> Vec<Action> {
     actions
 }
 
-/// When time alone brings about something next, milliseconds since 1970 UTC; it may be over already.
+/// When time alone brings about something next, milliseconds since 1970 UTC; it may be over already. A case that takes no
+/// more actions is not looked at again.
 pub fn next_wake_ms(case: &Case) -> Option<i64> {
+    if case.version >= ACTIONS_MAX {
+        return None;
+    }
     next(case).map(|next| next.at_ms)
 }
 
