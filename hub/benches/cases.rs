@@ -4,38 +4,7 @@
 //! socket (see `tests/postgres`). `LINLI_BENCH_CASES` cases with ten actions each are written, 1,000,000 unless it
 //! says otherwise; then each list is asked for again and again, from its beginning and from somewhere in it, and
 //! cases are opened through the writer by many at once.
-#[path = "../src"]
-mod hub {
-    #![allow(
-        dead_code,
-        unused_imports,
-        reason = "the bench uses a part of the modules"
-    )]
-    pub mod audit;
-    pub mod ca;
-    pub mod calendar;
-    pub mod cases;
-    pub mod casework;
-    pub mod centre;
-    pub mod cli;
-    pub mod config;
-    pub mod correlate;
-    pub mod ingest;
-    pub mod local_time;
-    pub mod metrics;
-    pub mod notify;
-    pub mod orgs;
-    pub mod retention;
-    pub mod rights;
-    pub mod sealed;
-    pub mod store;
-    pub mod users;
-    pub mod warnings;
-}
-use hub::{
-    audit, ca, calendar, cases, casework, centre, cli, config, correlate, ingest, local_time,
-    metrics, notify, orgs, retention, rights, sealed, store, users, warnings,
-};
+include!("hub/whole.rs");
 
 use cases::case::Case;
 use cases::decide::{By, decide, register};

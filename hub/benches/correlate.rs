@@ -5,26 +5,11 @@
 //!   work that every event costs, and whether it grows with the keys that are open.
 //!
 //! Before the figures it prints the memory that a key takes.
-#[path = "../src"]
-mod hub {
-    #[allow(
-        dead_code,
-        unused_imports,
-        reason = "the bench uses a part of the module"
-    )]
-    pub mod correlate;
-    #[allow(
-        dead_code,
-        unused_imports,
-        reason = "the bench uses a part of the module"
-    )]
-    pub mod local_time;
-}
+include!("hub/correlation.rs");
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use hub::correlate::{self, Origin};
-use hub::local_time;
+use hub::correlate::Origin;
 use linli_shared::protocol::event::{Event, Place};
 use linli_shared::protocol::ids::Lane;
 use std::collections::HashMap;

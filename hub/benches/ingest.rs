@@ -1,37 +1,6 @@
 //! Ingest by itself: decoding, correlation with the shipped rules, and one synced transaction for what
 //! has gathered. `cargo bench -p linli-hub --bench ingest`; `memory` is /dev/shm, `disk` is /var/tmp.
-#[path = "../src"]
-mod hub {
-    #![allow(
-        dead_code,
-        unused_imports,
-        reason = "the bench uses a part of the modules"
-    )]
-    pub mod audit;
-    pub mod ca;
-    pub mod calendar;
-    pub mod cases;
-    pub mod casework;
-    pub mod centre;
-    pub mod cli;
-    pub mod config;
-    pub mod correlate;
-    pub mod ingest;
-    pub mod local_time;
-    pub mod metrics;
-    pub mod notify;
-    pub mod orgs;
-    pub mod retention;
-    pub mod rights;
-    pub mod sealed;
-    pub mod store;
-    pub mod users;
-    pub mod warnings;
-}
-use hub::{
-    audit, ca, calendar, cases, casework, centre, cli, config, correlate, ingest, local_time,
-    metrics, notify, orgs, retention, rights, sealed, store, users, warnings,
-};
+include!("hub/whole.rs");
 
 use divan::Bencher;
 use divan::counter::ItemsCount;

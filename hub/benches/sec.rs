@@ -7,31 +7,16 @@
 //! is read in seconds, only its cost says something; in the second part it runs in real time.
 #[path = "sec/deliveries.rs"]
 mod deliveries;
-#[path = "../src"]
-mod hub {
-    #[allow(
-        dead_code,
-        unused_imports,
-        reason = "the bench uses a part of the module"
-    )]
-    pub mod correlate;
-    #[allow(
-        dead_code,
-        unused_imports,
-        reason = "the bench uses a part of the module"
-    )]
-    pub mod local_time;
-}
+include!("hub/correlation.rs");
 #[path = "sec/log.rs"]
 mod log;
 #[path = "sec/peer.rs"]
 mod peer;
 
 use anyhow::{Context, Result, ensure};
+use hub::correlate::Origin;
 use hub::correlate::replay::Replay;
 use hub::correlate::rule::{Rule, Vocabulary, load_text};
-use hub::correlate::{self, Origin};
-use hub::local_time;
 use linli_shared::protocol::ids::Lane;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::collections::HashMap;

@@ -209,6 +209,26 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
+/// Does what Argon2 takes memory and time for: on threads of its own, few at once. A turn lasts as long as the work,
+/// whether or not somebody still waits for it.
+async fn password_work<T: Send + 'static>(
+    api: &Api,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let stopping =
+        |error: &dyn std::fmt::Display| list::bad("password", format!("the hub stops: {error}"));
+    let turns = Arc::clone(&api.password_turns);
+    let turn = turns
+        .acquire_owned()
+        .await
+        .map_err(|error| stopping(&error))?;
+    let worked = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    worked.await.map_err(|error| stopping(&error))
+}
+
 /// The writer does not take it at the moment.
 fn busy(_: Rejection) -> Problem {
     Problem::new(

@@ -6,7 +6,7 @@ use crate::cli::MutesCommand;
 use crate::config::Config;
 use crate::ingest::attend::{self, Acknowledged};
 use crate::rules::RuleLoader;
-use crate::store::{self, Connection, Store, StoreError, agents, failed, mutes};
+use crate::store::{Store, agents, mutes};
 use crate::warnings::{Mute, MuteState, MuteTerms, TEXT_CHARS_MAX};
 
 fn wrong(text: String) -> Failure {
@@ -26,7 +26,7 @@ pub async fn acknowledge(store: &Store, id: i64, by: &str, note: &str) -> Result
             )));
         }
     }
-    let done = in_transaction(store, async |connection| {
+    let done = store.in_transaction(async |connection| {
         attend::acknowledge(connection, id, by.trim(), note, clock::wall_ms()).await
     });
     match done.await.map_err(|error| failure(exit::IO)(&error))? {
@@ -112,9 +112,8 @@ pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Res
                 sites: &sites,
             })
             .map_err(|(field, message)| wrong(format!("{}: {message}", option(field, is_later))))?;
-            let id = in_transaction(store, async |connection| {
-                attend::mute(connection, &mute, now_ms).await
-            });
+            let id = store
+                .in_transaction(async |connection| attend::mute(connection, &mute, now_ms).await);
             let id = id.await.map_err(|error| io(&error))?;
             output::line(format_args!("已静默 muted: {id}"));
             if mute.rule.is_empty() && !mute.life {
@@ -124,9 +123,8 @@ pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Res
             }
         }
         MutesCommand::End { id } => {
-            let ended = in_transaction(store, async |connection| {
-                mutes::end(connection, id, now_ms).await
-            });
+            let ended =
+                store.in_transaction(async |connection| mutes::end(connection, id, now_ms).await);
             if !ended.await.map_err(|error| io(&error))? {
                 return Err(wrong(format!(
                     "no mute {id} holds now: `linli-hub mutes list` shows them"
@@ -145,18 +143,4 @@ fn option(field: &str, is_later: bool) -> String {
         "until" => "--for".to_owned(),
         field => format!("--{field}"),
     }
-}
-
-async fn in_transaction<T>(
-    store: &Store,
-    act: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let mut connection = store.connect().await?;
-    let mut transaction = store::begin(&mut connection).await?;
-    let done = act(&mut transaction).await?;
-    transaction
-        .commit()
-        .await
-        .map_err(failed("committing a transaction"))?;
-    Ok(done)
 }

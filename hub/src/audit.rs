@@ -14,8 +14,9 @@ pub const START: &str = "0000000000000000000000000000000000000000000000000000000
 pub const REASON_CHARS_MAX: usize = 500;
 
 /// Something that was done or seen.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Deed {
+    /// When, milliseconds since 1970 UTC.
     pub at_ms: i64,
     /// Login, `token:name` or `command line`.
     pub actor: String,
@@ -34,18 +35,9 @@ pub struct Deed {
 pub struct AuditEntry {
     /// Number, without gaps.
     pub number: i64,
-    /// When, milliseconds since 1970 UTC.
-    pub at_ms: i64,
-    /// Who.
-    pub actor: String,
-    /// What was done.
-    pub action: String,
-    /// Of what.
-    pub object: String,
-    /// Why, as they said.
-    pub reason: String,
-    /// More of it.
-    pub detail: String,
+    /// What was done or seen.
+    #[serde(flatten)]
+    pub deed: Deed,
     /// SHA-256 of this entry and the hash before, hexadecimal.
     pub hash: String,
 }
@@ -59,12 +51,7 @@ impl AuditEntry {
         };
         let mut entry = Self {
             number,
-            at_ms: deed.at_ms,
-            actor: deed.actor,
-            action: deed.action,
-            object: deed.object,
-            reason: deed.reason,
-            detail: deed.detail,
+            deed,
             hash: String::new(),
         };
         entry.hash = entry.hashed(before);
@@ -73,16 +60,17 @@ impl AuditEntry {
 
     fn hashed(&self, before: &str) -> String {
         let mut hash = Sha256::new();
-        let (number, at_ms) = (self.number.to_string(), self.at_ms.to_string());
+        let deed = &self.deed;
+        let (number, at_ms) = (self.number.to_string(), deed.at_ms.to_string());
         for part in [
             before,
             &number,
             &at_ms,
-            &self.actor,
-            &self.action,
-            &self.object,
-            &self.reason,
-            &self.detail,
+            &deed.actor,
+            &deed.action,
+            &deed.object,
+            &deed.reason,
+            &deed.detail,
         ] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
@@ -166,15 +154,15 @@ mod tests {
         assert_eq!(verify(&good), Ok(()));
         type Change = fn(&mut Vec<AuditEntry>);
         let changes: [Change; 6] = [
-            |entries| entries[2].reason.push('!'),
-            |entries| entries[2].at_ms += 1,
-            |entries| entries[2].actor = "li".to_owned(),
+            |entries| entries[2].deed.reason.push('!'),
+            |entries| entries[2].deed.at_ms += 1,
+            |entries| entries[2].deed.actor = "li".to_owned(),
             |entries| drop(entries.remove(2)),
             |entries| entries.swap(1, 2),
             // What moves from one field to the next is another entry.
             |entries| {
-                let reason = std::mem::take(&mut entries[2].reason);
-                entries[2].object.push_str(&reason);
+                let reason = std::mem::take(&mut entries[2].deed.reason);
+                entries[2].deed.object.push_str(&reason);
             },
         ];
         for change in changes {
@@ -184,7 +172,7 @@ mod tests {
         }
         // A changed entry with a new hash of its own does not fit the next one.
         let mut forged = good.clone();
-        forged[2].reason = "另有原因".to_owned();
+        forged[2].deed.reason = "另有原因".to_owned();
         forged[2].hash = forged[2].hashed(&good[1].hash.clone());
         assert!(verify(&forged).is_err());
     }

@@ -25,7 +25,7 @@ use crate::cli::DbCommand;
 use crate::config::Config;
 use crate::ingest::people::{People, perform};
 use crate::orgs::commands::COMMAND_LINE;
-use crate::store::{self, Place, Store, StoreError, failed};
+use crate::store::{Place, Store, StoreError};
 
 fn wrong(code: u8, text: impl Into<String>) -> Failure {
     Failure {
@@ -106,20 +106,16 @@ fn place(to: &str, password_file: Option<&Path>) -> Result<Place, Failure> {
 
 /// Notes in the audit log that all of the database is read.
 async fn note(store: &Store, action: &str, to: &str) -> Result<(), Failure> {
-    let noted = async {
-        let mut connection = store.connect().await?;
-        let mut transaction = store::begin(&mut connection).await?;
-        let note = People::Note {
-            action: action.to_owned(),
-            object: "database".to_owned(),
-            reason: String::new(),
-            detail: to.to_owned(),
-        };
-        perform(&mut transaction, &note, COMMAND_LINE, clock::wall_ms()).await?;
-        let committing = failed("noting it in the audit log");
-        transaction.commit().await.map_err(committing)
+    let note = People::Note {
+        action: action.to_owned(),
+        object: "database".to_owned(),
+        reason: String::new(),
+        detail: to.to_owned(),
     };
-    noted.await.map_err(|error| io(&error))
+    let noted = store.in_transaction(async |connection| {
+        perform(connection, &note, COMMAND_LINE, clock::wall_ms()).await
+    });
+    noted.await.map(|_| ()).map_err(|error| io(&error))
 }
 
 /// Says which files belong to the database.

@@ -213,6 +213,21 @@ impl Store {
         self.place.connect().await
     }
 
+    /// What the command line does in one transaction of its own.
+    pub async fn in_transaction<T>(
+        &self,
+        act: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.connect().await?;
+        let mut transaction = begin(&mut connection).await?;
+        let done = act(&mut transaction).await?;
+        transaction
+            .commit()
+            .await
+            .map_err(failed("committing a transaction"))?;
+        Ok(done)
+    }
+
     /// The connection of the one hub, or copy, that writes there.
     pub async fn writer(&self) -> Result<Connection, StoreError> {
         let mut connection = self.place.connect().await?;

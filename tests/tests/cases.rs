@@ -1,15 +1,11 @@
 //! The closed loop of cases over the API: who may do what, in which order, by which clock, and what is kept of it.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Agent, AgentSetup, DOORS_TOKEN, Hub, Receiver, connect, faketime, project, run, until,
+    Agent, AgentSetup, DOORS_TOKEN, Hub, Receiver, connect, faketime, load_district, until, user,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::io::Write as _;
-use std::process::Stdio;
 use tempfile::{TempDir, tempdir};
-
-const PASSWORD: &str = "correct horse battery";
 
 /// People of the example district, by login.
 struct Centre {
@@ -22,30 +18,14 @@ impl Centre {
         let directory = tempdir()?;
         let mut hub = Hub::new(&directory.path().join("hub"))?;
         hub.configure(more)?;
-        run(hub
-            .command()?
-            .args(["org", "load"])
-            .arg(project("configs/district.toml")))?;
+        load_district(&hub)?;
         hub.start().await?;
         Ok(Self { directory, hub })
     }
 
     /// A user who is signed in: the token.
     async fn user(&self, login: &str, role: &str, org: &str) -> Result<String> {
-        let mut command = self.hub.command()?;
-        command.args(["user", "add", login, "--role", role, "--org", org]);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()?;
-        writeln!(child.stdin.take().context("its input")?, "{PASSWORD}")?;
-        ensure!(child.wait()?.success(), "user {login}");
-        let body = json!({ "login": login, "password": PASSWORD });
-        let (status, session) = self
-            .ask(Method::POST, "/api/v1/sessions", "", &body)
-            .await?;
-        ensure!(status == 201, "{session}");
-        Ok(session["token"].as_str().context("a token")?.to_owned())
+        user(&self.hub, login, role, org).await
     }
 
     async fn ask(
@@ -90,6 +70,19 @@ impl Centre {
     async fn made(&self, token: &str, code: &str, wanted: Value) -> Result<()> {
         let (status, answer) = self.make(token, code, wanted.clone()).await?;
         ensure!(status == 200, "{wanted}: {status} {answer}");
+        Ok(())
+    }
+
+    /// From an answer that holds to the archive.
+    async fn close(&self, supervisor: &str, caller: &str, code: &str) -> Result<()> {
+        for (token, wanted) in [
+            (supervisor, json!({ "move": "verify", "passed": true })),
+            (caller, json!({ "move": "revisit", "satisfied": true })),
+            (caller, json!({ "move": "evaluate", "marks": 5 })),
+            (supervisor, json!({ "move": "archive" })),
+        ] {
+            self.made(token, code, wanted).await?;
+        }
         Ok(())
     }
 }
@@ -190,26 +183,7 @@ async fn a_case_goes_the_whole_loop_by_the_hands_that_may_and_no_others() -> Res
             json!({ "move": "answer", "text": "已更换管道" }),
         )
         .await?;
-    centre
-        .made(
-            &supervisor,
-            &code,
-            json!({ "move": "verify", "passed": true }),
-        )
-        .await?;
-    centre
-        .made(
-            &caller,
-            &code,
-            json!({ "move": "revisit", "satisfied": true }),
-        )
-        .await?;
-    centre
-        .made(&caller, &code, json!({ "move": "evaluate", "marks": 5 }))
-        .await?;
-    centre
-        .made(&supervisor, &code, json!({ "move": "archive" }))
-        .await?;
+    centre.close(&supervisor, &caller, &code).await?;
     let (_, end) = centre.get(&path, &supervisor).await?;
     assert_eq!(end["state"], "archived");
     assert_eq!(end["due_ms"], Value::Null);
@@ -462,10 +436,7 @@ async fn what_is_late_is_reminded_carded_and_supervised_also_over_a_restart() ->
     hub.configure("[cases]\nterms = \"terms.toml\"\n")?;
     let terms = "ordinary_after_minutes = 1\nyellow_after_minutes = 2\nred_after_minutes = 4\n[any]\nsign_minutes = 4\n";
     std::fs::write(directory.path().join("hub/terms.toml"), terms)?;
-    run(hub
-        .command()?
-        .args(["org", "load"])
-        .arg(project("configs/district.toml")))?;
+    load_district(&hub)?;
     // Two minutes a second.
     hub.wrapper = faketime(&["FAKETIME=+0 x120".to_owned()])?;
     hub.start().await?;
@@ -824,26 +795,7 @@ async fn two_stations_are_told_of_their_own_incidents_to_the_end_also_while_link
         )
         .await?;
     second.start().await?;
-    centre
-        .made(
-            &supervisor,
-            &code,
-            json!({ "move": "verify", "passed": true }),
-        )
-        .await?;
-    centre
-        .made(
-            &caller,
-            &code,
-            json!({ "move": "revisit", "satisfied": true }),
-        )
-        .await?;
-    centre
-        .made(&caller, &code, json!({ "move": "evaluate", "marks": 5 }))
-        .await?;
-    centre
-        .made(&supervisor, &code, json!({ "move": "archive" }))
-        .await?;
+    centre.close(&supervisor, &caller, &code).await?;
     until("the close-out at the second station", async || {
         let told = told(&second_system)?;
         Ok(told

@@ -1,6 +1,6 @@
 //! The API keeps what its OpenAPI document says, whatever it is asked: schemathesis against a running hub.
 use anyhow::{Result, ensure};
-use linli_tests::harness::{Agent, Hub, project, run};
+use linli_tests::harness::{Agent, Hub, load_district, project, run};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::Command;
@@ -23,10 +23,7 @@ async fn every_answer_to_every_request_is_one_that_the_document_has() -> Result<
     let mut hub = Hub::new(&directory.path().join("hub"))?;
     let calendars = project("configs/calendars");
     hub.configure(&format!("[cases]\ncalendars_dir = {calendars:?}\n"))?;
-    run(hub
-        .command()?
-        .args(["org", "load"])
-        .arg(project("configs/district.toml")))?;
+    load_district(&hub)?;
     hub.start().await?;
     let mut agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
     agent.start().await?;

@@ -1,56 +1,20 @@
 //! Users, their rights, organisations, and the log of what they did.
 use anyhow::{Context, Result};
-use linli_tests::harness::{Hub, connect, project, run};
+use linli_tests::harness::{
+    Hub, PASSWORD, add_user, connect, load_district, project, run, sign_in, user, with_line,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use tempfile::{TempDir, tempdir};
-
-const PASSWORD: &str = "correct horse battery";
 
 /// A hub with the project's example of a district.
 async fn district() -> Result<(TempDir, Hub)> {
     let directory = tempdir()?;
     let mut hub = Hub::new(&directory.path().join("hub"))?;
-    let example = project("configs/district.toml");
-    run(hub.command()?.args(["org", "load"]).arg(example))?;
+    load_district(&hub)?;
     hub.start().await?;
     Ok((directory, hub))
-}
-
-/// Runs a command with a line on its standard input.
-fn with_line(command: &mut Command, line: &str) -> Result<Output> {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut input = child.stdin.take().context("its input")?;
-    writeln!(input, "{line}")?;
-    drop(input);
-    Ok(child.wait_with_output()?)
-}
-
-fn add_user(hub: &Hub, login: &str, role: &str, org: &str) -> Result<Output> {
-    let mut command = hub.command()?;
-    command.args(["user", "add", login, "--role", role, "--org", org]);
-    with_line(&mut command, PASSWORD)
-}
-
-async fn sign_in(hub: &Hub, login: &str, password: &str) -> Result<(u16, Value)> {
-    let body = json!({ "login": login, "password": password });
-    hub.ask(Method::POST, "/api/v1/sessions", None, Some(&body))
-        .await
-}
-
-/// A user who is signed in: the token.
-async fn user(hub: &Hub, login: &str, role: &str, org: &str) -> Result<String> {
-    let added = add_user(hub, login, role, org)?;
-    assert!(added.status.success(), "{added:?}");
-    let (status, session) = sign_in(hub, login, PASSWORD).await?;
-    assert_eq!(status, 201, "{session}");
-    Ok(session["token"].as_str().context("a token")?.to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]

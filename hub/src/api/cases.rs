@@ -7,7 +7,7 @@ use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::list::{Page, bad, bad_cursor, body, limit, page, query};
+use super::list::{Page, bad, bad_cursor, body, limit, page, path, query};
 use super::{Api, auth, busy, store_problem};
 use crate::audit::REASON_CHARS_MAX;
 use crate::cases::State as CaseState;
@@ -18,8 +18,8 @@ use crate::ingest::casework::{CaseRefusal, Registering, allowed};
 use crate::ingest::people::People;
 use crate::orgs::Directory;
 use crate::rights::{Actor, CaseAct, Decision, Role};
-use crate::store::StoreError;
 use crate::store::cases::{self, ActionView, CaseFilter, CaseView, Record};
+use crate::store::{Connection, StoreError};
 
 /// The longest title and key, characters.
 const TITLE_CHARS_MAX: usize = 200;
@@ -76,8 +76,12 @@ pub async fn list(
         let names = CaseState::ALL.map(CaseState::as_str).join(", ");
         return Err(bad("state", format!("{state:?} is none of {names}")));
     }
-    let directory = api.directory.get().await.map_err(store_problem)?;
     let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
+    let directory = api
+        .directory
+        .of(&mut snapshot)
+        .await
+        .map_err(store_problem)?;
     let before = match &parameters.cursor {
         Some(code) => {
             let id = cases::id_of(&mut snapshot, code).await;
@@ -131,20 +135,29 @@ pub async fn get(
     Extension(actor): Extension<Actor>,
     code: Result<Path<String>, PathRejection>,
 ) -> Result<Json<WholeCase>, Problem> {
-    let Path(code) = code.map_err(|rejection| bad("code", rejection.body_text()))?;
-    let record = visible(&api, &actor, &code, CaseAct::See).await?;
-    whole(&api, &actor, record)
+    let code = path("code", code)?;
+    seen(&api, &actor, &code).await.map(Json)
+}
+
+/// All of a case that somebody may see, as one commit has left it.
+async fn seen(api: &Api, actor: &Actor, code: &str) -> Result<WholeCase, Problem> {
+    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
+    let record = visible(api, &mut snapshot, actor, code, CaseAct::See).await?;
+    whole(api, &mut snapshot, actor, record)
         .await
-        .map(Json)
         .map_err(store_problem)
 }
 
-async fn whole(api: &Api, actor: &Actor, record: Record) -> Result<WholeCase, StoreError> {
-    let mut snapshot = api.store.snapshot().await?;
-    let view = cases::get(&mut snapshot, record.id).await?;
-    let narrative = cases::narrative(&mut snapshot, &api.sealer, record.id).await?;
+async fn whole(
+    api: &Api,
+    snapshot: &mut Connection,
+    actor: &Actor,
+    record: Record,
+) -> Result<WholeCase, StoreError> {
+    let view = cases::get(snapshot, record.id).await?;
+    let narrative = cases::narrative(snapshot, &api.sealer, record.id).await?;
     let narrative: Narrative = serde_json::from_str(&narrative).unwrap_or_default();
-    let log = cases::log(&mut snapshot, &api.sealer, record.id).await?;
+    let log = cases::log(snapshot, &api.sealer, record.id).await?;
     let reads = !matches!(actor.role, Role::Operator | Role::Grid);
     let actions = log
         .iter()
@@ -188,17 +201,22 @@ async fn whole(api: &Api, actor: &Actor, record: Record) -> Result<WholeCase, St
 }
 
 /// A case that somebody may see, or do something about.
-async fn visible(api: &Api, actor: &Actor, code: &str, act: CaseAct) -> Result<Record, Problem> {
-    let directory = api.directory.get().await.map_err(store_problem)?;
-    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
-    let id = cases::id_of(&mut snapshot, code).await;
+async fn visible(
+    api: &Api,
+    snapshot: &mut Connection,
+    actor: &Actor,
+    code: &str,
+    act: CaseAct,
+) -> Result<Record, Problem> {
+    let id = cases::id_of(snapshot, code).await;
     let record = match id.map_err(store_problem)? {
-        Some(id) => cases::load(&mut snapshot, &api.sealer, id)
+        Some(id) => cases::load(snapshot, &api.sealer, id)
             .await
             .map_err(store_problem)?,
         None => None,
     };
     let record = record.ok_or_else(unknown)?;
+    let directory = api.directory.of(snapshot).await.map_err(store_problem)?;
     match allowed(&directory, actor, act, &record.case, &record.place) {
         Decision::Allowed => Ok(record),
         Decision::Hidden => Err(unknown()),
@@ -254,8 +272,7 @@ pub async fn register(
     new: Result<Json<NewCase>, JsonRejection>,
 ) -> Result<(StatusCode, Json<WholeCase>), Problem> {
     let code = register_one(&api, &actor, body(new)?).await?;
-    let record = visible(&api, &actor, &code, CaseAct::See).await?;
-    let whole = whole(&api, &actor, record).await.map_err(store_problem)?;
+    let whole = seen(&api, &actor, &code).await?;
     Ok((StatusCode::CREATED, Json(whole)))
 }
 
@@ -322,7 +339,7 @@ pub async fn make_move(
     code: Result<Path<String>, PathRejection>,
     wanted: Result<Json<CaseMove>, JsonRejection>,
 ) -> Result<Json<Moved>, Problem> {
-    let Path(code) = code.map_err(|rejection| bad("code", rejection.body_text()))?;
+    let code = path("code", code)?;
     let CaseMove { version, wanted } = body(wanted)?;
     let moved = api.ingest.move_case(code, actor, version, wanted).await;
     let version = moved.map_err(busy)?.map_err(refusal)?;
@@ -374,13 +391,14 @@ pub async fn unmask(
     code: Result<Path<String>, PathRejection>,
     unmask: Result<Json<Unmask>, JsonRejection>,
 ) -> Result<Json<Narrative>, Problem> {
-    let Path(code) = code.map_err(|rejection| bad("code", rejection.body_text()))?;
+    let code = path("code", code)?;
     let Unmask { reason } = body(unmask)?;
     let reason = reason.trim().to_owned();
     if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX {
         return Err(bad("reason", format!("1 to {REASON_CHARS_MAX} characters")));
     }
-    let record = visible(&api, &actor, &code, CaseAct::Unmask).await?;
+    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
+    let record = visible(&api, &mut snapshot, &actor, &code, CaseAct::Unmask).await?;
     let note = People::Note {
         action: "case.unmask".to_owned(),
         object: format!("case/{code}"),
@@ -388,7 +406,6 @@ pub async fn unmask(
         detail: String::new(),
     };
     api.ingest.people(note, &actor.login).await.map_err(busy)?;
-    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
     let narrative = cases::narrative(&mut snapshot, &api.sealer, record.id)
         .await
         .map_err(store_problem)?;
@@ -407,10 +424,14 @@ pub async fn similar(
     Extension(actor): Extension<Actor>,
     code: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Page<CaseView>>, Problem> {
-    let Path(code) = code.map_err(|rejection| bad("code", rejection.body_text()))?;
-    let record = visible(&api, &actor, &code, CaseAct::See).await?;
-    let directory = api.directory.get().await.map_err(store_problem)?;
+    let code = path("code", code)?;
     let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
+    let record = visible(&api, &mut snapshot, &actor, &code, CaseAct::See).await?;
+    let directory = api
+        .directory
+        .of(&mut snapshot)
+        .await
+        .map_err(store_problem)?;
     let own = cases::get(&mut snapshot, record.id)
         .await
         .map_err(store_problem)?

@@ -1,7 +1,7 @@
 //! What all lists share: limits, times, pages, and queries that say what is wrong with them.
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Query, Request};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
@@ -40,6 +40,12 @@ pub fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
     query
         .map(|Query(query)| query)
         .map_err(|rejection| bad("query", rejection.body_text()))
+}
+
+/// What stands in the path, or what is wrong with it.
+pub fn path<T>(name: &str, path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
+    path.map(|Path(value)| value)
+        .map_err(|rejection| bad(name, rejection.body_text()))
 }
 
 /// The body, or what is wrong with it.

@@ -8,7 +8,7 @@ use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::list::{Page, bad, bad_cursor, body, limit, page, query, time_ms};
+use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, time_ms};
 use super::{Api, busy, store_problem};
 use crate::store::agents;
 use crate::store::mutes::{self, MuteView};
@@ -124,7 +124,7 @@ pub async fn end(
     State(api): State<Arc<Api>>,
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
-    let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
+    let id = path("id", id)?;
     if api.ingest.end_mute(id).await.map_err(busy)? {
         return Ok(StatusCode::NO_CONTENT);
     }

@@ -7,7 +7,7 @@ use linli_shared::service::problem::Problem;
 use serde::Deserialize;
 use std::sync::Arc;
 
-use super::list::{Page, bad, bad_cursor, limit, page, query};
+use super::list::{Page, bad, bad_cursor, limit, page, path, query};
 use super::{Api, store_problem};
 use crate::store::outbox::{
     self, NotificationFilter, NotificationView, Outcome, STATES, Settlement,
@@ -69,7 +69,7 @@ pub async fn resend(
     State(api): State<Arc<Api>>,
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<(StatusCode, Json<NotificationView>), Problem> {
-    let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
+    let id = path("id", id)?;
     let again = Settlement {
         id,
         outcome: Outcome::Again,

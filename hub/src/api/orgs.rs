@@ -6,7 +6,7 @@ use linli_shared::service::problem::Problem;
 use serde::Serialize;
 use std::sync::Arc;
 
-use super::list::{bad, body};
+use super::list::{bad, body, path};
 use super::{Api, busy, store_problem};
 use crate::ingest::people::People;
 use crate::orgs::{Directory, Org, Place, changes};
@@ -52,7 +52,7 @@ pub async fn put(
     id: Result<Path<String>, PathRejection>,
     org: Result<Json<Org>, JsonRejection>,
 ) -> Result<Json<Org>, Problem> {
-    let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
+    let id = path("id", id)?;
     let org = body(org)?;
     if org.id != id {
         return Err(bad(
@@ -78,7 +78,7 @@ pub async fn put_place(
     id: Result<Path<String>, PathRejection>,
     place: Result<Json<Place>, JsonRejection>,
 ) -> Result<Json<Place>, Problem> {
-    let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
+    let id = path("id", id)?;
     let place = body(place)?;
     if place.id != id {
         return Err(bad(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::auth::{Credential, Token};
 use super::list::{bad, body};
-use super::{Api, busy, store_problem};
+use super::{Api, busy, password_work, store_problem};
 use crate::ingest::people::People;
 use crate::rights::Actor;
 use crate::store::users;
@@ -63,18 +63,7 @@ pub async fn begin(
     let hash = users::password(api.store.readers(), &login)
         .await
         .map_err(store_problem)?;
-    // Argon2 takes memory and time: it has threads of its own, and few at once.
-    let turns = Arc::clone(&api.password_turns);
-    let turn = turns
-        .acquire_owned()
-        .await
-        .map_err(|_| bad("password", "the hub stops"))?;
-    // The turn lasts as long as the work, whether or not somebody still waits for it.
-    let checked = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        is_password(&password, hash.as_deref())
-    });
-    let is_right = checked.await.unwrap_or(false);
+    let is_right = password_work(&api, move || is_password(&password, hash.as_deref())).await?;
     if !is_right {
         api.tries.lock().await.wrong(&login, now_ms);
         let note = People::Note {

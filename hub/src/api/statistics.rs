@@ -169,8 +169,12 @@ pub async fn export(
     parameters: Result<Query<ExportQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let parameters = query(parameters)?;
-    let directory = api.directory.get().await.map_err(store_problem)?;
     let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
+    let directory = api
+        .directory
+        .of(&mut snapshot)
+        .await
+        .map_err(store_problem)?;
     let before = match &parameters.cursor {
         Some(code) => {
             let id = cases::id_of(&mut snapshot, code).await;

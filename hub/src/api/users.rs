@@ -7,8 +7,8 @@ use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::list::{Page, bad, bad_cursor, body, limit, page, query};
-use super::{Api, busy, store_problem};
+use super::list::{Page, bad, bad_cursor, body, limit, page, path, query};
+use super::{Api, busy, password_work, store_problem};
 use crate::audit::AuditEntry;
 use crate::ingest::people::People;
 use crate::rights::{Actor, Role};
@@ -89,16 +89,9 @@ pub async fn add(
             format!("there is no organisation {:?}", user.org),
         ));
     }
-    let turn = api
-        .password_turns
-        .acquire()
-        .await
-        .map_err(|_| bad("password", "the hub stops"))?;
     let password = user.password;
-    let hashed = tokio::task::spawn_blocking(move || hash_password(&password)).await;
-    drop(turn);
-    let password = hashed
-        .unwrap_or_else(|error| Err(error.to_string()))
+    let password = password_work(&api, move || hash_password(&password))
+        .await?
         .map_err(|message| bad("password", message))?;
     let login = user.login.clone();
     let new = NewUser {
@@ -138,7 +131,7 @@ pub async fn disable(
     login: Result<Path<String>, PathRejection>,
     disabled: Result<Json<Disabled>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
-    let Path(login) = login.map_err(|rejection| bad("login", rejection.body_text()))?;
+    let login = path("login", login)?;
     let Disabled { disabled } = body(disabled)?;
     let change = People::Disable { login, disabled };
     api.ingest

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 use super::auth::Credential;
-use super::list::{Page, bad, bad_cursor, body, limit, page, query, time_ms};
+use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, time_ms};
 use super::{Api, busy, store_problem};
 use crate::ingest::Acknowledged;
 use crate::rights::Actor;
@@ -90,7 +90,7 @@ pub async fn get(
     Extension(actor): Extension<Actor>,
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<Json<WarningView>, Problem> {
-    let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
+    let id = path("id", id)?;
     warnings::get(api.store.readers(), id)
         .await
         .map_err(store_problem)?
@@ -143,7 +143,7 @@ pub async fn acknowledge(
     id: Result<Path<i64>, PathRejection>,
     acknowledgement: Result<Json<Acknowledgement>, JsonRejection>,
 ) -> Result<Json<WarningView>, Problem> {
-    let Path(id) = id.map_err(|rejection| bad("id", rejection.body_text()))?;
+    let id = path("id", id)?;
     let Acknowledgement { by, note } = body(acknowledgement)?;
     // Who has signed in acknowledges in their own name; a program says for whom.
     let by = match credential {

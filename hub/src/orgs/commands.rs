@@ -4,7 +4,7 @@ use linli_shared::service::{clock, output};
 
 use super::{Answering, Directory, changes, file};
 use crate::cli::OrgCommand;
-use crate::store::{self, Store, StoreError, failed, orgs};
+use crate::store::{Store, StoreError, orgs};
 
 /// Who does what is done on the command line, in the audit log.
 pub const COMMAND_LINE: &str = "command line";
@@ -74,14 +74,12 @@ async fn read(store: &Store) -> Result<Directory, StoreError> {
 
 /// Makes the stored directory this one; what was done to each entry that is other than before.
 async fn load(store: &Store, wanted: &Directory) -> Result<Vec<&'static str>, StoreError> {
-    let mut connection = store.connect().await?;
-    let mut transaction = store::begin(&mut connection).await?;
-    let before = orgs::read(&mut transaction).await?;
-    let changes = changes(&before, wanted);
-    orgs::write(&mut transaction, &changes, COMMAND_LINE, clock::wall_ms()).await?;
-    transaction
-        .commit()
+    store
+        .in_transaction(async |connection| {
+            let before = orgs::read(connection).await?;
+            let changes = changes(&before, wanted);
+            orgs::write(connection, &changes, COMMAND_LINE, clock::wall_ms()).await?;
+            Ok(changes.iter().map(super::Change::action).collect())
+        })
         .await
-        .map_err(failed("committing the directory"))?;
-    Ok(changes.iter().map(super::Change::action).collect())
 }

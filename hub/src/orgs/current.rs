@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::Directory;
-use crate::store::{Store, StoreError, orgs, versions};
+use crate::store::{Connection, Store, StoreError, orgs, versions};
 
 /// Holds the directory of a store.
 pub struct CurrentDirectory {
@@ -23,11 +23,16 @@ impl CurrentDirectory {
 
     /// The directory; a look at its version, and no more while that is the same.
     pub async fn get(&self) -> Result<Arc<Directory>, StoreError> {
-        let mut known = self.known.lock().await;
         let mut snapshot = self.store.snapshot().await?;
-        let version = versions::get(&mut snapshot, versions::DIRECTORY).await?;
+        self.of(&mut snapshot).await
+    }
+
+    /// The directory of a snapshot, beside what else is read from it.
+    pub async fn of(&self, snapshot: &mut Connection) -> Result<Arc<Directory>, StoreError> {
+        let version = versions::get(snapshot, versions::DIRECTORY).await?;
+        let mut known = self.known.lock().await;
         if version != known.0 {
-            *known = (version, Arc::new(orgs::read(&mut snapshot).await?));
+            *known = (version, Arc::new(orgs::read(snapshot).await?));
         }
         Ok(Arc::clone(&known.1))
     }

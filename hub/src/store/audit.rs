@@ -31,12 +31,12 @@ pub async fn append(connection: &mut Connection, deed: Deed) -> Result<(), Store
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(entry.number)
-    .bind(entry.at_ms)
-    .bind(entry.actor)
-    .bind(entry.action)
-    .bind(entry.object)
-    .bind(entry.reason)
-    .bind(entry.detail)
+    .bind(entry.deed.at_ms)
+    .bind(entry.deed.actor)
+    .bind(entry.deed.action)
+    .bind(entry.deed.object)
+    .bind(entry.deed.reason)
+    .bind(entry.deed.detail)
     .bind(entry.hash)
     .execute(connection)
     .await
@@ -81,12 +81,14 @@ pub async fn after(pool: &Pool, number: i64, limit: i64) -> Result<Vec<AuditEntr
 fn entry(row: &Row) -> AuditEntry {
     AuditEntry {
         number: row.get("number"),
-        at_ms: row.get("at_ms"),
-        actor: row.get("actor"),
-        action: row.get("action"),
-        object: row.get("object"),
-        reason: row.get("reason"),
-        detail: row.get("detail"),
+        deed: Deed {
+            at_ms: row.get("at_ms"),
+            actor: row.get("actor"),
+            action: row.get("action"),
+            object: row.get("object"),
+            reason: row.get("reason"),
+            detail: row.get("detail"),
+        },
         hash: row.get("hash"),
     }
 }

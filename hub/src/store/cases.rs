@@ -147,6 +147,10 @@ fn due_ms(case: &Case) -> Option<i64> {
     case.clocks.iter().filter_map(|clock| clock.due_ms()).min()
 }
 
+/// The columns of a view: sealed ones are long, and are read for one case at a time.
+const VIEW: &str = "cases.id, code, kind, title, cases.state, risk, site, place, case_key, route, source, lead, \
+                    supervision, named_only, opened_ms, changed_ms, due_ms, version";
+
 /// The open case of a kind about a key on a route. A case of another route is with other people, who must not get
 /// what was not sent to them.
 pub async fn find_open(
@@ -541,14 +545,19 @@ pub async fn list(
     match &filter.org {
         Some(org) => {
             query
-                .push("SELECT cases.* FROM case_orgs CROSS JOIN cases WHERE cases.id = case_id AND org = ")
+                .push("SELECT ")
+                .push(VIEW)
+                .push(" FROM case_orgs CROSS JOIN cases WHERE cases.id = case_id AND org = ")
                 .bind(org.as_str());
             if let Some(state) = &filter.state {
                 query.push(" AND case_orgs.state = ").bind(state.as_str());
             }
         }
         None => {
-            query.push("SELECT cases.* FROM cases WHERE 1 = 1");
+            query
+                .push("SELECT ")
+                .push(VIEW)
+                .push(" FROM cases WHERE 1 = 1");
             if let Some(state) = &filter.state {
                 query.push(" AND state = ").bind(state.as_str());
             }
@@ -597,8 +606,10 @@ pub async fn id_of(connection: &mut Connection, code: &str) -> Result<Option<i64
 
 /// One case.
 pub async fn get(connection: &mut Connection, id: i64) -> Result<Option<CaseView>, StoreError> {
-    let row = sqlx::query("SELECT * FROM cases WHERE id = $1")
-        .bind(id)
+    let mut query = Statement::new("SELECT ");
+    query.push(VIEW).push(" FROM cases WHERE id = ").bind(id);
+    let row = query
+        .build()
         .fetch_optional(&mut *connection)
         .await
         .map_err(failed("reading a case"))?;

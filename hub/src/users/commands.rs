@@ -10,7 +10,7 @@ use crate::ingest::people::{People, perform};
 use crate::orgs::commands::COMMAND_LINE;
 use crate::store::audit::{self, AuditFilter};
 use crate::store::users::{self, NewUser};
-use crate::store::{self, Store, StoreError, failed, orgs};
+use crate::store::{Store, StoreError, orgs};
 
 /// Entries that are read at once.
 const PAGE: i64 = 1000;
@@ -132,14 +132,11 @@ fn hashed(login: &str) -> Result<String, Failure> {
 }
 
 async fn change(store: &Store, change: &People) -> Result<bool, StoreError> {
-    let mut connection = store.connect().await?;
-    let mut transaction = store::begin(&mut connection).await?;
-    let done = perform(&mut transaction, change, COMMAND_LINE, clock::wall_ms()).await?;
-    transaction
-        .commit()
+    store
+        .in_transaction(async |connection| {
+            perform(connection, change, COMMAND_LINE, clock::wall_ms()).await
+        })
         .await
-        .map_err(failed("committing a change"))?;
-    Ok(done)
 }
 
 /// Carries out `audit`.
@@ -163,14 +160,15 @@ pub async fn audit(store: &Store, command: AuditCommand) -> Result<(), Failure> 
                     output::line(serde_json::to_string(&entry).unwrap_or_default());
                     continue;
                 }
+                let deed = &entry.deed;
                 output::line(format_args!(
                     "#{} {} {} {} {} {}",
                     entry.number,
-                    clock::rfc3339(entry.at_ms),
-                    entry.actor,
-                    entry.action,
-                    entry.object,
-                    entry.reason
+                    clock::rfc3339(deed.at_ms),
+                    deed.actor,
+                    deed.action,
+                    deed.object,
+                    deed.reason
                 ));
             }
         }
