@@ -5,7 +5,7 @@
 //! at a stop it may answer the request that it has, then it is cut off. [`serve`] returns after the last
 //! connection is gone, with everything that its handlers held.
 use axum::Router;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
 use hyper::Request;
@@ -19,6 +19,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
+use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -129,6 +130,15 @@ async fn attend(
         // A peer that goes away or sends what is not HTTP is its own affair.
         Err(error) => tracing::debug!(%error, "a connection ended with an error"),
     }
+}
+
+/// A request shows this token, compared in constant time.
+pub fn has_token(headers: &HeaderMap, token: &[u8]) -> bool {
+    let sent = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+        .unwrap_or_default();
+    bool::from(sent.ct_eq(token))
 }
 
 /// Says that nothing more will be written, then reads until the peer is done too.

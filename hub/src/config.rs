@@ -194,7 +194,7 @@ impl Config {
         config
             .retention
             .check()
-            .map_err(|(key, message)| wrong(key, message))?;
+            .map_err(|(key, message)| wrong(&key, message))?;
         centre::check_sites(&config.site).map_err(|message| wrong("site", message))?;
         config.grades = Grades::new(std::mem::take(&mut config.grade))
             .map_err(|message| wrong("grade", message))?;

@@ -77,6 +77,22 @@ pub struct Origin<'a> {
     pub sequence: u64,
 }
 
+/// `agent/lane/epoch`: a lane of one life of an agent's spool, as identities of events begin.
+pub fn life(agent: &str, lane: Lane, epoch: u64) -> String {
+    format!("{agent}/{lane}/{epoch:016x}")
+}
+
+impl Origin<'_> {
+    /// `agent/lane/epoch/sequence`
+    pub fn identity(&self) -> String {
+        format!(
+            "{}/{}",
+            life(self.agent, self.lane, self.epoch),
+            self.sequence
+        )
+    }
+}
+
 /// One event that a finding rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {

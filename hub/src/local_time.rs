@@ -29,6 +29,19 @@ pub fn minute_of_day(ms: i64) -> u16 {
     (local_ms.rem_euclid(DAY_MS) / 60_000) as u16
 }
 
+/// The minute of the day of a text: "08:30", up to "24:00".
+pub fn minute(text: &str) -> Option<u16> {
+    let (hours, minutes) = text.split_once(':')?;
+    let two = |part: &str| {
+        (part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| part.parse::<u16>().ok())
+            .flatten()
+    };
+    let (hours, minutes) = (two(hours)?, two(minutes)?);
+    let minute = hours * 60 + minutes;
+    (minutes < 60 && minute <= 24 * 60).then_some(minute)
+}
+
 /// When a day begins, milliseconds since 1970 UTC; `None` beyond the calendar.
 pub fn midnight_ms(day: Date) -> Option<i64> {
     let midnight = day.to_zoned(zone()).ok()?;

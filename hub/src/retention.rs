@@ -130,15 +130,6 @@ impl Class {
         }
     }
 
-    /// Its rows have numbers that are given by the hub, in `id`.
-    pub fn is_numbered(self) -> bool {
-        self.retention().is_some()
-            || matches!(
-                self,
-                Self::Cases | Self::Warnings | Self::Notifications | Self::Mutes | Self::Quarantine
-            )
-    }
-
     /// Tables whose rows go with its own, and their column with its number.
     pub fn belongings(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -323,17 +314,11 @@ impl Run<'_> {
         class: Class,
         cut: Cut,
     ) -> Result<(u64, Option<i64>), RetentionError> {
-        let connecting = "connecting";
         let mut deleted = 0;
         let mut proof = None;
         let mut after: Option<Found> = None;
         loop {
-            let mut reader = self
-                .store
-                .readers()
-                .acquire()
-                .await
-                .map_err(failed(connecting))?;
+            let mut reader = self.store.reader().await?;
             let found = stored::find(&mut reader, class, cut, after.as_ref(), BATCH_ROWS).await?;
             let Some(last) = found.last().cloned() else {
                 return Ok((deleted, proof));

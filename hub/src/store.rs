@@ -32,8 +32,9 @@ pub mod users;
 pub mod versions;
 pub mod warnings;
 
-use sqlx::Row as _;
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, Row as _};
 use std::borrow::Cow;
 
 pub use engine::{Place, begin};
@@ -191,6 +192,11 @@ impl Store {
     /// For reading, and for the rare writes of the command line.
     pub fn readers(&self) -> &Pool {
         &self.readers
+    }
+
+    /// One connection for reading.
+    pub async fn reader(&self) -> Result<PoolConnection<Any>, StoreError> {
+        self.readers.acquire().await.map_err(failed("connecting"))
     }
 
     /// For looking up who may come.

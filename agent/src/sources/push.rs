@@ -7,7 +7,7 @@
 //! The name of the source and its token are looked at before the body is read, so that a stranger cannot
 //! make the agent hold anything; see [`body`](super::body) for the rest.
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -21,13 +21,13 @@ use sha2::Sha256;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use subtle::ConstantTimeEq;
 
 use super::body::{Bodies, BodyError, Proof};
 use super::mapping::capture::Capture;
 use super::mapping::{Mapped, MessageError, Reject, Tense};
 use super::text;
 use crate::config::{DeviceConfig, PushKey, Source};
+use crate::http::has_token;
 use crate::intake::{Intake, SUBMIT_EVENTS_MAX, Submission};
 use crate::metrics::Metrics;
 use crate::pending::Pending;
@@ -223,11 +223,7 @@ fn not_read(error: &BodyError) -> Refused {
 fn prove(source: &Source, headers: &HeaderMap) -> Result<Proof, String> {
     match &source.key {
         PushKey::Token(token) => {
-            let sent = headers
-                .get(header::AUTHORIZATION)
-                .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-                .unwrap_or_default();
-            if bool::from(sent.ct_eq(token)) {
+            if has_token(headers, token) {
                 return Ok(Proof::Given);
             }
             Err(format!(

@@ -7,16 +7,16 @@
 //!
 //! What is fetched stays until it is acknowledged. `next` is the `after` of the next request.
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use subtle::ConstantTimeEq;
 
 use super::webhook::MessageView;
 use super::{InboxError, Stations};
+use crate::http::has_token;
 use crate::metrics::Metrics;
 
 /// Messages of an answer where the request does not say.
@@ -87,11 +87,7 @@ async fn nothing() -> Problem {
 
 /// Before anything else of the request is looked at.
 fn admit(fetch: &Fetch, headers: &HeaderMap) -> Result<(), Problem> {
-    let sent = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-        .unwrap_or_default();
-    if bool::from(sent.ct_eq(&fetch.token)) {
+    if has_token(headers, &fetch.token) {
         return Ok(());
     }
     Err(Problem::new(

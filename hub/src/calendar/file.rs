@@ -270,24 +270,14 @@ fn spans(key: &str, texts: &[String]) -> Result<Vec<DaySpan>, Wrong> {
 
 fn span(text: &str) -> Option<DaySpan> {
     let (from, to) = text.split_once('-')?;
-    let (from_minute, to_minute) = (minute(from.trim())?, minute(to.trim())?);
+    let (from_minute, to_minute) = (
+        local_time::minute(from.trim())?,
+        local_time::minute(to.trim())?,
+    );
     (from_minute < to_minute).then_some(DaySpan {
         from_minute,
         to_minute,
     })
-}
-
-/// "08:30", up to "24:00".
-fn minute(text: &str) -> Option<u16> {
-    let (hours, minutes) = text.split_once(':')?;
-    let two = |part: &str| {
-        (part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit()))
-            .then(|| part.parse::<u16>().ok())
-            .flatten()
-    };
-    let (hours, minutes) = (two(hours)?, two(minutes)?);
-    let minute = hours * 60 + minutes;
-    (minutes < 60 && minute <= 24 * 60).then_some(minute)
 }
 
 fn range(key: &str, text: &str) -> Result<(Date, Date), Wrong> {

@@ -103,6 +103,14 @@ impl State {
         matches!(self, Self::Declined | Self::Archived | Self::Merged)
     }
 
+    /// The words of those that are closed.
+    pub fn closed() -> impl Iterator<Item = &'static str> {
+        Self::ALL
+            .into_iter()
+            .filter(|state| state.is_closed())
+            .map(Self::as_str)
+    }
+
     /// The moves that it takes, beside what any open case takes.
     fn own(self) -> &'static [Kind] {
         match self {

@@ -876,10 +876,7 @@ fn cause(event: &Event, origin: &Origin<'_>) -> Cause {
     Cause {
         kind: event.kind.clone(),
         at_ms: event.occurred_at_ms,
-        event: format!(
-            "{}/{}/{:016x}/{}",
-            origin.agent, origin.lane, origin.epoch, origin.sequence
-        ),
+        event: origin.identity(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::coverage::{Coverage, Heard};
 use super::rule::{Kind, Rule, SURGE_WINDOWS};
 use super::surge::chance;
 use super::timeline::{Entry, Source, Timeline};
-use super::{Finding, Reason};
+use super::{Finding, Origin, Reason};
 
 /// Windows of history without which `surge` says nothing.
 pub const SURGE_WINDOWS_MIN: f64 = 2.0;
@@ -312,10 +312,14 @@ impl<'a> View<'a> {
         let source = &self.sources[entry.source as usize];
         let step = entry.steps.trailing_zeros() as usize;
         Reason {
-            event: format!(
-                "{}/{}/{:016x}/{}",
-                source.agent, source.lane, source.epoch, entry.sequence
-            ),
+            event: Origin {
+                site: &source.site,
+                agent: &source.agent,
+                lane: source.lane,
+                epoch: source.epoch,
+                sequence: entry.sequence,
+            }
+            .identity(),
             kind: self
                 .rule
                 .steps

@@ -8,7 +8,7 @@ use crate::orgs::commands::COMMAND_LINE;
 use crate::retention::{Floors, Hand, Run};
 use crate::rules::RuleLoader;
 use crate::sealed::Sealer;
-use crate::store::{Store, failed, retention};
+use crate::store::{Store, retention};
 
 /// Carries out `retention`.
 pub async fn run(config: &Config, store: &Store, command: RetentionCommand) -> Result<(), Failure> {
@@ -63,11 +63,7 @@ pub async fn run(config: &Config, store: &Store, command: RetentionCommand) -> R
             }
         }
         RetentionCommand::List { list } => {
-            let mut reader = store
-                .readers()
-                .acquire()
-                .await
-                .map_err(|error| io(&failed("connecting")(error)))?;
+            let mut reader = store.reader().await.map_err(|error| io(&error))?;
             let proofs = retention::list(&mut reader, i64::from(list.limit)).await;
             for proof in proofs.map_err(|error| io(&error))? {
                 if list.json {

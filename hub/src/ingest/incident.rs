@@ -45,10 +45,7 @@ impl Incident {
             return None;
         }
         casework.directory.station_of(origin.agent)?;
-        let identity = format!(
-            "{}/{}/{:016x}/{}",
-            origin.agent, origin.lane, origin.epoch, origin.sequence
-        );
+        let identity = origin.identity();
         let own = |value: &str| text(value).into_owned();
         Some(Self {
             agent: origin.agent.to_owned(),

@@ -2,6 +2,7 @@
 use serde::Deserialize;
 
 use super::Class;
+use crate::local_time;
 
 /// The longest that anything stays, in days: a hundred years. There is no "for ever".
 const DAYS_MAX: u32 = 36_500;
@@ -46,28 +47,16 @@ impl Default for RetentionConfig {
 
 impl RetentionConfig {
     /// What is wrong with it: the key and why.
-    pub fn check(&self) -> Result<(), (&'static str, String)> {
+    pub fn check(&self) -> Result<(), (String, String)> {
         if minute(&self.at).is_none() {
             let message = format!("{:?} is not a time of day, like \"03:30\"", self.at);
-            return Err(("retention.at", message));
+            return Err(("retention.at".to_owned(), message));
         }
-        for (key, days) in [
-            ("retention.events_standard", self.events_standard),
-            ("retention.events_access", self.events_access),
-            ("retention.events_incident", self.events_incident),
-            ("retention.cases", self.cases),
-            ("retention.warnings", self.warnings),
-            ("retention.notifications", self.notifications),
-            ("retention.mutes", self.mutes),
-            ("retention.gaps", self.gaps),
-            ("retention.sessions", self.sessions),
-            ("retention.tokens", self.tokens),
-            ("retention.positions", self.positions),
-        ] {
+        for (key, days) in Class::ALL.into_iter().filter_map(|class| self.key(class)) {
             if !(1..=DAYS_MAX).contains(&days) {
                 let message =
                     format!("must be between 1 and {DAYS_MAX} days: nothing stays for ever");
-                return Err((key, message));
+                return Err((format!("retention.{key}"), message));
             }
         }
         Ok(())
@@ -111,12 +100,7 @@ impl RetentionConfig {
 
 /// The minute of the day of "HH:MM".
 fn minute(text: &str) -> Option<u16> {
-    let (hour, minute) = text.split_once(':')?;
-    let number = |text: &str, end: u16| {
-        let number = text.parse::<u16>().ok()?;
-        (text.len() == 2 && number < end).then_some(number)
-    };
-    Some(number(hour, 24)? * 60 + number(minute, 60)?)
+    local_time::minute(text).filter(|minute| *minute < 24 * 60)
 }
 
 #[cfg(test)]
@@ -130,13 +114,15 @@ mod tests {
             ("at = \"00:00\"", None),
             ("events_access = 1\ncases = 36500", None),
             ("at = \"3:30\"", Some("retention.at")),
+            ("at = \"+3:30\"", Some("retention.at")),
             ("at = \"24:00\"", Some("retention.at")),
             ("at = \"03:60\"", Some("retention.at")),
             ("events_access = 0", Some("retention.events_access")),
             ("sessions = 36501", Some("retention.sessions")),
         ] {
             let config: RetentionConfig = toml::from_str(text).expect("TOML");
-            assert_eq!(config.check().err().map(|(key, _)| key), wanted, "{text}");
+            let found = config.check().err().map(|(key, _)| key);
+            assert_eq!(found.as_deref(), wanted, "{text}");
         }
         for text in ["audit = 3", "cases = -1", "cases = \"ever\""] {
             assert!(toml::from_str::<RetentionConfig>(text).is_err(), "{text}");

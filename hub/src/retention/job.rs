@@ -17,7 +17,7 @@ use crate::local_time;
 use crate::metrics::Metrics;
 use crate::sealed::Sealer;
 use crate::store::retention as stored;
-use crate::store::{Store, StoreError, failed};
+use crate::store::{Store, StoreError};
 
 /// The clock is looked at this often.
 const LOOK: Duration = Duration::from_secs(5);
@@ -93,12 +93,7 @@ impl Job {
 
     /// When the last run was; a new hub counts from now on.
     async fn begin(&self, now_ms: i64) -> Result<i64, StoreError> {
-        let mut reader = self
-            .store
-            .readers()
-            .acquire()
-            .await
-            .map_err(failed("connecting"))?;
+        let mut reader = self.store.reader().await?;
         let last_ms = stored::last_run_ms(&mut reader).await?;
         drop(reader);
         self.metrics.retention_ran(last_ms);
@@ -135,12 +130,7 @@ impl Job {
 
     /// The ages of the oldest rows.
     async fn look(&self, now_ms: i64) -> Result<(), StoreError> {
-        let mut reader = self
-            .store
-            .readers()
-            .acquire()
-            .await
-            .map_err(failed("connecting"))?;
+        let mut reader = self.store.reader().await?;
         for class in Class::ALL {
             let oldest_ms = stored::oldest_ms(&mut reader, class).await?;
             let age_ms = oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));

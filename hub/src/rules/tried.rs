@@ -29,7 +29,7 @@ pub async fn report(rules: Vec<Arc<Rule>>) {
     // One test may go on over the deadline; then its thread ends with it.
     let tried = tokio::time::timeout_at(deadline.into(), told).await;
     let Ok(Ok((failing, is_whole))) = tried else {
-        tracing::warn!(NOT_ALL);
+        tracing::warn!("{NOT_ALL}");
         return;
     };
     if !failing.is_empty() {
@@ -39,7 +39,7 @@ pub async fn report(rules: Vec<Arc<Rule>>) {
         );
     }
     if !is_whole {
-        tracing::warn!(NOT_ALL);
+        tracing::warn!("{NOT_ALL}");
     }
 }
 

@@ -157,19 +157,21 @@ pub async fn find_open(
     connection: &mut Connection,
     opening: &Opening,
 ) -> Result<Option<i64>, StoreError> {
-    let row = sqlx::query(
-        "SELECT id FROM cases WHERE kind = $1 AND case_key = $2 AND route = $3 \
-         AND state NOT IN ($4, $5, $6) ORDER BY id LIMIT 1",
-    )
-    .bind(opening.kind.as_str())
-    .bind(opening.key.as_str())
-    .bind(opening.route.as_str())
-    .bind(State::Archived.as_str())
-    .bind(State::Declined.as_str())
-    .bind(State::Merged.as_str())
-    .fetch_optional(connection)
-    .await
-    .map_err(failed("looking for an open case"))?;
+    let mut query = Statement::new("SELECT id FROM cases WHERE kind = ");
+    query
+        .bind(opening.kind.as_str())
+        .push(" AND case_key = ")
+        .bind(opening.key.as_str())
+        .push(" AND route = ")
+        .bind(opening.route.as_str())
+        .push(" AND state NOT IN (")
+        .bind_all(State::closed())
+        .push(") ORDER BY id LIMIT 1");
+    let row = query
+        .build()
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("looking for an open case"))?;
     Ok(row.map(|row| row.get(0)))
 }
 
@@ -476,17 +478,18 @@ pub async fn with_clocks(
     after: i64,
     limit: i64,
 ) -> Result<Vec<i64>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT id FROM cases WHERE state NOT IN ($3, $4, $5) AND id > $1 ORDER BY id LIMIT $2",
-    )
-    .bind(after)
-    .bind(limit)
-    .bind(State::Archived.as_str())
-    .bind(State::Declined.as_str())
-    .bind(State::Merged.as_str())
-    .fetch_all(connection)
-    .await
-    .map_err(failed("looking for cases that have clocks"))?;
+    let mut query = Statement::new("SELECT id FROM cases WHERE state NOT IN (");
+    query
+        .bind_all(State::closed())
+        .push(") AND id > ")
+        .bind(after)
+        .push(" ORDER BY id LIMIT ")
+        .bind(limit);
+    let rows = query
+        .build()
+        .fetch_all(connection)
+        .await
+        .map_err(failed("looking for cases that have clocks"))?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

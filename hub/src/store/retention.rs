@@ -21,6 +21,7 @@ use super::statement::Statement;
 use super::{Connection, Row, StoreError, audit, failed, numbers, versions};
 use crate::audit::Deed;
 use crate::cases::State;
+use crate::correlate::life;
 use crate::retention::Class;
 
 /// The name of the time of the last run among the versions.
@@ -147,8 +148,7 @@ fn due(class: Class, cut: Cut, query: &mut Statement) {
         }
         Class::Cases => {
             query.push("state IN (");
-            let closed = State::ALL.into_iter().filter(|state| state.is_closed());
-            query.bind_all(closed.map(State::as_str));
+            query.bind_all(State::closed());
             query
                 .push(") AND changed_ms < ")
                 .bind(before_ms.min(floor_ms));
@@ -332,10 +332,11 @@ async fn delete(
             proof: batch.proof,
         });
     }
-    if class.is_numbered() {
+    let columns = key(class);
+    // Numbers that the hub gives are given once, also where the row with the highest goes.
+    if columns == [("id", ColumnKind::Integer)] {
         numbers::keep(connection, class.table()).await?;
     }
-    let columns = key(class);
     let names: Vec<&'static str> = columns.iter().map(|(name, _)| *name).collect();
     let mut query = Statement::new("DELETE FROM ");
     query.push(class.table()).push(" WHERE ");
@@ -562,12 +563,6 @@ pub async fn oldest_ms(
 pub async fn held_events(
     connection: &mut Connection,
 ) -> Result<HashMap<String, Vec<u64>>, StoreError> {
-    let closed = || {
-        State::ALL
-            .into_iter()
-            .filter(|state| state.is_closed())
-            .map(State::as_str)
-    };
     let reading = "reading what open cases refer to";
     let mut held: HashMap<String, Vec<u64>> = HashMap::new();
     let mut hold = |identity: &str| {
@@ -579,7 +574,7 @@ pub async fn held_events(
         }
     };
     let mut query = Statement::new("SELECT event FROM cases WHERE event <> '' AND state NOT IN (");
-    query.bind_all(closed()).push(")");
+    query.bind_all(State::closed()).push(")");
     let rows = query
         .build()
         .fetch_all(&mut *connection)
@@ -590,7 +585,7 @@ pub async fn held_events(
         "SELECT reasons FROM warnings WHERE id IN (SELECT warning_id FROM case_warnings \
          JOIN cases ON cases.id = case_id WHERE state NOT IN (",
     );
-    query.bind_all(closed()).push("))");
+    query.bind_all(State::closed()).push("))");
     let rows = query
         .build()
         .fetch_all(&mut *connection)
@@ -627,9 +622,12 @@ pub async fn without_held(
         .await
         .map_err(failed("reading what chunks hold"))?;
     let is_free = |row: &&Row| {
-        let lane = Lane::from_number(row.get::<i64, _>("lane") as u8).map_or("", Lane::as_str);
+        let agent: String = row.get("agent");
         let epoch = row.get::<i64, _>("epoch").cast_unsigned();
-        let life = format!("{}/{lane}/{epoch:016x}", row.get::<String, _>("agent"));
+        let lane = Lane::from_number(row.get::<i64, _>("lane") as u8);
+        let life = lane
+            .map(|lane| life(&agent, lane, epoch))
+            .unwrap_or_default();
         let range = row.get::<i64, _>("first_seq").cast_unsigned()
             ..row.get::<i64, _>("end_seq").cast_unsigned();
         !held

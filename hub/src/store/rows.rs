@@ -197,7 +197,7 @@ impl Shape {
         Ok((text, values))
     }
 
-    /// Hands each row to `take`, in the order of the key of this engine, until it says that it has enough.
+    /// Hands each row to `take`, in the order of the key of this engine.
     pub async fn each(
         &self,
         connection: &mut Connection,
