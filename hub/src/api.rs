@@ -12,11 +12,15 @@ mod list;
 mod mutes;
 mod notifications;
 mod orgs;
+mod readings;
 mod rules;
 mod sessions;
 mod statistics;
 mod users;
 mod warnings;
+mod watched;
+
+pub use readings::Readings;
 
 use axum::http::StatusCode;
 use axum::middleware;
@@ -29,6 +33,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, Semaphore};
 use utoipa::OpenApi;
 
+use crate::cases::dispatch::Dispatch;
 use crate::casework::NamedOnly;
 use crate::ingest::{Ingest, Rejection};
 use crate::listener::Sessions;
@@ -65,6 +70,10 @@ pub struct Api {
     pub sealer: Arc<Sealer>,
     /// Kinds of cases that are for named handlers only, and who those are.
     pub named_only: NamedOnly,
+    /// Who is to lead.
+    pub dispatch: Arc<Dispatch>,
+    /// Who has read what people wrote.
+    pub readings: Mutex<Readings>,
     /// Organisations and places.
     pub directory: CurrentDirectory,
     /// Whose turn it is to change them.

@@ -204,6 +204,8 @@ impl App {
                 metrics: metrics.clone(),
                 sealer,
                 named_only: NamedOnly::new(&config.case_files),
+                dispatch: Arc::clone(&config.case_files.dispatch),
+                readings: Mutex::default(),
                 directory: CurrentDirectory::new(store.clone()),
                 directory_turn: Mutex::default(),
                 tries: Mutex::default(),

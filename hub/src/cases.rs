@@ -3,8 +3,8 @@
 //!
 //! It owns the loop (受理、派单、办理、答复、督办、回访、评价): the states and what each takes (`state`), the moves
 //! (`moves`, `kind`), what a move comes to or why it is refused (`decide`, `check`, `refused`), the log (`action`) and
-//! what it makes of a case (`case`), the clocks and their terms (`clock`, `desk`, `terms`), and what time alone brings
-//! about (`due`). Who may make which move is not decided here, nor who may see a case.
+//! what it makes of a case (`case`), the clocks and their terms (`clock`, `desk`, `terms`), what time alone brings
+//! about (`due`), and who is to lead (`dispatch`). Who may make which move is not decided here, nor who may see a case.
 //!
 //! | state | word | moves, and where they lead |
 //! | --- | --- | --- |
@@ -23,7 +23,11 @@
 //!
 //! Accepted to verified take suspend and escalate, a suspended one escalate too; dispatched, returned and handling
 //! take join_done, grant_delay and refuse_delay. Any case that is not archived, declined or merged takes set_risk,
-//! note, merge, link_warning, unlink_warning, name_handler and unname_handler.
+//! note, merge, link_warning, unlink_warning, name_handler and unname_handler; archived and declined ones take the last
+//! two as well, so that somebody can always be named.
+//!
+//! A hard case goes up the ladder by people (escalate), and by its risk and its supervision as the terms say (`[[climb]]`),
+//! a rung at a time; only people name a leader.
 //!
 //! # Invariants
 //! * A case is the fold of its log (`Case::replay`), and its version is the number of its last action. Actions are
@@ -53,6 +57,7 @@ pub mod check;
 pub mod clock;
 pub mod decide;
 pub mod desk;
+pub mod dispatch;
 pub mod due;
 pub mod intake;
 pub mod kind;

@@ -16,6 +16,7 @@ use crate::calendar::{ALWAYS, Calendar, Calendars, file};
 use crate::cases::case::Case;
 use crate::cases::clock::Rules;
 use crate::cases::decide::Context;
+use crate::cases::dispatch::{self, Dispatch};
 use crate::cases::intake::{self, Taxonomy};
 use crate::cases::terms::Terms;
 use crate::orgs::{Directory, Org, OrgKind};
@@ -36,6 +37,8 @@ pub struct CasesConfig {
     pub calendars_dir: Option<PathBuf>,
     /// The file of kinds of disputes; relative to the config. None: the defaults.
     pub taxonomy: Option<PathBuf>,
+    /// The file of dispatch rules; relative to the config. None: what the taxonomy names, and the office of the place.
+    pub dispatch: Option<PathBuf>,
     /// Logins of those who handle what is for named handlers only.
     pub named_handlers: Vec<String>,
 }
@@ -80,6 +83,7 @@ pub struct Casework {
     pub sealer: Arc<Sealer>,
     pub terms: Terms,
     pub taxonomy: Taxonomy,
+    pub dispatch: Arc<Dispatch>,
     pub named_handlers: Vec<String>,
     pub directory: Directory,
     pub calendars: Calendars,
@@ -87,12 +91,26 @@ pub struct Casework {
 }
 
 /// The parts that are read from files.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct CaseFiles {
     pub terms: Terms,
     pub taxonomy: Taxonomy,
+    pub dispatch: Arc<Dispatch>,
     pub calendars: Vec<Calendar>,
     pub named_handlers: Vec<String>,
+}
+
+impl Default for CaseFiles {
+    fn default() -> Self {
+        let taxonomy = Taxonomy::default();
+        Self {
+            terms: Terms::default(),
+            dispatch: Arc::new(Dispatch::new(Vec::new(), &taxonomy)),
+            taxonomy,
+            calendars: Vec::new(),
+            named_handlers: Vec::new(),
+        }
+    }
 }
 
 impl CaseFiles {
@@ -113,6 +131,11 @@ impl CaseFiles {
         if let Some(path) = &config.taxonomy {
             files.taxonomy = intake::read(&directory.join(path))?;
         }
+        let dispatch = match &config.dispatch {
+            Some(path) => dispatch::read(&directory.join(path), &files.taxonomy, &files.terms)?,
+            None => Dispatch::new(Vec::new(), &files.taxonomy),
+        };
+        files.dispatch = Arc::new(dispatch);
         if let Some(path) = &config.calendars_dir {
             files.calendars = calendars(&directory.join(path))?;
         }
@@ -169,6 +192,7 @@ impl Casework {
             sealer,
             terms: files.terms,
             taxonomy: files.taxonomy,
+            dispatch: files.dispatch,
             named_handlers: files.named_handlers,
             directory: Directory::default(),
             calendars: Calendars::empty(),
@@ -213,6 +237,12 @@ impl Casework {
         }
         self.calendars = Calendars::new(self.read.clone(), of_organisation)
             .expect("each organisation's calendar was looked for, and no two are alike");
+        for name in self.dispatch.unknown(&directory) {
+            tracing::warn!(
+                name,
+                "a dispatch rule, or a kind of the taxonomy, names an organisation or place that is not there"
+            );
+        }
         self.directory = directory;
     }
 
@@ -273,10 +303,12 @@ impl Casework {
         orgs
     }
 
-    /// What deadlines depend on, as one number: another number means that they are to be worked out again.
+    /// What deadlines depend on, and with which organisations cases are, as one number: another number means that they
+    /// are to be worked out again.
     pub fn fingerprint(&self) -> i64 {
         let mut hash = Sha256::new();
         hash.update(format!("{:?}{:?}", self.terms, self.calendars).as_bytes());
+        hash.update(format!("{:?}", self.directory).as_bytes());
         let bytes = hash.finalize();
         let mut first = [0; 8];
         first.copy_from_slice(&bytes[..8]);

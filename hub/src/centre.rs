@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::config::channels::{Channel, DEFAULT_ROUTES, Route};
 use crate::correlate::rule::Vocabulary;
 use crate::notify::addressees::Addressees;
+use crate::notify::news::CaseNotice;
 use crate::warnings::Grades;
 
 /// `[[site]]`: a compound or a station.
@@ -32,6 +33,8 @@ pub struct Centre {
     pub grades: Grades,
     /// Warnings of life safety may be muted.
     pub mute_life: bool,
+    /// What is told of cases.
+    pub case_notices: Vec<CaseNotice>,
     routes: HashMap<String, Option<String>>,
     sites: BTreeMap<String, Site>,
 }
@@ -49,6 +52,7 @@ impl Centre {
             addressees: Addressees::new(channels, routes),
             grades,
             mute_life,
+            case_notices: Vec::new(),
             routes: routes
                 .iter()
                 .map(|route| (route.name.clone(), route.escalate.clone()))
@@ -57,6 +61,15 @@ impl Centre {
                 .iter()
                 .map(|site| (site.name.clone(), site.clone()))
                 .collect(),
+        }
+    }
+
+    /// With what is told of cases.
+    #[must_use]
+    pub fn telling_of_cases(self, case_notices: Vec<CaseNotice>) -> Self {
+        Self {
+            case_notices,
+            ..self
         }
     }
 

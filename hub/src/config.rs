@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::casework::{CaseFiles, CasesConfig};
 use crate::centre::{self, Centre, Site};
+use crate::notify::news::{self, CaseNotice};
 use crate::retention::config::RetentionConfig;
 use crate::store::Place;
 use crate::warnings::{Grade, Grades};
@@ -45,6 +46,8 @@ pub struct Config {
     channel: Vec<ChannelEntry>,
     /// `[[route]]` as they are written.
     route: Vec<RouteEntry>,
+    /// `[[case_notice]]`: what is told of cases.
+    case_notice: Vec<CaseNotice>,
     /// `[[site]]`: compounds and stations.
     pub site: Vec<Site>,
     /// `[[grade]]`: the words of severities.
@@ -119,6 +122,7 @@ impl Default for Config {
             log: LogConfig::default(),
             channel: Vec::new(),
             route: Vec::new(),
+            case_notice: Vec::new(),
             site: Vec::new(),
             grade: Vec::new(),
             warnings: WarningsConfig::default(),
@@ -191,6 +195,12 @@ impl Config {
             channels::channels(std::mem::take(&mut config.channel), directory).map_err(named)?;
         config.routes =
             channels::routes(std::mem::take(&mut config.route), &config.channels).map_err(named)?;
+        let routes: Vec<String> = config
+            .routes
+            .iter()
+            .map(|route| route.name.clone())
+            .collect();
+        news::check(&config.case_notice, &routes).map_err(named)?;
         config
             .retention
             .check()
@@ -210,6 +220,7 @@ impl Config {
             self.grades.clone(),
             self.warnings.mute_life,
         )
+        .telling_of_cases(self.case_notice.clone())
     }
 
     fn find_database(&self, directory: &Path) -> Result<Place, (&'static str, String)> {

@@ -27,11 +27,12 @@
 //! Limits: [`plan::DIGEST_MAX`] rows a message, [`peer::SEND_DEADLINE`] for one try, [`LOOK_EVERY`] until a
 //! desk sees what the command line has written.
 //!
-//! Files: `notice` what is told, `addressees` to whom, `plan` and `bucket` when, `words` in which words,
+//! Files: `notice` what is told, `news` what of that is of cases, `addressees` to whom, `plan` and `bucket` when, `words` in which words,
 //! `peer` by which protocol, `desk` the task of a channel.
 pub mod addressees;
 mod bucket;
 mod desk;
+pub mod news;
 pub mod notice;
 pub mod peer;
 mod plan;

@@ -15,7 +15,7 @@ pub mod current;
 pub mod file;
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Organisations and places at most, together.
 pub const ENTRIES_MAX: usize = 100_000;
@@ -189,7 +189,42 @@ pub struct Answering<'a> {
     pub grid: &'a str,
 }
 
+/// What an organisation other than the centre watches: the sites that it answers for, and a station its own agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Watched {
+    pub sites: BTreeSet<String>,
+    /// Empty: it has none.
+    pub agent: String,
+}
+
+impl Watched {
+    /// Something of this site and agent is its own.
+    pub fn has(&self, site: &str, agent: &str) -> bool {
+        self.sites.contains(site) || (!self.agent.is_empty() && self.agent == agent)
+    }
+}
+
 impl Directory {
+    /// What an organisation watches; `None`: all, as the centre does.
+    pub fn watched(&self, org: &str) -> Option<Watched> {
+        let is_centre = self.centre().is_some_and(|centre| centre.id == org);
+        if org.is_empty() || is_centre {
+            return None;
+        }
+        let compounds = self.places.values().filter(|place| {
+            let is_compound = place.kind == PlaceKind::Compound && !place.site.is_empty();
+            is_compound && self.covers(org, &place.id)
+        });
+        Some(Watched {
+            sites: compounds.map(|place| place.site.clone()).collect(),
+            agent: self
+                .orgs
+                .get(org)
+                .map(|org| org.agent.clone())
+                .unwrap_or_default(),
+        })
+    }
+
     /// The district centre.
     pub fn centre(&self) -> Option<&Org> {
         self.orgs.values().find(|org| org.kind == OrgKind::Centre)

@@ -1,13 +1,14 @@
 //! `/api/v1/agents`
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::{Extension, Json};
 use linli_shared::service::problem::Problem;
 use serde::Deserialize;
 use std::sync::Arc;
 
 use super::list::{Page, query};
-use super::{Api, store_problem};
+use super::{Api, store_problem, watched};
+use crate::rights::Actor;
 use crate::store::agents::{self, AgentView};
 
 /// Takes no parameter yet; one that is sent is refused, as by the other lists.
@@ -15,19 +16,23 @@ use crate::store::agents::{self, AgentView};
 #[serde(deny_unknown_fields)]
 pub struct AgentQuery {}
 
-/// All agents, by name.
+/// The agents that who asks watches, by name.
 #[utoipa::path(get, path = "/api/v1/agents", responses(
     (status = 200, body = Page<AgentView>),
     super::auth::Refusals,
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     parameters: Result<Query<AgentQuery>, QueryRejection>,
 ) -> Result<Json<Page<AgentView>>, Problem> {
     query(parameters)?;
     let mut items = agents::list(api.store.readers())
         .await
         .map_err(store_problem)?;
+    if let Some(own) = watched::of(&api, &actor).await? {
+        items.retain(|view| own.has(&view.site, &view.agent));
+    }
     for view in &mut items {
         view.connected = view
             .agent

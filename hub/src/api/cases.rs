@@ -2,20 +2,24 @@
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::list::{Page, bad, bad_cursor, body, limit, page, path, query};
-use super::{Api, auth, busy, store_problem};
+use super::{Api, auth, busy, readings, store_problem};
 use crate::audit::REASON_CHARS_MAX;
 use crate::cases::State as CaseState;
+use crate::cases::action::Action;
+use crate::cases::dispatch::About;
 use crate::cases::moves::Move;
 use crate::cases::narrative::Narrative;
 use crate::cases::refused::Refused;
 use crate::ingest::casework::{CaseRefusal, Registering, allowed};
 use crate::ingest::people::People;
+use crate::notify::notice::without_numbers;
 use crate::orgs::Directory;
 use crate::rights::{Actor, CaseAct, Decision, Role};
 use crate::store::cases::{self, ActionView, CaseFilter, CaseView, Record};
@@ -114,13 +118,22 @@ pub struct WholeCase {
     case: CaseView,
     /// 经办人
     handler: Option<String>,
+    /// Who is to lead by the dispatch rules, while nobody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proposed_lead: Option<String>,
+    /// How far up the ladder it is: grid, office, centre, joint_meeting, leader.
+    rung: &'static str,
+    /// The leader who has taken it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader: Option<String>,
     /// 协办, by organisation; true: its part is done.
     joint: std::collections::BTreeMap<String, bool>,
     /// Moves that the state takes.
     moves: Vec<&'static str>,
     /// What it says of people, masked.
     narrative: Narrative,
-    /// What was done, oldest first. What people wrote is shown to those who work with cases.
+    /// What was done, oldest first. What people wrote is shown to those who work with cases, without numbers of
+    /// telephones and identity cards; who has read it is in the audit log.
     actions: Vec<ActionView>,
 }
 
@@ -143,9 +156,15 @@ pub async fn get(
 async fn seen(api: &Api, actor: &Actor, code: &str) -> Result<WholeCase, Problem> {
     let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
     let record = visible(api, &mut snapshot, actor, code, CaseAct::See).await?;
-    whole(api, &mut snapshot, actor, record)
+    let whole = whole(api, &mut snapshot, actor, record)
         .await
-        .map_err(store_problem)
+        .map_err(store_problem)?;
+    // The snapshot is given back first: the note is written by another connection.
+    drop(snapshot);
+    if reads_texts(actor) {
+        readings::note(api, actor, code).await?;
+    }
+    Ok(whole)
 }
 
 async fn whole(
@@ -158,29 +177,42 @@ async fn whole(
     let narrative = cases::narrative(snapshot, &api.sealer, record.id).await?;
     let narrative: Narrative = serde_json::from_str(&narrative).unwrap_or_default();
     let log = cases::log(snapshot, &api.sealer, record.id).await?;
-    let reads = !matches!(actor.role, Role::Operator | Role::Grid);
+    let reads = reads_texts(actor);
     let actions = log
         .iter()
         .map(|action| {
-            let by_program = action.actor == crate::cases::action::HUB
-                || action.actor.starts_with("rule:")
-                || action.actor.starts_with("agent:");
-            ActionView {
-                number: action.number,
-                at_ms: action.at_ms,
-                actor: action.actor.clone(),
-                organisation: action.organisation.clone(),
-                action: action.word().to_owned(),
-                note: if reads || by_program {
-                    action.note()
+            shown(action, |note| {
+                if is_by_program(action) {
+                    note
+                } else if reads {
+                    without_numbers(&note)
                 } else {
                     String::new()
-                },
-            }
+                }
+            })
         })
         .collect();
     let case = record.case;
+    let proposed_lead = match case.state {
+        CaseState::Registered | CaseState::Accepted | CaseState::Returned => {
+            let about = About {
+                kind: &case.kind,
+                risk: &case.risk,
+                place: &record.place,
+                named_only: case.named_only,
+            };
+            let directory = api.directory.of(snapshot).await?;
+            match api.dispatch.candidates(about, &directory) {
+                Some(candidates) => cases::least(snapshot, candidates).await?,
+                None => None,
+            }
+        }
+        _ => None,
+    };
     Ok(WholeCase {
+        proposed_lead,
+        rung: case.rung.words().1,
+        leader: case.leader.clone(),
         case: view
             .ok_or_else(|| crate::store::failed("reading a case")(sqlx::Error::RowNotFound))?,
         handler: case.handler.clone(),
@@ -198,6 +230,29 @@ async fn whole(
         narrative: narrative.masked(),
         actions,
     })
+}
+
+/// Somebody reads what people wrote.
+fn reads_texts(actor: &Actor) -> bool {
+    !matches!(actor.role, Role::Operator | Role::Grid)
+}
+
+/// A program did it: what it says is not of a person.
+fn is_by_program(action: &Action) -> bool {
+    action.actor == crate::cases::action::HUB
+        || action.actor.starts_with("rule:")
+        || action.actor.starts_with("agent:")
+}
+
+fn shown(action: &Action, note: impl Fn(String) -> String) -> ActionView {
+    ActionView {
+        number: action.number,
+        at_ms: action.at_ms,
+        actor: action.actor.clone(),
+        organisation: action.organisation.clone(),
+        action: action.word().to_owned(),
+        note: note(action.note()),
+    }
 }
 
 /// A case that somebody may see, or do something about.
@@ -263,6 +318,7 @@ pub struct NewCase {
 /// 登记: registers a case.
 #[utoipa::path(post, path = "/api/v1/cases", request_body = NewCase, responses(
     (status = 201, body = WholeCase),
+    (status = 202, description = "it is registered, and not for who registered it to see", body = Registered),
     super::auth::Refusals,
     (status = 409, description = "the case does not take it", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
@@ -270,10 +326,22 @@ pub async fn register(
     State(api): State<Arc<Api>>,
     Extension(actor): Extension<Actor>,
     new: Result<Json<NewCase>, JsonRejection>,
-) -> Result<(StatusCode, Json<WholeCase>), Problem> {
+) -> Result<Response, Problem> {
     let code = register_one(&api, &actor, body(new)?).await?;
-    let whole = seen(&api, &actor, &code).await?;
-    Ok((StatusCode::CREATED, Json(whole)))
+    match seen(&api, &actor, &code).await {
+        Ok(whole) => Ok((StatusCode::CREATED, Json(whole)).into_response()),
+        Err(problem) if problem.status == StatusCode::NOT_FOUND.as_u16() => {
+            Ok((StatusCode::ACCEPTED, Json(Registered { code })).into_response())
+        }
+        Err(problem) => Err(problem),
+    }
+}
+
+/// The code of a case that was registered.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Registered {
+    /// Code.
+    code: String,
 }
 
 /// Registers a case that is as it should be; its code.
@@ -361,6 +429,7 @@ fn refusal(refusal: CaseRefusal) -> Problem {
                 | Refused::JointOpen { .. }
                 | Refused::LeadWanted
                 | Refused::LeadNamed
+                | Refused::LastHandler
                 | Refused::NotNext { .. }
                 | Refused::TooMany { .. } => StatusCode::CONFLICT,
                 Refused::NotForYou { .. } => StatusCode::FORBIDDEN,
@@ -379,9 +448,18 @@ pub struct Unmask {
     reason: String,
 }
 
+/// What a case says of people, and all that people wrote.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Unmasked {
+    #[serde(flatten)]
+    narrative: Narrative,
+    /// What was done, oldest first.
+    actions: Vec<ActionView>,
+}
+
 /// Shows what a case says of people, unmasked. Who asked, when and why goes into the audit log first.
 #[utoipa::path(post, path = "/api/v1/cases/{code}/unmask", request_body = Unmask, params(("code" = String, Path, description = "Code")), responses(
-    (status = 200, body = Narrative),
+    (status = 200, body = Unmasked),
     super::auth::Refusals,
     (status = 404, description = "no such case", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
@@ -390,7 +468,7 @@ pub async fn unmask(
     Extension(actor): Extension<Actor>,
     code: Result<Path<String>, PathRejection>,
     unmask: Result<Json<Unmask>, JsonRejection>,
-) -> Result<Json<Narrative>, Problem> {
+) -> Result<Json<Unmasked>, Problem> {
     let code = path("code", code)?;
     let Unmask { reason } = body(unmask)?;
     let reason = reason.trim().to_owned();
@@ -409,7 +487,16 @@ pub async fn unmask(
     let narrative = cases::narrative(&mut snapshot, &api.sealer, record.id)
         .await
         .map_err(store_problem)?;
-    Ok(Json(serde_json::from_str(&narrative).unwrap_or_default()))
+    let log = cases::log(&mut snapshot, &api.sealer, record.id)
+        .await
+        .map_err(store_problem)?;
+    Ok(Json(Unmasked {
+        narrative: serde_json::from_str(&narrative).unwrap_or_default(),
+        actions: log
+            .iter()
+            .map(|action| shown(action, |note| note))
+            .collect(),
+    }))
 }
 
 /// Cases of the same key or the same place and kind that who asks may see, newest first: a person decides whether

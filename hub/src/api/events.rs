@@ -1,7 +1,7 @@
 //! `/api/v1/events`
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::{Extension, Json};
 use linli_shared::protocol::event::Event;
 use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::list::{Page, bad_cursor, limit, query, time_ms};
-use super::{Api, store_problem};
+use super::{Api, store_problem, watched};
+use crate::rights::Actor;
 use crate::store::chunks::{self, EventFilter, StoredEvent};
 
 /// Where.
@@ -155,17 +156,19 @@ pub struct EventQuery {
     limit: Option<u32>,
 }
 
-/// Events, newest arrival first. A page can be short while there is a next one.
+/// Events of what who asks watches, newest arrival first. A page can be short while there is a next one.
 #[utoipa::path(get, path = "/api/v1/events", params(EventQuery), responses(
     (status = 200, body = Page<EventView>),
     super::auth::Refusals,
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     parameters: Result<Query<EventQuery>, QueryRejection>,
 ) -> Result<Json<Page<EventView>>, Problem> {
     let parameters = query(parameters)?;
     let filter = EventFilter {
+        watched: watched::of(&api, &actor).await?,
         from_ms: time_ms("from", parameters.from.as_deref())?,
         to_ms: time_ms("to", parameters.to.as_deref())?,
         before: parameters.cursor.as_deref().map(cursor).transpose()?,

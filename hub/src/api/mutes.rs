@@ -1,15 +1,16 @@
 //! `/api/v1/mutes`
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, time_ms};
-use super::{Api, busy, store_problem};
+use super::{Api, auth, busy, store_problem, watched};
+use crate::rights::Actor;
 use crate::store::agents;
 use crate::store::mutes::{self, MuteView};
 use crate::warnings::{Mute, MuteTerms};
@@ -77,16 +78,22 @@ pub async fn list(
     Ok(Json(page(found, limit, |mute| mute.id.to_string())))
 }
 
-/// Tells nobody of some warnings for a time. Those that are raised meanwhile are not told after it either.
+/// Tells nobody of some warnings for a time; who is not of the centre, of those of an own site. Those that are raised meanwhile are not told after it either.
 #[utoipa::path(post, path = "/api/v1/mutes", request_body = NewMute, responses(
     (status = 201, body = MuteMade),
     super::auth::Refusals,
 ))]
 pub async fn add(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     mute: Result<Json<NewMute>, JsonRejection>,
 ) -> Result<(StatusCode, Json<MuteMade>), Problem> {
     let mute = body(mute)?;
+    if let Some(own) = watched::of(&api, &actor).await?
+        && !own.has(&mute.site, "")
+    {
+        auth::refuse::<()>(&api, &actor.login, "POST", "/api/v1/mutes").await?;
+    }
     let now_ms = clock::wall_ms();
     let mute = Mute {
         id: 0,
@@ -122,9 +129,17 @@ pub async fn add(
 ))]
 pub async fn end(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
     let id = path("id", id)?;
+    if let Some(own) = watched::of(&api, &actor).await? {
+        let site = mutes::site_of(api.store.readers(), id).await;
+        let site = site.map_err(store_problem)?.unwrap_or_default();
+        if !own.has(&site, "") {
+            auth::refuse::<()>(&api, &actor.login, "POST", "/api/v1/mutes").await?;
+        }
+    }
     if api.ingest.end_mute(id).await.map_err(busy)? {
         return Ok(StatusCode::NO_CONTENT);
     }

@@ -1,14 +1,15 @@
 //! `/api/v1/notifications`
-use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use linli_shared::service::problem::Problem;
 use serde::Deserialize;
 use std::sync::Arc;
 
 use super::list::{Page, bad, bad_cursor, limit, page, path, query};
-use super::{Api, store_problem};
+use super::{Api, store_problem, watched};
+use crate::rights::Actor;
 use crate::store::outbox::{
     self, NotificationFilter, NotificationView, Outcome, STATES, Settlement,
 };
@@ -28,15 +29,17 @@ pub struct NotificationQuery {
     limit: Option<u32>,
 }
 
-/// What people were told, are to be told, and could not be told, newest first.
+/// What people were told, are to be told, and could not be told, newest first. For the centre only.
 #[utoipa::path(get, path = "/api/v1/notifications", params(NotificationQuery), responses(
     (status = 200, body = Page<NotificationView>),
     super::auth::Refusals,
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     parameters: Result<Query<NotificationQuery>, QueryRejection>,
 ) -> Result<Json<Page<NotificationView>>, Problem> {
+    watched::all(&api, &actor, "GET", "/api/v1/notifications").await?;
     let parameters = query(parameters)?;
     let limit = limit(parameters.limit)?;
     if let Some(state) = &parameters.state
@@ -58,7 +61,7 @@ pub async fn list(
     Ok(Json(page(found, limit, |view| view.id.to_string())))
 }
 
-/// Sends a dead notification again.
+/// Sends a dead notification again. For the centre only.
 #[utoipa::path(post, path = "/api/v1/notifications/{id}/resend", params(("id" = i64, Path, description = "Number")), responses(
     (status = 202, description = "it waits to be sent", body = NotificationView),
     super::auth::Refusals,
@@ -67,9 +70,11 @@ pub async fn list(
 ))]
 pub async fn resend(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<(StatusCode, Json<NotificationView>), Problem> {
     let id = path("id", id)?;
+    watched::all(&api, &actor, "POST", "/api/v1/notifications").await?;
     let again = Settlement {
         id,
         outcome: Outcome::Again,

@@ -1,15 +1,16 @@
 //! `/api/v1/rules`
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
 use linli_shared::service::telemetry;
 use serde::Serialize;
 use std::sync::Arc;
 
-use super::Api;
+use super::{Api, watched};
 use crate::correlate::rule::{Field, Rule};
+use crate::rights::Actor;
 use crate::rules::ReloadError;
 
 /// A rule that runs.
@@ -83,13 +84,17 @@ pub async fn list(State(api): State<Arc<Api>>) -> Json<Vec<RuleView>> {
     )
 }
 
-/// Reads the rule files again. Where one is wrong, nothing changes, and the answer says why.
+/// Reads the rule files again; for the centre only. Where one is wrong, nothing changes, and the answer says why.
 #[utoipa::path(post, path = "/api/v1/rules/reload", responses(
     (status = 200, body = Reloaded),
     super::auth::Refusals,
     (status = 422, description = "a file is wrong; the rules from before go on", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
-pub async fn reload(State(api): State<Arc<Api>>) -> Result<Json<Reloaded>, Problem> {
+pub async fn reload(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Json<Reloaded>, Problem> {
+    watched::all(&api, &actor, "POST", "/api/v1/rules/reload").await?;
     match api.rules.reload().await {
         Ok(rules) => Ok(Json(Reloaded { rules })),
         Err(error @ ReloadError::Rules(_)) => Err(Problem::new(

@@ -4,6 +4,7 @@ use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use jiff::civil::Weekday;
 use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use super::cases::{keep_own, scope};
 use super::list::{bad, query, time_ms};
 use super::{Api, store_problem};
 use crate::cases::statistics::{By, Table, table};
+use crate::local_time;
 use crate::orgs::Directory;
 use crate::rights::Actor;
 use crate::store::cases::{self, CaseFilter, CaseView};
@@ -40,9 +42,9 @@ pub struct StatisticsQuery {
     /// What cases are counted by.
     #[param(inline)]
     by: By,
-    /// Opened then or later (RFC 3339).
+    /// Opened then or later (RFC 3339): the beginning of a Monday or of a month by the clock of the centre, UTC+8.
     from: String,
-    /// Opened before (RFC 3339).
+    /// Opened before (RFC 3339): the like.
     to: String,
     /// `json` or `csv`.
     #[serde(default)]
@@ -70,6 +72,15 @@ pub async fn statistics(
     if period.from_ms >= period.to_ms {
         return Err(bad("to", "must be later than from"));
     }
+    for (key, ms) in [("from", period.from_ms), ("to", period.to_ms)] {
+        if !begins_period(ms) {
+            return Err(bad(
+                key,
+                "must be the beginning of a Monday or of the first of a month by the clock of the centre, like \
+                 2026-03-01T00:00:00+08:00",
+            ));
+        }
+    }
     let column = match parameters.by {
         By::Type => Column::Kind,
         By::Area => Column::Place,
@@ -95,6 +106,14 @@ pub async fn statistics(
         [cell.name.clone(), cases.unwrap_or_else(|| "<5".to_owned())]
     });
     csv(&["name", "cases"], rows)
+}
+
+/// Weeks and months are what figures are made of: where any period could be asked for, two that differ by little would
+/// show what a small cell hides.
+fn begins_period(ms: i64) -> bool {
+    let at = local_time::at(ms);
+    let is_midnight = local_time::midnight_ms(at.date()) == Some(ms);
+    is_midnight && (at.day() == 1 || at.weekday() == Weekday::Monday)
 }
 
 fn by_area(counts: Vec<(String, i64)>, directory: &Directory) -> Vec<(String, i64)> {
@@ -276,4 +295,24 @@ fn csv<const N: usize>(
         .into_inner()
         .map_err(|error| unwritten(&error.error()))?;
     Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], bytes).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_of_whole_weeks_and_months() {
+        for (text, whole) in [
+            ("2026-03-01T00:00:00+08:00", true),
+            ("2026-02-28T16:00:00Z", true),
+            ("2026-03-02T00:00:00+08:00", true),
+            ("2026-03-03T00:00:00+08:00", false),
+            ("2026-03-01T00:00:00Z", false),
+            ("2026-03-01T00:00:00.001+08:00", false),
+        ] {
+            let ms = time_ms("from", Some(text)).expect("a time");
+            assert_eq!(ms.map(begins_period), Some(whole), "{text}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::auth::Credential;
 use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, time_ms};
-use super::{Api, busy, store_problem};
+use super::{Api, busy, store_problem, watched};
 use crate::ingest::Acknowledged;
 use crate::rights::Actor;
 use crate::store::warnings::{self, ACTIVE, WITHDRAWN, WarningFilter, WarningView};
@@ -62,7 +62,8 @@ pub async fn list(
     }
     let before = parameters.cursor.as_deref().map(str::parse).transpose();
     let filter = WarningFilter {
-        hidden: hidden(&api, &actor),
+        watched: watched::of(&api, &actor).await?,
+        hidden: watched::hidden_rules(&api, &actor),
         site: parameters.site,
         rule: parameters.rule,
         state: parameters.state,
@@ -73,9 +74,10 @@ pub async fn list(
         before: before.map_err(|_| bad_cursor())?,
         limit: limit + 1,
     };
-    let found = warnings::list(api.store.readers(), &filter)
+    let mut found = warnings::list(api.store.readers(), &filter)
         .await
         .map_err(store_problem)?;
+    watched::without_hidden_cases(&api, &actor, &mut found).await?;
     Ok(Json(page(found, limit, |warning| warning.id.to_string())))
 }
 
@@ -91,23 +93,18 @@ pub async fn get(
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<Json<WarningView>, Problem> {
     let id = path("id", id)?;
-    warnings::get(api.store.readers(), id)
-        .await
-        .map_err(store_problem)?
-        .filter(|warning| !hidden(&api, &actor).contains(&warning.rule))
-        .map(Json)
-        .ok_or_else(|| unknown(id))
+    seen(&api, &actor, id).await.map(Json)
 }
 
-/// Rules whose warnings are not for this one to see: they open cases for named handlers only.
-fn hidden(api: &Api, actor: &Actor) -> Vec<String> {
-    let rules = api.rules.running();
-    let hides = |kind: &String| api.named_only.hides(kind, &actor.login);
-    rules
-        .iter()
-        .filter(|rule| rule.case.as_ref().is_some_and(hides))
-        .map(|rule| rule.id.clone())
-        .collect()
+/// A warning that somebody may see.
+async fn seen(api: &Api, actor: &Actor, id: i64) -> Result<WarningView, Problem> {
+    let found = warnings::get(api.store.readers(), id).await;
+    let mut warning = found.map_err(store_problem)?.ok_or_else(|| unknown(id))?;
+    if watched::hides(api, actor, &warning).await? {
+        return Err(unknown(id));
+    }
+    watched::without_hidden_cases(api, actor, std::slice::from_mut(&mut warning)).await?;
+    Ok(warning)
 }
 
 fn unknown(id: i64) -> Problem {
@@ -147,7 +144,7 @@ pub async fn acknowledge(
     let Acknowledgement { by, note } = body(acknowledgement)?;
     // Who has signed in acknowledges in their own name; a program says for whom.
     let by = match credential {
-        Credential::Session(_) => actor.login,
+        Credential::Session(_) => actor.login.clone(),
         Credential::Program => by.trim().to_owned(),
     };
     if by.is_empty() || by.chars().count() > TEXT_CHARS_MAX {
@@ -156,6 +153,7 @@ pub async fn acknowledge(
     if note.chars().count() > TEXT_CHARS_MAX {
         return Err(bad("note", format!("at most {TEXT_CHARS_MAX} characters")));
     }
+    seen(&api, &actor, id).await?;
     match api.ingest.acknowledge(id, by, note).await.map_err(busy)? {
         Acknowledged::Now => {}
         Acknowledged::Before => {
@@ -167,9 +165,5 @@ pub async fn acknowledge(
         }
         Acknowledged::Unknown => return Err(unknown(id)),
     }
-    warnings::get(api.store.readers(), id)
-        .await
-        .map_err(store_problem)?
-        .map(Json)
-        .ok_or_else(|| unknown(id))
+    seen(&api, &actor, id).await.map(Json)
 }

@@ -69,6 +69,11 @@ pub enum Due {
     },
     /// Calendars or terms are others: the deadlines stand in the changes of the clocks.
     Recomputed {},
+    /// 升级: its risk or its lateness takes it up the ladder.
+    Climbed {
+        /// The next rung.
+        to: Rung,
+    },
 }
 
 /// What a move of another case did to this one.
@@ -97,6 +102,7 @@ impl Action {
             What::Hub(Due::LeadDemanded { .. }) => "lead_demanded",
             What::Hub(Due::SuspensionEnded { .. }) => "suspension_ended",
             What::Hub(Due::Recomputed {}) => "recomputed",
+            What::Hub(Due::Climbed { .. }) => "climbed",
             What::Other(Twin::Absorbed { .. }) => "absorbed",
             What::Other(Twin::Released { .. }) => "released",
         }
@@ -111,6 +117,7 @@ impl Action {
                 kind, organisation, ..
             }) => format!("{} {organisation}", kind.words().0),
             What::Hub(Due::LeadDemanded { .. } | Due::SuspensionEnded { .. }) => String::new(),
+            What::Hub(Due::Climbed { to }) => to.words().0.to_owned(),
             What::Other(Twin::Absorbed { code } | Twin::Released { code }) => code.clone(),
         }
     }

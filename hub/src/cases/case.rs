@@ -236,6 +236,7 @@ impl Case {
             }
             Due::SuspensionEnded { .. } => self.resumed(),
             Due::Recomputed {} => {}
+            Due::Climbed { to } => self.rung = *to,
         }
     }
 
@@ -364,6 +365,7 @@ impl Case {
                 self.supervision = None;
                 self.marks = None;
                 self.joint.clear();
+                self.delays.clear();
             }
             Move::SetRisk { risk, .. } => self.risk.clone_from(risk),
             Move::Note { .. } => {}

@@ -160,6 +160,9 @@ pub fn check(case: &Case, by: &By, wanted: &Move, context: &Context<'_>) -> Resu
             if !case.named.contains(person) {
                 return Err(unknown("person", person));
             }
+            if case.named_only && case.named.len() == 1 {
+                return Err(Refused::LastHandler);
+            }
             Ok(())
         }
         Move::Accept {}

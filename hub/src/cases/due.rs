@@ -8,6 +8,7 @@ use super::case::Case;
 use super::clock::{Change, Clock, ClockKind, Pause};
 use super::decide::{ACTIONS_MAX, Context};
 use super::desk::Desk;
+use super::kind::Kind;
 use super::state::State;
 
 /// Actions that one call gives: a case has at most 24 clocks at a time, with six marks each. What is more comes
@@ -19,7 +20,8 @@ pub fn due(case: &Case, context: &Context<'_>) -> Vec<Action> {
     let mut case = case.clone();
     let mut actions = Vec::new();
     while actions.len() < DUE_MAX && case.version < ACTIONS_MAX {
-        let Some(next) = next(&case).filter(|next| next.at_ms <= context.now_ms) else {
+        let next = climb(&case, context).or_else(|| next(&case));
+        let Some(next) = next.filter(|next| next.at_ms <= context.now_ms) else {
             break;
         };
         let at_ms = context.now_ms.max(case.last_ms);
@@ -58,6 +60,18 @@ pub fn recompute(case: &Case, context: &Context<'_>) -> Option<Action> {
         return None;
     }
     Some(action(case, at_ms, Due::Recomputed {}, clocks))
+}
+
+/// The next rung, where its risk or its supervision takes the case farther up than it is. Whatever brings that about is
+/// an action of its own, after which this is asked: no time has to pass.
+fn climb(case: &Case, context: &Context<'_>) -> Option<Next> {
+    let wanted = context.rules.terms.rung(&case.risk, case.supervision)?;
+    let to = case.rung.next().filter(|next| *next <= wanted)?;
+    let climbs = case.state != State::Suspended && case.state.allows().contains(&Kind::Escalate);
+    climbs.then_some(Next {
+        at_ms: case.last_ms.min(context.now_ms),
+        due: Due::Climbed { to },
+    })
 }
 
 struct Next {

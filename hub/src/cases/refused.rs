@@ -134,6 +134,11 @@ pub enum Refused {
         "主办单位由综治中心指定，不能退回或转办 / the centre has named this lead: it can neither return nor transfer it"
     )]
     LeadNamed,
+    /// A case for named handlers only has always one.
+    #[error(
+        "仅限指定经办人的案件至少保留一名经办人，请先指定他人 / a case for named handlers only keeps one of them: name another first"
+    )]
+    LastHandler,
     /// Joint handlers are not done.
     #[error("协办尚未完成：{} / joint handlers are not done: {}", organisations.join("、"), organisations.join(", "))]
     JointOpen {
@@ -172,6 +177,7 @@ impl Refused {
             Self::NotNext { .. } => "case-not-next",
             Self::LeadWanted => "case-lead-wanted",
             Self::LeadNamed => "case-lead-named",
+            Self::LastHandler => "case-last-handler",
             Self::JointOpen { .. } => "case-joint-open",
             Self::TooMany { .. } => "case-too-many",
             Self::Calendar(_) => "case-calendar",

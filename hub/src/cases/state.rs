@@ -157,7 +157,9 @@ impl State {
             Self::Revisited => &[Kind::Evaluate],
             Self::Evaluated => &[Kind::Archive],
             Self::Suspended => &[Kind::Resume, Kind::Escalate],
-            Self::Archived | Self::Declined => &[Kind::Reopen],
+            Self::Archived | Self::Declined => {
+                &[Kind::Reopen, Kind::NameHandler, Kind::UnnameHandler]
+            }
             Self::Merged => &[Kind::Unmerge],
         }
     }

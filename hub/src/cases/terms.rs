@@ -1,17 +1,19 @@
 //! 时限, the terms of a centre: how long each part of the loop may take by kind and risk, when it turns amber, and
-//! what lateness brings. All of it is working time by the calendar of who has to do it.
+//! what lateness brings: supervision, and the next rungs of the ladder. All of it is working time by the calendar of who
+//! has to do it.
 //!
 //! The defaults are starting values: they are what a centre can begin with and is to put right from its own
 //! rules and figures.
 use serde::Deserialize;
 
-use super::clock::ClockKind;
+use super::clock::{ClockKind, Mark};
+use super::moves::Rung;
 
 /// Grades of risk, at least and at most.
 pub const GRADES: std::ops::RangeInclusive<usize> = 3..=5;
 /// The longest term, working minutes: more than two years of working days.
 pub const TERM_MINUTES_MAX: u32 = 525_600;
-/// Entries of `[[term]]`.
+/// Entries of `[[term]]`, and of `[[climb]]`.
 pub const TERMS_MAX: usize = 200;
 
 /// A grade of risk.
@@ -48,6 +50,20 @@ pub struct Term {
     pub always: Option<Vec<ClockKind>>,
 }
 
+/// `[[climb]]`: what takes a case up the ladder by itself, a rung at a time, each with an entry in its log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Climb {
+    /// Only cases of this risk.
+    #[serde(default)]
+    pub risk: Option<String>,
+    /// Once it is supervised like this: ordinary, yellow_card, red_card. Left out: at once.
+    #[serde(default)]
+    pub supervision: Option<Mark>,
+    /// As far as this: office, centre or joint_meeting. A leader is named by people.
+    pub to: Rung,
+}
+
 /// The terms of a centre.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -68,6 +84,8 @@ pub struct Terms {
     pub any: AnyTerm,
     /// `[[term]]`: what differs.
     pub term: Vec<Term>,
+    /// `[[climb]]`: what takes a case up the ladder.
+    pub climb: Vec<Climb>,
 }
 
 /// `[any]`: the terms of cases in general.
@@ -102,7 +120,7 @@ impl Default for AnyTerm {
 
 impl Default for Terms {
     /// The grades have the names of those of warnings. What is red is signed for within half an hour and handled
-    /// within a day, day and night.
+    /// within a day, day and night. A yellow card brings a case before the centre, a red one before a joint meeting.
     fn default() -> Self {
         let grade = |name: &str, words: &str, colour: &str| RiskGrade {
             name: name.to_owned(),
@@ -138,6 +156,16 @@ impl Default for Terms {
                     ..Term::default()
                 },
             ],
+            climb: [
+                (Mark::YellowCard, Rung::Centre),
+                (Mark::RedCard, Rung::JointMeeting),
+            ]
+            .map(|(mark, to)| Climb {
+                risk: None,
+                supervision: Some(mark),
+                to,
+            })
+            .into(),
         }
     }
 }
@@ -165,7 +193,41 @@ impl Terms {
             return wrong("red_after_minutes", format!("at most {TERM_MINUTES_MAX}"));
         }
         self.check_grades()?;
-        self.check_entries()
+        self.check_entries()?;
+        self.check_climbs()
+    }
+
+    fn check_climbs(&self) -> Result<(), (String, String)> {
+        if self.climb.len() > TERMS_MAX {
+            let message = format!("has {} entries, at most {TERMS_MAX}", self.climb.len());
+            return Err(("climb".to_owned(), message));
+        }
+        for (at, climb) in self.climb.iter().enumerate() {
+            let wrong = |key: &str, message: String| Err((format!("climb[{at}].{key}"), message));
+            if let Some(risk) = climb.risk.as_deref().filter(|risk| !self.has_risk(risk)) {
+                return wrong("risk", format!("{risk:?} is none of the grades"));
+            }
+            if climb.supervision.is_some_and(|mark| !mark.is_supervision()) {
+                let message = "must be ordinary, yellow_card or red_card".to_owned();
+                return wrong("supervision", message);
+            }
+            if matches!(climb.to, Rung::Grid | Rung::Leader) {
+                let message = "must be office, centre or joint_meeting".to_owned();
+                return wrong("to", message);
+            }
+        }
+        Ok(())
+    }
+
+    /// How far up the ladder a case belongs by its risk and supervision; `None`: nothing takes it up.
+    pub fn rung(&self, risk: &str, supervision: Option<Mark>) -> Option<Rung> {
+        let holds = |climb: &&Climb| {
+            climb.risk.as_deref().is_none_or(|of| of == risk)
+                && climb
+                    .supervision
+                    .is_none_or(|mark| supervision >= Some(mark))
+        };
+        self.climb.iter().filter(holds).map(|climb| climb.to).max()
     }
 
     fn check_grades(&self) -> Result<(), (String, String)> {

@@ -3,8 +3,11 @@
 use linli_shared::protocol::event::Severity;
 
 use super::work::Work;
+use crate::cases::action::Action;
+use crate::cases::case::Case;
 use crate::correlate::rule::Field;
-use crate::notify::notice::{Notice, What, place};
+use crate::notify::news;
+use crate::notify::notice::{CaseNews, Notice, What, place};
 use crate::store::warnings::{ACTIVE, Told};
 use crate::store::{StoreError, outbox};
 
@@ -55,6 +58,7 @@ impl Work<'_> {
             at_ms: told.at_ms,
             late: told.late,
             case: outbox::case_of(self.connection, id).await?,
+            news: None,
             reason: reason.to_owned(),
             route: told.route.clone(),
         };
@@ -85,6 +89,77 @@ impl Work<'_> {
             routes.push(at.to_owned());
         }
         routes
+    }
+
+    /// Tells the channels of what an action has made of a case; see [`news`].
+    pub async fn tell_of_case(
+        &mut self,
+        at: &str,
+        site: &str,
+        (before, after): (&Case, &Case),
+        action: &Action,
+    ) -> Result<(), StoreError> {
+        let (centre, casework) = (self.centre, self.casework);
+        if centre.case_notices.is_empty() {
+            return Ok(());
+        }
+        let Some((what, severity, organisation)) = news::of_action(before, after, action) else {
+            return Ok(());
+        };
+        let orgs = casework.orgs(after, at);
+        let wanted = centre
+            .case_notices
+            .iter()
+            .filter(|entry| entry.takes(what, after, &orgs));
+        let grades = &casework.terms.grade;
+        let grade = grades.iter().find(|grade| grade.name == after.risk);
+        let name = |org: &str| {
+            let known = casework.directory.orgs.get(org);
+            known.map_or_else(|| org.to_owned(), |org| org.name.clone())
+        };
+        let known = casework.taxonomy.of_code(&after.kind);
+        let mut notice = Notice {
+            warning: 0,
+            what,
+            grade: after.risk.clone(),
+            grade_words: grade.map_or_else(String::new, |grade| grade.words.clone()),
+            severity,
+            rule: after.kind.clone(),
+            rule_name: known.map_or_else(|| after.kind.clone(), |kind| kind.name.clone()),
+            site: site.to_owned(),
+            place: match casework.directory.places.get(at) {
+                Some(place) => place.name.clone(),
+                None => site.to_owned(),
+            },
+            at_ms: action.at_ms,
+            late: false,
+            case: Some(after.code.clone()),
+            news: Some(CaseNews {
+                version: action.number,
+                state: after.state.as_str().to_owned(),
+                state_words: after.state.words().to_owned(),
+                lead: after.lead.clone(),
+                organisation_name: name(&organisation),
+                organisation,
+                rung: after.rung.words().1.to_owned(),
+                due_ms: after.clocks.iter().filter_map(|clock| clock.due_ms()).min(),
+            }),
+            reason: String::new(),
+            route: String::new(),
+        };
+        if after.named_only {
+            // Neither what it is nor where.
+            notice.rule = "named-only".to_owned();
+            notice.rule_name = "仅限指定经办人".to_owned();
+            notice.site.clear();
+            notice.place.clear();
+        }
+        let decision = format!("case/{}/{}", after.code, action.number);
+        for entry in wanted {
+            notice.route.clone_from(&entry.route);
+            self.enqueue(&decision, &notice).await?;
+        }
+        Ok(())
     }
 
     /// Puts a notice into the outbox for every channel of its route that takes it. A decision that is

@@ -1,9 +1,10 @@
 //! Cases within a transaction: opened, moved, and brought on by time. Each change of a case is an action that is
 //! decided purely (`cases`) and written with what the case has become.
 use crate::audit::Deed;
-use crate::cases::action::{Action, Registration};
+use crate::cases::action::{Action, HUB, Registration};
 use crate::cases::case::Case;
 use crate::cases::decide::{self, By};
+use crate::cases::dispatch::About;
 use crate::cases::kind::Kind;
 use crate::cases::moves::{Move, Rung};
 use crate::cases::refused::Refused;
@@ -11,7 +12,7 @@ use crate::cases::{Opening, POLICE, due};
 use crate::rights::{Act, Actor, CaseAct, CaseFacts, Decision, Role, may, may_case};
 use crate::store::cases::{self, NewCase, Record};
 use crate::store::stations::Message;
-use crate::store::{StoreError, audit};
+use crate::store::{StoreError, audit, warnings};
 use linli_shared::protocol::frame::case_kind;
 use linli_shared::service::telemetry;
 use std::collections::BTreeSet;
@@ -146,18 +147,62 @@ impl Work<'_> {
             cases::link(self.connection, id, warning).await?;
         }
         self.tally.case_opened();
+        self.tell_of_case(&opening.place, &opening.site, (&case, &case), &action)
+            .await?;
         if opening.source == POLICE {
             self.tell_incident(&opening.agent, &opening.incident, &case, case_kind::RECEIPT)
                 .await?;
         }
         if named_only {
-            for person in self.casework.named_handlers.clone() {
-                let name = Move::NameHandler { person };
-                // A person who is named twice in the config is named once.
-                let _ = self.move_by_hub(id, actor, name).await?;
+            self.name_handlers(id, actor).await?;
+        }
+        self.dispatch(id, &case, &opening.place).await?;
+        Ok(id)
+    }
+
+    /// Names those of the config as handlers of a case.
+    async fn name_handlers(&mut self, id: i64, actor: &str) -> Result<(), StoreError> {
+        for person in self.casework.named_handlers.clone() {
+            let name = Move::NameHandler { person };
+            // A person who is named already is named once.
+            let _ = self.move_by_hub(id, actor, name).await?;
+        }
+        Ok(())
+    }
+
+    /// Cases for named handlers only whose handlers are none of those of the config, as when it had none: those are named.
+    pub async fn name_missing_handlers(&mut self) -> Result<usize, StoreError> {
+        let casework = self.casework;
+        let ids = cases::without_handlers(self.connection, &casework.named_handlers).await?;
+        for id in &ids {
+            self.name_handlers(*id, HUB).await?;
+        }
+        Ok(ids.len())
+    }
+
+    /// Accepts and dispatches a case that was opened, if a rule says that the hub does.
+    async fn dispatch(&mut self, id: i64, case: &Case, place: &str) -> Result<(), StoreError> {
+        let casework = self.casework;
+        let about = About {
+            kind: &case.kind,
+            risk: &case.risk,
+            place,
+            named_only: case.named_only,
+        };
+        let candidates = casework.dispatch.candidates(about, &casework.directory);
+        let Some(candidates) = candidates.filter(|candidates| candidates.automatic) else {
+            return Ok(());
+        };
+        let Some(organisation) = cases::least(self.connection, candidates).await? else {
+            return Ok(());
+        };
+        for wanted in [Move::Accept {}, Move::Dispatch { organisation }] {
+            if let Err(refused) = self.move_by_hub(id, HUB, wanted).await? {
+                tracing::warn!(case = id, %refused, "a case is not dispatched by its rule");
+                break;
             }
         }
-        Ok(id)
+        Ok(())
     }
 
     /// A move of a rule, or of the hub itself.
@@ -206,6 +251,14 @@ impl Work<'_> {
                 return Ok(Err(CaseRefusal::Right));
             }
         }
+        if let Move::LinkWarning { warning } = wanted
+            && !self.may_link(*warning, &record.case).await?
+        {
+            return Ok(Err(CaseRefusal::Refused(Refused::Unknown {
+                field: "warning",
+                name: warning.to_string(),
+            })));
+        }
         let by = By {
             person: actor.login.clone(),
             organisation: self.acting_for(actor, act, wanted, &record.case),
@@ -213,6 +266,17 @@ impl Work<'_> {
         };
         let moved = self.move_case(record, &by, wanted, Some(actor)).await?;
         Ok(moved.map(|case| case.version).map_err(CaseRefusal::Refused))
+    }
+
+    /// A warning is there, and not one of those that only named handlers see, for a case that others see.
+    async fn may_link(&mut self, warning: i64, case: &Case) -> Result<bool, StoreError> {
+        let Some(rule) = warnings::rule_of(self.connection, warning).await? else {
+            return Ok(false);
+        };
+        let rules = self.memory.engine.rules();
+        let rule = rules.iter().find(|known| known.id == rule);
+        let kind = rule.and_then(|rule| rule.case.as_deref());
+        Ok(case.named_only || !kind.is_some_and(|kind| self.is_named_only(kind)))
     }
 
     async fn note_refusal(
@@ -293,7 +357,10 @@ impl Work<'_> {
             }
             _ => {}
         }
-        Ok(Ok(self.write_action(&record, &action).await?))
+        let case = self.write_action(&record, &action).await?;
+        // A graver risk can take it up the ladder at once.
+        let record = self.bring_on(Record { case, ..record }).await?;
+        Ok(Ok(record.case))
     }
 
     /// The other side of a merge, or of its undoing.
@@ -387,6 +454,9 @@ impl Work<'_> {
         if let Some(orgs) = orgs {
             cases::place(self.connection, record.id, &orgs, after.state).await?;
         }
+        let both = (&record.case, &after);
+        self.tell_of_case(&record.place, &record.site, both, action)
+            .await?;
         if record.case.state != after.state {
             let (station, incident) = (&record.station, &record.incident);
             self.tell_incident(station, incident, &after, case_kind::STATUS)
@@ -439,15 +509,21 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Works out the deadlines of a case again: calendars or terms are others.
+    /// Works out again the deadlines of cases and with which organisations they are: calendars, terms or organisations
+    /// are others.
     pub async fn recompute(&mut self, ids: &[i64]) -> Result<(), StoreError> {
         for id in ids {
-            let Some(record) = self.case(*id).await? else {
+            let Some(mut record) = self.case(*id).await? else {
                 continue;
             };
             let action = due::recompute(&record.case, &self.casework.context(self.now_ms));
             if let Some(action) = action {
-                self.write_action(&record, &action).await?;
+                record.case = self.write_action(&record, &action).await?;
+            }
+            let record = self.bring_on(record).await?;
+            let orgs = self.casework.orgs(&record.case, &record.place);
+            if cases::orgs_of(self.connection, *id).await? != orgs {
+                cases::place(self.connection, *id, &orgs, record.case.state).await?;
             }
         }
         Ok(())

@@ -454,13 +454,13 @@ impl Work<'_> {
     }
 
     /// Cases of a kind are for named handlers only.
-    fn is_named_only(&self, kind: &str) -> bool {
+    pub fn is_named_only(&self, kind: &str) -> bool {
         let known = self.casework.taxonomy.of_code(kind);
         kind == DOMESTIC_VIOLENCE || known.is_some_and(|kind| kind.named_only)
     }
 
-    /// A warning of an incident that has a case belongs to that; another one joins what is open about its key, or
-    /// opens a case.
+    /// A warning of an incident whose case is open belongs to that; another one joins what is open about its key, or
+    /// opens a case. What is for named handlers only and what is not are never one.
     async fn open_or_join(
         &mut self,
         rule: &Rule,
@@ -475,12 +475,12 @@ impl Work<'_> {
             .iter()
             .map(|reason| reason.event.clone())
             .collect();
-        let mut joined = stored_cases::of_events(self.connection, &events).await?;
+        let named_only = self.is_named_only(&opening.kind);
+        let mut joined = stored_cases::of_events(self.connection, &events, named_only).await?;
         if joined.is_empty() {
             joined.extend(stored_cases::find_open(self.connection, &opening).await?);
         }
         if joined.is_empty() {
-            let named_only = self.is_named_only(&opening.kind);
             let place = self.casework.directory.of_site(&opening.site);
             opening.place = place.map(|place| place.id.clone()).unwrap_or_default();
             let warnings = BTreeSet::from([warning]);

@@ -139,6 +139,7 @@ impl Writer {
         if let Some(mut connection) = writer.connection.take() {
             positions::begin(&mut connection, clock::wall_ms()).await?;
             writer.read_directory(&mut connection).await?;
+            writer.name_missing_handlers(&mut connection).await?;
             writer.connection = Some(connection);
         }
         Ok(writer)
@@ -153,10 +154,53 @@ impl Writer {
         }
         let fingerprint = self.casework.fingerprint();
         if versions::get(connection, versions::DEADLINES).await? != fingerprint {
-            versions::set(connection, versions::DEADLINES, fingerprint).await?;
+            // Written when all is done: what a stop cuts off begins anew with the next start.
+            versions::set(connection, versions::DEADLINES, 0).await?;
             self.recomputed = Some(0);
         }
         Ok(())
+    }
+
+    /// What is for named handlers only has one after a start, if the config names any.
+    async fn name_missing_handlers(
+        &mut self,
+        connection: &mut Connection,
+    ) -> Result<(), StoreError> {
+        let mut transaction = store::begin(connection).await?;
+        let mut work = Work::new(
+            &mut transaction,
+            &mut self.memory,
+            &mut self.builder,
+            &self.centre,
+            &self.casework,
+            clock::wall_ms(),
+        );
+        let named = work.name_missing_handlers().await?;
+        transaction
+            .commit()
+            .await
+            .map_err(failed("committing a transaction"))?;
+        if named > 0 {
+            tracing::warn!(
+                cases = named,
+                "cases for named handlers only had none of [cases] named_handlers: those are named now"
+            );
+        }
+        Ok(())
+    }
+
+    /// The open cases whose deadlines and organisations are worked out again next; none once all are done.
+    async fn recompute(&mut self, connection: &mut Connection) -> Result<Vec<i64>, StoreError> {
+        let Some(after) = self.recomputed else {
+            return Ok(Vec::new());
+        };
+        let cases = cases::with_clocks(connection, after, WAKING_MAX).await?;
+        self.recomputed = cases.last().copied();
+        if self.recomputed.is_none() {
+            let fingerprint = self.casework.fingerprint();
+            versions::set(connection, versions::DEADLINES, fingerprint).await?;
+        }
+        Ok(cases)
     }
 
     /// Works until all handles are gone.
@@ -297,15 +341,10 @@ impl Writer {
         if versions::get(connection, versions::DIRECTORY).await? != self.directory_version {
             self.read_directory(connection).await?;
         }
-        let mut recompute = Vec::new();
-        if let Some(after) = self.recomputed {
-            recompute = cases::with_clocks(connection, after, WAKING_MAX).await?;
-            self.recomputed = recompute.last().copied();
-        }
         Ok(Due {
             prune,
             waking: cases::waking(connection, now_ms, WAKING_MAX).await?,
-            recompute,
+            recompute: self.recompute(connection).await?,
             silences: self.memory.overdue(now_ms),
             mutes: mutes::beginning(connection, now_ms).await?,
             unacknowledged: warnings::overdue(connection, now_ms, ESCALATIONS_MAX).await?,
@@ -491,6 +530,8 @@ impl Writer {
     /// connection a small write is tried until it commits, and only then is everything read again.
     async fn recover(&mut self, connection: Connection, error: StoreError) -> Connection {
         close(connection).await;
+        // What was worked out again in the transaction is not.
+        self.recomputed = self.recomputed.map(|_| 0);
         let mut reason = telemetry::chain(&error);
         tracing::error!(
             error = reason,

@@ -2,7 +2,7 @@
 use std::collections::HashMap;
 
 use super::notice::Notice;
-use crate::config::channels::{Channel, Route};
+use crate::config::channels::{Channel, Route, Target};
 
 /// The routes and what their channels take.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,11 @@ impl Addressees {
             .into_iter()
             .flatten()
             .filter(|channel| {
-                notice.severity >= channel.severity_min
+                // An alert lasts until something ends it, which nothing does for news of a case.
+                let is_taken =
+                    notice.news.is_none() || !matches!(channel.target, Target::Alertmanager { .. });
+                is_taken
+                    && notice.severity >= channel.severity_min
                     && (channel.grades.is_empty() || channel.grades.contains(&notice.grade))
             })
             .map(|channel| channel.name.as_str())
@@ -55,7 +59,7 @@ impl Addressees {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::channels::{Rate, Target};
+    use crate::config::channels::Rate;
     use crate::notify::notice::tests::fire;
     use linli_shared::protocol::event::Severity;
     use linli_shared::service::config::Span;

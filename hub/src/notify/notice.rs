@@ -16,9 +16,9 @@ const STRUCK: &str = "…";
 /// Characters of a place, and of a reason.
 const WORDS_CHARS_MAX: usize = 120;
 
-/// What happened to the warning.
+/// What happened to the warning, or to the case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum What {
     /// 新发
     Raised,
@@ -30,6 +30,26 @@ pub enum What {
     Withdrawn,
     /// 解除
     Ended,
+    /// 新案
+    Opened,
+    /// 进展：another state, or another lead
+    Moved,
+    /// 提醒
+    Reminder,
+    /// 黄灯
+    Amber,
+    /// 红灯
+    Red,
+    /// 普通督办
+    Ordinary,
+    /// 黄牌督办
+    YellowCard,
+    /// 红牌督办
+    RedCard,
+    /// 须指定主办
+    LeadDemanded,
+    /// 上升一级
+    Climbed,
 }
 
 impl What {
@@ -41,6 +61,16 @@ impl What {
             Self::Amended => "amended",
             Self::Withdrawn => "withdrawn",
             Self::Ended => "ended",
+            Self::Opened => "opened",
+            Self::Moved => "moved",
+            Self::Reminder => "reminder",
+            Self::Amber => "amber",
+            Self::Red => "red",
+            Self::Ordinary => "ordinary",
+            Self::YellowCard => "yellow_card",
+            Self::RedCard => "red_card",
+            Self::LeadDemanded => "lead_demanded",
+            Self::Climbed => "climbed",
         }
     }
 
@@ -52,6 +82,16 @@ impl What {
             Self::Amended => "更正",
             Self::Withdrawn => "撤销",
             Self::Ended => "解除",
+            Self::Opened => "新案",
+            Self::Moved => "进展",
+            Self::Reminder => "提醒",
+            Self::Amber => "黄灯",
+            Self::Red => "红灯",
+            Self::Ordinary => "普通督办",
+            Self::YellowCard => "黄牌督办",
+            Self::RedCard => "红牌督办",
+            Self::LeadDemanded => "须指定主办",
+            Self::Climbed => "上升一级",
         }
     }
 
@@ -61,14 +101,36 @@ impl What {
     }
 }
 
+/// Where a case is. It has no field for what people wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CaseNews {
+    /// The number of the action that this is news of: the version of the case.
+    pub version: i64,
+    /// State.
+    pub state: String,
+    /// 登记、受理……
+    pub state_words: String,
+    /// The organisation that leads.
+    pub lead: String,
+    /// Whose turn it is.
+    pub organisation: String,
+    /// Its name.
+    pub organisation_name: String,
+    /// How far up the ladder it is.
+    pub rung: String,
+    /// When its next clock is due, milliseconds since 1970 UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_ms: Option<i64>,
+}
+
 /// One notice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Notice {
-    /// Number of the warning.
+    /// Number of the warning; 0: it is about a case, or a test.
     pub warning: i64,
     /// What happened to it.
     pub what: What,
-    /// red, orange, yellow, blue.
+    /// red, orange, yellow, blue; of a case the grade of its risk.
     pub grade: String,
     /// 红色、橙色、黄色、蓝色.
     pub grade_words: String,
@@ -76,9 +138,9 @@ pub struct Notice {
     #[serde(with = "severity_name")]
     #[schema(value_type = String)]
     pub severity: Severity,
-    /// Rule.
+    /// Rule; of a case its kind.
     pub rule: String,
-    /// Name of the rule.
+    /// Name of the rule, or of the kind.
     pub rule_name: String,
     /// Site.
     pub site: String,
@@ -91,6 +153,9 @@ pub struct Notice {
     /// Code of its case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub case: Option<String>,
+    /// Where the case is, if it is what this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub news: Option<CaseNews>,
     /// Why, in a few words that are not a person's own: why it was withdrawn, say.
     pub reason: String,
     /// The route that it goes by.
@@ -110,7 +175,15 @@ impl Notice {
 
     /// It is no warning, but a test.
     pub fn is_test(&self) -> bool {
-        self.warning == 0
+        self.warning == 0 && self.news.is_none()
+    }
+
+    /// What it is about, as ids have it: "warning/123", "case/20260101-000001".
+    pub fn subject(&self) -> String {
+        match (&self.news, &self.case) {
+            (Some(_), Some(case)) => format!("case/{case}"),
+            _ => format!("warning/{}", self.warning),
+        }
     }
 
     /// The message of `linli-hub notifications test`.
@@ -128,6 +201,7 @@ impl Notice {
             at_ms: now_ms,
             late: false,
             case: None,
+            news: None,
             reason: String::new(),
             route: String::new(),
         }
@@ -164,7 +238,7 @@ fn bounded(text: &str) -> String {
 
 /// Strikes mobile telephones (11 digits, 1 first) and numbers of identity cards (15 or 18), also with
 /// spaces or dashes between the digits.
-fn without_numbers(text: &str) -> String {
+pub fn without_numbers(text: &str) -> String {
     let is_of_number =
         |letter: char| letter.is_ascii_digit() || matches!(letter, ' ' | '-' | 'x' | 'X');
     let mut out = String::with_capacity(text.len());
@@ -242,8 +316,35 @@ pub mod tests {
             at_ms: 1_767_225_600_000,
             late: false,
             case: Some("20260101-000001".to_owned()),
+            news: None,
             reason: String::new(),
             route: "duty-centre".to_owned(),
+        }
+    }
+
+    /// A notice of a case that is late.
+    pub fn late() -> Notice {
+        Notice {
+            warning: 0,
+            what: What::YellowCard,
+            grade: "yellow".to_owned(),
+            grade_words: "黄色".to_owned(),
+            severity: Severity::Alarm,
+            rule: "02".to_owned(),
+            rule_name: "邻里纠纷".to_owned(),
+            place: "豫园".to_owned(),
+            news: Some(CaseNews {
+                version: 7,
+                state: "handling".to_owned(),
+                state_words: "办理".to_owned(),
+                lead: "room-3".to_owned(),
+                organisation: "room-3".to_owned(),
+                organisation_name: "第三调解室".to_owned(),
+                rung: "centre".to_owned(),
+                due_ms: Some(1_767_225_600_000),
+            }),
+            route: "mediation".to_owned(),
+            ..fire(0)
         }
     }
 

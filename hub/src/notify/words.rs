@@ -3,7 +3,7 @@
 //! One notice is a few short lines; a digest is a count by grade and a line for each, gravest first, as
 //! many as fit. Robots cut or refuse what is longer than [`TEXT_BYTES_MAX`].
 
-use super::notice::{Notice, What};
+use super::notice::{CaseNews, Notice, What};
 use crate::local_time;
 
 /// What 企业微信 takes of a text; the others take more, and people do not read it.
@@ -14,8 +14,11 @@ const DIGEST_END_BYTES: usize = 160;
 /// One line: the subject of a mail, the summary of an alert.
 pub fn subject(notices: &[&Notice]) -> String {
     match notices {
-        [notice] => format!("{} {} #{}", headline(notice), notice.place, notice.warning),
-        _ => format!("【预警汇总】{}", counts(notices)),
+        [notice] => format!("{} {} {}", headline(notice), notice.place, number(notice)),
+        _ if notices.iter().any(|notice| notice.news.is_some()) => {
+            format!("【通知汇总】{} 条通知：{}", notices.len(), counts(notices))
+        }
+        _ => format!("【预警汇总】{} 条预警：{}", notices.len(), counts(notices)),
     }
 }
 
@@ -28,7 +31,18 @@ pub fn text(notices: &[&Notice]) -> String {
     cut(&text, TEXT_BYTES_MAX)
 }
 
+/// By which people find it.
+fn number(notice: &Notice) -> String {
+    match (&notice.news, &notice.case) {
+        (Some(_), Some(case)) => case.clone(),
+        _ => format!("#{}", notice.warning),
+    }
+}
+
 fn headline(notice: &Notice) -> String {
+    if notice.news.is_some() {
+        return format!("【案件·{}】{}", notice.what.words(), notice.rule_name);
+    }
     let what = match notice.what {
         What::Raised => String::new(),
         what => format!("·{}", what.words()),
@@ -41,6 +55,9 @@ fn headline(notice: &Notice) -> String {
 }
 
 fn single(notice: &Notice) -> String {
+    if let Some(news) = &notice.news {
+        return of_case(notice, news);
+    }
     let mut lines = vec![
         headline(notice),
         format!("地点：{}", notice.place),
@@ -66,6 +83,29 @@ fn single(notice: &Notice) -> String {
     lines.join("\n")
 }
 
+fn of_case(notice: &Notice, news: &CaseNews) -> String {
+    let time = |ms| local_time::text(ms, "%Y-%m-%d %H:%M");
+    let case = notice.case.as_deref().unwrap_or_default();
+    let mut lines = vec![
+        headline(notice),
+        format!("案件：{case}　{}", news.state_words),
+        format!("承办：{}", news.organisation_name),
+    ];
+    if !notice.place.is_empty() {
+        lines.push(format!("地点：{}", notice.place));
+    }
+    if let Some(due_ms) = news.due_ms {
+        lines.push(format!("时限：{}", time(due_ms)));
+    }
+    lines.push(format!(
+        "case {case} {}: {}, {}",
+        notice.what.as_str(),
+        news.state,
+        news.organisation
+    ));
+    lines.join("\n")
+}
+
 fn digest(notices: &[&Notice]) -> String {
     let mut text = subject(notices);
     let mut shown = 0;
@@ -75,13 +115,13 @@ fn digest(notices: &[&Notice]) -> String {
             what => what.words(),
         };
         let line = format!(
-            "\n{} {}{} {} {} #{}",
+            "\n{} {}{} {} {} {}",
             short(&notice.grade_words),
             notice.rule_name,
             what,
             notice.place,
             local_time::text(notice.at_ms, "%m-%d %H:%M"),
-            notice.warning,
+            number(notice),
         );
         if text.len() + line.len() > TEXT_BYTES_MAX - DIGEST_END_BYTES {
             break;
@@ -93,14 +133,19 @@ fn digest(notices: &[&Notice]) -> String {
     if left > 0 {
         text.push_str(&format!("\n另 {left} 条见系统"));
     }
-    text.push_str(&format!("\n{} warnings, gravest first", notices.len()));
+    let kind = if notices.iter().any(|notice| notice.news.is_some()) {
+        "notices"
+    } else {
+        "warnings"
+    };
+    text.push_str(&format!("\n{} {kind}, gravest first", notices.len()));
     if left > 0 {
         text.push_str(&format!("; {left} more are in the system"));
     }
     text
 }
 
-/// "12 条预警：红 2 橙 4 黄 6", grades in the order in which they come.
+/// "红 2 橙 4 黄 6", grades in the order in which they come.
 fn counts(notices: &[&Notice]) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for notice in notices {
@@ -114,7 +159,7 @@ fn counts(notices: &[&Notice]) -> String {
         .iter()
         .map(|(grade, count)| format!("{grade} {count}"))
         .collect();
-    format!("{} 条预警：{}", notices.len(), grades.join(" "))
+    grades.join(" ")
 }
 
 /// 红色 → 红
@@ -138,7 +183,7 @@ fn cut(text: &str, bytes_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::notice::tests::fire;
+    use crate::notify::notice::tests::{fire, late};
 
     #[test]
     fn one_notice_says_what_where_when_and_its_number() {
@@ -161,6 +206,21 @@ mod tests {
         assert!(
             said.contains("\n说明：误报\n") && !said.contains("案件"),
             "{said}"
+        );
+    }
+
+    #[test]
+    fn a_case_says_where_it_is_whose_turn_it_is_and_when_it_is_due() {
+        assert_eq!(
+            text(&[&late()]),
+            "【案件·黄牌督办】邻里纠纷\n案件：20260101-000001　办理\n承办：第三调解室\n地点：豫园\n时限：2026-01-01 08:00\n\
+             case 20260101-000001 yellow_card: handling, room-3"
+        );
+        let both = text(&[&fire(9), &late()]);
+        assert!(
+            both.starts_with("【通知汇总】2 条通知：红 1 黄 1\n")
+                && both.contains(" 20260101-000001\n"),
+            "{both}"
         );
     }
 

@@ -11,6 +11,7 @@ use super::{Connection, IDS_OF_QUERY_MAX, Row, StoreError, failed, flag, numbers
 use crate::cases::action::Action;
 use crate::cases::case::Case;
 use crate::cases::clock::Mark;
+use crate::cases::dispatch::Candidates;
 use crate::cases::{Opening, POLICE, State};
 use crate::sealed::{SealError, Sealer};
 
@@ -106,6 +107,7 @@ pub struct NewCase<'a> {
 #[derive(Debug, Clone)]
 pub struct Record {
     pub id: i64,
+    pub site: String,
     pub place: String,
     /// The agent of the station that reported it; empty: none did.
     pub station: String,
@@ -175,10 +177,11 @@ pub async fn find_open(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// The cases of incidents that these events reported.
+/// The open cases of incidents that these events reported: only those for named handlers, or only the others.
 pub async fn of_events(
     connection: &mut Connection,
     events: &[String],
+    named_only: bool,
 ) -> Result<Vec<i64>, StoreError> {
     if events.is_empty() {
         return Ok(Vec::new());
@@ -186,6 +189,10 @@ pub async fn of_events(
     let mut query = Statement::new("SELECT id FROM cases WHERE event <> '' AND event IN (");
     query
         .bind_all(events.iter().map(String::as_str))
+        .push(") AND named_only = ")
+        .bind(i16::from(named_only))
+        .push(" AND state NOT IN (")
+        .bind_all(State::closed())
         .push(") ORDER BY id");
     let rows = query
         .build()
@@ -209,6 +216,32 @@ pub async fn of_incident(
             .await
             .map_err(failed("looking for the case of an incident"))?;
     Ok(row.map(|row| row.get(0)))
+}
+
+/// Those of these codes that are of cases for named handlers only, where this one is not named.
+pub async fn hidden(
+    connection: &mut Connection,
+    codes: &[String],
+    login: &str,
+) -> Result<BTreeSet<String>, StoreError> {
+    let mut hidden = BTreeSet::new();
+    for codes in codes.chunks(IDS_OF_QUERY_MAX) {
+        let mut query = Statement::new(
+            "SELECT code FROM cases WHERE named_only = 1 AND id NOT IN (SELECT case_id FROM case_named WHERE login = ",
+        );
+        query
+            .bind(login)
+            .push(") AND code IN (")
+            .bind_all(codes.iter().map(String::as_str))
+            .push(")");
+        let rows = query
+            .build()
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed("looking for what is for named handlers only"))?;
+        hidden.extend(rows.iter().map(|row| row.get::<String, _>(0)));
+    }
+    Ok(hidden)
 }
 
 /// Inserts a case with its first action.
@@ -350,6 +383,71 @@ pub async fn place(
     Ok(())
 }
 
+/// The organisations that a case is with.
+pub async fn orgs_of(connection: &mut Connection, id: i64) -> Result<BTreeSet<String>, StoreError> {
+    let rows = sqlx::query("SELECT org FROM case_orgs WHERE case_id = $1")
+        .bind(id)
+        .fetch_all(connection)
+        .await
+        .map_err(failed("reading the organisations of a case"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// How many open cases are with each of these organisations; one that has none is not there.
+pub async fn open_with(
+    connection: &mut Connection,
+    orgs: &[String],
+) -> Result<HashMap<String, i64>, StoreError> {
+    let open = State::ALL.into_iter().filter(|state| !state.is_closed());
+    let mut query = Statement::new("SELECT org, COUNT(*) FROM case_orgs WHERE org IN (");
+    query
+        .bind_all(orgs.iter().map(String::as_str))
+        .push(") AND state IN (")
+        .bind_all(open.map(State::as_str))
+        .push(") GROUP BY org");
+    let rows = query
+        .build()
+        .fetch_all(connection)
+        .await
+        .map_err(failed("counting the open cases of organisations"))?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// Of those who may get a case, the one with the fewest open cases.
+pub async fn least(
+    connection: &mut Connection,
+    candidates: Candidates,
+) -> Result<Option<String>, StoreError> {
+    let open = match candidates.orgs.len() {
+        0 | 1 => HashMap::new(),
+        _ => open_with(connection, &candidates.orgs).await?,
+    };
+    Ok(candidates.least(|org| open.get(org).copied().unwrap_or_default()))
+}
+
+/// Cases for named handlers only of whom none is one of these.
+pub async fn without_handlers(
+    connection: &mut Connection,
+    handlers: &[String],
+) -> Result<Vec<i64>, StoreError> {
+    if handlers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = Statement::new(
+        "SELECT id FROM cases WHERE named_only = 1 AND state <> 'merged' AND id NOT IN (SELECT case_id FROM case_named \
+         WHERE login IN (",
+    );
+    query
+        .bind_all(handlers.iter().map(String::as_str))
+        .push(")) ORDER BY id");
+    let rows = query
+        .build()
+        .fetch_all(connection)
+        .await
+        .map_err(failed("looking for cases without a named handler"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 async fn name(
     connection: &mut Connection,
     id: i64,
@@ -392,6 +490,7 @@ fn record(row: &Row, sealer: &Sealer) -> Result<Record, StoreError> {
         .map_err(unsealed)?;
     Ok(Record {
         id,
+        site: row.get("site"),
         place: row.get("place"),
         station: match row.get("source") {
             POLICE => row.get("agent"),

@@ -10,6 +10,7 @@ use sqlx::Row as _;
 use super::positions::LaneKey;
 use super::statement::Statement;
 use super::{Connection, Pool, Row, StoreError, failed, numbers, signed};
+use crate::orgs::Watched;
 
 /// Rows that one query of events looks at, whether they are wanted or not; the cursor goes on from there.
 const SCAN_ROWS_MAX: i64 = 2000;
@@ -328,6 +329,8 @@ pub fn correct(event: &mut Event, clocks: Clocks) {
 /// Which events are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
+    /// Only of what is watched; `None`: of all.
+    pub watched: Option<Watched>,
     /// Only of this site.
     pub site: Option<String>,
     /// Only of this agent.
@@ -379,6 +382,9 @@ pub async fn events(
     let mut query = Statement::new(
         "SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, CASE WHEN 1 = 1",
     );
+    if let Some(watched) = &filter.watched {
+        query.watched(watched);
+    }
     if let Some(site) = &filter.site {
         query.push(" AND site = ").bind(site);
     }

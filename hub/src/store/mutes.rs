@@ -32,6 +32,16 @@ pub struct MuteView {
     pub ended_ms: Option<i64>,
 }
 
+/// The site of a mute; `None`: there is no such mute.
+pub async fn site_of(pool: &Pool, id: i64) -> Result<Option<String>, StoreError> {
+    let row = sqlx::query("SELECT site FROM mutes WHERE id = $1")
+        .bind(id)
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("looking for a mute"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// Adds a mute.
 pub async fn insert(
     connection: &mut Connection,

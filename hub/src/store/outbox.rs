@@ -88,11 +88,11 @@ pub struct Standing {
 pub struct NotificationView {
     /// Number.
     pub id: i64,
-    /// What was decided, like "warning/123/raised".
+    /// What was decided, like "warning/123/raised", or "case/20260101-000001/7", the seventh action of a case.
     pub decision: String,
     /// Channel.
     pub channel: String,
-    /// Number of the warning.
+    /// Number of the warning; 0: it is about a case.
     pub warning: i64,
     /// waiting, sent, dead, dropped.
     pub state: String,

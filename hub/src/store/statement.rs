@@ -4,6 +4,8 @@ use sqlx::query::Query;
 use sqlx::{Any, Arguments, AssertSqlSafe, Encode, Type};
 use std::fmt::Write;
 
+use crate::orgs::Watched;
+
 /// A statement in the making.
 #[derive(Default)]
 pub struct Statement {
@@ -46,6 +48,17 @@ impl Statement {
             self.bind(value);
         }
         self
+    }
+
+    /// Adds the condition that `site` and `agent` of a row are watched.
+    pub fn watched(&mut self, watched: &Watched) -> &mut Self {
+        self.push(" AND (agent = ").bind(watched.agent.as_str());
+        if !watched.sites.is_empty() {
+            self.push(" OR site IN (")
+                .bind_all(watched.sites.iter().map(String::as_str))
+                .push(")");
+        }
+        self.push(")")
     }
 
     /// Adds `VALUES (…), (…)`, a row for each item.

@@ -8,6 +8,7 @@ use super::{Connection, IDS_OF_QUERY_MAX, Pool, Row, StoreError, failed, flag, n
 use crate::correlate::Finding;
 use crate::correlate::revise::Standing;
 use crate::correlate::rule::Rule;
+use crate::orgs::Watched;
 
 /// It counts.
 pub const ACTIVE: &str = "active";
@@ -85,7 +86,7 @@ pub struct WarningView {
     pub muted_by: Option<i64>,
     /// The warning because of which nobody was told.
     pub inhibited_by: Option<i64>,
-    /// Codes of its cases.
+    /// Codes of its cases; of those that are for named handlers only where who asks is named.
     pub cases: Vec<String>,
     /// What became of it, oldest first; only where one warning is asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -95,6 +96,8 @@ pub struct WarningView {
 /// Which warnings are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct WarningFilter {
+    /// Only of what is watched; `None`: of all.
+    pub watched: Option<Watched>,
     /// Only of this site.
     pub site: Option<String>,
     /// Only of this rule.
@@ -469,10 +472,23 @@ pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
     numbers::last(connection, "warnings").await
 }
 
+/// The rule that raised a warning; `None`: there is no such warning.
+pub async fn rule_of(connection: &mut Connection, id: i64) -> Result<Option<String>, StoreError> {
+    let row = sqlx::query("SELECT rule FROM warnings WHERE id = $1")
+        .bind(id)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("looking for a warning"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// Warnings, newest first.
 pub async fn list(pool: &Pool, filter: &WarningFilter) -> Result<Vec<WarningView>, StoreError> {
     let mut query = Statement::new("SELECT * FROM warnings WHERE shadow = ");
     query.bind(i16::from(filter.shadow));
+    if let Some(watched) = &filter.watched {
+        query.watched(watched);
+    }
     for (column, value) in [
         (" AND site = ", &filter.site),
         (" AND rule = ", &filter.rule),

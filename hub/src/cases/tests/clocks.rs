@@ -46,9 +46,19 @@ fn a_clock_that_nobody_answers_goes_from_reminder_to_red_card_in_working_time() 
         (Mark::YellowCard, "2026-03-03 12:00"),
         (Mark::RedCard, "2026-03-05 12:00"),
     ];
+    // A yellow card takes it from the grid before the centre, a red one before a joint meeting, a rung at a time.
+    let climbed = |mark| match mark {
+        Mark::YellowCard => &[Rung::Office, Rung::Centre][..],
+        Mark::RedCard => &[Rung::JointMeeting],
+        _ => &[],
+    };
     let all: Vec<Due> = wanted
         .iter()
-        .map(|(mark, since)| marked(SIGN, "office-1", *mark, since))
+        .flat_map(|(mark, since)| {
+            let marked = marked(SIGN, "office-1", *mark, since);
+            let climbed = climbed(*mark).iter().map(|to| Due::Climbed { to: *to });
+            std::iter::once(marked).chain(climbed)
+        })
         .collect();
     let mut run = Run::dispatched();
     let mut told = Vec::new();
@@ -65,6 +75,7 @@ fn a_clock_that_nobody_answers_goes_from_reminder_to_red_card_in_working_time() 
     }
     assert_eq!(told, all);
     assert_eq!(run.case.supervision, Some(Mark::RedCard));
+    assert_eq!(run.case.rung, Rung::JointMeeting);
     assert_eq!(next_wake_ms(&run.case), None);
     assert_eq!(
         run.log.last().map(|action| action.actor.as_str()),
@@ -475,12 +486,45 @@ fn where_the_calendar_ends_a_clock_has_no_deadline_until_a_longer_one_is_there()
     let action = recompute(&run.case, &run.world.context(run.now_ms)).expect("a deadline");
     run.put(action);
     assert_eq!(run.due_of(HANDLE, "office-1"), "01-07 17:30");
-    assert_eq!(run.until("2027-01-20 08:31").len(), 6);
+    assert_eq!(run.until("2027-01-20 08:31").len(), 6 + 3);
 
     // An organisation that is gone holds nothing up.
     run.world.calendars = Calendars::new(Vec::new(), BTreeMap::new()).expect("none");
     run.act("zhang", "office-1", answer());
     assert_eq!(run.clock(ClockKind::Verify, CENTRE).due_ms(), None);
+}
+
+#[test]
+fn a_risk_takes_a_case_up_the_ladder_once_it_is_accepted_and_never_down() {
+    let mut run = Run::of_risk("blue", "2026-03-02 08:30");
+    run.world.terms = toml::from_str(
+        "[[climb]]\nrisk = \"red\"\nto = \"centre\"\n\
+         [[climb]]\nrisk = \"red\"\nsupervision = \"ordinary\"\nto = \"joint_meeting\"\n",
+    )
+    .expect("terms");
+    run.act("clerk", CENTRE, set_risk("red"));
+    assert_eq!(run.until("2026-03-02 08:31"), [], "nobody has accepted it");
+    run.act("clerk", CENTRE, Move::Accept {});
+    let climbed = |to| Due::Climbed { to };
+    assert_eq!(
+        run.until("2026-03-02 08:32"),
+        [climbed(Rung::Office), climbed(Rung::Centre)]
+    );
+    run.act("clerk", CENTRE, set_risk("blue"));
+    assert_eq!(run.until("2026-03-02 08:33"), []);
+    assert_eq!(run.case.rung, Rung::Centre);
+    // People go on from where it is, and alone name a leader.
+    run.act("clerk", CENTRE, dispatch("office-1"));
+    let up = |to, leader: Option<&str>| Move::Escalate {
+        to,
+        reason: why(),
+        leader: leader.map(str::to_owned),
+    };
+    run.act("clerk", CENTRE, up(Rung::JointMeeting, None));
+    run.act("clerk", CENTRE, up(Rung::Leader, Some("chen")));
+    run.act("clerk", CENTRE, set_risk("red"));
+    run.until("2026-03-20 08:30");
+    assert_eq!(run.case.rung, Rung::Leader);
 }
 
 #[test]

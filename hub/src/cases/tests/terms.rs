@@ -3,10 +3,29 @@ use super::*;
 use crate::cases::kind::Kind;
 
 #[test]
+fn what_is_wrong_with_a_climb_is_named() {
+    for (climb, key) in [
+        ("to = \"leader\"", "climb[0].to"),
+        ("to = \"grid\"", "climb[0].to"),
+        (
+            "supervision = \"amber\"\nto = \"centre\"",
+            "climb[0].supervision",
+        ),
+        ("risk = \"pink\"\nto = \"centre\"", "climb[0].risk"),
+    ] {
+        let terms: Terms = toml::from_str(&format!("[[climb]]\n{climb}\n")).expect("toml");
+        let (found, _) = terms.check().expect_err(climb);
+        assert_eq!(found, key);
+    }
+}
+
+#[test]
 fn the_terms_that_are_there_by_default_are_good_and_the_narrowest_holds() {
     let terms = Terms::default();
     assert_eq!(terms.check(), Ok(()));
-    assert_eq!(toml::from_str::<Terms>(""), Ok(terms));
+    assert_eq!(toml::from_str::<Terms>(""), Ok(terms.clone()));
+    let example = include_str!("../../../../configs/terms.toml");
+    assert_eq!(toml::from_str::<Terms>(example), Ok(terms));
     let terms: Terms = toml::from_str(
         "[any]\nsign_minutes = 100\n\
          [[term]]\nrisk = \"red\"\nsign_minutes = 1\nhandle_minutes = 2\nalways = [\"sign\"]\n\

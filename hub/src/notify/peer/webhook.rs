@@ -13,6 +13,9 @@
 //!  "datacontenttype":"application/json","data":{…the notice…}}
 //! ```
 //!
+//! News of a case has the type `cn.linli.case.<what>`, the subject `case/<code>` and an id with the number of the action,
+//! `case/<code>/<number>/<channel>`: what comes later has a higher number.
+//!
 //! A receiver checks the signature over the bytes as they came, refuses a `t` that is far from its own
 //! clock, and drops what it has by `id`.
 use linli_shared::service::clock;
@@ -70,12 +73,17 @@ impl Webhook {
 
 fn event(letter: &Letter, source: &str) -> Value {
     let notice = &letter.notice;
+    let about = if notice.news.is_some() {
+        "case"
+    } else {
+        "warning"
+    };
     json!({
         "specversion": "1.0",
         "id": letter.id,
-        "type": format!("cn.linli.warning.{}", notice.what.as_str()),
+        "type": format!("cn.linli.{about}.{}", notice.what.as_str()),
         "source": source,
-        "subject": format!("warning/{}", notice.warning),
+        "subject": notice.subject(),
         "time": clock::rfc3339(notice.at_ms),
         "datacontenttype": "application/json",
         "data": notice,
@@ -85,7 +93,7 @@ fn event(letter: &Letter, source: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::notice::tests::fire;
+    use crate::notify::notice::tests::{fire, late};
 
     #[test]
     fn an_event_has_what_cloudevents_wants() {
@@ -107,5 +115,17 @@ mod tests {
             assert_eq!(event[key], value, "{key}");
         }
         assert_eq!(event["data"]["grade"], "red");
+    }
+
+    #[test]
+    fn news_of_a_case_is_of_the_case() {
+        let letter = Letter {
+            id: "case/20260101-000001/7/hook".to_owned(),
+            notice: late(),
+        };
+        let event = event(&letter, "urn:linli:hub:x");
+        assert_eq!(event["type"], "cn.linli.case.yellow_card");
+        assert_eq!(event["subject"], "case/20260101-000001");
+        assert_eq!(event["data"]["news"]["version"], 7);
     }
 }

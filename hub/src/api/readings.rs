@@ -1,0 +1,72 @@
+//! Who has read what people wrote of a case: the first look of somebody at a case is in the audit log before it is
+//! shown, and the next for an hour are not noted again.
+use linli_shared::service::problem::Problem;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::{Api, busy};
+use crate::ingest::people::People;
+use crate::rights::Actor;
+
+/// So long one entry stands for all looks.
+const NOTED_FOR: Duration = Duration::from_secs(3_600);
+/// Looks that are remembered; when there are more, all are forgotten, and noted again.
+const READINGS_MAX: usize = 20_000;
+
+/// Looks of the last hour.
+#[derive(Debug, Default)]
+pub struct Readings(HashMap<(String, String), Instant>);
+
+impl Readings {
+    fn is_noted(&self, key: &(String, String), now: Instant) -> bool {
+        self.0
+            .get(key)
+            .is_some_and(|noted| now.duration_since(*noted) < NOTED_FOR)
+    }
+
+    fn noted(&mut self, key: (String, String), now: Instant) {
+        if self.0.len() >= READINGS_MAX {
+            self.0.clear();
+        }
+        self.0.insert(key, now);
+    }
+}
+
+/// Notes that somebody reads what people wrote of a case.
+pub async fn note(api: &Api, actor: &Actor, code: &str) -> Result<(), Problem> {
+    let (key, now) = ((actor.login.clone(), code.to_owned()), Instant::now());
+    if api.readings.lock().await.is_noted(&key, now) {
+        return Ok(());
+    }
+    let note = People::Note {
+        action: "case.read".to_owned(),
+        object: format!("case/{code}"),
+        reason: String::new(),
+        detail: String::new(),
+    };
+    api.ingest.people(note, &actor.login).await.map_err(busy)?;
+    api.readings.lock().await.noted(key, now);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_is_noted_once_an_hour_and_what_is_remembered_is_bounded() {
+        let mut readings = Readings::default();
+        let start = Instant::now();
+        let key = |code: usize| ("wang".to_owned(), code.to_string());
+        assert!(!readings.is_noted(&key(0), start));
+        readings.noted(key(0), start);
+        assert!(readings.is_noted(&key(0), start + Duration::from_secs(3_599)));
+        assert!(!readings.is_noted(&key(0), start + NOTED_FOR));
+        assert!(!readings.is_noted(&key(1), start));
+        for code in 1..=READINGS_MAX {
+            readings.noted(key(code), start);
+        }
+        assert!(readings.0.len() <= READINGS_MAX);
+        assert!(readings.is_noted(&key(READINGS_MAX), start));
+    }
+}

@@ -1,0 +1,61 @@
+//! What of events, warnings and agents is for somebody to see: the centre sees all, another organisation what is of
+//! its sites, and of its own agent.
+use linli_shared::service::problem::Problem;
+
+use super::{Api, auth, store_problem};
+use crate::orgs::Watched;
+use crate::rights::Actor;
+use crate::store::cases;
+use crate::store::warnings::WarningView;
+
+/// What somebody watches; `None`: all.
+pub async fn of(api: &Api, actor: &Actor) -> Result<Option<Watched>, Problem> {
+    let directory = api.directory.get().await.map_err(store_problem)?;
+    Ok(directory.watched(&actor.org))
+}
+
+/// Lets through who watches all; who does not is noted.
+pub async fn all(api: &Api, actor: &Actor, method: &str, path: &str) -> Result<(), Problem> {
+    match of(api, actor).await? {
+        None => Ok(()),
+        Some(_) => auth::refuse(api, &actor.login, method, path).await,
+    }
+}
+
+/// A warning is not for somebody: it is of elsewhere, or of a rule that opens cases for named handlers only.
+pub async fn hides(api: &Api, actor: &Actor, warning: &WarningView) -> Result<bool, Problem> {
+    let watched = of(api, actor).await?;
+    let is_elsewhere = watched.is_some_and(|own| !own.has(&warning.site, &warning.agent));
+    Ok(is_elsewhere || hidden_rules(api, actor).contains(&warning.rule))
+}
+
+/// Rules whose warnings are not for this one to see: they open cases for named handlers only.
+pub fn hidden_rules(api: &Api, actor: &Actor) -> Vec<String> {
+    let rules = api.rules.running();
+    let hides = |kind: &String| api.named_only.hides(kind, &actor.login);
+    rules
+        .iter()
+        .filter(|rule| rule.case.as_ref().is_some_and(hides))
+        .map(|rule| rule.id.clone())
+        .collect()
+}
+
+/// Takes away the codes of cases that are for named handlers only, where this one is not named.
+pub async fn without_hidden_cases(
+    api: &Api,
+    actor: &Actor,
+    warnings: &mut [WarningView],
+) -> Result<(), Problem> {
+    let codes: Vec<String> = warnings
+        .iter()
+        .flat_map(|warning| warning.cases.iter().cloned())
+        .collect();
+    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
+    let hidden = cases::hidden(&mut snapshot, &codes, &actor.login)
+        .await
+        .map_err(store_problem)?;
+    for warning in warnings {
+        warning.cases.retain(|code| !hidden.contains(code));
+    }
+    Ok(())
+}
