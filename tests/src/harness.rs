@@ -3,6 +3,7 @@
 //! Nothing here sleeps for a fixed time: [`until`] polls a condition up to a deadline and says what it
 //! last saw.
 mod agent;
+mod centre;
 mod disk;
 mod engine;
 mod hub;
@@ -15,10 +16,11 @@ mod stored;
 mod weather;
 
 pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric, now_ms};
+pub use centre::{Centre, quarrel, words};
 pub use disk::SmallDisk;
 pub use engine::{connect, has_no_file, server_database, sqlite_url};
 pub use hub::Hub;
-pub use peers::{Alertmanager, MailServer, Received, Receiver, Reply};
+pub use peers::{Alertmanager, MailServer, Received, Receiver, Reply, hmac, signed_events};
 pub use people::{PASSWORD, add_user, load_district, sign_in, user, with_line};
 pub use process::{Process, binary};
 pub use scene::{DAY_MS, MINUTE_MS, SECOND_MS, actions, ago, door_event, id, joined, running};

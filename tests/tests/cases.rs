@@ -1,114 +1,12 @@
 //! The closed loop of cases over the API: who may do what, in which order, by which clock, and what is kept of it.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Agent, AgentSetup, DOORS_TOKEN, Hub, Receiver, connect, faketime, load_district, until, user,
+    Agent, AgentSetup, Centre, DOORS_TOKEN, Hub, Receiver, connect, faketime, load_district,
+    quarrel, until, words,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-use tempfile::{TempDir, tempdir};
-
-/// People of the example district, by login.
-struct Centre {
-    directory: TempDir,
-    hub: Hub,
-}
-
-impl Centre {
-    async fn new(more: &str) -> Result<Self> {
-        let directory = tempdir()?;
-        let mut hub = Hub::new(&directory.path().join("hub"))?;
-        hub.configure(more)?;
-        load_district(&hub)?;
-        hub.start().await?;
-        Ok(Self { directory, hub })
-    }
-
-    /// A user who is signed in: the token.
-    async fn user(&self, login: &str, role: &str, org: &str) -> Result<String> {
-        user(&self.hub, login, role, org).await
-    }
-
-    async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        token: &str,
-        body: &Value,
-    ) -> Result<(u16, Value)> {
-        let token = (!token.is_empty()).then_some(token);
-        self.hub.ask(method, path, token, Some(body)).await
-    }
-
-    async fn get(&self, path: &str, token: &str) -> Result<(u16, Value)> {
-        self.hub.api_with(path, Some(token)).await
-    }
-
-    async fn register(&self, token: &str, body: Value) -> Result<Value> {
-        let (status, case) = self
-            .ask(Method::POST, "/api/v1/cases", token, &body)
-            .await?;
-        ensure!(status == 201, "{status} {case}");
-        Ok(case)
-    }
-
-    /// Makes a move by the version that stands.
-    async fn make(&self, token: &str, code: &str, wanted: Value) -> Result<(u16, Value)> {
-        let (status, case) = self.get(&format!("/api/v1/cases/{code}"), token).await?;
-        if status != 200 {
-            return Ok((status, case));
-        }
-        let body = json!({ "version": case["version"], "move": wanted });
-        self.ask(
-            Method::POST,
-            &format!("/api/v1/cases/{code}/moves"),
-            token,
-            &body,
-        )
-        .await
-    }
-
-    async fn made(&self, token: &str, code: &str, wanted: Value) -> Result<()> {
-        let (status, answer) = self.make(token, code, wanted.clone()).await?;
-        ensure!(status == 200, "{wanted}: {status} {answer}");
-        Ok(())
-    }
-
-    /// From an answer that holds to the archive.
-    async fn close(&self, supervisor: &str, caller: &str, code: &str) -> Result<()> {
-        for (token, wanted) in [
-            (supervisor, json!({ "move": "verify", "passed": true })),
-            (caller, json!({ "move": "revisit", "satisfied": true })),
-            (caller, json!({ "move": "evaluate", "marks": 5 })),
-            (supervisor, json!({ "move": "archive" })),
-        ] {
-            self.made(token, code, wanted).await?;
-        }
-        Ok(())
-    }
-}
-
-fn quarrel() -> Value {
-    json!({
-        "kind": "02", "title": "楼上漏水", "place": "yuyuan-b3", "key": "yuyuan/3/301",
-        "narrative": {
-            "parties": [{ "name": "王小明", "phone": "13800138000" }],
-            "address": "豫园小区3号楼301", "text": "楼上漏水，多次交涉未果",
-        },
-    })
-}
-
-fn words(case: &Value) -> Vec<String> {
-    case["actions"]
-        .as_array()
-        .map(|actions| {
-            actions
-                .iter()
-                .filter_map(|action| action["action"].as_str())
-                .map(str::to_owned)
-                .collect()
-        })
-        .unwrap_or_default()
-}
+use tempfile::tempdir;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_case_goes_the_whole_loop_by_the_hands_that_may_and_no_others() -> Result<()> {
@@ -349,7 +247,8 @@ async fn what_is_said_of_people_is_sealed_masked_and_shown_for_a_reason_that_is_
         kept,
         [
             ("dispatch", "case.unmask", "电话回访"),
-            ("op", "refused", "")
+            ("op", "refused", ""),
+            ("dispatch", "case.read", "")
         ]
     );
     // Who only watches does not read what people wrote.
@@ -479,9 +378,12 @@ async fn what_is_late_is_reminded_carded_and_supervised_also_over_a_restart() ->
             "red",
             "ordinary",
             "yellow_card",
-            "red_card"
+            "climbed",
+            "red_card",
+            "climbed"
         ]
     );
+    assert_eq!(end["rung"], "joint_meeting");
     assert_eq!(end["supervision"], "red_card");
     Ok(())
 }

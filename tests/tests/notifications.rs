@@ -2,13 +2,11 @@
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use linli_tests::harness::{
-    Agent, AgentSetup, Alertmanager, DOORS_TOKEN, Hub, MailServer, Receiver, Reply, metric, run,
-    until,
+    Agent, AgentSetup, Alertmanager, DOORS_TOKEN, Hub, MailServer, Receiver, Reply, hmac, metric,
+    run, signed_events, until,
 };
 use serde_json::{Value, json};
-use sha2::Sha256;
 use std::collections::HashSet;
 use std::path::Path;
 use tempfile::tempdir;
@@ -90,37 +88,11 @@ async fn notifications(hub: &mut Hub, state: &str, count: usize) -> Result<Vec<V
     .await
 }
 
-fn hmac(key: &str, message: &str) -> Result<Vec<u8>> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())?;
-    mac.update(message.as_bytes());
-    Ok(mac.finalize().into_bytes().to_vec())
-}
-
-/// The events of a webhook's message, single or batch, after a look at its signature.
-fn cloudevents(received: &linli_tests::harness::Received) -> Result<Vec<Value>> {
-    let (time, tag) = received
-        .header("linli-signature")
-        .strip_prefix("t=")
-        .and_then(|rest| rest.split_once(",v1="))
-        .context("a signature")?;
-    let signed = hmac(SECRET, &format!("{time}.{}", received.body))?;
-    ensure!(hex::encode(signed) == tag, "the signature is wrong");
-    let age_s = jiff::Timestamp::now().as_second() - time.parse::<i64>()?;
-    ensure!((-5..600).contains(&age_s), "signed {age_s} s ago");
-    Ok(match received.header("content-type") {
-        "application/cloudevents+json" => vec![received.json()?],
-        "application/cloudevents-batch+json" => {
-            received.json()?.as_array().context("a batch")?.clone()
-        }
-        other => anyhow::bail!("content type {other}"),
-    })
-}
-
 /// The ids of all events that a webhook has got, with repetitions.
 fn ids(receiver: &Receiver, path: &str) -> Result<Vec<String>> {
     let mut ids = Vec::new();
     for received in receiver.received(path) {
-        for event in cloudevents(&received)? {
+        for event in signed_events(&received, SECRET)? {
             ids.push(event["id"].as_str().context("an id")?.to_owned());
         }
     }
@@ -164,7 +136,7 @@ async fn a_fire_reaches_every_kind_of_channel_with_valid_signatures() -> Result<
     // Webhook: a CloudEvent.
     let got = receiver.received("/webhook");
     assert_eq!(got.len(), 1);
-    let events = cloudevents(&got[0])?;
+    let events = signed_events(&got[0], SECRET)?;
     assert_eq!(events[0]["specversion"], "1.0");
     assert_eq!(events[0]["id"], "warning/1/raised/webhook");
     assert_eq!(events[0]["type"], "cn.linli.warning.raised");

@@ -1,10 +1,12 @@
 //! Real receivers of notifications: HTTP, SMTP, Alertmanager.
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
+use sha2::Sha256;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -257,4 +259,31 @@ impl MailServer {
         ensure!(mails.len() == paths.len(), "{text}");
         Ok(mails)
     }
+}
+
+/// HMAC-SHA-256.
+pub fn hmac(key: &str, message: &str) -> Result<Vec<u8>> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())?;
+    mac.update(message.as_bytes());
+    Ok(mac.finalize().into_bytes().to_vec())
+}
+
+/// The events of a webhook's message, single or batch, after a look at its signature.
+pub fn signed_events(received: &Received, secret: &str) -> Result<Vec<Value>> {
+    let (time, tag) = received
+        .header("linli-signature")
+        .strip_prefix("t=")
+        .and_then(|rest| rest.split_once(",v1="))
+        .context("a signature")?;
+    let signed = hmac(secret, &format!("{time}.{}", received.body))?;
+    ensure!(hex::encode(signed) == tag, "the signature is wrong");
+    let age_s = jiff::Timestamp::now().as_second() - time.parse::<i64>()?;
+    ensure!((-5..600).contains(&age_s), "signed {age_s} s ago");
+    Ok(match received.header("content-type") {
+        "application/cloudevents+json" => vec![received.json()?],
+        "application/cloudevents-batch+json" => {
+            received.json()?.as_array().context("a batch")?.clone()
+        }
+        other => bail!("content type {other}"),
+    })
 }
