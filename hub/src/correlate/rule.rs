@@ -51,6 +51,7 @@ pub use check::{Vocabulary, load_directory};
 pub use file::TrialEntry;
 
 use linli_shared::protocol::event::{Event, Severity};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
 use crate::local_time;
@@ -379,8 +380,18 @@ impl Rule {
     }
 }
 
+/// Fields of a key at most.
+pub const KEY_FIELDS_MAX: usize = 6;
+/// A longer value stands in a key by its beginning and its hash: an index of the store takes no key of any length.
+const KEY_VALUE_BYTES_MAX: usize = 200;
+
 /// `|` and `\` in a value are escaped, so that no two keys look alike. A NUL is no text for a database.
 pub fn push_escaped(key: &mut String, value: &str) {
+    if value.len() > KEY_VALUE_BYTES_MAX {
+        let hash = hex::encode(&Sha256::digest(value)[..8]);
+        let begin = value.floor_char_boundary(KEY_VALUE_BYTES_MAX - hash.len() - '…'.len_utf8());
+        return push_escaped(key, &format!("{}…{hash}", &value[..begin]));
+    }
     if !value.contains(['|', '\\', '\0']) {
         key.push_str(value);
         return;

@@ -15,6 +15,7 @@ use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Epoch, Retention};
 use linli_shared::service::clock;
+use sha2::{Digest, Sha256};
 use sqlx::Row;
 use std::path::Path;
 use tempfile::TempDir;
@@ -102,9 +103,19 @@ impl Hub {
         lane: Lane,
         events: &[(&str, i64)],
     ) -> oneshot::Receiver<Result<Sequence, Rejection>> {
-        let next = self.next.entry(lane).or_default();
-        let chunk = chunk_of(building, lane, *next, events);
-        *next += events.len() as u64;
+        let next = self.next.get(&lane).copied().unwrap_or_default();
+        let chunk = chunk_of(building, lane, next, events);
+        self.hand_chunk(lane, chunk, events.len()).await
+    }
+
+    /// Hands over a chunk of so many events.
+    async fn hand_chunk(
+        &mut self,
+        lane: Lane,
+        chunk: Chunk,
+        events: usize,
+    ) -> oneshot::Receiver<Result<Sequence, Rejection>> {
+        *self.next.entry(lane).or_default() += events as u64;
         let (reply, answer) = oneshot::channel();
         let decoded = Decoded {
             events: Ok(chunk.events().expect("events")),
@@ -185,19 +196,24 @@ fn chunk(lane: Lane, first: u64, events: &[(&str, i64)]) -> Chunk {
 }
 
 fn chunk_of(building: &str, lane: Lane, first: u64, events: &[(&str, i64)]) -> Chunk {
+    let draft = |&(kind, at_ms): &(_, i64)| Draft {
+        kind,
+        occurred_at_ms: at_ms,
+        received_at_ms: at_ms,
+        place: PlaceDraft {
+            building,
+            ..PlaceDraft::default()
+        },
+        ..Draft::default()
+    };
+    let drafts: Vec<Draft<'_>> = events.iter().map(draft).collect();
+    chunk_of_drafts(lane, first, &drafts)
+}
+
+fn chunk_of_drafts(lane: Lane, first: u64, drafts: &[Draft<'_>]) -> Chunk {
     let mut packed = Packed::default();
-    for (kind, at_ms) in events {
-        let draft = Draft {
-            kind,
-            occurred_at_ms: *at_ms,
-            received_at_ms: *at_ms,
-            place: PlaceDraft {
-                building,
-                ..PlaceDraft::default()
-            },
-            ..Draft::default()
-        };
-        packed.push(&draft).expect("an event");
+    for draft in drafts {
+        packed.push(draft).expect("an event");
     }
     let run = Run {
         lane,
@@ -214,6 +230,59 @@ fn chunk_of(building: &str, lane: Lane, first: u64, events: &[(&str, i64)]) -> C
         builder.build(run, &packed, &mut built).expect("chunks");
     }
     built.remove(0)
+}
+
+#[tokio::test]
+async fn a_key_of_the_longest_values_is_no_longer_than_an_index_takes_and_they_stay_apart() {
+    let text = "schema = 1\n[[rule]]\nid = \"long\"\nname = \"long\"\nkind = \"match\"\n\
+                key = [\"attributes.a\", \"attributes.b\", \"attributes.c\", \"attributes.d\"]\n\
+                on = [{ type = \"fire.alarm\" }]\nseverity = \"alarm\"\nfold = \"30m\"\n\
+                then = { case = \"public-safety\", route = \"duty\" }\n";
+    let vocabulary = Vocabulary {
+        routes: vec!["duty".to_owned()],
+        ..Vocabulary::default()
+    };
+    let mut rules = Vec::new();
+    load_text(Path::new("test.toml"), text, &vocabulary, &mut rules).expect("a good rule");
+    let mut hub = Hub::new(vec![Arc::new(rules.remove(0))]).await;
+    // What does not compress: a server squeezes what it puts into an index.
+    let value = |seed: u8, last: char| {
+        let hash = |number: u16| {
+            hex::encode(Sha256::digest(
+                [&[seed][..], &number.to_be_bytes()].concat(),
+            ))
+        };
+        let text: String = (0..16).map(hash).collect();
+        format!("{}{last}", &text[..1_023])
+    };
+    let now_ms = clock::wall_ms();
+    for last in ['x', 'y', 'x'] {
+        let values: Vec<String> = (0..4).map(|seed| value(seed, last)).collect();
+        let names = ["a", "b", "c", "d"];
+        let draft = Draft {
+            kind: "fire.alarm",
+            occurred_at_ms: now_ms,
+            received_at_ms: now_ms,
+            attributes: names
+                .into_iter()
+                .zip(values.iter().map(String::as_str))
+                .collect(),
+            ..Draft::default()
+        };
+        let first = hub.next.get(&Lane::Urgent).copied().unwrap_or_default();
+        let chunk = chunk_of_drafts(Lane::Urgent, first, &[draft]);
+        let answer = hub.hand_chunk(Lane::Urgent, chunk, 1).await;
+        answer.await.expect("an answer").expect("stored");
+    }
+    let warnings = hub.warnings().await;
+    let hits: Vec<i64> = warnings.iter().map(|warning| warning.hits).collect();
+    assert_eq!(hits, [1, 2], "they differ in their last letter alone");
+    assert!(
+        warnings
+            .iter()
+            .all(|warning| warning.key.split('|').count() == 4)
+    );
+    assert_eq!(hub.cases().await.len(), 2);
 }
 
 #[tokio::test]

@@ -12,7 +12,10 @@ use toml::Spanned;
 use super::file::{
     InhibitsEntry, KindEntry, LevelEntry, ModeEntry, RuleEntry, RuleFile, SameEntry, StepEntry,
 };
-use super::{FIELDS, Field, Hours, Inhibits, Kind, Level, Roster, Rule, Same, Step, push_escaped};
+use super::{
+    FIELDS, Field, Hours, Inhibits, KEY_FIELDS_MAX, Kind, Level, Roster, Rule, Same, Step,
+    push_escaped,
+};
 use crate::correlate::timeline::STEPS_MAX;
 use crate::correlate::{HORIZON_MS, KEY_EVENTS_MAX, KEYS_MAX};
 
@@ -202,6 +205,10 @@ fn check(
         let message = format!("{:?} is none of {names}", entry.severity.get_ref());
         (entry.severity.span(), "severity", message)
     })?;
+    if let Some(more) = entry.key.get(KEY_FIELDS_MAX) {
+        let message = format!("a key has at most {KEY_FIELDS_MAX} fields");
+        return Err((more.span(), "key", message));
+    }
     let mut key = Vec::with_capacity(entry.key.len());
     for name in &entry.key {
         key.push(field(name.get_ref(), name.span(), "key")?);
