@@ -19,11 +19,9 @@ use crate::cases::decide::Context;
 use crate::cases::dispatch::{self, Dispatch};
 use crate::cases::intake::{self, Taxonomy};
 use crate::cases::terms::Terms;
-use crate::orgs::{Directory, Org, OrgKind};
+use crate::orgs::{CENTRE, Directory, Org, OrgKind};
 use crate::sealed::Sealer;
 
-/// The id of the centre where no directory is loaded.
-const CENTRE: &str = "centre";
 /// Calendars that are read at most.
 const CALENDARS_MAX: usize = 1_000;
 

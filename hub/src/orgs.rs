@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Organisations and places at most, together.
 pub const ENTRIES_MAX: usize = 100_000;
+/// The id of the centre of each hub, also where no directory is loaded.
+pub const CENTRE: &str = "centre";
 /// From a place to the district at most.
 const DEPTH_MAX: usize = 16;
 
@@ -361,6 +363,11 @@ impl Directory {
         if parents.is_empty() {
             if !org.parent.is_empty() {
                 return Err("the centre has no parent: remove it".to_owned());
+            }
+            if org.id != CENTRE {
+                return Err(format!(
+                    "the id of the centre is {CENTRE:?}: cases are with it from before there is a directory"
+                ));
             }
         } else if !parent.is_some_and(|parent| parents.contains(&parent.kind)) {
             let kinds: Vec<&str> = parents.iter().map(|kind| kind.as_str()).collect();

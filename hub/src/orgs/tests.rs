@@ -81,7 +81,12 @@ fn what_does_not_fit_together_is_named() {
         change(district.places.get_mut(id).expect("a place"));
     };
     type Change<'a> = &'a dyn Fn(&mut Directory);
-    let cases: [(Change<'_>, &str, &str); 9] = [
+    let cases: [(Change<'_>, &str, &str); 10] = [
+        (
+            &|d| org(d, "centre", &|o| o.id = "district".to_owned()),
+            "district",
+            "\"centre\"",
+        ),
         (
             &|d| org(d, "office-1", &|o| o.kind = OrgKind::Centre),
             "org",
