@@ -23,7 +23,7 @@ define install
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 endef
 
-.PHONY: help build release demo schemathesis test test-rust test-postgres check bench man clean
+.PHONY: help build release demo schemathesis oidc-provider test test-rust test-postgres check bench man clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,7 @@ demo: ## a hub and three agents; SECONDS=30 ends by itself
 test: ## all tests, with what they need
 	$(call install,$(BUILD_PACKAGES) $(TEST_PACKAGES))
 	$(MAKE) schemathesis
+	$(MAKE) oidc-provider
 	$(MAKE) test-rust
 	$(MAKE) test-postgres
 	@if [ -x systemd/check ]; then systemd/check; fi
@@ -54,6 +55,19 @@ SCHEMATHESIS := $(HOME)/.cache/linli/schemathesis
 schemathesis:
 	@[ -x "$(SCHEMATHESIS)/bin/schemathesis" ] || { python3 -m venv "$(SCHEMATHESIS)" && \
 	  "$(SCHEMATHESIS)/bin/pip" install --quiet "schemathesis==4.32.5"; } || echo "schemathesis could not be installed"
+
+# The OpenID provider of the tests, as tests/oidc/package-lock.json pins it. Node is Debian's where there is none.
+OIDC_PROVIDER := $(HOME)/.cache/linli/oidc-provider
+oidc-provider:
+	@command -v node >/dev/null && command -v npm >/dev/null || $(MAKE) node || echo "node could not be installed"
+	@cmp -s tests/oidc/package-lock.json "$(OIDC_PROVIDER)/installed" || { mkdir -p "$(OIDC_PROVIDER)" && \
+	  cp tests/oidc/package.json tests/oidc/package-lock.json "$(OIDC_PROVIDER)" && \
+	  npm ci --prefix "$(OIDC_PROVIDER)" --no-audit --no-fund --ignore-scripts --loglevel error && \
+	  cp tests/oidc/package-lock.json "$(OIDC_PROVIDER)/installed"; } || echo "oidc-provider could not be installed"
+
+.PHONY: node
+node:
+	$(call install,nodejs npm)
 
 test-rust:
 	cargo build --locked --workspace --bins

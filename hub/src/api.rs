@@ -11,6 +11,7 @@ mod imports;
 mod list;
 mod mutes;
 mod notifications;
+mod oidc;
 mod orgs;
 mod readings;
 mod rules;
@@ -38,7 +39,9 @@ use crate::casework::NamedOnly;
 use crate::ingest::{Ingest, Rejection};
 use crate::listener::Sessions;
 use crate::metrics::Metrics;
+use crate::oidc::Oidc;
 use crate::orgs::current::CurrentDirectory;
+use crate::refusals::Refusals;
 use crate::rights::Act;
 use crate::rules::Rules;
 use crate::sealed::Sealer;
@@ -48,6 +51,7 @@ use crate::users::Tries;
 use auth::Bearer;
 pub use auth::Token;
 pub use events::EventView;
+pub use oidc::OUTCOMES as OIDC_OUTCOMES;
 pub use rules::RuleView;
 
 /// What the handlers share.
@@ -80,6 +84,10 @@ pub struct Api {
     pub directory_turn: Mutex<()>,
     /// Wrong passwords.
     pub tries: Mutex<Tries>,
+    /// Wrong sign-ins, on their way into the audit log.
+    pub refusals: Refusals,
+    /// Signing in by OpenID Connect, where the config has it.
+    pub oidc: Option<Oidc>,
     /// How many passwords are looked at at a time.
     pub password_turns: Arc<Semaphore>,
 }
@@ -120,12 +128,15 @@ pub const PASSWORDS_AT_ONCE: usize = 2;
         orgs::put_place,
         sessions::begin,
         sessions::end,
+        oidc::start,
+        oidc::callback,
         statistics::statistics,
         statistics::export,
         users::me,
         users::list,
         users::add,
         users::disable,
+        users::mark_oidc,
         users::audit_log
     ),
     components(schemas(auth::ProblemSchema)),
@@ -176,6 +187,7 @@ pub fn router(api: Api) -> Router {
     let manage = Router::new()
         .route("/api/v1/users", get(users::list).post(users::add))
         .route("/api/v1/users/{login}/disabled", put(users::disable))
+        .route("/api/v1/users/{login}/oidc", put(users::mark_oidc))
         .route("/api/v1/orgs/{id}", put(orgs::put))
         .route("/api/v1/places/{id}", put(orgs::put_place))
         .route_layer(to(Act::Manage));
@@ -193,7 +205,10 @@ pub fn router(api: Api) -> Router {
         .merge(audit)
         .merge(anybody)
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::require));
-    let open = Router::new().route("/api/v1/sessions", post(sessions::begin));
+    let open = Router::new()
+        .route("/api/v1/sessions", post(sessions::begin))
+        .route("/api/v1/sessions/oidc", get(oidc::start))
+        .route(crate::config::oidc::CALLBACK, get(oidc::callback));
     let closed = closed
         .merge(open)
         .layer(middleware::from_fn(list::without_nul));

@@ -9,7 +9,7 @@ use linli_shared::service::tls::{self, TlsError};
 use linli_shared::service::{clock, file, shutdown, systemd};
 use std::fs::File;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,9 @@ use crate::listener::{Listener, ListenerError, Sessions, Shared};
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::notify::peer::PeerError;
+use crate::oidc::Oidc;
 use crate::orgs::current::CurrentDirectory;
+use crate::refusals::Refusals;
 use crate::retention::Floors;
 use crate::retention::job::Job;
 use crate::rules::{RuleLoader, Rules};
@@ -77,6 +79,9 @@ pub enum AppError {
     /// What the rules need is not kept.
     #[error("{0}")]
     Retention(String),
+    /// The client of the OpenID provider.
+    #[error("the client for [oidc] cannot be made")]
+    Oidc(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Writer.
     #[error("the writer cannot start")]
     Writer(#[from] WriterError),
@@ -168,6 +173,9 @@ impl App {
         let notifier = Notifier::open(&config.channels, &source, &store, &ingest, &metrics)?;
         let mute_life = centre.mute_life;
         let sites = centre.sites().map(str::to_owned).collect();
+        if config.oidc.is_some() {
+            metrics.oidc_outcomes(&api::OIDC_OUTCOMES);
+        }
         let sealer = Arc::new(Sealer::load(&config.data_dir)?);
         let casework = Casework::new(config.case_files.clone(), Arc::clone(&sealer));
         let writer = Writer::open(
@@ -196,7 +204,7 @@ impl App {
             rules: rules.clone(),
             api: Api {
                 store: store.clone(),
-                ingest,
+                ingest: ingest.clone(),
                 rules: rules.clone(),
                 mute_life,
                 sites,
@@ -209,6 +217,13 @@ impl App {
                 directory: CurrentDirectory::new(store.clone()),
                 directory_turn: Mutex::default(),
                 tries: Mutex::default(),
+                refusals: Refusals::new(ingest.clone()),
+                oidc: config
+                    .oidc
+                    .clone()
+                    .map(Oidc::new)
+                    .transpose()
+                    .map_err(AppError::Oidc)?,
                 password_turns: Arc::new(Semaphore::new(api::PASSWORDS_AT_ONCE)),
             },
             api_listener,
@@ -232,6 +247,7 @@ impl App {
         let mut parts: JoinSet<(&'static str, io::Result<()>)> = JoinSet::new();
         let api_handle = axum_server::Handle::new();
         let api_stop = api_handle.clone();
+        let refusals = self.api.refusals.clone();
         let api = api::router(self.api);
         let mut api_server = axum_server::from_tcp_rustls(self.api_listener, self.api_tls)
             .map_err(|source| ended("API", Some(source)))?
@@ -240,7 +256,7 @@ impl App {
             .http_builder()
             .http1()
             .header_read_timeout(HEAD_DEADLINE);
-        let api_server = api_server.serve(api.into_make_service());
+        let api_server = api_server.serve(api.into_make_service_with_connect_info::<SocketAddr>());
         let metrics_listener = tokio::net::TcpListener::from_std(self.metrics_listener)
             .map_err(|source| ended("metrics listener", Some(source)))?;
         let metrics_server = axum::serve(
@@ -251,6 +267,7 @@ impl App {
         let listener = self.listener.run(stop.clone());
         let notifier = self.notifier.run(stop.clone());
         let retention = self.retention.run(stop.clone());
+        let refusals = refusals.run(stop.clone());
         let watchdog = watchdog(self.ingest, stop.clone());
         // The writer ends last: when the last session has let go of its handle. It works for milliseconds
         // at a time, so it has a thread of its own and keeps none of the sessions' waiting.
@@ -261,6 +278,7 @@ impl App {
         parts.spawn(async move { ("metrics listener", metrics_server.into_future().await) });
         parts.spawn(async move { ("notifier", notifier.await) });
         parts.spawn(async move { ("retention", retention.await) });
+        parts.spawn(async move { ("wrong sign-ins", refusals.await) });
         parts.spawn(async move { ("signal handler", signals.await) });
         parts.spawn(async move { ("reloads", reloads.await) });
         parts.spawn(async move { ("watchdog", watchdog.await) });

@@ -382,7 +382,7 @@ pub enum RulesCommand {
 /// `user`
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// 添加用户，密码从标准输入读取一行 / Add a user; the password is a line of standard input
+    /// 添加用户，密码从标准输入读取一行（--oidc 除外）/ Add a user; the password is a line of standard input, but for --oidc
     Add {
         /// Login
         login: String,
@@ -395,6 +395,17 @@ pub enum UserCommand {
         /// Id of the organisation, from `linli-hub org list`; none: the centre's
         #[arg(long, default_value = "")]
         org: String,
+        /// 经 OpenID Connect 登录，不设密码 / They sign in by OpenID Connect, without a password
+        #[arg(long)]
+        oidc: bool,
+    },
+    /// 允许用户经 OpenID Connect 登录 / Let a user sign in by OpenID Connect: the next account of this login is theirs
+    Oidc {
+        /// Login
+        login: String,
+        /// 取消，解除关联并结束其会话 / No more: the account is forgotten, sessions end
+        #[arg(long)]
+        off: bool,
     },
     /// 设置密码（标准输入一行），结束其全部会话 / Set a password, a line of standard input; sessions end
     Password {

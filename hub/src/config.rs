@@ -1,9 +1,11 @@
 //! The hub's config file: strict TOML, every key with a default that works.
 pub mod channels;
+pub mod oidc;
 
 use channels::{Channel, ChannelEntry, Route, RouteEntry};
 use linli_shared::service::config::{ConfigError, Span, load};
 use linli_shared::service::telemetry::LogConfig;
+use oidc::{OidcConfig, OidcEntry};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,6 +58,12 @@ pub struct Config {
     pub warnings: WarningsConfig,
     /// How long data stays.
     pub retention: RetentionConfig,
+    /// `[oidc]` as it is written.
+    #[serde(rename = "oidc")]
+    oidc_entry: Option<OidcEntry>,
+    /// Signing in by OpenID Connect, where that is wanted.
+    #[serde(skip)]
+    pub oidc: Option<OidcConfig>,
     /// `[cases]` as it is written.
     cases: CasesConfig,
     /// What it names for cases.
@@ -127,6 +135,8 @@ impl Default for Config {
             grade: Vec::new(),
             warnings: WarningsConfig::default(),
             retention: RetentionConfig::default(),
+            oidc_entry: None,
+            oidc: None,
             cases: CasesConfig::default(),
             case_files: CaseFiles::default(),
             grades: Grades::default(),
@@ -201,6 +211,9 @@ impl Config {
             .map(|route| route.name.clone())
             .collect();
         news::check(&config.case_notice, &routes).map_err(named)?;
+        if let Some(entry) = config.oidc_entry.take() {
+            config.oidc = Some(oidc::oidc(entry, directory).map_err(named)?);
+        }
         config
             .retention
             .check()

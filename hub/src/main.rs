@@ -17,7 +17,9 @@ mod listener;
 mod local_time;
 mod metrics;
 mod notify;
+mod oidc;
 mod orgs;
+mod refusals;
 mod retention;
 mod rights;
 mod rules;
@@ -39,7 +41,7 @@ use notify::notice::Notice;
 use notify::peer::{Letter, Peer};
 use std::path::Path;
 use std::process::ExitCode;
-use store::Store;
+use store::{Store, tokens};
 
 /// Tasks that a thread runs before it looks at its sockets again. Decoding a batch takes a millisecond or
 /// two, and an alarm that has arrived must not wait for sixty of them, as the runtime's default has it.
@@ -146,6 +148,7 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
                 | app::AppError::Tls(_)
                 | app::AppError::Channel(_)
                 | app::AppError::Seal(_)
+                | app::AppError::Oidc(_)
                 | app::AppError::Retention(_) => exit::CONFIG,
                 app::AppError::Store(_)
                 | app::AppError::Writer(_)
@@ -247,7 +250,7 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
                 id: hex::encode(ca::random::<6>()),
                 secret: hex::encode(ca::random::<24>()),
             };
-            store::tokens::add_join(
+            tokens::add_join(
                 store.readers(),
                 &token.id,
                 &token.secret,
@@ -268,17 +271,24 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
                     valid,
                 },
         } => {
+            tokens::check_name(&name).map_err(|message| Failure {
+                text: format!("--name: {message}"),
+                code: exit::DATA,
+            })?;
             let token = api::Token::program();
-            store::tokens::add_api(
-                store.readers(),
-                &token.id,
-                &token.secret,
-                &store::tokens::Holder { name, role, org },
-                now_ms,
-                now_ms + valid.as_millis(),
-            )
-            .await
-            .map_err(|error| io(&error))?;
+            let holder = tokens::Holder { name, role, org };
+            let expires_ms = now_ms + valid.as_millis();
+            let added = store
+                .in_transaction(async |connection| {
+                    let (id, secret) = (&token.id, &token.secret);
+                    tokens::add_api(connection, id, secret, &holder, now_ms, expires_ms).await
+                })
+                .await
+                .map_err(|error| io(&error))?;
+            added.map_err(|taken| Failure {
+                text: format!("--name: {:?}: {taken}", holder.name),
+                code: exit::DATA,
+            })?;
             output::line(token);
         }
         Command::ApiToken {
@@ -289,7 +299,7 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
         Command::ApiToken {
             command: ApiTokenCommand::Revoke { id },
         } => {
-            let revoked = store::tokens::revoke_api(store.readers(), &id, now_ms)
+            let revoked = tokens::revoke_api(store.readers(), &id, now_ms)
                 .await
                 .map_err(|error| io(&error))?;
             if !revoked {

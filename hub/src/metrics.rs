@@ -63,6 +63,8 @@ pub struct Metrics {
     notify_failures: IntCounterVec,
     /// Requests to the API, by status.
     pub api_requests: IntCounterVec,
+    /// Sign-ins by OpenID Connect, by outcome.
+    oidc: IntCounterVec,
     not_after: IntGaugeVec,
     clock_skew: GaugeVec,
     retention_deleted: IntCounterVec,
@@ -278,6 +280,13 @@ impl Metrics {
                 "Requests to the API, by status.",
                 &["status"],
             )?,
+            oidc: counters(
+                "linli_hub_oidc_sign_ins_total",
+                "Sign-ins by OpenID Connect by what became of them: signed_in, state (not begun here, or too long ago), \
+                 refused (by the provider), token (its ID token is not good), user (of nobody here), provider (it cannot \
+                 be used), busy.",
+                &["outcome"],
+            )?,
             not_after: add(
                 &registry,
                 IntGaugeVec::new(
@@ -474,6 +483,18 @@ impl Metrics {
     /// When a run of retention came to its end.
     pub fn retention_ran(&self, at_ms: i64) {
         self.retention_ran.set(at_ms / 1000);
+    }
+
+    /// Counts a sign-in by OpenID Connect by what became of it.
+    pub fn oidc(&self, outcome: &str) {
+        self.oidc.with_label_values(&[outcome]).inc();
+    }
+
+    /// Makes the figures of signing in by OpenID Connect, so that they are there before anything happens.
+    pub fn oidc_outcomes(&self, outcomes: &[&str]) {
+        for outcome in outcomes {
+            self.oidc.with_label_values(&[outcome]).inc_by(0);
+        }
     }
 
     /// Says when a certificate ends.

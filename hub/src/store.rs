@@ -16,6 +16,7 @@ pub mod catalogue;
 pub mod chunks;
 pub mod copying;
 mod engine;
+pub mod identities;
 pub mod mutes;
 pub mod numbers;
 pub mod occurrences;

@@ -1,7 +1,7 @@
 //! Users, their rights, organisations, and the log of what they did.
 use anyhow::{Context, Result};
 use linli_tests::harness::{
-    Hub, PASSWORD, add_user, connect, load_district, project, run, sign_in, user, with_line,
+    Agent, Hub, PASSWORD, add_user, connect, load_district, project, run, sign_in, user, with_line,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -215,5 +215,120 @@ async fn a_nul_is_refused_at_the_api_and_what_is_wrong_with_a_user_is_said() -> 
         "short",
     )?;
     assert!(String::from_utf8(short.stderr)?.contains("12 to 128"));
+    Ok(())
+}
+
+/// The audit log of an object, oldest first: action and detail.
+fn entries(hub: &Hub, object: &str) -> Result<Vec<(String, String)>> {
+    let words = [
+        "audit", "list", "--json", "--limit", "1000", "--object", object,
+    ];
+    let said = run(hub.command()?.args(words))?;
+    let mut found = Vec::new();
+    for line in said.lines() {
+        let entry: Value = serde_json::from_str(line)?;
+        let part = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        found.insert(0, (part("action"), part("detail")));
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_sign_ins_from_outside_are_counted_and_not_written_one_by_one() -> Result<()> {
+    let (_directory, mut hub) = district().await?;
+    for number in 0..30 {
+        let (status, _) = sign_in(&hub, &format!("guess-{number}"), PASSWORD).await?;
+        assert_eq!(status, 401);
+    }
+    // The first of them stands there at once, and no other.
+    let first = entries(&hub, "user/guess-0")?;
+    let wanted = ("session.refused".to_owned(), "address/127.0.0.1".to_owned());
+    assert_eq!(first, [wanted]);
+    assert_eq!(entries(&hub, "user/guess-1")?, []);
+    hub.stop()?;
+    let told = entries(&hub, "address/127.0.0.1")?;
+    let count: u64 = told
+        .iter()
+        .filter_map(|(_, detail)| detail.split(' ').next()?.parse::<u64>().ok())
+        .sum();
+    assert_eq!(count, 29, "{told:?}");
+    assert!(told.len() <= 2, "{told:?}");
+    assert!(told[0].1.contains("user/guess-1 "), "{told:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_nothing_about_a_user_ends_no_session_and_is_not_noted() -> Result<()> {
+    let (_directory, hub) = district().await?;
+    let admin = user(&hub, "admin", "admin", "centre").await?;
+    let session = user(&hub, "wang", "operator", "centre").await?;
+    let disable = async |login: &str, disabled: bool| -> Result<u16> {
+        let (path, body) = (
+            format!("/api/v1/users/{login}/disabled"),
+            json!({ "disabled": disabled }),
+        );
+        let answer = hub.ask(Method::PUT, &path, Some(&admin), Some(&body));
+        Ok(answer.await?.0)
+    };
+    let me = async || anyhow::Ok(hub.api_with("/api/v1/me", Some(&session)).await?.0);
+    let before = entries(&hub, "user/wang")?;
+    assert_eq!(disable("wang", false).await?, 204);
+    let enable = ["user", "disable", "wang", "--enable"];
+    assert_eq!(
+        hub.command()?.args(enable).output()?.status.code(),
+        Some(65)
+    );
+    assert_eq!(me().await?, 200, "they were enabled already");
+    assert_eq!(entries(&hub, "user/wang")?, before);
+    assert_eq!(disable("nobody", true).await?, 404);
+    let set = ["user", "password", "nobody"];
+    let set = with_line(hub.command()?.args(set), "another long password")?;
+    assert_eq!(set.status.code(), Some(65));
+    assert_eq!(entries(&hub, "user/nobody")?, []);
+    // What does change something does both.
+    assert_eq!(disable("wang", true).await?, 204);
+    assert_eq!(me().await?, 401);
+    assert_eq!(disable("wang", true).await?, 204);
+    let after = entries(&hub, "user/wang")?;
+    assert_eq!(after.len(), before.len() + 1, "{after:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_one_actor_whether_user_program_or_agent() -> Result<()> {
+    let (directory, hub) = district().await?;
+    let _agent = Agent::joined(&directory.path().join("a"), &hub, "gw-1", "yuyuan")?;
+    let added = add_user(&hub, "wang", "operator", "centre")?;
+    assert!(added.status.success(), "{added:?}");
+    let create = |name: &str| -> Result<Output> {
+        let words = ["api-token", "create", "--name", name];
+        Ok(hub.command()?.args(words).output()?)
+    };
+    let made = create("robot")?;
+    assert!(made.status.success(), "{made:?}");
+    for (name, says) in [
+        ("robot", "api-token list"),
+        ("wang", "login of a user"),
+        ("gw-1", "name of an agent"),
+        ("", "1 to 100"),
+        ("a\nb", "1 to 100"),
+    ] {
+        let refused = create(name)?;
+        let said = String::from_utf8(refused.stderr)?;
+        assert!(
+            said.contains(says) && said.contains("--name"),
+            "{name}: {said}"
+        );
+        assert!(refused.stdout.is_empty(), "{name}");
+    }
+    let refused = add_user(&hub, "robot", "operator", "centre")?;
+    assert_eq!(refused.status.code(), Some(65));
+    assert!(String::from_utf8(refused.stderr)?.contains("api-token list"));
+    // One that is revoked has left its name to the next one.
+    let token = String::from_utf8(made.stdout)?;
+    let id = token.split('.').nth(1).context("an id")?;
+    run(hub.command()?.args(["api-token", "revoke", id]))?;
+    let again = create("robot")?;
+    assert!(again.status.success(), "{again:?}");
     Ok(())
 }

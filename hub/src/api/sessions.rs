@@ -1,11 +1,12 @@
 //! `/api/v1/sessions`: signing in and out.
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::auth::{Credential, Token};
@@ -30,9 +31,9 @@ pub struct SignIn {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Session {
     /// Send it as `Authorization: Bearer …`; it is shown once.
-    token: String,
+    pub token: String,
     /// Until when it is good, milliseconds since 1970 UTC.
-    expires_ms: i64,
+    pub expires_ms: i64,
 }
 
 /// Signs in.
@@ -43,6 +44,7 @@ pub struct Session {
 ))]
 pub async fn begin(
     State(api): State<Arc<Api>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
     sign_in: Result<Json<SignIn>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Session>), Problem> {
     let SignIn { login, password } = body(sign_in)?;
@@ -66,30 +68,34 @@ pub async fn begin(
     let is_right = password_work(&api, move || is_password(&password, hash.as_deref())).await?;
     if !is_right {
         api.tries.lock().await.wrong(&login, now_ms);
-        let note = People::Note {
-            action: "session.refused".to_owned(),
-            object: format!("user/{}", login.chars().take(40).collect::<String>()),
-            reason: String::new(),
-            detail: String::new(),
-        };
-        api.ingest.people(note, "nobody").await.map_err(busy)?;
+        let noted = api.refusals.note(Some(&login), from.ip(), "").await;
+        noted.map_err(busy)?;
         return Err(wrong());
     }
     api.tries.lock().await.right(&login);
+    let session = start(&api, &login, "", now_ms).await?;
+    Ok((StatusCode::CREATED, Json(session)))
+}
+
+/// Begins a session of somebody who has proven who they are; `by` says how where it was not by a password.
+pub async fn start(
+    api: &Api,
+    login: &str,
+    by: &'static str,
+    now_ms: i64,
+) -> Result<Session, Problem> {
     let token = Token::session();
     let begun = People::BeginSession {
         id: token.id.clone(),
         secret: token.secret.clone(),
-        login: login.clone(),
+        login: login.to_owned(),
+        by,
     };
-    api.ingest.people(begun, &login).await.map_err(busy)?;
-    Ok((
-        StatusCode::CREATED,
-        Json(Session {
-            token: token.to_string(),
-            expires_ms: now_ms.saturating_add(SESSION_MS),
-        }),
-    ))
+    api.ingest.people(begun, login).await.map_err(busy)?;
+    Ok(Session {
+        token: token.to_string(),
+        expires_ms: now_ms.saturating_add(SESSION_MS),
+    })
 }
 
 fn wrong() -> Problem {

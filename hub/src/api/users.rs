@@ -28,8 +28,11 @@ pub struct UserToAdd {
     role: Role,
     /// Id of the organisation.
     org: String,
-    /// The first password.
-    password: String,
+    /// The first password; not needed by who signs in by OpenID Connect.
+    password: Option<String>,
+    /// They sign in by OpenID Connect: the provider's account that names this login at its first sign-in is theirs.
+    #[serde(default)]
+    oidc: bool,
 }
 
 /// Who somebody is for the hub.
@@ -69,7 +72,7 @@ pub async fn list(State(api): State<Arc<Api>>) -> Result<Json<Page<UserView>>, P
 #[utoipa::path(post, path = "/api/v1/users", request_body = UserToAdd, responses(
     (status = 201),
     super::auth::Refusals,
-    (status = 409, description = "the login is taken", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+    (status = 409, description = "the login is taken, by a user or as the name of an API token", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
 pub async fn add(
     State(api): State<Arc<Api>>,
@@ -78,7 +81,12 @@ pub async fn add(
 ) -> Result<StatusCode, Problem> {
     let user = body(user)?;
     check_login(&user.login).map_err(|message| bad("login", message))?;
-    check_password(&user.password, &user.login).map_err(|message| bad("password", message))?;
+    if user.password.is_none() && !user.oidc {
+        return Err(bad("password", "is needed, or oidc: true"));
+    }
+    if let Some(password) = &user.password {
+        check_password(password, &user.login).map_err(|message| bad("password", message))?;
+    }
     if user.name.trim().is_empty() || user.name.chars().count() > 100 {
         return Err(bad("name", "1 to 100 characters"));
     }
@@ -89,10 +97,12 @@ pub async fn add(
             format!("there is no organisation {:?}", user.org),
         ));
     }
-    let password = user.password;
-    let password = password_work(&api, move || hash_password(&password))
-        .await?
-        .map_err(|message| bad("password", message))?;
+    let password = match user.password {
+        Some(password) => password_work(&api, move || hash_password(&password))
+            .await?
+            .map_err(|message| bad("password", message))?,
+        None => String::new(),
+    };
     let login = user.login.clone();
     let new = NewUser {
         login: user.login,
@@ -100,16 +110,64 @@ pub async fn add(
         role: user.role,
         org: user.org,
         password,
+        oidc: user.oidc,
     };
     let added = api.ingest.people(People::AddUser(new), &actor.login).await;
     if !added.map_err(busy)? {
         return Err(Problem::new(
             StatusCode::CONFLICT,
             "login",
-            format!("there is a user {login:?} already"),
+            format!("there is a user, or an API token, of the name {login:?} already"),
         ));
     }
     Ok(StatusCode::CREATED)
+}
+
+/// Whether a user signs in by OpenID Connect.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ByOidc {
+    /// True: the provider's account that names this login at its next sign-in is theirs. False: no more, the account is
+    /// forgotten and all sessions end.
+    oidc: bool,
+}
+
+/// Lets a user sign in by OpenID Connect, or no more.
+#[utoipa::path(put, path = "/api/v1/users/{login}/oidc", request_body = ByOidc, params(("login" = String, Path, description = "Login")), responses(
+    (status = 204),
+    super::auth::Refusals,
+    (status = 404, description = "there is no such user", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn mark_oidc(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+    login: Result<Path<String>, PathRejection>,
+    by: Result<Json<ByOidc>, JsonRejection>,
+) -> Result<StatusCode, Problem> {
+    let login = path("login", login)?;
+    let ByOidc { oidc } = body(by)?;
+    known(&api, &login).await?;
+    let change = People::MarkOidc { login, on: oidc };
+    api.ingest
+        .people(change, &actor.login)
+        .await
+        .map_err(busy)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// There is such a user.
+async fn known(api: &Api, login: &str) -> Result<(), Problem> {
+    if users::is_there(api.store.readers(), login)
+        .await
+        .map_err(store_problem)?
+    {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::NOT_FOUND,
+        "user",
+        "there is no such user: GET /api/v1/users",
+    ))
 }
 
 /// Whether a user may sign in.
@@ -124,6 +182,7 @@ pub struct Disabled {
 #[utoipa::path(put, path = "/api/v1/users/{login}/disabled", request_body = Disabled, params(("login" = String, Path, description = "Login")), responses(
     (status = 204),
     super::auth::Refusals,
+    (status = 404, description = "there is no such user", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
 ))]
 pub async fn disable(
     State(api): State<Arc<Api>>,
@@ -133,6 +192,7 @@ pub async fn disable(
 ) -> Result<StatusCode, Problem> {
     let login = path("login", login)?;
     let Disabled { disabled } = body(disabled)?;
+    known(&api, &login).await?;
     let change = People::Disable { login, disabled };
     api.ingest
         .people(change, &actor.login)

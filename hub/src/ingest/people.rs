@@ -3,7 +3,7 @@
 use crate::audit::Deed;
 use crate::orgs::Change;
 use crate::store::users::NewUser;
-use crate::store::{Connection, StoreError, audit, orgs, users};
+use crate::store::{Connection, StoreError, audit, identities, orgs, users};
 use crate::users::SESSION_MS;
 
 /// A change.
@@ -15,11 +15,21 @@ pub enum People {
     SetPassword { login: String, password: String },
     /// A user can sign in no more, or again.
     Disable { login: String, disabled: bool },
-    /// Somebody has signed in.
+    /// A user signs in by OpenID Connect, or no more.
+    MarkOidc { login: String, on: bool },
+    /// An account of the OpenID provider is a user's from now on; where it makes one, the user is made first.
+    LinkAccount {
+        issuer: String,
+        subject: String,
+        login: String,
+        made: Option<NewUser>,
+    },
+    /// Somebody has signed in, and how where it was not by a password.
     BeginSession {
         id: String,
         secret: String,
         login: String,
+        by: &'static str,
     },
     /// Somebody signs out.
     EndSession { id: String, login: String },
@@ -52,9 +62,8 @@ pub async fn perform(
     let user = |login: &str| format!("user/{login}");
     let (done, deed) = match change {
         People::AddUser(new) => {
-            let detail = format!("{} of {:?}", new.role.as_str(), new.org);
             let done = users::add(connection, new, now_ms).await?;
-            (done, deed("user.added", user(&new.login), detail))
+            (done, deed("user.added", user(&new.login), added(new)))
         }
         People::SetPassword { login, password } => {
             let done = users::set_password(connection, login, password, now_ms).await?;
@@ -69,10 +78,37 @@ pub async fn perform(
             };
             (done, deed(action, user(login), String::new()))
         }
-        People::BeginSession { id, secret, login } => {
+        People::MarkOidc { login, on } => {
+            let done = identities::mark(connection, login, *on, now_ms).await?;
+            let action = if *on { "user.oidc" } else { "user.oidc_off" };
+            (done, deed(action, user(login), String::new()))
+        }
+        People::LinkAccount {
+            issuer,
+            subject,
+            login,
+            made,
+        } => {
+            if let Some(new) = made {
+                if !users::add(connection, new, now_ms).await? {
+                    return Ok(false);
+                }
+                let made = deed("user.added", user(&new.login), added(new));
+                audit::append(connection, made).await?;
+            }
+            let done = identities::link(connection, issuer, subject, login, now_ms).await?;
+            let detail = format!("{issuer} {subject}");
+            (done, deed("user.linked", user(login), detail))
+        }
+        People::BeginSession {
+            id,
+            secret,
+            login,
+            by,
+        } => {
             let expires_ms = now_ms.saturating_add(SESSION_MS);
             users::begin_session(connection, id, secret, login, now_ms, expires_ms).await?;
-            (true, deed("session.begun", user(login), String::new()))
+            (true, deed("session.begun", user(login), (*by).to_owned()))
         }
         People::EndSession { id, login } => {
             users::end_session(connection, id, now_ms).await?;
@@ -100,4 +136,10 @@ pub async fn perform(
         audit::append(connection, deed).await?;
     }
     Ok(done)
+}
+
+/// What the log tells of a new user.
+fn added(new: &NewUser) -> String {
+    let by = if new.oidc { ", by OpenID Connect" } else { "" };
+    format!("{} of {:?}{by}", new.role.as_str(), new.org)
 }

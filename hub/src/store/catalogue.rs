@@ -95,6 +95,7 @@ pub const TABLES: &[Table] = &[
         &["login"],
         Stay::For("accounts of staff, whom the audit log names"),
     ),
+    table("identities", &["issuer", "subject"], Stay::With("users")),
     table("sessions", &["id"], Stay::Class),
     table("audit", &["number"], Stay::For("the audit log, a chain")),
     table(

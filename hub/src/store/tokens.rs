@@ -115,15 +115,73 @@ pub struct Holder {
     pub org: String,
 }
 
-/// Keeps a new API token.
+/// Characters of the name of a token of the API.
+const NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
+
+/// What is wrong with the name of a token of the API.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let is_good = name.trim() == name && !name.chars().any(char::is_control);
+    if is_good && NAME_CHARS.contains(&name.chars().count()) {
+        return Ok(());
+    }
+    Err(format!(
+        "{} to {} characters, without spaces around them or control characters",
+        NAME_CHARS.start(),
+        NAME_CHARS.end()
+    ))
+}
+
+/// Who has a name that a token of the API must not have: it is an actor in logs, and a sender of `external` numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameTaken {
+    /// Another token that is good.
+    #[error(
+        "another API token has it: revoke that one first (`linli-hub api-token list`), or take another name"
+    )]
+    Token,
+    /// A user.
+    #[error("it is the login of a user (`linli-hub user list`): take another name")]
+    User,
+    /// An agent.
+    #[error("it is the name of an agent (`linli-hub agents`): take another name")]
+    Agent,
+}
+
+/// Who has the name that a new token of the API is to have.
+async fn name_taken(
+    connection: &mut Connection,
+    name: &str,
+    now_ms: i64,
+) -> Result<Option<NameTaken>, StoreError> {
+    let row = sqlx::query(
+        "SELECT (SELECT COUNT(*) FROM api_tokens WHERE name = $1 AND revoked_ms IS NULL AND expires_ms > $2), \
+         (SELECT COUNT(*) FROM users WHERE login = $1), (SELECT COUNT(*) FROM agents WHERE agent = $1)",
+    )
+    .bind(name)
+    .bind(now_ms)
+    .fetch_one(connection)
+    .await
+    .map_err(failed("looking for a name"))?;
+    let holders = [NameTaken::Token, NameTaken::User, NameTaken::Agent];
+    let taken = holders.into_iter().enumerate();
+    Ok(taken
+        .filter(|(column, _)| row.get::<i64, _>(*column) > 0)
+        .map(|(_, taken)| taken)
+        .next())
+}
+
+/// Keeps a new API token, in a transaction, where nobody else has its name.
 pub async fn add_api(
-    pool: &Pool,
+    connection: &mut Connection,
     id: &str,
     secret: &str,
     holder: &Holder,
     now_ms: i64,
     expires_ms: i64,
-) -> Result<(), StoreError> {
+) -> Result<Result<(), NameTaken>, StoreError> {
+    if let Some(taken) = name_taken(connection, &holder.name, now_ms).await? {
+        return Ok(Err(taken));
+    }
     sqlx::query(
         "INSERT INTO api_tokens (id, name, role, org, secret_sha256, created_ms, expires_ms) \
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -135,10 +193,10 @@ pub async fn add_api(
     .bind(hash(secret))
     .bind(now_ms)
     .bind(expires_ms)
-    .execute(pool)
+    .execute(connection)
     .await
     .map_err(failed("writing an API token"))?;
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// A token of the API as the command line shows it; its secret is not kept.

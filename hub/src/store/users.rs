@@ -3,7 +3,7 @@ use serde::Serialize;
 use sqlx::Row as _;
 
 use super::tokens::{hash, same};
-use super::{Connection, Pool, Row, StoreError, failed};
+use super::{Connection, Pool, Row, StoreError, failed, flag};
 use crate::rights::{Actor, Role};
 
 /// A user as the API shows it.
@@ -21,6 +21,8 @@ pub struct UserView {
     pub created_ms: i64,
     /// Since when they cannot sign in.
     pub disabled_ms: Option<i64>,
+    /// They sign in by OpenID Connect.
+    pub oidc: bool,
 }
 
 /// A user on the way into the store.
@@ -30,18 +32,22 @@ pub struct NewUser {
     pub name: String,
     pub role: Role,
     pub org: String,
-    /// A PHC string.
+    /// A PHC string; empty: none, they cannot sign in with one.
     pub password: String,
+    /// They sign in by OpenID Connect.
+    pub oidc: bool,
 }
 
-/// Adds a user; false if the login is taken.
+/// Adds a user; false if the login is taken, by a user or as the name of a program's token that is good.
 pub async fn add(
     connection: &mut Connection,
     user: &NewUser,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
-        "INSERT INTO users (login, name, role, org, password, created_ms) VALUES ($1, $2, $3, $4, $5, $6) \
+        "INSERT INTO users (login, name, role, org, password, created_ms, oidc) \
+         SELECT $1, $2, $3, $4, $5, $6, $7 WHERE NOT EXISTS \
+         (SELECT 1 FROM api_tokens WHERE name = $1 AND revoked_ms IS NULL AND expires_ms > $6) \
          ON CONFLICT (login) DO NOTHING",
     )
     .bind(user.login.as_str())
@@ -50,6 +56,7 @@ pub async fn add(
     .bind(user.org.as_str())
     .bind(user.password.as_str())
     .bind(now_ms)
+    .bind(i16::from(user.oidc))
     .execute(connection)
     .await
     .map_err(failed("adding a user"))?;
@@ -69,11 +76,10 @@ pub async fn set_password(
         .execute(&mut *connection)
         .await
         .map_err(failed("setting a password"))?;
-    end_sessions(connection, login, now_ms).await?;
-    Ok(done.rows_affected() > 0)
+    ended_with(done.rows_affected() > 0, connection, login, now_ms).await
 }
 
-/// Lets a user sign in no more, or again; false if that changes nothing.
+/// Lets a user sign in no more, or again; false if that changes nothing, and then no session ends.
 pub async fn disable(
     connection: &mut Connection,
     login: &str,
@@ -88,22 +94,26 @@ pub async fn disable(
     .execute(&mut *connection)
     .await
     .map_err(failed("disabling a user"))?;
-    end_sessions(connection, login, now_ms).await?;
-    Ok(done.rows_affected() > 0)
+    ended_with(done.rows_affected() > 0, connection, login, now_ms).await
 }
 
-async fn end_sessions(
+/// Ends all sessions of a user where something has changed; whether it has.
+pub(super) async fn ended_with(
+    is_changed: bool,
     connection: &mut Connection,
     login: &str,
     now_ms: i64,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    if !is_changed {
+        return Ok(false);
+    }
     sqlx::query("UPDATE sessions SET ended_ms = $2 WHERE login = $1 AND ended_ms IS NULL")
         .bind(login)
         .bind(now_ms)
         .execute(connection)
         .await
         .map_err(failed("ending sessions"))?;
-    Ok(())
+    Ok(true)
 }
 
 /// The hash of the password of a user who may sign in.
@@ -113,7 +123,20 @@ pub async fn password(pool: &Pool, login: &str) -> Result<Option<String>, StoreE
         .fetch_optional(pool)
         .await
         .map_err(failed("reading a user"))?;
-    Ok(row.map(|row| row.get(0)))
+    // Without a password it is as if there were no such user, also in the time that it takes.
+    Ok(row
+        .map(|row| row.get::<String, _>(0))
+        .filter(|password| !password.is_empty()))
+}
+
+/// Whether there is a user of this login.
+pub async fn is_there(pool: &Pool, login: &str) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT 1 FROM users WHERE login = $1")
+        .bind(login)
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("looking for a user"))?;
+    Ok(row.is_some())
 }
 
 /// All users, by login.
@@ -131,6 +154,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<UserView>, StoreError> {
             org: row.get("org"),
             created_ms: row.get("created_ms"),
             disabled_ms: row.get("disabled_ms"),
+            oidc: flag(row, "oidc"),
         })
         .collect())
 }

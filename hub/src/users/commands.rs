@@ -31,6 +31,7 @@ pub async fn user(store: &Store, command: UserCommand) -> Result<(), Failure> {
             name,
             role,
             org,
+            oidc,
         } => {
             check_login(&login).map_err(|message| wrong(format!("--login: {message}")))?;
             if !org.is_empty() {
@@ -44,20 +45,21 @@ pub async fn user(store: &Store, command: UserCommand) -> Result<(), Failure> {
                     )));
                 }
             }
-            let password = hashed(&login)?;
+            let password = if oidc { String::new() } else { hashed(&login)? };
             let user = NewUser {
                 login: login.clone(),
                 name: name.unwrap_or_else(|| login.clone()),
                 role,
                 org,
                 password,
+                oidc,
             };
             if !change(store, &People::AddUser(user))
                 .await
                 .map_err(|error| io(&error))?
             {
                 return Err(wrong(format!(
-                    "there is a user {login:?} already: `linli-hub user list`"
+                    "there is a user, or an API token, of the name {login:?} already: `linli-hub user list`, `linli-hub api-token list`"
                 )));
             }
             output::line(format_args!("已添加 added: {login}"));
@@ -76,6 +78,23 @@ pub async fn user(store: &Store, command: UserCommand) -> Result<(), Failure> {
             output::line(format_args!(
                 "已设置密码，原会话已结束 set; sessions are ended: {login}"
             ));
+        }
+        UserCommand::Oidc { login, off } => {
+            let mark = People::MarkOidc {
+                login: login.clone(),
+                on: !off,
+            };
+            if !change(store, &mark).await.map_err(|error| io(&error))? {
+                return Err(wrong(format!(
+                    "there is no user {login:?}, or that is so already: `linli-hub user list`"
+                )));
+            }
+            let words = if off {
+                "已取消 OpenID Connect 登录，原会话已结束 no more by OpenID Connect; sessions are ended"
+            } else {
+                "已允许 OpenID Connect 登录，下一个同名账号将与其关联 by OpenID Connect; the next account of this login is theirs"
+            };
+            output::line(format_args!("{words}: {login}"));
         }
         UserCommand::Disable { login, enable } => {
             let disable = People::Disable {
@@ -104,12 +123,13 @@ pub async fn user(store: &Store, command: UserCommand) -> Result<(), Failure> {
                     continue;
                 }
                 let state = if user.disabled_ms.is_some() {
-                    "已停用 disabled"
+                    " 已停用 disabled"
                 } else {
                     ""
                 };
+                let by = if user.oidc { " OpenID Connect" } else { "" };
                 output::line(format_args!(
-                    "{} {} {} {} {state}",
+                    "{} {} {} {}{by}{state}",
                     user.login, user.role, user.org, user.name
                 ));
             }

@@ -1,0 +1,341 @@
+//! `/api/v1/sessions/oidc`: signing in at the OpenID provider of the config. The flow is `crate::oidc`'s.
+//!
+//! A browser that has come back is shown its token on a page, a program gets the session as JSON, as after a password.
+//! What was begun stands in a cookie for this host alone (`__Host-`), out of reach of scripts, sent along when the provider
+//! sends the browser back (`SameSite=Lax`), and gone when it has served.
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{ConnectInfo, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::{Json, http::HeaderName};
+use linli_shared::service::clock;
+use linli_shared::service::problem::Problem;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::list::query;
+use super::sessions::{self, Session};
+use super::{Api, busy, store_problem};
+use crate::ingest::people::People;
+use crate::oidc::who::{self, Entry, Refused};
+use crate::oidc::{BEGUN_MS, Identity, Oidc, Return, SignInError};
+use crate::store::identities;
+use crate::store::users::NewUser;
+
+const COOKIE: &str = "__Host-linli-oidc";
+/// After a failure of the provider, seconds.
+const RETRY_AFTER_S: u32 = 10;
+/// What can become of a sign-in, as the metrics name it.
+pub const OUTCOMES: [&str; 7] = [
+    "signed_in",
+    "state",
+    "refused",
+    "token",
+    "user",
+    "provider",
+    "busy",
+];
+
+/// Nothing: where somebody goes afterwards is not the request's to say.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoQuery {}
+
+/// What the provider sends along.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct CallbackQuery {
+    /// What was begun.
+    state: Option<String>,
+    /// To be exchanged for the ID token.
+    code: Option<String>,
+    /// Why there is no code.
+    error: Option<String>,
+    /// The provider (RFC 9207).
+    iss: Option<String>,
+}
+
+/// Begins a sign-in at the OpenID provider: sends the browser there.
+#[utoipa::path(get, path = "/api/v1/sessions/oidc", security(()), responses(
+    (status = 303, description = "to the provider", headers(("location" = String), ("set-cookie" = String))),
+    super::auth::Refusals,
+    (status = 404, description = "this hub has no provider", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn start(
+    State(api): State<Arc<Api>>,
+    parameters: Result<Query<NoQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    query(parameters)?;
+    let oidc = configured(&api)?;
+    let start = oidc.begin(clock::wall_ms()).await.map_err(|error| {
+        api.metrics.oidc(outcome(&error));
+        problem(&error)
+    })?;
+    let headers = [
+        (header::LOCATION, start.url),
+        (header::SET_COOKIE, cookie(&start.cookie, BEGUN_MS / 1000)),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    Ok((StatusCode::SEE_OTHER, headers).into_response())
+}
+
+/// Ends a sign-in: the provider sends the browser here. Who it is gets a session, as after a password.
+#[utoipa::path(get, path = "/api/v1/sessions/oidc/callback", params(CallbackQuery), security(()), responses(
+    (status = 201, description = "a session", content((Session = "application/json"), (String = "text/html"))),
+    super::auth::Refusals,
+    (status = 404, description = "this hub has no provider", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
+))]
+pub async fn callback(
+    State(api): State<Arc<Api>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    parameters: Result<Query<CallbackQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let parameters = query(parameters)?;
+    let oidc = configured(&api)?;
+    let now_ms = clock::wall_ms();
+    let returned = Return {
+        cookie: kept(&headers),
+        state: parameters.state.as_deref(),
+        code: parameters.code.as_deref(),
+        error: parameters.error.as_deref(),
+        iss: parameters.iss.as_deref(),
+    };
+    let session = match oidc.finish(&returned, now_ms).await {
+        Ok(identity) => enter(&api, oidc, &identity, from, now_ms).await,
+        Err(error) => {
+            api.metrics.oidc(outcome(&error));
+            // What was begun elsewhere is nobody's attempt to get in, and a provider that is down nobody's fault.
+            if matches!(error, SignInError::Refused(_) | SignInError::Token(_)) {
+                let said = format!("oidc: {error}");
+                let noted = api.refusals.note(None, from.ip(), &said).await;
+                noted.map_err(busy)?;
+            }
+            Err(problem(&error))
+        }
+    };
+    // What has served, or failed at the provider, is over; what another page brings along leaves it as it is.
+    let is_over = !matches!(&session, Err(problem) if problem.status == 400);
+    let wants_page = accepts_html(&headers);
+    let mut response = match session {
+        Ok(session) if wants_page => (StatusCode::CREATED, Html(page(&session))).into_response(),
+        Ok(session) => (StatusCode::CREATED, Json(session)).into_response(),
+        Err(problem) => problem.into_response(),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in SILENT {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if is_over && let Ok(gone) = HeaderValue::from_str(&cookie("", 0)) {
+        headers.insert(header::SET_COOKIE, gone);
+    }
+    Ok(response)
+}
+
+/// The page has a token: it is not kept, not framed, runs nothing, and its address goes nowhere.
+const SILENT: [(HeaderName, &str); 4] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'",
+    ),
+];
+
+/// A session for whose account it is.
+async fn enter(
+    api: &Api,
+    oidc: &Oidc,
+    identity: &Identity,
+    from: SocketAddr,
+    now_ms: i64,
+) -> Result<Session, Problem> {
+    let standing = identities::standing(
+        api.store.readers(),
+        &identity.issuer,
+        &identity.subject,
+        identity.login.as_deref(),
+    )
+    .await
+    .map_err(store_problem)?;
+    let entry = match who::decide(&standing, identity, &oidc.config.groups) {
+        Ok(entry) => entry,
+        Err(refused) => return refuse(api, identity, refused, from).await,
+    };
+    let (login, made) = match entry {
+        Entry::Known(login) => return signed_in(api, &login, now_ms).await,
+        Entry::Link(login) => (login, None),
+        Entry::Make { login, role, org } => {
+            let directory = api.directory.get().await.map_err(store_problem)?;
+            if !org.is_empty() && !directory.orgs.contains_key(&org) {
+                tracing::error!(%login, %org, "[[oidc.group]] names an organisation that is not there: `linli-hub org list`");
+                return refuse(api, identity, Refused::NoOrganisation, from).await;
+            }
+            let made = NewUser {
+                login: login.clone(),
+                name: identity.name.clone().unwrap_or_else(|| login.clone()),
+                role,
+                org,
+                password: String::new(),
+                oidc: true,
+            };
+            (login, Some(made))
+        }
+    };
+    let link = People::LinkAccount {
+        issuer: identity.issuer.clone(),
+        subject: identity.subject.clone(),
+        login: login.clone(),
+        made,
+    };
+    // False where somebody else was faster, or the login is the name of a program's token.
+    if !api.ingest.people(link, &login).await.map_err(busy)? {
+        return refuse(api, identity, Refused::Taken, from).await;
+    }
+    signed_in(api, &login, now_ms).await
+}
+
+async fn signed_in(api: &Api, login: &str, now_ms: i64) -> Result<Session, Problem> {
+    let session = sessions::start(api, login, "oidc", now_ms).await?;
+    api.metrics.oidc("signed_in");
+    Ok(session)
+}
+
+async fn refuse(
+    api: &Api,
+    identity: &Identity,
+    refused: Refused,
+    from: SocketAddr,
+) -> Result<Session, Problem> {
+    api.metrics.oidc("user");
+    let login = identity
+        .login
+        .as_deref()
+        .filter(|login| crate::users::check_login(login).is_ok());
+    let said = format!("oidc: {refused}: account {}", identity.subject);
+    let noted = api.refusals.note(login, from.ip(), &said).await;
+    noted.map_err(busy)?;
+    // Which of the reasons it is stands in the log.
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "oidc-user",
+        "此账号未获准使用本系统，请联系系统管理员 / this account may not use this hub: an administrator lets a user sign in by OpenID Connect (`linli-hub user oidc`)",
+    ))
+}
+
+fn configured(api: &Api) -> Result<&Oidc, Problem> {
+    api.oidc.as_ref().ok_or_else(|| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "oidc",
+            "本系统未启用统一身份登录 / this hub has no OpenID provider: [oidc] in its config",
+        )
+    })
+}
+
+/// What became of it, for the metrics.
+fn outcome(error: &SignInError) -> &'static str {
+    match error {
+        SignInError::State(_) => "state",
+        SignInError::Refused(_) => "refused",
+        SignInError::Token(_) => "token",
+        SignInError::Provider(_) => "provider",
+        SignInError::Busy => "busy",
+    }
+}
+
+fn problem(error: &SignInError) -> Problem {
+    match error {
+        SignInError::State(_) => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "oidc-state",
+            "登录已过期或不是在此浏览器发起，请重新登录 / this sign-in was not begun by this browser, or too long ago: begin again at /api/v1/sessions/oidc",
+        ),
+        SignInError::Refused(_) => Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "oidc-refused",
+            "身份提供方拒绝了登录，请重新登录 / the OpenID provider refused this sign-in: begin again at /api/v1/sessions/oidc",
+        ),
+        SignInError::Token(said) => {
+            tracing::warn!(%said, "an ID token is not good");
+            Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "oidc-token",
+                "身份提供方的登录凭据无效 / the OpenID provider's ID token is not good: the hub's log says why",
+            )
+        }
+        SignInError::Provider(said) => {
+            tracing::warn!(%said, "the OpenID provider cannot be used");
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "oidc-provider",
+                "身份提供方暂不可用，可用密码登录 / the OpenID provider cannot be used at the moment: who has a password can sign in with it",
+            )
+            .retry_after(RETRY_AFTER_S)
+        }
+        SignInError::Busy => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "oidc-busy",
+            "登录人数过多，请稍后再试 / too many sign in at once: try again",
+        )
+        .retry_after(1),
+    }
+}
+
+fn cookie(value: &str, age_s: i64) -> String {
+    format!("{COOKIE}={value}; Path=/; Max-Age={age_s}; Secure; HttpOnly; SameSite=Lax")
+}
+
+/// What the browser has kept.
+fn kept(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT);
+    accept
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains("text/html"))
+}
+
+/// A token is letters, digits and dots: nothing in it is HTML.
+fn page(session: &Session) -> String {
+    let until = clock::rfc3339(session.expires_ms);
+    format!(
+        "<!doctype html>\n<html lang=\"zh\"><meta charset=\"utf-8\"><title>已登录 signed in</title>\n\
+         <h1>已登录 signed in</h1>\n\
+         <p>接口令牌（只显示一次，有效至 {until}）<br>Token of the API, shown once, good until {until}:</p>\n\
+         <pre id=\"token\">{}</pre>\n</html>\n",
+        session.token
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cookie_is_found_among_others() {
+        for (cookies, wanted) in [
+            (vec!["__Host-linli-oidc=a.b/+="], Some("a.b/+=")),
+            (vec!["x=1; __Host-linli-oidc=a; y=2"], Some("a")),
+            (vec!["x=1", "__Host-linli-oidc=a"], Some("a")),
+            (vec!["__Host-linli-oidcx=a"], None),
+            (vec!["x=__Host-linli-oidc=a"], None),
+            (vec![], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in &cookies {
+                headers.append(header::COOKIE, HeaderValue::from_static(value));
+            }
+            assert_eq!(kept(&headers), wanted, "{cookies:?}");
+        }
+    }
+}

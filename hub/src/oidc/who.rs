@@ -1,0 +1,243 @@
+//! Whose a provider's account is. Pure.
+//!
+//! * An account is known by issuer and subject, which the provider gives to nobody else ever. The login that it names is
+//!   looked at once, at its first sign-in: where a user of that login is marked as one who signs in by OpenID Connect, and
+//!   no other account is theirs, it is theirs from then on.
+//! * A user who is not marked is nobody's, whatever the provider says: an administrator marks them.
+//! * Where the config maps groups, an account whose login is nobody's is made a user, by the first entry that fits. What
+//!   a user may do later is the hub's: groups are not looked at again.
+use crate::config::oidc::Group;
+use crate::rights::Role;
+use crate::store::identities::Standing;
+use crate::users::check_login;
+
+use super::Identity;
+
+/// Who gets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A user whose account it is.
+    Known(String),
+    /// A user whose account it is from now on.
+    Link(String),
+    /// A new user.
+    Make {
+        login: String,
+        role: Role,
+        org: String,
+    },
+}
+
+/// Why nobody does; for the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("the user is disabled")]
+    Disabled,
+    #[error("the user is not marked for OpenID Connect")]
+    NotMarked,
+    #[error("another account of the provider is this user's")]
+    OtherAccount,
+    #[error("the account names no login that can be one here")]
+    NoLogin,
+    #[error("no user has this login")]
+    Unknown,
+    #[error("no group of the account is in the map")]
+    NoGroup,
+    #[error("the organisation of its group is not there")]
+    NoOrganisation,
+    #[error("somebody else has this login since")]
+    Taken,
+}
+
+/// Decides it.
+pub fn decide(
+    standing: &Standing,
+    identity: &Identity,
+    groups: &[Group],
+) -> Result<Entry, Refused> {
+    if let Some(user) = &standing.of_account {
+        return match user {
+            user if user.is_disabled => Err(Refused::Disabled),
+            user if !user.is_marked => Err(Refused::NotMarked),
+            user => Ok(Entry::Known(user.login.clone())),
+        };
+    }
+    let login = identity
+        .login
+        .as_deref()
+        .filter(|login| check_login(login).is_ok())
+        .ok_or(Refused::NoLogin)?;
+    if let Some(user) = &standing.of_login {
+        return match user {
+            user if user.is_disabled => Err(Refused::Disabled),
+            user if !user.is_marked => Err(Refused::NotMarked),
+            user if user.has_account => Err(Refused::OtherAccount),
+            user => Ok(Entry::Link(user.login.clone())),
+        };
+    }
+    if groups.is_empty() {
+        return Err(Refused::Unknown);
+    }
+    let group = groups
+        .iter()
+        .find(|group| identity.groups.contains(&group.value))
+        .ok_or(Refused::NoGroup)?;
+    Ok(Entry::Make {
+        login: login.to_owned(),
+        role: group.role,
+        org: group.org.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::identities::Known;
+
+    #[test]
+    fn the_table_of_accounts_and_users() {
+        // d disabled, m marked, a has an account
+        let user = |flags: &str| Known {
+            login: "wang".to_owned(),
+            is_disabled: flags.contains('d'),
+            is_marked: flags.contains('m'),
+            has_account: flags.contains('a'),
+        };
+        let none: Option<&str> = None;
+        let maps = [
+            Group {
+                value: "staff".to_owned(),
+                role: Role::Handler,
+                org: "room-3".to_owned(),
+            },
+            Group {
+                value: "heads".to_owned(),
+                role: Role::Lead,
+                org: "office-1".to_owned(),
+            },
+        ];
+        let known = Ok(Entry::Known("wang".to_owned()));
+        let link = Ok(Entry::Link("wang".to_owned()));
+        let make = |role, org: &str| {
+            Ok(Entry::Make {
+                login: "wang".to_owned(),
+                role,
+                org: org.to_owned(),
+            })
+        };
+        let (plain, mapped) = (&maps[..0], &maps[..]);
+        let table = [
+            (Some("ma"), none, Some("wang"), "", plain, known.clone()),
+            // The provider calls them something else since.
+            (Some("ma"), Some("m"), Some("li"), "", plain, known.clone()),
+            (Some("ma"), none, None, "", plain, known),
+            (
+                Some("dma"),
+                none,
+                Some("wang"),
+                "staff",
+                mapped,
+                Err(Refused::Disabled),
+            ),
+            (
+                Some("a"),
+                none,
+                Some("wang"),
+                "staff",
+                mapped,
+                Err(Refused::NotMarked),
+            ),
+            (none, Some("m"), Some("wang"), "", plain, link.clone()),
+            (none, Some("m"), Some("wang"), "staff", mapped, link),
+            (
+                none,
+                Some(""),
+                Some("wang"),
+                "staff",
+                mapped,
+                Err(Refused::NotMarked),
+            ),
+            (
+                none,
+                Some("dm"),
+                Some("wang"),
+                "staff",
+                mapped,
+                Err(Refused::Disabled),
+            ),
+            (
+                none,
+                Some("ma"),
+                Some("wang"),
+                "staff",
+                mapped,
+                Err(Refused::OtherAccount),
+            ),
+            (
+                none,
+                none,
+                Some("wang"),
+                "staff",
+                plain,
+                Err(Refused::Unknown),
+            ),
+            (
+                none,
+                none,
+                Some("wang"),
+                "others",
+                mapped,
+                Err(Refused::NoGroup),
+            ),
+            (none, none, Some("wang"), "", mapped, Err(Refused::NoGroup)),
+            (
+                none,
+                none,
+                Some("wang"),
+                "heads",
+                mapped,
+                make(Role::Lead, "office-1"),
+            ),
+            (
+                none,
+                none,
+                Some("wang"),
+                "heads staff",
+                mapped,
+                make(Role::Handler, "room-3"),
+            ),
+            (none, none, None, "staff", mapped, Err(Refused::NoLogin)),
+            (
+                none,
+                none,
+                Some("Wang Li"),
+                "staff",
+                mapped,
+                Err(Refused::NoLogin),
+            ),
+            (
+                none,
+                none,
+                Some("token:x"),
+                "staff",
+                mapped,
+                Err(Refused::NoLogin),
+            ),
+        ];
+        for (of_account, of_login, login, groups, map, wanted) in table {
+            let standing = Standing {
+                of_account: of_account.map(user),
+                of_login: of_login.map(user),
+            };
+            let identity = Identity {
+                issuer: "https://id.example".to_owned(),
+                subject: "1".to_owned(),
+                login: login.map(str::to_owned),
+                name: None,
+                groups: groups.split_whitespace().map(str::to_owned).collect(),
+            };
+            let found = decide(&standing, &identity, map);
+            assert_eq!(found, wanted, "{standing:?} {identity:?}");
+        }
+    }
+}
