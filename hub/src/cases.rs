@@ -24,7 +24,7 @@
 //! Accepted to verified take suspend and escalate, a suspended one escalate too; dispatched, returned and handling
 //! take join_done, grant_delay and refuse_delay. Any case that is not archived, declined or merged takes set_risk,
 //! note, merge, link_warning, unlink_warning, name_handler and unname_handler; archived and declined ones take the last
-//! two as well, so that somebody can always be named.
+//! two as well, so that somebody can always be named. Files are added to an open case and removed from it.
 //!
 //! A hard case goes up the ladder by people (escalate), and by its risk and its supervision as the terms say (`[[climb]]`),
 //! a rung at a time; only people name a leader.
@@ -46,7 +46,7 @@
 //!
 //! # Limits
 //! Reasons, tasks: 500 characters; answers, notes: 5,000 (`moves`). 20 joint handlers, 20 named handlers, 1,000
-//! warnings (`check`), 10,000 actions, of which the last 200 take no notes and warnings (`decide`). A suspension lasts
+//! warnings, 100 files (`check`), 10,000 actions, of which the last 200 take no notes and warnings (`decide`). A suspension lasts
 //! at most 180 days, a delay is at most 90 days.
 //!
 //! A lead answers when the joint handlers are done; it, or the centre, may say so for one that is silent. The level of

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::attachments::AttachmentsConfig;
 use crate::casework::{CaseFiles, CasesConfig};
 use crate::centre::{self, Centre, Site};
 use crate::notify::news::{self, CaseNotice};
@@ -56,6 +57,8 @@ pub struct Config {
     pub warnings: WarningsConfig,
     /// How long data stays.
     pub retention: RetentionConfig,
+    /// Files of cases.
+    pub attachments: AttachmentsConfig,
     /// `[cases]` as it is written.
     cases: CasesConfig,
     /// What it names for cases.
@@ -127,6 +130,7 @@ impl Default for Config {
             grade: Vec::new(),
             warnings: WarningsConfig::default(),
             retention: RetentionConfig::default(),
+            attachments: AttachmentsConfig::default(),
             cases: CasesConfig::default(),
             case_files: CaseFiles::default(),
             grades: Grades::default(),
@@ -205,6 +209,10 @@ impl Config {
             .retention
             .check()
             .map_err(|(key, message)| wrong(&key, message))?;
+        config
+            .attachments
+            .check()
+            .map_err(|(key, message)| wrong(key, message))?;
         centre::check_sites(&config.site).map_err(|message| wrong("site", message))?;
         config.grades = Grades::new(std::mem::take(&mut config.grade))
             .map_err(|message| wrong("grade", message))?;

@@ -256,7 +256,7 @@ fn shown(action: &Action, note: impl Fn(String) -> String) -> ActionView {
 }
 
 /// A case that somebody may see, or do something about.
-async fn visible(
+pub async fn visible(
     api: &Api,
     snapshot: &mut Connection,
     actor: &Actor,
@@ -414,7 +414,7 @@ pub async fn make_move(
     Ok(Json(Moved { version }))
 }
 
-fn refusal(refusal: CaseRefusal) -> Problem {
+pub fn refusal(refusal: CaseRefusal) -> Problem {
     match refusal {
         CaseRefusal::Unknown => unknown(),
         CaseRefusal::Right => auth::forbidden(),
@@ -431,7 +431,8 @@ fn refusal(refusal: CaseRefusal) -> Problem {
                 | Refused::LeadNamed
                 | Refused::LastHandler
                 | Refused::NotNext { .. }
-                | Refused::TooMany { .. } => StatusCode::CONFLICT,
+                | Refused::TooMany { .. }
+                | Refused::TooLarge { .. } => StatusCode::CONFLICT,
                 Refused::NotForYou { .. } => StatusCode::FORBIDDEN,
                 _ => StatusCode::BAD_REQUEST,
             };

@@ -40,6 +40,43 @@ pub enum What {
     Hub(Due),
     /// What a move of another case did to this one.
     Other(Twin),
+    /// What a person did with a file of it.
+    File(Filed),
+}
+
+/// A file of a case, as its log has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// What people call it.
+    pub name: String,
+    /// The word of its type.
+    pub media: String,
+    /// Of its content.
+    pub bytes: u64,
+    /// What the file is called.
+    pub digest: String,
+    /// Who added it.
+    pub by: String,
+    /// When, milliseconds since 1970 UTC.
+    pub at_ms: i64,
+}
+
+/// What was done with a file. It is known by the number of the action that added it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "file", rename_all = "snake_case")]
+pub enum Filed {
+    /// It was added.
+    Attached {
+        /// What.
+        attachment: Attachment,
+    },
+    /// It was taken away.
+    Detached {
+        /// Which.
+        number: i64,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What time alone brings about.
@@ -105,6 +142,8 @@ impl Action {
             What::Hub(Due::Climbed { .. }) => "climbed",
             What::Other(Twin::Absorbed { .. }) => "absorbed",
             What::Other(Twin::Released { .. }) => "released",
+            What::File(Filed::Attached { .. }) => "attached",
+            What::File(Filed::Detached { .. }) => "detached",
         }
     }
 
@@ -119,6 +158,11 @@ impl Action {
             What::Hub(Due::LeadDemanded { .. } | Due::SuspensionEnded { .. }) => String::new(),
             What::Hub(Due::Climbed { to }) => to.words().0.to_owned(),
             What::Other(Twin::Absorbed { code } | Twin::Released { code }) => code.clone(),
+            // Its name can be that of a person.
+            What::File(Filed::Attached { attachment }) => {
+                format!("{} {}", attachment.media, attachment.bytes)
+            }
+            What::File(Filed::Detached { number, reason }) => format!("#{number}：{reason}"),
         }
     }
 }

@@ -153,6 +153,16 @@ pub enum Refused {
         /// How many there may be.
         max: usize,
     },
+    /// Files would be too large together.
+    #[error(
+        "附件合计最多 {bytes_max} 字节，已有 {bytes} / all files of a case have at most {bytes_max} bytes, and it has {bytes}"
+    )]
+    TooLarge {
+        /// How many there are.
+        bytes: u64,
+        /// How many there may be.
+        bytes_max: u64,
+    },
     /// The calendar does not reach as far.
     #[error(transparent)]
     Calendar(#[from] Beyond),
@@ -180,6 +190,7 @@ impl Refused {
             Self::LastHandler => "case-last-handler",
             Self::JointOpen { .. } => "case-joint-open",
             Self::TooMany { .. } => "case-too-many",
+            Self::TooLarge { .. } => "case-too-large",
             Self::Calendar(_) => "case-calendar",
         }
     }

@@ -1,5 +1,6 @@
 //! A centre with four organisations, and a case that is worked on in its time.
 mod clocks;
+mod files;
 mod log;
 mod moves;
 mod terms;
