@@ -17,6 +17,7 @@ mod readings;
 mod rules;
 mod sessions;
 mod statistics;
+mod subject;
 mod users;
 mod warnings;
 mod watched;
@@ -127,6 +128,10 @@ pub const PASSWORDS_AT_ONCE: usize = 2;
         attachments::add,
         attachments::download,
         attachments::remove,
+        subject::search,
+        subject::export,
+        subject::correct,
+        subject::delete,
         imports::cases,
         agents::list,
         notifications::list,
@@ -180,6 +185,13 @@ pub fn router(api: Api) -> Router {
             "/api/v1/cases/{code}/attachments/{number}/remove",
             post(attachments::remove),
         )
+        .route("/api/v1/cases/{code}/subject/search", post(subject::search))
+        .route("/api/v1/cases/{code}/subject/export", post(subject::export))
+        .route(
+            "/api/v1/cases/{code}/subject/correct",
+            post(subject::correct),
+        )
+        .route("/api/v1/cases/{code}/subject/delete", post(subject::delete))
         .route("/api/v1/imports/cases", post(imports::cases))
         .route("/api/v1/statistics/cases", get(statistics::statistics))
         .route("/api/v1/exports/cases", get(statistics::export))

@@ -31,7 +31,8 @@
 //!
 //! # Invariants
 //! * A case is the fold of its log (`Case::replay`), and its version is the number of its last action. Actions are
-//!   appended, never changed, their times never go back.
+//!   appended, never changed, their times never go back. Only the texts of a closed case go under a resident's request
+//!   (`subject`): of the log its skeleton stays, and of it the case is the fold.
 //! * Exactly one organisation leads (主办) at any time: the centre until it dispatches, after a return and after
 //!   a reopening, else who was dispatched to, also before it has signed.
 //! * After two returns, or where a case was without an owner for its 定主办 term (one working day unless configured
@@ -66,6 +67,7 @@ pub mod narrative;
 pub mod refused;
 pub mod state;
 pub mod statistics;
+pub mod subject;
 pub mod terms;
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@
 //! * its events cannot be read: quarantine; the position moves on. The same bytes are there once.
 //!
 //! Files: `decide` is that table; `writer` the task; `work` one transaction, `raise` its warnings and
-//! cases, `attach` files of cases, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `recall` what a start reads.
+//! cases, `attach` files of cases, `subject` what residents ask for, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `recall` what a start reads.
 mod announce;
 pub mod attach;
 pub mod attend;
@@ -33,6 +33,7 @@ mod incident;
 pub mod people;
 mod raise;
 mod recall;
+pub mod subject;
 mod tally;
 mod work;
 mod writer;
@@ -54,9 +55,10 @@ use crate::store::positions::LaneKey;
 use crate::store::retention::{Step, Stepped};
 use crate::store::tokens::TokenRefusal;
 use crate::warnings::Mute;
-use attach::Attaching;
+use attach::{Attached, Attaching};
 use casework::{CaseRefusal, Registering};
 use people::People;
+use subject::Subjecting;
 
 pub use attend::Acknowledged;
 pub use writer::{Writer, WriterError};
@@ -282,8 +284,8 @@ pub enum Request {
         actor: Actor,
         /// What.
         attaching: Attaching,
-        /// The action that has it, and the version of the case.
-        reply: oneshot::Sender<Result<Result<(i64, i64), CaseRefusal>, Rejection>>,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Result<Attached, CaseRefusal>, Rejection>>,
     },
     /// A file is none of a case any more.
     Detach {
@@ -295,6 +297,15 @@ pub enum Request {
         number: i64,
         /// Why.
         reason: String,
+        /// The version of the case after it.
+        reply: oneshot::Sender<Result<Result<i64, CaseRefusal>, Rejection>>,
+    },
+    /// Do something to a case under a resident's request.
+    Subject {
+        /// Who.
+        actor: Actor,
+        /// What.
+        wanted: Subjecting,
         /// The version of the case after it.
         reply: oneshot::Sender<Result<Result<i64, CaseRefusal>, Rejection>>,
     },
@@ -528,12 +539,12 @@ impl Ingest {
             .await
     }
 
-    /// Makes a file one of a case: the number of its action, and the version of the case.
+    /// Makes a file one of a case.
     pub async fn attach(
         &self,
         actor: Actor,
         attaching: Attaching,
-    ) -> Result<Result<(i64, i64), CaseRefusal>, Rejection> {
+    ) -> Result<Result<Attached, CaseRefusal>, Rejection> {
         self.ask(|reply| Request::Attach {
             actor,
             attaching,
@@ -555,6 +566,20 @@ impl Ingest {
             actor,
             number,
             reason,
+            reply,
+        })
+        .await
+    }
+
+    /// Does something to a case under a resident's request; its version after that.
+    pub async fn subject(
+        &self,
+        actor: Actor,
+        wanted: Subjecting,
+    ) -> Result<Result<i64, CaseRefusal>, Rejection> {
+        self.ask(|reply| Request::Subject {
+            actor,
+            wanted,
             reply,
         })
         .await

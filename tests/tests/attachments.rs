@@ -489,7 +489,7 @@ async fn two_who_add_at_once_are_both_in_the_log_and_a_removal_says_why() -> Res
     let handler = desk.user("super", "supervisor", "centre").await?;
     let contents: Vec<String> = (0..6).map(|number| format!("第 {number} 份")).collect();
     let send = |at: usize| {
-        let token = if at % 2 == 0 {
+        let token = if at.is_multiple_of(2) {
             &desk.dispatcher
         } else {
             &handler

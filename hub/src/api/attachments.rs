@@ -27,7 +27,7 @@ use crate::attachments::name;
 use crate::audit::REASON_CHARS_MAX;
 use crate::cases::action::Attachment;
 use crate::cases::decide;
-use crate::ingest::attach::{ADD, Attaching};
+use crate::ingest::attach::{self, ADD, Attaching};
 use crate::ingest::casework::CaseRefusal;
 use crate::ingest::people::People;
 use crate::rights::{Actor, CaseAct};
@@ -230,7 +230,7 @@ async fn take(
         case_bytes_max: limits.case_max.0,
     };
     let attached = api.ingest.attach(actor.clone(), attaching).await;
-    let (number, version) = attached.map_err(busy)?.map_err(of_case)?;
+    let attach::Attached { number, version } = attached.map_err(busy)?.map_err(of_case)?;
     Ok((StatusCode::CREATED, Json(Attached { number, version })))
 }
 

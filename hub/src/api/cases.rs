@@ -244,7 +244,8 @@ fn is_by_program(action: &Action) -> bool {
         || action.actor.starts_with("agent:")
 }
 
-fn shown(action: &Action, note: impl Fn(String) -> String) -> ActionView {
+/// An action, with what becomes of its note.
+pub fn shown(action: &Action, note: impl Fn(String) -> String) -> ActionView {
     ActionView {
         number: action.number,
         at_ms: action.at_ms,
@@ -277,7 +278,13 @@ pub async fn visible(
         Decision::Hidden => Err(unknown()),
         Decision::Refused => {
             let path = format!("case/{code}");
-            auth::refuse(api, &actor.login, "unmask", &path).await
+            let word = match act {
+                CaseAct::Unmask => "unmask",
+                CaseAct::Supervise => "subject",
+                CaseAct::Note => "attach",
+                _ => "see",
+            };
+            auth::refuse(api, &actor.login, word, &path).await
         }
     }
 }
@@ -391,7 +398,7 @@ pub struct CaseMove {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Moved {
     /// Version.
-    version: i64,
+    pub version: i64,
 }
 
 /// Moves a case on.
@@ -432,7 +439,9 @@ pub fn refusal(refusal: CaseRefusal) -> Problem {
                 | Refused::LastHandler
                 | Refused::NotNext { .. }
                 | Refused::TooMany { .. }
-                | Refused::TooLarge { .. } => StatusCode::CONFLICT,
+                | Refused::TooLarge { .. }
+                | Refused::NoRequest { .. }
+                | Refused::StillNeeded { .. } => StatusCode::CONFLICT,
                 Refused::NotForYou { .. } => StatusCode::FORBIDDEN,
                 _ => StatusCode::BAD_REQUEST,
             };

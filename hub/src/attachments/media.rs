@@ -286,7 +286,10 @@ mod tests {
             (b"<?xml version=\"1.0\"?><svg/>".to_vec(), "text/xml"),
             (b"#!/bin/sh\nrm -rf /".to_vec(), "shellscript"),
             (b"MZ\x90\0\x03\0\0\0".to_vec(), "executable"),
-            ([b"\x7fELF\x02\x01\x01".as_slice(), &[0; 64]].concat(), "executable"),
+            (
+                [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 64]].concat(),
+                "executable",
+            ),
             (archive(&[("a.exe", "MZ")]), "application/zip"),
             (archive(&[types]), "application/zip"),
             (

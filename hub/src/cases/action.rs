@@ -1,10 +1,12 @@
-//! The log of a case: what was done, by whom and when. Actions are appended and never changed. What an action did to
+//! The log of a case: what was done, by whom and when. Actions are appended and never changed, but
+//! for the texts that a resident's request deletes (`subject`). What an action did to
 //! clocks stands in it with all times, so that a reading of the log needs neither calendar nor terms.
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use super::clock::{Change, ClockKind, Mark};
 use super::moves::{Move, Rung};
+use super::subject::Done;
 
 /// Who does what time alone brings about.
 pub const HUB: &str = "hub";
@@ -42,6 +44,8 @@ pub enum What {
     Other(Twin),
     /// What a person did with a file of it.
     File(Filed),
+    /// What was done to it under a request of a resident.
+    Subject(Done),
 }
 
 /// A file of a case, as its log has it.
@@ -144,6 +148,8 @@ impl Action {
             What::Other(Twin::Released { .. }) => "released",
             What::File(Filed::Attached { .. }) => "attached",
             What::File(Filed::Detached { .. }) => "detached",
+            What::Subject(Done::Corrected { .. }) => "corrected",
+            What::Subject(Done::Redacted { .. }) => "redacted",
         }
     }
 
@@ -161,6 +167,9 @@ impl Action {
             // Its name can be that of a person.
             What::File(Filed::Attached { attachment }) => {
                 format!("{} {}", attachment.media, attachment.bytes)
+            }
+            What::Subject(Done::Corrected { request } | Done::Redacted { request }) => {
+                request.clone()
             }
             What::File(Filed::Detached { number, reason }) => format!("#{number}：{reason}"),
         }

@@ -8,6 +8,7 @@ use super::action::{Action, Attachment, Due, Filed, Registration, Twin, What};
 use super::clock::{self, Clock, ClockKind, Mark};
 use super::moves::{Cause, Move, Rung};
 use super::state::State;
+use super::subject::Done;
 
 /// So many returns make the centre name a lead.
 pub const RETURNS_MAX: u32 = 2;
@@ -214,6 +215,8 @@ impl Case {
             What::File(Filed::Attached { attachment }) => {
                 self.attachments.insert(action.number, attachment.clone());
             }
+            What::Subject(Done::Corrected { .. }) => {}
+            What::Subject(Done::Redacted { .. }) => self.attachments.clear(),
             What::File(Filed::Detached { number, .. }) => {
                 self.attachments.remove(number);
             }

@@ -3,6 +3,7 @@ mod clocks;
 mod files;
 mod log;
 mod moves;
+mod subject;
 mod terms;
 
 use super::action::{Action, Due, Registration, What};

@@ -19,19 +19,27 @@ pub struct Attaching {
     pub case_bytes_max: u64,
 }
 
+/// A file that a case has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// The number of the action that added it.
+    pub number: i64,
+    /// The version of the case.
+    pub version: i64,
+}
+
 /// Who adds a file needs the right to note something.
 pub const ADD: CaseAct = CaseAct::Note;
 /// Who removes one, that to pass the case on.
 const REMOVE: CaseAct = CaseAct::PassOn;
 
 impl Work<'_> {
-    /// Adds a file to a case: the number of its action, and the version of the case. The same file under the same name is
-    /// there once, however often it is sent.
+    /// Adds a file to a case. The same file under the same name is there once, however often it is sent.
     pub async fn attach(
         &mut self,
         actor: &Actor,
         attaching: Attaching,
-    ) -> Result<Result<(i64, i64), CaseRefusal>, StoreError> {
+    ) -> Result<Result<Attached, CaseRefusal>, StoreError> {
         let Attaching {
             code,
             file,
@@ -44,7 +52,10 @@ impl Work<'_> {
         let is_same = |known: &Attachment| known.digest == file.digest && known.name == file.name;
         let mut files = record.case.attachments.iter();
         if let Some((number, _)) = files.find(|(_, known)| is_same(known)) {
-            return Ok(Ok((*number, record.case.version)));
+            return Ok(Ok(Attached {
+                number: *number,
+                version: record.case.version,
+            }));
         }
         let by = self.by(actor);
         let (digest, bytes) = (file.digest.clone(), file.bytes);
@@ -55,7 +66,10 @@ impl Work<'_> {
         let case = self.write_action(&record, &action).await?;
         let number = action.number;
         attachments::add(self.connection, record.id, number, &digest, bytes).await?;
-        Ok(Ok((number, case.version)))
+        Ok(Ok(Attached {
+            number,
+            version: case.version,
+        }))
     }
 
     /// Takes a file from a case; its version after that. The file goes with the next run of retention.
@@ -80,7 +94,7 @@ impl Work<'_> {
         Ok(Ok(case.version))
     }
 
-    fn by(&self, actor: &Actor) -> By {
+    pub(super) fn by(&self, actor: &Actor) -> By {
         let organisation = match actor.org.as_str() {
             "" => self.casework.centre(),
             own => own,

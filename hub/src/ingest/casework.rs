@@ -569,7 +569,7 @@ impl Work<'_> {
                 name: name.to_owned(),
             })))
         };
-        let Some(kind) = casework.taxonomy.of_code(&new.kind).cloned() else {
+        let Some(kind) = casework.taxonomy.registered(&new.kind) else {
             return unknown("kind", &new.kind);
         };
         if !new.place.is_empty() && !casework.directory.places.contains_key(&new.place) {

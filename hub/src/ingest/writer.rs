@@ -497,6 +497,14 @@ impl Writer {
                     let answer = work.detach(&code, &actor, number, &reason).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
+                Request::Subject {
+                    actor,
+                    wanted,
+                    reply,
+                } => {
+                    let answer = work.subject(&actor, wanted).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
                 Request::Register { actor, new, reply } => {
                     let answer = work.register(&actor, new).await?;
                     pending.push(answering(reply, Ok(answer)));
