@@ -4,6 +4,7 @@
 //! create`, or of a session, as `Authorization: Bearer …`; what its holder may do stands in `rights`. Lists are newest first and give a `next` cursor while there is more;
 //! errors are problem+json (RFC 9457).
 mod agents;
+mod attachments;
 mod auth;
 mod cases;
 mod events;
@@ -17,6 +18,7 @@ mod readings;
 mod rules;
 mod sessions;
 mod statistics;
+mod subject;
 mod users;
 mod warnings;
 mod watched;
@@ -34,6 +36,8 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, Semaphore};
 use utoipa::OpenApi;
 
+use crate::attachments::AttachmentsConfig;
+use crate::attachments::files::Files;
 use crate::cases::dispatch::Dispatch;
 use crate::casework::NamedOnly;
 use crate::ingest::{Ingest, Rejection};
@@ -72,6 +76,12 @@ pub struct Api {
     pub metrics: Metrics,
     /// Keys of sealed fields.
     pub sealer: Arc<Sealer>,
+    /// Files of cases.
+    pub files: Files,
+    /// Which files are taken.
+    pub attachments: AttachmentsConfig,
+    /// Whose turn it is to send one.
+    pub arrivals: Arc<Semaphore>,
     /// Kinds of cases that are for named handlers only, and who those are.
     pub named_only: NamedOnly,
     /// Who is to lead.
@@ -91,6 +101,10 @@ pub struct Api {
     /// How many passwords are looked at at a time.
     pub password_turns: Arc<Semaphore>,
 }
+
+/// Files that come at a time.
+pub const ARRIVALS_AT_ONCE: usize = 8;
+const ATTACHMENTS: &str = "/api/v1/cases/{code}/attachments";
 
 /// Passwords that are looked at at a time: 19 MiB and a core each.
 pub const PASSWORDS_AT_ONCE: usize = 2;
@@ -118,6 +132,14 @@ pub const PASSWORDS_AT_ONCE: usize = 2;
         cases::make_move,
         cases::unmask,
         cases::similar,
+        attachments::list,
+        attachments::add,
+        attachments::download,
+        attachments::remove,
+        subject::search,
+        subject::export,
+        subject::correct,
+        subject::delete,
         imports::cases,
         agents::list,
         notifications::list,
@@ -165,6 +187,22 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/cases/{code}/moves", post(cases::make_move))
         .route("/api/v1/cases/{code}/unmask", post(cases::unmask))
         .route("/api/v1/cases/{code}/similar", get(cases::similar))
+        .route(ATTACHMENTS, get(attachments::list))
+        .route(
+            "/api/v1/cases/{code}/attachments/{number}",
+            get(attachments::download),
+        )
+        .route(
+            "/api/v1/cases/{code}/attachments/{number}/remove",
+            post(attachments::remove),
+        )
+        .route("/api/v1/cases/{code}/subject/search", post(subject::search))
+        .route("/api/v1/cases/{code}/subject/export", post(subject::export))
+        .route(
+            "/api/v1/cases/{code}/subject/correct",
+            post(subject::correct),
+        )
+        .route("/api/v1/cases/{code}/subject/delete", post(subject::delete))
         .route("/api/v1/imports/cases", post(imports::cases))
         .route("/api/v1/statistics/cases", get(statistics::statistics))
         .route("/api/v1/exports/cases", get(statistics::export))
@@ -209,9 +247,16 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/sessions", post(sessions::begin))
         .route("/api/v1/sessions/oidc", get(oidc::start))
         .route(crate::config::oidc::CALLBACK, get(oidc::callback));
+    // Its body is a file, which is neither held in memory nor a text.
+    let files = Router::new()
+        .route(ATTACHMENTS, post(attachments::add))
+        .route_layer(to(Act::Watch))
+        .route_layer(middleware::from_fn_with_state(api.clone(), auth::require));
     let closed = closed
         .merge(open)
-        .layer(middleware::from_fn(list::without_nul));
+        .layer(middleware::from_fn(list::without_nul))
+        .merge(files)
+        .layer(middleware::from_fn(list::without_nul_in_address));
     Router::new()
         .merge(closed)
         .route("/api/v1/openapi.json", get(|| async { Json(document()) }))

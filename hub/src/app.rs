@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
+use crate::attachments::files::Files as AttachedFiles;
 use crate::ca::{self, Authority, CaError, Files};
 use crate::casework::{Casework, NamedOnly};
 use crate::config::Config;
@@ -33,7 +34,7 @@ use crate::retention::Floors;
 use crate::retention::job::Job;
 use crate::rules::{RuleLoader, Rules};
 use crate::sealed::{SealError, Sealer};
-use crate::store::{Store, StoreError, stations, warnings};
+use crate::store::{Store, StoreError, attachments, stations, warnings};
 
 /// How long parts may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -76,6 +77,15 @@ pub enum AppError {
     /// Keys of sealed fields.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// Files of cases.
+    #[error("{path:?} cannot be read: may this user write there?")]
+    Files {
+        /// Where they are.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// What the rules need is not kept.
     #[error("{0}")]
     Retention(String),
@@ -177,6 +187,11 @@ impl App {
             metrics.oidc_outcomes(&api::OIDC_OUTCOMES);
         }
         let sealer = Arc::new(Sealer::load(&config.data_dir)?);
+        let files = AttachedFiles::beside(&config.data_dir, Arc::clone(&sealer));
+        files.clear_incoming().map_err(|source| AppError::Files {
+            path: files.root().to_owned(),
+            source,
+        })?;
         let casework = Casework::new(config.case_files.clone(), Arc::clone(&sealer));
         let writer = Writer::open(
             &store,
@@ -199,6 +214,7 @@ impl App {
                 rules: rules.watch(),
                 config: config.retention.clone(),
                 sealer: Arc::clone(&sealer),
+                files: files.clone(),
                 metrics: metrics.clone(),
             },
             rules: rules.clone(),
@@ -211,6 +227,9 @@ impl App {
                 sessions,
                 metrics: metrics.clone(),
                 sealer,
+                files,
+                attachments: config.attachments.clone(),
+                arrivals: Arc::new(Semaphore::new(api::ARRIVALS_AT_ONCE)),
                 named_only: NamedOnly::new(&config.case_files),
                 dispatch: Arc::clone(&config.case_files.dispatch),
                 readings: Mutex::default(),
@@ -372,6 +391,9 @@ fn watch_router(metrics: Metrics, store: Store, health: watch::Receiver<Health>)
                 // What cannot be read keeps its last value.
                 if let Ok(due) = warnings::unacknowledged(figures.readers()).await {
                     metrics.unacknowledged.set(due);
+                }
+                if let Ok((files, bytes)) = attachments::sum(figures.readers()).await {
+                    metrics.attachments(files, bytes);
                 }
                 if let Ok(standing) = stations::standing(figures.readers()).await {
                     let age_ms = standing

@@ -24,14 +24,15 @@
 //! Accepted to verified take suspend and escalate, a suspended one escalate too; dispatched, returned and handling
 //! take join_done, grant_delay and refuse_delay. Any case that is not archived, declined or merged takes set_risk,
 //! note, merge, link_warning, unlink_warning, name_handler and unname_handler; archived and declined ones take the last
-//! two as well, so that somebody can always be named.
+//! two as well, so that somebody can always be named. Files are added to an open case and removed from it.
 //!
 //! A hard case goes up the ladder by people (escalate), and by its risk and its supervision as the terms say (`[[climb]]`),
 //! a rung at a time; only people name a leader.
 //!
 //! # Invariants
 //! * A case is the fold of its log (`Case::replay`), and its version is the number of its last action. Actions are
-//!   appended, never changed, their times never go back.
+//!   appended, never changed, their times never go back. Only the texts of a closed case go under a resident's request
+//!   (`subject`): of the log its skeleton stays, and of it the case is the fold.
 //! * Exactly one organisation leads (主办) at any time: the centre until it dispatches, after a return and after
 //!   a reopening, else who was dispatched to, also before it has signed.
 //! * After two returns, or where a case was without an owner for its 定主办 term (one working day unless configured
@@ -46,7 +47,7 @@
 //!
 //! # Limits
 //! Reasons, tasks: 500 characters; answers, notes: 5,000 (`moves`). 20 joint handlers, 20 named handlers, 1,000
-//! warnings (`check`), 10,000 actions, of which the last 200 take no notes and warnings (`decide`). A suspension lasts
+//! warnings, 100 files (`check`), 10,000 actions, of which the last 200 take no notes and warnings (`decide`). A suspension lasts
 //! at most 180 days, a delay is at most 90 days.
 //!
 //! A lead answers when the joint handlers are done; it, or the centre, may say so for one that is silent. The level of
@@ -66,6 +67,7 @@ pub mod narrative;
 pub mod refused;
 pub mod state;
 pub mod statistics;
+pub mod subject;
 pub mod terms;
 #[cfg(test)]
 mod tests;

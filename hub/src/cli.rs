@@ -197,14 +197,19 @@ pub enum DbCommand {
         to_password_file: Option<PathBuf>,
     },
     /// 备份为一个文件，中枢可同时运行 / Back up into a new file, while the hub runs
+    ///
+    /// 附件放在旁边的 attachments/，同一目录的多个备份共用。Files of cases go into attachments/ beside it, which the
+    /// backups of one directory share.
     Backup {
         /// The file; nothing may have its name
         file: PathBuf,
     },
-    /// 校验备份文件 / Read a backup to its end: the file, each chunk, the audit log
+    /// 校验备份文件及附件 / Read a backup to its end: the file, each chunk, the audit log, the files of cases beside it
+    ///
+    /// 不给文件名：只校验本中枢的附件。Without a file: the files of cases of this hub, and nothing else.
     Check {
         /// The file
-        file: PathBuf,
+        file: Option<PathBuf>,
     },
     /// 恢复到没有数据库的数据目录 / Make a backup the database of a data directory that has none
     Restore {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::attachments::AttachmentsConfig;
 use crate::casework::{CaseFiles, CasesConfig};
 use crate::centre::{self, Centre, Site};
 use crate::notify::news::{self, CaseNotice};
@@ -64,6 +65,8 @@ pub struct Config {
     /// Signing in by OpenID Connect, where that is wanted.
     #[serde(skip)]
     pub oidc: Option<OidcConfig>,
+    /// Files of cases.
+    pub attachments: AttachmentsConfig,
     /// `[cases]` as it is written.
     cases: CasesConfig,
     /// What it names for cases.
@@ -137,6 +140,7 @@ impl Default for Config {
             retention: RetentionConfig::default(),
             oidc_entry: None,
             oidc: None,
+            attachments: AttachmentsConfig::default(),
             cases: CasesConfig::default(),
             case_files: CaseFiles::default(),
             grades: Grades::default(),
@@ -218,6 +222,10 @@ impl Config {
             .retention
             .check()
             .map_err(|(key, message)| wrong(&key, message))?;
+        config
+            .attachments
+            .check()
+            .map_err(|(key, message)| wrong(key, message))?;
         centre::check_sites(&config.site).map_err(|message| wrong("site", message))?;
         config.grades = Grades::new(std::mem::take(&mut config.grade))
             .map_err(|message| wrong("grade", message))?;

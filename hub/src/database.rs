@@ -9,10 +9,12 @@
 //!
 //! `retention` is `linli-hub retention`: what the job does by itself, now, and its proofs.
 //!
-//! All of it is about the database and nothing else. The hub's certificates (`ca/`) and the keys of sealed fields
+//! The files of cases (`attachments/`) go with the database (`attachments`). All of it is about these two and nothing
+//! else. The hub's certificates (`ca/`) and the keys of sealed fields
 //! (`fields.key`) belong to it and are kept apart, so that who has a backup cannot read what is sealed in it; every
 //! command that moves a database says so. Copies and backups are noted in the audit log before they are made, for they
 //! are a reading of all that there is.
+mod attachments;
 mod backup;
 mod copy;
 pub mod retention;
@@ -41,7 +43,7 @@ fn io(error: &StoreError) -> Failure {
 /// What needs no database of the config; `None` if the command is another.
 pub async fn without_store(config: &Config, command: &DbCommand) -> Result<Option<u8>, Failure> {
     match command {
-        DbCommand::Check { file } => backup::check(file).await?,
+        DbCommand::Check { file: Some(file) } => backup::check(config, file).await?,
         DbCommand::Restore { file } => backup::restore(config, file).await?,
         _ => return Ok(None),
     }
@@ -60,7 +62,7 @@ pub async fn with_store(config: &Config, store: &Store, command: DbCommand) -> R
             note(store, "database.copied", &place.to_string()).await?;
             copy::copy(store, &place, resume).await?;
             belongings(config);
-            Ok(())
+            attachments::follow(config, store, &place).await
         }
         DbCommand::Compare {
             to,
@@ -73,6 +75,7 @@ pub async fn with_store(config: &Config, store: &Store, command: DbCommand) -> R
             copy::compare(store, &other).await
         }
         DbCommand::Backup { file } => backup::backup(config, store, &file).await,
+        DbCommand::Check { file: None } => attachments::check_own(config, store).await,
         DbCommand::Check { .. } | DbCommand::Restore { .. } => Ok(()),
     }
 }

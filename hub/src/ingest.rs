@@ -23,8 +23,9 @@
 //! * its events cannot be read: quarantine; the position moves on. The same bytes are there once.
 //!
 //! Files: `decide` is that table; `writer` the task; `work` one transaction, `raise` its warnings and
-//! cases, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `recall` what a start reads.
+//! cases, `attach` files of cases, `subject` what residents ask for, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `recall` what a start reads.
 mod announce;
+pub mod attach;
 pub mod attend;
 pub mod casework;
 pub mod decide;
@@ -32,6 +33,7 @@ mod incident;
 pub mod people;
 mod raise;
 mod recall;
+pub mod subject;
 mod tally;
 mod work;
 mod writer;
@@ -53,8 +55,10 @@ use crate::store::positions::LaneKey;
 use crate::store::retention::{Step, Stepped};
 use crate::store::tokens::TokenRefusal;
 use crate::warnings::Mute;
+use attach::{Attached, Attaching};
 use casework::{CaseRefusal, Registering};
 use people::People;
+use subject::Subjecting;
 
 pub use attend::Acknowledged;
 pub use writer::{Writer, WriterError};
@@ -273,6 +277,37 @@ pub enum Request {
         new: Registering,
         /// Its code.
         reply: oneshot::Sender<Result<Result<String, CaseRefusal>, Rejection>>,
+    },
+    /// A file is on the disk: it becomes one of a case.
+    Attach {
+        /// Who.
+        actor: Actor,
+        /// What.
+        attaching: Attaching,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Result<Attached, CaseRefusal>, Rejection>>,
+    },
+    /// A file is none of a case any more.
+    Detach {
+        /// The code of the case.
+        code: String,
+        /// Who.
+        actor: Actor,
+        /// The number of the file.
+        number: i64,
+        /// Why.
+        reason: String,
+        /// The version of the case after it.
+        reply: oneshot::Sender<Result<Result<i64, CaseRefusal>, Rejection>>,
+    },
+    /// Do something to a case under a resident's request.
+    Subject {
+        /// Who.
+        actor: Actor,
+        /// What.
+        wanted: Subjecting,
+        /// The version of the case after it.
+        reply: oneshot::Sender<Result<Result<i64, CaseRefusal>, Rejection>>,
     },
     /// Change something about people or organisations.
     People {
@@ -502,6 +537,52 @@ impl Ingest {
     ) -> Result<Result<String, CaseRefusal>, Rejection> {
         self.ask(|reply| Request::Register { actor, new, reply })
             .await
+    }
+
+    /// Makes a file one of a case.
+    pub async fn attach(
+        &self,
+        actor: Actor,
+        attaching: Attaching,
+    ) -> Result<Result<Attached, CaseRefusal>, Rejection> {
+        self.ask(|reply| Request::Attach {
+            actor,
+            attaching,
+            reply,
+        })
+        .await
+    }
+
+    /// Takes a file from a case; its version after that.
+    pub async fn detach(
+        &self,
+        code: String,
+        actor: Actor,
+        number: i64,
+        reason: String,
+    ) -> Result<Result<i64, CaseRefusal>, Rejection> {
+        self.ask(|reply| Request::Detach {
+            code,
+            actor,
+            number,
+            reason,
+            reply,
+        })
+        .await
+    }
+
+    /// Does something to a case under a resident's request; its version after that.
+    pub async fn subject(
+        &self,
+        actor: Actor,
+        wanted: Subjecting,
+    ) -> Result<Result<i64, CaseRefusal>, Rejection> {
+        self.ask(|reply| Request::Subject {
+            actor,
+            wanted,
+            reply,
+        })
+        .await
     }
 
     /// Changes something about people or organisations; false if that changes nothing.

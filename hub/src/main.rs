@@ -1,6 +1,7 @@
 //! `linli-hub`: parses, builds, runs, maps errors to exit codes.
 mod api;
 mod app;
+mod attachments;
 mod attend;
 mod audit;
 mod ca;
@@ -154,6 +155,7 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
                 | app::AppError::Writer(_)
                 | app::AppError::DataDir(_)
                 | app::AppError::InUse(_)
+                | app::AppError::Files { .. }
                 | app::AppError::Lock { .. } => exit::IO,
                 _ => exit::UNAVAILABLE,
             };

@@ -7,6 +7,7 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::attachments::NotTaken;
 use crate::correlate::engine::Engine;
 use crate::retention::Class;
 use crate::warnings::Outcome;
@@ -54,6 +55,12 @@ pub struct Metrics {
     warning_latency: HistogramVec,
     /// Cases that rules have opened.
     pub cases_opened: IntCounter,
+    attachments: IntGauge,
+    attachment_bytes: IntGauge,
+    attachments_refused: IntCounterVec,
+    /// Files of cases that could not be shown: missing, damaged, or without their key.
+    pub attachments_unreadable: IntCounter,
+    attachment_files_deleted: IntCounter,
     outbox_waiting: IntGaugeVec,
     outbox_oldest: IntGaugeVec,
     outbox_dead: IntGaugeVec,
@@ -242,6 +249,24 @@ impl Metrics {
                 ),
             )?,
             cases_opened: counter("linli_hub_cases_opened_total", "Cases opened by rules.")?,
+            attachments: gauge("linli_hub_attachments", "Files of cases.")?,
+            attachment_bytes: gauge(
+                "linli_hub_attachment_bytes",
+                "Bytes of the files of cases, those of a file that two cases have twice.",
+            )?,
+            attachments_refused: counters(
+                "linli_hub_attachments_refused_total",
+                "Files that were not taken, by why: name, type, size, room, cut, busy, disk.",
+                &["reason"],
+            )?,
+            attachments_unreadable: counter(
+                "linli_hub_attachments_unreadable_total",
+                "Requests for a file of a case that is missing, damaged or without its key.",
+            )?,
+            attachment_files_deleted: counter(
+                "linli_hub_attachment_files_deleted_total",
+                "Files that retention has deleted because no case refers to them any more.",
+            )?,
             outbox_waiting: gauges(
                 "linli_hub_outbox_waiting",
                 "Notices that are still to be sent.",
@@ -342,6 +367,12 @@ impl Metrics {
         }
         for outcome in Outcome::ALL {
             metrics.outcome(outcome, 0);
+        }
+        for reason in NotTaken::ALL {
+            metrics
+                .attachments_refused
+                .with_label_values(&[reason.as_str()])
+                .inc_by(0);
         }
         Ok(metrics)
     }
@@ -446,6 +477,24 @@ impl Metrics {
             .with_label_values(&channel)
             .set(oldest_ms.max(0) / 1000);
         self.outbox_dead.with_label_values(&channel).set(dead);
+    }
+
+    /// How many files cases have, and their bytes.
+    pub fn attachments(&self, files: i64, bytes: i64) {
+        self.attachments.set(files);
+        self.attachment_bytes.set(bytes);
+    }
+
+    /// Counts a file that was not taken.
+    pub fn attachment_refused(&self, reason: NotTaken) {
+        self.attachments_refused
+            .with_label_values(&[reason.as_str()])
+            .inc();
+    }
+
+    /// Counts files that no case referred to.
+    pub fn attachment_files_deleted(&self, files: u64) {
+        self.attachment_files_deleted.inc_by(files);
     }
 
     /// How the messages to stations stand.

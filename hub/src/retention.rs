@@ -16,6 +16,7 @@
 //!   config that says less does not start, and rules that come by a reload only make things stay longer.
 //! * Deleting goes in small transactions; between them the hub takes events. Alarms do not wait: a batch is a request of
 //!   the routine queue.
+//! * Files of cases go by no class: with the last case that refers to one (`attachments/sweep`).
 //! * Numbers are never given again (`store/numbers`).
 //!
 //! Limits: [`BATCH_ROWS`] rows a transaction.
@@ -24,9 +25,12 @@ pub mod job;
 
 use linli_shared::protocol::ids::Retention;
 use linli_shared::service::telemetry;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::attachments::files::Files;
+use crate::attachments::sweep;
 use crate::cases::State;
 use crate::correlate::HORIZON_MS;
 use crate::correlate::engine::reach_ms;
@@ -41,7 +45,7 @@ use config::RetentionConfig;
 /// A day.
 pub const DAY_MS: i64 = 86_400_000;
 /// Rows of one transaction; with what belongs to them it takes some milliseconds.
-const BATCH_ROWS: i64 = 200;
+pub const BATCH_ROWS: i64 = 200;
 /// Between two of them, so that a long run is no load.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -138,6 +142,7 @@ impl Class {
                 ("case_named", "case_id"),
                 ("case_warnings", "case_id"),
                 ("case_actions", "case_id"),
+                ("attachments", "case_id"),
             ],
             Self::Warnings => &[("warning_changes", "warning_id")],
             _ => &[],
@@ -247,6 +252,15 @@ pub enum RetentionError {
     /// The hub's writer.
     #[error("the writer did not delete what is due")]
     Writer(#[from] Rejection),
+    /// The disk.
+    #[error("files of cases cannot be deleted in {path:?}")]
+    Files {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// Who deletes.
@@ -260,7 +274,7 @@ pub enum Hand<'a> {
 }
 
 impl Hand<'_> {
-    async fn step(&mut self, step: Step, now_ms: i64) -> Result<Stepped, RetentionError> {
+    pub async fn step(&mut self, step: Step, now_ms: i64) -> Result<Stepped, RetentionError> {
         match self {
             Self::Hub(ingest) => Ok(ingest.retention(step).await?),
             Self::Own(connection) => {
@@ -281,10 +295,20 @@ impl Hand<'_> {
     }
 }
 
+/// What a run has deleted.
+#[derive(Debug)]
+pub struct Deleted {
+    /// Rows by class, of all classes.
+    pub rows: Vec<(Class, u64)>,
+    /// Files of cases.
+    pub files: u64,
+}
+
 /// One run.
 pub struct Run<'a> {
     pub store: &'a Store,
     pub sealer: &'a Sealer,
+    pub files: &'a Files,
     pub config: &'a RetentionConfig,
     pub rules: &'a [Arc<Rule>],
     pub actor: &'a str,
@@ -292,8 +316,8 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Deletes what is due: rows by class, of all classes.
-    pub async fn carry_out(&self, mut hand: Hand<'_>) -> Result<Vec<(Class, u64)>, RetentionError> {
+    /// Deletes what is due: rows by class, then the files that no case refers to any more.
+    pub async fn carry_out(&self, mut hand: Hand<'_>) -> Result<Deleted, RetentionError> {
         let floors = Floors::of(self.rules);
         hand.step(Step::Begin, self.now_ms).await?;
         let mut deleted = Vec::new();
@@ -304,8 +328,13 @@ impl Run<'_> {
             deleted.push((class, rows));
             proofs.extend(proof);
         }
+        let (files, proof) = sweep::sweep(self, &mut hand).await?;
+        proofs.extend(proof);
         hand.step(Step::End(proofs), self.now_ms).await?;
-        Ok(deleted)
+        Ok(Deleted {
+            rows: deleted,
+            files,
+        })
     }
 
     async fn class(

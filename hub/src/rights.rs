@@ -11,13 +11,13 @@
 //! | register | dispatcher, supervisor, lead, handler, grid | – |
 //! | triage 受理、派单、定级 | dispatcher, supervisor | are of the place, or with the organisation |
 //! | work 签收、办理、答复 | lead, handler | are with the organisation, as its lead or a joint one |
-//! | pass on 退回、转办、协办、升级、挂起 | lead, handler | are led by the organisation |
+//! | pass on 退回、转办、协办、升级、挂起、删附件 | lead, handler | are led by the organisation |
 //! | | dispatcher, supervisor | are of the place |
-//! | supervise 核验、延期、重开、归档 | supervisor | are of the place |
+//! | supervise 核验、延期、重开、归档、个人信息请求 | supervisor | are of the place |
 //! | revisit 回访、评价 | revisit, supervisor | are of the place |
 //! | join as one 合并 | dispatcher, supervisor | are of the place |
-//! | unmask | supervisor, dispatcher, lead, handler, revisit | they may see |
-//! | note | all but operator | they may see |
+//! | unmask、下载附件 | supervisor, dispatcher, lead, handler, revisit | they may see |
+//! | note、加附件 | all but operator | they may see |
 //! | watch events, warnings, agents | all but admin and auditor | |
 //! | attend 签收预警、静默、规则、通知 | operator, supervisor | |
 //! | manage users, tokens, organisations | admin | |

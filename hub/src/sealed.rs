@@ -7,11 +7,15 @@
 //!   the rest base64. What it belongs to (table, column, number) is authenticated with it, so one case's text put
 //!   into another's row does not open.
 //! * The nonce is random, 96 bits: a key is good for 2^32 fields (SP 800-38D, 8.3), far more than a district has.
+//! * Files are sealed too (`file`), each with a key of its own that is derived from a line of the same file.
 //! * Without unmasking people see `mask`: that something is there, and little of it.
+pub mod file;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use linli_shared::service::file;
+use linli_shared::service::file as files;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::{hkdf, hmac};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +24,8 @@ use crate::ca;
 
 const VERSION: &str = "s1";
 const KEY_BYTES: usize = 32;
+/// Sets keys of files apart from those of fields.
+const FILES: &[u8] = b"linli files 1";
 
 /// Why sealed fields cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +60,7 @@ pub enum SealError {
     },
     /// No key of the file is that of a field.
     #[error(
-        "a field was sealed with key {key:?}, which is not in the key file: put it back, below the newer ones"
+        "it was sealed with key {key:?}, which is not in the key file: put it back, below the newer ones"
     )]
     Unknown {
         /// The key's name.
@@ -68,6 +74,8 @@ pub enum SealError {
 struct Key {
     name: String,
     key: LessSafeKey,
+    /// Keys of files, and of what they are called, come of it.
+    files: hkdf::Prk,
 }
 
 impl Key {
@@ -76,7 +84,22 @@ impl Key {
         Some(Self {
             name: hex::encode(&Sha256::digest(bytes)[..4]),
             key: LessSafeKey::new(unbound),
+            files: hkdf::Salt::new(hkdf::HKDF_SHA256, FILES).extract(bytes),
         })
+    }
+
+    /// The key of one file.
+    fn of_file(&self, salt: &[u8]) -> LessSafeKey {
+        let info = [b"file".as_slice(), salt];
+        let derived = self.files.expand(&info, &AES_256_GCM);
+        LessSafeKey::new(derived.expect("one key is far less than HKDF gives").into())
+    }
+
+    /// What files are called by: HMAC-SHA-256 of their content.
+    fn naming(&self) -> hmac::Context {
+        let derived = self.files.expand(&[b"name"], hmac::HMAC_SHA256);
+        let key = hmac::Key::from(derived.expect("one key is far less than HKDF gives"));
+        hmac::Context::with_key(&key)
     }
 }
 
@@ -97,7 +120,7 @@ pub fn init(data_dir: &Path) -> Result<PathBuf, SealError> {
         return Ok(path);
     }
     let line = format!("{}\n", hex::encode(ca::random::<KEY_BYTES>()));
-    match file::replace(&path, line.as_bytes(), 0o600) {
+    match files::replace(&path, line.as_bytes(), 0o600) {
         Ok(()) => Ok(path),
         Err(source) => Err(SealError::Write { path, source }),
     }
@@ -166,6 +189,13 @@ impl Sealer {
         format!("{VERSION}.{}.{}", key.name, BASE64.encode(sealed))
     }
 
+    fn key(&self, name: &str) -> Result<&Key, SealError> {
+        let key = self.keys.iter().find(|key| key.name == name);
+        key.ok_or_else(|| SealError::Unknown {
+            key: name.to_owned(),
+        })
+    }
+
     /// Opens what was sealed for this place.
     pub fn open(&self, sealed: &str, belongs: &str) -> Result<String, SealError> {
         if sealed.is_empty() {
@@ -176,10 +206,7 @@ impl Sealer {
         else {
             return Err(SealError::Open);
         };
-        let key = self.keys.iter().find(|key| key.name == name);
-        let key = key.ok_or_else(|| SealError::Unknown {
-            key: name.to_owned(),
-        })?;
+        let key = self.key(name)?;
         let mut bytes = BASE64.decode(rest).map_err(|_| SealError::Open)?;
         if bytes.len() < NONCE_LEN {
             return Err(SealError::Open);

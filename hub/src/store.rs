@@ -10,6 +10,7 @@
 //! asked; `catalogue` lists all tables, `rows` reads and writes any of them; each other file below is one noun: its
 //! statements and the structs that they give.
 pub mod agents;
+pub mod attachments;
 pub mod audit;
 pub mod cases;
 pub mod catalogue;

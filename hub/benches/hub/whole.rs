@@ -7,6 +7,7 @@ mod hub {
         unused_imports,
         reason = "a bench uses a part of the modules"
     )]
+    pub mod attachments;
     pub mod audit;
     pub mod ca;
     pub mod calendar;
@@ -28,4 +29,4 @@ mod hub {
     pub mod users;
     pub mod warnings;
 }
-use hub::{audit, ca, calendar, cases, casework, centre, cli, config, correlate, ingest, local_time, metrics, notify, orgs, retention, rights, sealed, store, users, warnings};
+use hub::{attachments, audit, ca, calendar, cases, casework, centre, cli, config, correlate, ingest, local_time, metrics, notify, orgs, retention, rights, sealed, store, users, warnings};

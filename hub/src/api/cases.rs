@@ -244,7 +244,8 @@ fn is_by_program(action: &Action) -> bool {
         || action.actor.starts_with("agent:")
 }
 
-fn shown(action: &Action, note: impl Fn(String) -> String) -> ActionView {
+/// An action, with what becomes of its note.
+pub fn shown(action: &Action, note: impl Fn(String) -> String) -> ActionView {
     ActionView {
         number: action.number,
         at_ms: action.at_ms,
@@ -256,7 +257,7 @@ fn shown(action: &Action, note: impl Fn(String) -> String) -> ActionView {
 }
 
 /// A case that somebody may see, or do something about.
-async fn visible(
+pub async fn visible(
     api: &Api,
     snapshot: &mut Connection,
     actor: &Actor,
@@ -277,7 +278,13 @@ async fn visible(
         Decision::Hidden => Err(unknown()),
         Decision::Refused => {
             let path = format!("case/{code}");
-            auth::refuse(api, &actor.login, "unmask", &path).await
+            let word = match act {
+                CaseAct::Unmask => "unmask",
+                CaseAct::Supervise => "subject",
+                CaseAct::Note => "attach",
+                _ => "see",
+            };
+            auth::refuse(api, &actor.login, word, &path).await
         }
     }
 }
@@ -391,7 +398,7 @@ pub struct CaseMove {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Moved {
     /// Version.
-    version: i64,
+    pub version: i64,
 }
 
 /// Moves a case on.
@@ -414,7 +421,7 @@ pub async fn make_move(
     Ok(Json(Moved { version }))
 }
 
-fn refusal(refusal: CaseRefusal) -> Problem {
+pub fn refusal(refusal: CaseRefusal) -> Problem {
     match refusal {
         CaseRefusal::Unknown => unknown(),
         CaseRefusal::Right => auth::forbidden(),
@@ -431,7 +438,10 @@ fn refusal(refusal: CaseRefusal) -> Problem {
                 | Refused::LeadNamed
                 | Refused::LastHandler
                 | Refused::NotNext { .. }
-                | Refused::TooMany { .. } => StatusCode::CONFLICT,
+                | Refused::TooMany { .. }
+                | Refused::TooLarge { .. }
+                | Refused::NoRequest { .. }
+                | Refused::StillNeeded { .. } => StatusCode::CONFLICT,
                 Refused::NotForYou { .. } => StatusCode::FORBIDDEN,
                 _ => StatusCode::BAD_REQUEST,
             };

@@ -57,18 +57,24 @@ pub fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
 /// Bytes of a JSON body at most.
 const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Refuses what has a NUL in it, in its address or its body: no database takes one for a text.
-pub async fn without_nul(request: Request, next: Next) -> Result<Response, Problem> {
-    let refused = || {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "nul",
-            "a NUL character stands in the request: take it out",
-        )
-    };
+fn has_nul() -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "nul",
+        "a NUL character stands in the request: take it out",
+    )
+}
+
+/// Refuses what has a NUL in its address: no database takes one for a text.
+pub async fn without_nul_in_address(request: Request, next: Next) -> Result<Response, Problem> {
     if request.uri().to_string().contains("%00") {
-        return Err(refused());
+        return Err(has_nul());
     }
+    Ok(next.run(request).await)
+}
+
+/// Refuses what has a NUL in its body, and a body that is too long.
+pub async fn without_nul(request: Request, next: Next) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX)
         .await
@@ -82,7 +88,7 @@ pub async fn without_nul(request: Request, next: Next) -> Result<Response, Probl
     // As JSON writes it: only an even number of backslashes before it would make it something else, which
     // nobody means.
     if memchr::memchr(0, &body).is_some() || memchr::memmem::find(&body, b"\\u0000").is_some() {
-        return Err(refused());
+        return Err(has_nul());
     }
     Ok(next.run(Request::from_parts(parts, body.into())).await)
 }

@@ -1,10 +1,12 @@
-//! The log of a case: what was done, by whom and when. Actions are appended and never changed. What an action did to
+//! The log of a case: what was done, by whom and when. Actions are appended and never changed, but
+//! for the texts that a resident's request deletes (`subject`). What an action did to
 //! clocks stands in it with all times, so that a reading of the log needs neither calendar nor terms.
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use super::clock::{Change, ClockKind, Mark};
 use super::moves::{Move, Rung};
+use super::subject::Done;
 
 /// Who does what time alone brings about.
 pub const HUB: &str = "hub";
@@ -40,6 +42,45 @@ pub enum What {
     Hub(Due),
     /// What a move of another case did to this one.
     Other(Twin),
+    /// What a person did with a file of it.
+    File(Filed),
+    /// What was done to it under a request of a resident.
+    Subject(Done),
+}
+
+/// A file of a case, as its log has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// What people call it.
+    pub name: String,
+    /// The word of its type.
+    pub media: String,
+    /// Of its content.
+    pub bytes: u64,
+    /// What the file is called.
+    pub digest: String,
+    /// Who added it.
+    pub by: String,
+    /// When, milliseconds since 1970 UTC.
+    pub at_ms: i64,
+}
+
+/// What was done with a file. It is known by the number of the action that added it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "file", rename_all = "snake_case")]
+pub enum Filed {
+    /// It was added.
+    Attached {
+        /// What.
+        attachment: Attachment,
+    },
+    /// It was taken away.
+    Detached {
+        /// Which.
+        number: i64,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What time alone brings about.
@@ -105,6 +146,10 @@ impl Action {
             What::Hub(Due::Climbed { .. }) => "climbed",
             What::Other(Twin::Absorbed { .. }) => "absorbed",
             What::Other(Twin::Released { .. }) => "released",
+            What::File(Filed::Attached { .. }) => "attached",
+            What::File(Filed::Detached { .. }) => "detached",
+            What::Subject(Done::Corrected { .. }) => "corrected",
+            What::Subject(Done::Redacted { .. }) => "redacted",
         }
     }
 
@@ -119,6 +164,14 @@ impl Action {
             What::Hub(Due::LeadDemanded { .. } | Due::SuspensionEnded { .. }) => String::new(),
             What::Hub(Due::Climbed { to }) => to.words().0.to_owned(),
             What::Other(Twin::Absorbed { code } | Twin::Released { code }) => code.clone(),
+            // Its name can be that of a person.
+            What::File(Filed::Attached { attachment }) => {
+                format!("{} {}", attachment.media, attachment.bytes)
+            }
+            What::Subject(Done::Corrected { request } | Done::Redacted { request }) => {
+                request.clone()
+            }
+            What::File(Filed::Detached { number, reason }) => format!("#{number}：{reason}"),
         }
     }
 }

@@ -4,10 +4,11 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::action::{Action, Due, Registration, Twin, What};
+use super::action::{Action, Attachment, Due, Filed, Registration, Twin, What};
 use super::clock::{self, Clock, ClockKind, Mark};
 use super::moves::{Cause, Move, Rung};
 use super::state::State;
+use super::subject::Done;
 
 /// So many returns make the centre name a lead.
 pub const RETURNS_MAX: u32 = 2;
@@ -101,6 +102,9 @@ pub struct Case {
     pub warnings: BTreeSet<i64>,
     /// Codes of the cases that it stands for.
     pub absorbed: BTreeSet<String>,
+    /// Its files, by the number of the action that added each.
+    #[serde(default)]
+    pub attachments: BTreeMap<i64, Attachment>,
     /// The clocks that run or wait.
     pub clocks: Vec<Clock>,
     /// The number of its last action.
@@ -187,6 +191,7 @@ impl Case {
             delays: BTreeMap::new(),
             warnings: registration.warnings.clone(),
             absorbed: BTreeSet::new(),
+            attachments: BTreeMap::new(),
             clocks: Vec::new(),
             version: 0,
             last_ms: action.at_ms,
@@ -206,6 +211,14 @@ impl Case {
             }
             What::Other(Twin::Released { code }) => {
                 self.absorbed.remove(code);
+            }
+            What::File(Filed::Attached { attachment }) => {
+                self.attachments.insert(action.number, attachment.clone());
+            }
+            What::Subject(Done::Corrected { .. }) => {}
+            What::Subject(Done::Redacted { .. }) => self.attachments.clear(),
+            What::File(Filed::Detached { number, .. }) => {
+                self.attachments.remove(number);
             }
         }
         for change in &action.clocks {

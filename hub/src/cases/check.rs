@@ -14,6 +14,9 @@ pub const NAMED_MAX: usize = 20;
 /// Warnings of a case, at most.
 pub const WARNINGS_MAX: usize = 1_000;
 
+/// Files of a case, at most.
+pub const ATTACHMENTS_MAX: usize = 100;
+
 /// What the case itself has against a move that its state takes.
 pub fn check(case: &Case, by: &By, wanted: &Move, context: &Context<'_>) -> Result<(), Refused> {
     let of = wanted.kind();

@@ -3,13 +3,13 @@
 //! Whether this person may make this move at all is decided elsewhere; here stands what follows from the case
 //! itself: its state, who leads it, who worked on it, what it is about to come to. What time has brought about by
 //! now (`due`) is to be in the log before a move is decided.
-use super::action::{Action, Registration, Twin, What};
+use super::action::{Action, Attachment, Filed, Registration, Twin, What};
 use super::case::Case;
-use super::check::{self, WARNINGS_MAX, already, unknown};
+use super::check::{self, ATTACHMENTS_MAX, WARNINGS_MAX, already, unknown};
 use super::clock::{Change, ClockKind, Rules};
 use super::desk::Desk;
 use super::kind::Kind;
-use super::moves::Move;
+use super::moves::{Move, REASON_CHARS_MAX};
 use super::refused::Refused;
 
 /// Cases that one stands for, at most.
@@ -140,6 +140,77 @@ pub fn release(case: &Case, by: &By, code: &str, now_ms: i64) -> Result<Action, 
     let code = code.to_owned();
     let what = What::Other(Twin::Released { code });
     Ok(action(case, by, now_ms.max(case.last_ms), what, Vec::new()))
+}
+
+/// What a case has against a file of so many bytes.
+pub fn attachable(case: &Case, bytes: u64, case_bytes_max: u64) -> Result<(), Refused> {
+    open(case)?;
+    room(case, Kind::Note)?;
+    check::room_for("attachments", case.attachments.len(), ATTACHMENTS_MAX, true)?;
+    let there: u64 = case.attachments.values().map(|file| file.bytes).sum();
+    if there.saturating_add(bytes) > case_bytes_max {
+        return Err(Refused::TooLarge {
+            bytes: there,
+            bytes_max: case_bytes_max,
+        });
+    }
+    Ok(())
+}
+
+/// A file becomes one of the case. It takes nothing from anybody, so it does not matter which version was seen.
+pub fn attach(
+    case: &Case,
+    by: &By,
+    attachment: Attachment,
+    case_bytes_max: u64,
+    now_ms: i64,
+) -> Result<Action, Refused> {
+    attachable(case, attachment.bytes, case_bytes_max)?;
+    let at_ms = now_ms.max(case.last_ms);
+    let attachment = Attachment {
+        by: by.person.clone(),
+        at_ms,
+        ..attachment
+    };
+    let what = What::File(Filed::Attached { attachment });
+    Ok(action(case, by, at_ms, what, Vec::new()))
+}
+
+/// A file is none of the case any more. Its number is never that of another.
+pub fn detach(
+    case: &Case,
+    by: &By,
+    number: i64,
+    reason: &str,
+    now_ms: i64,
+) -> Result<Action, Refused> {
+    open(case)?;
+    room(case, Kind::UnlinkWarning)?;
+    if reason.trim().is_empty() {
+        return Err(Refused::NeedsText { field: "reason" });
+    }
+    if reason.chars().count() > REASON_CHARS_MAX {
+        return Err(Refused::TooLong {
+            field: "reason",
+            chars_max: REASON_CHARS_MAX,
+        });
+    }
+    if !case.attachments.contains_key(&number) {
+        return Err(unknown("attachment", &number.to_string()));
+    }
+    let reason = reason.to_owned();
+    let what = What::File(Filed::Detached { number, reason });
+    Ok(action(case, by, now_ms.max(case.last_ms), what, Vec::new()))
+}
+
+fn open(case: &Case) -> Result<(), Refused> {
+    if case.state.is_closed() {
+        return Err(Refused::Forbidden {
+            state: case.state,
+            allowed: case.state.allows(),
+        });
+    }
+    Ok(())
 }
 
 fn action(case: &Case, by: &By, at_ms: i64, what: What, clocks: Vec<Change>) -> Action {

@@ -173,7 +173,7 @@ fn check(
                 ),
             );
         }
-        let kind = |kind: &&String| taxonomy.of_code(kind).is_none();
+        let kind = |kind: &&String| taxonomy.registered(kind).is_none();
         if let Some(kind) = rule.kinds.iter().find(kind) {
             return wrong("kinds", format!("{kind:?} is no code of the taxonomy"));
         }

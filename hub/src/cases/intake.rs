@@ -8,6 +8,8 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::subject::Wish;
+
 /// Kinds at most.
 const KINDS_MAX: usize = 500;
 
@@ -134,6 +136,23 @@ impl Taxonomy {
     /// The kind of a code.
     pub fn of_code(&self, code: &str) -> Option<&DisputeKind> {
         self.kind.iter().find(|kind| kind.code == code)
+    }
+
+    /// The kind that somebody registers: also a resident's request, which is there whatever the table says.
+    pub fn registered(&self, code: &str) -> Option<DisputeKind> {
+        if let Some(kind) = self.of_code(code) {
+            return Some(kind.clone());
+        }
+        let (code, name) = Wish::of_kind(code)?.kind();
+        Some(DisputeKind {
+            code: code.to_owned(),
+            name: name.to_owned(),
+            class: "个人信息请求".to_owned(),
+            words: Vec::new(),
+            named_only: false,
+            lead: String::new(),
+            risk: String::new(),
+        })
     }
 
     /// What is wrong with it.

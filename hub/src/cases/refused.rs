@@ -153,6 +153,34 @@ pub enum Refused {
         /// How many there may be.
         max: usize,
     },
+    /// Files would be too large together.
+    #[error(
+        "附件合计最多 {bytes_max} 字节，已有 {bytes} / all files of a case have at most {bytes_max} bytes, and it has {bytes}"
+    )]
+    TooLarge {
+        /// How many there are.
+        bytes: u64,
+        /// How many there may be.
+        bytes_max: u64,
+    },
+    /// It is no request of a resident, or one for something else.
+    #[error(
+        "本案不是这类个人信息请求（{0}）/ the case is no request for this: it is of none of the kinds {0}",
+        kinds.join(", ")
+    )]
+    NoRequest {
+        /// The kinds that would do.
+        kinds: Vec<&'static str>,
+    },
+    /// What it says of people is still needed.
+    #[error(
+        "案件处于{}，未办结，不能删除 / the case is {}: what is not closed is still needed, and is not deleted",
+        state.words(), state.as_str()
+    )]
+    StillNeeded {
+        /// Where it is.
+        state: State,
+    },
     /// The calendar does not reach as far.
     #[error(transparent)]
     Calendar(#[from] Beyond),
@@ -180,6 +208,9 @@ impl Refused {
             Self::LastHandler => "case-last-handler",
             Self::JointOpen { .. } => "case-joint-open",
             Self::TooMany { .. } => "case-too-many",
+            Self::TooLarge { .. } => "case-too-large",
+            Self::NoRequest { .. } => "case-no-request",
+            Self::StillNeeded { .. } => "case-still-needed",
             Self::Calendar(_) => "case-calendar",
         }
     }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::clock::{ClockKind, Mark};
 use super::moves::Rung;
+use super::subject::{HANDLE_MINUTES, Wish};
 
 /// Grades of risk, at least and at most.
 pub const GRADES: std::ops::RangeInclusive<usize> = 3..=5;
@@ -310,7 +311,10 @@ impl Terms {
     /// The term of a clock, working minutes.
     pub fn minutes(&self, kind: &str, risk: &str, clock: ClockKind) -> u32 {
         self.narrowest(kind, risk, |term| term.minutes(clock))
-            .unwrap_or_else(|| self.any.minutes(clock))
+            .unwrap_or_else(|| match Wish::of_kind(kind) {
+                Some(_) if clock == ClockKind::Handle => HANDLE_MINUTES,
+                _ => self.any.minutes(clock),
+            })
     }
 
     /// A clock runs day and night.

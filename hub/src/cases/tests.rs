@@ -1,7 +1,9 @@
 //! A centre with four organisations, and a case that is worked on in its time.
 mod clocks;
+mod files;
 mod log;
 mod moves;
+mod subject;
 mod terms;
 
 use super::action::{Action, Due, Registration, What};

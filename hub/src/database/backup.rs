@@ -10,11 +10,11 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{belongings, io, note, wrong};
+use super::{attachments, belongings, io, note, wrong};
 use crate::audit::Verifier;
 use crate::config::Config;
 use crate::store::rows::Shape;
-use crate::store::{Place, Store, audit, catalogue, chunks, copying};
+use crate::store::{Connection, Place, Store, audit, catalogue, chunks, copying};
 
 /// Entries or rows that are read at once.
 const PAGE: i64 = 1000;
@@ -26,10 +26,11 @@ pub async fn backup(config: &Config, store: &Store, path: &Path) -> Result<(), F
             exit::UNAVAILABLE,
             format!(
                 "the database is on a server: `pg_dump --format=custom --file={} --dbname={}` backs it up \
-                 (the password from ~/.pgpass or PGPASSFILE), `pg_restore --dbname=…` puts it back; or `linli-hub db copy \
-                 --to FILE` makes a file of it",
+                 (the password from ~/.pgpass or PGPASSFILE), `pg_restore --dbname=…` puts it back; the files of cases are \
+                 in {}/; or `linli-hub db copy --to FILE` makes a file of it, with these beside it",
                 quoted(&path.display().to_string()),
                 quoted(&config.place.to_string()),
+                config.data_dir.join("attachments").display(),
             ),
         ));
     }
@@ -56,6 +57,8 @@ pub async fn backup(config: &Config, store: &Store, path: &Path) -> Result<(), F
         let _ = std::fs::remove_file(&temporary);
         return Err(failure);
     }
+    // The file gets its name when all that it refers to is beside it.
+    let files = attachments::back_up(config, store, &temporary).await;
     finish(&temporary, path).map_err(cannot)?;
     output::line(format_args!("已备份 backed up: {}", path.display()));
     output::line(format_args!(
@@ -63,7 +66,7 @@ pub async fn backup(config: &Config, store: &Store, path: &Path) -> Result<(), F
         quoted(&path.display().to_string())
     ));
     belongings(config);
-    Ok(())
+    files
 }
 
 async fn make(store: &Store, temporary: &Path) -> Result<(), Failure> {
@@ -109,7 +112,14 @@ fn quoted(text: &str) -> String {
 }
 
 /// Reads a file of a database to its end, and changes nothing.
-pub async fn check(path: &Path) -> Result<(), Failure> {
+pub async fn check(config: &Config, path: &Path) -> Result<(), Failure> {
+    let mut connection = check_rows(path).await?;
+    attachments::check_file(config, &mut connection, path).await?;
+    output::line(format_args!("完好 good: {}", path.display()));
+    Ok(())
+}
+
+async fn check_rows(path: &Path) -> Result<Connection, Failure> {
     let bad = |text: String| wrong(exit::DATA, format!("{}: {text}", path.display()));
     let place = Place::Sqlite(path.to_owned());
     let pool = place.pool(1).await.map_err(|error| io(&error))?;
@@ -174,8 +184,7 @@ pub async fn check(path: &Path) -> Result<(), Failure> {
     output::line(format_args!(
         "审计日志完整 the audit log is whole: {count} {last}"
     ));
-    output::line(format_args!("完好 good: {}", path.display()));
-    Ok(())
+    Ok(connection)
 }
 
 /// Makes a backup the database of a data directory that has none.
@@ -223,13 +232,15 @@ pub async fn restore(config: &Config, from: &Path) -> Result<(), Failure> {
             ),
         ));
     }
-    check(from).await?;
+    check_rows(from).await?;
     let cannot = |error: std::io::Error| {
         wrong(
             exit::IO,
             format!("{} cannot be written: {error}", to.display()),
         )
     };
+    // What is missing of files is said at the end: the rest is worth more than nothing.
+    let files = attachments::restore(config, from).await;
     let temporary = temporary(to);
     copy_file(from, &temporary).map_err(cannot)?;
     finish(&temporary, to).map_err(cannot)?;
@@ -255,7 +266,7 @@ pub async fn restore(config: &Config, from: &Path) -> Result<(), Failure> {
         config.data_dir.join("ca").display(),
         crate::sealed::key_file(&config.data_dir).display()
     ));
-    Ok(())
+    files
 }
 
 fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {

@@ -1,7 +1,10 @@
 //! `linli-hub retention`.
 use linli_shared::service::exit::{self, Failure, config_code, failure};
 use linli_shared::service::{clock, output};
+use std::sync::Arc;
 
+use crate::attachments::files::Files;
+use crate::attachments::sweep;
 use crate::cli::RetentionCommand;
 use crate::config::Config;
 use crate::orgs::commands::COMMAND_LINE;
@@ -23,10 +26,12 @@ pub async fn run(config: &Config, store: &Store, command: RetentionCommand) -> R
                 code: exit::CONFIG,
             })?;
             let sealer = Sealer::load(&config.data_dir);
-            let sealer = sealer.map_err(|error| failure(exit::CONFIG)(&error))?;
+            let sealer = Arc::new(sealer.map_err(|error| failure(exit::CONFIG)(&error))?);
+            let files = Files::beside(&config.data_dir, Arc::clone(&sealer));
             let run = Run {
                 store,
                 sealer: &sealer,
+                files: &files,
                 config: &config.retention,
                 rules: &rules,
                 actor: COMMAND_LINE,
@@ -38,7 +43,19 @@ pub async fn run(config: &Config, store: &Store, command: RetentionCommand) -> R
                 let mut connection = store.connect().await.map_err(|error| io(&error))?;
                 run.carry_out(Hand::Own(&mut connection)).await
             };
-            for (class, rows) in deleted.map_err(|error| io(&error))? {
+            let deleted = deleted.map_err(|error| io(&error))?;
+            if json {
+                output::line(serde_json::json!({
+                    "class": "attachments", "rows": deleted.files, "rule": sweep::RULE, "dry_run": dry_run,
+                }));
+            } else if deleted.files > 0 {
+                output::line(format_args!(
+                    "附件文件 files of cases: {} ({})",
+                    deleted.files,
+                    sweep::RULE
+                ));
+            }
+            for (class, rows) in deleted.rows {
                 if json {
                     output::line(serde_json::json!({
                         "class": class.as_str(), "rows": rows, "rule": config.retention.words(class), "dry_run": dry_run,

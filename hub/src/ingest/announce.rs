@@ -117,7 +117,7 @@ impl Work<'_> {
             let known = casework.directory.orgs.get(org);
             known.map_or_else(|| org.to_owned(), |org| org.name.clone())
         };
-        let known = casework.taxonomy.of_code(&after.kind);
+        let known = casework.taxonomy.registered(&after.kind);
         let mut notice = Notice {
             warning: 0,
             what,
@@ -125,7 +125,7 @@ impl Work<'_> {
             grade_words: grade.map_or_else(String::new, |grade| grade.words.clone()),
             severity,
             rule: after.kind.clone(),
-            rule_name: known.map_or_else(|| after.kind.clone(), |kind| kind.name.clone()),
+            rule_name: known.map_or_else(|| after.kind.clone(), |kind| kind.name),
             site: site.to_owned(),
             place: match casework.directory.places.get(at) {
                 Some(place) => place.name.clone(),

@@ -231,26 +231,12 @@ impl Work<'_> {
         seen_version: i64,
         wanted: &Move,
     ) -> Result<Result<i64, CaseRefusal>, StoreError> {
-        let id = cases::id_of(self.connection, code).await?;
-        let record = match id {
-            Some(id) => self.case(id).await?,
-            None => None,
-        };
-        let Some(record) = record else {
-            return Ok(Err(CaseRefusal::Unknown));
-        };
         let act = act_of(wanted.kind());
-        let directory = &self.casework.directory;
-        let decision = allowed(directory, actor, act, &record.case, &record.place);
-        match decision {
-            Decision::Allowed => {}
-            Decision::Hidden => return Ok(Err(CaseRefusal::Unknown)),
-            Decision::Refused => {
-                self.note_refusal(actor, &format!("case/{code}"), wanted.kind().words().1)
-                    .await?;
-                return Ok(Err(CaseRefusal::Right));
-            }
-        }
+        let record = self.case_for(code, actor, act, wanted.kind().words().1);
+        let record = match record.await? {
+            Ok(record) => record,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         if let Move::LinkWarning { warning } = wanted
             && !self.may_link(*warning, &record.case).await?
         {
@@ -266,6 +252,34 @@ impl Work<'_> {
         };
         let moved = self.move_case(record, &by, wanted, Some(actor)).await?;
         Ok(moved.map(|case| case.version).map_err(CaseRefusal::Refused))
+    }
+
+    /// A case about which somebody may do something; a right that is missing is noted, with the word of what was wanted.
+    pub(super) async fn case_for(
+        &mut self,
+        code: &str,
+        actor: &Actor,
+        act: CaseAct,
+        word: &str,
+    ) -> Result<Result<Record, CaseRefusal>, StoreError> {
+        let id = cases::id_of(self.connection, code).await?;
+        let record = match id {
+            Some(id) => self.case(id).await?,
+            None => None,
+        };
+        let Some(record) = record else {
+            return Ok(Err(CaseRefusal::Unknown));
+        };
+        let directory = &self.casework.directory;
+        match allowed(directory, actor, act, &record.case, &record.place) {
+            Decision::Allowed => Ok(Ok(record)),
+            Decision::Hidden => Ok(Err(CaseRefusal::Unknown)),
+            Decision::Refused => {
+                self.note_refusal(actor, &format!("case/{code}"), word)
+                    .await?;
+                Ok(Err(CaseRefusal::Right))
+            }
+        }
     }
 
     /// A warning is there, and not one of those that only named handlers see, for a case that others see.
@@ -435,7 +449,11 @@ impl Work<'_> {
         }
     }
 
-    async fn write_action(&mut self, record: &Record, action: &Action) -> Result<Case, StoreError> {
+    pub(super) async fn write_action(
+        &mut self,
+        record: &Record,
+        action: &Action,
+    ) -> Result<Case, StoreError> {
         let after = record.case.clone().apply(action);
         let casework = &self.casework;
         let sealer = std::sync::Arc::clone(&casework.sealer);
@@ -551,7 +569,7 @@ impl Work<'_> {
                 name: name.to_owned(),
             })))
         };
-        let Some(kind) = casework.taxonomy.of_code(&new.kind).cloned() else {
+        let Some(kind) = casework.taxonomy.registered(&new.kind) else {
             return unknown("kind", &new.kind);
         };
         if !new.place.is_empty() && !casework.directory.places.contains_key(&new.place) {

@@ -479,6 +479,32 @@ impl Writer {
                     let answer = work.move_by(&code, &actor, version, &wanted).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
+                Request::Attach {
+                    actor,
+                    attaching,
+                    reply,
+                } => {
+                    let answer = work.attach(&actor, attaching).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
+                Request::Detach {
+                    code,
+                    actor,
+                    number,
+                    reason,
+                    reply,
+                } => {
+                    let answer = work.detach(&code, &actor, number, &reason).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
+                Request::Subject {
+                    actor,
+                    wanted,
+                    reply,
+                } => {
+                    let answer = work.subject(&actor, wanted).await?;
+                    pending.push(answering(reply, Ok(answer)));
+                }
                 Request::Register { actor, new, reply } => {
                     let answer = work.register(&actor, new).await?;
                     pending.push(answering(reply, Ok(answer)));

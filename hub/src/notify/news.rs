@@ -116,7 +116,7 @@ pub fn of_action(before: &Case, after: &Case, action: &Action) -> Option<(What, 
         Done::Hub(Due::Climbed { .. }) => {
             Some((What::Climbed, Severity::Alarm, after.lead.clone()))
         }
-        Done::Hub(Due::Recomputed {}) | Done::Other(_) => None,
+        Done::Hub(Due::Recomputed {}) | Done::Other(_) | Done::File(_) | Done::Subject(_) => None,
     }
 }
 

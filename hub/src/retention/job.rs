@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::RetentionConfig;
 use super::{Class, DAY_MS, Floors, Hand, RetentionError, Run};
+use crate::attachments::files::Files;
 use crate::correlate::rule::Rule;
 use crate::ingest::Ingest;
 use crate::local_time;
@@ -34,6 +35,7 @@ pub struct Job {
     pub rules: watch::Receiver<Vec<Arc<Rule>>>,
     pub config: RetentionConfig,
     pub sealer: Arc<Sealer>,
+    pub files: Files,
     pub metrics: Metrics,
 }
 
@@ -112,6 +114,7 @@ impl Job {
         let run = Run {
             store: &self.store,
             sealer: &self.sealer,
+            files: &self.files,
             config: &self.config,
             rules: &rules,
             actor: ACTOR,
@@ -119,12 +122,13 @@ impl Job {
         };
         let deleted = run.carry_out(Hand::Hub(&self.ingest)).await?;
         let mut rows = 0;
-        for (class, count) in deleted {
+        self.metrics.attachment_files_deleted(deleted.files);
+        for (class, count) in deleted.rows {
             self.metrics.retention_deleted(class, count);
             rows += count;
         }
         self.metrics.retention_ran(now_ms);
-        tracing::info!(rows, "what was due is deleted");
+        tracing::info!(rows, files = deleted.files, "what was due is deleted");
         Ok(self.look(now_ms).await?)
     }
 

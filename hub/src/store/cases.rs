@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::statement::Statement;
 use super::{Connection, IDS_OF_QUERY_MAX, Row, StoreError, failed, flag, numbers};
-use crate::cases::action::Action;
+use crate::cases::action::{Action, What};
 use crate::cases::case::Case;
 use crate::cases::clock::Mark;
 use crate::cases::dispatch::Candidates;
@@ -301,8 +301,11 @@ pub async fn append(
     action: &Action,
 ) -> Result<(), StoreError> {
     let detail = serde_json::to_string(case).map_err(unread)?;
+    // What is done to a closed case for who it is about keeps nothing of it for longer.
+    let is_over = before.state.is_closed() && matches!(action.what, What::Subject(_));
+    let changed_ms = (!is_over).then_some(action.at_ms);
     sqlx::query(
-        "UPDATE cases SET state = $2, risk = $3, lead = $4, supervision = $5, changed_ms = $6, due_ms = $7, \
+        "UPDATE cases SET state = $2, risk = $3, lead = $4, supervision = $5, changed_ms = COALESCE($6, changed_ms), due_ms = $7, \
          wake_ms = $8, version = $9, detail = $10 WHERE id = $1",
     )
     .bind(id)
@@ -310,7 +313,7 @@ pub async fn append(
     .bind(case.risk.as_str())
     .bind(case.lead.as_str())
     .bind(supervision(case))
-    .bind(action.at_ms)
+    .bind(changed_ms)
     .bind(due_ms(case))
     .bind(crate::cases::due::next_wake_ms(case))
     .bind(case.version)
@@ -515,6 +518,70 @@ pub async fn narrative(
     sealer
         .open(row.get(0), &belongs("narrative", id))
         .map_err(unsealed)
+}
+
+/// What cases below a number say of people, as JSON; newest first. Those that say nothing are there too.
+pub async fn narratives(
+    connection: &mut Connection,
+    sealer: &Sealer,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<(i64, String)>, StoreError> {
+    let rows =
+        sqlx::query("SELECT id, narrative FROM cases WHERE id < $1 ORDER BY id DESC LIMIT $2")
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(limit)
+            .fetch_all(connection)
+            .await
+            .map_err(failed("reading narratives"))?;
+    rows.iter()
+        .map(|row| {
+            let id = row.get("id");
+            let text = sealer.open(row.get("narrative"), &belongs("narrative", id));
+            Ok((id, text.map_err(unsealed)?))
+        })
+        .collect()
+}
+
+/// Puts another narrative in the place of that of a case.
+pub async fn set_narrative(
+    connection: &mut Connection,
+    sealer: &Sealer,
+    id: i64,
+    narrative: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE cases SET narrative = $2 WHERE id = $1")
+        .bind(id)
+        .bind(sealer.seal(narrative, &belongs("narrative", id)))
+        .execute(connection)
+        .await
+        .map_err(failed("writing a narrative"))?;
+    Ok(())
+}
+
+/// Puts actions without their texts in the place of those that are there, and forgets the key of the address.
+pub async fn rewrite(
+    connection: &mut Connection,
+    sealer: &Sealer,
+    id: i64,
+    log: &[Action],
+) -> Result<(), StoreError> {
+    for action in log {
+        let detail = serde_json::to_string(action).map_err(unread)?;
+        sqlx::query("UPDATE case_actions SET detail = $3 WHERE case_id = $1 AND number = $2")
+            .bind(id)
+            .bind(action.number)
+            .bind(sealer.seal(&detail, &of_action(id, action.number)))
+            .execute(&mut *connection)
+            .await
+            .map_err(failed("taking texts out of the log of a case"))?;
+    }
+    sqlx::query("UPDATE cases SET case_key = '' WHERE id = $1")
+        .bind(id)
+        .execute(connection)
+        .await
+        .map_err(failed("taking the key of an address from a case"))?;
+    Ok(())
 }
 
 /// What was done, oldest first.

@@ -80,6 +80,7 @@ pub const TABLES: &[Table] = &[
         Stay::With("cases"),
     ),
     table("case_actions", &["case_id", "number"], Stay::With("cases")),
+    table("attachments", &["case_id", "number"], Stay::With("cases")),
     table("outbox", &["id"], Stay::Class),
     table("stations", &["agent"], Stay::For("numbers without content")),
     table(

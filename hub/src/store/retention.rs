@@ -60,6 +60,21 @@ pub struct Batch {
     pub proof: Option<i64>,
 }
 
+/// Files that are about to be deleted.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Their digests, and when each last came.
+    pub gone: BTreeMap<String, i64>,
+    /// The rule, in words.
+    pub rule: String,
+    pub actor: String,
+    /// The proof that goes on; `None`: it begins.
+    pub proof: Option<i64>,
+}
+
+/// What a proof is of, in the table of proofs.
+const FILES: &str = "attachments";
+
 /// A bounded part of a run.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -67,6 +82,8 @@ pub enum Step {
     Begin,
     /// Deletes.
     Delete(Batch),
+    /// Proves that files go which no case refers to.
+    Files(Files),
     /// Ends these proofs.
     End(Vec<i64>),
 }
@@ -305,6 +322,21 @@ pub async fn perform(
             Ok(Stepped::default())
         }
         Step::Delete(batch) => delete(connection, batch, now_ms).await,
+        Step::Files(files) => {
+            let proving = Proving {
+                class: FILES,
+                rule: &files.rule,
+                actor: &files.actor,
+                proof: files.proof,
+            };
+            let gone = files.gone.iter();
+            let gone = gone.map(|(digest, of_ms)| (format!("{FILES}/{digest}"), *of_ms));
+            let proof = prove(connection, proving, &gone.collect(), now_ms).await?;
+            Ok(Stepped {
+                deleted: files.gone.len() as u64,
+                proof: Some(proof),
+            })
+        }
         Step::End(proofs) => {
             for number in proofs {
                 end(connection, *number, now_ms).await?;
@@ -386,7 +418,13 @@ async fn delete(
             .await
             .map_err(failed("deleting what belongs to what is due"))?;
     }
-    let proof = prove(connection, batch, &gone, now_ms).await?;
+    let proving = Proving {
+        class: class.as_str(),
+        rule: &batch.rule,
+        actor: &batch.actor,
+        proof: batch.proof,
+    };
+    let proof = prove(connection, proving, &gone, now_ms).await?;
     Ok(Stepped {
         deleted: gone.len() as u64,
         proof: Some(proof),
@@ -417,14 +455,23 @@ fn chained<'a>(before: &'a str, ids: impl IntoIterator<Item = &'a str>) -> Strin
     hex::encode(hash.finalize())
 }
 
+/// What a proof says beside what went.
+struct Proving<'a> {
+    class: &'static str,
+    rule: &'a str,
+    actor: &'a str,
+    /// The proof that goes on.
+    proof: Option<i64>,
+}
+
 /// Begins a proof, or goes on with one: its number.
 async fn prove(
     connection: &mut Connection,
-    batch: &Batch,
+    of: Proving<'_>,
     gone: &BTreeMap<String, i64>,
     now_ms: i64,
 ) -> Result<i64, StoreError> {
-    let before = match batch.proof {
+    let before = match of.proof {
         Some(number) => get(connection, number).await?,
         None => None,
     };
@@ -458,9 +505,9 @@ async fn prove(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(number)
-    .bind(batch.class.as_str())
-    .bind(batch.rule.as_str())
-    .bind(batch.actor.as_str())
+    .bind(of.class)
+    .bind(of.rule)
+    .bind(of.actor)
     .bind(from_ms)
     .bind(to_ms)
     .bind(deleted)

@@ -1,0 +1,108 @@
+//! Files of cases within a transaction: the action, what the case has become, and the row that refers to the file. The
+//! file itself is on the disk before.
+use crate::cases::action::Attachment;
+use crate::cases::decide::{self, By};
+use crate::rights::{Actor, CaseAct};
+use crate::store::{StoreError, attachments};
+
+use super::casework::CaseRefusal;
+use super::work::Work;
+
+/// A file that is on the disk.
+#[derive(Debug, Clone)]
+pub struct Attaching {
+    /// The code of the case.
+    pub code: String,
+    /// What it is.
+    pub file: Attachment,
+    /// The most that a case may have of them all.
+    pub case_bytes_max: u64,
+}
+
+/// A file that a case has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// The number of the action that added it.
+    pub number: i64,
+    /// The version of the case.
+    pub version: i64,
+}
+
+/// Who adds a file needs the right to note something.
+pub const ADD: CaseAct = CaseAct::Note;
+/// Who removes one, that to pass the case on.
+const REMOVE: CaseAct = CaseAct::PassOn;
+
+impl Work<'_> {
+    /// Adds a file to a case. The same file under the same name is there once, however often it is sent.
+    pub async fn attach(
+        &mut self,
+        actor: &Actor,
+        attaching: Attaching,
+    ) -> Result<Result<Attached, CaseRefusal>, StoreError> {
+        let Attaching {
+            code,
+            file,
+            case_bytes_max,
+        } = attaching;
+        let record = match self.case_for(&code, actor, ADD, "attach").await? {
+            Ok(record) => record,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let is_same = |known: &Attachment| known.digest == file.digest && known.name == file.name;
+        let mut files = record.case.attachments.iter();
+        if let Some((number, _)) = files.find(|(_, known)| is_same(known)) {
+            return Ok(Ok(Attached {
+                number: *number,
+                version: record.case.version,
+            }));
+        }
+        let by = self.by(actor);
+        let (digest, bytes) = (file.digest.clone(), file.bytes);
+        let action = match decide::attach(&record.case, &by, file, case_bytes_max, self.now_ms) {
+            Ok(action) => action,
+            Err(refused) => return Ok(Err(CaseRefusal::Refused(refused))),
+        };
+        let case = self.write_action(&record, &action).await?;
+        let number = action.number;
+        attachments::add(self.connection, record.id, number, &digest, bytes).await?;
+        Ok(Ok(Attached {
+            number,
+            version: case.version,
+        }))
+    }
+
+    /// Takes a file from a case; its version after that. The file goes with the next run of retention.
+    pub async fn detach(
+        &mut self,
+        code: &str,
+        actor: &Actor,
+        number: i64,
+        reason: &str,
+    ) -> Result<Result<i64, CaseRefusal>, StoreError> {
+        let record = match self.case_for(code, actor, REMOVE, "detach").await? {
+            Ok(record) => record,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let by = self.by(actor);
+        let action = match decide::detach(&record.case, &by, number, reason, self.now_ms) {
+            Ok(action) => action,
+            Err(refused) => return Ok(Err(CaseRefusal::Refused(refused))),
+        };
+        let case = self.write_action(&record, &action).await?;
+        attachments::remove(self.connection, record.id, number).await?;
+        Ok(Ok(case.version))
+    }
+
+    pub(super) fn by(&self, actor: &Actor) -> By {
+        let organisation = match actor.org.as_str() {
+            "" => self.casework.centre(),
+            own => own,
+        };
+        By {
+            person: actor.login.clone(),
+            organisation: organisation.to_owned(),
+            seen_version: None,
+        }
+    }
+}
