@@ -156,6 +156,7 @@ impl App {
             .check(&config.retention)
             .map_err(AppError::Retention)?;
         loader.warn_of_untold(&rules);
+        centre.warn_of_case_notices(&config.case_files.taxonomy);
         let authority = Authority::load(&config.data_dir, config.certificate_days)?;
         let metrics = Metrics::new()?;
         let files = Files::at(&config.data_dir);

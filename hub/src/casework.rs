@@ -3,7 +3,7 @@
 //!
 //! Where no directory is loaded there is one organisation, the centre, which works day and night: a hub can open
 //! cases before anybody has described the district.
-use linli_shared::protocol::event::Severity;
+use linli_shared::protocol::event::{Event, Severity};
 use linli_shared::service::config::{ConfigError, load};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -41,6 +41,8 @@ pub struct CasesConfig {
     pub named_handlers: Vec<String>,
 }
 
+/// The attribute of an incident that says what kind of dispute it is.
+pub const NATURE: &str = "nature";
 /// The kind of case that is for named handlers only whatever the taxonomy says.
 pub const DOMESTIC_VIOLENCE: &str = "domestic-violence";
 
@@ -49,6 +51,8 @@ pub const DOMESTIC_VIOLENCE: &str = "domestic-violence";
 pub struct NamedOnly {
     kinds: BTreeSet<String>,
     handlers: BTreeSet<String>,
+    /// By which an incident is known for one of these kinds.
+    taxonomy: Taxonomy,
 }
 
 impl NamedOnly {
@@ -61,6 +65,7 @@ impl NamedOnly {
                 .chain([DOMESTIC_VIOLENCE.to_owned()])
                 .collect(),
             handlers: files.named_handlers.iter().cloned().collect(),
+            taxonomy: files.taxonomy.clone(),
         };
         if named.handlers.is_empty() {
             tracing::warn!(
@@ -68,6 +73,14 @@ impl NamedOnly {
             );
         }
         named
+    }
+
+    /// An incident whose case is for named handlers only is not for this one to see.
+    pub fn hides_incident(&self, event: &Event, login: &str) -> bool {
+        event
+            .attributes
+            .get(NATURE)
+            .is_some_and(|nature| self.hides(&self.taxonomy.of_word(nature).code, login))
     }
 
     /// A case of this kind, and warnings that open one, are not for this one to see.

@@ -4,6 +4,7 @@ use linli_shared::protocol::event::Severity;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::cases::intake::Taxonomy;
 use crate::config::channels::{Channel, DEFAULT_ROUTES, Route};
 use crate::correlate::rule::Vocabulary;
 use crate::notify::addressees::Addressees;
@@ -70,6 +71,26 @@ impl Centre {
         Self {
             case_notices,
             ..self
+        }
+    }
+
+    /// Says in the log which entries of `[[case_notice]]` may tell nobody.
+    pub fn warn_of_case_notices(&self, taxonomy: &Taxonomy) {
+        for entry in &self.case_notices {
+            let route = entry.route.as_str();
+            if !self.addressees.takes_news(route) {
+                tracing::warn!(
+                    route,
+                    "[[case_notice]]: the route has no channel that takes news of cases (Alertmanager does not)"
+                );
+            }
+            let unknown = |kind: &&String| taxonomy.of_code(kind).is_none();
+            for kind in entry.kinds.iter().filter(unknown) {
+                tracing::warn!(
+                    kind,
+                    "[[case_notice]]: no kind of the taxonomy, so only cases that a rule opens can have it"
+                );
+            }
         }
     }
 

@@ -27,6 +27,9 @@ const TRIES_PAUSE_MS: i64 = 10_000;
 /// The longest pause, milliseconds: an attacker must not lock somebody out for a day.
 const TRIES_PAUSE_MS_MAX: i64 = 15 * 60_000;
 
+/// Names under which programs act.
+const PROGRAMS: [&str; 2] = [crate::cases::action::HUB, "nobody"];
+
 /// What is wrong with a login.
 pub fn check_login(login: &str) -> Result<(), String> {
     let good = login.chars().all(|letter| {
@@ -37,6 +40,11 @@ pub fn check_login(login: &str) -> Result<(), String> {
             "1 to 40 lower-case letters, digits, hyphens, dots and underscores, like \"wang.li\""
                 .to_owned(),
         );
+    }
+    if PROGRAMS.contains(&login) {
+        return Err(format!(
+            "{login:?} is what programs are called in logs: choose another"
+        ));
     }
     Ok(())
 }

@@ -1,15 +1,15 @@
 //! Files of cases: what is taken and what is not, who gets it out, what is left on the disk, and how it goes.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    DAY_MS, Hub, connect, faketime, has_no_file, http, load_district, metric, now_ms, outcome, run,
-    until, user,
+    Centre, DAY_MS, Hub, connect, faketime, has_no_file, http, metric, now_ms, outcome, run, until,
+    user,
 };
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use sqlx::Row as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tempfile::{TempDir, tempdir};
+use tempfile::TempDir;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
 
@@ -23,11 +23,7 @@ struct Desk {
 impl Desk {
     /// A hub with a case.
     async fn new(more: &str) -> Result<Self> {
-        let directory = tempdir()?;
-        let mut hub = Hub::new(&directory.path().join("hub"))?;
-        hub.configure(more)?;
-        load_district(&hub)?;
-        hub.start().await?;
+        let Centre { directory, hub } = Centre::new(more).await?;
         let dispatcher = user(&hub, "dispatch", "dispatcher", "centre").await?;
         let mut desk = Self {
             directory,

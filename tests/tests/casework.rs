@@ -2,7 +2,8 @@
 //! the config changes.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Agent, Centre, Hub, Receiver, load_district, quarrel, signed_events, until, user, words,
+    Agent, AgentSetup, Centre, DOORS_TOKEN, Hub, Receiver, load_district, quarrel, signed_events,
+    until, user, words,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -435,5 +436,123 @@ async fn cases_go_with_their_place_to_another_office_also_where_a_kill_cuts_it_o
     })
     .await?;
     assert_eq!(count(&centre, &before).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_named_handlers_only_is_in_no_list_of_others() -> Result<()> {
+    let receiver = Receiver::start().await?;
+    let others =
+        ["duty-centre", "property", "office"].map(|route| format!("[[route]]\nname = {route:?}\n"));
+    let more = format!(
+        "[cases]\nnamed_handlers = [\"named\"]\n\
+         [[channel]]\nname = \"hook\"\nkind = \"webhook\"\nurl = \"http://127.0.0.1:{}/hook\"\nsecret_file = \"secret\"\n\
+         [[route]]\nname = \"police\"\nchannels = [\"hook\"]\n[[route]]\nname = \"mediation\"\nchannels = [\"hook\"]\n{}",
+        receiver.port,
+        others.concat()
+    );
+    let centre = Centre::with_files(&more, &[("secret", SECRET)]).await?;
+    let named = centre.user("named", "supervisor", "centre").await?;
+    let other = centre.user("other", "supervisor", "centre").await?;
+    let directory = centre.directory.path().join("st-2");
+    let address = format!("127.0.0.1:{}", centre.hub.port);
+    let mut station = Agent::new(&AgentSetup {
+        directory: &directory,
+        name: "st-2",
+        site: "station-2",
+        hub_address: address.clone(),
+        listen: "127.0.0.1",
+        more: "[[source]]\nname = \"police\"\nmapping = \"mappings/police-incident.toml\"\n\
+               token_file = \"secrets/doors.token\"\n",
+    })?;
+    station.join(&centre.hub, &address, "station-2")?;
+    station.start().await?;
+    // Twice at one address within hours: violence by its own rule, and a repeat by an ordinary one.
+    for (number, hours) in [("D1", 5), ("D2", 0)] {
+        let at = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+        let incident = json!({
+            "jqbh": number, "category": "家庭暴力", "address_key": "yuyuan/3/301", "station": "st-2",
+            "level": "2", "reported_at": at.to_string(),
+        });
+        let body = serde_json::to_vec(&incident)?;
+        let answer = station.push_raw("police", DOORS_TOKEN, body).await?;
+        ensure!(answer.status == 200, "{:?}", answer.body);
+        station.drained().await?;
+    }
+    let items = async |path: &str, token: &str| -> Result<Vec<Value>> {
+        let (status, page) = centre.get(path, token).await?;
+        ensure!(status == 200, "{path}: {page}");
+        Ok(page["items"].as_array().context("items")?.clone())
+    };
+    let rules = async |token: &str| -> Result<Vec<String>> {
+        let warnings = items("/api/v1/warnings", token).await?;
+        let mut rules: Vec<String> = warnings
+            .iter()
+            .filter_map(|warning| warning["rule"].as_str().map(str::to_owned))
+            .collect();
+        rules.sort();
+        rules.dedup();
+        Ok(rules)
+    };
+    until("both rules to hold", async || {
+        let rules = rules(&named).await?;
+        let both = ["dispute-repeat-place", "domestic-violence"];
+        ensure!(
+            both.iter()
+                .all(|rule| rules.iter().any(|found| found == rule)),
+            "{rules:?}"
+        );
+        Ok(Some(()))
+    })
+    .await?;
+    // No case of its own tells of them: all belongs to the two of the incidents.
+    let cases = items("/api/v1/cases", &named).await?;
+    let kinds: Vec<&str> = cases
+        .iter()
+        .filter_map(|case| case["kind"].as_str())
+        .collect();
+    assert_eq!(kinds, ["01-dv", "01-dv"], "{cases:?}");
+    let told = until("the violence to be told", async || {
+        let told = items("/api/v1/notifications", &named).await?;
+        Ok((!told.is_empty()).then_some(told))
+    })
+    .await?;
+    assert!(
+        told.iter()
+            .all(|told| told["notice"]["rule"] == "domestic-violence"),
+        "{told:?}"
+    );
+    assert!(
+        !items("/api/v1/events?kind=dispute.reported", &named)
+            .await?
+            .is_empty()
+    );
+    assert_eq!(rules(&other).await?, [""; 0]);
+    for path in [
+        "/api/v1/cases",
+        "/api/v1/notifications",
+        "/api/v1/events?kind=dispute.reported",
+        "/api/v1/events?address=yuyuan/3/301",
+    ] {
+        let found = items(path, &other).await?;
+        assert!(found.is_empty(), "{path}: {found:?}");
+    }
+    // Nor can it be linked to a case that others see, nor looked at by its number.
+    let warnings = items("/api/v1/warnings", &named).await?;
+    let code = code_of(&centre.register(&other, quarrel()).await?)?;
+    for warning in &warnings {
+        let path = format!("/api/v1/warnings/{}", warning["id"]);
+        assert_eq!(centre.get(&path, &other).await?.0, 404);
+        let link = json!({ "move": "link_warning", "warning": warning["id"] });
+        let (status, problem) = centre.make(&other, &code, link).await?;
+        assert_eq!(status, 400, "{problem}");
+    }
+    let id = told[0]["id"].clone();
+    let resend = format!("/api/v1/notifications/{id}/resend");
+    let (status, _) = centre
+        .hub
+        .ask(Method::POST, &resend, Some(&other), None)
+        .await?;
+    assert_eq!(status, 404);
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! A resident asks to see, to correct or to delete what is held of them: a case with a clock, and what is done under it.
 use anyhow::{Context, Result, ensure};
-use linli_tests::harness::{Hub, connect, http, load_district, run, user};
+use linli_tests::harness::{self, Hub, connect, http, run, user};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Row as _;
-use tempfile::{TempDir, tempdir};
+use tempfile::TempDir;
 
 struct Centre {
     _directory: TempDir,
@@ -15,11 +15,7 @@ struct Centre {
 
 impl Centre {
     async fn new(more: &str) -> Result<Self> {
-        let directory = tempdir()?;
-        let mut hub = Hub::new(&directory.path().join("hub"))?;
-        hub.configure(more)?;
-        load_district(&hub)?;
-        hub.start().await?;
+        let harness::Centre { directory, hub } = harness::Centre::new(more).await?;
         Ok(Self {
             supervisor: user(&hub, "super", "supervisor", "centre").await?,
             caller: user(&hub, "caller", "revisit", "centre").await?,

@@ -199,14 +199,7 @@ async fn take(
     let Ok(_turn) = Arc::clone(&api.arrivals).try_acquire_owned() else {
         let detail =
             "太多文件正在上传，请稍后再试 / too many files are coming at the moment: send it again";
-        let mut refused = refused(
-            NotTaken::Busy,
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            detail,
-        );
-        refused.problem = refused.problem.retry_after(5);
-        return Err(refused);
+        return Err(not_now(NotTaken::Busy, "busy", detail));
     };
     let received = tokio::time::timeout(BODY_DEADLINE, receive(api, content))
         .await
@@ -311,12 +304,12 @@ fn too_slow() -> Refused {
 fn disk(error: &io::Error) -> Refused {
     tracing::error!(%error, "a file of a case cannot be written");
     let detail = "the file cannot be kept at the moment: send it again";
-    let mut refused = refused(
-        NotTaken::Disk,
-        StatusCode::SERVICE_UNAVAILABLE,
-        "store",
-        detail,
-    );
+    not_now(NotTaken::Disk, "store", detail)
+}
+
+/// It may be taken when it is sent again.
+fn not_now(why: NotTaken, kind: &str, detail: &str) -> Refused {
+    let mut refused = refused(why, StatusCode::SERVICE_UNAVAILABLE, kind, detail);
     refused.problem = refused.problem.retry_after(5);
     refused
 }

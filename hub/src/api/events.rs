@@ -179,9 +179,10 @@ pub async fn list(
         device: parameters.device,
         address: parameters.address,
     };
-    let (events, next) = chunks::events(api.store.readers(), &filter)
+    let (mut events, next) = chunks::events(api.store.readers(), &filter)
         .await
         .map_err(store_problem)?;
+    events.retain(|stored| !api.named_only.hides_incident(&stored.event, &actor.login));
     Ok(Json(Page {
         items: events.into_iter().map(EventView::from).collect(),
         next: next.map(|(row, sequence)| format!("{row}.{sequence}")),

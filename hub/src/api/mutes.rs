@@ -59,13 +59,14 @@ pub struct MuteMade {
     id: i64,
 }
 
-/// Mutes, newest first.
+/// Mutes of what who asks watches, newest first. A page can be short while there is a next one.
 #[utoipa::path(get, path = "/api/v1/mutes", params(MuteQuery), responses(
     (status = 200, body = Page<MuteView>),
     super::auth::Refusals,
 ))]
 pub async fn list(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     parameters: Result<Query<MuteQuery>, QueryRejection>,
 ) -> Result<Json<Page<MuteView>>, Problem> {
     let parameters = query(parameters)?;
@@ -75,7 +76,14 @@ pub async fn list(
     let found = mutes::list(api.store.readers(), before, limit + 1)
         .await
         .map_err(store_problem)?;
-    Ok(Json(page(found, limit, |mute| mute.id.to_string())))
+    let mut page = page(found, limit, |mute| mute.id.to_string());
+    let hidden = watched::hidden_rules(&api, &actor);
+    page.items.retain(|mute| !hidden.contains(&mute.rule));
+    if let Some(own) = watched::of(&api, &actor).await? {
+        let is_own = |mute: &MuteView| mute.site.is_empty() || own.has(&mute.site, "");
+        page.items.retain(is_own);
+    }
+    Ok(Json(page))
 }
 
 /// Tells nobody of some warnings for a time; who is not of the centre, of those of an own site. Those that are raised meanwhile are not told after it either.

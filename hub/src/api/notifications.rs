@@ -29,7 +29,8 @@ pub struct NotificationQuery {
     limit: Option<u32>,
 }
 
-/// What people were told, are to be told, and could not be told, newest first. For the centre only.
+/// What people were told, are to be told, and could not be told, newest first. For the centre only. A
+/// page can be short while there is a next one.
 #[utoipa::path(get, path = "/api/v1/notifications", params(NotificationQuery), responses(
     (status = 200, body = Page<NotificationView>),
     super::auth::Refusals,
@@ -58,7 +59,9 @@ pub async fn list(
     let found = outbox::list(api.store.readers(), &filter)
         .await
         .map_err(store_problem)?;
-    Ok(Json(page(found, limit, |view| view.id.to_string())))
+    let mut page = page(found, limit, |view| view.id.to_string());
+    without_hidden(&api, &actor, &mut page.items).await?;
+    Ok(Json(page))
 }
 
 /// Sends a dead notification again. For the centre only.
@@ -75,6 +78,14 @@ pub async fn resend(
 ) -> Result<(StatusCode, Json<NotificationView>), Problem> {
     let id = path("id", id)?;
     watched::all(&api, &actor, "POST", "/api/v1/notifications").await?;
+    let known = outbox::get(api.store.readers(), id)
+        .await
+        .map_err(store_problem)?;
+    let mut seen: Vec<NotificationView> = known.into_iter().collect();
+    without_hidden(&api, &actor, &mut seen).await?;
+    if seen.is_empty() {
+        return Err(unknown(id));
+    }
     let again = Settlement {
         id,
         outcome: Outcome::Again,
@@ -91,11 +102,7 @@ pub async fn resend(
         .await
         .map_err(store_problem)?;
     match found {
-        None => Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "not-found",
-            format!("there is no notification {id}"),
-        )),
+        None => Err(unknown(id)),
         Some(view) if settled == 0 => Err(Problem::new(
             StatusCode::CONFLICT,
             "state",
@@ -106,4 +113,31 @@ pub async fn resend(
         )),
         Some(view) => Ok((StatusCode::ACCEPTED, Json(view))),
     }
+}
+
+fn unknown(id: i64) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not-found",
+        format!("there is no notification {id}"),
+    )
+}
+
+/// Takes away what was told of what is for named handlers only, where who asks is none.
+async fn without_hidden(
+    api: &Api,
+    actor: &Actor,
+    views: &mut Vec<NotificationView>,
+) -> Result<(), Problem> {
+    let rules = watched::hidden_rules(api, actor);
+    let word = |view: &NotificationView, key: &str| {
+        let value = view.notice.get(key).and_then(serde_json::Value::as_str);
+        value.unwrap_or_default().to_owned()
+    };
+    let codes: Vec<String> = views.iter().map(|view| word(view, "case")).collect();
+    let cases = watched::hidden_cases(api, actor, &codes).await?;
+    views.retain(|view| {
+        !rules.contains(&word(view, "rule")) && !cases.contains(&word(view, "case"))
+    });
+    Ok(())
 }

@@ -23,6 +23,8 @@ use crate::oidc::{BEGUN_MS, Identity, Oidc, Return, SignInError};
 use crate::store::identities;
 use crate::store::users::NewUser;
 
+/// The problem of who has to wait for a turn.
+const BUSY: &str = "oidc-busy";
 const COOKIE: &str = "__Host-linli-oidc";
 /// After a failure of the provider, seconds.
 const RETRY_AFTER_S: u32 = 10;
@@ -115,8 +117,10 @@ pub async fn callback(
             Err(problem(&error))
         }
     };
-    // What has served, or failed at the provider, is over; what another page brings along leaves it as it is.
-    let is_over = !matches!(&session, Err(problem) if problem.status == 400);
+    // What has served, or failed at the provider, is over; what another page brings along leaves it as it is, and so does
+    // a turn that did not come.
+    let goes_on = |problem: &Problem| problem.status == 400 || problem.kind.ends_with(BUSY);
+    let is_over = !matches!(&session, Err(problem) if goes_on(problem));
     let wants_page = accepts_html(&headers);
     let mut response = match session {
         Ok(session) if wants_page => (StatusCode::CREATED, Html(page(&session))).into_response(),
@@ -277,7 +281,7 @@ fn problem(error: &SignInError) -> Problem {
         }
         SignInError::Busy => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "oidc-busy",
+            BUSY,
             "登录人数过多，请稍后再试 / too many sign in at once: try again",
         )
         .retry_after(1),

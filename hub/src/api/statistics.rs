@@ -72,14 +72,12 @@ pub async fn statistics(
     if period.from_ms >= period.to_ms {
         return Err(bad("to", "must be later than from"));
     }
-    for (key, ms) in [("from", period.from_ms), ("to", period.to_ms)] {
-        if !begins_period(ms) {
-            return Err(bad(
-                key,
-                "must be the beginning of a Monday or of the first of a month by the clock of the centre, like \
-                 2026-03-01T00:00:00+08:00",
-            ));
-        }
+    if !is_whole(period.from_ms, period.to_ms) {
+        return Err(bad(
+            "from",
+            "from and to must be the beginnings of two Mondays, or of the first of two months, by the clock of the centre, \
+             like 2026-03-01T00:00:00+08:00",
+        ));
     }
     let column = match parameters.by {
         By::Type => Column::Kind,
@@ -110,10 +108,13 @@ pub async fn statistics(
 
 /// Weeks and months are what figures are made of: where any period could be asked for, two that differ by little would
 /// show what a small cell hides.
-fn begins_period(ms: i64) -> bool {
-    let at = local_time::at(ms);
-    let is_midnight = local_time::midnight_ms(at.date()) == Some(ms);
-    is_midnight && (at.day() == 1 || at.weekday() == Weekday::Monday)
+fn is_whole(from_ms: i64, to_ms: i64) -> bool {
+    let ends = [from_ms, to_ms].map(|ms| (ms, local_time::at(ms)));
+    let are_midnights = ends
+        .iter()
+        .all(|(ms, at)| local_time::midnight_ms(at.date()) == Some(*ms));
+    let are_mondays = ends.iter().all(|(_, at)| at.weekday() == Weekday::Monday);
+    are_midnights && (are_mondays || ends.iter().all(|(_, at)| at.day() == 1))
 }
 
 fn by_area(counts: Vec<(String, i64)>, directory: &Directory) -> Vec<(String, i64)> {
@@ -303,16 +304,38 @@ mod tests {
 
     #[test]
     fn figures_are_of_whole_weeks_and_months() {
-        for (text, whole) in [
-            ("2026-03-01T00:00:00+08:00", true),
-            ("2026-02-28T16:00:00Z", true),
-            ("2026-03-02T00:00:00+08:00", true),
-            ("2026-03-03T00:00:00+08:00", false),
-            ("2026-03-01T00:00:00Z", false),
-            ("2026-03-01T00:00:00.001+08:00", false),
+        for (from, to, whole) in [
+            (
+                "2026-03-01T00:00:00+08:00",
+                "2026-04-01T00:00:00+08:00",
+                true,
+            ),
+            ("2026-02-28T16:00:00Z", "2026-12-01T00:00:00+08:00", true),
+            (
+                "2026-03-02T00:00:00+08:00",
+                "2026-03-09T00:00:00+08:00",
+                true,
+            ),
+            // Two days, between a Monday and the first of a month.
+            (
+                "2026-06-29T00:00:00+08:00",
+                "2026-07-01T00:00:00+08:00",
+                false,
+            ),
+            (
+                "2026-03-03T00:00:00+08:00",
+                "2026-03-10T00:00:00+08:00",
+                false,
+            ),
+            ("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z", false),
+            (
+                "2026-03-01T00:00:00.001+08:00",
+                "2026-04-01T00:00:00+08:00",
+                false,
+            ),
         ] {
-            let ms = time_ms("from", Some(text)).expect("a time");
-            assert_eq!(ms.map(begins_period), Some(whole), "{text}");
+            let ms = |text| time_ms("from", Some(text)).ok().flatten().expect("a time");
+            assert_eq!(is_whole(ms(from), ms(to)), whole, "{from} {to}");
         }
     }
 }

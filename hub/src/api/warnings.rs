@@ -64,6 +64,7 @@ pub async fn list(
     let filter = WarningFilter {
         watched: watched::of(&api, &actor).await?,
         hidden: watched::hidden_rules(&api, &actor),
+        login: Some(actor.login.clone()),
         site: parameters.site,
         rule: parameters.rule,
         state: parameters.state,
@@ -74,10 +75,9 @@ pub async fn list(
         before: before.map_err(|_| bad_cursor())?,
         limit: limit + 1,
     };
-    let mut found = warnings::list(api.store.readers(), &filter)
+    let found = warnings::list(api.store.readers(), &filter)
         .await
         .map_err(store_problem)?;
-    watched::without_hidden_cases(&api, &actor, &mut found).await?;
     Ok(Json(page(found, limit, |warning| warning.id.to_string())))
 }
 
@@ -99,11 +99,10 @@ pub async fn get(
 /// A warning that somebody may see.
 async fn seen(api: &Api, actor: &Actor, id: i64) -> Result<WarningView, Problem> {
     let found = warnings::get(api.store.readers(), id).await;
-    let mut warning = found.map_err(store_problem)?.ok_or_else(|| unknown(id))?;
+    let warning = found.map_err(store_problem)?.ok_or_else(|| unknown(id))?;
     if watched::hides(api, actor, &warning).await? {
         return Err(unknown(id));
     }
-    watched::without_hidden_cases(api, actor, std::slice::from_mut(&mut warning)).await?;
     Ok(warning)
 }
 

@@ -1,6 +1,7 @@
 //! What of events, warnings and agents is for somebody to see: the centre sees all, another organisation what is of
 //! its sites, and of its own agent.
 use linli_shared::service::problem::Problem;
+use std::collections::BTreeSet;
 
 use super::{Api, auth, store_problem};
 use crate::orgs::Watched;
@@ -22,11 +23,28 @@ pub async fn all(api: &Api, actor: &Actor, method: &str, path: &str) -> Result<(
     }
 }
 
-/// A warning is not for somebody: it is of elsewhere, or of a rule that opens cases for named handlers only.
+/// A warning is not for somebody: it is of elsewhere, of a rule that opens cases for named handlers only, or of such a
+/// case, where they are not named.
 pub async fn hides(api: &Api, actor: &Actor, warning: &WarningView) -> Result<bool, Problem> {
     let watched = of(api, actor).await?;
     let is_elsewhere = watched.is_some_and(|own| !own.has(&warning.site, &warning.agent));
-    Ok(is_elsewhere || hidden_rules(api, actor).contains(&warning.rule))
+    let hidden = hidden_cases(api, actor, &warning.cases).await?;
+    Ok(is_elsewhere || !hidden.is_empty() || hidden_rules(api, actor).contains(&warning.rule))
+}
+
+/// Those of these codes that are of cases for named handlers only, where this one is not named.
+pub async fn hidden_cases(
+    api: &Api,
+    actor: &Actor,
+    codes: &[String],
+) -> Result<BTreeSet<String>, Problem> {
+    if codes.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
+    cases::hidden(&mut snapshot, codes, &actor.login)
+        .await
+        .map_err(store_problem)
 }
 
 /// Rules whose warnings are not for this one to see: they open cases for named handlers only.
@@ -38,24 +56,4 @@ pub fn hidden_rules(api: &Api, actor: &Actor) -> Vec<String> {
         .filter(|rule| rule.case.as_ref().is_some_and(hides))
         .map(|rule| rule.id.clone())
         .collect()
-}
-
-/// Takes away the codes of cases that are for named handlers only, where this one is not named.
-pub async fn without_hidden_cases(
-    api: &Api,
-    actor: &Actor,
-    warnings: &mut [WarningView],
-) -> Result<(), Problem> {
-    let codes: Vec<String> = warnings
-        .iter()
-        .flat_map(|warning| warning.cases.iter().cloned())
-        .collect();
-    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
-    let hidden = cases::hidden(&mut snapshot, &codes, &actor.login)
-        .await
-        .map_err(store_problem)?;
-    for warning in warnings {
-        warning.cases.retain(|code| !hidden.contains(code));
-    }
-    Ok(())
 }

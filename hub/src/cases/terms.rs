@@ -61,7 +61,7 @@ pub struct Climb {
     /// Once it is supervised like this: ordinary, yellow_card, red_card. Left out: at once.
     #[serde(default)]
     pub supervision: Option<Mark>,
-    /// As far as this: office, centre or joint_meeting. A leader is named by people.
+    /// As far as this: centre or joint_meeting. A leader is named by people.
     pub to: Rung,
 }
 
@@ -85,7 +85,7 @@ pub struct Terms {
     pub any: AnyTerm,
     /// `[[term]]`: what differs.
     pub term: Vec<Term>,
-    /// `[[climb]]`: what takes a case up the ladder.
+    /// `[[climb]]`: what takes a case up the ladder. `climb = []` at the top of the file: nothing does.
     pub climb: Vec<Climb>,
 }
 
@@ -212,8 +212,8 @@ impl Terms {
                 let message = "must be ordinary, yellow_card or red_card".to_owned();
                 return wrong("supervision", message);
             }
-            if matches!(climb.to, Rung::Grid | Rung::Leader) {
-                let message = "must be office, centre or joint_meeting".to_owned();
+            if !matches!(climb.to, Rung::Centre | Rung::JointMeeting) {
+                let message = "must be centre or joint_meeting".to_owned();
                 return wrong("to", message);
             }
         }

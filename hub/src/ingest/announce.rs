@@ -9,23 +9,28 @@ use crate::correlate::rule::Field;
 use crate::notify::news;
 use crate::notify::notice::{CaseNews, Notice, What, place};
 use crate::store::warnings::{ACTIVE, Told};
-use crate::store::{StoreError, outbox};
+use crate::store::{StoreError, cases, outbox};
 
 impl Work<'_> {
-    /// Tells the channels of a warning's route what has become of it. Of what is 补报, on trial, muted or
-    /// inhibited nobody is told; nor of the end of what nobody was told of. False: there was no channel to tell.
+    /// Tells the channels of a warning's route what has become of it. Of what is 补报, on trial, muted, inhibited or about
+    /// a case for named handlers only nobody is told; nor of the end of what nobody was told of. False: there was no channel to tell.
     pub async fn tell(
         &mut self,
         told: &Told,
         what: What,
         reason: &str,
     ) -> Result<bool, StoreError> {
+        let rules = self.memory.engine.rules();
+        let rule = rules.iter().find(|rule| rule.id == told.rule).cloned();
         let withdrawn = what == What::Withdrawn;
+        let case = rule.as_ref().and_then(|rule| rule.case.as_deref());
+        let named_only = case.is_some_and(|kind| self.is_named_only(kind));
         let silent = told.late
             || told.shadow
             || told.muted_by.is_some()
             || told.inhibited_by.is_some()
-            || (told.state != ACTIVE && !withdrawn);
+            || (told.state != ACTIVE && !withdrawn)
+            || (!named_only && cases::is_hidden(self.connection, told.id).await?);
         let routes: Vec<String> = self
             .routes(told, what)
             .into_iter()
@@ -34,10 +39,9 @@ impl Work<'_> {
         if silent || routes.is_empty() {
             return Ok(false);
         }
-        let rules = self.memory.engine.rules();
-        let rule = rules.iter().find(|rule| rule.id == told.rule);
-        let fields: Vec<String> =
-            rule.map_or_else(Vec::new, |rule| rule.key.iter().map(Field::name).collect());
+        let fields: Vec<String> = rule
+            .as_ref()
+            .map_or_else(Vec::new, |rule| rule.key.iter().map(Field::name).collect());
         let severity = Severity::from_name(&told.severity).unwrap_or(Severity::Life);
         let (grade, grade_words) = self.centre.grade(severity);
         let (id, step) = (told.id, told.escalations);
@@ -57,7 +61,7 @@ impl Work<'_> {
             place: place(&fields, &told.key, &told.site),
             at_ms: told.at_ms,
             late: told.late,
-            case: outbox::case_of(self.connection, id).await?,
+            case: outbox::case_of(self.connection, id, named_only).await?,
             news: None,
             reason: reason.to_owned(),
             route: told.route.clone(),

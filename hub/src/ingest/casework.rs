@@ -160,24 +160,29 @@ impl Work<'_> {
         Ok(id)
     }
 
-    /// Names those of the config as handlers of a case.
-    async fn name_handlers(&mut self, id: i64, actor: &str) -> Result<(), StoreError> {
+    /// Names those of the config as handlers of a case; true if that was news for anybody.
+    async fn name_handlers(&mut self, id: i64, actor: &str) -> Result<bool, StoreError> {
+        let mut named = false;
         for person in self.casework.named_handlers.clone() {
             let name = Move::NameHandler { person };
             // A person who is named already is named once.
-            let _ = self.move_by_hub(id, actor, name).await?;
+            named |= self.move_by_hub(id, actor, name).await?.is_ok();
         }
-        Ok(())
+        Ok(named)
     }
 
-    /// Cases for named handlers only whose handlers are none of those of the config, as when it had none: those are named.
-    pub async fn name_missing_handlers(&mut self) -> Result<usize, StoreError> {
-        let casework = self.casework;
-        let ids = cases::without_handlers(self.connection, &casework.named_handlers).await?;
+    /// Of some cases after a number, for named handlers only and without one who can sign in, as where the config had
+    /// none: those of the config are named. How many cases that was, and the last that was looked at.
+    pub async fn name_missing_handlers(
+        &mut self,
+        after: i64,
+    ) -> Result<(usize, Option<i64>), StoreError> {
+        let ids = cases::without_handlers(self.connection, after, WAKING_MAX).await?;
+        let mut named = 0;
         for id in &ids {
-            self.name_handlers(*id, HUB).await?;
+            named += usize::from(self.name_handlers(*id, HUB).await?);
         }
-        Ok(ids.len())
+        Ok((named, ids.last().copied()))
     }
 
     /// Accepts and dispatches a case that was opened, if a rule says that the hub does.
@@ -282,15 +287,21 @@ impl Work<'_> {
         }
     }
 
-    /// A warning is there, and not one of those that only named handlers see, for a case that others see.
+    /// A warning is there, and as hidden as the case: of those for named handlers only, or of the others. Of a rule that is
+    /// no more, nobody knows.
     async fn may_link(&mut self, warning: i64, case: &Case) -> Result<bool, StoreError> {
         let Some(rule) = warnings::rule_of(self.connection, warning).await? else {
             return Ok(false);
         };
         let rules = self.memory.engine.rules();
-        let rule = rules.iter().find(|known| known.id == rule);
-        let kind = rule.and_then(|rule| rule.case.as_deref());
-        Ok(case.named_only || !kind.is_some_and(|kind| self.is_named_only(kind)))
+        let rule = rules.iter().find(|known| known.id == rule).cloned();
+        let Some(rule) = rule else {
+            return Ok(false);
+        };
+        let kind = rule.case.as_deref();
+        let is_hidden = kind.is_some_and(|kind| self.is_named_only(kind))
+            || cases::is_hidden(self.connection, warning).await?;
+        Ok(is_hidden == case.named_only)
     }
 
     async fn note_refusal(
@@ -457,8 +468,10 @@ impl Work<'_> {
         let after = record.case.clone().apply(action);
         let casework = &self.casework;
         let sealer = std::sync::Arc::clone(&casework.sealer);
-        let moved =
-            record.case.lead != after.lead || record.case.joint.keys().ne(after.joint.keys());
+        // One that was closed may be of a place that has gone to another office since.
+        let moved = record.case.lead != after.lead
+            || record.case.joint.keys().ne(after.joint.keys())
+            || (record.case.state.is_closed() && !after.state.is_closed());
         let orgs = moved.then(|| casework.orgs(&after, &record.place));
         cases::append(
             self.connection,

@@ -8,14 +8,12 @@ use std::collections::BTreeSet;
 
 use super::work::Work;
 use crate::cases::{self, Opening};
-use crate::casework::Casework;
+use crate::casework::{Casework, NATURE};
 use crate::correlate::{HORIZON_MS, Origin};
 use crate::store::{StoreError, cases as stored, text};
 
 /// The kind of events that are incidents.
 const REPORTED: &str = "dispute.reported";
-/// The attribute that says what kind of dispute it is.
-const NATURE: &str = "nature";
 
 /// A reported incident.
 #[derive(Debug, Clone)]

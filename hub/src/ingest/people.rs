@@ -90,6 +90,10 @@ pub async fn perform(
             made,
         } => {
             if let Some(new) = made {
+                // Somebody else may have come in with the account meanwhile: then nobody is made.
+                if identities::is_linked(connection, issuer, subject).await? {
+                    return Ok(false);
+                }
                 if !users::add(connection, new, now_ms).await? {
                     return Ok(false);
                 }

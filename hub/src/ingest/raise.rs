@@ -298,7 +298,8 @@ impl Work<'_> {
         } else {
             Outcome::NoChannel
         });
-        if !silent && rule.severity >= Severity::Alarm {
+        let is_grave = !silent && rule.severity >= Severity::Alarm;
+        if is_grave && !stored_cases::is_hidden(self.connection, id).await? {
             self.tell_danger(rule, key, finding).await?;
         }
         Ok(())
@@ -460,7 +461,9 @@ impl Work<'_> {
     }
 
     /// A warning of an incident whose case is open belongs to that; another one joins what is open about its key, or
-    /// opens a case. What is for named handlers only and what is not are never one.
+    /// opens a case. What is for named handlers only and what is not are never one case; a warning of an ordinary rule
+    /// about incidents whose cases are for named handlers only belongs to those, and is as hidden as they are: a case of
+    /// its own would tell of them.
     async fn open_or_join(
         &mut self,
         rule: &Rule,
@@ -477,8 +480,21 @@ impl Work<'_> {
             .collect();
         let named_only = self.is_named_only(&opening.kind);
         let mut joined = stored_cases::of_events(self.connection, &events, named_only).await?;
+        if joined.is_empty() && !named_only {
+            for case in stored_cases::of_events(self.connection, &events, true).await? {
+                stored_cases::link(self.connection, case, warning).await?;
+                let link = Move::LinkWarning { warning };
+                let linked = self.move_by_hub(case, &actor, link).await?;
+                pass_over(case, linked);
+                joined.push(case);
+            }
+            if !joined.is_empty() {
+                return Ok(());
+            }
+        }
         if joined.is_empty() {
-            joined.extend(stored_cases::find_open(self.connection, &opening).await?);
+            let open = stored_cases::find_open(self.connection, &opening, named_only).await?;
+            joined.extend(open);
         }
         if joined.is_empty() {
             let place = self.casework.directory.of_site(&opening.site);

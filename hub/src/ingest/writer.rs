@@ -150,7 +150,6 @@ impl Writer {
         let version = versions::get(connection, versions::DIRECTORY).await?;
         if version != self.directory_version {
             self.casework.set_directory(orgs::read(connection).await?);
-            self.directory_version = version;
         }
         let fingerprint = self.casework.fingerprint();
         if versions::get(connection, versions::DEADLINES).await? != fingerprint {
@@ -158,6 +157,8 @@ impl Writer {
             versions::set(connection, versions::DEADLINES, 0).await?;
             self.recomputed = Some(0);
         }
+        // Last: where something failed before, all of it is done again.
+        self.directory_version = version;
         Ok(())
     }
 
@@ -166,24 +167,32 @@ impl Writer {
         &mut self,
         connection: &mut Connection,
     ) -> Result<(), StoreError> {
-        let mut transaction = store::begin(connection).await?;
-        let mut work = Work::new(
-            &mut transaction,
-            &mut self.memory,
-            &mut self.builder,
-            &self.centre,
-            &self.casework,
-            clock::wall_ms(),
-        );
-        let named = work.name_missing_handlers().await?;
-        transaction
-            .commit()
-            .await
-            .map_err(failed("committing a transaction"))?;
+        if self.casework.named_handlers.is_empty() {
+            return Ok(());
+        }
+        let (mut named, mut after) = (0, Some(0));
+        while let Some(last) = after {
+            let mut transaction = store::begin(connection).await?;
+            let mut work = Work::new(
+                &mut transaction,
+                &mut self.memory,
+                &mut self.builder,
+                &self.centre,
+                &self.casework,
+                clock::wall_ms(),
+            );
+            let (more, looked_at) = work.name_missing_handlers(last).await?;
+            transaction
+                .commit()
+                .await
+                .map_err(failed("committing a transaction"))?;
+            named += more;
+            after = looked_at;
+        }
         if named > 0 {
             tracing::warn!(
                 cases = named,
-                "cases for named handlers only had none of [cases] named_handlers: those are named now"
+                "cases for named handlers only had none who can sign in: those of [cases] named_handlers are named now"
             );
         }
         Ok(())

@@ -38,6 +38,14 @@ impl Addressees {
             .is_some_and(|channels| !channels.is_empty())
     }
 
+    /// The route has a channel that takes news of cases.
+    pub fn takes_news(&self, route: &str) -> bool {
+        let channels = self.0.get(route).into_iter().flatten();
+        channels
+            .into_iter()
+            .any(|channel| !matches!(channel.target, Target::Alertmanager { .. }))
+    }
+
     /// The names of the channels that the notice goes to.
     pub fn of<'a>(&'a self, notice: &'a Notice) -> impl Iterator<Item = &'a str> {
         self.0

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::statement::Statement;
 use super::{Connection, IDS_OF_QUERY_MAX, Row, StoreError, failed, flag, numbers};
-use crate::cases::action::{Action, What};
+use crate::cases::action::Action;
 use crate::cases::case::Case;
 use crate::cases::clock::Mark;
 use crate::cases::dispatch::Candidates;
@@ -158,6 +158,7 @@ const VIEW: &str = "cases.id, code, kind, title, cases.state, risk, site, place,
 pub async fn find_open(
     connection: &mut Connection,
     opening: &Opening,
+    named_only: bool,
 ) -> Result<Option<i64>, StoreError> {
     let mut query = Statement::new("SELECT id FROM cases WHERE kind = ");
     query
@@ -166,6 +167,8 @@ pub async fn find_open(
         .bind(opening.key.as_str())
         .push(" AND route = ")
         .bind(opening.route.as_str())
+        .push(" AND named_only = ")
+        .bind(i16::from(named_only))
         .push(" AND state NOT IN (")
         .bind_all(State::closed())
         .push(") ORDER BY id LIMIT 1");
@@ -216,6 +219,18 @@ pub async fn of_incident(
             .await
             .map_err(failed("looking for the case of an incident"))?;
     Ok(row.map(|row| row.get(0)))
+}
+
+/// A warning belongs to a case that is for named handlers only.
+pub async fn is_hidden(connection: &mut Connection, warning: i64) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "SELECT 1 FROM case_warnings JOIN cases ON case_id = id WHERE warning_id = $1 AND named_only = 1 LIMIT 1",
+    )
+    .bind(warning)
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("looking whether a warning is hidden"))?;
+    Ok(row.is_some())
 }
 
 /// Those of these codes that are of cases for named handlers only, where this one is not named.
@@ -301,8 +316,8 @@ pub async fn append(
     action: &Action,
 ) -> Result<(), StoreError> {
     let detail = serde_json::to_string(case).map_err(unread)?;
-    // What is done to a closed case for who it is about keeps nothing of it for longer.
-    let is_over = before.state.is_closed() && matches!(action.what, What::Subject(_));
+    // What is done to a case that is closed, and stays so, keeps nothing of it for longer.
+    let is_over = before.state.is_closed() && before.state == case.state;
     let changed_ms = (!is_over).then_some(action.at_ms);
     sqlx::query(
         "UPDATE cases SET state = $2, risk = $3, lead = $4, supervision = $5, changed_ms = COALESCE($6, changed_ms), due_ms = $7, \
@@ -428,23 +443,19 @@ pub async fn least(
     Ok(candidates.least(|org| open.get(org).copied().unwrap_or_default()))
 }
 
-/// Cases for named handlers only of whom none is one of these.
+/// Cases for named handlers only after a number, of whose handlers none is a user who is not disabled.
 pub async fn without_handlers(
     connection: &mut Connection,
-    handlers: &[String],
+    after: i64,
+    limit: i64,
 ) -> Result<Vec<i64>, StoreError> {
-    if handlers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut query = Statement::new(
-        "SELECT id FROM cases WHERE named_only = 1 AND state <> 'merged' AND id NOT IN (SELECT case_id FROM case_named \
-         WHERE login IN (",
-    );
-    query
-        .bind_all(handlers.iter().map(String::as_str))
-        .push(")) ORDER BY id");
-    let rows = query
-        .build()
+    let rows = sqlx::query(
+        "SELECT id FROM cases WHERE named_only = 1 AND state <> 'merged' AND id > $1 AND id NOT IN \
+         (SELECT case_id FROM case_named JOIN users ON users.login = case_named.login WHERE disabled_ms IS NULL) \
+         ORDER BY id LIMIT $2",
+    )
+        .bind(after)
+        .bind(limit)
         .fetch_all(connection)
         .await
         .map_err(failed("looking for cases without a named handler"))?;

@@ -61,6 +61,21 @@ fn known(row: &Row) -> Known {
     }
 }
 
+/// An account is that of a user.
+pub async fn is_linked(
+    connection: &mut Connection,
+    issuer: &str,
+    subject: &str,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT 1 FROM identities WHERE issuer = $1 AND subject = $2")
+        .bind(issuer)
+        .bind(subject)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("looking for an account"))?;
+    Ok(row.is_some())
+}
+
 /// Makes an account that of a user; false if it or the user has another one, or the user is not one who may.
 pub async fn link(
     connection: &mut Connection,

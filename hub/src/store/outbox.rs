@@ -179,15 +179,18 @@ pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
     numbers::last(connection, "outbox").await
 }
 
-/// The code of the case of a warning, if it has one.
+/// The code of the newest case of a warning: of those for named handlers only, or of the others.
 pub async fn case_of(
     connection: &mut Connection,
     warning: i64,
+    named_only: bool,
 ) -> Result<Option<String>, StoreError> {
     let row = sqlx::query(
-        "SELECT code FROM cases JOIN case_warnings ON case_id = id WHERE warning_id = $1 ORDER BY id DESC LIMIT 1",
+        "SELECT code FROM cases JOIN case_warnings ON case_id = id WHERE warning_id = $1 AND named_only = $2 \
+         ORDER BY id DESC LIMIT 1",
     )
     .bind(warning)
+    .bind(i16::from(named_only))
     .fetch_optional(connection)
     .await
     .map_err(failed("reading the case of a notice"))?;

@@ -114,6 +114,8 @@ pub struct WarningFilter {
     pub to_ms: Option<i64>,
     /// None of these rules.
     pub hidden: Vec<String>,
+    /// None of a case that is for named handlers only, where this one is not named; `None`: of all.
+    pub login: Option<String>,
     /// Only below this number.
     pub before: Option<i64>,
     /// At most so many.
@@ -503,6 +505,15 @@ pub async fn list(pool: &Pool, filter: &WarningFilter) -> Result<Vec<WarningView
             .push(" AND rule NOT IN (")
             .bind_all(filter.hidden.iter().map(String::as_str))
             .push(")");
+    }
+    if let Some(login) = &filter.login {
+        query
+            .push(
+                " AND id NOT IN (SELECT warning_id FROM cases JOIN case_warnings ON case_id = cases.id \
+                 WHERE named_only = 1 AND cases.id NOT IN (SELECT case_id FROM case_named WHERE login = ",
+            )
+            .bind(login.as_str())
+            .push("))");
     }
     match filter.unacked {
         Some(true) => {

@@ -6,7 +6,7 @@ use crate::cases::kind::Kind;
 fn what_is_wrong_with_a_climb_is_named() {
     for (climb, key) in [
         ("to = \"leader\"", "climb[0].to"),
-        ("to = \"grid\"", "climb[0].to"),
+        ("to = \"office\"", "climb[0].to"),
         (
             "supervision = \"amber\"\nto = \"centre\"",
             "climb[0].supervision",
