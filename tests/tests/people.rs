@@ -85,12 +85,12 @@ async fn a_session_ends_with_its_user_a_new_password_or_by_itself_and_guessing_t
     assert_eq!(me(&third).await?, 401);
     // Whether there is such a login does not show.
     let (_, disabled) = sign_in(&hub, "wang", "another long password").await?;
-    let (_, unknown) = sign_in(&hub, "nobody", "another long password").await?;
+    let (_, unknown) = sign_in(&hub, "ghost", "another long password").await?;
     assert_eq!(disabled, unknown);
     for _ in 0..4 {
-        assert_eq!(sign_in(&hub, "nobody", PASSWORD).await?.0, 401);
+        assert_eq!(sign_in(&hub, "ghost", PASSWORD).await?.0, 401);
     }
-    let (status, answer) = sign_in(&hub, "nobody", PASSWORD).await?;
+    let (status, answer) = sign_in(&hub, "ghost", PASSWORD).await?;
     assert_eq!(status, 429, "{answer}");
     Ok(())
 }
