@@ -149,6 +149,22 @@ fn filters(count: i64) -> Vec<(&'static str, CaseFilter)> {
             },
         ),
         (
+            "of a room and a kind",
+            CaseFilter {
+                org: text("room-3"),
+                kind: text("02"),
+                ..page()
+            },
+        ),
+        (
+            "of a room and a kind that it has none of",
+            CaseFilter {
+                org: text("room-3"),
+                kind: text("99"),
+                ..page()
+            },
+        ),
+        (
             "of an office",
             CaseFilter {
                 org: text("office-1"),

@@ -373,6 +373,79 @@ async fn a_case_for_named_handlers_always_gets_one_and_the_last_is_kept() -> Res
     Ok(())
 }
 
+/// Brings cases of a compound in as rows; each kind is by its number.
+async fn import(
+    centre: &Centre,
+    token: &str,
+    count: usize,
+    kind: impl Fn(usize) -> &'static str,
+) -> Result<()> {
+    let root = reqwest::Certificate::from_pem(&std::fs::read(centre.hub.root())?)?;
+    let client = reqwest::Client::builder().tls_certs_only([root]).build()?;
+    let row = |number| {
+        let external = format!("c-{number}");
+        let row = json!({ "kind": kind(number), "title": "漏水", "place": "yuyuan", "external": external });
+        row.to_string() + "\n"
+    };
+    let path = "/api/v1/imports/cases";
+    let answer = client
+        .post(format!("https://localhost:{}{path}", centre.hub.api_port))
+        .bearer_auth(token)
+        .header("content-type", "application/jsonl")
+        .body((0..count).map(row).collect::<String>())
+        .send()
+        .await?;
+    let done: Value = answer.json().await?;
+    ensure!(done["taken"] == count, "{done}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_of_an_organisation_are_those_of_the_centre_also_where_few_are_wanted()
+-> Result<()> {
+    let centre = Centre::new("").await?;
+    let all = centre.user("all", "dispatcher", "centre").await?;
+    let own = centre.user("own", "dispatcher", "office-1").await?;
+    let other = centre.user("other", "dispatcher", "office-2").await?;
+    // More than an organisation's part of one look.
+    const CASES: usize = 1_300;
+    import(&centre, &all, CASES, |number| {
+        if number % 100 == 7 { "02" } else { "13" }
+    })
+    .await?;
+    let pages = async |token: &str, filter: &str| -> Result<Vec<String>> {
+        let (mut codes, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let (status, page) = centre
+                .get(&format!("/api/v1/cases?{filter}{cursor}"), token)
+                .await?;
+            ensure!(status == 200, "{page}");
+            for case in page["items"].as_array().context("items")? {
+                codes.push(code_of(case)?);
+            }
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return Ok(codes),
+            }
+        }
+    };
+    for (filter, count) in [
+        ("limit=500", CASES),
+        ("limit=499", CASES),
+        ("limit=5&kind=02", 13),
+        ("limit=50&kind=02", 13),
+        ("limit=500&kind=13&state=registered", CASES - 13),
+        ("limit=50&kind=02&state=handling", 0),
+        ("limit=50&kind=99", 0),
+    ] {
+        let of_all = pages(&all, filter).await?;
+        assert_eq!(of_all.len(), count, "{filter}");
+        assert_eq!(pages(&own, filter).await?, of_all, "{filter}");
+        assert!(pages(&other, filter).await?.is_empty(), "{filter}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cases_go_with_their_place_to_another_office_also_where_a_kill_cuts_it_off() -> Result<()> {
     let mut centre = Centre::new("").await?;
@@ -382,23 +455,7 @@ async fn cases_go_with_their_place_to_another_office_also_where_a_kill_cuts_it_o
     let admin = centre.user("boss", "admin", "centre").await?;
     // Each second a hundred are looked at again: enough for a kill in between.
     const CASES: usize = 400;
-    let root = reqwest::Certificate::from_pem(&std::fs::read(centre.hub.root())?)?;
-    let client = reqwest::Client::builder().tls_certs_only([root]).build()?;
-    let row = |number| {
-        let external = format!("c-{number}");
-        let row = json!({ "kind": "02", "title": "漏水", "place": "yuyuan", "external": external });
-        row.to_string() + "\n"
-    };
-    let path = "/api/v1/imports/cases";
-    let answer = client
-        .post(format!("https://localhost:{}{path}", centre.hub.api_port))
-        .bearer_auth(&dispatcher)
-        .header("content-type", "application/jsonl")
-        .body((0..CASES).map(row).collect::<String>())
-        .send()
-        .await?;
-    let done: Value = answer.json().await?;
-    assert_eq!(done["taken"], CASES, "{done}");
+    import(&centre, &dispatcher, CASES, |_| "02").await?;
     let count = async |centre: &Centre, token: &str| -> Result<usize> {
         let (status, page) = centre.get("/api/v1/cases?limit=500", token).await?;
         ensure!(status == 200, "{page}");

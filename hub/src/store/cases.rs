@@ -720,29 +720,98 @@ pub async fn list(
     connection: &mut Connection,
     filter: &CaseFilter,
 ) -> Result<Vec<CaseView>, StoreError> {
-    let mut query = Statement::default();
-    // Of an organisation, newest first along its index: what it has is looked at, and no more.
-    match &filter.org {
-        Some(org) => {
-            query
-                .push("SELECT ")
-                .push(VIEW)
-                .push(" FROM case_orgs CROSS JOIN cases WHERE cases.id = case_id AND org = ")
-                .bind(org.as_str());
-            if let Some(state) = &filter.state {
-                query.push(" AND case_orgs.state = ").bind(state.as_str());
-            }
-        }
+    let rows = match &filter.org {
+        Some(org) => of_org(connection, filter, org).await?,
         None => {
-            query
-                .push("SELECT ")
-                .push(VIEW)
-                .push(" FROM cases WHERE 1 = 1");
+            let mut query = Statement::new("SELECT ");
+            query.push(VIEW).push(" FROM cases WHERE 1 = 1");
             if let Some(state) = &filter.state {
                 query.push(" AND state = ").bind(state.as_str());
             }
+            if let Some(before) = filter.before {
+                query.push(" AND id < ").bind(before);
+            }
+            page(connection, query, filter, filter.limit).await?
+        }
+    };
+    views(connection, &rows).await
+}
+
+/// Of an organisation: a part of what it has along its index, newest first, then those of them that are wanted, until
+/// there are enough. In one statement a server may walk all cases of the hub for them. Where few of an organisation that
+/// has many are wanted, the rest is looked for from the side of what is wanted.
+async fn of_org(
+    connection: &mut Connection,
+    filter: &CaseFilter,
+    org: &str,
+) -> Result<Vec<Row>, StoreError> {
+    let is_any = filter.site.is_none() && filter.kind.is_none() && filter.key.is_none();
+    let part = if is_any {
+        filter.limit
+    } else {
+        IDS_OF_QUERY_MAX
+    };
+    let part = part.min(IDS_OF_QUERY_MAX);
+    let (mut rows, mut before) = (Vec::new(), filter.before);
+    loop {
+        let mut query = Statement::new("SELECT case_id FROM case_orgs WHERE org = ");
+        query.bind(org);
+        if let Some(state) = &filter.state {
+            query.push(" AND state = ").bind(state.as_str());
+        }
+        if let Some(before) = before {
+            query.push(" AND case_id < ").bind(before);
+        }
+        query
+            .push(" ORDER BY case_id DESC LIMIT ")
+            .bind(part as i64);
+        let own = query
+            .build()
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed("listing the cases of an organisation"))?;
+        let ids: Vec<i64> = own.iter().map(|row| row.get(0)).collect();
+        if !ids.is_empty() {
+            let mut query = Statement::new("SELECT ");
+            query
+                .push(VIEW)
+                .push(" FROM cases WHERE id IN (")
+                .bind_all(ids.iter().copied())
+                .push(")");
+            let left = filter.limit - rows.len();
+            rows.extend(page(connection, query, filter, left).await?);
+        }
+        before = ids.last().copied();
+        if rows.len() >= filter.limit || ids.len() < part {
+            return Ok(rows);
+        }
+        if !is_any {
+            let mut query = Statement::new("SELECT ");
+            query
+                .push(VIEW)
+                .push(" FROM cases WHERE EXISTS (SELECT 1 FROM case_orgs WHERE case_id = cases.id AND org = ")
+                .bind(org)
+                .push(")");
+            if let Some(state) = &filter.state {
+                query.push(" AND state = ").bind(state.as_str());
+            }
+            if let Some(before) = before {
+                query.push(" AND id < ").bind(before);
+            }
+            let left = filter.limit - rows.len();
+            rows.extend(page(connection, query, filter, left).await?);
+            return Ok(rows);
         }
     }
+}
+
+/// The cases of a statement that are wanted beside what it says itself, newest first.
+async fn page(
+    connection: &mut Connection,
+    mut query: Statement,
+    filter: &CaseFilter,
+    limit: usize,
+) -> Result<Vec<Row>, StoreError> {
     for (column, value) in [
         (" AND site = ", &filter.site),
         (" AND kind = ", &filter.kind),
@@ -758,20 +827,12 @@ pub async fn list(
             .bind(login.as_str())
             .push("))");
     }
-    let (below, order) = match filter.org {
-        Some(_) => (" AND case_id < ", " ORDER BY case_id DESC LIMIT "),
-        None => (" AND id < ", " ORDER BY id DESC LIMIT "),
-    };
-    if let Some(before) = filter.before {
-        query.push(below).bind(before);
-    }
-    query.push(order).bind(filter.limit as i64);
-    let rows = query
+    query.push(" ORDER BY id DESC LIMIT ").bind(limit as i64);
+    query
         .build()
-        .fetch_all(&mut *connection)
+        .fetch_all(connection)
         .await
-        .map_err(failed("listing cases"))?;
-    views(connection, &rows).await
+        .map_err(failed("listing cases"))
 }
 
 /// The number of a case.
