@@ -264,18 +264,7 @@ async fn an_incident_of_a_station_is_one_case_however_often_it_is_pushed() -> Re
     let centre = Centre::new("[cases]\nnamed_handlers = [\"named\"]\n").await?;
     let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
     let named = centre.user("named", "supervisor", "centre").await?;
-    let directory = centre.directory.path().join("st-2");
-    let address = format!("127.0.0.1:{}", centre.hub.port);
-    let mut station = Agent::new(&AgentSetup {
-        directory: &directory,
-        name: "st-2",
-        site: "station-2",
-        hub_address: address.clone(),
-        listen: "127.0.0.1",
-        more: "[[source]]\nname = \"police\"\nmapping = \"mappings/police-incident.toml\"\n\
-               token_file = \"secrets/doors.token\"\n",
-    })?;
-    station.join(&centre.hub, &address, "station-2")?;
+    let mut station = centre.station("st-2", "station-2")?;
     station.start().await?;
     let incident = |number: &str, category: &str| {
         json!({

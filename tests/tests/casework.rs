@@ -2,8 +2,8 @@
 //! the config changes.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Agent, AgentSetup, Centre, DOORS_TOKEN, Hub, Receiver, load_district, quarrel, signed_events,
-    until, user, words,
+    Agent, Centre, DOORS_TOKEN, Hub, Receiver, load_district, quarrel, signed_events, until, user,
+    words,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -512,18 +512,7 @@ async fn what_is_for_named_handlers_only_is_in_no_list_of_others() -> Result<()>
     let centre = Centre::with_files(&more, &[("secret", SECRET)]).await?;
     let named = centre.user("named", "supervisor", "centre").await?;
     let other = centre.user("other", "supervisor", "centre").await?;
-    let directory = centre.directory.path().join("st-2");
-    let address = format!("127.0.0.1:{}", centre.hub.port);
-    let mut station = Agent::new(&AgentSetup {
-        directory: &directory,
-        name: "st-2",
-        site: "station-2",
-        hub_address: address.clone(),
-        listen: "127.0.0.1",
-        more: "[[source]]\nname = \"police\"\nmapping = \"mappings/police-incident.toml\"\n\
-               token_file = \"secrets/doors.token\"\n",
-    })?;
-    station.join(&centre.hub, &address, "station-2")?;
+    let mut station = centre.station("st-2", "station-2")?;
     station.start().await?;
     // Twice at one address within hours: violence by its own rule, and a repeat by an ordinary one.
     for (number, hours) in [("D1", 5), ("D2", 0)] {

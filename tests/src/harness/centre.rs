@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
-use super::{Hub, load_district, user};
+use super::{Agent, AgentSetup, Hub, load_district, user};
 
 /// A hub with the example district, whose users have tokens.
 pub struct Centre {
@@ -31,6 +31,23 @@ impl Centre {
         load_district(&hub)?;
         hub.start().await?;
         Ok(Self { directory, hub })
+    }
+
+    /// The agent of a station, which takes its incidents; it does not run yet.
+    pub fn station(&self, name: &str, site: &str) -> Result<Agent> {
+        let directory = self.directory.path().join(name);
+        let address = format!("127.0.0.1:{}", self.hub.port);
+        let agent = Agent::new(&AgentSetup {
+            directory: &directory,
+            name,
+            site,
+            hub_address: address.clone(),
+            listen: "127.0.0.1",
+            more: "[[source]]\nname = \"police\"\nmapping = \"mappings/police-incident.toml\"\n\
+                   token_file = \"secrets/doors.token\"\n",
+        })?;
+        agent.join(&self.hub, &address, site)?;
+        Ok(agent)
     }
 
     /// A user who is signed in: the token.
