@@ -20,6 +20,7 @@ use crate::cases::dispatch::{self, Dispatch};
 use crate::cases::intake::{self, Taxonomy};
 use crate::cases::terms::Terms;
 use crate::orgs::{CENTRE, Directory, Org, OrgKind};
+use crate::rights::Actor;
 use crate::sealed::Sealer;
 
 /// Calendars that are read at most.
@@ -43,27 +44,18 @@ pub struct CasesConfig {
 
 /// The attribute of an incident that says what kind of dispute it is.
 pub const NATURE: &str = "nature";
-/// The kind of case that is for named handlers only whatever the taxonomy says.
-pub const DOMESTIC_VIOLENCE: &str = "domestic-violence";
 
-/// Kinds of cases that are for named handlers only, and who those are.
-#[derive(Debug, Clone, Default)]
+/// Which cases are for named handlers only, and who those are.
+#[derive(Debug, Clone)]
 pub struct NamedOnly {
-    kinds: BTreeSet<String>,
     handlers: BTreeSet<String>,
-    /// By which an incident is known for one of these kinds.
     taxonomy: Taxonomy,
 }
 
 impl NamedOnly {
     /// Of a config. Without a handler nobody could see such a case, and the log says so.
     pub fn new(files: &CaseFiles) -> Self {
-        let named = files.taxonomy.kind.iter().filter(|kind| kind.named_only);
         let named = Self {
-            kinds: named
-                .map(|kind| kind.code.clone())
-                .chain([DOMESTIC_VIOLENCE.to_owned()])
-                .collect(),
             handlers: files.named_handlers.iter().cloned().collect(),
             taxonomy: files.taxonomy.clone(),
         };
@@ -85,7 +77,7 @@ impl NamedOnly {
 
     /// A case of this kind, and warnings that open one, are not for this one to see.
     pub fn hides(&self, kind: &str, login: &str) -> bool {
-        self.kinds.contains(kind) && !self.handlers.contains(login)
+        self.taxonomy.is_named_only(kind) && !self.handlers.contains(login)
     }
 }
 
@@ -260,6 +252,14 @@ impl Casework {
     /// The centre.
     pub fn centre(&self) -> &str {
         self.directory.centre().map_or(CENTRE, |centre| &centre.id)
+    }
+
+    /// The organisation of somebody: the centre, if none is named.
+    pub fn org_of<'a>(&'a self, actor: &'a Actor) -> &'a str {
+        match actor.org.as_str() {
+            "" => self.centre(),
+            own => own,
+        }
     }
 
     /// What moves are decided by.

@@ -207,10 +207,14 @@ impl Watched {
 }
 
 impl Directory {
+    /// Whoever is of this organisation has to do with all there is: it is the centre, or none is named.
+    pub fn has_all(&self, org: &str) -> bool {
+        org.is_empty() || self.centre().is_some_and(|centre| centre.id == org)
+    }
+
     /// What an organisation watches; `None`: all, as the centre does.
     pub fn watched(&self, org: &str) -> Option<Watched> {
-        let is_centre = self.centre().is_some_and(|centre| centre.id == org);
-        if org.is_empty() || is_centre {
+        if self.has_all(org) {
             return None;
         }
         let compounds = self.places.values().filter(|place| {

@@ -17,19 +17,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-use super::cases::{refusal, visible};
-use super::list::{Page, bad, body, path, query};
-use super::{Api, busy, store_problem};
+use super::cases::{Moved, refusal, visible};
+use super::list::{Page, body, path, query, why};
+use super::{Api, busy, readings, store_problem};
 use crate::attachments::NotTaken;
-use crate::attachments::files::Received;
+use crate::attachments::files::{Received, blocking};
 use crate::attachments::media::{self, Media};
 use crate::attachments::name;
-use crate::audit::REASON_CHARS_MAX;
 use crate::cases::action::Attachment;
 use crate::cases::decide;
 use crate::ingest::attach::{self, ADD, Attaching};
 use crate::ingest::casework::CaseRefusal;
-use crate::ingest::people::People;
 use crate::rights::{Actor, CaseAct};
 use crate::sealed::file::{FileError, Opened};
 
@@ -314,13 +312,6 @@ fn not_now(why: NotTaken, kind: &str, detail: &str) -> Refused {
     refused
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let worked = tokio::task::spawn_blocking(work).await;
-    worked.unwrap_or_else(|error| Err(io::Error::other(error)))
-}
-
 /// Takes a body onto the disk.
 async fn receive(api: &Arc<Api>, content: Body) -> Result<Received, Refused> {
     let (parts, mut inbox) = mpsc::channel::<Bytes>(PARTS_MAX);
@@ -416,10 +407,7 @@ pub async fn download(
 ) -> Result<Response, Problem> {
     let (code, number) = path("number", place)?;
     let DownloadReason { reason } = query(parameters)?;
-    let reason = reason.trim().to_owned();
-    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX {
-        return Err(bad("reason", format!("1 to {REASON_CHARS_MAX} characters")));
-    }
+    let reason = why(&reason)?;
     let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
     let record = visible(&api, &mut snapshot, &actor, &code, CaseAct::Unmask).await?;
     drop(snapshot);
@@ -430,13 +418,8 @@ pub async fn download(
             format!("案件没有附件 {number} / the case has no file {number}"),
         ));
     };
-    let note = People::Note {
-        action: "case.attachment".to_owned(),
-        object: format!("case/{code}"),
-        reason,
-        detail: format!("#{number}"),
-    };
-    api.ingest.people(note, &actor.login).await.map_err(busy)?;
+    let which = format!("#{number}");
+    readings::write(&api, &actor, "case.attachment", &code, reason, which).await?;
     let (files, digest, bytes) = (api.files.clone(), file.digest.clone(), file.bytes);
     // Read to its end once before any of it is shown: what is damaged is an error, not half a file.
     let opened = tokio::task::spawn_blocking(move || {
@@ -524,17 +507,10 @@ pub struct Removal {
     reason: String,
 }
 
-/// Its version after the removal.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Detached {
-    /// Version.
-    version: i64,
-}
-
 /// Takes a file from a case. It is deleted from the disk by the next run of retention, unless another case has it.
 #[utoipa::path(post, path = "/api/v1/cases/{code}/attachments/{number}/remove", request_body = Removal,
     params(("code" = String, Path, description = "Code"), ("number" = i64, Path, description = "Number")), responses(
-    (status = 200, body = Detached),
+    (status = 200, body = Moved),
     super::auth::Refusals,
     (status = 404, description = "no such case", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
     (status = 409, description = "the case is closed", body = super::auth::ProblemSchema, content_type = "application/problem+json"),
@@ -544,13 +520,13 @@ pub async fn remove(
     Extension(actor): Extension<Actor>,
     place: Result<Path<(String, i64)>, PathRejection>,
     removal: Result<Json<Removal>, axum::extract::rejection::JsonRejection>,
-) -> Result<Json<Detached>, Problem> {
+) -> Result<Json<Moved>, Problem> {
     let (code, number) = path("number", place)?;
     let Removal { reason } = body(removal)?;
     let reason = reason.trim().to_owned();
     let detached = api.ingest.detach(code, actor, number, reason).await;
     let version = detached.map_err(busy)?.map_err(refusal)?;
-    Ok(Json(Detached { version }))
+    Ok(Json(Moved { version }))
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::list::{Page, bad, bad_cursor, body, limit, page, path, query};
+use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, why};
 use super::{Api, auth, busy, readings, store_problem};
-use crate::audit::REASON_CHARS_MAX;
 use crate::cases::State as CaseState;
 use crate::cases::action::Action;
 use crate::cases::dispatch::About;
@@ -18,7 +17,6 @@ use crate::cases::moves::Move;
 use crate::cases::narrative::Narrative;
 use crate::cases::refused::Refused;
 use crate::ingest::casework::{CaseRefusal, Registering, allowed};
-use crate::ingest::people::People;
 use crate::notify::notice::without_numbers;
 use crate::orgs::Directory;
 use crate::rights::{Actor, CaseAct, Decision, Role};
@@ -49,10 +47,7 @@ pub struct CaseQuery {
 
 /// Which cases somebody sees in lists.
 pub fn scope(actor: &Actor, directory: &Directory) -> Option<String> {
-    let is_centre = directory
-        .centre()
-        .is_some_and(|centre| centre.id == actor.org);
-    (!actor.org.is_empty() && !is_centre).then(|| actor.org.clone())
+    (!directory.has_all(&actor.org)).then(|| actor.org.clone())
 }
 
 /// Grid workers and who revisits see what is of their place, not what their organisation is given.
@@ -195,12 +190,7 @@ async fn whole(
     let case = record.case;
     let proposed_lead = match case.state {
         CaseState::Registered | CaseState::Accepted | CaseState::Returned => {
-            let about = About {
-                kind: &case.kind,
-                risk: &case.risk,
-                place: &record.place,
-                named_only: case.named_only,
-            };
+            let about = About::of(&case, &record.place);
             let directory = api.directory.of(snapshot).await?;
             match api.dispatch.candidates(about, &directory) {
                 Some(candidates) => cases::least(snapshot, candidates).await?,
@@ -479,19 +469,10 @@ pub async fn unmask(
 ) -> Result<Json<Unmasked>, Problem> {
     let code = path("code", code)?;
     let Unmask { reason } = body(unmask)?;
-    let reason = reason.trim().to_owned();
-    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX {
-        return Err(bad("reason", format!("1 to {REASON_CHARS_MAX} characters")));
-    }
+    let reason = why(&reason)?;
     let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
     let record = visible(&api, &mut snapshot, &actor, &code, CaseAct::Unmask).await?;
-    let note = People::Note {
-        action: "case.unmask".to_owned(),
-        object: format!("case/{code}"),
-        reason,
-        detail: String::new(),
-    };
-    api.ingest.people(note, &actor.login).await.map_err(busy)?;
+    readings::write(&api, &actor, "case.unmask", &code, reason, String::new()).await?;
     let narrative = cases::narrative(&mut snapshot, &api.sealer, record.id)
         .await
         .map_err(store_problem)?;

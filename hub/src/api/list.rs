@@ -8,6 +8,8 @@ use axum::response::Response;
 use linli_shared::service::problem::Problem;
 use serde::Serialize;
 
+use crate::audit::REASON_CHARS_MAX;
+
 const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 500;
 
@@ -19,6 +21,15 @@ pub struct Page<T> {
     /// Pass it as `cursor` for the next page; absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// Why somebody wants something, which is kept.
+pub fn why(reason: &str) -> Result<String, Problem> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX {
+        return Err(bad("reason", format!("1 to {REASON_CHARS_MAX} characters")));
+    }
+    Ok(reason.to_owned())
 }
 
 /// A bad query, with its parameter.

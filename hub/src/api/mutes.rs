@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, time_ms};
-use super::{Api, auth, busy, store_problem, watched};
+use super::{Api, busy, store_problem, watched};
 use crate::rights::Actor;
 use crate::store::agents;
 use crate::store::mutes::{self, MuteView};
@@ -97,11 +97,7 @@ pub async fn add(
     mute: Result<Json<NewMute>, JsonRejection>,
 ) -> Result<(StatusCode, Json<MuteMade>), Problem> {
     let mute = body(mute)?;
-    if let Some(own) = watched::of(&api, &actor).await?
-        && !own.has(&mute.site, "")
-    {
-        auth::refuse::<()>(&api, &actor.login, "POST", "/api/v1/mutes").await?;
-    }
+    watched::site(&api, &actor, &mute.site, "POST", "/api/v1/mutes").await?;
     let now_ms = clock::wall_ms();
     let mute = Mute {
         id: 0,
@@ -141,13 +137,9 @@ pub async fn end(
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
     let id = path("id", id)?;
-    if let Some(own) = watched::of(&api, &actor).await? {
-        let site = mutes::site_of(api.store.readers(), id).await;
-        let site = site.map_err(store_problem)?.unwrap_or_default();
-        if !own.has(&site, "") {
-            auth::refuse::<()>(&api, &actor.login, "POST", "/api/v1/mutes").await?;
-        }
-    }
+    let site = mutes::site_of(api.store.readers(), id).await;
+    let site = site.map_err(store_problem)?.unwrap_or_default();
+    watched::site(&api, &actor, &site, "POST", "/api/v1/mutes").await?;
     if api.ingest.end_mute(id).await.map_err(busy)? {
         return Ok(StatusCode::NO_CONTENT);
     }

@@ -1,5 +1,5 @@
-//! Who has read what people wrote of a case: the first look of somebody at a case is in the audit log before it is
-//! shown, and the next for an hour are not noted again.
+//! Who has read what of a case: it is in the audit log before it is shown. Of what people wrote, the first look of somebody
+//! at a case is an entry, and the next for an hour are not noted again.
 use linli_shared::service::problem::Problem;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -38,14 +38,27 @@ pub async fn note(api: &Api, actor: &Actor, code: &str) -> Result<(), Problem> {
     if api.readings.lock().await.is_noted(&key, now) {
         return Ok(());
     }
+    write(api, actor, "case.read", code, String::new(), String::new()).await?;
+    api.readings.lock().await.noted(key, now);
+    Ok(())
+}
+
+/// Writes into the audit log that somebody is about to be shown something of a case.
+pub async fn write(
+    api: &Api,
+    actor: &Actor,
+    action: &str,
+    code: &str,
+    reason: String,
+    detail: String,
+) -> Result<(), Problem> {
     let note = People::Note {
-        action: "case.read".to_owned(),
+        action: action.to_owned(),
         object: format!("case/{code}"),
-        reason: String::new(),
-        detail: String::new(),
+        reason,
+        detail,
     };
     api.ingest.people(note, &actor.login).await.map_err(busy)?;
-    api.readings.lock().await.noted(key, now);
     Ok(())
 }
 

@@ -12,13 +12,12 @@ use std::sync::Arc;
 
 use super::cases::{Moved, refusal, shown, visible};
 use super::list::{bad, body, path};
-use super::{Api, busy, store_problem};
+use super::{Api, busy, readings, store_problem};
 use crate::attachments::name;
 use crate::cases::case::Case;
 use crate::cases::narrative::Narrative;
 use crate::cases::subject::{self, Wish};
 use crate::ingest::casework::{CaseRefusal, allowed};
-use crate::ingest::people::People;
 use crate::ingest::subject::{ANSWER, Subjecting};
 use crate::rights::{Actor, CaseAct, Decision};
 use crate::sealed::mask;
@@ -69,26 +68,17 @@ async fn request(
     Ok(record.case)
 }
 
-async fn note(
-    api: &Api,
-    actor: &Actor,
-    action: &str,
-    object: &str,
-    request: &str,
-    detail: String,
-) -> Result<(), Problem> {
-    let note = People::Note {
-        action: action.to_owned(),
-        object: format!("case/{object}"),
-        reason: request.to_owned(),
-        detail,
-    };
-    api.ingest.people(note, &actor.login).await.map_err(busy)?;
-    Ok(())
-}
-
 fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
+}
+
+/// The digits of a phone that can be looked for.
+fn phone_digits(phone: &str) -> Result<String, Problem> {
+    let number = digits(phone);
+    if PHONE_DIGITS.contains(&number.len()) {
+        return Ok(number);
+    }
+    Err(bad("phone", "7 to 20 digits"))
 }
 
 /// Numbers that are the same but for what stands before them, like that of the country.
@@ -121,10 +111,7 @@ pub async fn search(
 ) -> Result<Json<SubjectFound>, Problem> {
     let code = path("code", code)?;
     let SubjectSearch { phone, cursor } = body(search)?;
-    let number = digits(&phone);
-    if !PHONE_DIGITS.contains(&number.len()) {
-        return Err(bad("phone", "7 to 20 digits"));
-    }
+    let number = phone_digits(&phone)?;
     let mut before = match cursor {
         Some(cursor) => Some(
             cursor
@@ -135,7 +122,8 @@ pub async fn search(
     };
     let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
     request(&api, &mut snapshot, &actor, &code, &Wish::ALL).await?;
-    note(&api, &actor, "subject.search", &code, &code, mask(&number)).await?;
+    let reason = code.clone();
+    readings::write(&api, &actor, "subject.search", &code, reason, mask(&number)).await?;
     let directory = api
         .directory
         .of(&mut snapshot)
@@ -242,13 +230,10 @@ pub async fn export(
         cases: codes,
         phone,
     } = body(export)?;
-    let number = digits(&phone);
     if codes.is_empty() || codes.len() > EXPORTED_MAX {
         return Err(bad("cases", format!("1 to {EXPORTED_MAX} codes")));
     }
-    if !PHONE_DIGITS.contains(&number.len()) {
-        return Err(bad("phone", "7 to 20 digits"));
-    }
+    let number = phone_digits(&phone)?;
     let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
     request(&api, &mut snapshot, &actor, &code, &[Wish::See]).await?;
     let mut records = Vec::new();
@@ -258,7 +243,8 @@ pub async fn export(
     }
     // Of all before any is shown.
     for wanted in &codes {
-        note(&api, &actor, "subject.export", wanted, &code, mask(&number)).await?;
+        let (reason, detail) = (code.clone(), mask(&number));
+        readings::write(&api, &actor, "subject.export", wanted, reason, detail).await?;
     }
     let mut held = Held {
         request: code,

@@ -23,6 +23,20 @@ pub async fn all(api: &Api, actor: &Actor, method: &str, path: &str) -> Result<(
     }
 }
 
+/// Lets through who watches all, or this site; who does not is noted.
+pub async fn site(
+    api: &Api,
+    actor: &Actor,
+    site: &str,
+    method: &str,
+    path: &str,
+) -> Result<(), Problem> {
+    match of(api, actor).await? {
+        Some(own) if !own.has(site, "") => auth::refuse(api, &actor.login, method, path).await,
+        _ => Ok(()),
+    }
+}
+
 /// A warning is not for somebody: it is of elsewhere, of a rule that opens cases for named handlers only, or of such a
 /// case, where they are not named.
 pub async fn hides(api: &Api, actor: &Actor, warning: &WarningView) -> Result<bool, Problem> {

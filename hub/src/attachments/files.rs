@@ -263,6 +263,14 @@ impl Files {
     }
 }
 
+/// Does what waits for the disk on a thread for that.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let worked = tokio::task::spawn_blocking(work).await;
+    worked.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

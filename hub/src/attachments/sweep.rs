@@ -8,7 +8,7 @@ use linli_shared::service::clock;
 use std::collections::BTreeMap;
 use std::io;
 
-use super::files::Files;
+use super::files::{self, Files};
 use crate::retention::{BATCH_ROWS, Hand, RetentionError, Run};
 use crate::store::attachments;
 use crate::store::retention::{self, Step};
@@ -87,14 +87,11 @@ fn failed(files: &Files, source: io::Error) -> RetentionError {
     }
 }
 
-/// Does what waits for the disk on a thread for that.
 async fn blocking<T: Send + 'static>(
     files: &Files,
     work: impl FnOnce(&Files) -> io::Result<T> + Send + 'static,
 ) -> Result<T, RetentionError> {
     let own = files.clone();
-    let worked = tokio::task::spawn_blocking(move || work(&own)).await;
-    worked
-        .unwrap_or_else(|error| Err(io::Error::other(error)))
-        .map_err(|source| failed(files, source))
+    let worked = files::blocking(move || work(&own)).await;
+    worked.map_err(|source| failed(files, source))
 }

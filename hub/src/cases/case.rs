@@ -199,6 +199,11 @@ impl Case {
         case.apply(action)
     }
 
+    /// When the clock that is due first is due, milliseconds since 1970 UTC.
+    pub fn due_ms(&self) -> Option<i64> {
+        self.clocks.iter().filter_map(Clock::due_ms).min()
+    }
+
     /// The case after an action that was decided for it.
     #[must_use]
     pub fn apply(mut self, action: &Action) -> Self {

@@ -10,6 +10,7 @@ use linli_shared::service::config::{ConfigError, load};
 use serde::Deserialize;
 use std::path::Path;
 
+use super::case::Case;
 use super::intake::Taxonomy;
 use super::terms::Terms;
 use crate::orgs::Directory;
@@ -61,6 +62,18 @@ pub struct About<'a> {
     pub risk: &'a str,
     pub place: &'a str,
     pub named_only: bool,
+}
+
+impl<'a> About<'a> {
+    /// A case at a place.
+    pub fn of(case: &'a Case, place: &'a str) -> Self {
+        Self {
+            kind: &case.kind,
+            risk: &case.risk,
+            place,
+            named_only: case.named_only,
+        }
+    }
 }
 
 impl Candidates {

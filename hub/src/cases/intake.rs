@@ -10,6 +10,8 @@ use std::path::Path;
 
 use super::subject::Wish;
 
+/// The kind of case that is for named handlers only whatever the table says.
+const DOMESTIC_VIOLENCE: &str = "domestic-violence";
 /// Kinds at most.
 const KINDS_MAX: usize = 500;
 
@@ -136,6 +138,11 @@ impl Taxonomy {
     /// The kind of a code.
     pub fn of_code(&self, code: &str) -> Option<&DisputeKind> {
         self.kind.iter().find(|kind| kind.code == code)
+    }
+
+    /// Cases of a kind are for named handlers only: by the table, or whatever it says.
+    pub fn is_named_only(&self, code: &str) -> bool {
+        code == DOMESTIC_VIOLENCE || self.of_code(code).is_some_and(|kind| kind.named_only)
     }
 
     /// The kind that somebody registers: also a resident's request, which is there whatever the table says.

@@ -23,8 +23,9 @@ impl Work<'_> {
         let rules = self.memory.engine.rules();
         let rule = rules.iter().find(|rule| rule.id == told.rule).cloned();
         let withdrawn = what == What::Withdrawn;
-        let case = rule.as_ref().and_then(|rule| rule.case.as_deref());
-        let named_only = case.is_some_and(|kind| self.is_named_only(kind));
+        let named_only = rule
+            .as_ref()
+            .is_some_and(|rule| self.opens_named_only(rule));
         let silent = told.late
             || told.shadow
             || told.muted_by.is_some()
@@ -146,7 +147,7 @@ impl Work<'_> {
                 organisation_name: name(&organisation),
                 organisation,
                 rung: after.rung.words().1.to_owned(),
-                due_ms: after.clocks.iter().filter_map(|clock| clock.due_ms()).min(),
+                due_ms: after.due_ms(),
             }),
             reason: String::new(),
             route: String::new(),

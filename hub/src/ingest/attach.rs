@@ -95,13 +95,9 @@ impl Work<'_> {
     }
 
     pub(super) fn by(&self, actor: &Actor) -> By {
-        let organisation = match actor.org.as_str() {
-            "" => self.casework.centre(),
-            own => own,
-        };
         By {
             person: actor.login.clone(),
-            organisation: organisation.to_owned(),
+            organisation: self.casework.org_of(actor).to_owned(),
             seen_version: None,
         }
     }

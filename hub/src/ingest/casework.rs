@@ -188,12 +188,7 @@ impl Work<'_> {
     /// Accepts and dispatches a case that was opened, if a rule says that the hub does.
     async fn dispatch(&mut self, id: i64, case: &Case, place: &str) -> Result<(), StoreError> {
         let casework = self.casework;
-        let about = About {
-            kind: &case.kind,
-            risk: &case.risk,
-            place,
-            named_only: case.named_only,
-        };
+        let about = About::of(case, place);
         let candidates = casework.dispatch.candidates(about, &casework.directory);
         let Some(candidates) = candidates.filter(|candidates| candidates.automatic) else {
             return Ok(());
@@ -298,9 +293,8 @@ impl Work<'_> {
         let Some(rule) = rule else {
             return Ok(false);
         };
-        let kind = rule.case.as_deref();
-        let is_hidden = kind.is_some_and(|kind| self.is_named_only(kind))
-            || cases::is_hidden(self.connection, warning).await?;
+        let is_hidden =
+            self.opens_named_only(&rule) || cases::is_hidden(self.connection, warning).await?;
         Ok(is_hidden == case.named_only)
     }
 
@@ -324,11 +318,7 @@ impl Work<'_> {
     /// For whom somebody acts: who stands above the lead, or above a joint handler, acts for it.
     fn acting_for(&self, actor: &Actor, act: CaseAct, wanted: &Move, case: &Case) -> String {
         let casework = &self.casework;
-        let own = if actor.org.is_empty() {
-            casework.centre()
-        } else {
-            &actor.org
-        };
+        let own = casework.org_of(actor);
         if !matches!(act, CaseAct::Work | CaseAct::PassOn) || own == casework.centre() {
             return own.to_owned();
         }

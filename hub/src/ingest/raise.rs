@@ -10,7 +10,6 @@ use crate::cases::case::Case;
 use crate::cases::moves::Move;
 use crate::cases::refused::Refused;
 use crate::cases::{self, Opening};
-use crate::casework::DOMESTIC_VIOLENCE;
 use crate::correlate::engine::{Cause, Occurrence, Overflow, Touched};
 use crate::correlate::replay::hull;
 use crate::correlate::revise::{Change, Terms, revise};
@@ -313,11 +312,7 @@ impl Work<'_> {
         finding: &Finding,
     ) -> Result<(), StoreError> {
         // What is for named handlers only is told by its own case, and not besides.
-        if rule
-            .case
-            .as_deref()
-            .is_some_and(|kind| self.is_named_only(kind))
-        {
+        if self.opens_named_only(rule) {
             return Ok(());
         }
         let fields: Vec<String> = rule.key.iter().map(Field::name).collect();
@@ -454,10 +449,11 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Cases of a kind are for named handlers only.
-    pub fn is_named_only(&self, kind: &str) -> bool {
-        let known = self.casework.taxonomy.of_code(kind);
-        kind == DOMESTIC_VIOLENCE || known.is_some_and(|kind| kind.named_only)
+    /// The cases that a rule opens are for named handlers only.
+    pub fn opens_named_only(&self, rule: &Rule) -> bool {
+        let taxonomy = &self.casework.taxonomy;
+        let kind = rule.case.as_deref();
+        kind.is_some_and(|kind| taxonomy.is_named_only(kind))
     }
 
     /// A warning of an incident whose case is open belongs to that; another one joins what is open about its key, or
@@ -478,17 +474,15 @@ impl Work<'_> {
             .iter()
             .map(|reason| reason.event.clone())
             .collect();
-        let named_only = self.is_named_only(&opening.kind);
+        let named_only = self.opens_named_only(rule);
         let mut joined = stored_cases::of_events(self.connection, &events, named_only).await?;
         if joined.is_empty() && !named_only {
-            for case in stored_cases::of_events(self.connection, &events, true).await? {
-                stored_cases::link(self.connection, case, warning).await?;
-                let link = Move::LinkWarning { warning };
-                let linked = self.move_by_hub(case, &actor, link).await?;
-                pass_over(case, linked);
-                joined.push(case);
+            let hidden = stored_cases::of_events(self.connection, &events, true).await?;
+            for case in &hidden {
+                let linked = self.link_warning(*case, &actor, warning).await?;
+                pass_over(*case, linked);
             }
-            if !joined.is_empty() {
+            if !hidden.is_empty() {
                 return Ok(());
             }
         }
@@ -505,11 +499,7 @@ impl Work<'_> {
             return Ok(());
         }
         for case in joined {
-            // A case with as many warnings as it takes has it beside its log.
-            stored_cases::link(self.connection, case, warning).await?;
-            let linked = self
-                .move_by_hub(case, &actor, Move::LinkWarning { warning })
-                .await?;
+            let linked = self.link_warning(case, &actor, warning).await?;
             let graver = linked
                 .as_ref()
                 .is_ok_and(|case| self.casework.is_graver(&risk, &case.risk));
@@ -524,6 +514,18 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A warning belongs to a case. One with as many as it takes has it beside its log.
+    async fn link_warning(
+        &mut self,
+        case: i64,
+        actor: &str,
+        warning: i64,
+    ) -> Result<Result<Case, Refused>, StoreError> {
+        stored_cases::link(self.connection, case, warning).await?;
+        let link = Move::LinkWarning { warning };
+        self.move_by_hub(case, actor, link).await
     }
 
     /// An agent falls silent, or is heard again.

@@ -7,6 +7,8 @@
 use linli_shared::protocol::event::Severity;
 use serde::{Deserialize, Serialize};
 
+use crate::cases::clock::Mark;
+
 /// Fields of a key whose values may leave in a message.
 const PLACE_FIELDS: &[&str] = &[
     "site", "building", "unit", "address", "device", "type", "source",
@@ -63,12 +65,12 @@ impl What {
             Self::Ended => "ended",
             Self::Opened => "opened",
             Self::Moved => "moved",
-            Self::Reminder => "reminder",
-            Self::Amber => "amber",
-            Self::Red => "red",
-            Self::Ordinary => "ordinary",
-            Self::YellowCard => "yellow_card",
-            Self::RedCard => "red_card",
+            Self::Reminder => Mark::Reminder.words().1,
+            Self::Amber => Mark::Amber.words().1,
+            Self::Red => Mark::Red.words().1,
+            Self::Ordinary => Mark::Ordinary.words().1,
+            Self::YellowCard => Mark::YellowCard.words().1,
+            Self::RedCard => Mark::RedCard.words().1,
             Self::LeadDemanded => "lead_demanded",
             Self::Climbed => "climbed",
         }
@@ -84,12 +86,12 @@ impl What {
             Self::Ended => "解除",
             Self::Opened => "新案",
             Self::Moved => "进展",
-            Self::Reminder => "提醒",
-            Self::Amber => "黄灯",
-            Self::Red => "红灯",
-            Self::Ordinary => "普通督办",
-            Self::YellowCard => "黄牌督办",
-            Self::RedCard => "红牌督办",
+            Self::Reminder => Mark::Reminder.words().0,
+            Self::Amber => Mark::Amber.words().0,
+            Self::Red => Mark::Red.words().0,
+            Self::Ordinary => Mark::Ordinary.words().0,
+            Self::YellowCard => Mark::YellowCard.words().0,
+            Self::RedCard => Mark::RedCard.words().0,
             Self::LeadDemanded => "须指定主办",
             Self::Climbed => "上升一级",
         }

@@ -145,10 +145,6 @@ fn supervision(case: &Case) -> &'static str {
     case.supervision.map_or("", |mark: Mark| mark.words().1)
 }
 
-fn due_ms(case: &Case) -> Option<i64> {
-    case.clocks.iter().filter_map(|clock| clock.due_ms()).min()
-}
-
 /// The columns of a view: sealed ones are long, and are read for one case at a time.
 const VIEW: &str = "cases.id, code, kind, title, cases.state, risk, site, place, case_key, route, source, lead, \
                     supervision, named_only, opened_ms, changed_ms, due_ms, version";
@@ -294,7 +290,7 @@ pub async fn insert(
     .bind(supervision(case))
     .bind(i16::from(case.named_only))
     .bind(opening.opened_ms)
-    .bind(due_ms(case))
+    .bind(case.due_ms())
     .bind(crate::cases::due::next_wake_ms(case))
     .bind(case.version)
     .bind(sealer.seal(&detail, &belongs("detail", id)))
@@ -329,7 +325,7 @@ pub async fn append(
     .bind(case.lead.as_str())
     .bind(supervision(case))
     .bind(changed_ms)
-    .bind(due_ms(case))
+    .bind(case.due_ms())
     .bind(crate::cases::due::next_wake_ms(case))
     .bind(case.version)
     .bind(sealer.seal(&detail, &belongs("detail", id)))
@@ -412,7 +408,7 @@ pub async fn orgs_of(connection: &mut Connection, id: i64) -> Result<BTreeSet<St
 }
 
 /// How many open cases are with each of these organisations; one that has none is not there.
-pub async fn open_with(
+async fn open_with(
     connection: &mut Connection,
     orgs: &[String],
 ) -> Result<HashMap<String, i64>, StoreError> {
@@ -725,13 +721,8 @@ pub async fn list(
         None => {
             let mut query = Statement::new("SELECT ");
             query.push(VIEW).push(" FROM cases WHERE 1 = 1");
-            if let Some(state) = &filter.state {
-                query.push(" AND state = ").bind(state.as_str());
-            }
-            if let Some(before) = filter.before {
-                query.push(" AND id < ").bind(before);
-            }
-            page(connection, query, filter, filter.limit).await?
+            let (before, limit) = (filter.before, filter.limit);
+            page(connection, query, filter, before, limit).await?
         }
     };
     views(connection, &rows).await
@@ -779,7 +770,7 @@ async fn of_org(
                 .bind_all(ids.iter().copied())
                 .push(")");
             let left = filter.limit - rows.len();
-            rows.extend(page(connection, query, filter, left).await?);
+            rows.extend(page(connection, query, filter, before, left).await?);
         }
         before = ids.last().copied();
         if rows.len() >= filter.limit || ids.len() < part {
@@ -792,27 +783,23 @@ async fn of_org(
                 .push(" FROM cases WHERE EXISTS (SELECT 1 FROM case_orgs WHERE case_id = cases.id AND org = ")
                 .bind(org)
                 .push(")");
-            if let Some(state) = &filter.state {
-                query.push(" AND state = ").bind(state.as_str());
-            }
-            if let Some(before) = before {
-                query.push(" AND id < ").bind(before);
-            }
             let left = filter.limit - rows.len();
-            rows.extend(page(connection, query, filter, left).await?);
+            rows.extend(page(connection, query, filter, before, left).await?);
             return Ok(rows);
         }
     }
 }
 
-/// The cases of a statement that are wanted beside what it says itself, newest first.
+/// The cases of a statement that are wanted, below a number, newest first.
 async fn page(
     connection: &mut Connection,
     mut query: Statement,
     filter: &CaseFilter,
+    before: Option<i64>,
     limit: usize,
 ) -> Result<Vec<Row>, StoreError> {
     for (column, value) in [
+        (" AND state = ", &filter.state),
         (" AND site = ", &filter.site),
         (" AND kind = ", &filter.kind),
         (" AND case_key = ", &filter.key),
@@ -826,6 +813,9 @@ async fn page(
             .push(" AND (named_only = 0 OR id IN (SELECT case_id FROM case_named WHERE login = ")
             .bind(login.as_str())
             .push("))");
+    }
+    if let Some(before) = before {
+        query.push(" AND id < ").bind(before);
     }
     query.push(" ORDER BY id DESC LIMIT ").bind(limit as i64);
     query
