@@ -17,7 +17,7 @@ mod stored;
 mod weather;
 
 pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric, now_ms};
-pub use centre::{Centre, quarrel, words};
+pub use centre::{Centre, kind, quarrel, words};
 pub use disk::SmallDisk;
 pub use engine::{connect, has_no_file, server_database, sqlite_url};
 pub use hub::Hub;

@@ -1,33 +1,43 @@
 //! Files of cases: what is taken and what is not, who gets it out, what is left on the disk, and how it goes.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Centre, DAY_MS, Hub, connect, faketime, has_no_file, http, metric, now_ms, outcome, run, until,
-    user,
+    Centre, DAY_MS, connect, faketime, has_no_file, kind, metric, now_ms, outcome, run, until,
 };
-use reqwest::{Method, Response};
+use reqwest::Response;
 use serde_json::{Value, json};
 use sqlx::Row as _;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tempfile::TempDir;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
 
 struct Desk {
-    directory: TempDir,
-    hub: Hub,
+    centre: Centre,
     dispatcher: String,
     code: String,
+}
+
+impl Deref for Desk {
+    type Target = Centre;
+    fn deref(&self) -> &Centre {
+        &self.centre
+    }
+}
+
+impl DerefMut for Desk {
+    fn deref_mut(&mut self) -> &mut Centre {
+        &mut self.centre
+    }
 }
 
 impl Desk {
     /// A hub with a case.
     async fn new(more: &str) -> Result<Self> {
-        let Centre { directory, hub } = Centre::new(more).await?;
-        let dispatcher = user(&hub, "dispatch", "dispatcher", "centre").await?;
+        let centre = Centre::new(more).await?;
+        let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
         let mut desk = Self {
-            directory,
-            hub,
+            centre,
             dispatcher,
             code: String::new(),
         };
@@ -37,33 +47,12 @@ impl Desk {
 
     async fn register(&self, kind: &str) -> Result<String> {
         let body = json!({ "kind": kind, "title": "楼上漏水", "place": "yuyuan-b3" });
-        let (status, case) = self.post("/api/v1/cases", &self.dispatcher, &body).await?;
-        ensure!(status == 201, "{case}");
+        let case = self.centre.register(&self.dispatcher, body).await?;
         Ok(case["code"].as_str().context("a code")?.to_owned())
     }
 
-    async fn post(&self, path: &str, token: &str, body: &Value) -> Result<(u16, Value)> {
-        self.hub
-            .ask(Method::POST, path, Some(token), Some(body))
-            .await
-    }
-
-    async fn get(&self, path: &str, token: &str) -> Result<(u16, Value)> {
-        self.hub.api_with(path, Some(token)).await
-    }
-
-    async fn user(&self, login: &str, role: &str, org: &str) -> Result<String> {
-        user(&self.hub, login, role, org).await
-    }
-
-    fn client(&self) -> Result<reqwest::Client> {
-        let root = reqwest::Certificate::from_pem(&std::fs::read(self.hub.root())?)?;
-        Ok(http().tls_certs_only([root]).build()?)
-    }
-
     fn url(&self, code: &str) -> String {
-        let port = self.hub.api_port;
-        format!("https://localhost:{port}/api/v1/cases/{code}/attachments")
+        self.hub.url(&format!("/api/v1/cases/{code}/attachments"))
     }
 
     /// Sends a file.
@@ -77,7 +66,7 @@ impl Desk {
     ) -> Result<(u16, Value)> {
         let mut url = url::Url::parse(&self.url(code))?;
         url.query_pairs_mut().append_pair("name", name);
-        let request = self.client()?.post(url).bearer_auth(token);
+        let request = self.hub.client()?.post(url).bearer_auth(token);
         let request = request.header("content-type", content_type);
         answered(request.body(content.to_vec()).send().await?).await
     }
@@ -92,7 +81,13 @@ impl Desk {
 
     async fn fetch(&self, token: &str, code: &str, number: i64) -> Result<Response> {
         let url = format!("{}/{number}?reason=%E5%8A%9E%E6%A1%88", self.url(code));
-        Ok(self.client()?.get(url).bearer_auth(token).send().await?)
+        Ok(self
+            .hub
+            .client()?
+            .get(url)
+            .bearer_auth(token)
+            .send()
+            .await?)
     }
 
     async fn files(&self, token: &str) -> Result<Vec<Value>> {
@@ -109,16 +104,18 @@ impl Desk {
     fn data(&self) -> PathBuf {
         self.directory.path().join("hub/data")
     }
+}
 
-    async fn audit(&self, object: &str) -> Result<Vec<Value>> {
-        let said = run(self
-            .hub
-            .command()?
-            .args(["audit", "list", "--json", "--object", object]))?;
-        said.lines()
-            .map(|line| Ok(serde_json::from_str(line)?))
-            .collect()
-    }
+/// It is refused while its body has not come to its end.
+async fn refused_as_too_large(request: reqwest::RequestBuilder) -> Result<()> {
+    let answer = tokio::time::timeout(Duration::from_secs(20), request.send());
+    let (status, problem) = answered(answer.await??).await?;
+    assert_eq!(
+        (status, kind(&problem)),
+        (413, "attachment-size"),
+        "{problem}"
+    );
+    Ok(())
 }
 
 async fn answered(answer: Response) -> Result<(u16, Value)> {
@@ -141,11 +138,6 @@ fn files_under(root: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-fn kind(problem: &Value) -> &str {
-    let word = problem["type"].as_str().unwrap_or_default();
-    word.strip_prefix("urn:linli:problem:").unwrap_or(word)
 }
 
 /// Days from now, for a clock.
@@ -201,7 +193,7 @@ async fn a_file_comes_back_as_it_was_to_who_may_have_it_and_says_nothing_on_the_
         "attachment; filename*=UTF-8''%E7%8E%8B%E5%B0%8F%E6%98%8E%20%E5%8D%8F%E8%AE%AE.txt";
     assert_eq!(header("content-disposition"), Some(wanted));
     ensure!(answer.text().await? == text);
-    let audit = desk.audit(&format!("case/{}", desk.code)).await?;
+    let audit = desk.hub.audit(&format!("case/{}", desk.code))?;
     assert_eq!(
         (audit[0]["action"].as_str(), audit[0]["reason"].as_str()),
         (Some("case.attachment"), Some("办案"))
@@ -250,13 +242,14 @@ async fn a_file_comes_back_as_it_was_to_who_may_have_it_and_says_nothing_on_the_
     );
     let url = format!("{}/{number}", desk.url(&desk.code));
     let answer = desk
+        .hub
         .client()?
         .get(&url)
         .bearer_auth(&desk.dispatcher)
         .send()
         .await?;
     assert_eq!(answer.status(), 400, "a reason is needed");
-    assert_eq!(desk.client()?.get(&url).send().await?.status(), 401);
+    assert_eq!(desk.hub.client()?.get(&url).send().await?.status(), 401);
     let text = desk.hub.metrics().await?;
     assert_eq!(metric(&text, "linli_hub_attachments"), Some(3.0));
     Ok(())
@@ -401,39 +394,27 @@ async fn what_is_too_large_is_refused_before_it_has_come() -> Result<()> {
     let desk = Desk::new("[attachments]\nfile_max = \"1MiB\"\ncase_max = \"2MiB\"").await?;
     let url = format!("{}?name=x.txt", desk.url(&desk.code));
     // The head says that it is too large: the body, of which there is none, is not waited for.
-    let request = desk.client()?.post(&url).bearer_auth(&desk.dispatcher);
+    let request = desk.hub.client()?.post(&url).bearer_auth(&desk.dispatcher);
     let request = request
         .header("content-type", "text/plain")
         .header("content-length", 3 << 20);
     let (sender, body) = slow_body();
-    let answer = tokio::time::timeout(Duration::from_secs(20), request.body(body).send());
-    let (status, problem) = answered(answer.await??).await?;
-    assert_eq!(
-        (status, kind(&problem)),
-        (413, "attachment-size"),
-        "{problem}"
-    );
+    refused_as_too_large(request.body(body)).await?;
     drop(sender);
     // The head says nothing: refused where it has become too large, though it does not end.
     let (sender, body) = slow_body();
     for _ in 0..17 {
         sender.send(Ok(vec![b'x'; 64 * 1024])).await?;
     }
-    let request = desk.client()?.post(&url).bearer_auth(&desk.dispatcher);
+    let request = desk.hub.client()?.post(&url).bearer_auth(&desk.dispatcher);
     let request = request.header("content-type", "text/plain").body(body);
-    let answer = tokio::time::timeout(Duration::from_secs(20), request.send());
-    let (status, problem) = answered(answer.await??).await?;
-    assert_eq!(
-        (status, kind(&problem)),
-        (413, "attachment-size"),
-        "{problem}"
-    );
+    refused_as_too_large(request).await?;
     drop(sender);
     // One that breaks off becomes nothing.
     let (sender, body) = slow_body();
     sender.send(Ok(b"half".to_vec())).await?;
     sender.send(Err(std::io::Error::other("gone"))).await?;
-    let request = desk.client()?.post(&url).bearer_auth(&desk.dispatcher);
+    let request = desk.hub.client()?.post(&url).bearer_auth(&desk.dispatcher);
     let request = request.header("content-type", "text/plain").body(body);
     ensure!(request.send().await.is_err());
     // What all of a case may have.
@@ -751,7 +732,7 @@ async fn what_no_case_refers_to_goes_with_a_proof_and_what_one_has_stays() -> Re
     };
     sqlx::raw_sql(begin).execute(&mut writes).await?;
     let url = format!("{}?name=d.txt", desk.url(&desk.code));
-    let request = desk.client()?.post(url).bearer_auth(&desk.dispatcher);
+    let request = desk.hub.client()?.post(url).bearer_auth(&desk.dispatcher);
     let request = request.header("content-type", "text/plain").body("孤儿");
     let sent = tokio::spawn(request.send());
     until("the file to be on the disk", async || {
@@ -816,7 +797,7 @@ async fn a_kill_while_files_come_leaves_no_case_without_its_file() -> Result<()>
         let mut sends = tokio::task::JoinSet::new();
         for (number, content) in contents.into_iter().enumerate() {
             let url = format!("{}?name={round}-{number}.txt", desk.url(&desk.code));
-            let request = desk.client()?.post(url).bearer_auth(&desk.dispatcher);
+            let request = desk.hub.client()?.post(url).bearer_auth(&desk.dispatcher);
             let request = request.header("content-type", "text/plain").body(content);
             sends.spawn(async move {
                 let answer = request.send().await;

@@ -1,8 +1,8 @@
 //! The closed loop of cases over the API: who may do what, in which order, by which clock, and what is kept of it.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Agent, AgentSetup, Centre, DOORS_TOKEN, Hub, Receiver, connect, faketime, load_district,
-    quarrel, until, words,
+    Agent, Centre, DOORS_TOKEN, Hub, Receiver, connect, faketime, load_district, quarrel, until,
+    words,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -264,7 +264,7 @@ async fn an_incident_of_a_station_is_one_case_however_often_it_is_pushed() -> Re
     let centre = Centre::new("[cases]\nnamed_handlers = [\"named\"]\n").await?;
     let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
     let named = centre.user("named", "supervisor", "centre").await?;
-    let mut station = centre.station("st-2", "station-2")?;
+    let mut station = centre.station("st-2", "station-2", "")?;
     station.start().await?;
     let incident = |number: &str, category: &str| {
         json!({
@@ -502,9 +502,8 @@ async fn cases_come_in_as_rows_once_and_go_out_as_rows_and_figures_without_small
 -> Result<()> {
     let centre = Centre::new("").await?;
     let dispatcher = centre.user("dispatch", "dispatcher", "centre").await?;
-    let root = reqwest::Certificate::from_pem(&std::fs::read(centre.hub.root())?)?;
-    let client = reqwest::Client::builder().tls_certs_only([root]).build()?;
-    let url = |path: &str| format!("https://localhost:{}{path}", centre.hub.api_port);
+    let client = centre.hub.client()?;
+    let url = |path: &str| centre.hub.url(path);
     let import = async |kind: &str, body: String| -> Result<(u16, Value)> {
         let answer = client
             .post(url("/api/v1/imports/cases"))
@@ -601,23 +600,11 @@ fn station(centre: &Centre, name: &str, site: &str, receiver: &Receiver) -> Resu
         directory.join("secrets/station.secret"),
         "secret-of-the-station-0123456789",
     )?;
-    let address = format!("127.0.0.1:{}", centre.hub.port);
     let more = format!(
-        "[station]\nwebhook = \"http://127.0.0.1:{}/linli\"\nsecret_file = \"secrets/station.secret\"\n\
-         [[source]]\nname = \"police\"\nmapping = \"mappings/police-incident.toml\"\n\
-         token_file = \"secrets/doors.token\"\n",
+        "[station]\nwebhook = \"http://127.0.0.1:{}/linli\"\nsecret_file = \"secrets/station.secret\"\n",
         receiver.port
     );
-    let agent = Agent::new(&AgentSetup {
-        directory: &directory,
-        name,
-        site,
-        hub_address: address.clone(),
-        listen: "127.0.0.1",
-        more: &more,
-    })?;
-    agent.join(&centre.hub, &address, site)?;
-    Ok(agent)
+    centre.station(name, site, &more)
 }
 
 /// What a station's system was told, in order: kind, the station's number, state.

@@ -381,16 +381,15 @@ async fn import(
     numbers: Range<usize>,
     kind: impl Fn(usize) -> &'static str,
 ) -> Result<()> {
-    let root = reqwest::Certificate::from_pem(&std::fs::read(centre.hub.root())?)?;
-    let client = reqwest::Client::builder().tls_certs_only([root]).build()?;
     let row = |number| {
         let external = format!("c-{number}");
         let row = json!({ "kind": kind(number), "title": "漏水", "place": "yuyuan", "external": external });
         row.to_string() + "\n"
     };
-    let path = "/api/v1/imports/cases";
-    let answer = client
-        .post(format!("https://localhost:{}{path}", centre.hub.api_port))
+    let answer = centre
+        .hub
+        .client()?
+        .post(centre.hub.url("/api/v1/imports/cases"))
         .bearer_auth(token)
         .header("content-type", "application/jsonl")
         .body(numbers.clone().map(row).collect::<String>())
@@ -512,7 +511,7 @@ async fn what_is_for_named_handlers_only_is_in_no_list_of_others() -> Result<()>
     let centre = Centre::with_files(&more, &[("secret", SECRET)]).await?;
     let named = centre.user("named", "supervisor", "centre").await?;
     let other = centre.user("other", "supervisor", "centre").await?;
-    let mut station = centre.station("st-2", "station-2")?;
+    let mut station = centre.station("st-2", "station-2", "")?;
     station.start().await?;
     // Twice at one address within hours: violence by its own rule, and a repeat by an ordinary one.
     for (number, hours) in [("D1", 5), ("D2", 0)] {

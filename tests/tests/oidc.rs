@@ -64,11 +64,8 @@ impl Scene {
 
     /// What the audit log tells of an object, oldest first: actor, action, detail.
     fn log(&self, object: &str) -> Result<Vec<[String; 3]>> {
-        let words = ["audit", "list", "--json", "--object", object];
-        let said = run(self.hub.command()?.args(words))?;
         let mut entries = Vec::new();
-        for line in said.lines() {
-            let entry: Value = serde_json::from_str(line)?;
+        for entry in self.hub.audit(object)? {
             let part = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
             entries.insert(0, [part("actor"), part("action"), part("detail")]);
         }

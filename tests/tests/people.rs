@@ -220,13 +220,8 @@ async fn a_nul_is_refused_at_the_api_and_what_is_wrong_with_a_user_is_said() -> 
 
 /// The audit log of an object, oldest first: action and detail.
 fn entries(hub: &Hub, object: &str) -> Result<Vec<(String, String)>> {
-    let words = [
-        "audit", "list", "--json", "--limit", "1000", "--object", object,
-    ];
-    let said = run(hub.command()?.args(words))?;
     let mut found = Vec::new();
-    for line in said.lines() {
-        let entry: Value = serde_json::from_str(line)?;
+    for entry in hub.audit(object)? {
         let part = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
         found.insert(0, (part("action"), part("detail")));
     }

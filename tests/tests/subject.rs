@@ -1,33 +1,31 @@
 //! A resident asks to see, to correct or to delete what is held of them: a case with a clock, and what is done under it.
 use anyhow::{Context, Result, ensure};
-use linli_tests::harness::{self, Hub, connect, http, run, user};
-use reqwest::Method;
+use linli_tests::harness::{Centre, connect, kind, run, user};
 use serde_json::{Value, json};
 use sqlx::Row as _;
-use tempfile::TempDir;
+use std::ops::Deref;
 
-struct Centre {
-    _directory: TempDir,
-    hub: Hub,
+struct Desk {
+    centre: Centre,
     supervisor: String,
     caller: String,
 }
 
-impl Centre {
-    async fn new(more: &str) -> Result<Self> {
-        let harness::Centre { directory, hub } = harness::Centre::new(more).await?;
-        Ok(Self {
-            supervisor: user(&hub, "super", "supervisor", "centre").await?,
-            caller: user(&hub, "caller", "revisit", "centre").await?,
-            hub,
-            _directory: directory,
-        })
+impl Deref for Desk {
+    type Target = Centre;
+    fn deref(&self) -> &Centre {
+        &self.centre
     }
+}
 
-    async fn post(&self, path: &str, token: &str, body: &Value) -> Result<(u16, Value)> {
-        self.hub
-            .ask(Method::POST, path, Some(token), Some(body))
-            .await
+impl Desk {
+    async fn new(more: &str) -> Result<Self> {
+        let centre = Centre::new(more).await?;
+        Ok(Self {
+            supervisor: centre.user("super", "supervisor", "centre").await?,
+            caller: centre.user("caller", "revisit", "centre").await?,
+            centre,
+        })
     }
 
     async fn case(&self, code: &str) -> Result<Value> {
@@ -49,15 +47,6 @@ impl Centre {
         let (status, case) = self.post("/api/v1/cases", &self.supervisor, &body).await?;
         ensure!(status == 201, "{case}");
         Ok(case["code"].as_str().context("a code")?.to_owned())
-    }
-
-    async fn made(&self, token: &str, code: &str, wanted: Value) -> Result<()> {
-        let version = self.case(code).await?["version"].clone();
-        let body = json!({ "version": version, "move": wanted });
-        let path = format!("/api/v1/cases/{code}/moves");
-        let (status, answer) = self.post(&path, token, &body).await?;
-        ensure!(status == 200, "{wanted}: {answer}");
-        Ok(())
     }
 
     async fn decline(&self, code: &str) -> Result<()> {
@@ -82,43 +71,26 @@ impl Centre {
         }
         Ok(narrative)
     }
-
-    fn audit(&self, object: &str) -> Result<Vec<Value>> {
-        let said = run(self
-            .hub
-            .command()?
-            .args(["audit", "list", "--json", "--object", object]))?;
-        said.lines()
-            .map(|line| Ok(serde_json::from_str(line)?))
-            .collect()
-    }
-}
-
-fn kind(problem: &Value) -> &str {
-    let word = problem["type"].as_str().unwrap_or_default();
-    word.strip_prefix("urn:linli:problem:").unwrap_or(word)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_to_see_is_found_by_phone_and_given_their_own() -> Result<()> {
-    let centre = Centre::new("[cases]\nnamed_handlers = [\"nobody\"]").await?;
-    let first = centre.about("02", "王小明", "+86 138-0013-8000").await?;
-    let second = centre.about("13", "王小明", "13800138000").await?;
-    centre.about("02", "李四", "13900139000").await?;
+    let desk = Desk::new("[cases]\nnamed_handlers = [\"nobody\"]").await?;
+    let first = desk.about("02", "王小明", "+86 138-0013-8000").await?;
+    let second = desk.about("13", "王小明", "13800138000").await?;
+    desk.about("02", "李四", "13900139000").await?;
     // One for named handlers only is not found by who is none of them.
     let body = json!({ "kind": "01-dv", "title": "家事", "place": "yuyuan-b3",
         "narrative": { "parties": [{ "name": "王小明", "phone": "13800138000" }] } });
-    centre
-        .post("/api/v1/cases", &centre.supervisor, &body)
-        .await?;
-    let request = centre.about("subject-see", "王小明", "13800138000").await?;
-    let whole = centre.case(&request).await?;
+    desk.post("/api/v1/cases", &desk.supervisor, &body).await?;
+    let request = desk.about("subject-see", "王小明", "13800138000").await?;
+    let whole = desk.case(&request).await?;
     ensure!(
         whole["kind"] == "subject-see" && whole["due_ms"].is_i64(),
         "{whole}"
     );
 
-    let (status, found) = centre
+    let (status, found) = desk
         .under(&request, "search", json!({ "phone": "138 0013 8000" }))
         .await?;
     assert_eq!(status, 200, "{found}");
@@ -130,7 +102,7 @@ async fn who_asks_to_see_is_found_by_phone_and_given_their_own() -> Result<()> {
         .collect();
     assert_eq!(codes, [second.as_str(), first.as_str()]);
     let export = json!({ "cases": [first, second], "phone": "13800138000" });
-    let (status, held) = centre.under(&request, "export", export.clone()).await?;
+    let (status, held) = desk.under(&request, "export", export.clone()).await?;
     assert_eq!(status, 200, "{held}");
     let narrative = &held["cases"][0]["narrative"];
     assert_eq!(narrative["parties"][0]["name"], "王小明");
@@ -142,7 +114,7 @@ async fn who_asks_to_see_is_found_by_phone_and_given_their_own() -> Result<()> {
         (&first, "subject.export"),
         (&second, "subject.export"),
     ] {
-        let entries = centre.audit(&format!("case/{object}"))?;
+        let entries = desk.hub.audit(&format!("case/{object}"))?;
         let entry = entries.iter().find(|entry| entry["action"] == action);
         let entry = entry.with_context(|| format!("{action} of {object}"))?;
         assert_eq!(entry["reason"], request.as_str());
@@ -151,17 +123,17 @@ async fn who_asks_to_see_is_found_by_phone_and_given_their_own() -> Result<()> {
     // By whom and for what it may not be.
     let path = format!("/api/v1/cases/{request}/subject/search");
     let search = json!({ "phone": "13800138000" });
-    let dispatcher = user(&centre.hub, "dispatch", "dispatcher", "centre").await?;
-    assert_eq!(centre.post(&path, &dispatcher, &search).await?.0, 403);
-    let stranger = user(&centre.hub, "other", "supervisor", "office-2").await?;
-    assert_eq!(centre.post(&path, &stranger, &search).await?.0, 404);
-    let (status, problem) = centre.under(&first, "search", search.clone()).await?;
+    let dispatcher = user(&desk.hub, "dispatch", "dispatcher", "centre").await?;
+    assert_eq!(desk.post(&path, &dispatcher, &search).await?.0, 403);
+    let stranger = user(&desk.hub, "other", "supervisor", "office-2").await?;
+    assert_eq!(desk.post(&path, &stranger, &search).await?.0, 404);
+    let (status, problem) = desk.under(&first, "search", search.clone()).await?;
     assert_eq!(
         (status, kind(&problem)),
         (409, "case-no-request"),
         "{problem}"
     );
-    let (status, problem) = centre
+    let (status, problem) = desk
         .under(&request, "delete", json!({ "case": first, "version": 1 }))
         .await?;
     assert_eq!(
@@ -170,14 +142,14 @@ async fn who_asks_to_see_is_found_by_phone_and_given_their_own() -> Result<()> {
         "{problem}"
     );
     for phone in ["123", "", "电话"] {
-        let (status, problem) = centre
+        let (status, problem) = desk
             .under(&request, "search", json!({ "phone": phone }))
             .await?;
         assert_eq!((status, kind(&problem)), (400, "query"), "{problem}");
     }
-    centre.decline(&request).await?;
+    desk.decline(&request).await?;
     for (what, body) in [("search", search), ("export", export)] {
-        let (status, problem) = centre.under(&request, what, body).await?;
+        let (status, problem) = desk.under(&request, what, body).await?;
         assert_eq!((status, kind(&problem)), (409, "case-state"), "{problem}");
     }
     Ok(())
@@ -185,29 +157,29 @@ async fn who_asks_to_see_is_found_by_phone_and_given_their_own() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_correction_takes_the_place_of_what_was_wrong() -> Result<()> {
-    let centre = Centre::new("").await?;
-    let code = centre.about("02", "王小名", "13800138000").await?;
-    let request = centre
+    let desk = Desk::new("").await?;
+    let code = desk.about("02", "王小名", "13800138000").await?;
+    let request = desk
         .about("subject-correct", "王小明", "13800138000")
         .await?;
     let right = json!({ "parties": [{ "name": "王小明", "phone": "13800138000" }], "address": "", "text": "已更正" });
     let correction = |version: i64| json!({ "case": code, "version": version, "narrative": right });
-    let (status, problem) = centre.under(&request, "correct", correction(7)).await?;
+    let (status, problem) = desk.under(&request, "correct", correction(7)).await?;
     assert_eq!((status, kind(&problem)), (409, "case-stale"), "{problem}");
-    let (status, answer) = centre.under(&request, "correct", correction(1)).await?;
+    let (status, answer) = desk.under(&request, "correct", correction(1)).await?;
     assert_eq!(
         (status, answer["version"].as_i64()),
         (200, Some(2)),
         "{answer}"
     );
-    assert_eq!(centre.unmasked(&code).await?, right);
-    let case = centre.case(&code).await?;
+    assert_eq!(desk.unmasked(&code).await?, right);
+    let case = desk.case(&code).await?;
     let last = &case["actions"][1];
     assert_eq!(
         (&last["action"], &last["note"]),
         (&json!("corrected"), &json!(request))
     );
-    let entries = centre.audit(&format!("case/{code}"))?;
+    let entries = desk.hub.audit(&format!("case/{code}"))?;
     ensure!(
         entries
             .iter()
@@ -216,28 +188,28 @@ async fn a_correction_takes_the_place_of_what_was_wrong() -> Result<()> {
         "{entries:?}"
     );
     // Also where it is closed; the days that it stays are counted from its end.
-    centre.decline(&code).await?;
-    let ended = centre.case(&code).await?["changed_ms"].clone();
-    let (status, answer) = centre.under(&request, "correct", correction(3)).await?;
+    desk.decline(&code).await?;
+    let ended = desk.case(&code).await?["changed_ms"].clone();
+    let (status, answer) = desk.under(&request, "correct", correction(3)).await?;
     assert_eq!(status, 200, "{answer}");
-    assert_eq!(centre.case(&code).await?["changed_ms"], ended);
+    assert_eq!(desk.case(&code).await?["changed_ms"], ended);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_leaves_the_skeleton_of_a_closed_case_and_nothing_of_people() -> Result<()> {
-    let centre = Centre::new("").await?;
-    let code = centre.about("02", "王小明", "13800138000").await?;
-    let request = centre
+    let desk = Desk::new("").await?;
+    let code = desk.about("02", "王小明", "13800138000").await?;
+    let request = desk
         .about("subject-delete", "王小明", "13800138000")
         .await?;
     let note = json!({ "move": "note", "text": "王小明来电" });
-    centre.made(&centre.supervisor, &code, note).await?;
-    let root = reqwest::Certificate::from_pem(&std::fs::read(centre.hub.root())?)?;
-    let client = http().tls_certs_only([root]).build()?;
-    let port = centre.hub.api_port;
-    let url = format!("https://localhost:{port}/api/v1/cases/{code}/attachments?name=note.txt");
-    let sent = client.post(url).bearer_auth(&centre.supervisor);
+    desk.made(&desk.supervisor, &code, note).await?;
+    let url = format!("/api/v1/cases/{code}/attachments?name=note.txt");
+    let client = desk.hub.client()?;
+    let sent = client
+        .post(desk.hub.url(&url))
+        .bearer_auth(&desk.supervisor);
     let sent = sent
         .header("content-type", "text/plain")
         .body("王小明的材料")
@@ -245,21 +217,21 @@ async fn a_deletion_leaves_the_skeleton_of_a_closed_case_and_nothing_of_people()
         .await?;
     assert_eq!(sent.status(), 201);
     let deletion = |version: i64| json!({ "case": code, "version": version });
-    let (status, problem) = centre.under(&request, "delete", deletion(3)).await?;
+    let (status, problem) = desk.under(&request, "delete", deletion(3)).await?;
     assert_eq!(
         (status, kind(&problem)),
         (409, "case-still-needed"),
         "{problem}"
     );
-    centre.decline(&code).await?;
-    let before = centre.case(&code).await?;
-    let (status, answer) = centre.under(&request, "delete", deletion(4)).await?;
+    desk.decline(&code).await?;
+    let before = desk.case(&code).await?;
+    let (status, answer) = desk.under(&request, "delete", deletion(4)).await?;
     assert_eq!(
         (status, answer["version"].as_i64()),
         (200, Some(5)),
         "{answer}"
     );
-    let after = centre.case(&code).await?;
+    let after = desk.case(&code).await?;
     let skeleton = |case: &Value| -> Vec<Value> {
         let actions = case["actions"].as_array().cloned().unwrap_or_default();
         let line = |action: &Value| {
@@ -283,50 +255,49 @@ async fn a_deletion_leaves_the_skeleton_of_a_closed_case_and_nothing_of_people()
     assert_eq!(after["changed_ms"], before["changed_ms"]);
     ensure!(!after.to_string().contains("王"), "{after}");
     let nothing = json!({ "parties": [], "address": "", "text": "" });
-    assert_eq!(centre.unmasked(&code).await?, nothing);
-    let mut connection = connect(centre.hub.database_url()).await?;
+    assert_eq!(desk.unmasked(&code).await?, nothing);
+    let mut connection = connect(desk.hub.database_url()).await?;
     let rows = sqlx::query("SELECT COUNT(*) FROM attachments")
         .fetch_one(&mut connection)
         .await?;
     assert_eq!(rows.get::<i64, _>(0), 0);
     // It can be opened again, and its log goes on.
     let reopen = json!({ "move": "reopen", "reason": "新情况" });
-    centre.made(&centre.supervisor, &code, reopen).await?;
+    desk.made(&desk.supervisor, &code, reopen).await?;
     let (_, found) = {
-        let see = centre.about("subject-see", "王小明", "13800138000").await?;
-        centre
-            .under(&see, "search", json!({ "phone": "13800138000" }))
+        let see = desk.about("subject-see", "王小明", "13800138000").await?;
+        desk.under(&see, "search", json!({ "phone": "13800138000" }))
             .await?
     };
     ensure!(!found.to_string().contains(&code), "{found}");
     // The request goes the whole loop as any case.
     for (token, wanted) in [
-        (&centre.supervisor, json!({ "move": "accept" })),
+        (&desk.supervisor, json!({ "move": "accept" })),
         (
-            &centre.supervisor,
+            &desk.supervisor,
             json!({ "move": "dispatch", "organisation": "room-3" }),
         ),
     ] {
-        centre.made(token, &request, wanted).await?;
+        desk.made(token, &request, wanted).await?;
     }
-    let handler = user(&centre.hub, "room3", "handler", "room-3").await?;
+    let handler = user(&desk.hub, "room3", "handler", "room-3").await?;
     for (token, wanted) in [
         (&handler, json!({ "move": "sign" })),
         (&handler, json!({ "move": "answer", "text": "已删除" })),
         (
-            &centre.supervisor,
+            &desk.supervisor,
             json!({ "move": "verify", "passed": true }),
         ),
         (
-            &centre.caller,
+            &desk.caller,
             json!({ "move": "revisit", "satisfied": true }),
         ),
-        (&centre.caller, json!({ "move": "evaluate", "marks": 5 })),
-        (&centre.supervisor, json!({ "move": "archive" })),
+        (&desk.caller, json!({ "move": "evaluate", "marks": 5 })),
+        (&desk.supervisor, json!({ "move": "archive" })),
     ] {
-        centre.made(token, &request, wanted).await?;
+        desk.made(token, &request, wanted).await?;
     }
-    let verified = run(centre.hub.command()?.args(["audit", "verify"]))?;
+    let verified = run(desk.hub.command()?.args(["audit", "verify"]))?;
     ensure!(verified.contains("whole"), "{verified}");
     Ok(())
 }

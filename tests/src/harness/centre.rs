@@ -33,8 +33,12 @@ impl Centre {
         Ok(Self { directory, hub })
     }
 
-    /// The agent of a station, which takes its incidents; it does not run yet.
-    pub fn station(&self, name: &str, site: &str) -> Result<Agent> {
+    /// The agent of a station, which takes its incidents; it does not run yet. `more` is of its config.
+    pub fn station(&self, name: &str, site: &str, more: &str) -> Result<Agent> {
+        let more = format!(
+            "{more}[[source]]\nname = \"police\"\nmapping = \"mappings/police-incident.toml\"\n\
+             token_file = \"secrets/doors.token\"\n"
+        );
         let directory = self.directory.path().join(name);
         let address = format!("127.0.0.1:{}", self.hub.port);
         let agent = Agent::new(&AgentSetup {
@@ -43,8 +47,7 @@ impl Centre {
             site,
             hub_address: address.clone(),
             listen: "127.0.0.1",
-            more: "[[source]]\nname = \"police\"\nmapping = \"mappings/police-incident.toml\"\n\
-                   token_file = \"secrets/doors.token\"\n",
+            more: &more,
         })?;
         agent.join(&self.hub, &address, site)?;
         Ok(agent)
@@ -65,6 +68,11 @@ impl Centre {
     ) -> Result<(u16, Value)> {
         let token = (!token.is_empty()).then_some(token);
         self.hub.ask(method, path, token, Some(body)).await
+    }
+
+    /// Sends a body; the status and the JSON.
+    pub async fn post(&self, path: &str, token: &str, body: &Value) -> Result<(u16, Value)> {
+        self.ask(Method::POST, path, token, body).await
     }
 
     /// Looks; the status and the JSON.
@@ -141,4 +149,10 @@ pub fn words(case: &Value) -> Vec<String> {
                 .collect()
         })
         .unwrap_or_default()
+}
+
+/// The word of a problem.
+pub fn kind(problem: &Value) -> &str {
+    let word = problem["type"].as_str().unwrap_or_default();
+    word.strip_prefix("urn:linli:problem:").unwrap_or(word)
 }

@@ -271,6 +271,26 @@ impl Hub {
             .await
     }
 
+    /// Where a path of the API is.
+    pub fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.api_port)
+    }
+
+    /// A client that trusts this hub and nobody else.
+    pub fn client(&self) -> Result<reqwest::Client> {
+        let root = reqwest::Certificate::from_pem(&std::fs::read(self.root())?)?;
+        Ok(http().tls_certs_only([root]).build()?)
+    }
+
+    /// The audit log of an object, newest first.
+    pub fn audit(&self, object: &str) -> Result<Vec<Value>> {
+        let words = ["audit", "list", "--json", "--limit", "1000"];
+        let said = run(self.command()?.args(words).args(["--object", object]))?;
+        said.lines()
+            .map(|line| Ok(serde_json::from_str(line)?))
+            .collect()
+    }
+
     /// Any request on the API; the status and the JSON.
     pub async fn ask(
         &self,
@@ -279,10 +299,7 @@ impl Hub {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> Result<(u16, Value)> {
-        let root = reqwest::Certificate::from_pem(&std::fs::read(self.root())?)?;
-        let client = http().tls_certs_only([root]).build()?;
-        let url = format!("https://localhost:{}{path}", self.api_port);
-        let mut request = client.request(method, url);
+        let mut request = self.client()?.request(method, self.url(path));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
