@@ -24,7 +24,7 @@ use crate::sealed::mask;
 use crate::store::cases::{self, ActionView, CaseView};
 use crate::store::{Connection, StoreError};
 
-/// Cases whose narratives one search opens: some tenths of a second. `next` goes on from there.
+/// Cases whose narratives one search opens; `next` goes on from there.
 const SCANNED_MAX: usize = 20_000;
 /// Read at once.
 const PAGE: i64 = 500;
