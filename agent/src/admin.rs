@@ -1,11 +1,12 @@
 //! What the agent offers on its own box: a Unix socket for `status` and `import` (only the agent's
 //! user and root can open it), and a TCP listener for Prometheus and health checks.
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures_util::{Stream, StreamExt};
 use linli_shared::protocol::ids::Lane;
 use linli_shared::protocol::limits::EVENT_BYTES_MAX;
 use linli_shared::service::problem::Problem;
@@ -13,11 +14,16 @@ use linli_shared::service::{clock, telemetry};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::import::GROUP_ROWS;
 use crate::intake::{Intake, Submission, Submitted};
 use crate::metrics::Metrics;
+use crate::pseudonym::Pseudonyms;
+use crate::source_test::Live;
+use crate::sources::feed::Feed;
+use crate::sources::standing::SourceView;
+use crate::sources::watch::Seen;
 use crate::spool::{LaneStatus, Spool};
 use crate::stations::Stations;
 use crate::uplink::UplinkStatus;
@@ -46,6 +52,10 @@ pub struct Admin {
     pub cert_not_after_s: i64,
     /// Where events go.
     pub intake: Intake,
+    /// The way of each source to the intake.
+    pub feeds: Arc<[Feed]>,
+    /// Pseudonyms.
+    pub pseudonyms: Pseudonyms,
     /// Spools.
     pub spools: [Spool; Lane::ALL.len()],
     /// The uplink's state.
@@ -123,6 +133,9 @@ pub struct Status {
     pub clock_set: bool,
     /// Lanes.
     pub lanes: Vec<LaneView>,
+    /// Sources.
+    #[serde(default)]
+    pub sources: Vec<SourceView>,
     /// The station, if this agent serves one.
     #[serde(default)]
     pub station: Option<StationView>,
@@ -176,6 +189,7 @@ impl Status {
                 ));
             }
         }
+        lines.extend(self.sources.iter().flat_map(SourceView::lines));
         if let Some(station) = &self.station {
             lines.push(format!(
                 "派出所 station: 待交 waiting {}  已交至 delivered up to {} of {}  最早 oldest {}",
@@ -213,6 +227,7 @@ impl Admin {
                 .iter()
                 .map(|spool| lane_view(spool.lane(), &spool.status().borrow()))
                 .collect(),
+            sources: self.feeds.iter().map(Feed::view).collect(),
             station: self.stations.as_ref().map(|stations| {
                 let standing = stations.standing().borrow().clone();
                 StationView {
@@ -233,6 +248,8 @@ impl Admin {
         Router::new()
             .route("/v1/status", get(status))
             .route("/v1/submit", post(submit))
+            .route("/v1/sources/{name}/watch", get(watch_source))
+            .route("/v1/pseudonyms/rotate", post(rotate))
             .layer(DefaultBodyLimit::max(SUBMIT_BYTES_MAX))
             .with_state(Arc::new(self))
     }
@@ -291,6 +308,52 @@ async fn submit(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Json<Sub
         })
 }
 
+/// What arrives at a source, live: a line of JSON a message, until the client goes.
+async fn watch_source(
+    State(admin): State<Arc<Admin>>,
+    UrlPath(name): UrlPath<String>,
+) -> Result<Body, Problem> {
+    let feed = admin.feeds.iter().find(|feed| feed.name() == name);
+    let Some(feed) = feed else {
+        return Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "unknown-source",
+            format!("the running agent has no source {name:?}: restart it if its config is newer"),
+        ));
+    };
+    let seen = feed.watch().subscribe();
+    Ok(Body::from_stream(live(feed.clone(), seen)))
+}
+
+/// The source's standing first, then its messages.
+fn live(
+    feed: Feed,
+    seen: broadcast::Receiver<Arc<Seen>>,
+) -> impl Stream<Item = Result<String, serde_json::Error>> {
+    let standing = futures_util::stream::once(async move { Live::Standing(feed.view()) });
+    let messages = futures_util::stream::unfold(seen, async |mut seen| {
+        let live = match seen.recv().await {
+            Ok(seen) => Live::Message(Seen::clone(&seen)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Live::Missed(missed),
+            Err(broadcast::error::RecvError::Closed) => return None,
+        };
+        Some((live, seen))
+    });
+    standing
+        .chain(messages)
+        .map(|live| Ok(serde_json::to_string(&live)? + "\n"))
+}
+
+async fn rotate(State(admin): State<Arc<Admin>>) -> Result<Json<u64>, Problem> {
+    let pseudonyms = admin.pseudonyms.clone();
+    let failed = |detail: String| Problem::new(StatusCode::CONFLICT, "pseudonyms", detail);
+    tokio::task::spawn_blocking(move || pseudonyms.rotate(clock::wall_ms()))
+        .await
+        .map_err(|error| failed(error.to_string()))?
+        .map(Json)
+        .map_err(|error| failed(telemetry::chain(&error)))
+}
+
 async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, Problem> {
     let wall_ms = clock::wall_ms();
     for spool in &admin.spools {
@@ -302,6 +365,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, P
         admin
             .metrics
             .station(&stations.standing().borrow(), wall_ms);
+    }
+    for feed in admin.feeds.iter() {
+        feed.scrape();
     }
     let text = admin.metrics.text().map_err(|error| {
         Problem::new(

@@ -2,6 +2,7 @@
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::data_dir::{self, DataDirError};
 use linli_shared::service::{clock, peer, shutdown, systemd};
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -22,8 +23,11 @@ use crate::identity::{Identity, IdentityError};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::pending::Pending;
+use crate::pseudonym::{KeyError, Pseudonyms};
 use crate::sources::body::Bodies;
-use crate::sources::push::{self, Push};
+use crate::sources::feed::Shared;
+use crate::sources::raw::{self, RawWriter};
+use crate::sources::{Prepared, Sources};
 use crate::spool::{self, Spool, SpoolThread, WhenFull};
 use crate::stations::fetch::{self, Fetch};
 use crate::stations::webhook::Webhook;
@@ -63,6 +67,9 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
+    /// There is no key of pseudonyms.
+    #[error(transparent)]
+    Pseudonyms(#[from] KeyError),
     /// The boot id cannot be read.
     #[error("the boot id cannot be read")]
     Boot(#[source] io::Error),
@@ -143,7 +150,8 @@ pub struct App {
     metrics_listener: TcpListener,
     socket: UnixListener,
     socket_path: PathBuf,
-    push: Push,
+    sources: Sources,
+    raw: RawWriter,
     admin: Admin,
     uplink: Uplink,
     alive: Alive,
@@ -209,6 +217,7 @@ impl App {
     pub async fn build(checked: Checked) -> Result<Self, AppError> {
         let Checked {
             config,
+            pushes,
             sources,
             devices,
             station,
@@ -240,8 +249,26 @@ impl App {
         let (anchors, anchors_seen) = Anchors::load(&config.data_dir, boot, metrics.clone());
         let (uplink_status, uplink_seen) = watch::channel(UplinkStatus::default());
         let (downlink_sender, downlink) = mpsc::channel(DOWNLINK_MAX);
+        let pending = Pending::default();
+        let (raw_log, raw) = raw::open(
+            &config.data_dir,
+            keep_raw_for(&sources),
+            metrics.raw_dropped.clone(),
+        );
+        let shared = Shared {
+            intake: intake.clone(),
+            pending: pending.clone(),
+            places: Arc::new(devices),
+            pseudonyms: Pseudonyms::load(&config.data_dir, &config.pseudonyms, clock::wall_ms())?,
+            raw: Some(raw_log),
+            metrics: metrics.clone(),
+        };
+        let bodies = Bodies::new(config.push.body_max.0 as usize);
+        let sources = Sources::new(sources, pushes, bodies, &shared);
         let admin = Admin {
             agent,
+            feeds: sources.feeds().into(),
+            pseudonyms: shared.pseudonyms,
             site: identity.agent.site.to_string(),
             cert_not_after_s: identity.agent.not_after_s,
             intake: intake.clone(),
@@ -256,7 +283,6 @@ impl App {
         } else {
             config.hub.addresses.clone()
         };
-        let pending = Pending::default();
         let alive = Alive::load(&config.data_dir, boot, intake.clone(), &pending);
         let uplink = Uplink {
             identity,
@@ -275,15 +301,8 @@ impl App {
             metrics_listener,
             socket,
             socket_path,
-            push: Push {
-                sources: Arc::new(sources),
-                devices: Arc::new(devices),
-                intake,
-                pending,
-                bodies: Bodies::new(config.push.body_max.0 as usize),
-                metrics: metrics.clone(),
-                told: Default::default(),
-            },
+            sources,
+            raw,
             admin,
             uplink,
             alive,
@@ -319,9 +338,10 @@ impl App {
                 parts.spawn(async move { ("station webhook", webhook.await) });
             }
         }
+        let (routes, sources) = self.sources.start(stop.clone());
         let push = http::serve(
             self.push_listener,
-            push::router(self.push).merge(fetch::router(fetch)),
+            routes.merge(fetch::router(fetch)),
             PUSH_CONNECTIONS_MAX,
             stop.clone(),
         );
@@ -341,7 +361,10 @@ impl App {
         let alive = self.alive.run(stop.clone());
         let anchors = self.anchors.run(stop.clone());
         let downlink = act(self.downlink, self.metrics, stop.clone());
+        let raw = self.raw.run(stop.clone());
         parts.spawn(async move { ("push listener", push.await) });
+        parts.spawn(async move { ("sources", sources.await) });
+        parts.spawn(async move { ("raw messages", raw.await) });
         parts.spawn(async move { ("admin socket", socket.await) });
         parts.spawn(async move { ("metrics listener", metrics.await) });
         parts.spawn(async move { ("uplink", uplink.await) });
@@ -380,6 +403,14 @@ impl App {
         let _ = std::fs::remove_file(&self.socket_path);
         outcome.and(closed)
     }
+}
+
+/// For how long each source keeps its raw messages.
+pub fn keep_raw_for(sources: &[Prepared]) -> HashMap<String, Duration> {
+    let settings = sources.iter().map(|prepared| &prepared.settings);
+    settings
+        .map(|settings| (settings.name.clone(), settings.keep_raw_for))
+        .collect()
 }
 
 /// Closes the spools on a thread of its own, which a disk that hangs may keep: the process ends anyway.

@@ -75,6 +75,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// 数据源 / Sources
+    #[command(subcommand)]
+    Source(SourceCommand),
+    /// 化名密钥 / The key of pseudonyms
+    #[command(subcommand)]
+    Pseudonyms(PseudonymsCommand),
     /// 生成命令补全脚本 / Print a shell completion script
     Completions {
         /// Shell
@@ -85,4 +91,30 @@ pub enum Command {
         /// Directory
         directory: PathBuf,
     },
+}
+
+/// What to do with sources.
+#[derive(Debug, Subcommand)]
+pub enum SourceCommand {
+    /// 实时查看一个数据源收到的原文和事件，并指出问题 / Show live what arrives at a source, raw beside normalised, and what is wrong
+    Test {
+        /// Name of the source in the config
+        name: String,
+        /// For so many seconds
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// End after so many messages
+        #[arg(long)]
+        count: Option<u64>,
+        /// JSON lines
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to do with the key of pseudonyms.
+#[derive(Debug, Subcommand)]
+pub enum PseudonymsCommand {
+    /// 更换密钥；旧密钥即销毁，新旧化名不再对应 / Make a new key; the old one is gone, and old pseudonyms stand alone
+    Rotate,
 }

@@ -1,7 +1,6 @@
 //! The agent's config file: strict TOML, every key with a default that works.
 pub mod station;
 
-use axum::http::HeaderName;
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::{Bytes, ConfigError, load};
 use linli_shared::service::telemetry::LogConfig;
@@ -11,7 +10,10 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use crate::pseudonym::PseudonymConfig;
 use crate::sources::mapping::{Mapping, MappingFile};
+use crate::sources::push::PushSource;
+use crate::sources::{Check, Prepared, SourceConfig};
 use crate::spool::WhenFull;
 use station::{Station, StationConfig};
 
@@ -34,7 +36,9 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Logs.
     pub log: LogConfig,
-    /// Sources, each with its mapping.
+    /// What becomes of cards and names.
+    pub pseudonyms: PseudonymConfig,
+    /// Sources.
     pub source: Vec<SourceConfig>,
     /// Devices whose messages do not say where they are.
     pub device: Vec<DeviceConfig>,
@@ -84,23 +88,6 @@ pub struct MetricsConfig {
     pub listen: SocketAddr,
 }
 
-/// `[[source]]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SourceConfig {
-    /// Name: in the URL `/push/<name>`, on its events and in metrics.
-    pub name: String,
-    /// Mapping file, relative to this file.
-    pub mapping: PathBuf,
-    /// File with the token that a push carries as `Authorization: Bearer …`.
-    pub token_file: Option<PathBuf>,
-    /// File with the secret of the HMAC-SHA256 that a push carries in `hmac_header`.
-    pub hmac_secret_file: Option<PathBuf>,
-    /// Header with the HMAC in hexadecimal, with or without `sha256=` before it.
-    #[serde(default = "default_hmac_header")]
-    pub hmac_header: String,
-}
-
 /// `[[device]]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,10 +102,6 @@ pub struct DeviceConfig {
     pub unit: String,
 }
 
-fn default_hmac_header() -> String {
-    "x-signature-256".to_owned()
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -128,6 +111,7 @@ impl Default for Config {
             push: PushConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
+            pseudonyms: PseudonymConfig::default(),
             source: Vec::new(),
             device: Vec::new(),
             station: None,
@@ -164,37 +148,14 @@ impl Default for MetricsConfig {
     }
 }
 
-/// How a push proves where it comes from.
-pub enum PushKey {
-    /// A token.
-    Token(Vec<u8>),
-    /// An HMAC over the body.
-    Hmac {
-        /// Header that carries it.
-        header: HeaderName,
-        /// Secret.
-        secret: Vec<u8>,
-    },
-    /// The source takes imports only.
-    None,
-}
-
-/// A source that is ready.
-pub struct Source {
-    /// Name.
-    pub name: String,
-    /// Mapping.
-    pub mapping: Mapping,
-    /// Key.
-    pub key: PushKey,
-}
-
 /// A config that has been checked whole.
 pub struct Checked {
     /// The values.
     pub config: Config,
-    /// Sources by name.
-    pub sources: BTreeMap<String, Source>,
+    /// HTTP pushes by name.
+    pub pushes: BTreeMap<String, PushSource>,
+    /// All sources, pushes too.
+    pub sources: Vec<Prepared>,
     /// Places by device id.
     pub devices: HashMap<String, DeviceConfig>,
     /// The station.
@@ -290,7 +251,8 @@ impl Config {
             }
         }
         let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
-        let mut sources = BTreeMap::new();
+        let mut sources: Vec<Prepared> = Vec::new();
+        let mut pushes = BTreeMap::new();
         for (index, source) in self.source.drain(..).enumerate() {
             let key = format!("source[{index}]");
             let name = source.name.clone();
@@ -300,13 +262,22 @@ impl Config {
                     format!("{name:?} must be letters, digits, '.', '_' and '-'"),
                 ));
             }
-            let source = checked_source(source, &directory, &key, path)?;
-            if sources.insert(name.clone(), source).is_some() {
+            if sources.iter().any(|other| other.settings.name == name) {
                 return Err(wrong(
                     format!("{key}.name"),
                     format!("{name:?} is there twice: give each source a name of its own"),
                 ));
             }
+            let check = Check {
+                name: &name,
+                path,
+                key: &key,
+            };
+            let (prepared, push) = Prepared::new(source, &check)?;
+            if let Some(push) = push {
+                pushes.insert(name.clone(), PushSource::new(push, &check)?);
+            }
+            sources.push(prepared);
         }
         let mut devices = HashMap::new();
         for (index, device) in self.device.iter().enumerate() {
@@ -329,6 +300,7 @@ impl Config {
         };
         Ok(Checked {
             config: self,
+            pushes,
             sources,
             devices,
             station,
@@ -346,58 +318,19 @@ pub fn load_mapping(name: &str, path: &Path) -> Result<Mapping, ConfigError> {
     })
 }
 
-/// The secret in a file, which is relative to `directory`.
-fn secret(directory: &Path, file: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
-    let file = directory.join(file);
-    let bytes = std::fs::read(&file).map_err(|source| ConfigError::Read {
-        path: file.clone(),
+/// The secret in a file.
+pub fn secret(file: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
+    let bytes = std::fs::read(file).map_err(|source| ConfigError::Read {
+        path: file.to_owned(),
         source,
     })?;
     let secret = bytes.trim_ascii().to_vec();
     if secret.len() < 16 {
         return Err(ConfigError::Value {
-            path: file,
+            path: file.to_owned(),
             key: key.to_owned(),
             message: "holds fewer than 16 bytes: make one with `openssl rand -hex 32`".to_owned(),
         });
     }
     Ok(secret)
-}
-
-fn checked_source(
-    source: SourceConfig,
-    directory: &Path,
-    key: &str,
-    path: &Path,
-) -> Result<Source, ConfigError> {
-    let wrong = |message: &str| ConfigError::Value {
-        path: path.to_owned(),
-        key: key.to_owned(),
-        message: message.to_owned(),
-    };
-    let secret = |file: &Path| secret(directory, file, key);
-    let push_key = match (&source.token_file, &source.hmac_secret_file) {
-        (Some(token), None) => PushKey::Token(secret(token)?),
-        (None, Some(file)) => PushKey::Hmac {
-            header: source.hmac_header.parse().map_err(|_| {
-                wrong(&format!(
-                    "hmac_header {:?} is not the name of an HTTP header: write one like \"x-signature-256\"",
-                    source.hmac_header
-                ))
-            })?,
-            secret: secret(file)?,
-        },
-        (None, None) => PushKey::None,
-        (Some(_), Some(_)) => {
-            return Err(wrong(
-                "has both token_file and hmac_secret_file: keep the one that the source can send",
-            ));
-        }
-    };
-    let mapping = load_mapping(&source.name, &directory.join(&source.mapping))?;
-    Ok(Source {
-        name: source.name,
-        mapping,
-        key: push_key,
-    })
 }

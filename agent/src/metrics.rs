@@ -5,8 +5,49 @@
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::process::ProcessFigures;
 use prometheus::{
-    Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
+
+/// The figures of one source.
+pub struct SourceFigures {
+    name: String,
+    /// New events.
+    pub stored: IntCounter,
+    /// Events that were there already.
+    pub doubled: IntCounter,
+    /// States that were known.
+    pub repeated: IntCounter,
+    /// Signs of life.
+    pub heartbeat: IntCounter,
+    /// What is of no interest.
+    pub filtered: IntCounter,
+    /// What could not be read.
+    pub rejected: IntCounter,
+    /// Events that the spool did not take.
+    pub refused: IntCounter,
+    /// Events whose device time could not be.
+    pub implausible_times: IntCounter,
+    /// 1 while it is connected.
+    pub connected: IntGauge,
+    /// Devices that are heard.
+    pub online: IntGauge,
+    /// Devices of which nothing is known.
+    pub unknown: IntGauge,
+    /// Receipt of the last message, seconds since 1970 UTC.
+    pub last_message: IntGauge,
+    /// By how much the last event came late, seconds.
+    pub lag: Gauge,
+    messages: IntCounterVec,
+}
+
+impl SourceFigures {
+    /// Counts an outcome that is the source's own.
+    pub fn count(&self, outcome: &'static str, count: u64) {
+        let labels = [self.name.as_str(), outcome];
+        self.messages.with_label_values(&labels).inc_by(count);
+    }
+}
 
 /// Handles of all figures; cheap to clone.
 #[derive(Clone)]
@@ -19,8 +60,13 @@ pub struct Metrics {
     pub events_discarded: IntCounterVec,
     /// Requests and rows of a source, by outcome.
     pub source_messages: IntCounterVec,
-    /// Events whose device time could not be.
-    pub source_implausible_times: IntCounterVec,
+    source_implausible_times: IntCounterVec,
+    source_connected: IntGaugeVec,
+    source_devices: IntGaugeVec,
+    source_last_message: IntGaugeVec,
+    source_lag: GaugeVec,
+    /// Groups of raw messages that were not kept on this box.
+    pub raw_dropped: IntCounter,
     /// Events that the hub has acknowledged.
     pub events_sent: IntCounterVec,
     /// Bytes of batches handed to the link.
@@ -117,6 +163,36 @@ impl Metrics {
                 "linli_agent_source_implausible_times_total",
                 "Events whose device time lay in the future or before 2020.",
                 &["source"],
+            )?,
+            source_connected: gauges(
+                "linli_agent_source_connected",
+                "1 while the source is connected or listens, or a device of it is heard.",
+                &["source"],
+            )?,
+            source_devices: gauges(
+                "linli_agent_source_devices",
+                "Devices of a source that are heard (online) and those of which nothing is known (unknown).",
+                &["source", "state"],
+            )?,
+            source_last_message: gauges(
+                "linli_agent_source_last_message_timestamp_seconds",
+                "Receipt of the source's last message, seconds since 1970 UTC; 0 before the first.",
+                &["source"],
+            )?,
+            source_lag: {
+                let lag = GaugeVec::new(
+                    Opts::new(
+                        "linli_agent_source_lag_seconds",
+                        "By how much the source's last event came after its device's time.",
+                    ),
+                    &["source"],
+                )?;
+                registry.register(Box::new(lag.clone()))?;
+                lag
+            },
+            raw_dropped: counter(
+                "linli_agent_raw_dropped_total",
+                "Groups of raw messages that were not kept on this box: a full day, disk or queue.",
             )?,
             events_sent: counters(
                 "linli_agent_events_sent_total",
@@ -233,6 +309,28 @@ impl Metrics {
             metrics.station_delivered(way, 0);
         }
         Ok(metrics)
+    }
+
+    /// The figures of a source.
+    pub fn source(&self, name: &str) -> SourceFigures {
+        let messages = |outcome| self.source_messages.with_label_values(&[name, outcome]);
+        SourceFigures {
+            name: name.to_owned(),
+            stored: messages("stored"),
+            doubled: messages("doubled"),
+            repeated: messages("repeated"),
+            heartbeat: messages("heartbeat"),
+            filtered: messages("filtered"),
+            rejected: messages("rejected"),
+            refused: messages("refused"),
+            implausible_times: self.source_implausible_times.with_label_values(&[name]),
+            connected: self.source_connected.with_label_values(&[name]),
+            online: self.source_devices.with_label_values(&[name, "online"]),
+            unknown: self.source_devices.with_label_values(&[name, "unknown"]),
+            last_message: self.source_last_message.with_label_values(&[name]),
+            lag: self.source_lag.with_label_values(&[name]),
+            messages: self.source_messages.clone(),
+        }
     }
 
     /// Counts what a lane stored.

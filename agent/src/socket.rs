@@ -1,6 +1,7 @@
 //! The client of the agent's own Unix socket, for `status` and `import`.
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,46 @@ impl SocketError {
     }
 }
 
+/// A GET whose answer goes on: its body, on a connection that lives as long as it is read.
+pub async fn open(socket: &Path, uri: &str) -> Result<Incoming, SocketError> {
+    let (mut sender, driver) = connect(socket).await?;
+    tokio::spawn(driver);
+    let request = Request::builder()
+        .uri(uri)
+        .header("host", "agent")
+        .body(Full::new(Bytes::new()))?;
+    let answer = tokio::time::timeout(DEADLINE, sender.send_request(request))
+        .await
+        .map_err(|_| SocketError::Silent)??;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer.into_body());
+    }
+    let body = answer.into_body().collect().await?.to_bytes();
+    Err(SocketError::Refused {
+        status,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
+}
+
+async fn connect(
+    socket: &Path,
+) -> Result<
+    (
+        SendRequest<Full<Bytes>>,
+        Connection<TokioIo<UnixStream>, Full<Bytes>>,
+    ),
+    SocketError,
+> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|source| SocketError::Away {
+            path: socket.to_owned(),
+            source,
+        })?;
+    Ok(hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?)
+}
+
 /// One request on a connection of its own.
 pub async fn call(
     socket: &Path,
@@ -58,14 +99,7 @@ pub async fn call(
     uri: &str,
     body: Vec<u8>,
 ) -> Result<Bytes, SocketError> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|source| SocketError::Away {
-            path: socket.to_owned(),
-            source,
-        })?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) = connect(socket).await?;
     let driver = tokio::spawn(connection);
     let request = Request::builder()
         .method(method)

@@ -1,6 +1,361 @@
-//! Where events come from. A source maps its messages to events and hands them to the intake; none
-//! knows another.
+//! Where events come from. One folder has all of a source: its config, how it connects or listens, its decoder (pure),
+//! how messages become readings. None knows another, and adding one is a line in [`TYPES`].
+//!
+//! ```text
+//! [[source]] of the config ─ Prepared (checked, secrets read) ─ app ─▶ Source::run(feed, stop)
+//!     messages ▶ decode (pure) ▶ Said ▶ feed (what holds for all) ▶ intake ▶ spool, then the device is answered
+//! ```
+//!
+//! * `run` ends at `stop` and at nothing else: a device that is away, a port that is taken, a wrong password are shown
+//!   by `linli-agent status` and tried again ([`session::hold`]). One source never ends another.
+//! * A decoder does no I/O and knows no clock. What it holds of a stream has a limit, and one bad message costs itself.
+//! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may hang routes below `/push/<name>` too.
 pub mod body;
+pub mod devices;
+pub(crate) mod feed;
 pub mod mapping;
-pub mod push;
+pub(crate) mod push;
+pub(crate) mod raw;
+pub mod reading;
+pub(crate) mod session;
+pub(crate) mod standing;
 pub mod text;
+pub mod time;
+pub(crate) mod watch;
+
+use axum::Router;
+use jiff::tz::TimeZone;
+use linli_shared::service::clock::wall_ms;
+use linli_shared::service::config::{ConfigError, Span};
+use linli_shared::service::telemetry::chain;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::pseudonym::Pseudonyms;
+use body::Bodies;
+use feed::{Feed, Settings, Shared};
+use push::{Push, PushSource};
+
+/// How long raw messages stay unless the config says otherwise.
+const KEEP_RAW_FOR: Span = Span::from_secs(3 * 86_400);
+
+/// A type of source.
+pub(crate) trait Source: Sized + Send + 'static {
+    /// `type` in the config.
+    const TYPE: &'static str;
+    /// How long a device may say nothing unless the config says otherwise; `None`: it has no sign of life.
+    const SILENT_AFTER: Option<Duration>;
+    /// Its keys of `[[source]]`, beside those of [`SourceConfig`].
+    type Config: DeserializeOwned;
+
+    /// Checks the config and reads what it names. Connects to nothing.
+    fn new(config: Self::Config, check: &Check<'_>) -> Result<Self, ConfigError>;
+
+    /// Devices that it expects to hear.
+    fn devices(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Routes on the agent's push listener; their paths begin with `/push/<name>/`.
+    fn router(&self, _feed: &Feed) -> Option<Router> {
+        None
+    }
+
+    /// Runs until `stop`.
+    fn run(self, feed: Feed, stop: CancellationToken) -> impl Future<Output = ()> + Send;
+}
+
+type Prepare = fn(toml::Table, &Check<'_>) -> Result<Parts, ConfigError>;
+
+/// All types but `push`, by name.
+const TYPES: &[(&str, Prepare)] = &[];
+
+/// `[[source]]`: what every source has. The rest belongs to its type.
+#[derive(Debug, Deserialize)]
+pub(crate) struct SourceConfig {
+    /// Name: on its events, in metrics, and in the URL `/push/<name>`.
+    pub name: String,
+    /// Type.
+    #[serde(rename = "type", default = "push_type")]
+    pub kind: String,
+    /// Of times that carry none: an IANA name.
+    zone: Option<String>,
+    /// How long raw messages stay on this box; `"0s"`: not at all.
+    keep_raw_for: Option<Span>,
+    /// How long a device may say nothing before its state is unknown.
+    silent_after: Option<Span>,
+    /// What the type wants.
+    #[serde(flatten)]
+    pub rest: toml::Table,
+}
+
+fn push_type() -> String {
+    "push".to_owned()
+}
+
+/// What checks of a source's config need.
+pub(crate) struct Check<'a> {
+    /// Name of the source.
+    pub name: &'a str,
+    /// The config file.
+    pub path: &'a Path,
+    /// `source[3]`
+    pub key: &'a str,
+}
+
+impl Check<'_> {
+    /// A value is wrong: the key within the source, and what to do.
+    pub fn wrong(&self, key: &str, message: impl Into<String>) -> ConfigError {
+        ConfigError::Value {
+            path: self.path.to_owned(),
+            key: format!("{}.{key}", self.key),
+            message: message.into(),
+        }
+    }
+
+    /// A file that the config names, relative to it.
+    pub fn file(&self, file: &Path) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new(".")).join(file)
+    }
+
+    /// The bytes of such a file.
+    pub fn read(&self, file: &Path) -> Result<Vec<u8>, ConfigError> {
+        let path = self.file(file);
+        std::fs::read(&path).map_err(|source| ConfigError::Read { path, source })
+    }
+
+    /// The one line of a file with a password.
+    pub fn password(&self, key: &str, file: &Path) -> Result<String, ConfigError> {
+        let bytes = self.read(file)?;
+        let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
+        if text.is_empty() {
+            return Err(self.wrong(
+                key,
+                format!("{file:?} is empty or no text: write the password into it"),
+            ));
+        }
+        Ok(text.to_owned())
+    }
+
+    fn parse<T: DeserializeOwned>(&self, table: toml::Table) -> Result<T, ConfigError> {
+        table
+            .try_into()
+            .map_err(|error: toml::de::Error| ConfigError::Value {
+                path: self.path.to_owned(),
+                key: format!("{} ({})", self.key, self.name),
+                message: error.message().to_owned(),
+            })
+    }
+}
+
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A source of some type that is checked and does not run yet.
+struct Parts {
+    kind: &'static str,
+    silent_after: Option<Duration>,
+    devices: Vec<String>,
+    start: Box<dyn FnOnce(Feed, CancellationToken) -> (Option<Router>, Running) + Send>,
+}
+
+fn prepare<S: Source>(rest: toml::Table, check: &Check<'_>) -> Result<Parts, ConfigError> {
+    let source = S::new(check.parse(rest)?, check)?;
+    Ok(Parts {
+        kind: S::TYPE,
+        silent_after: S::SILENT_AFTER,
+        devices: source.devices(),
+        start: Box::new(|feed, stop| {
+            let router = source.router(&feed);
+            (router, Box::pin(source.run(feed, stop)))
+        }),
+    })
+}
+
+/// A source that is checked whole and does not run yet.
+pub(crate) struct Prepared {
+    /// What the config says of every source.
+    pub settings: Settings,
+    /// Devices that it expects to hear.
+    pub devices: Vec<String>,
+    start: Option<Box<dyn FnOnce(Feed, CancellationToken) -> (Option<Router>, Running) + Send>>,
+}
+
+impl Prepared {
+    /// Checks a source. `None` of its own part where it is a push.
+    pub fn new(
+        config: SourceConfig,
+        check: &Check<'_>,
+    ) -> Result<(Self, Option<toml::Table>), ConfigError> {
+        let zone_name = config.zone.as_deref().unwrap_or("Asia/Shanghai");
+        let zone = TimeZone::get(zone_name).map_err(|_| {
+            check.wrong(
+                "zone",
+                format!(
+                    "{zone_name:?} is no time zone of the IANA database, like \"Asia/Shanghai\""
+                ),
+            )
+        })?;
+        if let Some(span) = config.silent_after
+            && span.0 < Duration::from_secs(1)
+        {
+            return Err(check.wrong("silent_after", "must be at least \"1s\""));
+        }
+        let (parts, push) = if config.kind == push::TYPE {
+            (None, Some(config.rest))
+        } else {
+            let Some((_, prepare)) = TYPES.iter().find(|(name, _)| *name == config.kind) else {
+                let names: Vec<&str> = TYPES.iter().map(|(name, _)| *name).collect();
+                return Err(check.wrong(
+                    "type",
+                    format!(
+                        "{:?} is not known: there are push, {}",
+                        config.kind,
+                        names.join(", ")
+                    ),
+                ));
+            };
+            (Some(prepare(config.rest, check)?), None)
+        };
+        let keep_raw_for = match config.keep_raw_for {
+            Some(span) => span.0,
+            // A platform that pushes keeps its own, and a mapping says what the event keeps.
+            None if push.is_some() => Duration::ZERO,
+            None => KEEP_RAW_FOR.0,
+        };
+        let default_silence = parts.as_ref().and_then(|parts| parts.silent_after);
+        let settings = Settings {
+            name: config.name,
+            kind: parts.as_ref().map_or(push::TYPE, |parts| parts.kind),
+            zone,
+            keep_raw_for,
+            silent_after: config.silent_after.map(|span| span.0).or(default_silence),
+        };
+        let (devices, start) = match parts {
+            Some(parts) => (parts.devices, Some(parts.start)),
+            None => (Vec::new(), None),
+        };
+        let prepared = Self {
+            settings,
+            devices,
+            start,
+        };
+        Ok((prepared, push))
+    }
+
+    /// Starts it: its routes, and what runs until `stop`. A push has routes only, in `push`.
+    pub fn start(self, feed: Feed, stop: CancellationToken) -> (Option<Router>, Option<Running>) {
+        match self.start {
+            Some(start) => {
+                let (router, running) = start(feed, stop);
+                (router, Some(running))
+            }
+            None => (None, None),
+        }
+    }
+}
+
+/// All sources of an agent.
+pub(crate) struct Sources {
+    prepared: Vec<(Prepared, Feed)>,
+    push: Push,
+    pseudonyms: Pseudonyms,
+}
+
+impl Sources {
+    /// Nothing runs yet.
+    pub fn new(
+        prepared: Vec<Prepared>,
+        mut pushes: BTreeMap<String, PushSource>,
+        bodies: Bodies,
+        shared: &Shared,
+    ) -> Self {
+        let mut push = Push {
+            sources: BTreeMap::new(),
+            bodies,
+            metrics: shared.metrics.clone(),
+            told: Default::default(),
+        };
+        let prepared: Vec<(Prepared, Feed)> = prepared
+            .into_iter()
+            .map(|prepared| {
+                let feed = Feed::new(prepared.settings.clone(), &prepared.devices, shared.clone());
+                if let Some((name, source)) = pushes.remove_entry(feed.name()) {
+                    push.sources.insert(name, (source, feed.clone()));
+                }
+                (prepared, feed)
+            })
+            .collect();
+        Self {
+            prepared,
+            push,
+            pseudonyms: shared.pseudonyms.clone(),
+        }
+    }
+
+    /// The way of each to the intake.
+    pub fn feeds(&self) -> Vec<Feed> {
+        self.prepared.iter().map(|(_, feed)| feed.clone()).collect()
+    }
+
+    /// The routes of the push listener, and what runs until `stop`.
+    pub fn start(
+        self,
+        stop: CancellationToken,
+    ) -> (Router, impl Future<Output = io::Result<()>> + Send) {
+        let feeds = self.feeds();
+        let mut router = push::router(self.push);
+        let mut running = JoinSet::new();
+        for (prepared, feed) in self.prepared {
+            let (routes, source) = prepared.start(feed, stop.clone());
+            if let Some(routes) = routes {
+                router = router.merge(routes);
+            }
+            if let Some(source) = source {
+                running.spawn(source);
+            }
+        }
+        running.spawn(clock(feeds, self.pseudonyms, stop.clone()));
+        let ended = async move {
+            while let Some(ended) = running.join_next().await {
+                // A source that panics takes the process with it: started anew it hears its devices again.
+                ended.map_err(io::Error::other)?;
+            }
+            Ok(())
+        };
+        (router, ended)
+    }
+}
+
+/// Once a second, until `stop`: tells of silent devices; a key of pseudonyms whose time is over is replaced.
+async fn clock(feeds: Vec<Feed>, pseudonyms: Pseudonyms, stop: CancellationToken) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        // Both arms are cancel-safe: a tick and a token.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = second.tick() => {}
+        }
+        for feed in &feeds {
+            feed.tick().await;
+        }
+        let now_ms = wall_ms();
+        if pseudonyms.is_due(now_ms) {
+            let pseudonyms = pseudonyms.clone();
+            let rotated = tokio::task::spawn_blocking(move || pseudonyms.rotate(now_ms)).await;
+            match rotated {
+                Ok(Ok(number)) => tracing::info!(number, "pseudonyms have a new key"),
+                Ok(Err(error)) => {
+                    tracing::error!(error = chain(&error), "pseudonyms keep their old key")
+                }
+                Err(error) => tracing::error!(%error, "pseudonyms keep their old key"),
+            }
+        }
+    }
+}

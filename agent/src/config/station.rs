@@ -96,7 +96,7 @@ pub fn checked(
     let target = match (config.webhook, config.secret_file) {
         (Some(webhook), Some(file)) => Some(Target {
             url: url(&webhook).map_err(|message| wrong(".webhook", message))?,
-            secret: secret(directory, &file, "station.secret_file")?,
+            secret: secret(&directory.join(&file), "station.secret_file")?,
             roots: match &config.ca_file {
                 Some(file) => tls::roots(&directory.join(file))
                     .map_err(|error| wrong(".ca_file", error.to_string()))?,
@@ -126,7 +126,7 @@ pub fn checked(
         ));
     }
     let token = match &config.token_file {
-        Some(file) => Some(secret(directory, file, "station.token_file")?),
+        Some(file) => Some(secret(&directory.join(file), "station.token_file")?),
         None => None,
     };
     if target.is_none() && token.is_none() {

@@ -38,24 +38,14 @@ mod time;
 use linli_shared::protocol::event::{ClockQuality, Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Lane, Retention};
 use linli_shared::protocol::limits::{ATTRIBUTE_BYTES_MAX, RAW_BYTES_MAX};
-use linli_shared::service::clock;
 use std::collections::BTreeMap;
 
 use capture::{Capture, Plan, Slot};
 pub use file::MappingFile;
 use time::Times;
 
-/// A device time further ahead than this is not believed, milliseconds.
-pub const FUTURE_MS_MAX: i64 = 5 * 60 * 1000;
-
-/// Whether a message tells of now or of the past.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tense {
-    /// A push: a time before 2020 comes from a clock that was not set.
-    Live,
-    /// An import: any past time is good.
-    Backlog,
-}
+pub use super::time::Tense;
+use super::time::is_plausible;
 
 /// Why a message did not become an event.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -319,14 +309,12 @@ impl Mapping {
         };
         if let Some(times) = &self.occurred_at {
             let (text, device_ms) = times.read(item)?;
-            let ahead = clock::is_set(now_ms) && device_ms > now_ms + FUTURE_MS_MAX;
-            let unset = tense == Tense::Live && !clock::is_set(device_ms);
-            if ahead || unset {
-                draft.clock = ClockQuality::Implausible;
-                set_attribute(&mut draft, "device_time", shortened(text));
-            } else {
+            if is_plausible(device_ms, tense, now_ms) {
                 draft.clock = ClockQuality::Device;
                 draft.occurred_at_ms = device_ms;
+            } else {
+                draft.clock = ClockQuality::Implausible;
+                set_attribute(&mut draft, "device_time", shortened(text));
             }
         }
         if self.keep_raw {
@@ -341,8 +329,8 @@ impl Mapping {
     }
 }
 
-/// Routes by severity where a mapping does not say otherwise.
-fn lane_of(severity: Severity) -> Lane {
+/// Routes by severity where nothing else is said.
+pub fn lane_of(severity: Severity) -> Lane {
     if severity >= Severity::Alarm {
         Lane::Urgent
     } else {

@@ -6,31 +6,32 @@
 //!
 //! The name of the source and its token are looked at before the body is read, so that a stranger cannot
 //! make the agent hold anything; see [`body`](super::body) for the rest.
+mod key;
+
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit, Mac};
 use linli_shared::protocol::event::ClockQuality;
 use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
 use linli_shared::service::telemetry::chain;
 use serde::Serialize;
-use sha2::Sha256;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::body::{Bodies, BodyError, Proof};
-use super::mapping::capture::Capture;
-use super::mapping::{Mapped, MessageError, Reject, Tense};
+use super::feed::Feed;
+use super::mapping::{MessageError, Reject};
 use super::text;
-use crate::config::{DeviceConfig, PushKey, Source};
-use crate::http::has_token;
-use crate::intake::{Intake, SUBMIT_EVENTS_MAX, Submission};
+use crate::intake::SUBMIT_EVENTS_MAX;
 use crate::metrics::Metrics;
-use crate::pending::Pending;
+pub use key::PushSource;
+
+/// `type` in the config.
+pub const TYPE: &str = "push";
 
 /// Rejections that an answer names.
 const REJECTS_SHOWN_MAX: usize = 20;
@@ -39,14 +40,8 @@ const RETRY_AFTER_S: u32 = 10;
 
 /// What the handlers share.
 pub struct Push {
-    /// Sources by name.
-    pub sources: Arc<BTreeMap<String, Source>>,
-    /// Places by device id.
-    pub devices: Arc<HashMap<String, DeviceConfig>>,
-    /// Where events go.
-    pub intake: Intake,
-    /// What is on its way there.
-    pub pending: Pending,
+    /// Pushes by name, each with its way to the intake.
+    pub sources: BTreeMap<String, (PushSource, Feed)>,
     /// Room for bodies.
     pub bodies: Bodies,
     /// Figures.
@@ -141,7 +136,7 @@ async fn receive(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Json<Answer>, Problem> {
-    let Some(source) = push.sources.get(&name) else {
+    let Some((source, feed)) = push.sources.get(&name) else {
         push.metrics
             .source_messages
             .with_label_values(&["", "unknown_source"])
@@ -156,22 +151,12 @@ async fn receive(
         push.told.tell("", problem.status, &problem.detail);
         return Err(problem);
     };
-    let count = |outcome: &str, count: usize| {
-        push.metrics
-            .source_messages
-            .with_label_values(&[source.name.as_str(), outcome])
-            .inc_by(count as u64);
-    };
-    match take(&push, source, request).await {
+    let count = |outcome: &'static str, count: usize| feed.count(outcome, count as u64);
+    match take(&push, source, feed, request).await {
         Ok(answer) => {
-            count("stored", answer.stored);
-            count("doubled", answer.doubled);
             count("filtered", answer.filtered);
             count("rejected", answer.rejected);
-            push.metrics
-                .source_implausible_times
-                .with_label_values(&[source.name.as_str()])
-                .inc_by(answer.implausible_times as u64);
+            feed.implausible_times(answer.implausible_times as u64);
             if let Some(first) = answer.reasons.first() {
                 push.told.tell(&source.name, 200, &first.reason);
             }
@@ -187,22 +172,27 @@ async fn receive(
 }
 
 /// Reads a push of a source, and stores what it has.
-async fn take(push: &Push, source: &Source, request: Request) -> Result<Answer, Refused> {
+async fn take(
+    push: &Push,
+    source: &PushSource,
+    feed: &Feed,
+    request: Request,
+) -> Result<Answer, Refused> {
     let denied = |detail: String| {
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
         Refused::message("unauthorized", problem)
     };
     let (head, body) = request.into_parts();
-    let proof = prove(source, &head.headers).map_err(denied)?;
+    let proof = source.prove(&head.headers).map_err(denied)?;
     let (body, _place) = push
         .bodies
         .read(proof, body)
         .await
         .map_err(|error| not_read(&error))?;
     if proof == Proof::InBody {
-        verify(source, &head.headers, &body).map_err(denied)?;
+        source.verify(&head.headers, &body).map_err(denied)?;
     }
-    store(push, source, body).await
+    store(source, feed, body).await
 }
 
 fn not_read(error: &BodyError) -> Refused {
@@ -219,54 +209,7 @@ fn not_read(error: &BodyError) -> Refused {
     Refused::message(outcome, problem)
 }
 
-/// What the head of a push proves; an error says what it lacks.
-fn prove(source: &Source, headers: &HeaderMap) -> Result<Proof, String> {
-    match &source.key {
-        PushKey::Token(token) => {
-            if has_token(headers, token) {
-                return Ok(Proof::Given);
-            }
-            Err(format!(
-                "the token of source {:?} is wrong or missing: send it as \"Authorization: Bearer …\"",
-                source.name
-            ))
-        }
-        PushKey::Hmac { header, .. } if headers.contains_key(header) => Ok(Proof::InBody),
-        PushKey::Hmac { header, .. } => Err(format!(
-            "the header {header:?} with the HMAC-SHA256 of the body is missing: source {:?} must send it",
-            source.name
-        )),
-        PushKey::None => Err(format!(
-            "source {:?} has neither token_file nor hmac_secret_file in the agent's config, so it takes no push",
-            source.name
-        )),
-    }
-}
-
-/// Whether the body carries the signature that its head shows.
-fn verify(source: &Source, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {
-    let PushKey::Hmac { header, secret } = &source.key else {
-        return Ok(());
-    };
-    let sent = headers
-        .get(header)
-        .and_then(|value| value.to_str().ok())
-        .map(|value| value.strip_prefix("sha256=").unwrap_or(value))
-        .and_then(|value| hex::decode(value).ok())
-        .unwrap_or_default();
-    let good = Hmac::<Sha256>::new_from_slice(secret)
-        .map(|mac| mac.chain_update(body).verify_slice(&sent).is_ok())
-        .unwrap_or(false);
-    if good {
-        return Ok(());
-    }
-    Err(format!(
-        "the HMAC-SHA256 of the body in header {header:?} is wrong: check the secret of source {:?}",
-        source.name
-    ))
-}
-
-async fn store(push: &Push, source: &Source, body: Bytes) -> Result<Answer, Refused> {
+async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, Refused> {
     let refused = |status, kind: &str, detail: String| {
         Refused::message("rejected", Problem::new(status, kind, detail))
     };
@@ -277,19 +220,14 @@ async fn store(push: &Push, source: &Source, body: Bytes) -> Result<Answer, Refu
             "the body is neither UTF-8 nor GB18030 text".to_owned(),
         )
     })?;
-    // Lives until everything is stored or refused.
-    let stamp = push.pending.stamp();
-    let now_ms = stamp.received_ms();
     let mut answer = Answer::default();
-    let mut submission = Submission::new();
+    let mut group = feed.group();
+    group.begin(&body);
     let mut items = 0;
     let read = source.mapping.items(&text, &mut |item| {
         items += 1;
         if items <= SUBMIT_EVENTS_MAX {
-            answer.take(
-                items - 1,
-                admit(push, source, item, now_ms, &mut submission),
-            );
+            answer.take(items - 1, group.item(&source.mapping, item));
         }
     });
     read.map_err(|error| {
@@ -324,39 +262,13 @@ async fn store(push: &Push, source: &Source, body: Bytes) -> Result<Answer, Refu
     // Everything is packed: while the disk works there is one copy of it.
     drop(text);
     drop(body);
-    let submitted = push.intake.submit(submission).await.map_err(|error| {
+    let submitted = feed.store(group).await.map_err(|error| {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", chain(&error));
         Refused::message("refused", problem.retry_after(RETRY_AFTER_S))
     })?;
     answer.stored = submitted.stored;
     answer.doubled = submitted.doubled;
     Ok(answer)
-}
-
-/// Maps one item and packs its event; gives the quality of its time.
-fn admit(
-    push: &Push,
-    source: &Source,
-    item: &Capture<'_>,
-    now_ms: i64,
-    submission: &mut Submission,
-) -> Result<ClockQuality, Reject> {
-    let Mapped {
-        mut draft,
-        lane,
-        retention,
-    } = source.mapping.map(item, Tense::Live, now_ms)?;
-    if draft.place.building.is_empty()
-        && let Some(device) = push.devices.get(draft.device)
-    {
-        draft.place.building = &device.building;
-        draft.place.unit = &device.unit;
-    }
-    let clock = draft.clock;
-    submission
-        .push(lane, retention, draft)
-        .map_err(|error| Reject::Event(error.to_string()))?;
-    Ok(clock)
 }
 
 impl Answer {

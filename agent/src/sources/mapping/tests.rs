@@ -1,5 +1,6 @@
 use super::file::MappingError;
 use super::*;
+use crate::sources::time::FUTURE_MS_MAX;
 use linli_shared::protocol::codec;
 use linli_shared::protocol::event::{Event, Place};
 use linli_shared::protocol::limits::ATTRIBUTES_MAX;

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::capture::{Capture, Plan, Slot};
 use super::file::{MappingError, check_pointer, wrong};
 use super::{Reject, shortened};
+use crate::sources::time::in_zone;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,8 +114,7 @@ impl Format {
                     return Some(time.as_millisecond());
                 }
                 let civil = broken.to_datetime().ok()?;
-                let time = zone.to_ambiguous_timestamp(civil).compatible().ok()?;
-                Some(time.as_millisecond())
+                in_zone(civil, zone)
             }
         }
     }

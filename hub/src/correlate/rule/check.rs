@@ -27,6 +27,9 @@ use crate::local_time;
 const PERSONAL_FIELDS: &[&str] = &[
     "card",
     "card_no",
+    "card_pseudonym",
+    "employee_pseudonym",
+    "name_pseudonym",
     "person",
     "name",
     "phone",

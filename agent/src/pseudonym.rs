@@ -1,0 +1,252 @@
+//! Keyed pseudonyms: what a device tells of a card or a name becomes a code before it is an event.
+//!
+//! * A pseudonym is `k<number>-<hex>`: the number of the key, and the first 16 bytes of
+//!   HMAC-SHA256(key, kind of what it stands for, 0, value). The same card has the same pseudonym as long as the key
+//!   lives, at this site only. Without the key it leads to nobody; a card's number is short enough to be tried out,
+//!   so the key never leaves this machine, and a rotated key is gone for good.
+//! * Off unless `[pseudonyms] enabled` says otherwise: then cards and names are dropped.
+//! * A key lives for `rotate_every`, or until `linli-agent pseudonyms rotate`. It is on the disk, synced, before it
+//!   is used.
+//!
+//! ```text
+//! <data>/pseudonym.key     JSON {"number", "made_at_ms", "key"}, the key in hexadecimal; 0600
+//! ```
+use hmac::{Hmac, KeyInit, Mac};
+use linli_shared::service::config::Span;
+use linli_shared::service::file;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::sources::reading::Person;
+
+const KEY_BYTES: usize = 32;
+/// Of the tag that a pseudonym shows.
+const SHOWN_BYTES: usize = 16;
+
+/// `[pseudonyms]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PseudonymConfig {
+    /// Whether cards and names become pseudonyms; otherwise they are dropped.
+    pub enabled: bool,
+    /// How long a key lives.
+    pub rotate_every: Span,
+}
+
+impl Default for PseudonymConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            rotate_every: Span::from_secs(90 * 86_400),
+        }
+    }
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or written.
+    #[error("the key of pseudonyms {path:?} cannot be read or written")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not a key.
+    #[error(
+        "{0:?} is no key of pseudonyms: remove it, and a new one is made (old pseudonyms then stand alone)"
+    )]
+    Damaged(PathBuf),
+    /// They are off.
+    #[error("pseudonyms are off: set [pseudonyms] enabled = true in the agent's config")]
+    Off,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyFile {
+    number: u64,
+    made_at_ms: i64,
+    key: String,
+}
+
+struct Key {
+    number: u64,
+    made_at_ms: i64,
+    mac: Hmac<Sha256>,
+}
+
+/// Cloneable; all clones use the same key.
+#[derive(Clone, Default)]
+pub struct Pseudonyms(Option<Arc<Kept>>);
+
+struct Kept {
+    path: PathBuf,
+    rotate_every_ms: i64,
+    key: RwLock<Key>,
+}
+
+impl Pseudonyms {
+    /// Reads the key, and makes it where there is none.
+    pub fn load(data_dir: &Path, config: &PseudonymConfig, now_ms: i64) -> Result<Self, KeyError> {
+        if !config.enabled {
+            return Ok(Self(None));
+        }
+        let path = data_dir.join("pseudonym.key");
+        let key = match std::fs::read(&path) {
+            Ok(bytes) => Key::read(&bytes).ok_or_else(|| KeyError::Damaged(path.clone()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Key::make(&path, 1, now_ms)?,
+            Err(source) => return Err(KeyError::File { path, source }),
+        };
+        Ok(Self(Some(Arc::new(Kept {
+            path,
+            rotate_every_ms: config.rotate_every.as_millis(),
+            key: RwLock::new(key),
+        }))))
+    }
+
+    /// The pseudonym of a value; `None` where they are off.
+    pub fn of(&self, person: Person, value: &str) -> Option<String> {
+        let kept = self.0.as_ref()?;
+        let key = kept.key.read().unwrap_or_else(PoisonError::into_inner);
+        let mut mac = key.mac.clone();
+        mac.update(person.attribute().as_bytes());
+        mac.update(&[0]);
+        mac.update(value.as_bytes());
+        let tag = mac.finalize().into_bytes();
+        Some(format!(
+            "k{}-{}",
+            key.number,
+            hex::encode(&tag[..SHOWN_BYTES])
+        ))
+    }
+
+    /// The time of the key is over.
+    pub fn is_due(&self, now_ms: i64) -> bool {
+        self.0.as_ref().is_some_and(|kept| {
+            let key = kept.key.read().unwrap_or_else(PoisonError::into_inner);
+            now_ms.saturating_sub(key.made_at_ms) >= kept.rotate_every_ms
+        })
+    }
+
+    /// Makes a new key and forgets the old one; gives its number. Blocking.
+    pub fn rotate(&self, now_ms: i64) -> Result<u64, KeyError> {
+        let kept = self.0.as_ref().ok_or(KeyError::Off)?;
+        let mut key = kept.key.write().unwrap_or_else(PoisonError::into_inner);
+        *key = Key::make(&kept.path, key.number + 1, now_ms)?;
+        Ok(key.number)
+    }
+}
+
+impl Key {
+    fn make(path: &Path, number: u64, now_ms: i64) -> Result<Self, KeyError> {
+        let failed = |source| KeyError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let mut bytes = [0; KEY_BYTES];
+        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        if filled.map_err(|error| failed(error.into()))? != KEY_BYTES {
+            return Err(failed(io::Error::other(
+                "the kernel gave too few random bytes",
+            )));
+        }
+        let written = KeyFile {
+            number,
+            made_at_ms: now_ms,
+            key: hex::encode(bytes),
+        };
+        let text = serde_json::to_vec(&written).map_err(|error| failed(error.into()))?;
+        file::replace(path, &text, 0o600).map_err(failed)?;
+        Ok(Self::new(written, &bytes))
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let file: KeyFile = serde_json::from_slice(bytes).ok()?;
+        let key: [u8; KEY_BYTES] = hex::decode(&file.key).ok()?.try_into().ok()?;
+        Some(Self::new(file, &key))
+    }
+
+    fn new(file: KeyFile, key: &[u8; KEY_BYTES]) -> Self {
+        Self {
+            number: file.number,
+            made_at_ms: file.made_at_ms,
+            mac: Hmac::new_from_slice(key).expect("HMAC takes a key of any length"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on() -> PseudonymConfig {
+        PseudonymConfig {
+            enabled: true,
+            ..PseudonymConfig::default()
+        }
+    }
+
+    #[test]
+    fn off_by_default_and_then_nothing_is_made_or_kept() {
+        let directory = tempfile::tempdir().expect("directory");
+        let pseudonyms =
+            Pseudonyms::load(directory.path(), &PseudonymConfig::default(), 0).expect("off");
+        assert_eq!(pseudonyms.of(Person::Card, "0012345678"), None);
+        assert_eq!(
+            std::fs::read_dir(directory.path()).expect("list").count(),
+            0
+        );
+        assert!(matches!(pseudonyms.rotate(0), Err(KeyError::Off)));
+    }
+
+    #[test]
+    fn the_same_card_has_one_pseudonym_across_restarts_and_another_after_a_rotation() {
+        let directory = tempfile::tempdir().expect("directory");
+        let load = || Pseudonyms::load(directory.path(), &on(), 1_000).expect("a key");
+        let first = load();
+        let card = first.of(Person::Card, "0012345678").expect("on");
+        assert!(
+            card.starts_with("k1-") && !card.contains("12345678"),
+            "{card}"
+        );
+        assert_eq!(load().of(Person::Card, "0012345678"), Some(card.clone()));
+        // The same digits as a name stand for something else.
+        assert_ne!(first.of(Person::Name, "0012345678"), Some(card.clone()));
+        let day_ms = 86_400_000;
+        assert!(!first.is_due(1_000 + 89 * day_ms));
+        assert!(first.is_due(1_000 + 90 * day_ms));
+        assert_eq!(first.rotate(1_000 + 90 * day_ms).expect("rotate"), 2);
+        assert!(!first.is_due(1_000 + 91 * day_ms));
+        let later = first.of(Person::Card, "0012345678").expect("on");
+        assert!(
+            later.starts_with("k2-") && later[3..] != card[3..],
+            "{later}"
+        );
+        assert_eq!(load().of(Person::Card, "0012345678"), Some(later));
+        let text = std::fs::read_to_string(directory.path().join("pseudonym.key")).expect("file");
+        assert!(text.contains("\"number\":2"), "the old key is gone: {text}");
+    }
+
+    #[test]
+    fn two_sites_do_not_share_pseudonyms() {
+        let of = || {
+            let directory = tempfile::tempdir().expect("directory");
+            let pseudonyms = Pseudonyms::load(directory.path(), &on(), 0).expect("a key");
+            pseudonyms.of(Person::Card, "0012345678")
+        };
+        assert_ne!(of(), of());
+    }
+
+    #[test]
+    fn a_damaged_key_is_not_replaced_in_silence() {
+        let directory = tempfile::tempdir().expect("directory");
+        std::fs::write(directory.path().join("pseudonym.key"), "{}").expect("write");
+        let loaded = Pseudonyms::load(directory.path(), &on(), 0);
+        assert!(matches!(loaded, Err(KeyError::Damaged(_))));
+    }
+}

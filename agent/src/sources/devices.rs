@@ -1,0 +1,324 @@
+//! What is known of each device of a source: whether it is heard, and the states of its points. Pure: time
+//! comes as an argument, milliseconds since boot.
+//!
+//! ```text
+//!            heard                     nothing for silent_after
+//! unknown ─────────▶ online ─────────────────────────────▶ silent ──heard──▶ online
+//!    └────────────────── nothing for silent_after ─────────────▲
+//! ```
+//!
+//! * A device is *online* only while something of it was heard within `silent_after`. A silent one is told once
+//!   (`device.offline`), and again when it is back. Its points are then unknown: what comes next is news again, whatever
+//!   it was before. Unknown is never normal.
+//! * A device that the config names is expected from the start; others are known once they are heard.
+//! * A state is known only after its event was durable ([`Devices::apply`]).
+//! * At most [`DEVICES_MAX`] devices of a source, and [`POINTS_MAX`] points of them all, are known. What is beyond is
+//!   still taken as events: a device without a watch over its silence, a state without a filter of repeats.
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Devices of one source.
+pub const DEVICES_MAX: usize = 4096;
+/// Points of one source.
+pub const POINTS_MAX: usize = 65_536;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Unknown,
+    Online,
+    Silent,
+}
+
+#[derive(Debug)]
+struct Device {
+    presence: Presence,
+    /// Last heard, or expected since.
+    since_ms: u64,
+    points: HashMap<String, bool>,
+    trouble: Option<String>,
+}
+
+/// What is known of all devices.
+#[derive(Debug)]
+pub struct Devices {
+    silent_after_ms: Option<u64>,
+    devices: HashMap<String, Device>,
+    points: usize,
+    /// Devices that were heard and are beyond the limit.
+    overflow: u64,
+}
+
+/// A state that a message tells, to be known once its event is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// Device.
+    pub device: String,
+    /// Point.
+    pub point: String,
+    /// On.
+    pub active: bool,
+}
+
+/// What a told state is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// It was not known, or is another than before.
+    Changed,
+    /// It is as it was.
+    Repeated,
+}
+
+/// How many devices stand how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Heard in time.
+    pub online: usize,
+    /// Not heard since the start, or not in time.
+    pub unknown: usize,
+}
+
+impl Devices {
+    /// `silent_after`: how long a device may say nothing; `None` where its protocol has no sign of life.
+    pub fn new(silent_after: Option<Duration>) -> Self {
+        Self {
+            silent_after_ms: silent_after.map(|span| span.as_millis() as u64),
+            devices: HashMap::new(),
+            points: 0,
+            overflow: 0,
+        }
+    }
+
+    /// A device that the config names.
+    pub fn expect(&mut self, device: &str, now_ms: u64) {
+        self.entry(device, now_ms);
+    }
+
+    fn entry(&mut self, device: &str, now_ms: u64) -> Option<&mut Device> {
+        if !self.devices.contains_key(device) {
+            if self.devices.len() >= DEVICES_MAX {
+                self.overflow += 1;
+                return None;
+            }
+            let new = Device {
+                presence: Presence::Unknown,
+                since_ms: now_ms,
+                points: HashMap::new(),
+                trouble: None,
+            };
+            self.devices.insert(device.to_owned(), new);
+        }
+        self.devices.get_mut(device)
+    }
+
+    /// A sign of life. True: it is to be told that the device is back, or there for the first time.
+    pub fn heard(&mut self, device: &str, now_ms: u64) -> bool {
+        let watched = self.silent_after_ms.is_some();
+        let Some(device) = self.entry(device, now_ms) else {
+            return false;
+        };
+        device.since_ms = now_ms;
+        device.trouble = None;
+        let back = device.presence != Presence::Online;
+        device.presence = Presence::Online;
+        back && watched
+    }
+
+    /// It could not be told that the device is there: it is told when it is heard next.
+    pub fn not_told(&mut self, device: &str) {
+        if let Some(device) = self.devices.get_mut(device) {
+            device.presence = Presence::Unknown;
+        }
+    }
+
+    /// The connection of a device ended, or could not be made. How long it may be away is another matter.
+    pub fn trouble(&mut self, device: &str, why: &str, now_ms: u64) {
+        if let Some(device) = self.entry(device, now_ms) {
+            device.trouble = Some(why.to_owned());
+        }
+    }
+
+    /// Devices that have said nothing for too long and are not told of yet.
+    pub fn fallen_silent(&self, now_ms: u64) -> Vec<String> {
+        let Some(after_ms) = self.silent_after_ms else {
+            return Vec::new();
+        };
+        let silent = self.devices.iter().filter(|(_, device)| {
+            device.presence != Presence::Silent
+                && now_ms.saturating_sub(device.since_ms) >= after_ms
+        });
+        silent.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// It was told that the device is silent: of its points nothing is known any more. One that was heard meanwhile
+    /// says so next.
+    pub fn told_silent(&mut self, device: &str) {
+        if let Some(device) = self.devices.get_mut(device) {
+            device.presence = Presence::Silent;
+            self.points -= device.points.len();
+            device.points.clear();
+        }
+    }
+
+    /// What a state is, seen from what is known. One that is told at the beginning is news only where it was known otherwise.
+    pub fn news(&self, device: &str, point: &str, active: bool, initial: bool) -> News {
+        let known = self
+            .devices
+            .get(device)
+            .and_then(|device| device.points.get(point));
+        match known {
+            Some(known) if *known == active => News::Repeated,
+            Some(_) => News::Changed,
+            None if initial => News::Repeated,
+            // What is off, and was never heard to be on, may have been on while nobody listened.
+            None => News::Changed,
+        }
+    }
+
+    /// A state's event is durable.
+    pub fn apply(&mut self, staged: Staged, now_ms: u64) {
+        let full = self.points >= POINTS_MAX;
+        let Some(device) = self.entry(&staged.device, now_ms) else {
+            return;
+        };
+        if let Some(known) = device.points.get_mut(&staged.point) {
+            *known = staged.active;
+        } else if !full {
+            device.points.insert(staged.point, staged.active);
+            self.points += 1;
+        }
+    }
+
+    /// How many stand how.
+    pub fn count(&self) -> Count {
+        let online = self
+            .devices
+            .values()
+            .filter(|device| device.presence == Presence::Online)
+            .count();
+        Count {
+            online,
+            unknown: self.devices.len() - online,
+        }
+    }
+
+    /// The devices of which nothing is known, at most so many, by name, each with what went wrong last.
+    pub fn unknown(&self, at_most: usize) -> Vec<(String, Option<String>)> {
+        let mut names: Vec<(&String, &Device)> = self
+            .devices
+            .iter()
+            .filter(|(_, device)| device.presence != Presence::Online)
+            .collect();
+        names.sort_by_key(|(name, _)| *name);
+        names
+            .into_iter()
+            .take(at_most)
+            .map(|(name, device)| (name.clone(), device.trouble.clone()))
+            .collect()
+    }
+
+    /// Devices beyond the limit, counted each time that they are heard.
+    pub fn overflow(&self) -> u64 {
+        self.overflow
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices() -> Devices {
+        Devices::new(Some(Duration::from_secs(30)))
+    }
+
+    fn staged(active: bool) -> Staged {
+        Staged {
+            device: "d".to_owned(),
+            point: "p".to_owned(),
+            active,
+        }
+    }
+
+    #[test]
+    fn a_device_that_falls_silent_is_told_once_and_its_points_are_unknown_then() {
+        let mut devices = devices();
+        assert!(devices.heard("d", 0));
+        assert!(!devices.heard("d", 10_000));
+        devices.apply(staged(false), 10_000);
+        assert_eq!(devices.news("d", "p", false, false), News::Repeated);
+        assert!(devices.fallen_silent(39_999).is_empty());
+        assert_eq!(devices.fallen_silent(40_000), ["d"]);
+        // The spool refused: it is tried again.
+        assert_eq!(devices.fallen_silent(41_000), ["d"]);
+        devices.told_silent("d");
+        assert!(devices.fallen_silent(100_000).is_empty());
+        assert_eq!(
+            devices.count(),
+            Count {
+                online: 0,
+                unknown: 1
+            }
+        );
+        assert_eq!(devices.news("d", "p", false, false), News::Changed);
+        assert!(devices.heard("d", 100_000));
+        assert_eq!(
+            devices.count(),
+            Count {
+                online: 1,
+                unknown: 0
+            }
+        );
+    }
+
+    #[test]
+    fn a_device_of_the_config_that_is_never_heard_is_told_too() {
+        let mut devices = devices();
+        devices.expect("d", 5);
+        devices.trouble("d", "no route to host", 6);
+        assert_eq!(
+            devices.unknown(9),
+            [("d".to_owned(), Some("no route to host".to_owned()))]
+        );
+        assert_eq!(devices.fallen_silent(30_005), ["d"]);
+    }
+
+    #[test]
+    fn without_a_sign_of_life_nothing_is_told_of_silence() {
+        let mut devices = Devices::new(None);
+        assert!(!devices.heard("d", 0));
+        assert!(devices.fallen_silent(u64::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_state_is_news_when_it_changes_and_at_the_beginning_only_if_it_was_known_otherwise() {
+        let mut devices = devices();
+        assert_eq!(devices.news("d", "p", true, true), News::Repeated);
+        assert_eq!(devices.news("d", "p", true, false), News::Changed);
+        devices.apply(staged(true), 0);
+        assert_eq!(devices.news("d", "p", true, false), News::Repeated);
+        assert_eq!(devices.news("d", "p", false, true), News::Changed);
+    }
+
+    #[test]
+    fn what_is_known_stays_bounded() {
+        let mut devices = devices();
+        for number in 0..DEVICES_MAX + 10 {
+            devices.heard(&number.to_string(), 0);
+        }
+        assert_eq!(devices.devices.len(), DEVICES_MAX);
+        assert_eq!(devices.overflow(), 10);
+        for point in 0..POINTS_MAX + 10 {
+            let staged = Staged {
+                device: "0".to_owned(),
+                point: point.to_string(),
+                active: true,
+            };
+            devices.apply(staged, 0);
+        }
+        assert_eq!(devices.points, POINTS_MAX);
+        // Beyond the limit a state is news each time: too loud, never silent.
+        assert_eq!(
+            devices.news("0", &(POINTS_MAX + 5).to_string(), true, false),
+            News::Changed
+        );
+    }
+}

@@ -1,0 +1,658 @@
+//! The door between a source and the intake: what must hold for every device holds here, once.
+//!
+//! A source gives each message with what it came to; the feed
+//! 1. keeps the raw message on this box for `keep_raw_for` ([`raw`](super::raw)),
+//! 2. stamps the receipt, reads the device's time in the source's zone, and does not believe what cannot be,
+//! 3. stores what a device says again once: the id of its event goes to the spool, a state that is known is no event,
+//! 4. watches over the silence of devices ([`devices`](super::devices)): unknown, never normal,
+//! 5. counts what could not be read, with a bounded sample ([`standing`](super::standing)),
+//! 6. gives back only when everything is synced: then the source may answer its device,
+//! 7. makes pseudonyms of cards and names, or drops them.
+//!
+//! ```text
+//! source ─ raw, Said ▶ Group ─ store ▶ intake ▶ spool      Ok: all of it is durable, states are known, it is counted
+//!                        │                                 Err: nothing of it is known or counted; ask the device again
+//!                        └▶ raw log, live watch
+//! ```
+use jiff::tz::TimeZone;
+use linli_shared::protocol::event::{ClockQuality, Draft, PlaceDraft, Severity};
+use linli_shared::protocol::ids::{Lane, Retention};
+use linli_shared::protocol::limits::ATTRIBUTE_BYTES_MAX;
+use linli_shared::service::clock;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::devices::{News, Staged};
+use super::mapping::capture::Capture;
+use super::mapping::{self, Mapped, Mapping, lane_of};
+use super::raw::{self, RawLog};
+use super::reading::{DeviceTime, Reading, Reject, Said};
+use super::standing::{Book, SourceView};
+use super::time::{Tense, is_plausible};
+use super::watch::{Seen, Watch};
+use crate::config::DeviceConfig;
+use crate::intake::{Intake, SUBMIT_EVENTS_MAX, Submission, SubmitError, Submitted};
+use crate::metrics::{Metrics, SourceFigures};
+use crate::pending::{Pending, Stamp};
+use crate::pseudonym::Pseudonyms;
+
+/// A group that has as many events is stored before more is read.
+pub const GROUP_EVENTS: usize = 256;
+
+/// What all sources of an agent share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where events go.
+    pub intake: Intake,
+    /// What is on its way there.
+    pub pending: Pending,
+    /// Places by device id.
+    pub places: Arc<HashMap<String, DeviceConfig>>,
+    /// Pseudonyms.
+    pub pseudonyms: Pseudonyms,
+    /// Raw messages; `None` where none are kept.
+    pub raw: Option<RawLog>,
+    /// Figures.
+    pub metrics: Metrics,
+}
+
+/// What the config says of every source.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name.
+    pub name: String,
+    /// `type` in the config.
+    pub kind: &'static str,
+    /// Of times that carry none.
+    pub zone: TimeZone,
+    /// How long raw messages stay on this box.
+    pub keep_raw_for: Duration,
+    /// How long a device may say nothing.
+    pub silent_after: Option<Duration>,
+}
+
+/// Cloneable; all clones are of the same source.
+#[derive(Clone)]
+pub struct Feed(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    shared: Shared,
+    figures: SourceFigures,
+    book: Mutex<Book>,
+    watch: Watch,
+}
+
+impl Feed {
+    /// Of a source that expects these devices.
+    pub fn new(settings: Settings, devices: &[String], shared: Shared) -> Self {
+        let mut book = Book::new(settings.silent_after);
+        let now_ms = clock::monotonic_ms();
+        for device in devices {
+            book.devices.expect(device, now_ms);
+        }
+        let figures = shared.metrics.source(&settings.name);
+        Self(Arc::new(Inner {
+            figures,
+            book: Mutex::new(book),
+            watch: Watch::new(),
+            settings,
+            shared,
+        }))
+    }
+
+    /// Name of the source.
+    pub fn name(&self) -> &str {
+        &self.0.settings.name
+    }
+
+    /// The zone of times that carry none.
+    pub fn zone(&self) -> &TimeZone {
+        &self.0.settings.zone
+    }
+
+    /// How long a device may say nothing.
+    pub fn silent_after(&self) -> Option<Duration> {
+        self.0.settings.silent_after
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Each change of it is whole after one statement.
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An empty group; messages are received now.
+    pub fn group(&self) -> Group<'_> {
+        Group {
+            feed: self,
+            stamp: self.0.shared.pending.stamp(),
+            submission: Submission::new(),
+            staged: Vec::new(),
+            back: Vec::new(),
+            tally: Tally::default(),
+            raw: String::new(),
+            seen: Vec::new(),
+            lag_ms: None,
+        }
+    }
+
+    /// Makes a group durable. Only then may its device be answered.
+    pub async fn store(&self, group: Group<'_>) -> Result<Submitted, SubmitError> {
+        let Group {
+            stamp,
+            submission,
+            staged,
+            back,
+            tally,
+            raw,
+            seen,
+            lag_ms,
+            ..
+        } = group;
+        let received_ms = stamp.received_ms();
+        let events = submission.len();
+        let submitted = if events == 0 {
+            Ok(Submitted::default())
+        } else {
+            self.0.shared.intake.submit(submission).await
+        };
+        drop(stamp);
+        let submitted = match submitted {
+            Ok(submitted) => submitted,
+            Err(error) => {
+                self.0.figures.refused.inc_by(events as u64);
+                let mut book = self.book();
+                for device in &back {
+                    book.devices.not_told(device);
+                }
+                return Err(error);
+            }
+        };
+        {
+            let mut book = self.book();
+            let now_ms = clock::monotonic_ms();
+            for staged in staged {
+                book.devices.apply(staged, now_ms);
+            }
+            book.last_message_ms = Some(received_ms);
+            if lag_ms.is_some() {
+                book.lag_ms = lag_ms;
+            }
+            for (reason, sample) in tally.samples {
+                book.reject(received_ms, reason, &sample);
+            }
+        }
+        let figures = &self.0.figures;
+        figures.stored.inc_by(submitted.stored as u64);
+        figures.doubled.inc_by(submitted.doubled as u64);
+        figures.repeated.inc_by(tally.repeated);
+        figures.heartbeat.inc_by(tally.heartbeat);
+        figures.filtered.inc_by(tally.left_out);
+        figures.rejected.inc_by(tally.rejected);
+        figures.implausible_times.inc_by(tally.implausible_times);
+        if let Some(log) = &self.0.shared.raw
+            && !raw.is_empty()
+        {
+            log.keep(self.name(), raw);
+        }
+        for seen in seen {
+            self.0.watch.show(seen);
+        }
+        Ok(submitted)
+    }
+
+    /// One message as a group of its own.
+    pub async fn take(
+        &self,
+        raw: &[u8],
+        said: Result<Said<'_>, Reject>,
+    ) -> Result<Submitted, SubmitError> {
+        let mut group = self.group();
+        group.message(raw, said);
+        self.store(group).await
+    }
+
+    /// What the source listens on or is connected to is there.
+    pub fn up(&self, peer: &str) {
+        self.book().up(peer, clock::wall_ms());
+    }
+
+    /// It is not, or no more.
+    pub fn down(&self, why: &str) {
+        self.book().down(why, clock::wall_ms());
+    }
+
+    /// The connection of one device could not be made, or ended. It is heard again when it says something.
+    pub fn trouble(&self, device: &str, why: &str) {
+        self.book()
+            .devices
+            .trouble(device, why, clock::monotonic_ms());
+    }
+
+    /// Messages that gave an answer of their own, counted by the source itself.
+    pub fn count(&self, outcome: &'static str, count: u64) {
+        self.0.figures.count(outcome, count);
+    }
+
+    /// Events of a mapping whose device time could not be.
+    pub fn implausible_times(&self, count: u64) {
+        self.0.figures.implausible_times.inc_by(count);
+    }
+
+    /// Tells devices that have fallen silent. Called by the clock of all sources.
+    pub async fn tick(&self) {
+        let silent = self.book().devices.fallen_silent(clock::monotonic_ms());
+        if silent.is_empty() {
+            return;
+        }
+        for names in silent.chunks(GROUP_EVENTS) {
+            let mut group = self.group();
+            for name in names {
+                let reading = Reading::new("device.offline", Severity::Notice, name.as_str())
+                    .with("state", "unknown");
+                if let Err(reject) = group.event(&reading) {
+                    tracing::warn!(source = self.name(), %reject, "a silent device cannot be told");
+                }
+            }
+            if let Err(error) = self.store(group).await {
+                tracing::debug!(source = self.name(), %error, "silent devices are told later");
+                return;
+            }
+            let mut book = self.book();
+            for name in names {
+                book.devices.told_silent(name);
+            }
+        }
+    }
+
+    /// Copies how the devices stand into the figures.
+    pub fn scrape(&self) {
+        let book = self.book();
+        let figures = &self.0.figures;
+        let count = book.devices.count();
+        figures
+            .connected
+            .set(i64::from(book.is_up() || count.online > 0));
+        figures.online.set(count.online as i64);
+        figures.unknown.set(count.unknown as i64);
+        figures
+            .last_message
+            .set(book.last_message_ms.unwrap_or(0) / 1000);
+        figures.lag.set(book.lag_ms.unwrap_or(0) as f64 / 1000.0);
+    }
+
+    /// How it stands, as `status` shows it.
+    pub fn view(&self) -> SourceView {
+        let settings = &self.0.settings;
+        self.book()
+            .view(&settings.name, settings.kind, &self.0.figures)
+    }
+
+    /// What arrives, live.
+    pub fn watch(&self) -> &Watch {
+        &self.0.watch
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    repeated: u64,
+    heartbeat: u64,
+    left_out: u64,
+    rejected: u64,
+    implausible_times: u64,
+    samples: Vec<(String, Vec<u8>)>,
+}
+
+/// Messages that become durable with one sync.
+pub struct Group<'f> {
+    feed: &'f Feed,
+    /// Lives until everything is stored or refused.
+    stamp: Stamp,
+    submission: Submission,
+    staged: Vec<Staged>,
+    /// Devices that were told to be there.
+    back: Vec<String>,
+    tally: Tally,
+    raw: String,
+    seen: Vec<Seen>,
+    lag_ms: Option<i64>,
+}
+
+/// What became of a reading.
+enum Taken {
+    Event,
+    Repeated,
+}
+
+impl Group<'_> {
+    /// It has enough events to be stored.
+    pub fn is_full(&self) -> bool {
+        self.submission.len() >= GROUP_EVENTS
+    }
+
+    /// Nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.submission.len() == 0 && self.raw.is_empty() && self.staged.is_empty()
+    }
+
+    /// Adds a message with what it came to.
+    pub fn message(&mut self, raw: &[u8], said: Result<Said<'_>, Reject>) {
+        let mut shown = self
+            .feed
+            .0
+            .watch
+            .is_watched()
+            .then(|| Seen::new(self.stamp.received_ms(), raw));
+        let outcome = match said {
+            Ok(Said::Events(readings)) => {
+                let mut outcome = "repeated";
+                for reading in &readings {
+                    self.heard(reading.by.as_deref().unwrap_or(&reading.device));
+                    match self.reading(reading, shown.as_mut()) {
+                        Ok(Taken::Event) => outcome = "event",
+                        Ok(Taken::Repeated) => self.tally.repeated += 1,
+                        Err(reject) => {
+                            outcome = "rejected";
+                            self.reject(raw, &reject, shown.as_mut());
+                        }
+                    }
+                }
+                outcome
+            }
+            Ok(Said::Heartbeat { device }) => {
+                self.heard(&device);
+                self.tally.heartbeat += 1;
+                "heartbeat"
+            }
+            Ok(Said::LeftOut { device, what }) => {
+                self.heard(&device);
+                self.tally.left_out += 1;
+                if let Some(shown) = &mut shown {
+                    shown.reason = Some(what.into_owned());
+                }
+                "left_out"
+            }
+            Err(reject) => {
+                self.reject(raw, &reject, shown.as_mut());
+                "rejected"
+            }
+        };
+        if let Some(mut shown) = shown {
+            shown.outcome = Cow::Borrowed(outcome);
+            self.seen.push(shown);
+        }
+        self.keep_raw(outcome, raw);
+    }
+
+    /// Keeps a message on this box.
+    fn keep_raw(&mut self, outcome: &str, raw: &[u8]) {
+        // Signs of life say nothing but that.
+        if !self.feed.0.settings.keep_raw_for.is_zero() && outcome != "heartbeat" {
+            raw::line(&mut self.raw, self.stamp.received_ms(), outcome, raw);
+        }
+    }
+
+    fn reject(&mut self, raw: &[u8], reject: &Reject, shown: Option<&mut Seen>) {
+        self.tally.rejected += 1;
+        if let Some(shown) = shown {
+            shown.reason = Some(reject.reason.clone());
+        }
+        Book::sample(&mut self.tally.samples, &reject.reason, raw);
+    }
+
+    /// A sign of life of a device; of one that is back, that is an event.
+    fn heard(&mut self, device: &str) {
+        if device.is_empty() {
+            return;
+        }
+        let back = self
+            .feed
+            .book()
+            .devices
+            .heard(device, clock::monotonic_ms());
+        if back {
+            let reading = Reading::new("device.online", Severity::Info, device);
+            if self.event(&reading).is_ok() {
+                self.back.push(device.to_owned());
+            }
+        }
+    }
+
+    fn reading(
+        &mut self,
+        reading: &Reading<'_>,
+        shown: Option<&mut Seen>,
+    ) -> Result<Taken, Reject> {
+        let mut staged = None;
+        if let Some(state) = &reading.state {
+            // What stands before it in this group is newer than what is known.
+            let before = self
+                .staged
+                .iter()
+                .rev()
+                .find(|staged| staged.device == reading.device && staged.point == state.point);
+            let news = match before {
+                Some(before) if before.active == state.active => News::Repeated,
+                Some(_) => News::Changed,
+                None => self.feed.book().devices.news(
+                    &reading.device,
+                    &state.point,
+                    state.active,
+                    state.initial,
+                ),
+            };
+            let known = Staged {
+                device: reading.device.clone().into_owned(),
+                point: state.point.clone().into_owned(),
+                active: state.active,
+            };
+            if news == News::Repeated {
+                if before.is_none() {
+                    self.staged.push(known);
+                }
+                return Ok(Taken::Repeated);
+            }
+            staged = Some(known);
+        }
+        let event = self.event(reading)?;
+        if let Some(shown) = shown {
+            shown.events.push(event);
+        }
+        self.staged.extend(staged);
+        Ok(Taken::Event)
+    }
+
+    /// Packs the event of a reading. What it is, for those who watch; `Null` if nobody does.
+    fn event(&mut self, reading: &Reading<'_>) -> Result<serde_json::Value, Reject> {
+        let inner = &self.feed.0;
+        if self.submission.len() >= SUBMIT_EVENTS_MAX {
+            return Err(Reject::new(format!(
+                "more than {SUBMIT_EVENTS_MAX} events in one message"
+            )));
+        }
+        let now_ms = self.stamp.received_ms();
+        let pseudonyms: Vec<(&str, Option<String>)> = reading
+            .persons
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(person, value)| {
+                (
+                    person.attribute(),
+                    inner.shared.pseudonyms.of(*person, value),
+                )
+            })
+            .collect();
+        let mut attributes: Vec<(&str, &str)> = reading
+            .attributes
+            .iter()
+            .map(|(name, value)| (*name, bounded(value)))
+            .chain(
+                pseudonyms
+                    .iter()
+                    .filter_map(|(name, value)| Some((*name, value.as_deref()?))),
+            )
+            .collect();
+        let mut occurred_at_ms = now_ms;
+        let mut clock = ClockQuality::Agent;
+        let told = reading.time.ms(&inner.settings.zone);
+        let unread = match &told {
+            Ok(None) => None,
+            Ok(Some(device_ms)) if is_plausible(*device_ms, Tense::Live, now_ms) => {
+                occurred_at_ms = *device_ms;
+                clock = ClockQuality::Device;
+                None
+            }
+            Ok(Some(device_ms)) => Some(match reading.time {
+                DeviceTime::Text(text) => text.to_owned(),
+                _ => clock::rfc3339(*device_ms),
+            }),
+            Err(text) => Some(text.clone()),
+        };
+        if let Some(text) = &unread {
+            clock = ClockQuality::Implausible;
+            attributes.push(("device_time", bounded(text)));
+        }
+        // By name, each once: the first of a name stands.
+        attributes.sort_by_key(|(name, _)| *name);
+        attributes.dedup_by_key(|(name, _)| *name);
+        let place = inner.place(&reading.device);
+        let or = |told: &'_ Cow<'_, str>, known: &str| {
+            if told.is_empty() {
+                known.to_owned()
+            } else {
+                told.clone().into_owned()
+            }
+        };
+        let (building, unit) = match place {
+            Some(place) => (
+                or(&reading.building, &place.building),
+                or(&reading.unit, &place.unit),
+            ),
+            None => (reading.building.to_string(), reading.unit.to_string()),
+        };
+        let draft = Draft {
+            kind: &reading.kind,
+            occurred_at_ms,
+            received_at_ms: now_ms,
+            clock,
+            severity: reading.severity,
+            source: &inner.settings.name,
+            source_id: &reading.id,
+            device: &reading.device,
+            place: PlaceDraft {
+                building: &building,
+                unit: &unit,
+                address: "",
+            },
+            attributes,
+            ..Draft::default()
+        };
+        let shown = if inner.watch.is_watched() {
+            super::watch::event(&draft)
+        } else {
+            serde_json::Value::Null
+        };
+        self.submission
+            .push(lane_of(reading.severity), reading.retention, draft)
+            .map_err(|error| Reject::new(linli_shared::service::telemetry::chain(&error)))?;
+        match clock {
+            ClockQuality::Implausible => self.tally.implausible_times += 1,
+            ClockQuality::Device => self.lag_ms = Some(now_ms - occurred_at_ms),
+            _ => {}
+        }
+        Ok(shown)
+    }
+
+    /// Adds an item of a mapping; gives the quality of its time. It is for the source to count it.
+    pub fn item(
+        &mut self,
+        mapping: &Mapping,
+        item: &Capture<'_>,
+    ) -> Result<ClockQuality, mapping::Reject> {
+        let mapped = mapping.map(item, Tense::Live, self.stamp.received_ms())?;
+        self.draft(mapped)
+    }
+
+    /// Adds a mapped event.
+    pub fn draft(&mut self, mapped: Mapped<'_>) -> Result<ClockQuality, mapping::Reject> {
+        let Mapped {
+            mut draft,
+            lane,
+            retention,
+        } = mapped;
+        let feed = self.feed;
+        if draft.place.building.is_empty()
+            && let Some(place) = feed.0.place(draft.device)
+        {
+            draft.place.building = &place.building;
+            draft.place.unit = &place.unit;
+        }
+        if feed.0.settings.silent_after.is_some() {
+            self.heard(draft.device);
+        }
+        let clock = draft.clock;
+        if clock == ClockQuality::Device {
+            self.lag_ms = Some(draft.received_at_ms - draft.occurred_at_ms);
+        }
+        if feed.0.watch.is_watched() {
+            self.watched(super::watch::event(&draft));
+        }
+        self.push(lane, retention, draft)?;
+        Ok(clock)
+    }
+
+    fn push(
+        &mut self,
+        lane: Lane,
+        retention: Retention,
+        draft: Draft<'_>,
+    ) -> Result<(), mapping::Reject> {
+        self.submission
+            .push(lane, retention, draft)
+            .map_err(|error| mapping::Reject::Event(error.to_string()))
+    }
+
+    /// An event of the message that is being read, for those who watch.
+    fn watched(&mut self, event: serde_json::Value) {
+        if let Some(seen) = self.seen.last_mut() {
+            seen.events.push(event);
+        }
+    }
+
+    /// The items that follow are of this message.
+    pub fn begin(&mut self, raw: &[u8]) {
+        if self.feed.0.watch.is_watched() {
+            let mut seen = Seen::new(self.stamp.received_ms(), raw);
+            seen.outcome = Cow::Borrowed("event");
+            self.seen.push(seen);
+        }
+        self.keep_raw("items", raw);
+    }
+
+    /// When the messages were received, milliseconds since 1970 UTC.
+    pub fn received_ms(&self) -> i64 {
+        self.stamp.received_ms()
+    }
+}
+
+impl Inner {
+    /// Where a device is; what lies behind a panel is where the panel is unless the config says more.
+    fn place(&self, device: &str) -> Option<&DeviceConfig> {
+        let places = &self.shared.places;
+        places.get(device).or_else(|| {
+            let (panel, _) = device.rsplit_once('/')?;
+            places.get(panel)
+        })
+    }
+}
+
+/// The front of a value that keeps to the limit.
+fn bounded(value: &str) -> &str {
+    &value[..value.floor_char_boundary(ATTRIBUTE_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests;

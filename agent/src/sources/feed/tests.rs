@@ -1,0 +1,249 @@
+use super::*;
+use crate::app::Spools;
+use crate::config::Config;
+use crate::pseudonym::PseudonymConfig;
+use crate::sources::reading::{Person, State};
+use linli_shared::service::config::Bytes;
+
+/// A feed with spools of its own on a real disk.
+struct Scene {
+    _directory: tempfile::TempDir,
+    spools: Option<Spools>,
+    feed: Feed,
+}
+
+impl Scene {
+    fn new(silent_after: Option<Duration>) -> Self {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut config = Config {
+            data_dir: directory.path().to_owned(),
+            pseudonyms: PseudonymConfig {
+                enabled: true,
+                ..PseudonymConfig::default()
+            },
+            ..Config::default()
+        };
+        config.spool.free_min = Bytes(8 << 20);
+        let spools = Spools::open(&config).expect("spools");
+        let metrics = Metrics::new().expect("metrics");
+        let boot = clock::boot_id().expect("boot id");
+        let place = DeviceConfig {
+            id: "panel".to_owned(),
+            building: "3号楼".to_owned(),
+            unit: "1单元".to_owned(),
+        };
+        let shared = Shared {
+            intake: Intake::new(spools.handles.clone(), boot, metrics.clone()),
+            pending: Pending::default(),
+            places: Arc::new(HashMap::from([("panel".to_owned(), place)])),
+            pseudonyms: Pseudonyms::load(directory.path(), &config.pseudonyms, 0).expect("a key"),
+            raw: None,
+            metrics,
+        };
+        let settings = Settings {
+            name: "test".to_owned(),
+            kind: "test",
+            zone: TimeZone::get("Asia/Shanghai").expect("a zone"),
+            keep_raw_for: Duration::from_secs(60),
+            silent_after,
+        };
+        let feed = Feed::new(settings, &[], shared);
+        Self {
+            _directory: directory,
+            spools: Some(spools),
+            feed,
+        }
+    }
+
+    fn watch(&self) -> tokio::sync::broadcast::Receiver<Arc<Seen>> {
+        self.feed.watch().subscribe()
+    }
+
+    async fn take(&self, raw: &[u8], reading: Reading<'_>) -> Submitted {
+        let said = Ok(Said::Events(vec![reading]));
+        self.feed.take(raw, said).await.expect("stored")
+    }
+
+    fn figure(&self, name: &str) -> u64 {
+        let figures = &self.feed.0.figures;
+        match name {
+            "stored" => figures.stored.get(),
+            "repeated" => figures.repeated.get(),
+            "rejected" => figures.rejected.get(),
+            "refused" => figures.refused.get(),
+            other => panic!("no figure {other}"),
+        }
+    }
+}
+
+fn fire(active: bool) -> Reading<'static> {
+    let kind = if active {
+        "fire.alarm"
+    } else {
+        "fire.restored"
+    };
+    Reading {
+        state: Some(State {
+            point: "fire".into(),
+            active,
+            initial: false,
+        }),
+        ..Reading::new(kind, Severity::Life, "panel/1-2")
+    }
+}
+
+fn last(seen: &mut tokio::sync::broadcast::Receiver<Arc<Seen>>) -> Seen {
+    Seen::clone(&seen.try_recv().expect("a message"))
+}
+
+#[tokio::test]
+async fn a_state_that_is_known_is_no_event_and_only_what_is_durable_is_known() {
+    let mut scene = Scene::new(None);
+    scene.take(b"on", fire(true)).await;
+    scene.take(b"on", fire(true)).await;
+    assert_eq!((scene.figure("stored"), scene.figure("repeated")), (1, 1));
+    scene.take(b"off", fire(false)).await;
+    assert_eq!(scene.figure("stored"), 2);
+    // The spools end: what they refuse is not known, so the device may say it again.
+    let spools = scene.spools.take().expect("open");
+    tokio::task::spawn_blocking(|| spools.close())
+        .await
+        .expect("closed");
+    for _ in 0..2 {
+        let said = Ok(Said::Events(vec![fire(true)]));
+        assert!(scene.feed.take(b"on", said).await.is_err());
+    }
+    assert_eq!((scene.figure("refused"), scene.figure("repeated")), (2, 1));
+}
+
+#[tokio::test]
+async fn a_state_that_comes_and_goes_in_one_group_is_two_events() {
+    let scene = Scene::new(None);
+    let mut group = scene.feed.group();
+    for active in [true, true, false, false, true] {
+        group.message(b"x", Ok(Said::Events(vec![fire(active)])));
+    }
+    let submitted = scene.feed.store(group).await.expect("stored");
+    assert_eq!((submitted.stored, scene.figure("repeated")), (3, 2));
+}
+
+#[tokio::test]
+async fn a_device_that_replays_its_event_is_stored_once() {
+    let scene = Scene::new(None);
+    let opened = || Reading {
+        id: "panel-17-2026".into(),
+        ..Reading::new("door.opened", Severity::Info, "panel")
+    };
+    assert_eq!(scene.take(b"x", opened()).await.stored, 1);
+    assert_eq!(scene.take(b"x", opened()).await.doubled, 1);
+}
+
+#[tokio::test]
+async fn place_time_and_pseudonyms_are_put_to_an_event_and_nothing_of_a_person_is_left() {
+    let scene = Scene::new(None);
+    let mut seen = scene.watch();
+    let reading = Reading {
+        time: DeviceTime::Text("2026-07-01T12:00:00"),
+        persons: vec![
+            (Person::Card, "0012345678".into()),
+            (Person::Name, "王小明".into()),
+        ],
+        ..Reading::new("door.opened", Severity::Info, "panel/1-2").with("mode", "card")
+    };
+    scene.take("raw 邻里".as_bytes(), reading).await;
+    let seen = last(&mut seen);
+    assert_eq!(seen.raw, "raw 邻里");
+    let event = &seen.events[0];
+    assert_eq!(event["occurred_at"], "2026-07-01T04:00:00Z");
+    assert_eq!(event["building"], "3号楼");
+    assert_eq!(event["attributes"]["mode"], "card");
+    let text = event.to_string();
+    assert!(
+        event["attributes"]["card_pseudonym"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("k1-"))
+    );
+    assert!(
+        !text.contains("12345678") && !text.contains("王小明"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_time_that_cannot_be_or_cannot_be_read_costs_no_event() {
+    let scene = Scene::new(None);
+    let mut seen = scene.watch();
+    for text in ["1970-01-01T00:00:09", "noon", "2199-01-01T00:00:00Z"] {
+        let reading = Reading {
+            time: DeviceTime::Text(text),
+            ..Reading::new("door.opened", Severity::Info, "panel")
+        };
+        assert_eq!(scene.take(b"x", reading).await.stored, 1);
+        let seen = last(&mut seen);
+        assert_eq!(seen.events[0]["clock"], "implausible");
+        assert_eq!(seen.events[0]["attributes"]["device_time"], text);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_counted_and_kept_as_a_bounded_sample() {
+    let scene = Scene::new(None);
+    for number in 0..20 {
+        let said = Err(Reject::new(format!("reason {number}")));
+        scene
+            .feed
+            .take(&vec![b'x'; 10_000], said)
+            .await
+            .expect("counted");
+    }
+    // An event beyond the limits of the model, too.
+    let long = "x".repeat(200);
+    scene
+        .feed
+        .take(
+            b"long",
+            Ok(Said::Events(vec![Reading::new(
+                "door.opened",
+                Severity::Info,
+                long,
+            )])),
+        )
+        .await
+        .expect("counted");
+    assert_eq!(scene.figure("rejected"), 21);
+    let view = scene.feed.view();
+    assert_eq!(view.samples.len(), 8);
+    assert!(view.samples.iter().all(|sample| sample.raw.len() <= 256));
+    assert!(
+        view.samples[7].reason.contains("device has 200 bytes"),
+        "{}",
+        view.samples[7].reason
+    );
+}
+
+#[tokio::test]
+async fn a_device_that_falls_silent_is_told_and_told_again_when_it_is_back() {
+    let scene = Scene::new(Some(Duration::from_millis(1)));
+    scene
+        .feed
+        .take(
+            b"h",
+            Ok(Said::Heartbeat {
+                device: "panel".into(),
+            }),
+        )
+        .await
+        .expect("stored");
+    scene.take(b"on", fire(true)).await;
+    let before = scene.figure("stored");
+    while scene.feed.view().unknown < 2 {
+        scene.feed.tick().await;
+        tokio::task::yield_now().await;
+    }
+    // Two devices fell silent: the panel and its part.
+    assert_eq!(scene.figure("stored"), before + 2);
+    assert_eq!(scene.feed.view().online, 0);
+    // Of a silent device nothing is known: the same state is news, and the device is back.
+    scene.take(b"on", fire(true)).await;
+    assert_eq!(scene.figure("stored"), before + 4);
+}

@@ -1,0 +1,139 @@
+//! What the config says of an HTTP push, and how a push proves where it comes from.
+use axum::http::{HeaderMap, HeaderName};
+use hmac::{Hmac, KeyInit, Mac};
+use linli_shared::service::config::ConfigError;
+use serde::Deserialize;
+use sha2::Sha256;
+use std::path::PathBuf;
+
+use crate::config::{load_mapping, secret};
+use crate::http::has_token;
+use crate::sources::Check;
+use crate::sources::body::Proof;
+use crate::sources::mapping::Mapping;
+
+/// The keys of `[[source]]` with `type = "push"`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PushSourceConfig {
+    /// Mapping file, relative to the config.
+    pub mapping: PathBuf,
+    /// File with the token that a push carries as `Authorization: Bearer …`.
+    pub token_file: Option<PathBuf>,
+    /// File with the secret of the HMAC-SHA256 that a push carries in `hmac_header`.
+    pub hmac_secret_file: Option<PathBuf>,
+    /// Header with the HMAC in hexadecimal, with or without `sha256=` before it.
+    #[serde(default = "default_hmac_header")]
+    pub hmac_header: String,
+}
+
+fn default_hmac_header() -> String {
+    "x-signature-256".to_owned()
+}
+
+/// How a push proves where it comes from.
+pub enum PushKey {
+    /// A token.
+    Token(Vec<u8>),
+    /// An HMAC over the body.
+    Hmac {
+        /// Header that carries it.
+        header: HeaderName,
+        /// Secret.
+        secret: Vec<u8>,
+    },
+    /// The source takes imports only.
+    None,
+}
+
+/// A push that is ready.
+pub struct PushSource {
+    /// Name.
+    pub name: String,
+    /// Mapping.
+    pub mapping: Mapping,
+    /// Key.
+    pub key: PushKey,
+}
+
+impl PushSource {
+    /// Checks the config and reads what it names.
+    pub fn new(rest: toml::Table, check: &Check<'_>) -> Result<Self, ConfigError> {
+        let config: PushSourceConfig = check.parse(rest)?;
+        let secret = |file: &PathBuf| secret(&check.file(file), check.key);
+        let key = match (&config.token_file, &config.hmac_secret_file) {
+            (Some(token), None) => PushKey::Token(secret(token)?),
+            (None, Some(file)) => PushKey::Hmac {
+                header: config.hmac_header.parse().map_err(|_| {
+                    check.wrong(
+                        "hmac_header",
+                        format!(
+                            "{:?} is not the name of an HTTP header: write one like \"x-signature-256\"",
+                            config.hmac_header
+                        ),
+                    )
+                })?,
+                secret: secret(file)?,
+            },
+            (None, None) => PushKey::None,
+            (Some(_), Some(_)) => {
+                return Err(check.wrong(
+                    "token_file",
+                    "stands beside hmac_secret_file: keep the one that the source can send",
+                ));
+            }
+        };
+        Ok(Self {
+            mapping: load_mapping(check.name, &check.file(&config.mapping))?,
+            name: check.name.to_owned(),
+            key,
+        })
+    }
+
+    /// What the head of a push proves; an error says what it lacks.
+    pub fn prove(&self, headers: &HeaderMap) -> Result<Proof, String> {
+        match &self.key {
+            PushKey::Token(token) => {
+                if has_token(headers, token) {
+                    return Ok(Proof::Given);
+                }
+                Err(format!(
+                    "the token of source {:?} is wrong or missing: send it as \"Authorization: Bearer …\"",
+                    self.name
+                ))
+            }
+            PushKey::Hmac { header, .. } if headers.contains_key(header) => Ok(Proof::InBody),
+            PushKey::Hmac { header, .. } => Err(format!(
+                "the header {header:?} with the HMAC-SHA256 of the body is missing: source {:?} must send it",
+                self.name
+            )),
+            PushKey::None => Err(format!(
+                "source {:?} has neither token_file nor hmac_secret_file in the agent's config, so it takes no push",
+                self.name
+            )),
+        }
+    }
+
+    /// Whether the body carries the signature that its head shows.
+    pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {
+        let PushKey::Hmac { header, secret } = &self.key else {
+            return Ok(());
+        };
+        let sent = headers
+            .get(header)
+            .and_then(|value| value.to_str().ok())
+            .map(|value| value.strip_prefix("sha256=").unwrap_or(value))
+            .and_then(|value| hex::decode(value).ok())
+            .unwrap_or_default();
+        let good = Hmac::<Sha256>::new_from_slice(secret)
+            .map(|mac| mac.chain_update(body).verify_slice(&sent).is_ok())
+            .unwrap_or(false);
+        if good {
+            return Ok(());
+        }
+        Err(format!(
+            "the HMAC-SHA256 of the body in header {header:?} is wrong: check the secret of source {:?}",
+            self.name
+        ))
+    }
+}

@@ -1,0 +1,102 @@
+//! Sessions with devices and platforms that come and go: connected again and again, with a pause that grows.
+//!
+//! A device that says no to the password is asked seldom: many lock an address out after a few wrong tries.
+use linli_shared::service::backoff::Backoff;
+use std::fmt;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::feed::Feed;
+use crate::uplink::random;
+
+const FIRST: Duration = Duration::from_millis(500);
+const MAX: Duration = Duration::from_secs(60);
+/// After a refusal.
+const REFUSED_FIRST: Duration = Duration::from_secs(120);
+const REFUSED_MAX: Duration = Duration::from_secs(1800);
+/// A session that lived as long had been good.
+const GOOD_AFTER: Duration = Duration::from_secs(30);
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Names the peer, what went wrong, and what to do where that is known.
+    pub why: String,
+    /// The peer does not want us as we are: a password, a certificate, a path.
+    pub refused: bool,
+}
+
+impl Ended {
+    /// It may work in a moment.
+    pub fn lost(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            refused: false,
+        }
+    }
+
+    /// It works when somebody has changed something.
+    pub fn refused(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            refused: true,
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// Runs sessions until `stop`: of one device of a source, or of the source itself where `device` is `None`. A session
+/// says by [`Feed::up`] or by its messages that it is there.
+pub async fn hold(
+    feed: &Feed,
+    device: Option<&str>,
+    stop: &CancellationToken,
+    mut session: impl AsyncFnMut() -> Ended,
+) {
+    let mut lost = Backoff::new(FIRST, MAX);
+    let mut refused = Backoff::new(REFUSED_FIRST, REFUSED_MAX);
+    let mut last = String::new();
+    while !stop.is_cancelled() {
+        let start = Instant::now();
+        // A session is dropped at a stop: what its device was not answered for comes again.
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = session() => ended,
+        };
+        if start.elapsed() >= GOOD_AFTER {
+            lost.reset();
+            refused.reset();
+        }
+        match device {
+            Some(device) => feed.trouble(device, &ended.why),
+            None => feed.down(&ended.why),
+        }
+        feed.count(
+            if ended.refused {
+                "session_refused"
+            } else {
+                "session_lost"
+            },
+            1,
+        );
+        if ended.why != last {
+            tracing::warn!(source = feed.name(), device, why = %ended, "a session ended");
+            last.clone_from(&ended.why);
+        }
+        let pause = if ended.refused {
+            refused.next(random())
+        } else {
+            lost.next(random())
+        };
+        // Both arms are cancel-safe: a sleep and a token.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
