@@ -10,7 +10,7 @@ BENCH_EVENTS ?= 1000000
 
 BUILD_PACKAGES := gcc libc6-dev make pkg-config
 DEMO_PACKAGES := curl
-TEST_PACKAGES := curl e2fsprogs faketime iproute2 mount openssl postgresql prometheus prometheus-alertmanager python3-aiosmtpd python3-venv systemd util-linux
+TEST_PACKAGES := curl e2fsprogs faketime iproute2 mosquitto mosquitto-clients mount openssl postgresql prometheus prometheus-alertmanager python3-aiosmtpd python3-venv sip-tester systemd util-linux
 BENCH_PACKAGES := iproute2 nats-server postgresql rsyslog rsyslog-relp sec util-linux
 
 # A package is installed only where it is missing, so that a second run needs no network.
@@ -23,7 +23,7 @@ define install
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 endef
 
-.PHONY: help build release demo schemathesis oidc-provider test test-rust test-postgres check bench man clean
+.PHONY: help build release demo schemathesis oidc-provider peers test test-rust test-postgres check bench man clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,7 @@ test: ## all tests, with what they need
 	$(call install,$(BUILD_PACKAGES) $(TEST_PACKAGES))
 	$(MAKE) schemathesis
 	$(MAKE) oidc-provider
+	$(MAKE) peers
 	$(MAKE) test-rust
 	$(MAKE) test-postgres
 	@if [ -x systemd/check ]; then systemd/check; fi
@@ -64,6 +65,13 @@ oidc-provider:
 	  cp tests/oidc/package.json tests/oidc/package-lock.json "$(OIDC_PROVIDER)" && \
 	  npm ci --prefix "$(OIDC_PROVIDER)" --no-audit --no-fund --ignore-scripts --loglevel error && \
 	  cp tests/oidc/package-lock.json "$(OIDC_PROVIDER)/installed"; } || echo "oidc-provider could not be installed"
+
+# What plays the devices in the tests of sources.
+PEERS := $(HOME)/.cache/linli/peers
+peers:
+	@cmp -s tests/peers/requirements.txt "$(PEERS)/installed" || { python3 -m venv "$(PEERS)" && \
+	  "$(PEERS)/bin/pip" install --quiet -r tests/peers/requirements.txt && \
+	  cp tests/peers/requirements.txt "$(PEERS)/installed"; } || echo "the peers of sources could not be installed"
 
 .PHONY: node
 node:

@@ -1,0 +1,138 @@
+//! Equipment: agents with sources, and the independent implementations that play the devices (`tests/peers`).
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Agent, AgentSetup, Hub, Process, StoredEvent, project, stored_events, until};
+
+/// The Python with the packages of `tests/peers/requirements.txt`, where `make test` puts it; a run without it says
+/// so.
+pub fn peers_python() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME")?;
+    let python = PathBuf::from(home).join(".cache/linli/peers/bin/python");
+    if python.exists() {
+        return Some(python);
+    }
+    println!("skipped: the peers of sources are not there; `make test` installs them from PyPI");
+    None
+}
+
+/// A program of Debian, or `None` and a word that the test is skipped.
+pub fn installed(program: &str) -> Option<PathBuf> {
+    let directories = ["/usr/bin", "/usr/sbin", "/usr/local/bin"];
+    let found = directories
+        .iter()
+        .map(|directory| Path::new(directory).join(program))
+        .find(|path| path.exists());
+    if found.is_none() {
+        println!("skipped: {program} is not there; `make test` installs it from Debian");
+    }
+    found
+}
+
+/// Recordings of real devices, where they lie beside the project; a run without them says so.
+pub fn recording(name: &str) -> Option<Vec<u8>> {
+    let path = project("../shared/captures").join(name);
+    let read = std::fs::read(&path).ok();
+    if read.is_none() {
+        println!("skipped: the recording {name} is not there");
+    }
+    read
+}
+
+/// Starts a script of `tests/peers` with these arguments; its output goes to `log`.
+pub fn peer(python: &Path, script: &str, arguments: &[&str], log: &Path) -> Result<Process> {
+    let script_path = project("tests/peers").join(script);
+    let mut command = Command::new(python);
+    command.arg("-u").arg(script_path).args(arguments);
+    Process::start(script, &mut command, log)
+}
+
+/// A hub and an agent `gw-1` of the site `yuyuan` that has sources.
+pub struct Equipped {
+    /// The hub.
+    pub hub: Hub,
+    /// The agent.
+    pub agent: Agent,
+}
+
+impl Equipped {
+    /// Both run. `blocks` are TOML of the agent's config; `files` are written beside it first, each with a name relative
+    /// to it.
+    pub async fn start(directory: &Path, blocks: &str, files: &[(&str, &str)]) -> Result<Self> {
+        let mut hub = Hub::new(&directory.join("hub"))?;
+        hub.start().await?;
+        let home = directory.join("gw-1");
+        for (name, text) in files {
+            let path = home.join(name);
+            std::fs::create_dir_all(path.parent().context("a directory")?)?;
+            std::fs::write(path, text)?;
+        }
+        let hub_address = format!("127.0.0.1:{}", hub.port);
+        let mut agent = Agent::new(&AgentSetup {
+            directory: &home,
+            name: "gw-1",
+            site: "yuyuan",
+            hub_address: hub_address.clone(),
+            listen: "127.0.0.1",
+            more: blocks,
+        })?;
+        agent.join(&hub, &hub_address, "yuyuan")?;
+        agent.start().await?;
+        Ok(Self { hub, agent })
+    }
+
+    /// How a source stands, by `linli-agent status`.
+    pub fn source(&self, name: &str) -> Result<Value> {
+        let status = self.agent.status()?;
+        let sources = status["sources"].as_array().context("sources")?;
+        let found = sources.iter().find(|source| source["name"] == name);
+        found.cloned().with_context(|| format!("no source {name}"))
+    }
+
+    /// Waits until a source stands as `good` wants it.
+    pub async fn source_is(
+        &self,
+        name: &str,
+        what: &str,
+        good: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let mut last = Value::Null;
+        let outcome = until(what, async || {
+            last = self.source(name)?;
+            Ok(good(&last).then(|| last.clone()))
+        })
+        .await;
+        outcome.with_context(|| format!("{last:#}"))
+    }
+
+    /// The events of a source that the hub has.
+    pub async fn stored(&self, source: &str) -> Result<Vec<StoredEvent>> {
+        let mut stored = stored_events(self.hub.database_url()).await?;
+        stored.retain(|stored| stored.event.source == source);
+        Ok(stored)
+    }
+
+    /// Waits until the hub has at least so many events of a source, and gives all.
+    pub async fn stored_at_least(&self, source: &str, count: usize) -> Result<Vec<StoredEvent>> {
+        let mut last = Vec::new();
+        let what = format!("{count} events of {source} at the hub");
+        let outcome = until(&what, async || {
+            last = self.stored(source).await?;
+            Ok((last.len() >= count).then(|| last.clone()))
+        })
+        .await;
+        outcome.with_context(|| {
+            let kinds: Vec<&str> = last
+                .iter()
+                .map(|stored| stored.event.kind.as_str())
+                .collect();
+            let log = std::fs::read_to_string(self.agent.log()).unwrap_or_default();
+            format!(
+                "there are {kinds:?}; {:#}\n{log}",
+                self.source(source).unwrap_or_default()
+            )
+        })
+    }
+}
