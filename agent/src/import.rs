@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::intake::{Intake, Submission, SubmitError, Submitted};
 use crate::socket::{self, SocketError};
-use crate::sources::mapping::{Mapped, Mapping, Reject, Tense};
+use crate::sources::mapping::{Mapped, Mapping, Tense};
 use crate::sources::text::Encoding;
 use mark::Mark;
 use rows::{Place, Row, Rows, RowsError};
@@ -224,13 +224,16 @@ impl Row<'_> {
                 draft,
                 lane,
                 retention,
+                // Each row of the past is an event, and nobody in it becomes a pseudonym.
+                persons: _,
+                state: _,
             }) => {
                 let clock = draft.clock;
                 into.push(lane, retention, draft)
                     .map(|()| Some(clock))
                     .map_err(|error| error.to_string())
             }
-            Err(Reject::Filtered { .. }) => Ok(None),
+            Err(reject) if reject.is_left_out() => Ok(None),
             Err(reject) => Err(reject.to_string()),
         }
     }

@@ -14,6 +14,7 @@ pub mod body;
 pub mod devices;
 pub(crate) mod feed;
 pub mod mapping;
+pub mod mqtt;
 pub(crate) mod push;
 pub(crate) mod raw;
 pub mod reading;
@@ -28,6 +29,8 @@ use jiff::tz::TimeZone;
 use linli_shared::service::clock::wall_ms;
 use linli_shared::service::config::{ConfigError, Span};
 use linli_shared::service::telemetry::chain;
+use linli_shared::service::tls;
+use rustls::RootCertStore;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -75,7 +78,7 @@ pub(crate) trait Source: Sized + Send + 'static {
 type Prepare = fn(toml::Table, &Check<'_>) -> Result<Parts, ConfigError>;
 
 /// All types but `push`, by name.
-const TYPES: &[(&str, Prepare)] = &[];
+const TYPES: &[(&str, Prepare)] = &[(mqtt::Mqtt::TYPE, prepare::<mqtt::Mqtt>)];
 
 /// `[[source]]`: what every source has. The rest belongs to its type.
 #[derive(Debug, Deserialize)]
@@ -142,6 +145,14 @@ impl Check<'_> {
             ));
         }
         Ok(text.to_owned())
+    }
+
+    /// Roots of a file, to be trusted beside the system's.
+    pub fn roots(&self, file: Option<&Path>) -> Result<RootCertStore, ConfigError> {
+        let Some(file) = file else {
+            return Ok(RootCertStore::empty());
+        };
+        tls::roots(&self.file(file)).map_err(|error| self.wrong("ca_file", chain(&error)))
     }
 
     fn parse<T: DeserializeOwned>(&self, table: toml::Table) -> Result<T, ConfigError> {

@@ -28,7 +28,7 @@ use super::devices::{News, Staged};
 use super::mapping::capture::Capture;
 use super::mapping::{self, Mapped, Mapping, lane_of};
 use super::raw::{self, RawLog};
-use super::reading::{DeviceTime, Reading, Reject, Said};
+use super::reading::{DeviceTime, Reading, Reject, Said, State};
 use super::standing::{Book, SourceView};
 use super::time::{Tense, is_plausible};
 use super::watch::{Seen, Watch};
@@ -426,43 +426,47 @@ impl Group<'_> {
         reading: &Reading<'_>,
         shown: Option<&mut Seen>,
     ) -> Result<Taken, Reject> {
-        let mut staged = None;
-        if let Some(state) = &reading.state {
-            // What stands before it in this group is newer than what is known.
-            let before = self
-                .staged
-                .iter()
-                .rev()
-                .find(|staged| staged.device == reading.device && staged.point == state.point);
-            let news = match before {
-                Some(before) if before.active == state.active => News::Repeated,
-                Some(_) => News::Changed,
-                None => self.feed.book().devices.news(
-                    &reading.device,
-                    &state.point,
-                    state.active,
-                    state.initial,
-                ),
-            };
-            let known = Staged {
-                device: reading.device.clone().into_owned(),
-                point: state.point.clone().into_owned(),
-                active: state.active,
-            };
-            if news == News::Repeated {
-                if before.is_none() {
-                    self.staged.push(known);
-                }
-                return Ok(Taken::Repeated);
-            }
-            staged = Some(known);
-        }
+        let staged = match &reading.state {
+            None => None,
+            Some(state) => match self.news(&reading.device, state) {
+                Some(staged) => Some(staged),
+                None => return Ok(Taken::Repeated),
+            },
+        };
         let event = self.event(reading)?;
         if let Some(shown) = shown {
             shown.events.push(event);
         }
         self.staged.extend(staged);
         Ok(Taken::Event)
+    }
+
+    /// What is to be known of a state once its event is durable; `None` where it is no news.
+    fn news(&mut self, device: &str, state: &State<'_>) -> Option<Staged> {
+        // What stands before it in this group is newer than what is known.
+        let before = self
+            .staged
+            .iter()
+            .rev()
+            .find(|staged| staged.device == device && staged.point == state.point);
+        let news = match before {
+            Some(before) if before.active == state.active => return None,
+            Some(_) => News::Changed,
+            None => {
+                let devices = &self.feed.book().devices;
+                devices.news(device, &state.point, state.active, state.initial)
+            }
+        };
+        let staged = Staged {
+            device: device.to_owned(),
+            point: state.point.clone().into_owned(),
+            active: state.active,
+        };
+        if news == News::Changed {
+            return Some(staged);
+        }
+        self.staged.push(staged);
+        None
     }
 
     /// Packs the event of a reading. What it is, for those who watch; `Null` if nobody does.
@@ -582,8 +586,26 @@ impl Group<'_> {
             mut draft,
             lane,
             retention,
+            persons,
+            state,
         } = mapped;
         let feed = self.feed;
+        let pseudonyms: Vec<(&str, String)> = persons
+            .iter()
+            .filter_map(|(person, value)| {
+                let pseudonym = feed.0.shared.pseudonyms.of(*person, value)?;
+                Some((person.attribute(), pseudonym))
+            })
+            .collect();
+        if !pseudonyms.is_empty() {
+            draft.attributes.extend(
+                pseudonyms
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str())),
+            );
+            draft.attributes.sort_by_key(|(name, _)| *name);
+            draft.attributes.dedup_by_key(|(name, _)| *name);
+        }
         if draft.place.building.is_empty()
             && let Some(place) = feed.0.place(draft.device)
         {
@@ -593,6 +615,13 @@ impl Group<'_> {
         if feed.0.settings.silent_after.is_some() {
             self.heard(draft.device);
         }
+        let staged = match &state {
+            None => None,
+            Some(state) => Some(
+                self.news(draft.device, state)
+                    .ok_or(mapping::Reject::Repeated)?,
+            ),
+        };
         let clock = draft.clock;
         if clock == ClockQuality::Device {
             self.lag_ms = Some(draft.received_at_ms - draft.occurred_at_ms);
@@ -601,7 +630,50 @@ impl Group<'_> {
             self.watched(super::watch::event(&draft));
         }
         self.push(lane, retention, draft)?;
+        self.staged.extend(staged);
         Ok(clock)
+    }
+
+    /// Adds a message that these mappings read: each takes what it knows of. One that all of them leave out is of no
+    /// interest.
+    pub fn mapped(&mut self, raw: &[u8], text: &str, mappings: &[Mapping]) {
+        self.begin(raw);
+        let mut events = 0;
+        let mut known = 0;
+        let mut reasons = Vec::new();
+        for mapping in mappings {
+            let read = mapping.items(text, &mut |item| match self.item(mapping, item) {
+                Ok(ClockQuality::Implausible) => {
+                    events += 1;
+                    self.tally.implausible_times += 1;
+                }
+                Ok(_) => events += 1,
+                Err(mapping::Reject::Repeated) => known += 1,
+                Err(mapping::Reject::Filtered { .. }) => {}
+                Err(reject) => reasons.push(reject.to_string()),
+            });
+            if let Err(error) = read {
+                reasons.push(error.to_string());
+                break;
+            }
+        }
+        self.tally.repeated += known;
+        self.tally.left_out += u64::from(events == 0 && known == 0 && reasons.is_empty());
+        let outcome = match (reasons.first(), events, known) {
+            (Some(reason), _, _) => {
+                let reject = Reject::new(reason.clone());
+                let mut shown = self.seen.pop();
+                self.reject(raw, &reject, shown.as_mut());
+                self.seen.extend(shown);
+                "rejected"
+            }
+            (None, 0, 0) => "left_out",
+            (None, 0, _) => "repeated",
+            (None, _, _) => "event",
+        };
+        if let Some(seen) = self.seen.last_mut() {
+            seen.outcome = Cow::Borrowed(outcome);
+        }
     }
 
     fn push(

@@ -23,10 +23,22 @@
 //! formats = ["%Y-%m-%d %H:%M:%S"]    # also "rfc3339", "epoch_s", "epoch_ms"
 //! zone = "Asia/Shanghai"             # for times that carry none
 //!
+//! [state]                            # the event is a state: repeats of one that is known are no events
+//! point = "smoke"                    # unique within the device
+//! active = ["smoke.alarm"]           # the kinds that are on; all others are off
+//!
 //! [attributes.nature]
 //! pointer = "/nature"
 //! purpose = "type of dispute for dispatch"
+//!
+//! [attributes.card]
+//! pointer = "/cardNo"
+//! purpose = "the same card at several doors"
+//! pseudonym = "card"                 # "card", "employee" or "name": a keyed pseudonym, or nothing where they are off
 //! ```
+//!
+//! A field with `missing = "skip"` leaves out an item that has no such value; with `"reject"` that is an error. `kind` is
+//! `"reject"` unless it says otherwise.
 //!
 //! The way of a message: [`capture`] reads in one pass what the mapping points at, [`Mapping::map`] makes
 //! a [`Draft`] of it that borrows from the message, and `intake` packs that at once. So an event has no
@@ -38,12 +50,14 @@ mod time;
 use linli_shared::protocol::event::{ClockQuality, Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Lane, Retention};
 use linli_shared::protocol::limits::{ATTRIBUTE_BYTES_MAX, RAW_BYTES_MAX};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use capture::{Capture, Plan, Slot};
 pub use file::MappingFile;
 use time::Times;
 
+use super::reading::{Person, State};
 pub use super::time::Tense;
 use super::time::is_plausible;
 
@@ -85,6 +99,16 @@ pub enum Reject {
     /// The event breaks a limit of the event model.
     #[error("{0}")]
     Event(String),
+    /// A state that is known: not an error.
+    #[error("the state is as it was")]
+    Repeated,
+}
+
+impl Reject {
+    /// The item is as it should be, and no event comes of it.
+    pub fn is_left_out(&self) -> bool {
+        matches!(self, Self::Filtered { .. } | Self::Repeated)
+    }
 }
 
 /// An item as the mapping sees it, with the way that it goes.
@@ -96,6 +120,10 @@ pub struct Mapped<'a> {
     pub lane: Lane,
     /// Its retention class.
     pub retention: Retention,
+    /// Who was there: to become pseudonyms, or to be dropped.
+    pub persons: Vec<(Person, &'a str)>,
+    /// The state that it is.
+    pub state: Option<State<'a>>,
 }
 
 #[derive(Debug, Clone)]
@@ -115,6 +143,13 @@ struct Field {
     table: BTreeMap<String, String>,
     otherwise: Otherwise,
     required: bool,
+    skip_missing: bool,
+}
+
+/// The event is a state of a point of its device.
+struct StateRule {
+    point: String,
+    active: Vec<String>,
 }
 
 struct Attribute {
@@ -141,6 +176,8 @@ pub struct Mapping {
     keep_raw: bool,
     /// By name.
     attributes: Vec<Attribute>,
+    persons: Vec<(Person, Slot)>,
+    state: Option<StateRule>,
 }
 
 /// The front of a text that an error shows.
@@ -172,6 +209,9 @@ impl Field {
             .and_then(|(slot, _)| item.get(*slot))
             .or(self.value.as_deref());
         let Some(found) = found else {
+            if self.skip_missing {
+                return Err(Reject::Filtered { field: self.name });
+            }
             if self.required {
                 return Err(Reject::Missing {
                     field: self.name,
@@ -321,10 +361,19 @@ impl Mapping {
             let raw = item.raw.as_deref().map(str::as_bytes);
             draft.raw = raw.filter(|raw| raw.len() <= RAW_BYTES_MAX);
         }
+        let persons = self.persons.iter();
         Ok(Mapped {
             draft,
             lane: self.lane.unwrap_or_else(|| lane_of(severity)),
             retention: self.retention,
+            persons: persons
+                .filter_map(|(person, slot)| Some((*person, item.get(*slot)?)))
+                .collect(),
+            state: self.state.as_ref().map(|state| State {
+                point: Cow::Borrowed(&state.point),
+                active: state.active.iter().any(|active| active == kind),
+                initial: false,
+            }),
         })
     }
 }

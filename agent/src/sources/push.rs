@@ -277,7 +277,7 @@ impl Answer {
         match outcome {
             Ok(ClockQuality::Implausible) => self.implausible_times += 1,
             Ok(_) => {}
-            Err(Reject::Filtered { .. }) => self.filtered += 1,
+            Err(reject) if reject.is_left_out() => self.filtered += 1,
             Err(reject) => {
                 self.rejected += 1;
                 if self.reasons.len() < REJECTS_SHOWN_MAX {

@@ -4,6 +4,7 @@
 //! from its message where it can; the [`feed`](super::feed) makes the event of it.
 use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::ids::Retention;
+use serde::Deserialize;
 use std::borrow::Cow;
 
 /// What one message of a device came to.
@@ -125,7 +126,8 @@ pub enum DeviceTime<'a> {
 }
 
 /// What of a message tells who somebody is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Person {
     /// Number of a card, a code or a key.
     Card,

@@ -52,11 +52,11 @@ impl fmt::Display for Ended {
 
 /// Runs sessions until `stop`: of one device of a source, or of the source itself where `device` is `None`. A session
 /// says by [`Feed::up`] or by its messages that it is there.
-pub async fn hold(
+pub async fn hold<F: Future<Output = Ended> + Send>(
     feed: &Feed,
     device: Option<&str>,
     stop: &CancellationToken,
-    mut session: impl AsyncFnMut() -> Ended,
+    mut session: impl FnMut() -> F,
 ) {
     let mut lost = Backoff::new(FIRST, MAX);
     let mut refused = Backoff::new(REFUSED_FIRST, REFUSED_MAX);

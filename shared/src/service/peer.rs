@@ -74,19 +74,23 @@ impl Failure {
     }
 }
 
-/// A client that trusts the system's roots and these. `user_agent` is `name/version`.
-pub fn client(
-    mut roots: RootCertStore,
-    user_agent: &'static str,
-) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+/// TLS as a client that trusts the system's roots and these.
+pub fn tls(mut roots: RootCertStore) -> Result<rustls::ClientConfig, rustls::Error> {
     // A system without roots has none to trust; then every connection says so.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let tls = rustls::ClientConfig::builder_with_provider(tls::provider())
+    Ok(rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_no_client_auth())
+}
+
+/// A client that trusts the system's roots and these. `user_agent` is `name/version`.
+pub fn client(
+    roots: RootCertStore,
+    user_agent: &'static str,
+) -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
     Ok(Client::builder()
-        .tls_backend_preconfigured(tls)
+        .tls_backend_preconfigured(tls(roots)?)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_DEADLINE)
         .timeout(SEND_DEADLINE)

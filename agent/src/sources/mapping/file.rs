@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use super::capture::Plan;
 use super::time::{TimeFile, Times};
-use super::{Attribute, Field, Mapping, Otherwise};
+use super::{Attribute, Field, Mapping, Otherwise, StateRule};
+use crate::sources::reading::Person;
 
 /// Where one field comes from.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +28,23 @@ struct Full {
     otherwise: Option<String>,
     #[serde(default)]
     required: bool,
+    missing: Option<Missing>,
+}
+
+/// What becomes of an item without a value that must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Missing {
+    Reject,
+    Skip,
+}
+
+/// The event is a state of a point of its device.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateFile {
+    point: String,
+    active: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -36,6 +54,7 @@ struct AttributeFile {
     purpose: String,
     #[serde(default)]
     table: BTreeMap<String, String>,
+    pseudonym: Option<Person>,
 }
 
 /// A mapping as its file has it.
@@ -53,6 +72,7 @@ pub struct MappingFile {
     address: Option<FieldFile>,
     occurred_at: Option<TimeFile>,
     lane: Option<Lane>,
+    state: Option<StateFile>,
     #[serde(default)]
     retention: Retention,
     #[serde(default)]
@@ -118,7 +138,8 @@ fn field(name: &'static str, file: FieldFile, plan: &mut Plan) -> Result<Field, 
         value: full.value,
         table: full.table,
         otherwise,
-        required: full.required,
+        required: full.required || full.missing.is_some(),
+        skip_missing: full.missing == Some(Missing::Skip),
     })
 }
 
@@ -175,6 +196,7 @@ impl Mapping {
             ));
         }
         let mut attributes = Vec::with_capacity(file.attributes.len());
+        let mut persons = Vec::new();
         for (name, attribute) in file.attributes {
             check_pointer(&format!("attributes.{name}"), &attribute.pointer)?;
             if attribute.purpose.trim().is_empty() {
@@ -183,11 +205,26 @@ impl Mapping {
                     "say what the value is kept for; data without a purpose is not taken",
                 ));
             }
-            attributes.push(Attribute {
-                slot: plan.slot(&attribute.pointer),
-                name,
-                table: attribute.table,
-            });
+            let slot = plan.slot(&attribute.pointer);
+            match attribute.pseudonym {
+                Some(person) => persons.push((person, slot)),
+                None => attributes.push(Attribute {
+                    slot,
+                    name,
+                    table: attribute.table,
+                }),
+            }
+        }
+        if let Some(state) = &file.state {
+            let results: Vec<&String> = kind.results().collect();
+            for active in &state.active {
+                if !results.is_empty() && !results.contains(&active) {
+                    return Err(wrong(
+                        "state.active",
+                        format!("{active:?} is no kind that this mapping gives"),
+                    ));
+                }
+            }
         }
         Ok(Self {
             source: source.to_owned(),
@@ -204,6 +241,11 @@ impl Mapping {
             retention: file.retention,
             keep_raw: file.keep_raw,
             attributes,
+            persons,
+            state: file.state.map(|state| StateRule {
+                point: state.point,
+                active: state.active,
+            }),
             plan,
         })
     }

@@ -1,0 +1,261 @@
+//! MQTT 3.1.1 and 5 (OASIS): sensors behind a broker, by way of mapping tables. Zigbee2MQTT, Frigate, car park gateways.
+//!
+//! A message is read as JSON of this form, so that a mapping points at its topic and its payload alike:
+//!
+//! ```text
+//! {"topic":"zigbee2mqtt/smoke-3","levels":["zigbee2mqtt","smoke-3"],"retain":false,"payload":{"smoke":true}}
+//! ```
+//!
+//! A payload that is not JSON stands as a string. Each mapping of the topic takes what it knows of.
+//!
+//! * QoS 1 with a session that the broker keeps while the agent is away (3.1.1 [MQTT-3.1.2-6], 5 § 3.1.2.11.2,
+//!   [`SESSION_EXPIRY_S`]). PUBACK only after the events are synced; what was not acknowledged comes again.
+//! * Every CONNACK is followed by SUBSCRIBE: a broker that lost its sessions is asked anew. Retained messages come again
+//!   then; those of a mapping with `[state]` are events only where the state is news.
+//! * A packet larger than [`PACKET_BYTES_MAX`] ends the connection; at most [`WAITING_MAX`] messages wait in the agent,
+//!   and then the broker waits.
+mod link;
+pub mod message;
+
+use linli_shared::service::config::ConfigError;
+use rustls::RootCertStore;
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::feed::Feed;
+use super::mapping::Mapping;
+use super::session::{Ended, hold};
+use super::{Check, Source};
+use crate::config::load_mapping;
+use link::{Acker, Link};
+use message::Message;
+
+/// Largest packet that is taken, bytes.
+pub const PACKET_BYTES_MAX: u32 = 256 * 1024;
+/// Messages between the connection and the spool.
+const WAITING_MAX: usize = 64;
+/// How long a broker of version 5 keeps what comes while the agent is away, seconds: a week.
+const SESSION_EXPIRY_S: u32 = 7 * 86_400;
+/// Between two tries to store what the spool refuses.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `mqtt://host:1883` or `mqtts://host:8883`.
+    broker: String,
+    /// 5, or 4 for 3.1.1.
+    #[serde(default = "default_version")]
+    version: u8,
+    /// Under which the broker keeps the session; must be the agent's own.
+    client_id: Option<String>,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+    /// Roots that are trusted beside the system's.
+    ca_file: Option<PathBuf>,
+    topic: Vec<TopicConfig>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TopicConfig {
+    /// With `+` and `#`.
+    filter: String,
+    /// Mapping files.
+    mappings: Vec<PathBuf>,
+}
+
+fn default_version() -> u8 {
+    5
+}
+
+/// A topic filter and what reads its messages.
+struct Topic {
+    filter: String,
+    mappings: Vec<Mapping>,
+}
+
+/// Where the broker is, and how it is spoken to.
+#[derive(Clone)]
+struct Broker {
+    shown: String,
+    host: String,
+    port: u16,
+    version: u8,
+    client_id: String,
+    credentials: Option<(String, String)>,
+    tls: Option<RootCertStore>,
+}
+
+pub struct Mqtt {
+    broker: Broker,
+    topics: Vec<Topic>,
+}
+
+impl Source for Mqtt {
+    const TYPE: &'static str = "mqtt";
+    const SILENT_AFTER: Option<Duration> = None;
+    type Config = Config;
+
+    fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
+        let address = || {
+            let (scheme, rest) = config.broker.split_once("://")?;
+            let default_port = match scheme {
+                "mqtt" => 1883,
+                "mqtts" => 8883,
+                _ => return None,
+            };
+            let rest = rest.trim_end_matches('/');
+            let (host, port) = match rest.rsplit_once(':') {
+                Some((host, port)) => (host, port.parse().ok()?),
+                None => (rest, default_port),
+            };
+            (!host.is_empty()).then(|| (scheme == "mqtts", host.to_owned(), port))
+        };
+        let Some((secure, host, port)) = address() else {
+            return Err(check.wrong(
+                "broker",
+                format!(
+                    "{:?} is not like \"mqtt://10.0.0.5:1883\" or \"mqtts://broker.example\"",
+                    config.broker
+                ),
+            ));
+        };
+        if !matches!(config.version, 4 | 5) {
+            return Err(check.wrong(
+                "version",
+                format!("{} is neither 5 nor 4 (MQTT 3.1.1)", config.version),
+            ));
+        }
+        let tls = match (secure, &config.ca_file) {
+            (false, Some(_)) => {
+                return Err(check.wrong(
+                    "ca_file",
+                    "is for mqtts:// only: change broker or leave it out",
+                ));
+            }
+            (false, None) => None,
+            (true, file) => Some(check.roots(file.as_deref())?),
+        };
+        let credentials = match (config.user, &config.password_file) {
+            (Some(user), Some(file)) => Some((user, check.password("password_file", file)?)),
+            (Some(user), None) => Some((user, String::new())),
+            (None, None) => None,
+            (None, Some(_)) => return Err(check.wrong("user", "is missing beside password_file")),
+        };
+        if config.topic.is_empty() {
+            return Err(check.wrong("topic", "needs at least one [[source.topic]]"));
+        }
+        let mut topics = Vec::new();
+        for topic in config.topic {
+            if !message::is_filter(&topic.filter) {
+                return Err(check.wrong(
+                    "topic.filter",
+                    format!(
+                        "{:?} is no topic filter: '#' stands last, '+' and '#' fill a level",
+                        topic.filter
+                    ),
+                ));
+            }
+            if topic.mappings.is_empty() {
+                return Err(check.wrong("topic.mappings", format!("{:?} has none", topic.filter)));
+            }
+            let mappings = topic
+                .mappings
+                .iter()
+                .map(|file| load_mapping(check.name, &check.file(file)))
+                .collect::<Result<_, _>>()?;
+            topics.push(Topic {
+                filter: topic.filter,
+                mappings,
+            });
+        }
+        let client_id = config
+            .client_id
+            .unwrap_or_else(|| format!("linli-{}-{}", host_name(), check.name));
+        Ok(Self {
+            broker: Broker {
+                shown: config.broker,
+                host,
+                port,
+                version: config.version,
+                client_id,
+                credentials,
+                tls,
+            },
+            topics,
+        })
+    }
+
+    async fn run(self, feed: Feed, stop: CancellationToken) {
+        hold(&feed, None, &stop, || self.session(&feed)).await;
+    }
+}
+
+impl Mqtt {
+    /// One connection, until it ends.
+    async fn session(&self, feed: &Feed) -> Ended {
+        let (mut link, acker) = match Link::open(&self.broker) {
+            Ok(opened) => opened,
+            Err(ended) => return ended,
+        };
+        let (sender, messages) = mpsc::channel(WAITING_MAX);
+        let filters: Vec<&str> = self
+            .topics
+            .iter()
+            .map(|topic| topic.filter.as_str())
+            .collect();
+        let driver = link.drive(&filters, sender, || feed.up(&self.broker.shown));
+        // Both go on until the connection ends; what is dropped then was not acknowledged.
+        tokio::select! {
+            ended = driver => ended,
+            ended = store(&self.topics, feed, messages, &acker) => ended,
+        }
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// Stores what comes, as much at once as is there, and then acknowledges it.
+async fn store(
+    topics: &[Topic],
+    feed: &Feed,
+    mut messages: mpsc::Receiver<Message>,
+    acker: &Acker,
+) -> Ended {
+    let mut taken = Vec::with_capacity(WAITING_MAX);
+    while messages.recv_many(&mut taken, WAITING_MAX).await > 0 {
+        loop {
+            let mut group = feed.group();
+            for message in &taken {
+                let found = topics
+                    .iter()
+                    .find(|topic| message::matches(&topic.filter, message.topic()));
+                // A broker may send what was subscribed to before a change of the config.
+                let mappings = found.map_or(&[][..], |topic| &topic.mappings);
+                group.mapped(message.payload(), &message.json(), mappings);
+            }
+            match feed.store(group).await {
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(source = feed.name(), %error, "the broker waits for the spool");
+                    tokio::time::sleep(RETRY_EVERY).await;
+                }
+            }
+        }
+        for message in taken.drain(..) {
+            if acker.ack(message).await.is_err() {
+                return Ended::lost("the connection ended before everything was acknowledged");
+            }
+        }
+    }
+    Ended::lost("the connection ended")
+}
