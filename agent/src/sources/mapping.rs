@@ -23,6 +23,10 @@
 //! formats = ["%Y-%m-%d %H:%M:%S"]    # also "rfc3339", "epoch_s", "epoch_ms"
 //! zone = "Asia/Shanghai"             # for times that carry none
 //!
+//! [[only]]                           # items whose value is none of these are left out
+//! pointer = "/status"
+//! values = ["1"]
+//!
 //! [state]                            # the event is a state: repeats of one that is known are no events
 //! point = "smoke"                    # unique within the device
 //! active = ["smoke.alarm"]           # the kinds that are on; all others are off
@@ -177,6 +181,7 @@ pub struct Mapping {
     /// By name.
     attributes: Vec<Attribute>,
     persons: Vec<(Person, Slot)>,
+    only: Vec<(Slot, Vec<String>)>,
     state: Option<StateRule>,
 }
 
@@ -311,6 +316,12 @@ impl Mapping {
         tense: Tense,
         now_ms: i64,
     ) -> Result<Mapped<'a>, Reject> {
+        for (slot, values) in &self.only {
+            let value = item.get(*slot);
+            if !value.is_some_and(|value| values.iter().any(|wanted| wanted == value)) {
+                return Err(Reject::Filtered { field: "only" });
+            }
+        }
         let kind = self.kind.take(item)?.unwrap_or_default();
         let severity = match &self.severity {
             None => Severity::Info,
@@ -400,3 +411,6 @@ fn set_attribute<'a>(draft: &mut Draft<'a>, name: &'a str, value: &'a str) {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod presets;

@@ -57,6 +57,14 @@ struct AttributeFile {
     pseudonym: Option<Person>,
 }
 
+/// Items whose value here is none of these are left out.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnlyFile {
+    pointer: String,
+    values: Vec<String>,
+}
+
 /// A mapping as its file has it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +81,8 @@ pub struct MappingFile {
     occurred_at: Option<TimeFile>,
     lane: Option<Lane>,
     state: Option<StateFile>,
+    #[serde(default)]
+    only: Vec<OnlyFile>,
     #[serde(default)]
     retention: Retention,
     #[serde(default)]
@@ -215,6 +225,11 @@ impl Mapping {
                 }),
             }
         }
+        let mut only = Vec::with_capacity(file.only.len());
+        for rule in file.only {
+            check_pointer("only.pointer", &rule.pointer)?;
+            only.push((plan.slot(&rule.pointer), rule.values));
+        }
         if let Some(state) = &file.state {
             let results: Vec<&String> = kind.results().collect();
             for active in &state.active {
@@ -242,6 +257,7 @@ impl Mapping {
             keep_raw: file.keep_raw,
             attributes,
             persons,
+            only,
             state: file.state.map(|state| StateRule {
                 point: state.point,
                 active: state.active,

@@ -106,7 +106,15 @@ impl Format {
                 .parse::<jiff::Timestamp>()
                 .ok()
                 .map(|time| time.as_millisecond()),
-            Self::EpochSeconds => text.parse::<i64>().ok()?.checked_mul(1000),
+            Self::EpochSeconds => match text.parse::<i64>() {
+                Ok(seconds) => seconds.checked_mul(1000),
+                // With a fraction; what is beyond the range saturates and is not believed then.
+                Err(_) => text
+                    .parse::<f64>()
+                    .ok()
+                    .filter(|seconds| seconds.is_finite())
+                    .map(|seconds| (seconds * 1000.0) as i64),
+            },
             Self::EpochMillis => text.parse().ok(),
             Self::Strptime(pattern) => {
                 let broken = jiff::fmt::strtime::parse(pattern, text).ok()?;

@@ -1,0 +1,312 @@
+//! MQTT through a real mosquitto, by its own clients.
+use anyhow::{Context, Result, ensure};
+use linli_tests::{Equipped, Process, free_tcp_port, installed, run, until};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const USER: &str = "gateway";
+const PASSWORD: &str = "a password of the broker";
+
+/// A broker with one user, on a port that stays the same; what it keeps of sessions is in its directory.
+struct Broker {
+    directory: PathBuf,
+    program: PathBuf,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl Broker {
+    /// `None` where mosquitto is not installed.
+    fn new(directory: &Path) -> Result<Option<Self>> {
+        let (Some(program), Some(passwd)) = (installed("mosquitto"), installed("mosquitto_passwd"))
+        else {
+            return Ok(None);
+        };
+        std::fs::create_dir_all(directory)?;
+        let port = free_tcp_port()?;
+        let users = directory.join("users");
+        run(Command::new(passwd)
+            .args(["-b", "-c"])
+            .arg(&users)
+            .args([USER, PASSWORD]))?;
+        let config = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {}\nuser root\n\
+             persistence true\npersistence_location {}/\nautosave_interval 1\nautosave_on_changes true\n",
+            users.display(),
+            directory.display(),
+        );
+        std::fs::write(directory.join("mosquitto.conf"), config)?;
+        Ok(Some(Self {
+            directory: directory.to_owned(),
+            program,
+            port,
+            process: None,
+        }))
+    }
+
+    async fn start(&mut self) -> Result<()> {
+        let config = self.directory.join("mosquitto.conf");
+        let log = self.directory.join("mosquitto.log");
+        self.process = Some(Process::start(
+            "mosquitto",
+            Command::new(&self.program).arg("-c").arg(config),
+            &log,
+        )?);
+        until("the broker to listen", async || {
+            Ok(tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+                .await
+                .ok())
+        })
+        .await?;
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.process.take().context("the broker runs")?.stop()
+    }
+
+    fn publish(&self, topic: &str, payload: &[u8], more: &[&str]) -> Result<()> {
+        let file = self.directory.join("payload");
+        std::fs::write(&file, payload)?;
+        let port = self.port.to_string();
+        run(Command::new("mosquitto_pub")
+            .args([
+                "-p", &port, "-u", USER, "-P", PASSWORD, "-q", "1", "-t", topic, "-f",
+            ])
+            .arg(&file)
+            .args(more))?;
+        Ok(())
+    }
+
+    /// The blocks of an agent's config.
+    fn blocks(&self, version: u8) -> String {
+        let port = self.port;
+        format!(
+            "[[source]]\nname = \"zigbee\"\ntype = \"mqtt\"\nbroker = \"mqtt://127.0.0.1:{port}\"\nversion = {version}\n\
+             user = \"{USER}\"\npassword_file = \"secrets/broker\"\n\
+             [[source.topic]]\nfilter = \"zigbee2mqtt/+\"\n\
+             mappings = [\"mappings/zigbee-smoke.toml\", \"mappings/zigbee-tamper.toml\"]\n\
+             [[source.topic]]\nfilter = \"frigate/events\"\nmappings = [\"mappings/frigate-events.toml\"]\n"
+        )
+    }
+}
+
+fn is_connected(source: &serde_json::Value) -> bool {
+    !source["connected"].is_null()
+}
+
+fn kinds(stored: &[linli_tests::StoredEvent]) -> Vec<String> {
+    stored
+        .iter()
+        .map(|stored| format!("{} {}", stored.event.device, stored.event.kind))
+        .collect()
+}
+
+async fn sensors_are_heard(version: u8) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let Some(mut broker) = Broker::new(&directory.path().join("broker"))? else {
+        return Ok(());
+    };
+    broker.start().await?;
+    // Retained before the agent is there: a smoke alarm that stands.
+    broker.publish("zigbee2mqtt/smoke-1", br#"{"smoke":true}"#, &["-r"])?;
+    let mut scene = Equipped::start(
+        directory.path(),
+        &broker.blocks(version),
+        &[("secrets/broker", PASSWORD)],
+    )
+    .await?;
+    scene
+        .source_is("zigbee", "the source to be connected", is_connected)
+        .await?;
+    scene.stored_at_least("zigbee", 1).await?;
+    for payload in [
+        &br#"{"smoke":false,"tamper":false}"#[..],
+        br#"{"smoke":false,"tamper":false}"#,
+        br#"{"smoke":true,"tamper":false}"#,
+        b"no JSON, of no interest",
+        br#"{"smoke":"perhaps"}"#,
+    ] {
+        broker.publish("zigbee2mqtt/smoke-2", payload, &[])?;
+    }
+    let source = scene
+        .source_is("zigbee", "every message to be accounted for", |source| {
+            source["rejected"] == 1 && source["left_out"] == 1 && source["repeated"] == 3
+        })
+        .await?;
+    ensure!(
+        source["samples"][0]["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("perhaps")),
+        "{source}"
+    );
+    let stored = scene.stored_at_least("zigbee", 4).await?;
+    let expected = [
+        "smoke-1 smoke.alarm",
+        "smoke-2 smoke.restored",
+        "smoke-2 device.tamper_restored",
+        "smoke-2 smoke.alarm",
+    ];
+    let mut found = kinds(&stored);
+    let mut wanted = expected.map(str::to_owned).to_vec();
+    found.sort();
+    wanted.sort();
+    ensure!(found == wanted, "{found:?}");
+
+    // While the agent is away the broker keeps what comes; nothing of it is lost, nothing doubled.
+    scene.agent.kill()?;
+    for number in 0..50 {
+        broker.publish(
+            &format!("zigbee2mqtt/new-{number}"),
+            br#"{"smoke":true}"#,
+            &[],
+        )?;
+    }
+    scene.agent.start().await?;
+    let stored = scene.stored_at_least("zigbee", 55).await?;
+    let mut new = kinds(&stored);
+    new.retain(|kind| kind.starts_with("new-"));
+    new.sort();
+    new.dedup();
+    ensure!(new.len() == 50, "{new:?}");
+
+    // A broker that goes and comes back is subscribed to again.
+    broker.stop()?;
+    scene
+        .source_is("zigbee", "the loss to be seen", |source| {
+            !is_connected(source)
+        })
+        .await?;
+    broker.start().await?;
+    scene
+        .source_is("zigbee", "the source to be connected again", is_connected)
+        .await?;
+    broker.publish("zigbee2mqtt/late", br#"{"smoke":true}"#, &[])?;
+    scene.stored_at_least("zigbee", 56).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sensors_are_heard_over_mqtt_3_1_1_across_kills_and_a_broker_that_goes() -> Result<()> {
+    sensors_are_heard(4).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sensors_are_heard_over_mqtt_5_across_kills_and_a_broker_that_goes() -> Result<()> {
+    sensors_are_heard(5).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_named_and_seldom_tried() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let Some(mut broker) = Broker::new(&directory.path().join("broker"))? else {
+        return Ok(());
+    };
+    broker.start().await?;
+    let blocks = broker.blocks(5);
+    let scene =
+        Equipped::start(directory.path(), &blocks, &[("secrets/broker", "another")]).await?;
+    let source = scene
+        .source_is("zigbee", "the refusal to be told", |source| {
+            !source["last_error"].is_null()
+        })
+        .await?;
+    let error = source["last_error"].as_str().context("a text")?;
+    ensure!(error.contains("check user, password_file"), "{error}");
+    // The other source of the agent goes on.
+    let answer = scene
+        .agent
+        .push(&[linli_tests::ago("open", "3", 0)])
+        .await?;
+    ensure!(answer.status == 200, "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packet_without_end_and_broken_text_cost_themselves() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let Some(mut broker) = Broker::new(&directory.path().join("broker"))? else {
+        return Ok(());
+    };
+    broker.start().await?;
+    let scene = Equipped::start(
+        directory.path(),
+        &broker.blocks(5),
+        &[("secrets/broker", PASSWORD)],
+    )
+    .await?;
+    scene
+        .source_is("zigbee", "the source to be connected", is_connected)
+        .await?;
+    // Larger than the agent takes: the broker does not deliver it to a client that says so.
+    broker.publish("zigbee2mqtt/large", &vec![b' '; 1 << 20], &[])?;
+    broker.publish("zigbee2mqtt/deep", "[".repeat(100_000).as_bytes(), &[])?;
+    broker.publish("zigbee2mqtt/bytes", &[0xff; 1000], &[])?;
+    broker.publish("zigbee2mqtt/good", br#"{"smoke":true}"#, &[])?;
+    let stored = scene.stored_at_least("zigbee", 1).await?;
+    ensure!(kinds(&stored) == ["good smoke.alarm"], "{stored:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn source_test_shows_raw_beside_normalised() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let Some(mut broker) = Broker::new(&directory.path().join("broker"))? else {
+        return Ok(());
+    };
+    broker.start().await?;
+    let mut scene = Equipped::start(
+        directory.path(),
+        &broker.blocks(5),
+        &[("secrets/broker", PASSWORD)],
+    )
+    .await?;
+    // Of the running agent, and then of its own.
+    for _ in 0..2 {
+        let log = directory.path().join("test.log");
+        let _ = std::fs::remove_file(&log);
+        let mut command = scene.agent.command()?;
+        command.args([
+            "source",
+            "test",
+            "zigbee",
+            "--json",
+            "--count",
+            "1",
+            "--seconds",
+            "30",
+        ]);
+        let mut process = Process::start("source test", &mut command, &log)?;
+        until("the standing to be shown", async || {
+            Ok(std::fs::read_to_string(&log)?
+                .contains("standing")
+                .then_some(()))
+        })
+        .await?;
+        until("a message to be shown", async || {
+            broker.publish(
+                "zigbee2mqtt/smoke-9",
+                br#"{"smoke":true,"linkquality":7}"#,
+                &[],
+            )?;
+            Ok(std::fs::read_to_string(&log)?
+                .contains("\"message\"")
+                .then_some(()))
+        })
+        .await?;
+        ensure!(process.wait(std::time::Duration::from_secs(30))?.success());
+        let text = std::fs::read_to_string(&log)?;
+        ensure!(
+            text.contains(r#"{\"smoke\":true,\"linkquality\":7}"#),
+            "{text}"
+        );
+        ensure!(
+            text.contains(r#""kind":"smoke.alarm""#) || text.contains(r#""outcome":"repeated""#),
+            "{text}"
+        );
+        if scene.agent.process().is_ok() {
+            scene.agent.stop()?;
+        }
+    }
+    Ok(())
+}
