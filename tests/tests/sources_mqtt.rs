@@ -1,6 +1,8 @@
 //! MQTT through a real mosquitto, by its own clients.
 use anyhow::{Context, Result, ensure};
-use linli_tests::{Equipped, Process, free_tcp_port, installed, run, until};
+use linli_tests::harness::{
+    Equipped, Process, StoredEvent, ago, free_tcp_port, installed, run, until,
+};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -95,7 +97,7 @@ fn is_connected(source: &serde_json::Value) -> bool {
     !source["connected"].is_null()
 }
 
-fn kinds(stored: &[linli_tests::StoredEvent]) -> Vec<String> {
+fn kinds(stored: &[StoredEvent]) -> Vec<String> {
     stored
         .iter()
         .map(|stored| format!("{} {}", stored.event.device, stored.event.kind))
@@ -214,10 +216,7 @@ async fn a_wrong_password_is_named_and_seldom_tried() -> Result<()> {
     let error = source["last_error"].as_str().context("a text")?;
     ensure!(error.contains("check user, password_file"), "{error}");
     // The other source of the agent goes on.
-    let answer = scene
-        .agent
-        .push(&[linli_tests::ago("open", "3", 0)])
-        .await?;
+    let answer = scene.agent.push(&[ago("open", "3", 0)]).await?;
     ensure!(answer.status == 200, "{answer:?}");
     Ok(())
 }
