@@ -14,6 +14,7 @@ pub mod body;
 pub mod devices;
 pub(crate) mod feed;
 pub mod mapping;
+pub mod modbus;
 pub mod mqtt;
 pub(crate) mod push;
 pub(crate) mod raw;
@@ -78,7 +79,10 @@ pub(crate) trait Source: Sized + Send + 'static {
 type Prepare = fn(toml::Table, &Check<'_>) -> Result<Parts, ConfigError>;
 
 /// All types but `push`, by name.
-const TYPES: &[(&str, Prepare)] = &[(mqtt::Mqtt::TYPE, prepare::<mqtt::Mqtt>)];
+const TYPES: &[(&str, Prepare)] = &[
+    (modbus::Modbus::TYPE, prepare::<modbus::Modbus>),
+    (mqtt::Mqtt::TYPE, prepare::<mqtt::Mqtt>),
+];
 
 /// `[[source]]`: what every source has. The rest belongs to its type.
 #[derive(Debug, Deserialize)]

@@ -389,8 +389,9 @@ impl Group<'_> {
 
     /// Keeps a message on this box.
     fn keep_raw(&mut self, outcome: &str, raw: &[u8]) {
-        // Signs of life say nothing but that.
-        if !self.feed.0.settings.keep_raw_for.is_zero() && outcome != "heartbeat" {
+        // Signs of life, and states that are as they were, say nothing new.
+        let is_news = !matches!(outcome, "heartbeat" | "repeated");
+        if is_news && !self.feed.0.settings.keep_raw_for.is_zero() {
             raw::line(&mut self.raw, self.stamp.received_ms(), outcome, raw);
         }
     }

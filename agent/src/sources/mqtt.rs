@@ -44,7 +44,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// `mqtt://host:1883` or `mqtts://host:8883`.
     broker: String,
     /// 5, or 4 for 3.1.1.
@@ -90,7 +90,7 @@ struct Broker {
     tls: Option<RootCertStore>,
 }
 
-pub struct Mqtt {
+pub(crate) struct Mqtt {
     broker: Broker,
     topics: Vec<Topic>,
 }
@@ -191,7 +191,7 @@ impl Source for Mqtt {
     }
 
     async fn run(self, feed: Feed, stop: CancellationToken) {
-        hold(&feed, None, &stop, || self.session(&feed)).await;
+        hold(&feed, &[], &stop, || self.session(&feed)).await;
     }
 }
 

@@ -50,11 +50,11 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Runs sessions until `stop`: of one device of a source, or of the source itself where `device` is `None`. A session
+/// Runs sessions until `stop`: of these devices of a source, or of the source itself where there are none. A session
 /// says by [`Feed::up`] or by its messages that it is there.
 pub async fn hold<F: Future<Output = Ended> + Send>(
     feed: &Feed,
-    device: Option<&str>,
+    devices: &[&str],
     stop: &CancellationToken,
     mut session: impl FnMut() -> F,
 ) {
@@ -72,9 +72,11 @@ pub async fn hold<F: Future<Output = Ended> + Send>(
             lost.reset();
             refused.reset();
         }
-        match device {
-            Some(device) => feed.trouble(device, &ended.why),
-            None => feed.down(&ended.why),
+        if devices.is_empty() {
+            feed.down(&ended.why);
+        }
+        for device in devices {
+            feed.trouble(device, &ended.why);
         }
         feed.count(
             if ended.refused {
@@ -85,7 +87,7 @@ pub async fn hold<F: Future<Output = Ended> + Send>(
             1,
         );
         if ended.why != last {
-            tracing::warn!(source = feed.name(), device, why = %ended, "a session ended");
+            tracing::warn!(source = feed.name(), ?devices, why = %ended, "a session ended");
             last.clone_from(&ended.why);
         }
         let pause = if ended.refused {

@@ -1,0 +1,339 @@
+//! Modbus TCP (MODBUS Messaging on TCP/IP V1.0b): registers of charging piles and relays, polled by a map.
+//!
+//! One connection an address; the units behind a gateway are asked in turn. A poll reads all of a unit's registers by
+//! [`map`] and makes states of them by [`watchers`]; a poll that is answered is a sign of life.
+//!
+//! * A device that answers with an exception is there: the exception is counted as a message that could not be read, and
+//!   names the registers.
+//! * An answer takes at most [`ANSWER_DEADLINE`], and is as long as the protocol lets it be (260 bytes).
+//! * Nothing is answered, so there is nothing that must wait for the spool: what it refuses is told again at the next poll.
+pub mod map;
+pub mod watchers;
+
+use linli_shared::service::clock;
+use linli_shared::service::config::{ConfigError, Span, load};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_modbus::Slave;
+use tokio_modbus::client::{Context, Reader, tcp};
+use tokio_modbus::prelude::SlaveContext;
+use tokio_util::sync::CancellationToken;
+
+use super::feed::Feed;
+use super::reading::{Reject, Said};
+use super::session::{Ended, hold};
+use super::{Check, Source};
+use map::{Answer, Area, MapFile, RegisterMap, Request, Value};
+use watchers::Watchers;
+
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    device: Vec<DeviceConfig>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeviceConfig {
+    /// Id, as `[[device]]` has it.
+    id: String,
+    /// `host:port`; the port of the standard is 502.
+    address: String,
+    /// Unit identifier, 0 to 255.
+    #[serde(default = "default_unit")]
+    unit: u8,
+    /// How often it is read.
+    #[serde(default = "default_every")]
+    every: Span,
+    /// Register map.
+    map: PathBuf,
+}
+
+fn default_unit() -> u8 {
+    1
+}
+
+fn default_every() -> Span {
+    Span::from_secs(5)
+}
+
+/// A unit behind an address.
+struct Unit {
+    id: String,
+    unit: u8,
+    every: Duration,
+    map: RegisterMap,
+}
+
+pub(crate) struct Modbus {
+    /// By address.
+    lines: BTreeMap<String, Vec<Unit>>,
+}
+
+impl Source for Modbus {
+    const TYPE: &'static str = "modbus";
+    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(60));
+    type Config = Config;
+
+    fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
+        let mut lines: BTreeMap<String, Vec<Unit>> = BTreeMap::new();
+        for (index, device) in config.device.into_iter().enumerate() {
+            let wrong = |key: &str, message: String| {
+                check.wrong(&format!("device[{index}].{key}"), message)
+            };
+            let port = device
+                .address
+                .rsplit_once(':')
+                .map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(_))) {
+                return Err(wrong(
+                    "address",
+                    format!(
+                        "{:?} is not host:port, like \"10.0.0.9:502\"",
+                        device.address
+                    ),
+                ));
+            }
+            if device.every.0 < Duration::from_millis(100)
+                || device.every.0 > Duration::from_secs(3600)
+            {
+                return Err(wrong(
+                    "every",
+                    "must be between \"100ms\" and \"1h\"".to_owned(),
+                ));
+            }
+            if device.id.is_empty() || lines.values().flatten().any(|unit| unit.id == device.id) {
+                return Err(wrong(
+                    "id",
+                    format!("{:?} is empty or there twice", device.id),
+                ));
+            }
+            let path = check.file(&device.map);
+            let file: MapFile = load(&path)?;
+            let map = RegisterMap::new(file).map_err(|(key, message)| ConfigError::Value {
+                path,
+                key,
+                message,
+            })?;
+            lines.entry(device.address).or_default().push(Unit {
+                id: device.id,
+                unit: device.unit,
+                every: device.every.0,
+                map,
+            });
+        }
+        if lines.is_empty() {
+            return Err(check.wrong("device", "needs at least one [[source.device]]"));
+        }
+        Ok(Self { lines })
+    }
+
+    fn devices(&self) -> Vec<String> {
+        self.lines
+            .values()
+            .flatten()
+            .map(|unit| unit.id.clone())
+            .collect()
+    }
+
+    async fn run(self, feed: Feed, stop: CancellationToken) {
+        let mut lines = JoinSet::new();
+        for (address, units) in self.lines {
+            let (feed, stop) = (feed.clone(), stop.clone());
+            lines.spawn(async move {
+                let ids: Vec<&str> = units.iter().map(|unit| unit.id.as_str()).collect();
+                hold(&feed, &ids, &stop, || session(&address, &units, &feed)).await;
+            });
+        }
+        while let Some(ended) = lines.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+}
+
+/// One connection, until it ends.
+async fn session(address: &str, units: &[Unit], feed: &Feed) -> Ended {
+    let lost = |what: String| Ended::lost(format!("{address}: {what}"));
+    let connected = timeout(CONNECT_DEADLINE, tokio::net::TcpStream::connect(address)).await;
+    let stream = match connected {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return lost(format!("cannot connect: {error}")),
+        Err(_) => {
+            return lost(format!(
+                "no connection within {} s",
+                CONNECT_DEADLINE.as_secs()
+            ));
+        }
+    };
+    // Requests are small and one after the other.
+    let _ = stream.set_nodelay(true);
+    let mut context = tcp::attach(stream);
+    let mut watchers: Vec<Watchers> = units.iter().map(|unit| Watchers::new(&unit.map)).collect();
+    let mut due = vec![tokio::time::Instant::now(); units.len()];
+    loop {
+        let Some(next) = (0..units.len()).min_by_key(|index| due[*index]) else {
+            return lost("there is nothing to read".to_owned());
+        };
+        tokio::time::sleep_until(due[next]).await;
+        if let Err(ended) = poll(&mut context, &units[next], &mut watchers[next], feed).await {
+            return lost(ended);
+        }
+        due[next] = (due[next] + units[next].every).max(tokio::time::Instant::now());
+    }
+}
+
+/// Reads all of a unit once. An error ends the connection.
+async fn poll(
+    context: &mut Context,
+    unit: &Unit,
+    watchers: &mut Watchers,
+    feed: &Feed,
+) -> Result<(), String> {
+    context.set_slave(Slave(unit.unit));
+    let mut group = feed.group();
+    for request in &unit.map.requests {
+        let read = timeout(ANSWER_DEADLINE, ask(context, request)).await;
+        let answer = match read {
+            Err(_) => {
+                return Err(format!(
+                    "unit {} does not answer within {} s",
+                    unit.unit,
+                    ANSWER_DEADLINE.as_secs()
+                ));
+            }
+            Ok(Err(error)) => return Err(format!("unit {}: {error}", unit.unit)),
+            Ok(Ok(answer)) => answer,
+        };
+        let (raw, said) = match &answer {
+            Err(exception) => (
+                Vec::new(),
+                Err(Reject::new(format!(
+                    "unit {} answers {exception} to {:?} {}..{}: check the map",
+                    unit.unit,
+                    request.area,
+                    request.address,
+                    u32::from(request.address) + u32::from(request.count)
+                ))),
+            ),
+            Ok(answer) => {
+                let answer = answer.as_answer();
+                (
+                    raw(&answer),
+                    read_points(&answer, request, unit, watchers, clock::monotonic_ms()),
+                )
+            }
+        };
+        if said.is_err() {
+            // It answers: that it is there is known.
+            group.message(
+                &[],
+                Ok(Said::Heartbeat {
+                    device: unit.id.as_str().into(),
+                }),
+            );
+        }
+        group.message(&raw, said);
+    }
+    match feed.store(group).await {
+        Ok(_) => watchers.stored(),
+        Err(error) => {
+            tracing::debug!(source = feed.name(), %error, "values are told again at the next poll");
+        }
+    }
+    Ok(())
+}
+
+/// What a request was answered, owned.
+enum Owned {
+    Words(Vec<u16>),
+    Bits(Vec<bool>),
+}
+
+impl Owned {
+    fn as_answer(&self) -> Answer<'_> {
+        match self {
+            Self::Words(words) => Answer::Words(words),
+            Self::Bits(bits) => Answer::Bits(bits),
+        }
+    }
+}
+
+/// Asks for the registers of a request. The inner error is an exception that the unit answers.
+async fn ask(
+    context: &mut Context,
+    request: &Request,
+) -> Result<Result<Owned, tokio_modbus::ExceptionCode>, tokio_modbus::Error> {
+    let (address, count) = (request.address, request.count);
+    Ok(match request.area {
+        Area::Coil => context.read_coils(address, count).await?.map(Owned::Bits),
+        Area::Discrete => context
+            .read_discrete_inputs(address, count)
+            .await?
+            .map(Owned::Bits),
+        Area::Holding => context
+            .read_holding_registers(address, count)
+            .await?
+            .map(Owned::Words),
+        Area::Input => context
+            .read_input_registers(address, count)
+            .await?
+            .map(Owned::Words),
+    })
+}
+
+/// An answer as people read it, and as it is kept: registers in hexadecimal, bits as 0 and 1.
+fn raw(answer: &Answer<'_>) -> Vec<u8> {
+    let words: Vec<String> = match answer {
+        Answer::Words(words) => words.iter().map(|word| format!("{word:04x}")).collect(),
+        Answer::Bits(bits) => bits.iter().map(|bit| u8::from(*bit).to_string()).collect(),
+    };
+    words.join(" ").into_bytes()
+}
+
+/// What an answer says of a unit's points.
+fn read_points<'a>(
+    answer: &Answer<'_>,
+    request: &Request,
+    unit: &'a Unit,
+    watchers: &mut Watchers,
+    now_ms: u64,
+) -> Result<Said<'a>, Reject> {
+    let mut readings = Vec::new();
+    let mut broken = Vec::new();
+    for index in request.points.clone() {
+        let point = &unit.map.points[index];
+        let value = point.value(request, answer).ok_or_else(|| {
+            Reject::new(format!(
+                "unit {} answers fewer registers than it was asked for",
+                unit.unit
+            ))
+        })?;
+        if let Value::Invalid(number) = value {
+            broken.push(format!("{} {}: {number}", point.name, point.part));
+        }
+        watchers.step(index, point, &unit.id, value, now_ms, &mut readings);
+    }
+    if readings.is_empty() && !broken.is_empty() {
+        return Err(Reject::new(format!(
+            "values that cannot be (see valid in the map): {}",
+            broken.join(", ")
+        )));
+    }
+    if readings.is_empty() {
+        return Ok(Said::Heartbeat {
+            device: unit.id.as_str().into(),
+        });
+    }
+    Ok(Said::Events(readings))
+}
