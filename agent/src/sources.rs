@@ -16,6 +16,7 @@ pub(crate) mod feed;
 pub mod mapping;
 pub mod modbus;
 pub mod mqtt;
+pub mod ocpp;
 pub(crate) mod push;
 pub(crate) mod raw;
 pub mod reading;
@@ -82,6 +83,7 @@ type Prepare = fn(toml::Table, &Check<'_>) -> Result<Parts, ConfigError>;
 const TYPES: &[(&str, Prepare)] = &[
     (modbus::Modbus::TYPE, prepare::<modbus::Modbus>),
     (mqtt::Mqtt::TYPE, prepare::<mqtt::Mqtt>),
+    (ocpp::Ocpp::TYPE, prepare::<ocpp::Ocpp>),
 ];
 
 /// `[[source]]`: what every source has. The rest belongs to its type.

@@ -1,0 +1,311 @@
+//! Chargers (充电桩) by OCPP 1.6-J: charge points connect by WebSocket (RFC 6455, subprotocol `ocpp1.6`) to
+//! `ws://<gateway>:<port>/<anything>/<id of the charge point>` and tell how they are. What messages mean: [`message`].
+//!
+//! The agent is a monitor and no billing system: it accepts who wants to charge, and keeps no transaction.
+//!
+//! * Proof is HTTP Basic with the charge point's id and the source's password (OCPP-J 1.6, § 6.2), where `password_file`
+//!   is given. The transport is plain: use it in the compound's own network only.
+//! * A call is answered once what it tells is durable. While the spool refuses, it is tried for [`STORE_DEADLINE`]; then the
+//!   connection is ended, and the states are asked for again when the charge point is back.
+//! * Limits: `connections_max`, [`MESSAGE_BYTES_MAX`], [`HANDSHAKE_DEADLINE`], and silence of three heartbeats.
+pub mod message;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::{SinkExt, StreamExt};
+use linli_shared::service::clock;
+use linli_shared::service::config::{ConfigError, Span};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
+use tokio_util::sync::CancellationToken;
+
+use super::feed::Feed;
+use super::reading::Reject;
+use super::session::{Ended, hold};
+use super::{Check, Source};
+use message::{Message, Reply};
+
+const SUBPROTOCOL: &str = "ocpp1.6";
+/// Largest message.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// From the connection to the end of the handshake.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the spool may refuse before a charge point is sent away.
+const STORE_DEADLINE: Duration = Duration::from_secs(20);
+const STORE_RETRY: Duration = Duration::from_secs(1);
+/// For an answer.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest id of a charge point.
+const CHARGER_BYTES_MAX: usize = 48;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where charge points connect.
+    listen: SocketAddr,
+    /// File with the password of all charge points; without it none is asked for.
+    password_file: Option<PathBuf>,
+    /// How often a charge point says that it lives.
+    #[serde(default = "default_heartbeat")]
+    heartbeat: Span,
+    #[serde(default = "default_connections")]
+    connections_max: usize,
+    /// Charge points that are expected; others are taken too.
+    #[serde(default)]
+    chargers: Vec<String>,
+    /// Take no others.
+    #[serde(default)]
+    only_these: bool,
+}
+
+fn default_heartbeat() -> Span {
+    Span::from_secs(60)
+}
+
+fn default_connections() -> usize {
+    256
+}
+
+pub(crate) struct Ocpp {
+    config: Config,
+    password: Option<String>,
+}
+
+impl Source for Ocpp {
+    const TYPE: &'static str = "ocpp";
+    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(180));
+    type Config = Config;
+
+    fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
+        if !(1..=4096).contains(&config.connections_max) {
+            return Err(check.wrong("connections_max", "must be between 1 and 4096"));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&config.heartbeat.0) {
+            return Err(check.wrong("heartbeat", "must be between \"1s\" and \"1d\""));
+        }
+        if let Some(bad) = config.chargers.iter().find(|id| !is_charger(id)) {
+            return Err(check.wrong(
+                "chargers",
+                format!("{bad:?} has not 1 to {CHARGER_BYTES_MAX} letters, digits and -_.:"),
+            ));
+        }
+        let password = match &config.password_file {
+            Some(file) => Some(check.password("password_file", file)?),
+            None => None,
+        };
+        Ok(Self { config, password })
+    }
+
+    fn devices(&self) -> Vec<String> {
+        self.config.chargers.clone()
+    }
+
+    async fn run(self, feed: Feed, stop: CancellationToken) {
+        let shared = Arc::new(self);
+        hold(&feed, &[], &stop, || listen(shared.clone(), feed.clone())).await;
+    }
+}
+
+fn is_charger(id: &str) -> bool {
+    (1..=CHARGER_BYTES_MAX).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+}
+
+/// Takes connections until the listener fails.
+async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
+    let address = source.config.listen;
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            return Ended::lost(format!(
+                "cannot listen on {address}: {error}: is another program there?"
+            ));
+        }
+    };
+    feed.up(&format!("ws://{address}"));
+    let mut connections = JoinSet::new();
+    loop {
+        // Both arms are cancel-safe: a connection that is not accepted yet stays in the kernel's queue.
+        tokio::select! {
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended && error.is_panic() {
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
+            accepted = listener.accept(), if connections.len() < source.config.connections_max => {
+                match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(attend(source.clone(), feed.clone(), stream));
+                    }
+                    // Too many files are open: others end.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        }
+    }
+}
+
+/// One charge point, from its connection to its end.
+async fn attend(source: Arc<Ocpp>, feed: Feed, stream: TcpStream) {
+    let mut charger = String::new();
+    let check =
+        |request: &Request, response: Response| greet(&source, request, response, &mut charger);
+    let mut config = WebSocketConfig::default();
+    config.max_message_size = Some(MESSAGE_BYTES_MAX);
+    config.max_frame_size = Some(MESSAGE_BYTES_MAX);
+    let opened = timeout(
+        HANDSHAKE_DEADLINE,
+        accept_hdr_async_with_config(stream, check, Some(config)),
+    );
+    let mut socket = match opened.await {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(_)) | Err(_) => {
+            feed.count("handshake_failed", 1);
+            return;
+        }
+    };
+    let why = converse(&source, &feed, &charger, &mut socket).await;
+    feed.trouble(&charger, &why);
+}
+
+/// Whether a charge point is taken; sets its id.
+#[expect(clippy::result_large_err, reason = "the type is the library's")]
+fn greet(
+    source: &Ocpp,
+    request: &Request,
+    mut response: Response,
+    charger: &mut String,
+) -> Result<Response, ErrorResponse> {
+    let refuse = |status: StatusCode, text: &str| {
+        let mut refusal = ErrorResponse::new(Some(text.to_owned()));
+        *refusal.status_mut() = status;
+        Err(refusal)
+    };
+    let id = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let is_known = source.config.chargers.iter().any(|known| known == id);
+    if !is_charger(id) || (source.config.only_these && !is_known) {
+        return refuse(
+            StatusCode::NOT_FOUND,
+            "the last part of the path is no id of a charge point that is known here",
+        );
+    }
+    if let Some(password) = &source.password {
+        let sent = request
+            .headers()
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.as_bytes().strip_prefix(b"Basic "))
+            .and_then(|value| BASE64.decode(value).ok())
+            .unwrap_or_default();
+        if !bool::from(sent.ct_eq(format!("{id}:{password}").as_bytes())) {
+            return refuse(
+                StatusCode::UNAUTHORIZED,
+                "the password of the charge point is wrong or missing",
+            );
+        }
+    }
+    let offered = request
+        .headers()
+        .get(header::SEC_WEBSOCKET_PROTOCOL)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if !offered.split(',').any(|name| name.trim() == SUBPROTOCOL) {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "the subprotocol ocpp1.6 is not offered",
+        );
+    }
+    response.headers_mut().insert(
+        header::SEC_WEBSOCKET_PROTOCOL,
+        HeaderValue::from_static(SUBPROTOCOL),
+    );
+    id.clone_into(charger);
+    Ok(response)
+}
+
+/// Messages and answers, until the connection ends; gives why.
+async fn converse(
+    source: &Ocpp,
+    feed: &Feed,
+    charger: &str,
+    socket: &mut WebSocketStream<TcpStream>,
+) -> String {
+    let silence = source.config.heartbeat.0 * 3;
+    let interval_s = source.config.heartbeat.0.as_secs();
+    let first = message::trigger_status(&format!("linli-{}", clock::monotonic_ms()));
+    let mut answer = Some(first);
+    loop {
+        if let Some(text) = answer.take() {
+            match timeout(WRITE_DEADLINE, socket.send(Frame::text(text))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return format!("the connection broke: {error}"),
+                Err(_) => return "the charge point takes no answer".to_owned(),
+            }
+        }
+        let frame = match timeout(silence, socket.next()).await {
+            Err(_) => return format!("nothing was heard for {} s", silence.as_secs()),
+            Ok(None) => return "the charge point ended the connection".to_owned(),
+            Ok(Some(Err(error))) => return format!("the connection broke: {error}"),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let text = match &frame {
+            Frame::Text(text) => text.as_str(),
+            Frame::Close(_) => return "the charge point ended the connection".to_owned(),
+            Frame::Binary(bytes) => {
+                let said = Err(Reject::new("a binary frame: OCPP-J is text"));
+                if feed.take(bytes, said).await.is_err() {
+                    return "the spool refuses".to_owned();
+                }
+                continue;
+            }
+            // Answered by the library.
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => continue,
+        };
+        let until = Instant::now() + STORE_DEADLINE;
+        loop {
+            let now = clock::rfc3339(clock::wall_ms());
+            let (stored, reply) = match message::read(text) {
+                Ok(Message::Answer) => (Ok(()), None),
+                Ok(Message::Call {
+                    id,
+                    action,
+                    payload,
+                }) => {
+                    let (said, reply) =
+                        message::call(charger, &action, payload.get(), &now, interval_s);
+                    let stored = feed.take(text.as_bytes(), said).await.map(|_| ());
+                    let reply = match reply {
+                        Reply::Result(payload) => message::result(&id, &payload),
+                        Reply::Error(code, text) => message::error(&id, code, &text),
+                    };
+                    (stored, Some(reply))
+                }
+                Err(reject) => (
+                    feed.take(text.as_bytes(), Err(reject)).await.map(|_| ()),
+                    None,
+                ),
+            };
+            match stored {
+                Ok(()) => {
+                    answer = reply;
+                    break;
+                }
+                Err(_) if Instant::now() < until => tokio::time::sleep(STORE_RETRY).await,
+                Err(error) => return format!("the spool refuses: {error}"),
+            }
+        }
+    }
+}
