@@ -17,6 +17,7 @@ pub mod mapping;
 pub mod modbus;
 pub mod mqtt;
 pub mod ocpp;
+pub mod onvif;
 pub(crate) mod push;
 pub(crate) mod raw;
 pub mod reading;

@@ -1,0 +1,3 @@
+//! ONVIF.
+pub mod map;
+pub mod soap;
