@@ -13,6 +13,7 @@
 pub mod body;
 pub mod devices;
 pub(crate) mod feed;
+pub mod gb26875;
 pub mod mapping;
 pub mod modbus;
 pub mod mqtt;
