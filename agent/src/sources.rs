@@ -11,6 +11,7 @@
 //! * A decoder does no I/O and knows no clock. What it holds of a stream has a limit, and one bad message costs itself.
 //! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may hang routes below `/push/<name>` too.
 pub mod body;
+pub mod dc09;
 pub mod devices;
 pub(crate) mod feed;
 pub mod gb26875;

@@ -1,0 +1,3 @@
+//! SIA DC-09 (being built).
+pub mod cipher;
+pub mod frame;
