@@ -11,6 +11,7 @@
 //! * A decoder does no I/O and knows no clock. What it holds of a stream has a limit, and one bad message costs itself.
 //! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may hang routes below `/push/<name>` too.
 pub mod body;
+pub(crate) mod callers;
 pub mod dc09;
 pub mod devices;
 pub(crate) mod feed;
@@ -83,6 +84,7 @@ type Prepare = fn(toml::Table, &Check<'_>) -> Result<Parts, ConfigError>;
 
 /// All types but `push`, by name.
 const TYPES: &[(&str, Prepare)] = &[
+    (gb26875::Gb26875::TYPE, prepare::<gb26875::Gb26875>),
     (modbus::Modbus::TYPE, prepare::<modbus::Modbus>),
     (mqtt::Mqtt::TYPE, prepare::<mqtt::Mqtt>),
     (ocpp::Ocpp::TYPE, prepare::<ocpp::Ocpp>),

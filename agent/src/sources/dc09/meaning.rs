@@ -55,20 +55,22 @@ impl What {
     pub fn kind(self, active: bool) -> Option<(&'static str, Severity)> {
         if !active {
             let restored = match self {
-                Self::Fire | Self::FireFault | Self::FireShielded | Self::FireSupervised => {
-                    "fire.restored"
-                }
+                Self::Fire => "fire.restored",
+                Self::FireFault => "fire.fault_restored",
+                Self::FireShielded => "fire.unshielded",
+                Self::FireSupervised => "fire.supervised_restored",
                 Self::Smoke => "smoke.restored",
                 Self::Gas => "gas.restored",
                 Self::Water => "water.restored",
                 Self::Intrusion => "intrusion.restored",
-                Self::Tamper | Self::Fault => "device.restored",
+                Self::Panic => "panic.restored",
+                Self::Tamper => "device.tamper_restored",
+                Self::Fault => "device.restored",
                 Self::Power => "device.power_restored",
                 Self::Battery => "device.battery_restored",
                 Self::Input => "input.inactive",
                 Self::DoorForced | Self::DoorHeld => "door.closed",
-                Self::Panic
-                | Self::Medical
+                Self::Medical
                 | Self::Armed
                 | Self::Disarmed
                 | Self::Test
@@ -131,7 +133,32 @@ pub struct Meaning {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use linli_shared::protocol::event::is_kind;
+    use linli_shared::protocol::event::KNOWN_KINDS;
+
+    const ALL: [What; 22] = [
+        What::Fire,
+        What::Smoke,
+        What::Gas,
+        What::Water,
+        What::Intrusion,
+        What::Panic,
+        What::Medical,
+        What::Tamper,
+        What::Power,
+        What::Battery,
+        What::FireFault,
+        What::FireShielded,
+        What::FireSupervised,
+        What::Fault,
+        What::Input,
+        What::Armed,
+        What::Disarmed,
+        What::Test,
+        What::DoorForced,
+        What::DoorHeld,
+        What::DoorDenied,
+        What::DoorOpened,
+    ];
 
     #[test]
     fn every_kind_is_a_kind_and_what_threatens_lives_says_so() {
@@ -141,13 +168,13 @@ mod tests {
                 Some(Severity::Life)
             );
         }
-        for what in [What::Power, What::DoorHeld, What::Armed, What::Panic] {
+        for what in ALL {
             for active in [true, false] {
                 if let Some((kind, _)) = what.kind(active) {
-                    assert!(is_kind(kind));
+                    assert!(KNOWN_KINDS.contains(&kind), "{kind}");
                 }
             }
         }
-        assert_eq!(What::Panic.kind(false), None);
+        assert_eq!(What::Medical.kind(false), None);
     }
 }

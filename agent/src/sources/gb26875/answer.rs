@@ -12,7 +12,7 @@
 use jiff::civil::DateTime;
 
 use super::frame::{Address, Command, Frame, Head, VERSION_MAIN, WireTime};
-use super::unit::{DUTY_CHECK, SET_CLOCK, Unit};
+use super::unit::{SET_CLOCK, Unit};
 
 /// The user's part of the version, where there is no device's to follow.
 const VERSION_USER: u8 = 1;
@@ -75,34 +75,19 @@ fn clock_unit(time: WireTime) -> Vec<u8> {
     data
 }
 
-/// The centre's own word to a device.
-fn control(serial: u16, centre: Address, device: Address, now: DateTime, data: &[u8]) -> Vec<u8> {
+/// Sets a device's clock (8.3.2.15).
+pub fn set_clock(serial: u16, centre: Address, device: Address, now: DateTime) -> Vec<u8> {
+    let time = WireTime::new(now);
     let head = Head {
         serial,
         version: [VERSION_MAIN, VERSION_USER],
-        time: WireTime::new(now),
+        time,
         source: centre,
         destination: device,
         command: Command::Control,
     };
-    Frame { head, data }.encode()
-}
-
-/// Sets a device's clock (8.3.2.15).
-pub fn set_clock(serial: u16, centre: Address, device: Address, now: DateTime) -> Vec<u8> {
-    let data = clock_unit(WireTime::new(now));
-    control(serial, centre, device, now, &data)
-}
-
-/// Asks whether somebody is on duty, who has so many minutes to press the button (8.3.2.16).
-pub fn duty_check(
-    serial: u16,
-    centre: Address,
-    device: Address,
-    minutes: u8,
-    now: DateTime,
-) -> Vec<u8> {
-    control(serial, centre, device, now, &[DUTY_CHECK, 1, minutes])
+    let data = clock_unit(time);
+    Frame { head, data: &data }.encode()
 }
 
 #[cfg(test)]
@@ -141,12 +126,6 @@ mod tests {
         assert_eq!(
             hex::encode(clock),
             "40400100010120 3a091a090c 385b01000000 790300000000 0800 01 5a01023a091a090c 7d2323"
-                .replace(' ', "")
-        );
-        let at = DateTime::constant(2012, 9, 26, 9, 58, 32, 0);
-        assert_eq!(
-            hex::encode(duty_check(1, head.destination, head.source, 10, at)),
-            "40400100010120 3a091a090c 385b01000000 790300000000 0300 01 5b010a 0f2323"
                 .replace(' ', "")
         );
     }

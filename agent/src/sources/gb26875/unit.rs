@@ -32,8 +32,8 @@ use super::frame::WireTime;
 
 /// Kind by which the centre sets a device's clock.
 pub const SET_CLOCK: u8 = 90;
-/// Kind by which the centre asks whether somebody is on duty.
-pub const DUTY_CHECK: u8 = 91;
+/// Kind by which a centre asks whether somebody is on duty.
+const DUTY_CHECK: u8 = 91;
 /// The first kind of the vendors' own.
 const VENDOR_FIRST: u8 = 128;
 /// Text of a part, bytes.
