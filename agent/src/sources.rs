@@ -84,6 +84,7 @@ type Prepare = fn(toml::Table, &Check<'_>) -> Result<Parts, ConfigError>;
 
 /// All types but `push`, by name.
 const TYPES: &[(&str, Prepare)] = &[
+    (dc09::Dc09::TYPE, prepare::<dc09::Dc09>),
     (gb26875::Gb26875::TYPE, prepare::<gb26875::Gb26875>),
     (modbus::Modbus::TYPE, prepare::<modbus::Modbus>),
     (mqtt::Mqtt::TYPE, prepare::<mqtt::Mqtt>),

@@ -142,14 +142,24 @@ impl Out {
     }
 }
 
+/// What more will come of a frame that is not complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// It may come at any time.
+    Coming,
+    /// It is late: the frame is given up. What stands behind it may be another one.
+    Late,
+    /// Nothing more.
+    Ended,
+}
+
 /// A protocol on one connection, or on all datagrams.
 pub(crate) trait Line: Send {
     /// Takes bytes in.
     fn feed(&mut self, peer: IpAddr, bytes: &[u8]);
 
-    /// Adds messages to the group until it is full or no whole one is left, and what is to be answered. `last`: no more
-    /// bytes of a frame that is not complete will come.
-    fn take(&mut self, group: &mut Group<'_>, out: &mut Out, last: bool);
+    /// Adds messages to the group until it is full or no whole one is left, and what is to be answered.
+    fn take(&mut self, group: &mut Group<'_>, out: &mut Out, rest: Rest);
 
     /// Bytes of a frame that is not complete.
     fn held(&self) -> usize;
@@ -319,9 +329,9 @@ impl Connection {
         loop {
             let wait = partial.map_or(until, |partial| partial.min(until));
             let read = timeout_at(wait, self.stream.read(&mut bytes)).await;
-            let mut last = false;
+            let mut rest = Rest::Coming;
             match read {
-                Ok(Ok(0)) => last = true,
+                Ok(Ok(0)) => rest = Rest::Ended,
                 Ok(Ok(count)) => line.feed(self.peer, &bytes[..count]),
                 Ok(Err(error)) => return error.to_string(),
                 Err(_) if Instant::now() >= until => {
@@ -329,15 +339,18 @@ impl Connection {
                 }
                 Err(_) => {}
             }
-            let late = partial.is_some_and(|partial| Instant::now() >= partial);
-            let before = line.held();
+            let is_late = partial.is_some_and(|partial| Instant::now() >= partial);
+            if is_late && rest == Rest::Coming {
+                rest = Rest::Late;
+            }
+            let mut found = false;
             loop {
                 let mut group = feed.group();
                 let mut out = Out {
                     bad,
                     ..Out::default()
                 };
-                line.take(&mut group, &mut out, last || late);
+                line.take(&mut group, &mut out, rest);
                 bad = out.bad;
                 if out.good > 0 {
                     until = Instant::now() + idle;
@@ -347,6 +360,10 @@ impl Connection {
                 }
                 if out.pieces == 0 {
                     break;
+                }
+                found = true;
+                if rest == Rest::Late {
+                    rest = Rest::Coming;
                 }
                 if let Err(error) = feed.store(group).await {
                     tokio::time::sleep(REFUSED_PAUSE).await;
@@ -362,13 +379,13 @@ impl Connection {
                     return format!("{BAD_PIECES_MAX} pieces one after another were no frames");
                 }
             }
-            if last {
+            if rest == Rest::Ended {
                 return "it ended the connection".to_owned();
             }
             // A frame that has begun has its time; another one has it anew.
             partial = match line.held() {
                 0 => None,
-                held if late || held < before => Some(Instant::now() + PARTIAL_DEADLINE),
+                _ if found => Some(Instant::now() + PARTIAL_DEADLINE),
                 _ => partial.or(Some(Instant::now() + PARTIAL_DEADLINE)),
             };
         }
@@ -394,7 +411,7 @@ async fn receive(socket: &UdpSocket, feed: &Feed, mut line: impl Line) -> Ended 
             line.feed(address.ip().to_canonical(), &bytes[..count]);
             let mut out = Out::default();
             // A datagram has a few frames at most, and all of them fit.
-            line.take(&mut group, &mut out, true);
+            line.take(&mut group, &mut out, Rest::Ended);
             answers.extend(out.answers.into_iter().map(|answer| (address, answer)));
             if group.is_full() {
                 break;

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use super::callers::{self, Callers, Line, Out, Unknown};
+use super::callers::{self, Callers, Line, Out, Rest, Unknown};
 use super::feed::{Feed, Group};
 use super::reading::Reject;
 use super::{Check, Source};
@@ -270,17 +270,20 @@ impl Line for HostLine {
         self.framer.feed(bytes);
     }
 
-    fn take(&mut self, group: &mut Group<'_>, out: &mut Out, last: bool) {
+    fn take(&mut self, group: &mut Group<'_>, out: &mut Out, mut rest: Rest) {
         let Some(peer) = self.peer else { return };
         let now = Timestamp::from_millisecond(group.received_ms())
             .unwrap_or(Timestamp::UNIX_EPOCH)
             .to_zoned(self.zone.clone())
             .datetime();
         while !group.is_full() {
-            let piece = match last {
-                true => self.framer.give_up(),
-                false => self.framer.take(),
+            let piece = match rest {
+                Rest::Coming => self.framer.take(),
+                Rest::Late | Rest::Ended => self.framer.give_up(),
             };
+            if rest == Rest::Late {
+                rest = Rest::Coming;
+            }
             match piece {
                 None => return,
                 Some(Piece::Rejected { why, bytes, head }) => {
