@@ -36,6 +36,8 @@ use super::session::{Ended, hold};
 
 /// Read at once.
 const READ_BYTES: usize = 4096;
+/// Longest datagram that is read whole.
+const DATAGRAM_BYTES: usize = 8192;
 /// Datagrams that are stored with one sync.
 const DATAGRAMS_MAX: usize = 64;
 /// Connections from one address: a gateway before several panels has one for each.
@@ -172,11 +174,8 @@ pub(crate) async fn run<L: Line + 'static>(
     stop: CancellationToken,
     line: impl Fn() -> L + Clone + Send + Sync + 'static,
 ) {
-    let held = feed.clone();
-    hold(&held, None, &stop, async move || {
-        session(callers, feed.clone(), line.clone()).await
-    })
-    .await;
+    let session = || session(callers, feed.clone(), line.clone());
+    hold(&feed, None, &stop, session).await;
 }
 
 /// Listens until one of the listeners fails.
@@ -394,29 +393,39 @@ impl Connection {
 
 /// Datagrams, until the socket fails.
 async fn receive(socket: &UdpSocket, feed: &Feed, mut line: impl Line) -> Ended {
-    let mut bytes = vec![0; READ_BYTES];
+    let mut bytes = vec![0; DATAGRAM_BYTES];
+    // Whose frames did not fit into the last group.
+    let mut unread: Option<SocketAddr> = None;
     loop {
-        let mut next = match socket.recv_from(&mut bytes).await {
-            Ok(received) => Some(received),
-            // What was said to somebody who is gone.
-            Err(error) if is_of_a_peer(&error) => continue,
-            Err(error) => return Ended::lost(format!("datagrams cannot be received: {error}")),
-        };
+        if unread.is_none() {
+            // What cannot be read for another reason than the wait is said by the read.
+            let _ = socket.readable().await;
+        }
         let mut group = feed.group();
         let mut answers: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
         for _ in 0..DATAGRAMS_MAX {
-            let Some((count, address)) = next.take() else {
-                break;
+            let address = match unread.take() {
+                Some(address) => address,
+                None => match socket.try_recv_from(&mut bytes) {
+                    Ok((count, address)) => {
+                        line.feed(address.ip().to_canonical(), &bytes[..count]);
+                        address
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // What was said to somebody who is gone.
+                    Err(error) if is_of_a_peer(&error) => continue,
+                    Err(error) => {
+                        return Ended::lost(format!("datagrams cannot be received: {error}"));
+                    }
+                },
             };
-            line.feed(address.ip().to_canonical(), &bytes[..count]);
             let mut out = Out::default();
-            // A datagram has a few frames at most, and all of them fit.
             line.take(&mut group, &mut out, Rest::Ended);
             answers.extend(out.answers.into_iter().map(|answer| (address, answer)));
-            if group.is_full() {
+            if line.held() > 0 {
+                unread = Some(address);
                 break;
             }
-            next = socket.try_recv_from(&mut bytes).ok();
         }
         if let Err(error) = feed.store(group).await {
             tracing::debug!(source = feed.name(), %error, "datagrams are not answered");
