@@ -403,6 +403,7 @@ async fn receive(socket: &UdpSocket, feed: &Feed, mut line: impl Line) -> Ended 
         }
         let mut group = feed.group();
         let mut answers: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
+        let mut pieces = 0;
         for _ in 0..DATAGRAMS_MAX {
             let address = match unread.take() {
                 Some(address) => address,
@@ -421,11 +422,15 @@ async fn receive(socket: &UdpSocket, feed: &Feed, mut line: impl Line) -> Ended 
             };
             let mut out = Out::default();
             line.take(&mut group, &mut out, Rest::Ended);
+            pieces += out.pieces;
             answers.extend(out.answers.into_iter().map(|answer| (address, answer)));
             if line.held() > 0 {
                 unread = Some(address);
                 break;
             }
+        }
+        if pieces == 0 {
+            continue;
         }
         if let Err(error) = feed.store(group).await {
             tracing::debug!(source = feed.name(), %error, "datagrams are not answered");
