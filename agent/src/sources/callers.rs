@@ -175,7 +175,7 @@ pub(crate) async fn run<L: Line + 'static>(
     line: impl Fn() -> L + Clone + Send + Sync + 'static,
 ) {
     let session = || session(callers, feed.clone(), line.clone());
-    hold(&feed, None, &stop, session).await;
+    hold(&feed, &[], &stop, session).await;
 }
 
 /// Listens until one of the listeners fails.
