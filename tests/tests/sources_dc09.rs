@@ -2,7 +2,8 @@
 //! before, stored once; what is hostile is refused. The panels are `tests/peers/dc09.py`.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Equipped, Process, StoredEvent, free_tcp_port, peer, peers_python, project, run, until,
+    Agent, AgentSetup, Equipped, Process, StoredEvent, free_tcp_port, peer, peers_python, project,
+    run, until,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -405,5 +406,24 @@ async fn garbage_lying_lengths_and_unknown_panels_do_not_stop_a_line() -> Result
     .await?;
     let standing = scene.source("panels")?;
     ensure!(standing["rejected"].as_u64() >= Some(3), "{standing}");
+    Ok(())
+}
+
+#[test]
+fn the_config_of_the_guide_is_a_good_one() -> Result<()> {
+    let directory = tempdir()?;
+    let guide = std::fs::read_to_string(project("configs/devices/dc09.md"))?;
+    let (_, block) = guide.split_once("```toml\n").context("a block of TOML")?;
+    let (block, _) = block.split_once("```").context("its end")?;
+    let agent = Agent::new(&AgentSetup {
+        directory: directory.path(),
+        name: "gw-1",
+        site: "yuyuan",
+        hub_address: "127.0.0.1:1".to_owned(),
+        listen: "127.0.0.1",
+        more: block,
+    })?;
+    std::fs::write(directory.path().join("secrets/panel-1.key"), SHORT)?;
+    run(agent.command()?.arg("validate"))?;
     Ok(())
 }

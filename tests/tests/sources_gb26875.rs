@@ -2,7 +2,8 @@
 //! what is hostile costs nobody else anything. The device is `tests/peers/gb26875.py`.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Equipped, Process, StoredEvent, free_tcp_port, metric, peer, peers_python, project, run, until,
+    Agent, AgentSetup, Equipped, Process, StoredEvent, free_tcp_port, metric, peer, peers_python,
+    project, run, until,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -483,5 +484,23 @@ async fn strangers_who_flood_drip_and_lie_are_bounded_and_alarms_go_on() -> Resu
     .await?;
     let peak = memory_peak(&scene)?;
     ensure!(peak < MEMORY_BYTES_MAX, "{} MiB", peak >> 20);
+    Ok(())
+}
+
+#[test]
+fn the_config_of_the_guide_is_a_good_one() -> Result<()> {
+    let directory = tempdir()?;
+    let guide = std::fs::read_to_string(project("configs/devices/gb26875.md"))?;
+    let (_, block) = guide.split_once("```toml\n").context("a block of TOML")?;
+    let (block, _) = block.split_once("```").context("its end")?;
+    let agent = Agent::new(&AgentSetup {
+        directory: directory.path(),
+        name: "gw-1",
+        site: "yuyuan",
+        hub_address: "127.0.0.1:1".to_owned(),
+        listen: "127.0.0.1",
+        more: block,
+    })?;
+    run(agent.command()?.arg("validate"))?;
     Ok(())
 }

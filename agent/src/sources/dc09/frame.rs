@@ -310,7 +310,7 @@ mod tests {
     fn public_frames_are_read_and_built_to_the_byte() {
         for public in PUBLIC {
             let found = fed(&[public.as_bytes()]);
-            let body = public[9..public.len() - 1].as_bytes();
+            let body = &public.as_bytes()[9..public.len() - 1];
             assert_eq!(found, [Ok(body.to_vec())], "{public}");
             assert_eq!(encode(body), public.as_bytes());
         }

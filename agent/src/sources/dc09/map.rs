@@ -6,7 +6,6 @@
 //! addresses of networks and pictures are not.
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::ids::Retention;
 use std::borrow::Cow;
 
@@ -185,6 +184,7 @@ fn retention(what: What) -> Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use linli_shared::protocol::event::Severity;
 
     fn content(text: &str) -> Content<'_> {
         Content::read(text.as_bytes()).expect("content")

@@ -445,7 +445,7 @@ mod tests {
         };
         assert_eq!(raw, public);
         assert_eq!(frame.head.serial, 0);
-        assert_eq!(frame.head.destination.number(), 0x0001_0203_0405_06);
+        assert_eq!(frame.head.destination.number(), 0x0102_0304_0506);
         assert_eq!(frame.head.command, Command::Send);
         assert_eq!(
             frame.head.time.civil().expect("a time").to_string(),

@@ -216,18 +216,18 @@ impl<'a> From<'a> {
         )
     }
 
+    /// A reading for each bit of a table, like `pattern`.
     fn states(
         &self,
         bits: u16,
         table: &[Bit],
+        is_gas: bool,
         told: Option<WireTime>,
-        part: Option<&Part>,
-        place: &str,
-        frame: &Reading<'a>,
+        pattern: &Reading<'a>,
         readings: &mut Vec<Reading<'a>>,
     ) {
         let (time, set) = self.time(told);
-        let is_gas = part.is_some_and(|part| names::is_gas(part.kind));
+        let (_, place) = pattern.device.rsplit_once('/').unwrap_or_default();
         let is_clear = table.iter().all(|bit| bits & bit.mask == 0);
         for bit in table {
             let active = bits & bit.mask != 0;
@@ -249,10 +249,10 @@ impl<'a> From<'a> {
                     state: Some(State {
                         point: bit.point.into(),
                         active,
-                        initial: !active && !(is_clear && bit.told_when_clear),
+                        initial: !(active || is_clear && bit.told_when_clear),
                     }),
                     anew: active && is_alarm,
-                    ..frame.clone()
+                    ..pattern.clone()
                 }
                 .with("point", bit.point),
             );
@@ -267,7 +267,7 @@ impl<'a> From<'a> {
             number,
         } = state.part;
         let place = format!("{}.{}.{zone}.{number}", system.kind, system.address);
-        let frame = self
+        let pattern = self
             .reading(&place)
             .with("system", names::system(system.kind))
             .with("part", named(names::part(kind), kind))
@@ -278,10 +278,9 @@ impl<'a> From<'a> {
         self.states(
             state.bits,
             PART_BITS,
+            names::is_gas(kind),
             state.time,
-            Some(&state.part),
-            &place,
-            &frame,
+            &pattern,
             readings,
         );
     }
@@ -289,25 +288,24 @@ impl<'a> From<'a> {
     fn system_state(&self, state: &SystemState, readings: &mut Vec<Reading<'a>>) {
         let System { kind, address } = state.system;
         let place = format!("{kind}.{address}");
-        let frame = self
+        let pattern = self
             .reading(&place)
             .with("system", named(names::system(kind), kind))
             .with("bits", format!("{:04x}", state.bits));
         self.states(
             state.bits,
             SYSTEM_BITS,
+            false,
             state.time,
-            None,
-            &place,
-            &frame,
+            &pattern,
             readings,
         );
     }
 
     fn device_state(&self, state: DeviceState, readings: &mut Vec<Reading<'a>>) {
-        let frame = self.reading("").with("bits", format!("{:02x}", state.bits));
+        let pattern = self.reading("").with("bits", format!("{:02x}", state.bits));
         let bits = u16::from(state.bits);
-        self.states(bits, DEVICE_BITS, state.time, None, "", &frame, readings);
+        self.states(bits, DEVICE_BITS, false, state.time, &pattern, readings);
     }
 
     fn operation(&self, operation: Operation, readings: &mut Vec<Reading<'a>>, all: &mut String) {
