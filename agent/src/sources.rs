@@ -11,8 +11,11 @@
 //! * A decoder does no I/O and knows no clock. What it holds of a stream has a limit, and one bad message costs itself.
 //! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may hang routes below `/push/<name>` too.
 pub mod body;
+pub(crate) mod callers;
+pub mod dc09;
 pub mod devices;
 pub(crate) mod feed;
+pub mod gb26875;
 pub mod mapping;
 pub mod modbus;
 pub mod mqtt;
@@ -82,6 +85,8 @@ type Prepare = fn(toml::Table, &Check<'_>) -> Result<Parts, ConfigError>;
 
 /// All types but `push`, by name.
 const TYPES: &[(&str, Prepare)] = &[
+    (dc09::Dc09::TYPE, prepare::<dc09::Dc09>),
+    (gb26875::Gb26875::TYPE, prepare::<gb26875::Gb26875>),
     (modbus::Modbus::TYPE, prepare::<modbus::Modbus>),
     (mqtt::Mqtt::TYPE, prepare::<mqtt::Mqtt>),
     (ocpp::Ocpp::TYPE, prepare::<ocpp::Ocpp>),

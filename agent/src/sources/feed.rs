@@ -427,13 +427,20 @@ impl Group<'_> {
         reading: &Reading<'_>,
         shown: Option<&mut Seen>,
     ) -> Result<Taken, Reject> {
-        let staged = match &reading.state {
-            None => None,
-            Some(state) => match self.news(&reading.device, state) {
-                Some(staged) => Some(staged),
-                None => return Ok(Taken::Repeated),
-            },
-        };
+        let mut staged = None;
+        if let Some(state) = &reading.state {
+            staged = match reading.by.as_deref() {
+                // A part lives and falls silent with the panel that tells of it: its points are points of the panel.
+                Some(by) => {
+                    let point = format!("{}/{}", reading.device, state.point).into();
+                    self.news(by, &State { point, ..*state })
+                }
+                None => self.news(&reading.device, state),
+            };
+            if staged.is_none() && !reading.anew {
+                return Ok(Taken::Repeated);
+            }
+        }
         let event = self.event(reading)?;
         if let Some(shown) = shown {
             shown.events.push(event);

@@ -62,6 +62,9 @@ pub struct Reading<'a> {
     pub time: DeviceTime<'a>,
     /// It is a state that goes on, not something that is over.
     pub state: Option<State<'a>>,
+    /// The state began another time: an event also where it is known to be so already. For devices that tell of a new
+    /// alarm and never of the end of the one before; `id` drops what they only say again.
+    pub anew: bool,
     /// Where, if the message says so; else `[[device]]` does.
     pub building: Cow<'a, str>,
     /// Unit of the place.

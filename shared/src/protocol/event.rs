@@ -53,6 +53,7 @@ pub const KNOWN_KINDS: &[&str] = &[
     "fire.restored",
     "fire.shielded",
     "fire.supervised",
+    "fire.supervised_restored",
     "fire.unshielded",
     "gas.alarm",
     "gas.restored",

@@ -117,6 +117,31 @@ async fn a_state_that_is_known_is_no_event_and_only_what_is_durable_is_known() {
 }
 
 #[tokio::test]
+async fn a_part_lives_with_its_panel_and_an_alarm_that_began_anew_is_an_event() {
+    let scene = Scene::new(Some(Duration::from_secs(60)));
+    let part = |active, anew| Reading {
+        by: Some("panel".into()),
+        anew,
+        ..fire(active)
+    };
+    scene.take(b"on", part(true, false)).await;
+    // The panel came, and the alarm; the part is no device of its own that could fall silent.
+    assert_eq!(scene.figure("stored"), 2);
+    let count = scene.feed.book().devices.count();
+    assert_eq!((count.online, count.unknown), (1, 0));
+    scene.take(b"on", part(true, false)).await;
+    assert_eq!(scene.figure("repeated"), 1);
+    scene.take(b"on", part(true, true)).await;
+    assert_eq!((scene.figure("stored"), scene.figure("repeated")), (3, 1));
+    scene.take(b"off", part(false, false)).await;
+    assert_eq!(scene.figure("stored"), 4);
+    // With the panel, what is known of its parts goes.
+    scene.feed.book().devices.told_silent("panel");
+    scene.take(b"off", part(false, false)).await;
+    assert_eq!(scene.figure("stored"), 6);
+}
+
+#[tokio::test]
 async fn a_state_that_comes_and_goes_in_one_group_is_two_events() {
     let scene = Scene::new(None);
     let mut group = scene.feed.group();

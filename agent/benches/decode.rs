@@ -1,0 +1,156 @@
+//! What a message of each source costs, from its bytes to its readings: framing, decoding, mapping, and the answer.
+//!
+//! `cargo bench -p linli-agent --bench decode`. One thread, nothing stored: the time of a message is its CPU.
+use divan::Bencher;
+use divan::counter::ItemsCount;
+
+/// Messages of one round.
+const MESSAGES: usize = 1000;
+
+fn main() {
+    divan::main();
+}
+
+mod gb26875 {
+    use super::*;
+    use jiff::civil::date;
+    use linli_agent::sources::gb26875::answer::Answer;
+    use linli_agent::sources::gb26875::frame::{
+        Address, Command, Frame, Framer, Head, Piece, WireTime,
+    };
+    use linli_agent::sources::gb26875::map;
+    use linli_agent::sources::gb26875::unit::Unit;
+
+    /// Frames with the states of so many parts each.
+    fn stream(parts: u8) -> Vec<u8> {
+        let time = [48, 18, 19, 1, 8, 26];
+        let mut stream = Vec::new();
+        for serial in 0..MESSAGES {
+            let mut data = vec![2, parts];
+            for part in 0..parts {
+                data.extend([1, 3, 40, 10, 0, part, 0, 2, 0]);
+                data.extend(b"\xa3\xc1\xc7\xf8\xa3\xb1\xb2\xe3\xdf\xc8\xb2\xb8\xd7\xdf\xc0\xc8");
+                data.extend([0; 15]);
+                data.extend(time);
+            }
+            let head = Head {
+                serial: serial as u16,
+                version: [1, 1],
+                time: WireTime(time),
+                source: Address([1, 2, 3, 0, 0, 0]),
+                destination: Address([0; 6]),
+                command: Command::Send,
+            };
+            stream.extend(Frame { head, data: &data }.encode());
+        }
+        stream
+    }
+
+    #[divan::bench(args = [1, 22])]
+    fn part_states(bencher: Bencher, parts: u8) {
+        let stream = stream(parts);
+        let now = date(2026, 8, 1).at(19, 19, 0, 0);
+        bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+            let mut framer = Framer::default();
+            let mut readings = 0;
+            for read in stream.chunks(4096) {
+                framer.feed(read);
+                while let Some(Piece::Frame(frame, _)) = framer.take() {
+                    let unit = Unit::decode(frame.data).expect("a unit");
+                    let said = map::said("fire-1", &frame.head, unit, now);
+                    readings += usize::from(said.is_ok());
+                    divan::black_box((said.ok(), Answer::Confirm.encode(&frame.head, now)));
+                }
+            }
+            assert_eq!(readings, MESSAGES);
+        });
+    }
+}
+
+mod dc09 {
+    use super::*;
+    use jiff::civil::date;
+    use linli_agent::sources::dc09::cipher::{Key, PAD_BYTES_MAX};
+    use linli_agent::sources::dc09::contact_id::Report;
+    use linli_agent::sources::dc09::frame::{self, Framer, Piece};
+    use linli_agent::sources::dc09::map::From;
+    use linli_agent::sources::dc09::message::{self, Content, Header};
+    use linli_agent::sources::dc09::sia_dcs::Block;
+
+    const RANDOM: [u8; PAD_BYTES_MAX] = [7; PAD_BYTES_MAX];
+
+    fn stream(id: &str, data: &str, key: Option<&Key>) -> Vec<u8> {
+        let clear = format!("{data}]_19:19:00,08-01-2026");
+        let mut stream = Vec::new();
+        for number in 0..MESSAGES {
+            let body = match key {
+                Some(key) => {
+                    let sealed = key.seal(format!("|{clear}").as_bytes(), &RANDOM);
+                    format!("\"*{id}\"{number:04}L0#1234[{sealed}")
+                }
+                None => format!("\"{id}\"{number:04}L0#1234[{clear}"),
+            };
+            stream.extend(frame::encode(body.as_bytes()));
+        }
+        stream
+    }
+
+    fn read(bencher: Bencher, id: &'static str, data: &'static str, key: Option<Key>) {
+        let stream = stream(id, data, key.as_ref());
+        let now = date(2026, 8, 1).at(19, 19, 0, 0);
+        bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+            let mut framer = Framer::default();
+            let mut messages = 0;
+            for read in stream.chunks(4096) {
+                framer.feed(read);
+                while let Some(Piece::Body(body, _)) = framer.take() {
+                    let (header, rest) = Header::read(body).expect("a header");
+                    let opened = key
+                        .as_ref()
+                        .map(|key| message::open(&header, rest, key).expect("the key"));
+                    let content =
+                        Content::read(opened.as_deref().unwrap_or(rest)).expect("content");
+                    let from = From {
+                        panel: "panel-1",
+                        account: header.account,
+                        stem: "panel-1-0001-abcd-1",
+                        content: &content,
+                    };
+                    let said = match id {
+                        "ADM-CID" => from.report(Report::read(&content.data).expect("a report")),
+                        _ => from.block(Block::read(&content.data).expect("a block")),
+                    };
+                    divan::black_box((said, message::ack(&header, key.as_ref(), now, &RANDOM)));
+                    messages += 1;
+                }
+            }
+            assert_eq!(messages, MESSAGES);
+        });
+    }
+
+    #[divan::bench]
+    fn contact_id(bencher: Bencher) {
+        read(bencher, "ADM-CID", "#1234|1130 01 015", None);
+    }
+
+    #[divan::bench]
+    fn sia(bencher: Bencher) {
+        read(
+            bencher,
+            "SIA-DCS",
+            "#1234|Nri1/BA015^Hall^|AFront door",
+            None,
+        );
+    }
+
+    #[divan::bench]
+    fn sia_sealed_256(bencher: Bencher) {
+        let key = Key::from_digits(&"a5".repeat(32));
+        read(
+            bencher,
+            "SIA-DCS",
+            "#1234|Nri1/BA015^Hall^|AFront door",
+            key,
+        );
+    }
+}

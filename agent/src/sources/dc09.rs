@@ -1,0 +1,75 @@
+//! Alarm panels (报警主机) by SIA DC-09 (2007 to 2026) over TCP and UDP, with Contact ID and SIA events, in clear or sealed. The
+//! agent is the receiver: panels connect to it, or send it datagrams.
+//!
+//! ```text
+//! bytes ▶ frame (CRC, resynchronised) ▶ header ▶ opened with the account's key ▶ window of the clock ▶ Contact ID or SIA
+//!       ▶ map ▶ feed ▶ durable ▶ answer (ACK, NAK, DUH)
+//! ```
+//!
+//! * A panel is known by the account in its header (`[[source.account]]`). One with a key may send sealed messages only. One
+//!   that is not known is told NAK, unless `unknown = "take"`.
+//! * The time of a sealed message must be within `clock_behind` and `clock_ahead`; the NAK of another has the agent's
+//!   time, by which the panel sets its clock. While the agent's own clock is not set no time is judged and no NAK sent.
+//! * `NULL` is the panel's sign of life. What it sends again is stored once ([`recent`]).
+//! * Limits: those of [`callers`](super::callers), [`frame`], [`message`] and [`sia_dcs`].
+pub(crate) mod accounts;
+pub mod cipher;
+pub mod contact_id;
+pub mod frame;
+mod line;
+pub mod map;
+pub mod meaning;
+pub mod message;
+pub mod recent;
+pub mod sia_dcs;
+
+use linli_shared::service::config::ConfigError;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use super::callers::{self, Callers};
+use super::feed::Feed;
+use super::{Check, Source};
+use accounts::{Accounts, Config};
+use line::PanelLine;
+use recent::Recent;
+
+/// The source.
+#[derive(Debug)]
+pub(crate) struct Dc09 {
+    callers: Callers,
+    accounts: Accounts,
+}
+
+impl Source for Dc09 {
+    const TYPE: &'static str = "dc09";
+    // Panels poll from once in 90 s to once a day; this is four polls of a usual one.
+    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(3600));
+    type Config = Config;
+
+    fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
+        let callers = Callers {
+            tcp: config.tcp,
+            udp: config.udp,
+            connections_max: config.connections_max,
+            idle: config.idle,
+        }
+        .check(check)?;
+        Ok(Self {
+            callers,
+            accounts: Accounts::new(config, check)?,
+        })
+    }
+
+    fn devices(&self) -> Vec<String> {
+        self.accounts.ids()
+    }
+
+    async fn run(self, feed: Feed, stop: CancellationToken) {
+        let accounts = Arc::new(self.accounts);
+        let recent = Arc::new(Mutex::new(Recent::default()));
+        let line = move || PanelLine::new(accounts.clone(), recent.clone());
+        callers::run(self.callers, feed, stop, line).await;
+    }
+}

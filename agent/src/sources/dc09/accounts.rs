@@ -1,0 +1,274 @@
+//! The config of panels: who is known, with which key, and how near its clock must be. Checked whole at the start.
+use linli_shared::service::config::{ConfigError, Span};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use super::cipher::Key;
+use super::message::{ACCOUNT_BYTES_MAX, Window};
+use crate::sources::Check;
+use crate::sources::callers::Unknown;
+use crate::sources::reading::Reject;
+
+/// Accounts in the config.
+const ACCOUNTS_MAX: usize = 4096;
+
+/// `[[source]] type = "dc09"`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where panels connect.
+    pub tcp: Option<SocketAddr>,
+    /// Where they send datagrams.
+    pub udp: Option<SocketAddr>,
+    /// At once.
+    #[serde(default = "default_connections_max")]
+    pub connections_max: usize,
+    /// How long a connection may say nothing.
+    #[serde(default = "default_idle")]
+    pub idle: Span,
+    /// What is done with accounts that are not below.
+    #[serde(default)]
+    pub unknown: Unknown,
+    /// How far the time of a sealed message may be behind the agent's.
+    #[serde(default = "default_clock_behind")]
+    pub clock_behind: Span,
+    /// How far it may be ahead.
+    #[serde(default = "default_clock_ahead")]
+    pub clock_ahead: Span,
+    /// Accounts that are known.
+    #[serde(default)]
+    pub account: Vec<AccountConfig>,
+}
+
+/// `[[source.account]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccountConfig {
+    /// As it stands behind `#`.
+    account: String,
+    /// The device on its events.
+    id: String,
+    /// File with its AES key: 32, 48 or 64 hexadecimal digits.
+    key_file: Option<PathBuf>,
+    /// The address that it calls from.
+    peer: Option<IpAddr>,
+}
+
+fn default_connections_max() -> usize {
+    256
+}
+
+fn default_idle() -> Span {
+    Span::from_secs(300)
+}
+
+fn default_clock_behind() -> Span {
+    Span::from_secs(40)
+}
+
+fn default_clock_ahead() -> Span {
+    Span::from_secs(20)
+}
+
+/// A panel.
+#[derive(Debug, Clone)]
+pub(crate) struct Account {
+    /// The device on its events.
+    pub id: String,
+    /// It sends sealed messages only, with this key.
+    pub key: Option<Key>,
+    peer: Option<IpAddr>,
+}
+
+/// Who may say something, and how near its clock must be.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    /// By the account in capitals.
+    known: HashMap<String, Account>,
+    unknown: Unknown,
+    /// Of the clocks of those that seal.
+    pub window: Window,
+}
+
+impl Accounts {
+    /// Checks the keys, and reads those of accounts.
+    pub fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
+        if config.account.is_empty() && config.unknown == Unknown::Refuse {
+            return Err(check.wrong(
+                "account",
+                "is missing: write [[source.account]] with account and id for each panel, or unknown = \"take\"",
+            ));
+        }
+        if config.account.len() > ACCOUNTS_MAX {
+            return Err(check.wrong(
+                "account",
+                format!("is there more than {ACCOUNTS_MAX} times: make two sources of it"),
+            ));
+        }
+        let seconds = |key, span: Span| match span.0.as_secs() {
+            seconds @ 1..=86_400 => Ok(seconds as i64),
+            _ => Err(check.wrong(key, "must be between \"1s\" and \"1d\"")),
+        };
+        let window = Window {
+            behind_s: seconds("clock_behind", config.clock_behind)?,
+            ahead_s: seconds("clock_ahead", config.clock_ahead)?,
+        };
+        let mut known = HashMap::new();
+        let mut ids: HashMap<String, usize> = HashMap::new();
+        for (index, account) in config.account.into_iter().enumerate() {
+            let key = |name: &str| format!("account[{index}].{name}");
+            let number = account.account.trim_start_matches('#').to_ascii_uppercase();
+            let is_account = (1..=ACCOUNT_BYTES_MAX).contains(&number.len())
+                && number.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            if !is_account {
+                return Err(check.wrong(
+                    &key("account"),
+                    format!("{:?} must be up to {ACCOUNT_BYTES_MAX} letters and digits, as the panel has it", account.account),
+                ));
+            }
+            if account.id.is_empty() || account.id.contains('/') {
+                return Err(check.wrong(
+                    &key("id"),
+                    format!(
+                        "{:?} must be a name without '/': zones of the panel stand behind one",
+                        account.id
+                    ),
+                ));
+            }
+            if let Some(other) = ids.insert(account.id.clone(), index) {
+                return Err(check.wrong(
+                    &key("id"),
+                    format!("{:?} is the id of account[{other}] too", account.id),
+                ));
+            }
+            let aes = match &account.key_file {
+                Some(file) => {
+                    let text = check.password(&key("key_file"), file)?;
+                    let aes = Key::from_digits(&text).ok_or_else(|| {
+                        check.wrong(
+                            &key("key_file"),
+                            format!("{file:?} must hold the panel's AES key: 32, 48 or 64 hexadecimal digits"),
+                        )
+                    })?;
+                    Some(aes)
+                }
+                None => None,
+            };
+            let shown = number.clone();
+            let account = Account {
+                id: account.id,
+                key: aes,
+                peer: account.peer,
+            };
+            if known.insert(number, account).is_some() {
+                return Err(check.wrong(
+                    &key("account"),
+                    format!("{shown:?} is there twice: remove one of the two"),
+                ));
+            }
+        }
+        Ok(Self {
+            known,
+            unknown: config.unknown,
+            window,
+        })
+    }
+
+    /// The ids of those that are known.
+    pub fn ids(&self) -> Vec<String> {
+        self.known
+            .values()
+            .map(|account| account.id.clone())
+            .collect()
+    }
+
+    /// Whose an account is, where somebody calls from this address under it.
+    pub fn find(&self, account: &str, peer: IpAddr) -> Result<Account, Reject> {
+        let shown = account.to_ascii_uppercase();
+        match self.known.get(&shown) {
+            Some(Account {
+                peer: Some(from), ..
+            }) if *from != peer => Err(Reject::new(format!(
+                "account {shown} calls from {peer}, not from the peer of its [[source.account]], {from}: correct it if the panel has moved"
+            ))),
+            Some(known) => Ok(known.clone()),
+            None if self.unknown == Unknown::Take && !shown.is_empty() => Ok(Account {
+                id: shown,
+                key: None,
+                peer: None,
+            }),
+            None => Err(Reject::new(format!(
+                "account {shown:?}, which calls from {peer}, is not in the config: add [[source.account]] with account = {shown:?}"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn checked(text: &str) -> Result<Accounts, ConfigError> {
+        let directory = tempfile::tempdir().expect("directory");
+        std::fs::write(directory.path().join("key"), "a5".repeat(16)).expect("a key");
+        std::fs::write(directory.path().join("short"), "a5a5").expect("a key");
+        let config = toml::from_str(text).expect("TOML of it");
+        let check = Check {
+            name: "panels",
+            path: &directory.path().join("agent.toml"),
+            key: "source[0]",
+        };
+        Accounts::new(config, &check)
+    }
+
+    pub fn account(account: &str, id: &str, more: &str) -> String {
+        format!("[[account]]\naccount = {account:?}\nid = {id:?}\n{more}\n")
+    }
+
+    #[test]
+    fn a_wrong_config_names_its_key() {
+        let tcp = "tcp = \"0.0.0.0:12128\"\n";
+        let good = account("1234", "panel-1", "key_file = \"key\"");
+        for (text, key) in [
+            (tcp.to_owned(), "source[0].account"),
+            (
+                format!("{tcp}clock_behind = \"0s\"\n{good}"),
+                "source[0].clock_behind",
+            ),
+            (
+                format!("{tcp}clock_ahead = \"2d\"\n{good}"),
+                "source[0].clock_ahead",
+            ),
+            (format!("{tcp}{good}{good}"), "source[0].account[1].id"),
+            (
+                format!("{tcp}{good}{}", account("1234", "b", "")),
+                "source[0].account[1].account",
+            ),
+            (
+                format!("{tcp}{}", account("12-34", "b", "")),
+                "source[0].account[0].account",
+            ),
+            (
+                format!("{tcp}{}", account("1234", "a/b", "")),
+                "source[0].account[0].id",
+            ),
+            (
+                format!("{tcp}{}", account("1234", "b", "key_file = \"short\"")),
+                "source[0].account[0].key_file",
+            ),
+        ] {
+            match checked(&text) {
+                Err(ConfigError::Value { key: named, .. }) => assert_eq!(named, key, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        let missing = format!("{tcp}{}", account("1234", "b", "key_file = \"none\""));
+        assert!(matches!(checked(&missing), Err(ConfigError::Read { .. })));
+        assert_eq!(
+            checked(&format!("{tcp}{good}")).expect("a config").ids(),
+            ["panel-1"]
+        );
+    }
+}

@@ -1,0 +1,336 @@
+//! What panels say, from bytes to answers: whose a message is, whether it may be believed, what it comes to.
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use linli_shared::service::clock;
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::accounts::{Account, Accounts};
+use super::cipher::PAD_BYTES_MAX;
+use super::contact_id::Report;
+use super::frame::{self, Framer, Piece};
+use super::map::{self, From};
+use super::message::{self, Content, Header, Id, MessageError, Window};
+use super::recent::{Mark, Recent};
+use super::sia_dcs::Block;
+use crate::sources::callers::{Line, Out, Rest};
+use crate::sources::feed::Group;
+use crate::sources::reading::{Reject, Said};
+
+/// What comes on a connection, or in datagrams.
+pub(crate) struct PanelLine {
+    framer: Framer,
+    peer: Option<IpAddr>,
+    accounts: Arc<Accounts>,
+    recent: Arc<Mutex<Recent>>,
+}
+
+impl PanelLine {
+    /// A panel may connect anew for each message, so what was heard just now is of the whole source.
+    pub fn new(accounts: Arc<Accounts>, recent: Arc<Mutex<Recent>>) -> Self {
+        Self {
+            framer: Framer::default(),
+            peer: None,
+            accounts,
+            recent,
+        }
+    }
+}
+
+/// The time of a message's receipt.
+struct Now {
+    ms: i64,
+    utc: DateTime,
+    is_set: bool,
+}
+
+/// Why a message is not taken, and what its panel is told.
+enum Refusal {
+    /// `NAK`.
+    Nak(Reject),
+    /// `DUH`.
+    Duh(Reject),
+    /// Nothing.
+    Silent(Reject),
+}
+
+impl Refusal {
+    fn duh(error: impl ToString) -> Self {
+        Self::Duh(Reject::new(error.to_string()))
+    }
+
+    fn nak(error: impl ToString) -> Self {
+        Self::Nak(Reject::new(error.to_string()))
+    }
+}
+
+/// A message that was opened, and whose it is.
+struct Opened<'a> {
+    header: Header<'a>,
+    account: Account,
+    kind: Id,
+    /// In clear, from behind the first `[` on.
+    clear: Cow<'a, [u8]>,
+}
+
+/// Finds out whose a message is and opens it.
+fn open<'a>(
+    body: &'a [u8],
+    accounts: &Accounts,
+    peer: IpAddr,
+) -> Result<Opened<'a>, (Refusal, Option<Header<'a>>)> {
+    let (header, rest) = Header::read(body)
+        .map_err(|error| (Refusal::Silent(Reject::new(error.to_string())), None))?;
+    let refused = |refusal| (refusal, Some(header));
+    let mut named = header.account.to_owned();
+    if named.is_empty() && !header.sealed {
+        // Some name themselves in the data only.
+        let data = Content::read(rest).map(|content| content.data.into_owned());
+        let data = data.unwrap_or_default();
+        let first = data
+            .split('|')
+            .next()
+            .and_then(|block| block.strip_prefix('#'));
+        named = first.unwrap_or_default().to_owned();
+    }
+    let account = accounts
+        .find(&named, peer)
+        .map_err(|reject| refused(Refusal::Nak(reject)))?;
+    let clear = match (&account.key, header.sealed) {
+        (Some(key), true) => message::open(&header, rest, key)
+            .map_err(|error| refused(Refusal::nak(error)))?
+            .into(),
+        (None, false) => rest.into(),
+        (Some(_), false) => {
+            return Err(refused(Refusal::nak(format!(
+                "account {named} has a key and sends in clear: switch encryption on at the panel, or remove key_file"
+            ))));
+        }
+        (None, true) => {
+            let error = MessageError::Sealed(named);
+            return Err(refused(Refusal::nak(error)));
+        }
+    };
+    let Some(kind) = header.kind() else {
+        return Err(refused(Refusal::duh(format!(
+            "messages of {} are not read: set the panel to SIA-DCS or ADM-CID",
+            header.id
+        ))));
+    };
+    Ok(Opened {
+        header,
+        account,
+        kind,
+        clear,
+    })
+}
+
+impl Opened<'_> {
+    /// Reads it and hands it over.
+    fn take(
+        &self,
+        raw: &[u8],
+        window: Window,
+        recent: &Mutex<Recent>,
+        now: &Now,
+        group: &mut Group<'_>,
+    ) -> Result<(), Refusal> {
+        let content = Content::read(&self.clear).map_err(Refusal::duh)?;
+        if self.header.sealed
+            && now.is_set
+            && let Some(time) = content.time
+            && !window.holds(time, now.utc)
+        {
+            return Err(Refusal::nak(format!(
+                "the clock of account {} is off by {} s: it was told the time and sends again",
+                self.header.account,
+                time.duration_since(now.utc).as_secs()
+            )));
+        }
+        let panel = self.account.id.as_str();
+        if self.kind == Id::Null {
+            let device = panel.into();
+            group.message(raw, Ok(Said::Heartbeat { device }));
+            return Ok(());
+        }
+        let mark = Mark {
+            device: panel.to_owned(),
+            sequence: self.header.sequence.to_owned(),
+            data: frame::crc(content.data.as_bytes()),
+        };
+        let sent_ms = content.time.and_then(map::utc_ms);
+        let stem = recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stem(mark, sent_ms, now.ms);
+        let from = From {
+            panel,
+            account: self.header.account,
+            stem: &stem,
+            content: &content,
+        };
+        let said = match self.kind {
+            Id::AdmCid => from.report(Report::read(&content.data).map_err(Refusal::duh)?),
+            Id::SiaDcs | Id::Null => from.block(Block::read(&content.data).map_err(Refusal::duh)?),
+        };
+        group.message(raw, Ok(said));
+        Ok(())
+    }
+}
+
+impl PanelLine {
+    fn body(
+        &self,
+        body: &[u8],
+        raw: &[u8],
+        peer: IpAddr,
+        now: &Now,
+        group: &mut Group<'_>,
+        out: &mut Out,
+    ) {
+        let taken = match open(body, &self.accounts, peer) {
+            Ok(opened) => {
+                out.good(&opened.account.id);
+                let window = self.accounts.window;
+                match opened.take(raw, window, &self.recent, now, group) {
+                    Ok(()) => {
+                        let key = opened.account.key.as_ref();
+                        out.answers
+                            .push(message::ack(&opened.header, key, now.utc, &random()));
+                        return;
+                    }
+                    Err(refusal) => Err((refusal, Some(opened.header))),
+                }
+            }
+            Err(refused) => {
+                out.bad();
+                Err::<(), _>(refused)
+            }
+        };
+        let Err((refusal, header)) = taken else {
+            return;
+        };
+        let reject = match refusal {
+            Refusal::Silent(reject) => reject,
+            Refusal::Nak(reject) => {
+                // The panel would set its clock by ours.
+                if now.is_set {
+                    out.answers.push(message::nak(now.utc));
+                }
+                reject
+            }
+            Refusal::Duh(reject) => {
+                out.answers
+                    .extend(header.map(|header| message::duh(&header)));
+                reject
+            }
+        };
+        group.message(raw, Err(reject));
+    }
+}
+
+/// For a pad. Without randomness all pads are alike, which costs secrecy of answers and nothing else.
+fn random() -> [u8; PAD_BYTES_MAX] {
+    let mut bytes = [0; PAD_BYTES_MAX];
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    bytes
+}
+
+impl Line for PanelLine {
+    fn feed(&mut self, peer: IpAddr, bytes: &[u8]) {
+        self.peer = Some(peer);
+        self.framer.feed(bytes);
+    }
+
+    fn take(&mut self, group: &mut Group<'_>, out: &mut Out, mut rest: Rest) {
+        let Some(peer) = self.peer else { return };
+        let ms = group.received_ms();
+        let now = Now {
+            ms,
+            utc: Timestamp::from_millisecond(ms)
+                .unwrap_or(Timestamp::UNIX_EPOCH)
+                .to_zoned(TimeZone::UTC)
+                .datetime(),
+            is_set: clock::is_set(ms),
+        };
+        let mut framer = std::mem::take(&mut self.framer);
+        while !group.is_full() {
+            let piece = match rest {
+                Rest::Coming => framer.take(),
+                Rest::Late | Rest::Ended => framer.give_up(),
+            };
+            if rest == Rest::Late {
+                rest = Rest::Coming;
+            }
+            match piece {
+                None => break,
+                Some(Piece::Rejected(why, bytes)) => {
+                    out.bad();
+                    group.message(bytes, Err(Reject::new(why.to_string())));
+                }
+                Some(Piece::Body(body, raw)) => self.body(body, raw, peer, &now, group, out),
+            }
+        }
+        self.framer = framer;
+    }
+
+    fn held(&self) -> usize {
+        self.framer.held()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::dc09::accounts::tests::{account, checked};
+    use crate::sources::dc09::cipher::Key;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_message_is_opened_by_its_account_only() {
+        let text = format!(
+            "tcp = \"0.0.0.0:12128\"\n{}{}",
+            account("abcd", "sealed", "key_file = \"key\""),
+            account("#1234", "clear", "")
+        );
+        let accounts = checked(&text).expect("a config");
+        let id = |body: &str| {
+            let opened = open(body.as_bytes(), &accounts, PEER).ok()?;
+            Some(opened.account.id)
+        };
+        assert_eq!(
+            id("\"SIA-DCS\"0001L0#1234[#1234|NFA1]").as_deref(),
+            Some("clear")
+        );
+        assert_eq!(
+            id("\"SIA-DCS\"0001L0[#1234|NFA1]").as_deref(),
+            Some("clear")
+        );
+        let key = Key::from_digits(&"a5".repeat(16)).expect("a key");
+        let sealed = key.seal(b"|#ABCD|NFA1]_10:00:00,01-01-2026", &[3; PAD_BYTES_MAX]);
+        assert_eq!(
+            id(&format!("\"*SIA-DCS\"0001L0#ABCD[{sealed}")).as_deref(),
+            Some("sealed")
+        );
+        for (body, nak) in [
+            (format!("\"*SIA-DCS\"0001L0#1234[{sealed}"), true),
+            ("\"SIA-DCS\"0001L0#ABCD[#ABCD|NFA1]".to_owned(), true),
+            ("\"SIA-DCS\"0001L0#9999[#9999|NFA1]".to_owned(), true),
+            ("\"*SIA-DCS\"0001L0#ABCD[00]".to_owned(), true),
+            ("\"SIA-PUL\"0001L0#1234[x]".to_owned(), false),
+        ] {
+            let Err((refusal, header)) = open(body.as_bytes(), &accounts, PEER) else {
+                panic!("{body}");
+            };
+            assert!(header.is_some(), "{body}");
+            assert_eq!(matches!(refusal, Refusal::Nak(_)), nak, "{body}");
+        }
+        assert!(matches!(
+            open(b"\"SIA-DCS", &accounts, PEER),
+            Err((Refusal::Silent(_), None))
+        ));
+    }
+}

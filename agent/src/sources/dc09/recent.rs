@@ -1,0 +1,118 @@
+//! Messages that were heard just now, so that what a panel sends again is known for the same. Pure; time comes as an
+//! argument.
+//!
+//! A panel whose answer was lost sends the message again, with the same sequence and the same data, now and then with a
+//! new time. Sequences begin again after 9999 and after a restart of the panel, so they tell messages apart for
+//! [`SAME_FOR_MS`] only. The id of the first one is that of all: with it the spool stores them once. An id has the span in which
+//! the message was sent, by its own time where that is near and else by the agent's: so a start of the agent changes
+//! nothing, unless a panel gives a message another time and a span ended just then. A panel's clock that stands still
+//! does not make its alarms of another day the same.
+use std::collections::{HashMap, VecDeque};
+
+/// How long a sequence with the same data is the same message.
+const SAME_FOR_MS: i64 = 120_000;
+/// A panel's time farther away than this tells nothing apart.
+const NEAR_MS: i64 = 600_000;
+/// Messages that are remembered.
+const MESSAGES_MAX: usize = 4096;
+
+/// What tells a message apart for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// Device.
+    pub device: String,
+    /// Sequence.
+    pub sequence: String,
+    /// CRC of the data.
+    pub data: u16,
+}
+
+/// The messages of the last minutes.
+#[derive(Debug, Default)]
+pub struct Recent {
+    stems: HashMap<Mark, (i64, String)>,
+    order: VecDeque<(i64, Mark)>,
+}
+
+impl Recent {
+    /// The beginning of the ids of a message's events.
+    pub fn stem(&mut self, mark: Mark, sent_ms: Option<i64>, now_ms: i64) -> String {
+        while let Some((since_ms, _)) = self.order.front() {
+            let is_over = now_ms - since_ms > SAME_FOR_MS || now_ms < *since_ms;
+            if !is_over && self.order.len() < MESSAGES_MAX {
+                break;
+            }
+            if let Some((since_ms, mark)) = self.order.pop_front()
+                && self
+                    .stems
+                    .get(&mark)
+                    .is_some_and(|(known_ms, _)| *known_ms == since_ms)
+            {
+                self.stems.remove(&mark);
+            }
+        }
+        if let Some((_, stem)) = self.stems.get(&mark) {
+            return stem.clone();
+        }
+        let at_ms = sent_ms
+            .filter(|sent_ms| (now_ms - sent_ms).abs() <= NEAR_MS)
+            .unwrap_or(now_ms);
+        let span = at_ms.div_euclid(SAME_FOR_MS);
+        let stem = format!("{}-{}-{:04x}-{span}", mark.device, mark.sequence, mark.data);
+        self.order.push_back((now_ms, mark.clone()));
+        self.stems.insert(mark, (now_ms, stem.clone()));
+        stem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(sequence: u16, data: u16) -> Mark {
+        Mark {
+            device: "panel".to_owned(),
+            sequence: format!("{sequence:04}"),
+            data,
+        }
+    }
+
+    #[test]
+    fn what_is_sent_again_has_the_id_of_the_first_for_a_while() {
+        let mut recent = Recent::default();
+        let first = recent.stem(mark(1, 7), Some(1_199_000), 1_199_500);
+        assert_eq!(first, "panel-0001-0007-9");
+        // Another span, but the same message.
+        assert_eq!(recent.stem(mark(1, 7), Some(1_201_000), 1_201_500), first);
+        assert_eq!(recent.stem(mark(1, 7), None, 1_260_000), first);
+        assert_ne!(recent.stem(mark(2, 7), Some(1_199_000), 1_260_000), first);
+        assert_ne!(recent.stem(mark(1, 8), Some(1_199_000), 1_260_000), first);
+        // Long after it is another one, also where the panel began to count anew.
+        assert_ne!(recent.stem(mark(1, 7), Some(1_500_000), 1_500_000), first);
+    }
+
+    #[test]
+    fn a_start_of_the_agent_changes_nothing_for_what_has_its_own_time() {
+        let stem = |sent_ms, now_ms| Recent::default().stem(mark(1, 7), sent_ms, now_ms);
+        assert_eq!(
+            stem(Some(1_199_000), 1_199_500),
+            stem(Some(1_199_000), 1_230_000)
+        );
+        // Without a time, within the span.
+        assert_eq!(stem(None, 1_080_000), stem(None, 1_199_999));
+        assert_ne!(stem(None, 1_080_000), stem(None, 1_200_000));
+        // A clock that stands still.
+        assert_ne!(stem(Some(0), 1_000_000), stem(Some(0), 87_400_000));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_a_clock_that_goes_back_forgets() {
+        let mut recent = Recent::default();
+        for number in 0..MESSAGES_MAX + 100 {
+            recent.stem(mark((number % 9999) as u16, number as u16), None, 1_000_000);
+        }
+        assert!(recent.stems.len() <= MESSAGES_MAX && recent.order.len() <= MESSAGES_MAX);
+        recent.stem(mark(1, 1), None, 0);
+        assert_eq!((recent.stems.len(), recent.order.len()), (1, 1));
+    }
+}

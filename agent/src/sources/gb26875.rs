@@ -1,0 +1,142 @@
+//! Fire alarm hosts and their transmission devices (用户信息传输装置), by GB/T 26875.3-2011 over TCP and UDP. The agent is the
+//! centre: devices connect to it, or send it datagrams.
+//!
+//! ```text
+//! bytes ▶ frame (checked, resynchronised) ▶ unit (clause 8) ▶ map ▶ feed ▶ durable ▶ answer (confirm, deny, time)
+//! ```
+//!
+//! * A device is known by the source address in its frames (`[[source.host]]`), and where the config says so by the
+//!   address that it calls from: the protocol has no secret. One that is not known is denied, unless `unknown = "take"`.
+//! * A frame with a wrong checksum is denied, and so is one whose data unit cannot be read; the device sends it again.
+//! * A device's clock that is off by more than `set_clock_beyond` is set by the agent, at most every ten
+//!   minutes, where the agent's own clock is set.
+//! * Limits: those of [`callers`](super::callers) and [`frame`].
+pub mod answer;
+pub mod frame;
+pub(crate) mod hosts;
+mod line;
+pub mod map;
+mod names;
+pub mod unit;
+
+use linli_shared::service::config::ConfigError;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use super::callers::{self, Callers};
+use super::feed::Feed;
+use super::{Check, Source};
+use hosts::{Config, Hosts};
+use line::HostLine;
+
+/// The source.
+#[derive(Debug)]
+pub(crate) struct Gb26875 {
+    callers: Callers,
+    hosts: Hosts,
+    set_clock_beyond: Option<Duration>,
+}
+
+impl Source for Gb26875 {
+    const TYPE: &'static str = "gb26875";
+    // The usual sign of life comes every 20 to 30 s.
+    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(180));
+    type Config = Config;
+
+    fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
+        let callers = Callers {
+            tcp: config.tcp,
+            udp: config.udp,
+            connections_max: config.connections_max,
+            idle: config.idle,
+        }
+        .check(check)?;
+        if let Some(beyond) = config.set_clock_beyond
+            && beyond.0 < Duration::from_secs(5)
+        {
+            return Err(check.wrong(
+                "set_clock_beyond",
+                "must be at least \"5s\": frames take a moment; leave it out to set no clock",
+            ));
+        }
+        Ok(Self {
+            callers,
+            set_clock_beyond: config.set_clock_beyond.map(|span| span.0),
+            hosts: Hosts::new(config, check)?,
+        })
+    }
+
+    fn devices(&self) -> Vec<String> {
+        self.hosts.ids()
+    }
+
+    async fn run(self, feed: Feed, stop: CancellationToken) {
+        let hosts = Arc::new(self.hosts);
+        let zone = feed.zone().clone();
+        let set_clock_beyond = self.set_clock_beyond;
+        let line = move || HostLine::new(hosts.clone(), zone.clone(), set_clock_beyond);
+        callers::run(self.callers, feed, stop, line).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(text: &str) -> Result<Gb26875, ConfigError> {
+        let config = toml::from_str(text).expect("TOML of it");
+        let check = Check {
+            name: "fire",
+            path: std::path::Path::new("/etc/linli/agent.toml"),
+            key: "source[0]",
+        };
+        Gb26875::new(config, &check)
+    }
+
+    #[test]
+    fn a_wrong_config_names_its_key() {
+        let host = "[[host]]\naddress = 889\nid = \"fire-1\"\n";
+        for (text, key) in [
+            (format!("unknown = \"take\"\n{host}"), "source[0].tcp"),
+            ("tcp = \"0.0.0.0:5200\"".to_owned(), "source[0].host"),
+            (
+                format!("tcp = \"0.0.0.0:5200\"\nconnections_max = 0\n{host}"),
+                "source[0].connections_max",
+            ),
+            (
+                format!("tcp = \"0.0.0.0:5200\"\nidle = \"1s\"\n{host}"),
+                "source[0].idle",
+            ),
+            (
+                format!("tcp = \"0.0.0.0:5200\"\nset_clock_beyond = \"1s\"\n{host}"),
+                "source[0].set_clock_beyond",
+            ),
+            (
+                format!("tcp = \"0.0.0.0:5200\"\n{host}{host}"),
+                "source[0].host[1].id",
+            ),
+            (
+                format!("tcp = \"0.0.0.0:5200\"\n{host}[[host]]\naddress = 889\nid = \"b\"\n"),
+                "source[0].host[1].address",
+            ),
+            (
+                "tcp = \"0.0.0.0:5200\"\n[[host]]\naddress = 0x1_0000_0000_0000\nid = \"b\"\n"
+                    .to_owned(),
+                "source[0].host[0].address",
+            ),
+            (
+                "tcp = \"0.0.0.0:5200\"\n[[host]]\naddress = 1\nid = \"a/b\"\n".to_owned(),
+                "source[0].host[0].id",
+            ),
+        ] {
+            match checked(&text) {
+                Err(ConfigError::Value { key: named, .. }) => assert_eq!(named, key, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        let good = checked(&format!("udp = \"0.0.0.0:5200\"\n{host}")).expect("a config");
+        assert_eq!(good.devices(), ["fire-1"]);
+        assert!(toml::from_str::<Config>("tcp = \"0.0.0.0:5200\"\nport = 1").is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! The config of fire alarm hosts: who is known, and from where. Checked whole at the start.
+use linli_shared::service::config::{ConfigError, Span};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::frame::Address;
+use crate::sources::Check;
+use crate::sources::callers::Unknown;
+use crate::sources::reading::Reject;
+
+/// Hosts in the config.
+const HOSTS_MAX: usize = 1024;
+
+/// `[[source]] type = "gb26875"`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where devices connect.
+    pub tcp: Option<SocketAddr>,
+    /// Where they send datagrams.
+    pub udp: Option<SocketAddr>,
+    /// At once.
+    #[serde(default = "default_connections_max")]
+    pub connections_max: usize,
+    /// How long a connection may say nothing.
+    #[serde(default = "default_idle")]
+    pub idle: Span,
+    /// What is done with hosts that are not below.
+    #[serde(default)]
+    pub unknown: Unknown,
+    /// How far a device's clock may be off before it is set; left out: it never is.
+    pub set_clock_beyond: Option<Span>,
+    /// Hosts that are known.
+    #[serde(default)]
+    host: Vec<HostConfig>,
+}
+
+/// `[[source.host]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HostConfig {
+    /// The source address in its frames, as a number.
+    address: u64,
+    /// The device on its events.
+    id: String,
+    /// The address that it calls from.
+    peer: Option<IpAddr>,
+}
+
+fn default_connections_max() -> usize {
+    256
+}
+
+fn default_idle() -> Span {
+    Span::from_secs(300)
+}
+
+#[derive(Debug)]
+struct Host {
+    id: String,
+    peer: Option<IpAddr>,
+}
+
+/// Who may say something.
+#[derive(Debug)]
+pub(crate) struct Hosts {
+    known: HashMap<Address, Host>,
+    unknown: Unknown,
+}
+
+impl Hosts {
+    /// Checks the keys.
+    pub fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
+        if config.host.is_empty() && config.unknown == Unknown::Refuse {
+            return Err(check.wrong(
+                "host",
+                "is missing: write [[source.host]] with address and id for each device, or unknown = \"take\"",
+            ));
+        }
+        if config.host.len() > HOSTS_MAX {
+            return Err(check.wrong(
+                "host",
+                format!("is there more than {HOSTS_MAX} times: make two sources of it"),
+            ));
+        }
+        let mut known = HashMap::new();
+        let mut ids: HashMap<String, usize> = HashMap::new();
+        for (index, host) in config.host.into_iter().enumerate() {
+            let key = |name: &str| format!("host[{index}].{name}");
+            let Some(address) = Address::from_number(host.address) else {
+                return Err(check.wrong(
+                    &key("address"),
+                    format!(
+                        "is {}, more than six bytes hold: write the number that the device shows",
+                        host.address
+                    ),
+                ));
+            };
+            if host.id.is_empty() || host.id.contains('/') {
+                return Err(check.wrong(
+                    &key("id"),
+                    format!(
+                        "{:?} must be a name without '/': parts of the host stand behind one",
+                        host.id
+                    ),
+                ));
+            }
+            if let Some(other) = ids.insert(host.id.clone(), index) {
+                return Err(check.wrong(
+                    &key("id"),
+                    format!("{:?} is the id of host[{other}] too", host.id),
+                ));
+            }
+            let host_address = host.address;
+            let host = Host {
+                id: host.id,
+                peer: host.peer,
+            };
+            if known.insert(address, host).is_some() {
+                return Err(check.wrong(
+                    &key("address"),
+                    format!("{host_address} is there twice: remove one of the two"),
+                ));
+            }
+        }
+        Ok(Self {
+            known,
+            unknown: config.unknown,
+        })
+    }
+
+    /// The ids of those that are known.
+    pub fn ids(&self) -> Vec<String> {
+        self.known.values().map(|host| host.id.clone()).collect()
+    }
+
+    /// Whose an address is, where somebody calls from there with it.
+    pub fn id(&self, address: Address, peer: IpAddr) -> Result<String, Reject> {
+        let number = address.number();
+        match self.known.get(&address) {
+            Some(Host {
+                peer: Some(from), ..
+            }) if *from != peer => Err(Reject::new(format!(
+                "host {number} calls from {peer}, not from the peer of its [[source.host]], {from}: correct it if the host has moved"
+            ))),
+            Some(host) => Ok(host.id.clone()),
+            None if self.unknown == Unknown::Take => Ok(number.to_string()),
+            None => Err(Reject::new(format!(
+                "host {number}, which calls from {peer}, is not in the config: add [[source.host]] with address = {number}"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "[[host]]\naddress = 889\nid = \"fire-1\"\npeer = \"10.0.0.5\"\n";
+
+    fn hosts(text: &str) -> Hosts {
+        let check = Check {
+            name: "fire",
+            path: std::path::Path::new("/etc/linli/agent.toml"),
+            key: "source[0]",
+        };
+        Hosts::new(toml::from_str(text).expect("TOML of it"), &check).expect("a config")
+    }
+
+    #[test]
+    fn who_is_not_known_or_calls_from_elsewhere_is_refused() {
+        let hosts = hosts(HOST);
+        let address = |number| Address::from_number(number).expect("six bytes");
+        let here: IpAddr = [10, 0, 0, 5].into();
+        let elsewhere: IpAddr = [10, 0, 0, 6].into();
+        assert_eq!(hosts.id(address(889), here).as_deref(), Ok("fire-1"));
+        assert!(hosts.id(address(889), elsewhere).is_err());
+        assert!(hosts.id(address(890), here).is_err());
+        let open = Hosts {
+            unknown: Unknown::Take,
+            ..hosts
+        };
+        assert_eq!(open.id(address(890), here).as_deref(), Ok("890"));
+        assert!(open.id(address(889), elsewhere).is_err());
+    }
+}
