@@ -154,3 +154,90 @@ mod dc09 {
         );
     }
 }
+
+mod event_streams {
+    use super::*;
+    use linli_agent::sources::hikvision::{alert, map::Mapper};
+    use linli_agent::sources::multipart::{Piece, Scanner};
+    use linli_agent::sources::{dahua, text};
+
+    fn stream(body: impl Fn(usize) -> String) -> Vec<u8> {
+        let part = |index| {
+            let body = body(index);
+            format!(
+                "--b\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}\r\n",
+                body.len()
+            )
+        };
+        (0..MESSAGES).map(part).collect::<String>().into_bytes()
+    }
+
+    fn parts(stream: &[u8], mut take: impl FnMut(&str)) {
+        let mut scanner = Scanner::new("multipart/mixed; boundary=b");
+        let mut pieces = Vec::new();
+        for bytes in stream.chunks(1460) {
+            scanner.scan(bytes, &mut pieces);
+            for piece in pieces.drain(..) {
+                if let Piece::Part(body) = piece {
+                    take(&text::decode(&body).expect("text"));
+                }
+            }
+        }
+    }
+
+    fn hikvision(bencher: Bencher, stream: &[u8]) {
+        bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+            let mut mapper = Mapper::new("gate", false);
+            let mut count = 0;
+            parts(stream, |text| {
+                let alert = alert::decode(text).expect("an alert");
+                divan::black_box(mapper.map(&alert, 0).expect("a meaning"));
+                count += 1;
+            });
+            assert_eq!(count, MESSAGES);
+        });
+    }
+
+    #[divan::bench]
+    fn hikvision_xml_motion(bencher: Bencher) {
+        let bytes = stream(|index| {
+            format!(
+                "<EventNotificationAlert version=\"2.0\" xmlns=\"http://www.hikvision.com/ver20/XMLSchema\">\r\n<ipAddress>192.0.2.1</ipAddress>\r\n\
+             <portNo>80</portNo>\r\n<protocol>HTTP</protocol>\r\n<macAddress>ff:ff:ff:ff:ff:ff</macAddress>\r\n<channelID>{}</channelID>\r\n\
+             <dateTime>2026-07-01T12:00:00+08:00</dateTime>\r\n<activePostCount>1</activePostCount>\r\n<eventType>VMD</eventType>\r\n\
+             <eventState>active</eventState>\r\n<eventDescription>Motion alarm</eventDescription>\r\n</EventNotificationAlert>\r\n",
+                index % 32
+            )
+        });
+        hikvision(bencher, &bytes);
+    }
+
+    #[divan::bench]
+    fn hikvision_json_door(bencher: Bencher) {
+        let bytes = stream(|index| {
+            format!(
+                "{{\"ipAddress\": \"192.0.2.1\", \"portNo\": 443, \"dateTime\": \"2026-07-01T12:00:00+08:00\", \"activePostCount\": 1, \
+             \"eventType\": \"AccessControllerEvent\", \"eventState\": \"active\", \"AccessControllerEvent\": {{\"deviceName\": \"gate\", \
+             \"majorEventType\": 5, \"subEventType\": 75, \"doorNo\": 1, \"serialNo\": {index}, \"currentVerifyMode\": \"cardOrFace\", \
+             \"cardNo\": \"3271\", \"name\": \"resident\", \"employeeNoString\": \"17\", \"mask\": \"unknown\"}}}}"
+            )
+        });
+        hikvision(bencher, &bytes);
+    }
+
+    #[divan::bench]
+    fn dahua_access(bencher: Bencher) {
+        let bytes = stream(|index| {
+            format!(
+                "Code=AccessControl;action=Pulse;index=0;data={{\n  \"CardNo\" : \"0BADCAFE\",\n  \"Door\" : 0,\n  \"Method\" : 1,\n  \
+             \"RecNo\" : {index},\n  \"RealUTC\" : 1782878400,\n  \"Status\" : 1,\n  \"Type\" : \"Entry\"\n}}\n"
+            )
+        });
+        bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+            parts(&bytes, |text| {
+                let message = dahua::message::decode(text).expect("a message");
+                divan::black_box(dahua::map::map("gate", false, &message));
+            });
+        });
+    }
+}

@@ -12,20 +12,26 @@
 //! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may hang routes below `/push/<name>` too.
 pub mod body;
 pub(crate) mod callers;
+pub mod dahua;
 pub mod dc09;
 pub mod devices;
 pub(crate) mod feed;
 pub mod gb26875;
+pub mod hikvision;
+pub mod loose;
 pub mod mapping;
 pub mod modbus;
 pub mod mqtt;
+pub mod multipart;
 pub mod ocpp;
 pub mod onvif;
+pub(crate) mod peer;
 pub(crate) mod push;
 pub(crate) mod raw;
 pub mod reading;
 pub(crate) mod session;
 pub(crate) mod standing;
+pub(crate) mod stream;
 pub mod text;
 pub mod time;
 pub(crate) mod watch;
@@ -85,8 +91,10 @@ type Prepare = fn(toml::Table, &Check<'_>) -> Result<Parts, ConfigError>;
 
 /// All types but `push`, by name.
 const TYPES: &[(&str, Prepare)] = &[
+    (dahua::Dahua::TYPE, prepare::<dahua::Dahua>),
     (dc09::Dc09::TYPE, prepare::<dc09::Dc09>),
     (gb26875::Gb26875::TYPE, prepare::<gb26875::Gb26875>),
+    (hikvision::Hikvision::TYPE, prepare::<hikvision::Hikvision>),
     (modbus::Modbus::TYPE, prepare::<modbus::Modbus>),
     (mqtt::Mqtt::TYPE, prepare::<mqtt::Mqtt>),
     (ocpp::Ocpp::TYPE, prepare::<ocpp::Ocpp>),

@@ -1,0 +1,207 @@
+//! Dahua devices by their HTTP API: cameras, recorders, door stations, door controllers, alarm inputs. `type = "dahua"`.
+//!
+//! ```text
+//! GET /cgi-bin/eventManager.cgi?action=attach&codes=[All]&heartbeat=5     agent ▶ device: multipart without an end
+//! ```
+//!
+//! * Each device has a session of its own, with HTTP Digest.
+//! * A heartbeat is asked for every [`HEARTBEAT_S`] s. A device that says nothing whole for [`SILENCE`] is connected anew:
+//!   recorders that were restarted never speak again on an old connection.
+//! * The protocol has no way to ask for what was missed: that is lost, and the device was offline meanwhile.
+//!
+//! What messages mean stands in [`map`]; `configs/devices/dahua.md` says what to set on a device.
+pub mod map;
+pub mod message;
+
+use linli_shared::service::config::ConfigError;
+use reqwest::{Client, Method};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::feed::{Feed, Group};
+use super::peer::{self, DeviceConfig, Keys, Known, Peer};
+use super::reading::Reject;
+use super::session::{self, Ended};
+use super::stream::{Device, Dialect, Stream};
+use super::{Check, Source, text};
+
+/// A stream without a whole message for so long is opened anew.
+const SILENCE: Duration = Duration::from_secs(15);
+/// What devices are asked for.
+const HEARTBEAT_S: u32 = 5;
+/// Codes that are asked for at most, and their length.
+const CODES_MAX: usize = 64;
+const CODE_BYTES_MAX: usize = 40;
+
+/// `[[source]]` with `type = "dahua"`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// User of the devices.
+    #[serde(default = "default_user")]
+    user: String,
+    /// File with their password.
+    password_file: Option<PathBuf>,
+    /// Roots of the certificates of devices with an https address, in PEM, beside the system's.
+    ca_file: Option<PathBuf>,
+    /// Codes that are asked for.
+    #[serde(default = "default_codes")]
+    codes: Vec<String>,
+    /// Devices.
+    #[serde(default)]
+    device: Vec<DeviceConfig>,
+}
+
+fn default_user() -> String {
+    "admin".to_owned()
+}
+
+fn default_codes() -> Vec<String> {
+    vec!["All".to_owned()]
+}
+
+/// A source that is checked.
+pub(crate) struct Dahua {
+    client: Client,
+    path: String,
+    devices: Vec<Known>,
+}
+
+impl Source for Dahua {
+    const TYPE: &'static str = "dahua";
+    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(60));
+    type Config = Config;
+
+    fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
+        let keys = Keys {
+            user: &config.user,
+            password_file: config.password_file.as_deref(),
+            devices: &config.device,
+        };
+        let devices = keys.check(check)?;
+        if let Some(index) = devices.iter().position(|device| device.at.is_none()) {
+            return Err(check.wrong(
+                &format!("device[{index}].address"),
+                "is missing: write the device's address, like \"192.168.1.108\"",
+            ));
+        }
+        let good = |code: &String| {
+            (1..=CODE_BYTES_MAX).contains(&code.len())
+                && code.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        };
+        if config.codes.is_empty()
+            || config.codes.len() > CODES_MAX
+            || !config.codes.iter().all(good)
+        {
+            return Err(check.wrong(
+                "codes",
+                format!(
+                    "must be 1 to {CODES_MAX} names of events like \"VideoMotion\", or [\"All\"]"
+                ),
+            ));
+        }
+        Ok(Self {
+            client: peer::client(check, config.ca_file.as_deref())?,
+            path: format!(
+                "/cgi-bin/eventManager.cgi?action=attach&codes=[{}]&heartbeat={HEARTBEAT_S}",
+                config.codes.join(",")
+            ),
+            devices,
+        })
+    }
+
+    fn devices(&self) -> Vec<String> {
+        self.devices
+            .iter()
+            .map(|device| device.id.clone())
+            .collect()
+    }
+
+    async fn run(self, feed: Feed, stop: CancellationToken) {
+        let mut running = JoinSet::new();
+        for known in self.devices {
+            let session = Session {
+                client: self.client.clone(),
+                path: self.path.clone(),
+                state: Device::new(Words {
+                    device: known.id.clone(),
+                    parts: known.parts,
+                }),
+                known,
+                feed: feed.clone(),
+            };
+            let stop = stop.clone();
+            running.spawn(async move {
+                let device = [session.known.id.as_str()];
+                session::hold(&session.feed, &device, &stop, || session.run()).await;
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+}
+
+/// The words of one device. Nothing of what it said needs to be known.
+#[derive(Clone)]
+struct Words {
+    device: String,
+    parts: bool,
+}
+
+impl Dialect for Words {
+    fn message(&mut self, group: &mut Group<'_>, body: &[u8], _now_ms: u64) {
+        let Some(text) = text::decode(body) else {
+            group.message(body, Err(Reject::new("neither UTF-8 nor GB18030")));
+            return;
+        };
+        match message::decode(&text) {
+            Ok(message) => group.message(body, Ok(map::map(&self.device, self.parts, &message))),
+            Err(reject) => group.message(body, Err(reject)),
+        }
+    }
+
+    fn device(&self) -> &str {
+        &self.device
+    }
+}
+
+/// Sessions with one device.
+struct Session {
+    client: Client,
+    path: String,
+    known: Known,
+    state: Device<Words>,
+    feed: Feed,
+}
+
+impl Session {
+    async fn run(&self) -> Ended {
+        let Some((url, account)) = &self.known.at else {
+            return Ended::refused("the device has no address");
+        };
+        let mut peer = Peer::new(&self.client, url, account);
+        let answer = match peer.ask(Method::GET, &self.path, None).await {
+            Ok(answer) => answer,
+            Err(ended) => return ended,
+        };
+        let mut stream = Stream::new(answer, SILENCE);
+        loop {
+            match stream.read().await {
+                Ok(pieces) if pieces.is_empty() => {}
+                Ok(pieces) => {
+                    self.state.keep(&self.feed, pieces).await;
+                    stream.waited();
+                }
+                Err(ended) => return ended,
+            }
+        }
+    }
+}

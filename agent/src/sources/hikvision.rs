@@ -1,0 +1,277 @@
+//! Hikvision devices by ISAPI: cameras, recorders, door controllers, door stations, alarm inputs. `type = "hikvision"`.
+//!
+//! ```text
+//! GET  /ISAPI/Event/notification/alertStream            agent ▶ device: multipart without an end ([`stream`])
+//! POST /ISAPI/AccessControl/AcsEvent?format=json        agent ▶ device: what was missed ([`catch_up`])
+//! POST /push/<source>/<secret>/<device>                 device ▶ agent: its "HTTP listening" ([`listen`])
+//! ```
+//!
+//! * Each device with an address has a session of its own, with HTTP Digest; one that is away costs the others nothing.
+//! * A session opens the stream first and asks for what was missed then, so nothing falls between; what comes by both
+//!   has one id and is stored once.
+//! * The heartbeat (`videoloss` / `inactive`, every 10 s or so) keeps a device online; one that says nothing whole for
+//!   [`SILENCE`] is connected anew, one that is silent for `silent_after` has an unknown state.
+//! * A push is answered 200 when everything in it is durable, also where a part of it could not be read: that is counted,
+//!   and a device that were told no would send it for ever. 503: the spool refuses, it comes again.
+//!
+//! What messages mean stands in [`map`]; `configs/devices/hikvision.md` says what to set on a device.
+pub mod alert;
+mod catch_up;
+pub mod door;
+mod listen;
+pub mod map;
+
+use linli_shared::service::clock;
+use linli_shared::service::config::{ConfigError, Span};
+use linli_shared::service::telemetry::chain;
+use reqwest::{Client, Method};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::feed::{Feed, Group};
+use super::peer::{self, DeviceConfig, Keys, Known, Peer};
+use super::reading::{Reject, Said};
+use super::session::{self, Ended};
+use super::stream::{Device, Dialect, Stream};
+use super::{Check, Source, text};
+use crate::config::secret;
+use map::Mapper;
+
+/// A stream without a whole message for so long is opened anew.
+const SILENCE: Duration = Duration::from_secs(45);
+/// How often it is looked for conditions that are not told any more.
+const QUIET_EVERY: Duration = Duration::from_secs(5);
+/// Devices that are asked for what was missed at once.
+const CATCH_UPS_MAX: usize = 8;
+const STREAM: &str = "/ISAPI/Event/notification/alertStream";
+
+/// `[[source]]` with `type = "hikvision"`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// User of the devices.
+    #[serde(default = "default_user")]
+    user: String,
+    /// File with their password.
+    password_file: Option<PathBuf>,
+    /// Roots of the certificates of devices with an https address, in PEM, beside the system's.
+    ca_file: Option<PathBuf>,
+    /// File with the secret in the URL of devices that push.
+    push_secret_file: Option<PathBuf>,
+    /// How far back doors are asked for events after a start of the agent.
+    #[serde(default = "default_catch_up")]
+    catch_up: Span,
+    /// Devices.
+    #[serde(default)]
+    device: Vec<DeviceConfig>,
+}
+
+fn default_user() -> String {
+    "admin".to_owned()
+}
+
+fn default_catch_up() -> Span {
+    Span::from_secs(6 * 3600)
+}
+
+/// A source that is checked.
+pub(crate) struct Hikvision {
+    client: Client,
+    devices: Vec<Arc<HikvisionDevice>>,
+    catch_up: Duration,
+    push_secret: Option<Vec<u8>>,
+}
+
+/// One device.
+struct HikvisionDevice {
+    known: Known,
+    state: Device<Mapper>,
+}
+
+impl Source for Hikvision {
+    const TYPE: &'static str = "hikvision";
+    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(90));
+    type Config = Config;
+
+    fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
+        let keys = Keys {
+            user: &config.user,
+            password_file: config.password_file.as_deref(),
+            devices: &config.device,
+        };
+        let known = keys.check(check)?;
+        if config.push_secret_file.is_none()
+            && let Some(index) = known.iter().position(|device| device.at.is_none())
+        {
+            return Err(check.wrong(
+                &format!("device[{index}].address"),
+                "is missing: write the device's address, or a push_secret_file if it is to push by itself",
+            ));
+        }
+        if config.catch_up.0 > Duration::from_secs(30 * 86_400) {
+            return Err(check.wrong("catch_up", "must be at most \"30d\""));
+        }
+        let push_secret = config
+            .push_secret_file
+            .map(|file| secret(&check.file(&file), "push_secret_file"))
+            .transpose()?;
+        if let Some(secret) = &push_secret
+            && !secret
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        {
+            return Err(check.wrong(
+                "push_secret_file",
+                "must hold letters, digits, '-' and '_' only, for it is a part of a URL: make one with `openssl rand -hex 32`",
+            ));
+        }
+        let devices = known.into_iter().map(|known| {
+            let state = Device::new(Mapper::new(&known.id, known.parts));
+            Arc::new(HikvisionDevice { known, state })
+        });
+        Ok(Self {
+            client: peer::client(check, config.ca_file.as_deref())?,
+            devices: devices.collect(),
+            catch_up: config.catch_up.0,
+            push_secret,
+        })
+    }
+
+    fn devices(&self) -> Vec<String> {
+        self.devices
+            .iter()
+            .map(|device| device.known.id.clone())
+            .collect()
+    }
+
+    fn router(&self, feed: &Feed) -> Option<axum::Router> {
+        let secret = self.push_secret.clone()?;
+        Some(listen::router(feed, secret, self.devices.clone()))
+    }
+
+    async fn run(self, feed: Feed, stop: CancellationToken) {
+        let mut running = JoinSet::new();
+        let catch_ups = Arc::new(Semaphore::new(CATCH_UPS_MAX));
+        for device in &self.devices {
+            if device.known.at.is_none() {
+                continue;
+            }
+            let session = Session {
+                client: self.client.clone(),
+                device: device.clone(),
+                catch_up: self.catch_up,
+                catch_ups: catch_ups.clone(),
+                feed: feed.clone(),
+            };
+            let stop = stop.clone();
+            running.spawn(async move {
+                let device = [session.device.known.id.as_str()];
+                session::hold(&session.feed, &device, &stop, || session.run()).await;
+            });
+        }
+        running.spawn(quiet(self.devices, feed, stop));
+        while let Some(ended) = running.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+}
+
+/// Tells the ends of what is not told any more, until `stop`.
+async fn quiet(devices: Vec<Arc<HikvisionDevice>>, feed: Feed, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(QUIET_EVERY);
+    loop {
+        // Both arms are cancel-safe: a tick and a token.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        for device in &devices {
+            let now_ms = clock::monotonic_ms();
+            // Most have nothing to end.
+            if device
+                .state
+                .known(|mapper| mapper.clone().quiet(now_ms).is_empty())
+                .await
+            {
+                continue;
+            }
+            let stored = device.state.with(&feed, |mapper, group| {
+                for reading in mapper.quiet(now_ms) {
+                    let raw = format!("{} is not told any more", reading.kind);
+                    group.message(raw.as_bytes(), Ok(Said::Events(vec![reading])));
+                }
+            });
+            if let Err(error) = stored.await {
+                tracing::debug!(
+                    source = feed.name(),
+                    error = chain(&error),
+                    "ends are told later"
+                );
+            }
+        }
+    }
+}
+
+impl Dialect for Mapper {
+    fn message(&mut self, group: &mut Group<'_>, body: &[u8], now_ms: u64) {
+        let Some(text) = text::decode(body) else {
+            group.message(body, Err(Reject::new("neither UTF-8 nor GB18030")));
+            return;
+        };
+        match alert::decode(&text) {
+            Ok(alert) => group.message(body, self.map(&alert, now_ms)),
+            Err(reject) => group.message(body, Err(reject)),
+        }
+    }
+
+    fn device(&self) -> &str {
+        self.device()
+    }
+}
+
+/// Sessions with one device.
+struct Session {
+    client: Client,
+    device: Arc<HikvisionDevice>,
+    catch_up: Duration,
+    catch_ups: Arc<Semaphore>,
+    feed: Feed,
+}
+
+impl Session {
+    async fn run(&self) -> Ended {
+        let Some((url, account)) = &self.device.known.at else {
+            return Ended::refused("the device has no address");
+        };
+        let mut peer = Peer::new(&self.client, url, account);
+        let answer = match peer.ask(Method::GET, STREAM, None).await {
+            Ok(answer) => answer,
+            Err(ended) => return ended,
+        };
+        let mut stream = Stream::new(answer, SILENCE);
+        self.device.state.known(Mapper::connected).await;
+        if !self.catch_up.is_zero() {
+            self.catch_up(&mut peer).await;
+            stream.waited();
+        }
+        loop {
+            match stream.read().await {
+                Ok(pieces) if pieces.is_empty() => {}
+                Ok(pieces) => {
+                    self.device.state.keep(&self.feed, pieces).await;
+                    stream.waited();
+                }
+                Err(ended) => return ended,
+            }
+        }
+    }
+}

@@ -1,0 +1,627 @@
+//! The scanner of a multipart stream that never ends (RFC 2046 5.1, as `multipart/mixed` and
+//! `multipart/x-mixed-replace`), for devices that get it wrong in many ways. Pure: bytes in, pieces out.
+//!
+//! ```text
+//! --boundary CR LF  Name: value CR LF …  CR LF  body  CR LF  --boundary …
+//! ```
+//!
+//! * A part of text is given out as soon as it is whole, not when the next one begins, which may be a heartbeat later:
+//!   by its Content-Length where that can be, and by the end of its XML root or JSON value, or an empty line in other
+//!   text; whatever they say, at the next delimiter.
+//! * A length is not believed against what is there: a delimiter before its end ends the part, and XML, JSON and lines of
+//!   text that go on behind it are read to their own end or to the delimiter.
+//! * Taken as they come: LF for CR LF, doubled and tripled delimiter lines, a delimiter right after a body,
+//!   `Content-Length:9`, no head at all, no blank line after the head, a declared boundary with quotes or with its dashes.
+//! * The first delimiter line tells the boundary where the head of the response does not, or tells another.
+//! * Pictures (by content type, or the first bytes of a JPEG) are counted and let go of: they belong to the event
+//!   before them, and events are what is read here.
+//! * Everything else is [`Piece::Rejected`] with a reason and a sample, and the scanner goes on at the next delimiter.
+//!
+//! It holds at most [`PART_BYTES_MAX`] and one slice of [`SLICE_BYTES`], however the stream comes. Each byte is
+//! looked at a fixed number of times.
+mod shape;
+
+use memchr::memmem;
+
+use shape::Shape;
+
+/// Largest body of a part of text.
+pub const PART_BYTES_MAX: usize = 256 << 10;
+/// Largest head of a part.
+pub const HEAD_BYTES_MAX: usize = 8 << 10;
+/// Longest boundary, without its dashes; RFC 2046 allows 70.
+pub const BOUNDARY_BYTES_MAX: usize = 100;
+/// What is kept of a rejected piece.
+pub const SAMPLE_BYTES_MAX: usize = 512;
+/// Bytes between two parts after which they are told as a rejected piece, so that garbage without an end is counted too.
+pub const GARBAGE_BYTES_MAX: usize = 64 << 10;
+/// How much is taken in before it is worked on.
+const SLICE_BYTES: usize = 64 << 10;
+
+/// What was found in the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// The body of a part of text.
+    Part(Vec<u8>),
+    /// A picture, which was not kept.
+    Picture {
+        /// Its size.
+        bytes: u64,
+    },
+    /// What is no part.
+    Rejected {
+        /// Why.
+        damage: Damage,
+        /// All of it.
+        bytes: u64,
+        /// Its beginning.
+        sample: Vec<u8>,
+    },
+}
+
+/// Why a piece is no part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// Bytes that belong to no part.
+    #[error("bytes between two parts of the stream")]
+    Garbage,
+    /// The head does not end.
+    #[error("the head of a part has more than {HEAD_BYTES_MAX} bytes")]
+    EndlessHead,
+    /// The body does not end.
+    #[error("a part has more than {PART_BYTES_MAX} bytes")]
+    TooLarge,
+    /// The stream ended within it.
+    #[error("the stream ended within a part")]
+    CutOff,
+}
+
+/// Where in the stream the next byte stands.
+#[derive(Debug)]
+enum State {
+    /// Outside of a part.
+    Between { garbage: Lost },
+    /// In the head of a part.
+    Head(Head),
+    /// In the body of a part of text.
+    Body(Body),
+    /// In what is let go of until the next delimiter.
+    Skipping { lost: Lost, as_what: Skipped },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Skipped {
+    Picture,
+    Damaged(Damage),
+}
+
+/// What is known of a part from its head.
+#[derive(Debug, Default)]
+struct Head {
+    bytes: usize,
+    length: Option<usize>,
+    picture: bool,
+}
+
+#[derive(Debug, Default)]
+struct Body {
+    length: Option<usize>,
+    /// The length was found to be wrong.
+    liar: bool,
+    shape: Shape,
+    /// Where it ends by its grammar.
+    grammar: Option<usize>,
+    /// Up to here there is no delimiter.
+    searched: usize,
+}
+
+impl Body {
+    /// Where it ends, as far as it has been seen and whatever follows.
+    fn end(&mut self, seen: &[u8]) -> Option<usize> {
+        self.grammar = self.grammar.or_else(|| self.shape.end(seen));
+        let length = self.length.filter(|_| !self.liar);
+        match (&self.shape, length, self.grammar) {
+            // A text of the length that was told has the end of a line behind it, or goes on.
+            (Shape::Unknown | Shape::Text { .. }, Some(length), _) => {
+                self.liar = !matches!(seen.get(length)?, b'\r' | b'\n');
+                (!self.liar).then_some(length)
+            }
+            (_, None, end) => end,
+            (_, Some(length), Some(end)) if length <= end => Some(end),
+            (_, Some(length), Some(end)) => {
+                let more = seen.get(end..length)?;
+                Some(if more.trim_ascii().is_empty() {
+                    end
+                } else {
+                    length
+                })
+            }
+            (_, Some(_), None) => None,
+        }
+    }
+}
+
+/// Bytes that are not kept.
+#[derive(Debug, Default)]
+struct Lost {
+    bytes: u64,
+    sample: Vec<u8>,
+}
+
+impl Lost {
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        let room = SAMPLE_BYTES_MAX.saturating_sub(self.sample.len());
+        self.sample
+            .extend_from_slice(&bytes[..room.min(bytes.len())]);
+    }
+
+    fn piece(self, damage: Damage) -> Option<Piece> {
+        let blank = self.sample.iter().all(u8::is_ascii_whitespace);
+        (!blank).then_some(Piece::Rejected {
+            damage,
+            bytes: self.bytes,
+            sample: self.sample,
+        })
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Scanner {
+    /// Without its leading dashes; empty: not known yet.
+    boundary: Vec<u8>,
+    /// No part was found yet, so the boundary may still be told by the stream.
+    fresh: bool,
+    held: Vec<u8>,
+    state: State,
+}
+
+/// A delimiter line in the held bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delimiter {
+    /// From, to (after its line's end).
+    At(usize, usize),
+    /// What begins here may become one.
+    Perhaps(usize),
+    None,
+}
+
+impl Scanner {
+    /// For a response with this `Content-Type`.
+    pub fn new(content_type: &str) -> Self {
+        Self {
+            boundary: declared(content_type),
+            fresh: true,
+            held: Vec::new(),
+            state: State::Between {
+                garbage: Lost::default(),
+            },
+        }
+    }
+
+    /// Takes in what came.
+    pub fn scan(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) {
+        for slice in bytes.chunks(SLICE_BYTES) {
+            self.held.extend_from_slice(slice);
+            while self.step(pieces) {}
+        }
+    }
+
+    /// The stream has ended.
+    pub fn finish(mut self, pieces: &mut Vec<Piece>) {
+        let rest = std::mem::take(&mut self.held);
+        let state = std::mem::replace(&mut self.state, State::Head(Head::default()));
+        let piece = match state {
+            State::Between { mut garbage } => {
+                if self.line_delimiter(&rest, 0, true) == Delimiter::None {
+                    garbage.add(&rest);
+                }
+                garbage.piece(Damage::Garbage)
+            }
+            State::Head(head) => {
+                let mut lost = Lost::default();
+                lost.add(&rest);
+                lost.bytes += head.bytes as u64;
+                lost.piece(Damage::CutOff)
+            }
+            State::Skipping { mut lost, as_what } => {
+                lost.add(self.before_delimiter(&rest));
+                skipped(lost, as_what)
+            }
+            // Whether it is whole is for its decoder to say: who posts one body may leave out the last delimiter.
+            State::Body(_) => {
+                let body = self.before_delimiter(&rest).trim_ascii();
+                (!body.is_empty()).then(|| Piece::Part(body.to_vec()))
+            }
+        };
+        pieces.extend(piece);
+    }
+
+    /// What it holds.
+    #[cfg(test)]
+    fn held_bytes(&self) -> usize {
+        self.held.capacity()
+    }
+
+    /// One step; false: more bytes are needed.
+    fn step(&mut self, pieces: &mut Vec<Piece>) -> bool {
+        match std::mem::replace(
+            &mut self.state,
+            State::Between {
+                garbage: Lost::default(),
+            },
+        ) {
+            State::Between { garbage } => self.between(garbage, pieces),
+            State::Head(head) => self.head(head, pieces),
+            State::Body(body) => self.body(body, pieces),
+            State::Skipping { lost, as_what } => self.skipping(lost, as_what, pieces),
+        }
+    }
+
+    fn between(&mut self, mut garbage: Lost, pieces: &mut Vec<Piece>) -> bool {
+        let blank = self
+            .held
+            .iter()
+            .position(|byte| !byte.is_ascii_whitespace())
+            .unwrap_or(self.held.len());
+        if garbage.bytes == 0 {
+            self.held.drain(..blank);
+        }
+        if self.held.is_empty() {
+            self.state = State::Between { garbage };
+            return false;
+        }
+        let (used, found, more) = match self.delimiter(0, true) {
+            Delimiter::At(from, to) => (from, Some(to - from), true),
+            _ if self.fresh && self.learn() => {
+                self.state = State::Between { garbage };
+                return true;
+            }
+            Delimiter::Perhaps(from) => (from.min(self.undecided()), None, false),
+            Delimiter::None => (self.undecided(), None, false),
+        };
+        garbage.add(&self.held[..used]);
+        self.held.drain(..used);
+        let told = found.is_some() || garbage.bytes > GARBAGE_BYTES_MAX as u64;
+        if told {
+            pieces.extend(std::mem::take(&mut garbage).piece(Damage::Garbage));
+        }
+        if let Some(line) = found {
+            let last = self.is_last(line);
+            self.held.drain(..line);
+            self.fresh = false;
+            if !last {
+                self.state = State::Head(Head::default());
+                return true;
+            }
+        }
+        self.state = State::Between { garbage };
+        more
+    }
+
+    /// The delimiter line of so many bytes at the start is one that ends all parts.
+    fn is_last(&self, line: usize) -> bool {
+        self.held[..line].trim_ascii().ends_with(b"--")
+    }
+
+    fn head(&mut self, mut head: Head, pieces: &mut Vec<Piece>) -> bool {
+        let Some(end) = memchr::memchr(b'\n', &self.held) else {
+            // A body without a head is known by how it begins.
+            if let Some(first) = self.held.first()
+                && !is_token(*first)
+                && !first.is_ascii_whitespace()
+                && *first != b'-'
+            {
+                return self.begin_body(head);
+            }
+            if head.bytes + self.held.len() > HEAD_BYTES_MAX {
+                return self.skip(Skipped::Damaged(Damage::EndlessHead));
+            }
+            self.state = State::Head(head);
+            return false;
+        };
+        match self.line_delimiter(&self.held, 0, true) {
+            // A doubled delimiter: the part begins after the second.
+            Delimiter::At(_, to) => {
+                if self.is_last(to) {
+                    self.held.drain(..to);
+                    return true;
+                }
+                self.held.drain(..to);
+                let lost = head.bytes > 0;
+                if lost {
+                    pieces.push(Piece::Rejected {
+                        damage: Damage::CutOff,
+                        bytes: head.bytes as u64,
+                        sample: Vec::new(),
+                    });
+                }
+                self.state = State::Head(Head::default());
+                return true;
+            }
+            Delimiter::Perhaps(_) | Delimiter::None => {}
+        }
+        let line = self.held[..end].trim_ascii();
+        if line.is_empty() {
+            self.held.drain(..=end);
+            return self.begin_body(head);
+        }
+        let Some((name, value)) = header(line) else {
+            return self.begin_body(head);
+        };
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let digits = std::str::from_utf8(value).ok();
+            head.length = digits
+                .and_then(|digits| digits.parse().ok())
+                .filter(|length| (1..=PART_BYTES_MAX).contains(length));
+        } else if name.eq_ignore_ascii_case(b"content-type") {
+            let value = value.to_ascii_lowercase();
+            head.picture = [&b"image/"[..], b"video/", b"audio/"]
+                .iter()
+                .any(|kind| value.starts_with(kind));
+        }
+        head.bytes += end + 1;
+        self.held.drain(..=end);
+        if head.bytes > HEAD_BYTES_MAX {
+            return self.skip(Skipped::Damaged(Damage::EndlessHead));
+        }
+        self.state = State::Head(head);
+        true
+    }
+
+    fn begin_body(&mut self, head: Head) -> bool {
+        if head.picture {
+            return self.skip(Skipped::Picture);
+        }
+        self.state = State::Body(Body {
+            length: head.length,
+            ..Body::default()
+        });
+        true
+    }
+
+    fn skip(&mut self, as_what: Skipped) -> bool {
+        self.state = State::Skipping {
+            lost: Lost::default(),
+            as_what,
+        };
+        true
+    }
+
+    fn body(&mut self, mut body: Body, pieces: &mut Vec<Piece>) -> bool {
+        if self.held.starts_with(b"\xff\xd8") {
+            return self.skip(Skipped::Picture);
+        }
+        let stop = match self.delimiter(body.searched, body.searched == 0) {
+            Delimiter::At(from, _) => Some(from),
+            Delimiter::Perhaps(from) => {
+                body.searched = from.saturating_sub(1);
+                None
+            }
+            // The last line's end may be the one before a delimiter.
+            Delimiter::None => {
+                let lines = self.held.len() - self.last_line_bytes();
+                body.searched = lines.saturating_sub(1);
+                None
+            }
+        };
+        let seen = &self.held[..stop.unwrap_or(self.held.len())];
+        if let Some(end) = body.end(seen).or(stop) {
+            let part = self.held[..end].trim_ascii();
+            if !part.is_empty() {
+                pieces.push(Piece::Part(part.to_vec()));
+            }
+            self.held.drain(..end);
+            return true;
+        }
+        if self.held.len() > PART_BYTES_MAX {
+            return self.skip(Skipped::Damaged(Damage::TooLarge));
+        }
+        self.state = State::Body(body);
+        false
+    }
+
+    fn skipping(&mut self, mut lost: Lost, as_what: Skipped, pieces: &mut Vec<Piece>) -> bool {
+        let start = lost.bytes == 0;
+        let (used, ended) = match self.delimiter(0, start) {
+            Delimiter::At(from, _) => (from, true),
+            Delimiter::Perhaps(from) => (from, false),
+            Delimiter::None => (self.held.len() - self.last_line_bytes(), false),
+        };
+        // The line's end before a delimiter is the delimiter's; it is seen again, as the start of a line.
+        let keep = usize::from(!ended && used > 0 && self.held[used - 1] == b'\n');
+        lost.add(&self.held[..used - keep]);
+        self.held.drain(..used - keep);
+        if ended {
+            pieces.extend(skipped(lost, as_what));
+            return true;
+        }
+        self.state = State::Skipping { lost, as_what };
+        false
+    }
+
+    /// The first delimiter from here on. `start`: this is the start of a line.
+    fn delimiter(&self, from: usize, start: bool) -> Delimiter {
+        if start
+            && let found @ (Delimiter::At(..) | Delimiter::Perhaps(_)) =
+                self.line_delimiter(&self.held, from, false)
+        {
+            return found;
+        }
+        let mut at = from;
+        while let Some(found) = memmem::find(&self.held[at..], b"\n--") {
+            let line = at + found + 1;
+            match self.line_delimiter(&self.held, line, false) {
+                Delimiter::None => at = line,
+                found => return found,
+            }
+        }
+        // A line that has only begun.
+        let tail = self.last_line_bytes();
+        if tail <= 2 && tail < self.held.len() - from.min(self.held.len()) {
+            let line = self.held.len() - tail;
+            if b"--".starts_with(&self.held[line..]) && self.held[..line].ends_with(b"\n") {
+                return Delimiter::Perhaps(line);
+            }
+        }
+        Delimiter::None
+    }
+
+    /// Bytes of the last line, which may become a delimiter; 0 where it cannot.
+    fn last_line_bytes(&self) -> usize {
+        let longest = BOUNDARY_BYTES_MAX + 8;
+        let tail = &self.held[self.held.len().saturating_sub(longest)..];
+        match memchr::memrchr(b'\n', tail) {
+            Some(end) if b"--".starts_with(&tail[end + 1..][..2.min(tail.len() - end - 1)]) => {
+                tail.len() - end - 1
+            }
+            None if tail.len() == self.held.len() && tail.starts_with(b"-") => tail.len(),
+            _ => 0,
+        }
+    }
+
+    /// Whether the line at `from` is a delimiter. `whole`: it is known to have its end, or all is there that will come.
+    fn line_delimiter(&self, held: &[u8], from: usize, whole: bool) -> Delimiter {
+        let line = &held[from..];
+        let dashes = line
+            .iter()
+            .take(16)
+            .take_while(|byte| **byte == b'-')
+            .count();
+        if self.boundary.is_empty() {
+            return Delimiter::None;
+        }
+        let rest = &line[dashes..];
+        let length = rest.len().min(self.boundary.len());
+        if rest[..length] != self.boundary[..length] || (dashes < 2 && !rest.is_empty()) {
+            return Delimiter::None;
+        }
+        let after = &rest[length..];
+        let end = memchr::memchr(b'\n', &after[..after.len().min(8)]);
+        if length == self.boundary.len()
+            && let Some(end) = end
+        {
+            let tail = after[..end].trim_ascii();
+            if tail.is_empty() || tail == b"--" {
+                return Delimiter::At(from, from + dashes + length + end + 1);
+            }
+            return Delimiter::None;
+        }
+        let tail = after.trim_ascii();
+        let may_end = tail.is_empty() || b"--".starts_with(tail);
+        if !may_end || after.len() >= 8 {
+            return Delimiter::None;
+        }
+        if whole && length == self.boundary.len() {
+            return Delimiter::At(from, held.len());
+        }
+        Delimiter::Perhaps(from)
+    }
+
+    /// Takes the boundary from the first line with dashes that a head of a part follows.
+    fn learn(&mut self) -> bool {
+        let mut from = 0;
+        while let Some((line, name, next)) = dashed(&self.held, from) {
+            if next.len() >= HEAD.len() && next[..HEAD.len()].eq_ignore_ascii_case(HEAD) {
+                self.boundary = self.held[name].to_vec();
+                self.fresh = false;
+                return true;
+            }
+            from = line + 1;
+        }
+        false
+    }
+
+    /// Up to here the held bytes are garbage, whatever comes next.
+    fn undecided(&self) -> usize {
+        let mut at = self.held.len() - self.last_line_bytes();
+        // A line with dashes may be the first delimiter, when its head comes.
+        let longest = BOUNDARY_BYTES_MAX + 32;
+        if self.fresh {
+            let mut from = self.held.len().saturating_sub(longest);
+            while let Some((line, _, next)) = dashed(&self.held, from) {
+                if next.len() < HEAD.len() {
+                    at = at.min(line);
+                    break;
+                }
+                from = line + 1;
+            }
+        }
+        at
+    }
+
+    /// Without a delimiter at its end that has no line's end.
+    fn before_delimiter<'b>(&self, rest: &'b [u8]) -> &'b [u8] {
+        let Some(end) = memchr::memrchr(b'\n', rest) else {
+            return rest;
+        };
+        match self.line_delimiter(rest, end + 1, true) {
+            Delimiter::At(..) => &rest[..end],
+            Delimiter::Perhaps(_) | Delimiter::None => rest,
+        }
+    }
+}
+
+fn skipped(lost: Lost, as_what: Skipped) -> Option<Piece> {
+    match as_what {
+        Skipped::Picture => Some(Piece::Picture { bytes: lost.bytes }),
+        Skipped::Damaged(damage) => lost.piece(damage),
+    }
+}
+
+/// How the head of a part begins.
+const HEAD: &[u8] = b"content-";
+
+/// The first line from here on that begins with two dashes and has its end: where it is, what follows the dashes,
+/// and the text after it.
+fn dashed(held: &[u8], mut from: usize) -> Option<(usize, std::ops::Range<usize>, &[u8])> {
+    loop {
+        let starts = from == 0 || held[from - 1] == b'\n';
+        let line = if starts && held[from..].starts_with(b"--") {
+            from
+        } else {
+            from + memmem::find(&held[from..], b"\n--")? + 1
+        };
+        let end = line + memchr::memchr(b'\n', &held[line..])?;
+        let text = held[line..end].trim_ascii_end();
+        let dashes = text.iter().take_while(|byte| **byte == b'-').count();
+        if (1..=BOUNDARY_BYTES_MAX).contains(&(text.len() - dashes)) {
+            let name = line + dashes..line + text.len();
+            return Some((line, name, held[end + 1..].trim_ascii_start()));
+        }
+        from = end;
+    }
+}
+
+/// The boundary of a content type, without dashes and quotes.
+fn declared(content_type: &str) -> Vec<u8> {
+    let Some(at) = content_type.to_ascii_lowercase().find("boundary=") else {
+        return Vec::new();
+    };
+    let value = &content_type[at + "boundary=".len()..];
+    let value = value.split(';').next().unwrap_or_default();
+    let value = value
+        .trim()
+        .trim_matches('"')
+        .trim()
+        .trim_start_matches('-');
+    value.as_bytes()[..value.len().min(BOUNDARY_BYTES_MAX)].to_vec()
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+/// A line of a head.
+fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = memchr::memchr(b':', line)?;
+    let (name, value) = (
+        line[..colon].trim_ascii_end(),
+        line[colon + 1..].trim_ascii(),
+    );
+    (!name.is_empty() && name.iter().all(|byte| is_token(*byte))).then_some((name, value))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! A device whose events come in the answer to one request, which never ends: read as a [`multipart`](super::multipart)
+//! stream, handed to the feed, watched over.
+//!
+//! * A device that says nothing whole for its `silence` is not there any more, however many bytes it sends: the
+//!   session ends and is made anew. Recorders that were restarted keep their old connections open and never speak again.
+//! * What came at once is one group, and one sync. While the spool refuses nothing more is read: the device waits in TCP,
+//!   and what was read is tried again until it is durable.
+//! * What is known of a device (its [`Dialect`]) changes with the events that are durable, and not before.
+use linli_shared::service::backoff::Backoff;
+use linli_shared::service::clock;
+use linli_shared::service::telemetry::chain;
+use reqwest::Response;
+use reqwest::header::CONTENT_TYPE;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::feed::{Feed, GROUP_EVENTS, Group};
+use super::multipart::{Piece, Scanner};
+use super::reading::{Reject, Said};
+use super::session::Ended;
+use crate::intake::SubmitError;
+use crate::uplink::random;
+
+/// Between two tries to store what the spool refused.
+const AGAIN_FIRST: Duration = Duration::from_millis(200);
+const AGAIN_MAX: Duration = Duration::from_secs(10);
+
+/// How a make of devices speaks, with what is known of one of them.
+pub(super) trait Dialect: Clone {
+    /// Adds a whole message to a group.
+    fn message(&mut self, group: &mut Group<'_>, body: &[u8], now_ms: u64);
+
+    /// The id of the device.
+    fn device(&self) -> &str;
+}
+
+/// One device.
+pub(super) struct Device<D>(Mutex<D>);
+
+impl<D: Dialect> Device<D> {
+    /// Nothing is known of it yet.
+    pub fn new(dialect: D) -> Self {
+        Self(Mutex::new(dialect))
+    }
+
+    /// Changes what is known with what `add` puts into a group, once that is durable.
+    pub async fn with(
+        &self,
+        feed: &Feed,
+        add: impl FnOnce(&mut D, &mut Group<'_>),
+    ) -> Result<(), SubmitError> {
+        let mut known = self.0.lock().await;
+        let mut next = known.clone();
+        let mut group = feed.group();
+        add(&mut next, &mut group);
+        feed.store(group).await?;
+        *known = next;
+        Ok(())
+    }
+
+    /// What is known of it.
+    pub async fn known<T>(&self, look: impl FnOnce(&mut D) -> T) -> T {
+        look(&mut *self.0.lock().await)
+    }
+
+    /// Makes pieces durable. On an error none of those that are left is known.
+    pub async fn take(&self, feed: &Feed, pieces: &mut Vec<Piece>) -> Result<(), SubmitError> {
+        while !pieces.is_empty() {
+            let batch = pieces.len().min(GROUP_EVENTS);
+            let now_ms = clock::monotonic_ms();
+            self.with(feed, |dialect, group| {
+                for piece in &pieces[..batch] {
+                    add(dialect, group, piece, now_ms);
+                }
+            })
+            .await?;
+            pieces.drain(..batch);
+        }
+        Ok(())
+    }
+
+    /// Makes pieces durable, however long that takes.
+    pub async fn keep(&self, feed: &Feed, mut pieces: Vec<Piece>) {
+        let mut again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
+        while let Err(error) = self.take(feed, &mut pieces).await {
+            tracing::debug!(
+                source = feed.name(),
+                error = chain(&error),
+                "events wait for the spool"
+            );
+            tokio::time::sleep(again.next(random())).await;
+        }
+    }
+}
+
+fn add<D: Dialect>(dialect: &mut D, group: &mut Group<'_>, piece: &Piece, now_ms: u64) {
+    match piece {
+        Piece::Part(body) => dialect.message(group, body, now_ms),
+        Piece::Picture { bytes } => {
+            let said = Said::LeftOut {
+                device: dialect.device().to_owned().into(),
+                what: "picture".into(),
+            };
+            group.message(format!("a picture of {bytes} bytes").as_bytes(), Ok(said));
+        }
+        Piece::Rejected { damage, sample, .. } => {
+            group.message(sample, Err(Reject::new(damage.to_string())));
+        }
+    }
+}
+
+/// The answer that never ends.
+pub(super) struct Stream {
+    answer: Response,
+    scanner: Scanner,
+    silence: Duration,
+    heard: Instant,
+}
+
+impl Stream {
+    /// Of this answer. It ends when nothing whole came for `silence`.
+    pub fn new(answer: Response, silence: Duration) -> Self {
+        let content_type = answer.headers().get(CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        Self {
+            scanner: Scanner::new(content_type.unwrap_or_default()),
+            answer,
+            silence,
+            heard: Instant::now(),
+        }
+    }
+
+    /// What came next. Cancel-safe: what was read is in the scanner.
+    pub async fn read(&mut self) -> Result<Vec<Piece>, Ended> {
+        let chunk = match tokio::time::timeout_at(self.heard + self.silence, self.answer.chunk())
+            .await
+        {
+            Ok(Ok(Some(chunk))) => chunk,
+            Ok(Ok(None)) => return Err(Ended::lost(format!("{} ended its stream", self.origin()))),
+            Ok(Err(error)) => {
+                return Err(Ended::lost(format!(
+                    "{} broke off: {}",
+                    self.origin(),
+                    chain(&error)
+                )));
+            }
+            Err(_) => return Err(self.silent()),
+        };
+        let mut pieces = Vec::new();
+        self.scanner.scan(&chunk, &mut pieces);
+        if pieces
+            .iter()
+            .any(|piece| matches!(piece, Piece::Part(_) | Piece::Picture { .. }))
+        {
+            self.heard = Instant::now();
+        } else if self.heard.elapsed() > self.silence {
+            // Bytes without an end, which are no message.
+            return Err(self.silent());
+        }
+        Ok(pieces)
+    }
+
+    fn origin(&self) -> String {
+        self.answer.url().origin().ascii_serialization()
+    }
+
+    fn silent(&self) -> Ended {
+        let seconds = self.silence.as_secs();
+        Ended::lost(format!(
+            "{} said nothing whole for {seconds} s",
+            self.origin()
+        ))
+    }
+
+    /// Time passed that was not the device's.
+    pub fn waited(&mut self) {
+        self.heard = Instant::now();
+    }
+}

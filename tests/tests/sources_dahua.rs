@@ -1,0 +1,133 @@
+//! Dahua devices: a device with real digest authentication that says what public samples of the protocol say, and what is
+//! broken in it.
+use anyhow::{Context, Result, ensure};
+use linli_tests::harness::{
+    DEVICE_PASSWORD, Equipped, EventDevice, peers_python, until, until_within,
+};
+use std::path::Path;
+use std::time::Duration;
+
+async fn scene(directory: &Path, port: u16) -> Result<Equipped> {
+    let blocks = format!(
+        "[[source]]\nname = \"dahua\"\ntype = \"dahua\"\npassword_file = \"secrets/device\"\n\
+         [[source.device]]\nid = \"nvr\"\naddress = \"127.0.0.1:{port}\"\nparts = true\n"
+    );
+    Equipped::start(directory, &blocks, &[("secrets/device", DEVICE_PASSWORD)]).await
+}
+
+fn part(body: &str) -> String {
+    let length = body.len();
+    format!(
+        "--myboundary\r\nContent-Type: text/plain\r\nContent-Length:{length}\r\n\r\n{body}\r\n\r\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorder_is_heard_through_what_is_broken_in_its_stream() -> Result<()> {
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
+    let directory = tempfile::tempdir()?;
+    let device = EventDevice::start(directory.path(), &python, "dahua", &["--beat", "1"]).await?;
+    let scene = scene(directory.path(), device.port).await?;
+    device.has_streams(1).await?;
+    let door = "Code=AccessControl;action=Pulse;index=0;data={\n   \"CardNo\" : \"0BADCAFE\",\n   \"CardName\" : \"王小明\",\n\
+        \"Door\" : 0,\n \"Method\" : 1,\n \"RecNo\" : 12,\n \"RealUTC\" : 1793000000,\n \"Status\" : 1\n}\n";
+    let blind = "Code=VideoBlind;action=Start;index=2";
+    let said = [
+        part("Code=VideoMotion;action=Start;index=0"),
+        part("Code=VideoMotion;action=Stop;index=0"),
+        part(blind),
+        // Told again: the state is known.
+        part(blind),
+        part(door),
+        // Told again: its record is known.
+        part(door).replace("\r\n", "\n"),
+        part("Code=AlarmLocal;action=Start;index=1").replace("Length:36", "Length:4294967296"),
+        "garbage\r\n".repeat(1000),
+        part("Code=VideoBlind;action=Stop;index=2").replace("Length:35", "Length:3"),
+        format!(
+            "--myboundary\r\n{}",
+            part("Code=BreakIn;action=Pulse;index=0")
+        ),
+        part("Code=Unheard;action=Pulse;index=0"),
+        part(
+            "Code=CrossLineDetection;action=Start;index=0;data={\"Object\":{\"ObjectType\":\"Human\"}",
+        ),
+        part(
+            "Code=CrossLineDetection;action=Start;index=0;data={\"Object\":{\"ObjectType\":\"Human\"}}",
+        ),
+    ];
+    device.say(said.concat()).await?;
+    let stored = scene.stored_at_least("dahua", 8).await?;
+    let found: Vec<String> = stored
+        .iter()
+        .map(|stored| format!("{} {}", stored.event.device, stored.event.kind))
+        .collect();
+    let mut found = found;
+    found.sort();
+    let mut wanted = [
+        "nvr device.online",
+        "nvr/1 camera.motion",
+        "nvr/3 camera.blind",
+        "nvr/1 door.granted",
+        "nvr/2 input.active",
+        "nvr/3 camera.restored",
+        "nvr/1 door.forced",
+        "nvr/1 camera.line_crossed",
+    ];
+    wanted.sort_unstable();
+    ensure!(found == wanted, "{found:?}");
+    let shown = format!("{stored:?}");
+    ensure!(!shown.contains("0BADCAFE") && !shown.contains("王小明"));
+    let source = scene
+        .source_is("dahua", "every message to be accounted for", |source| {
+            source["left_out"] == 2 && source["rejected"] == 2 && source["repeated"] == 2
+        })
+        .await?;
+    ensure!(source["heartbeats"].as_u64().is_some(), "{source:#}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorder_that_never_speaks_again_is_connected_anew() -> Result<()> {
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
+    let directory = tempfile::tempdir()?;
+    let device = EventDevice::start(directory.path(), &python, "dahua", &[]).await?;
+    let scene = scene(directory.path(), device.port).await?;
+    device.has_streams(1).await?;
+    device.say(part("Heartbeat")).await?;
+    scene.stored_at_least("dahua", 1).await?;
+    // Silent, and then noisy without a word.
+    until_within(
+        Duration::from_secs(40),
+        "the second connection",
+        async || Ok((device.seen().await?["opened"] == 2).then_some(())),
+    )
+    .await?;
+    until_within(
+        Duration::from_secs(60),
+        "the third connection",
+        async || {
+            device.say("noise\r\n").await?;
+            Ok((device.seen().await?["opened"] == 3).then_some(()))
+        },
+    )
+    .await?;
+    let last = until("the stream to be there again", async || {
+        device
+            .say(part("Code=VideoLoss;action=Start;index=0"))
+            .await?;
+        let stored = scene.stored("dahua").await?;
+        Ok(stored
+            .into_iter()
+            .find(|stored| stored.event.kind == "camera.blind"))
+    })
+    .await?;
+    ensure!(last.event.device == "nvr/1", "{last:?}");
+    let log = std::fs::read_to_string(scene.agent.log()).context("the log")?;
+    ensure!(log.contains("said nothing whole for 15 s"), "{log}");
+    Ok(())
+}
