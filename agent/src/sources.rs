@@ -98,6 +98,7 @@ const TYPES: &[(&str, Prepare)] = &[
     (modbus::Modbus::TYPE, prepare::<modbus::Modbus>),
     (mqtt::Mqtt::TYPE, prepare::<mqtt::Mqtt>),
     (ocpp::Ocpp::TYPE, prepare::<ocpp::Ocpp>),
+    (onvif::Onvif::TYPE, prepare::<onvif::Onvif>),
 ];
 
 /// `[[source]]`: what every source has. The rest belongs to its type.
@@ -188,12 +189,15 @@ impl Check<'_> {
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What starts a source: gives its routes, and what runs until the token is cancelled.
+type Start = Box<dyn FnOnce(Feed, CancellationToken) -> (Option<Router>, Running) + Send>;
+
 /// A source of some type that is checked and does not run yet.
 struct Parts {
     kind: &'static str,
     silent_after: Option<Duration>,
     devices: Vec<String>,
-    start: Box<dyn FnOnce(Feed, CancellationToken) -> (Option<Router>, Running) + Send>,
+    start: Start,
 }
 
 fn prepare<S: Source>(rest: toml::Table, check: &Check<'_>) -> Result<Parts, ConfigError> {
@@ -215,7 +219,7 @@ pub(crate) struct Prepared {
     pub settings: Settings,
     /// Devices that it expects to hear.
     pub devices: Vec<String>,
-    start: Option<Box<dyn FnOnce(Feed, CancellationToken) -> (Option<Router>, Running) + Send>>,
+    start: Option<Start>,
 }
 
 impl Prepared {

@@ -21,7 +21,10 @@ impl Device {
         let log = directory.join("device.log");
         let arguments = ["serve", &port.to_string(), &clock_offset_s.to_string()];
         let process = peer(python, "onvif_device.py", &arguments, &log)?;
-        until("the device to listen", async || Ok(TcpStream::connect(("127.0.0.1", port)).await.ok())).await?;
+        until("the device to listen", async || {
+            Ok(TcpStream::connect(("127.0.0.1", port)).await.ok())
+        })
+        .await?;
         Ok(Self {
             python: python.to_owned(),
             port,
@@ -31,7 +34,13 @@ impl Device {
 
     async fn control(&self, line: &str) -> Result<()> {
         let url = format!("http://127.0.0.1:{}/control", self.port);
-        http().build()?.post(url).body(line.to_owned()).send().await?.error_for_status()?;
+        http()
+            .build()?
+            .post(url)
+            .body(line.to_owned())
+            .send()
+            .await?
+            .error_for_status()?;
         Ok(())
     }
 
@@ -62,14 +71,31 @@ fn kinds(stored: &[StoredEvent]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_is_an_event_and_what_is_initialized_is_none() -> Result<()> {
-    let Some(python) = peers_python() else { return Ok(()) };
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
     let directory = tempfile::tempdir()?;
     // A clock that is off by an hour: only its own time is accepted in a token.
     let device = Device::start(&python, directory.path(), 3600).await?;
-    device.control("changed VideoSource/MotionAlarm State true").await?;
-    let scene = Equipped::start(directory.path(), &device.block(), &[("secrets/cameras", PASSWORD)]).await?;
-    scene.source_is("cameras", "the camera to be heard", |source| source["online"] == 1).await?;
-    scene.source_is("cameras", "the state at the beginning", |source| source["repeated"] == 1).await?;
+    device
+        .control("changed VideoSource/MotionAlarm State true")
+        .await?;
+    let scene = Equipped::start(
+        directory.path(),
+        &device.block(),
+        &[("secrets/cameras", PASSWORD)],
+    )
+    .await?;
+    scene
+        .source_is("cameras", "the camera to be heard", |source| {
+            source["online"] == 1
+        })
+        .await?;
+    scene
+        .source_is("cameras", "the state at the beginning", |source| {
+            source["repeated"] == 1
+        })
+        .await?;
     for line in [
         "changed VideoSource/MotionAlarm State false",
         "changed VideoSource/MotionAlarm State true",
@@ -80,76 +106,137 @@ async fn what_changes_is_an_event_and_what_is_initialized_is_none() -> Result<()
         device.control(line).await?;
     }
     scene
-        .source_is("cameras", "every notification to be accounted for", |source| {
-            source["rejected"] == 1 && source["left_out"] == 1
-        })
+        .source_is(
+            "cameras",
+            "every notification to be accounted for",
+            |source| source["rejected"] == 1 && source["left_out"] == 1,
+        )
         .await?;
     let stored = scene.stored_at_least("cameras", 4).await?;
-    let expected = ["gate/V1 camera.restored", "gate/V1 camera.motion", "gate/V1 camera.line_crossed"];
+    let expected = [
+        "gate/V1 camera.restored",
+        "gate/V1 camera.motion",
+        "gate/V1 camera.line_crossed",
+    ];
     ensure!(kinds(&stored) == expected, "{:?}", kinds(&stored));
-    ensure!(stored.iter().all(|stored| stored.event.place.building == "北门"));
+    ensure!(
+        stored
+            .iter()
+            .all(|stored| stored.event.place.building == "北门")
+    );
     // The subscription is lost, and the motion ends meanwhile: Initialized says otherwise than what was known.
     device.control("forget").await?;
-    device.control("changed VideoSource/MotionAlarm State false").await?;
+    device
+        .control("changed VideoSource/MotionAlarm State false")
+        .await?;
     let stored = scene.stored_at_least("cameras", 5).await?;
-    ensure!(kinds(&stored).last().is_some_and(|kind| kind == "gate/V1 camera.restored"), "{:?}", kinds(&stored));
+    ensure!(
+        kinds(&stored)
+            .last()
+            .is_some_and(|kind| kind == "gate/V1 camera.restored"),
+        "{:?}",
+        kinds(&stored)
+    );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_device_of_the_tests_is_one_for_an_independent_client() -> Result<()> {
-    let Some(python) = peers_python() else { return Ok(()) };
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
     let directory = tempfile::tempdir()?;
     let device = Device::start(&python, directory.path(), 0).await?;
-    device.control("changed VideoSource/MotionAlarm State true").await?;
+    device
+        .control("changed VideoSource/MotionAlarm State true")
+        .await?;
     let pulled = device.pulled_by_others()?;
-    ensure!(pulled.contains("topic tns1:VideoSource/MotionAlarm"), "{pulled}");
+    ensure!(
+        pulled.contains("topic tns1:VideoSource/MotionAlarm"),
+        "{pulled}"
+    );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_named() -> Result<()> {
-    let Some(python) = peers_python() else { return Ok(()) };
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
     let directory = tempfile::tempdir()?;
     let device = Device::start(&python, directory.path(), 0).await?;
-    let scene = Equipped::start(directory.path(), &device.block(), &[("secrets/cameras", "another")]).await?;
+    let scene = Equipped::start(
+        directory.path(),
+        &device.block(),
+        &[("secrets/cameras", "another")],
+    )
+    .await?;
     let source = scene
-        .source_is("cameras", "the refusal to be told", |source| !source["unknown_devices"][0]["last_error"].is_null())
+        .source_is("cameras", "the refusal to be told", |source| {
+            !source["unknown_devices"][0]["last_error"].is_null()
+        })
         .await?;
-    let error = source["unknown_devices"][0]["last_error"].as_str().context("a text")?;
-    ensure!(error.contains("check user and password_file") && !error.contains("another"), "{error}");
+    let error = source["unknown_devices"][0]["last_error"]
+        .as_str()
+        .context("a text")?;
+    ensure!(
+        error.contains("check user and password_file") && !error.contains("another"),
+        "{error}"
+    );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_answers_end_a_session_and_the_next_one_goes_on() -> Result<()> {
-    let Some(python) = peers_python() else { return Ok(()) };
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
     let directory = tempfile::tempdir()?;
     let device = Device::start(&python, directory.path(), 0).await?;
-    let scene = Equipped::start(directory.path(), &device.block(), &[("secrets/cameras", PASSWORD)]).await?;
-    scene.source_is("cameras", "the camera to be heard", |source| source["online"] == 1).await?;
+    let scene = Equipped::start(
+        directory.path(),
+        &device.block(),
+        &[("secrets/cameras", PASSWORD)],
+    )
+    .await?;
+    scene
+        .source_is("cameras", "the camera to be heard", |source| {
+            source["online"] == 1
+        })
+        .await?;
     let before = memory(&scene)?;
     let deep = format!("raw !{}", "<a>".repeat(10_000));
     let bomb = "raw !<!DOCTYPE x [<!ENTITY a \"aaaaaaaaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;\">]><Envelope>&b;</Envelope>";
-    for (number, line) in [bomb, deep.as_str(), "raw !no XML at all <", "flood"].into_iter().enumerate() {
+    for (number, line) in [bomb, deep.as_str(), "raw !no XML at all <", "flood"]
+        .into_iter()
+        .enumerate()
+    {
         device.control(line).await?;
         let state = if number % 2 == 0 { "true" } else { "false" };
         // A new subscription is made, and what changes then is heard.
         until("the next change to be stored", async || {
-            device.control(&format!("changed VideoSource/MotionAlarm State {state}")).await?;
+            device
+                .control(&format!("changed VideoSource/MotionAlarm State {state}"))
+                .await?;
             let stored = kinds(&scene.stored("cameras").await?);
             Ok((stored.len() > number).then_some(()))
         })
         .await?;
     }
     let after = memory(&scene)?;
-    ensure!(after < before + 8192, "resident memory went from {before} to {after} KiB");
+    ensure!(
+        after < before + 8192,
+        "resident memory went from {before} to {after} KiB"
+    );
     Ok(())
 }
 
 /// Resident memory of the agent, KiB.
 fn memory(scene: &Equipped) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", scene.agent.process()?.pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

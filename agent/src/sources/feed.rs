@@ -113,11 +113,6 @@ impl Feed {
         &self.0.settings.zone
     }
 
-    /// How long a device may say nothing.
-    pub fn silent_after(&self) -> Option<Duration> {
-        self.0.settings.silent_after
-    }
-
     fn book(&self) -> MutexGuard<'_, Book> {
         // Each change of it is whole after one statement.
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
@@ -331,11 +326,6 @@ impl Group<'_> {
     /// It has enough events to be stored.
     pub fn is_full(&self) -> bool {
         self.submission.len() >= GROUP_EVENTS
-    }
-
-    /// Nothing is in it.
-    pub fn is_empty(&self) -> bool {
-        self.submission.len() == 0 && self.raw.is_empty() && self.staged.is_empty()
     }
 
     /// Adds a message with what it came to.

@@ -162,6 +162,7 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
 /// One charge point, from its connection to its end.
 async fn attend(source: Arc<Ocpp>, feed: Feed, stream: TcpStream) {
     let mut charger = String::new();
+    #[expect(clippy::result_large_err, reason = "the type is the library's")]
     let check =
         |request: &Request, response: Response| greet(&source, request, response, &mut charger);
     let mut config = WebSocketConfig::default();

@@ -1,3 +1,327 @@
-//! ONVIF.
+//! Cameras and other devices by ONVIF (Core Specification, § 9: real-time pull point notification). `type = "onvif"`.
+//!
+//! ```text
+//! GetSystemDateAndTime ▶ GetCapabilities ▶ CreatePullPointSubscription ▶ PullMessages … Renew … PullMessages …
+//!    the device's clock     event service     the device's queue           ▲ each waits at the device for 20 s
+//! ```
+//!
+//! * The password goes out as a digest of WS-UsernameToken with the *device's* time: one whose clock is off refuses any other.
+//! * The addresses that a device tells are used with the host of the config: behind a router they are of another network.
+//! * When a Renew fails, or a PullMessages does, the session ends and a new subscription is made. What comes with it as
+//!   *Initialized* raises nothing unless it was known otherwise.
+//! * A device forgets what it has answered to a PullMessages. What the spool refuses is tried until it is taken, and nothing
+//!   more is pulled meanwhile; what was pulled and not stored when the agent is killed is lost.
+//! * An answer has at most [`ANSWER_BYTES_MAX`], and comes within [`ANSWER_DEADLINE`] beyond the wait that was asked for.
 pub mod map;
 pub mod soap;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use linli_shared::service::clock;
+use linli_shared::service::config::ConfigError;
+use linli_shared::service::telemetry::chain;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, Url};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::feed::Feed;
+use super::peer::{self, Account, DeviceConfig, Keys};
+use super::reading::{Reject, Said};
+use super::session::{Ended, hold};
+use super::{Check, Source, text};
+use soap::{Answer, Call, PULL_S, TERMINATION_S, Token};
+
+/// Largest answer.
+const ANSWER_BYTES_MAX: usize = 512 * 1024;
+/// From a request to the end of its answer, beyond what a PullMessages waits.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
+/// Where the device service of every ONVIF device is (Core Specification, § 5.1.3.1).
+const DEVICE_SERVICE: &str = "/onvif/device_service";
+/// Between two tries to store what the spool refuses.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// `[[source]]` with `type = "onvif"`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// User of the devices: one made for ONVIF, which many keep apart from that of the web page.
+    #[serde(default = "default_user")]
+    user: String,
+    /// File with their password.
+    password_file: Option<PathBuf>,
+    /// Roots of the certificates of devices with an https address, in PEM, beside the system's.
+    ca_file: Option<PathBuf>,
+    /// Devices.
+    #[serde(default)]
+    device: Vec<DeviceConfig>,
+}
+
+fn default_user() -> String {
+    "admin".to_owned()
+}
+
+/// A source that is checked.
+pub(crate) struct Onvif {
+    client: Client,
+    devices: Vec<Camera>,
+}
+
+struct Camera {
+    id: String,
+    url: Url,
+    account: Account,
+}
+
+impl Source for Onvif {
+    const TYPE: &'static str = "onvif";
+    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(60));
+    type Config = Config;
+
+    fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
+        let keys = Keys {
+            user: &config.user,
+            password_file: config.password_file.as_deref(),
+            devices: &config.device,
+        };
+        let mut devices = Vec::new();
+        for (index, known) in keys.check(check)?.into_iter().enumerate() {
+            let Some((url, account)) = known.at else {
+                let key = format!("device[{index}].address");
+                return Err(check.wrong(
+                    &key,
+                    "is missing: write the device's address, like \"192.168.1.64\"",
+                ));
+            };
+            devices.push(Camera {
+                id: known.id,
+                url,
+                account,
+            });
+        }
+        Ok(Self {
+            client: peer::client(check, config.ca_file.as_deref())?,
+            devices,
+        })
+    }
+
+    fn devices(&self) -> Vec<String> {
+        self.devices
+            .iter()
+            .map(|camera| camera.id.clone())
+            .collect()
+    }
+
+    async fn run(self, feed: Feed, stop: CancellationToken) {
+        let mut running = JoinSet::new();
+        for camera in self.devices {
+            let (client, feed, stop) = (self.client.clone(), feed.clone(), stop.clone());
+            running.spawn(async move {
+                let device = [camera.id.as_str()];
+                hold(&feed, &device, &stop, || session(&client, &camera, &feed)).await;
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+}
+
+/// What it takes to ask a device.
+struct Asker<'a> {
+    client: &'a Client,
+    camera: &'a Camera,
+    /// By how much the device's clock is ahead of ours, milliseconds.
+    ahead_ms: i64,
+}
+
+/// One subscription, until it ends.
+async fn session(client: &Client, camera: &Camera, feed: &Feed) -> Ended {
+    let run = async {
+        let mut asker = Asker {
+            client,
+            camera,
+            ahead_ms: 0,
+        };
+        let device_service = asker.at(DEVICE_SERVICE)?;
+        let (_, clock) = asker
+            .ask(Call::GetSystemDateAndTime, &device_service)
+            .await?;
+        if let Some(device_ms) = clock.utc.and_then(utc_ms) {
+            asker.ahead_ms = device_ms - clock::wall_ms();
+        }
+        let (_, capabilities) = asker.ask(Call::GetCapabilities, &device_service).await?;
+        let events = capabilities.events.ok_or_else(|| {
+            Ended::refused(format!(
+                "{} has no event service of ONVIF: switch it on in the device",
+                camera.url
+            ))
+        })?;
+        let events = asker.at(&events)?;
+        let (_, created) = asker
+            .ask(Call::CreatePullPointSubscription, &events)
+            .await?;
+        let address = created.address.ok_or_else(|| {
+            Ended::lost(format!(
+                "{} made no subscription: its answer has no address",
+                camera.url
+            ))
+        })?;
+        let subscription = asker.at(&address)?;
+        // The device lives; what it tells comes next.
+        store(feed, &camera.id, "", &Answer::default()).await;
+        let renew_every = Duration::from_secs(TERMINATION_S / 2);
+        let mut renew_at = Instant::now() + renew_every;
+        loop {
+            let (text, pulled) = asker.ask(Call::PullMessages, &subscription).await?;
+            store(feed, &camera.id, &text, &pulled).await;
+            if Instant::now() >= renew_at {
+                asker.ask(Call::Renew, &subscription).await?;
+                renew_at = Instant::now() + renew_every;
+            }
+        }
+    };
+    let ended: Result<std::convert::Infallible, Ended> = run.await;
+    match ended {
+        Ok(never) => match never {},
+        Err(ended) => ended,
+    }
+}
+
+fn utc_ms([year, month, day, hour, minute, second]: [i32; 6]) -> Option<i64> {
+    let small = |part: i32| i8::try_from(part).ok();
+    let civil = DateTime::new(
+        i16::try_from(year).ok()?,
+        small(month)?,
+        small(day)?,
+        small(hour)?,
+        small(minute)?,
+        small(second)?,
+        0,
+    );
+    let time = civil.ok()?.to_zoned(TimeZone::UTC).ok()?;
+    Some(time.timestamp().as_millisecond())
+}
+
+/// Hands over what a device told, until it is durable.
+async fn store(feed: &Feed, device: &str, text: &str, answer: &Answer) {
+    loop {
+        let mut group = feed.group();
+        if answer.notifications.is_empty() && answer.broken.is_empty() {
+            let said = Said::Heartbeat {
+                device: device.into(),
+            };
+            group.message(text.as_bytes(), Ok(said));
+        }
+        for told in &answer.notifications {
+            let raw = text.get(told.bytes.clone()).unwrap_or_default();
+            group.message(raw.as_bytes(), map::said(device, told));
+        }
+        for reason in &answer.broken {
+            group.message(text.as_bytes(), Err(Reject::new(reason.clone())));
+        }
+        match feed.store(group).await {
+            Ok(_) => return,
+            Err(error) => {
+                tracing::debug!(device, %error, "the device waits for the spool");
+                tokio::time::sleep(STORE_RETRY).await;
+            }
+        }
+    }
+}
+
+impl Asker<'_> {
+    /// Where a path, or an address that the device tells, is for us.
+    fn at(&self, address: &str) -> Result<Url, Ended> {
+        let wrong = |error: &dyn std::fmt::Display| {
+            Ended::lost(format!(
+                "{} tells the address {address:.200}: {error}",
+                self.camera.url
+            ))
+        };
+        let told = self
+            .camera
+            .url
+            .join(address)
+            .map_err(|error| wrong(&error))?;
+        let mut url = self.camera.url.clone();
+        url.set_path(told.path());
+        url.set_query(told.query());
+        Ok(url)
+    }
+
+    /// Asks; gives the answer as it came, and as it was read. A fault is an error.
+    async fn ask(&self, call: Call, to: &Url) -> Result<(String, Answer), Ended> {
+        let wait = match call {
+            Call::PullMessages => Duration::from_secs(PULL_S),
+            _ => Duration::ZERO,
+        };
+        match tokio::time::timeout(wait + ANSWER_DEADLINE, self.exchange(call, to)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Ended::lost(format!("{to} did not answer {call:?} in time"))),
+        }
+    }
+
+    async fn exchange(&self, call: Call, to: &Url) -> Result<(String, Answer), Ended> {
+        let (user, password) = self.camera.account.parts();
+        let mut nonce = [0; 16];
+        rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| Ended::lost(format!("the kernel gives no random bytes: {error}")))?;
+        let created = Timestamp::from_millisecond(clock::wall_ms() + self.ahead_ms)
+            .unwrap_or_default()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
+        let token = Token {
+            user,
+            password,
+            nonce,
+            created: &created,
+        };
+        let token = (call != Call::GetSystemDateAndTime).then_some(&token);
+        let content_type = format!(
+            "application/soap+xml; charset=utf-8; action=\"{}\"",
+            call.action()
+        );
+        let request = self
+            .client
+            .post(to.clone())
+            .header(CONTENT_TYPE, content_type)
+            .body(call.envelope(to.as_str(), token));
+        let answer = request.send().await.map_err(|error| {
+            Ended::lost(format!(
+                "{to} cannot be asked: {}",
+                chain(&error.without_url())
+            ))
+        })?;
+        let status = answer.status();
+        let refused = |why: &str| {
+            Ended::refused(format!(
+                "{to} refuses {user:?} ({why}): check user and password_file; many devices want a user made for ONVIF"
+            ))
+        };
+        if status == reqwest::StatusCode::UNAUTHORIZED {
+            return Err(refused("401"));
+        }
+        let bytes = peer::body(answer, ANSWER_BYTES_MAX).await?;
+        let text = text::decode(&bytes).unwrap_or_default();
+        let read = soap::read(&text).map_err(|error| {
+            Ended::lost(format!("{to} answered {call:?} with {status}: {error}"))
+        })?;
+        if let Some(fault) = read.fault {
+            if fault.contains("NotAuthorized") || fault.contains("FailedAuthentication") {
+                return Err(refused(&fault));
+            }
+            return Err(Ended::lost(format!("{to} answered {call:?}: {fault:.300}")));
+        }
+        Ok((text.into_owned(), read))
+    }
+}

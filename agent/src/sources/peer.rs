@@ -55,6 +55,13 @@ pub(super) struct Account {
     password: String,
 }
 
+impl Account {
+    /// User and password, for who makes digests of its own.
+    pub fn parts(&self) -> (&str, &str) {
+        (&self.user, &self.password)
+    }
+}
+
 /// A device that is checked.
 #[derive(Clone)]
 pub(super) struct Known {

@@ -51,6 +51,10 @@ impl Acker {
 }
 
 /// What came of looking at the connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, and most of them are messages"
+)]
 enum Came {
     Connected,
     Message(Message),
