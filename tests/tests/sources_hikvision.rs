@@ -51,7 +51,7 @@ fn door(serial: u64, start_ms: i64) -> Value {
         "dateTime": time, "eventType": "AccessControllerEvent", "eventState": "active",
         "AccessControllerEvent": {
             "majorEventType": 5, "subEventType": if serial % 2 == 1 { 21 } else { 22 },
-            "doorNo": 1, "serialNo": serial, "currentEvent": true, "name": "王小明", "cardNo": "3271",
+            "doorNo": 1, "serialNo": serial, "currentEvent": true, "name": "王小明", "cardNo": "0032719845",
         }
     })
 }
@@ -62,7 +62,7 @@ fn row(serial: u64, start_ms: i64) -> Value {
     let inner = &event["AccessControllerEvent"];
     json!({
         "major": inner["majorEventType"], "minor": inner["subEventType"], "time": event["dateTime"], "doorNo": 1,
-        "serialNo": serial, "name": "王小明", "cardNo": "3271", "currentVerifyMode": "invalid",
+        "serialNo": serial, "name": "王小明", "cardNo": "0032719845", "currentVerifyMode": "invalid",
     })
 }
 
@@ -277,7 +277,7 @@ async fn a_door_is_told_once_by_stream_replay_and_catch_up_across_kills() -> Res
     ensure!((opened, closed) == (200, 200), "{opened} {closed}");
     // Nobody's card and no name has left the gateway.
     let shown = format!("{stored:?}");
-    ensure!(!shown.contains("3271") && !shown.contains("王小明"));
+    ensure!(!shown.contains("0032719845") && !shown.contains("王小明"));
     Ok(())
 }
 
