@@ -106,9 +106,10 @@ check: ## format, lints, docs, dependencies
 
 bench: ## the tables of ARCHITECTURE.md, beside rsyslog, NATS and SEC on the same events
 	$(call install,$(BUILD_PACKAGES) $(BENCH_PACKAGES))
+	$(MAKE) peers
 	cargo build --locked --release --workspace --bins
 	"$(CARGO_TARGET_DIR)/release/linli-bench" --events $(BENCH_EVENTS)
-	cargo bench --locked --workspace --bench codec --bench spool --bench ingest --bench correlate --bench sec
+	cargo bench --locked --workspace --bench codec --bench decode --bench spool --bench ingest --bench correlate --bench sec
 	@directory=$$(mktemp -d) && trap 'tests/postgres stop "$$directory"' EXIT && tests/postgres start "$$directory" && \
 	LINLI_BENCH_POSTGRES="$$directory" cargo bench --locked --package linli-hub --bench cases
 

@@ -2,8 +2,8 @@
 //! pyhik as a second reader of the same stream.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    DEVICE_PASSWORD, Equipped, EventDevice, Process, StoredEvent, http, metric, now_ms, peer,
-    peers_python, recording, until, until_within,
+    DEVICE_PASSWORD, Equipped, EventDevice, Process, StoredEvent, http, now_ms, peer, peers_python,
+    recording, until, until_within,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -616,17 +616,8 @@ async fn two_hundred_devices_at_once() -> Result<()> {
         })
         .await?;
     scene.stored_at_least("cams", DEVICES as usize).await?;
-    // Two of everybody's heartbeats.
-    let (rss_kib, _, before_ms) = usage(scene.agent.process()?)?;
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    let (_, _, after_ms) = usage(scene.agent.process()?)?;
-    println!(
-        "{DEVICES} devices, a heartbeat every 10 s: {rss_kib} KiB, {:.2} % of a core",
-        (after_ms - before_ms) as f64 / 200.0
-    );
     // Everybody opens and closes a door at once.
     let start_ms = now_ms() - 100_000;
-    let started = std::time::Instant::now();
     let say: String = (1..=20)
         .map(|serial| {
             part(
@@ -637,21 +628,7 @@ async fn two_hundred_devices_at_once() -> Result<()> {
         .collect();
     device.say(say).await?;
     scene.stored_at_least("cams", DEVICES as usize * 21).await?;
-    let (storm_kib, most_kib, storm_ms) = usage(scene.agent.process()?)?;
-    println!(
-        "{} events of {DEVICES} devices at once: at the hub within {} ms, {} ms of CPU, {storm_kib} KiB, {most_kib} KiB at most",
-        DEVICES * 20,
-        started.elapsed().as_millis(),
-        storm_ms - after_ms
-    );
-    let metrics = scene.agent.metrics().await?;
-    ensure!(
-        metric(
-            &metrics,
-            "linli_agent_source_devices_online{source=\"cams\"}"
-        )
-        .is_none_or(|online| online == DEVICES as f64)
-    );
+    let most_kib = usage(scene.agent.process()?)?.1;
     ensure!(most_kib < 80 * 1024, "{most_kib} KiB");
     Ok(())
 }

@@ -45,6 +45,7 @@ pub const KNOWN_KINDS: &[&str] = &[
     "door.closed",
     "door.denied",
     "door.forced",
+    "door.granted",
     "door.held",
     "door.opened",
     "fire.alarm",

@@ -1,6 +1,6 @@
 //! `make bench`: the table that ARCHITECTURE.md shows.
 use anyhow::{Result, bail};
-use linli_tests::bench::{events, fleet, host, latency, linli, peers};
+use linli_tests::bench::{equipment, events, fleet, host, latency, linli, peers};
 use linli_tests::harness::is_root;
 use std::path::PathBuf;
 
@@ -30,7 +30,9 @@ fn main() -> Result<()> {
         match (word.as_str(), words.next()) {
             ("--events", Some(number)) => count = number.parse()?,
             ("--only", Some(name)) => only = Some(name.clone()),
-            _ => bail!("usage: linli-bench [--events N] [--only linli|latency|fleet|peers]"),
+            _ => bail!(
+                "usage: linli-bench [--events N] [--only linli|latency|fleet|peers|equipment]"
+            ),
         }
     }
     run(count, only.as_deref()).map_err(anyhow::Error::from_boxed)
@@ -38,6 +40,12 @@ fn main() -> Result<()> {
 
 fn run(count: u64, only: Option<&str>) -> host::Result<()> {
     let wanted = |name| only.is_none_or(|only| only == name);
+    if wanted("equipment") {
+        equipment_row()?;
+        if only.is_some() {
+            return Ok(());
+        }
+    }
     let scratch = host::Scratch::new("events")?;
     let file: PathBuf = scratch.path().join("events.jsonl");
     eprintln!("writing {count} events");
@@ -102,6 +110,25 @@ fn run(count: u64, only: Option<&str>) -> host::Result<()> {
             report.storm_cpu_s,
             fleet::HELD,
             report.held_kib
+        );
+    }
+    Ok(())
+}
+
+fn equipment_row() -> host::Result<()> {
+    eprintln!("equipment");
+    let scratch = host::Scratch::new("equipment")?;
+    if let Some(report) = equipment::run(scratch.path())? {
+        println!(
+            "{} doors and 300 registers on one agent: {:.2} % of a core, {:.0} MB\n\
+             {} door events at once: all at the hub after {:.2} s, {:.2} s of the agent's CPU, {:.0} MB at its peak\n",
+            equipment::DOORS,
+            report.quiet_percent,
+            report.quiet_mb,
+            report.storm_events,
+            report.storm_s,
+            report.storm_cpu_s,
+            report.peak_mb
         );
     }
     Ok(())
