@@ -241,3 +241,112 @@ mod event_streams {
         });
     }
 }
+
+mod mqtt {
+    use super::*;
+    use linli_agent::sources::mapping::{Mapping, Tense};
+    use linli_agent::sources::mqtt::message;
+
+    #[divan::bench]
+    fn smoke_sensor(bencher: Bencher) {
+        let text = include_str!("../../configs/mappings/zigbee-smoke.toml");
+        let mapping =
+            Mapping::new("bench", toml::from_str(text).expect("TOML")).expect("a mapping");
+        let payload = br#"{"smoke":true,"battery_low":false,"tamper":false,"linkquality":120,"voltage":3000}"#;
+        bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+            for _ in 0..MESSAGES {
+                let text = message::json("zigbee2mqtt/smoke-3", false, payload);
+                let mut events = 0;
+                let read = mapping.items(&text, &mut |item| {
+                    events +=
+                        usize::from(mapping.map(item, Tense::Live, 1_782_878_400_000).is_ok());
+                });
+                assert!(read.is_ok() && events == 1);
+            }
+        });
+    }
+}
+
+mod modbus {
+    use super::*;
+    use linli_agent::sources::modbus::map::{Answer, RegisterMap};
+    use linli_agent::sources::modbus::watchers::Watchers;
+
+    /// Answers with so many registers, each a point with an alarm.
+    #[divan::bench(args = [10, 125])]
+    fn registers(bencher: Bencher, count: usize) {
+        let map = format!(
+            "schema = 1\n[[point]]\nname = \"t\"\narea = \"input\"\naddress = 0\ntype = \"i16\"\nscale = 0.1\nrepeat = {{ count = {count}, stride = 1 }}\n\
+             [[point.alarm]]\nabove = 70.0\nclear = 60.0\nkind = \"pile.overheat\"\nrestored = \"pile.restored\"\nseverity = \"alarm\"\n"
+        );
+        let map = RegisterMap::new(toml::from_str(&map).expect("TOML")).expect("a map");
+        let words = vec![251; count];
+        let mut watchers = Watchers::new(&map);
+        bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+            let mut readings = Vec::new();
+            for now_ms in 0..MESSAGES {
+                let request = &map.requests[0];
+                for (index, point) in map.points.iter().enumerate() {
+                    let value = point
+                        .value(request, &Answer::Words(&words))
+                        .expect("a value");
+                    watchers.step(index, point, "shed-1", value, now_ms as u64, &mut readings);
+                }
+                watchers.stored();
+                readings.clear();
+            }
+        });
+    }
+}
+
+mod ocpp {
+    use super::*;
+    use linli_agent::sources::ocpp::message::{self, Message, Reply};
+
+    #[divan::bench]
+    fn status_notification(bencher: Bencher) {
+        let text = r#"[2,"19223201","StatusNotification",{"connectorId":1,"errorCode":"HighTemperature","status":"Faulted","timestamp":"2026-07-01T04:00:00Z"}]"#;
+        bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+            for _ in 0..MESSAGES {
+                let Ok(Message::Call {
+                    id,
+                    action,
+                    payload,
+                }) = message::read(text)
+                else {
+                    panic!("a call")
+                };
+                let (said, reply) = message::call("cp-1", &action, payload.get(), "now", 60);
+                let Reply::Result(payload) = reply else {
+                    panic!("a result")
+                };
+                divan::black_box((said.is_ok(), message::result(&id, &payload)));
+            }
+        });
+    }
+}
+
+mod onvif {
+    use super::*;
+    use linli_agent::sources::onvif::{map, soap};
+
+    #[divan::bench]
+    fn motion(bencher: Bencher) {
+        let one = r#"<wsnt:NotificationMessage><wsnt:Topic Dialect="d">tns1:VideoSource/MotionAlarm</wsnt:Topic><wsnt:Message><tt:Message UtcTime="2026-07-01T04:00:00Z" PropertyOperation="Changed"><tt:Source><tt:SimpleItem Name="VideoSourceToken" Value="V1"/></tt:Source><tt:Data><tt:SimpleItem Name="State" Value="true"/></tt:Data></tt:Message></wsnt:Message></wsnt:NotificationMessage>"#;
+        let text = format!(
+            "<e:Envelope><e:Body><tev:PullMessagesResponse>{}</tev:PullMessagesResponse></e:Body></e:Envelope>",
+            one.repeat(10)
+        );
+        bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+            for _ in 0..MESSAGES / 10 {
+                let answer = soap::read(&text).expect("an answer");
+                let events = answer
+                    .notifications
+                    .iter()
+                    .filter(|told| map::said("cam", told).is_ok())
+                    .count();
+                assert_eq!(events, 10);
+            }
+        });
+    }
+}
