@@ -272,6 +272,7 @@ impl Config {
                 name: &name,
                 path,
                 key: &key,
+                zone: jiff::tz::TimeZone::UTC,
             };
             let (prepared, push) = Prepared::new(source, &check)?;
             if let Some(push) = push {

@@ -35,9 +35,15 @@ pub struct Submitted {
 /// Why nothing, or not all, was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// The spool did not take it.
-    #[error(transparent)]
-    Append(#[from] AppendError),
+    /// A lane did not take it.
+    #[error("the {lane} lane did not take it")]
+    Append {
+        /// What was for lanes before this one is durable.
+        lane: Lane,
+        /// Why.
+        #[source]
+        source: AppendError,
+    },
     /// Too many at once.
     #[error("{0} events in one submission, at most {SUBMIT_EVENTS_MAX} are accepted")]
     TooMany(usize),
@@ -211,7 +217,10 @@ impl Intake {
                     batch.keys,
                 )
                 .await
-                .inspect_err(|_| self.metrics.refused(lane, count))?;
+                .map_err(|source| {
+                    self.metrics.refused(lane, count);
+                    SubmitError::Append { lane, source }
+                })?;
             self.metrics
                 .stored(lane, appended.stored as u64, appended.doubled as u64);
             total.stored += appended.stored;

@@ -73,6 +73,11 @@ pub(crate) trait Source: Sized + Send + 'static {
     /// Checks the config and reads what it names. Connects to nothing.
     fn new(config: Self::Config, check: &Check<'_>) -> Result<Self, ConfigError>;
 
+    /// [`Self::SILENT_AFTER`], or what follows from its config.
+    fn silent_after(&self) -> Option<Duration> {
+        Self::SILENT_AFTER
+    }
+
     /// Devices that it expects to hear.
     fn devices(&self) -> Vec<String> {
         Vec::new()
@@ -132,6 +137,8 @@ pub(crate) struct Check<'a> {
     pub path: &'a Path,
     /// `source[3]`
     pub key: &'a str,
+    /// Of times that carry none.
+    pub zone: TimeZone,
 }
 
 impl Check<'_> {
@@ -204,7 +211,7 @@ fn prepare<S: Source>(rest: toml::Table, check: &Check<'_>) -> Result<Parts, Con
     let source = S::new(check.parse(rest)?, check)?;
     Ok(Parts {
         kind: S::TYPE,
-        silent_after: S::SILENT_AFTER,
+        silent_after: source.silent_after(),
         devices: source.devices(),
         start: Box::new(|feed, stop| {
             let router = source.router(&feed);
@@ -237,6 +244,12 @@ impl Prepared {
                 ),
             )
         })?;
+        let check = &Check {
+            name: check.name,
+            path: check.path,
+            key: check.key,
+            zone: zone.clone(),
+        };
         if let Some(span) = config.silent_after
             && span.0 < Duration::from_secs(1)
         {

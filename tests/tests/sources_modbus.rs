@@ -282,3 +282,45 @@ async fn answers_that_are_none_end_a_connection_and_nothing_else() -> Result<()>
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_is_dead_behind_a_gateway_does_not_blind_the_others() -> Result<()> {
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
+    let directory = tempfile::tempdir()?;
+    let device = Device::start(&python, directory.path()).await?;
+    // Between the two that answer: the gateway says that it does not reach it.
+    let dead = format!(
+        "[[source.device]]\nid = \"shed-9\"\naddress = \"127.0.0.1:{}\"\nunit = 9\nevery = \"100ms\"\nmap = \"pile.toml\"\n",
+        device.port
+    );
+    let all = blocks(device.port, "silent_after = \"2s\"\n").replacen(
+        "[[source.device]]\nid = \"shed-2\"",
+        &format!("{dead}[[source.device]]\nid = \"shed-2\""),
+        1,
+    );
+    let scene = Equipped::start(directory.path(), &all, &[("pile.toml", MAP)]).await?;
+    let source = scene
+        .source_is("piles", "the dead one alone to be unknown", |source| {
+            source["online"] == 2 && !source["unknown_devices"][0]["last_error"].is_null()
+        })
+        .await?;
+    ensure!(
+        source["unknown_devices"][0]["device"] == "shed-9",
+        "{source}"
+    );
+    device.set(1, "holding", 0, 900)?;
+    device.set(2, "holding", 8, 900)?;
+    until("both alarms", async || {
+        let told = told(&scene.stored("piles").await?);
+        Ok((told == ["shed-1/1 pile.overheat", "shed-2/2 pile.overheat"]).then_some(()))
+    })
+    .await?;
+    scene
+        .source_is("piles", "the others still to be heard", |source| {
+            source["online"] == 2
+        })
+        .await?;
+    Ok(())
+}

@@ -155,7 +155,7 @@ async fn sensors_are_heard(version: u8) -> Result<()> {
     wanted.sort();
     ensure!(found == wanted, "{found:?}");
 
-    // While the agent is away the broker keeps what comes; nothing of it is lost, nothing doubled.
+    // While the agent is away the broker keeps what comes; nothing of it is lost.
     scene.agent.kill()?;
     for number in 0..50 {
         broker.publish(

@@ -344,7 +344,7 @@ impl Connection {
             }
             let mut found = false;
             loop {
-                let mut group = feed.group();
+                let mut group = feed.alone().await;
                 let mut out = Out {
                     bad,
                     ..Out::default()
@@ -401,7 +401,7 @@ async fn receive(socket: &UdpSocket, feed: &Feed, mut line: impl Line) -> Ended 
             // What cannot be read for another reason than the wait is said by the read.
             let _ = socket.readable().await;
         }
-        let mut group = feed.group();
+        let mut group = feed.alone().await;
         let mut answers: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
         let mut pieces = 0;
         for _ in 0..DATAGRAMS_MAX {

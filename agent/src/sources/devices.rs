@@ -9,7 +9,7 @@
 //!
 //! * A device is *online* only while something of it was heard within `silent_after`. A silent one is told once
 //!   (`device.offline`), and again when it is back. Its points are then unknown: what comes next is news again, whatever
-//!   it was before. Unknown is never normal.
+//!   it was before. Unknown is never normal. That a point was on is remembered, so that its end is told however it is heard of.
 //! * A device that the config names is expected from the start; others are known once they are heard.
 //! * A state is known only after its event was durable ([`Devices::apply`]).
 //! * At most [`DEVICES_MAX`] devices of a source, and [`POINTS_MAX`] points of them all, are known. What is beyond is
@@ -29,12 +29,20 @@ enum Presence {
     Silent,
 }
 
+/// What is known of a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Point {
+    active: bool,
+    /// It was so before the device fell silent.
+    stale: bool,
+}
+
 #[derive(Debug)]
 struct Device {
     presence: Presence,
     /// Last heard, or expected since.
     since_ms: u64,
-    points: HashMap<String, bool>,
+    points: HashMap<String, Point>,
     trouble: Option<String>,
 }
 
@@ -154,8 +162,12 @@ impl Devices {
     pub fn told_silent(&mut self, device: &str) {
         if let Some(device) = self.devices.get_mut(device) {
             device.presence = Presence::Silent;
-            self.points -= device.points.len();
-            device.points.clear();
+            let before = device.points.len();
+            device.points.retain(|_, point| point.active);
+            self.points -= before - device.points.len();
+            for point in device.points.values_mut() {
+                point.stale = true;
+            }
         }
     }
 
@@ -166,7 +178,7 @@ impl Devices {
             .get(device)
             .and_then(|device| device.points.get(point));
         match known {
-            Some(known) if *known == active => News::Repeated,
+            Some(known) if known.active == active && !known.stale => News::Repeated,
             Some(_) => News::Changed,
             None if initial => News::Repeated,
             // What is off, and was never heard to be on, may have been on while nobody listened.
@@ -180,10 +192,14 @@ impl Devices {
         let Some(device) = self.entry(&staged.device, now_ms) else {
             return;
         };
+        let new = Point {
+            active: staged.active,
+            stale: false,
+        };
         if let Some(known) = device.points.get_mut(&staged.point) {
-            *known = staged.active;
+            *known = new;
         } else if !full {
-            device.points.insert(staged.point, staged.active);
+            device.points.insert(staged.point, new);
             self.points += 1;
         }
     }
@@ -295,6 +311,11 @@ mod tests {
         assert_eq!(devices.news("d", "p", true, false), News::Changed);
         devices.apply(staged(true), 0);
         assert_eq!(devices.news("d", "p", true, false), News::Repeated);
+        assert_eq!(devices.news("d", "p", false, true), News::Changed);
+        // It was on when the device fell silent: both that it still is and that it is over are news, also at the beginning.
+        devices.heard("d", 0);
+        devices.told_silent("d");
+        assert_eq!(devices.news("d", "p", true, true), News::Changed);
         assert_eq!(devices.news("d", "p", false, true), News::Changed);
     }
 

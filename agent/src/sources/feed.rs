@@ -23,6 +23,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::devices::{News, Staged};
 use super::mapping::capture::Capture;
@@ -81,6 +82,8 @@ struct Inner {
     settings: Settings,
     shared: Shared,
     figures: SourceFigures,
+    /// Held from the look at a state to its durability, where several may tell of one device at once.
+    states: Arc<AsyncMutex<()>>,
     book: Mutex<Book>,
     watch: Watch,
 }
@@ -96,6 +99,7 @@ impl Feed {
         let figures = shared.metrics.source(&settings.name);
         Self(Arc::new(Inner {
             figures,
+            states: Arc::default(),
             book: Mutex::new(book),
             watch: Watch::new(),
             settings,
@@ -118,14 +122,28 @@ impl Feed {
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An empty group; messages are received now.
+    /// An empty group, alone with the states of the source until it is stored: for sources that hear one device in several
+    /// ways at once. Without it a state that waits for its sync would be compared with what was before it.
+    pub async fn alone(&self) -> Group<'_> {
+        let alone = self.0.states.clone().lock_owned().await;
+        Group {
+            _alone: Some(alone),
+            ..self.group()
+        }
+    }
+
+    /// An empty group; messages are received now. Only for what is at hand: while it lives, no watermark passes its beginning.
     pub fn group(&self) -> Group<'_> {
         Group {
             feed: self,
+            _alone: None,
             stamp: self.0.shared.pending.stamp(),
             submission: Submission::new(),
             staged: Vec::new(),
-            back: Vec::new(),
+            back: Back {
+                feed: self,
+                devices: Vec::new(),
+            },
             tally: Tally::default(),
             raw: String::new(),
             seen: Vec::new(),
@@ -139,11 +157,12 @@ impl Feed {
             stamp,
             submission,
             staged,
-            back,
+            mut back,
             tally,
             raw,
             seen,
             lag_ms,
+            _alone,
             ..
         } = group;
         let received_ms = stamp.received_ms();
@@ -155,12 +174,21 @@ impl Feed {
         };
         drop(stamp);
         let submitted = match submitted {
-            Ok(submitted) => submitted,
+            Ok(submitted) => {
+                back.devices.clear();
+                submitted
+            }
             Err(error) => {
                 self.0.figures.refused.inc_by(events as u64);
-                let mut book = self.book();
-                for device in &back {
-                    book.devices.not_told(device);
+                if let SubmitError::Append { lane: refused, .. } = &error {
+                    // What was for a lane before is durable: said again it is no news.
+                    let mut book = self.book();
+                    let now_ms = clock::monotonic_ms();
+                    for (lane, staged) in staged {
+                        if lane.is_some_and(|lane| lane < *refused) {
+                            book.devices.apply(staged, now_ms);
+                        }
+                    }
                 }
                 return Err(error);
             }
@@ -168,7 +196,7 @@ impl Feed {
         {
             let mut book = self.book();
             let now_ms = clock::monotonic_ms();
-            for staged in staged {
+            for (_, staged) in staged {
                 book.devices.apply(staged, now_ms);
             }
             book.last_message_ms = Some(received_ms);
@@ -204,7 +232,7 @@ impl Feed {
         raw: &[u8],
         said: Result<Said<'_>, Reject>,
     ) -> Result<Submitted, SubmitError> {
-        let mut group = self.group();
+        let mut group = self.alone().await;
         group.message(raw, said);
         self.store(group).await
     }
@@ -301,15 +329,34 @@ struct Tally {
     samples: Vec<(String, Vec<u8>)>,
 }
 
+/// Devices that a group tells to be there. A group that is not stored, however it ends, has not told.
+struct Back<'f> {
+    feed: &'f Feed,
+    devices: Vec<String>,
+}
+
+impl Drop for Back<'_> {
+    fn drop(&mut self) {
+        if self.devices.is_empty() {
+            return;
+        }
+        let mut book = self.feed.book();
+        for device in &self.devices {
+            book.devices.not_told(device);
+        }
+    }
+}
+
 /// Messages that become durable with one sync.
 pub struct Group<'f> {
     feed: &'f Feed,
+    _alone: Option<OwnedMutexGuard<()>>,
     /// Lives until everything is stored or refused.
     stamp: Stamp,
     submission: Submission,
-    staged: Vec<Staged>,
-    /// Devices that were told to be there.
-    back: Vec<String>,
+    /// States that are known once it is durable, each with the lane of its event, where it has one.
+    staged: Vec<(Option<Lane>, Staged)>,
+    back: Back<'f>,
     tally: Tally,
     raw: String,
     seen: Vec<Seen>,
@@ -407,7 +454,7 @@ impl Group<'_> {
         if back {
             let reading = Reading::new("device.online", Severity::Info, device);
             if self.event(&reading).is_ok() {
-                self.back.push(device.to_owned());
+                self.back.devices.push(device.to_owned());
             }
         }
     }
@@ -435,7 +482,8 @@ impl Group<'_> {
         if let Some(shown) = shown {
             shown.events.push(event);
         }
-        self.staged.extend(staged);
+        let lane = Some(lane_of(reading.severity));
+        self.staged.extend(staged.map(|staged| (lane, staged)));
         Ok(Taken::Event)
     }
 
@@ -446,6 +494,7 @@ impl Group<'_> {
             .staged
             .iter()
             .rev()
+            .map(|(_, staged)| staged)
             .find(|staged| staged.device == device && staged.point == state.point);
         let news = match before {
             Some(before) if before.active == state.active => return None,
@@ -463,7 +512,7 @@ impl Group<'_> {
         if news == News::Changed {
             return Some(staged);
         }
-        self.staged.push(staged);
+        self.staged.push((None, staged));
         None
     }
 
@@ -588,6 +637,11 @@ impl Group<'_> {
             state,
         } = mapped;
         let feed = self.feed;
+        if self.submission.len() >= SUBMIT_EVENTS_MAX {
+            return Err(mapping::Reject::Event(format!(
+                "more than {SUBMIT_EVENTS_MAX} events in one message"
+            )));
+        }
         let pseudonyms: Vec<(&str, String)> = persons
             .iter()
             .filter_map(|(person, value)| {
@@ -628,13 +682,14 @@ impl Group<'_> {
             self.watched(super::watch::event(&draft));
         }
         self.push(lane, retention, draft)?;
-        self.staged.extend(staged);
+        self.staged
+            .extend(staged.map(|staged| (Some(lane), staged)));
         Ok(clock)
     }
 
     /// Adds a message that these mappings read: each takes what it knows of. One that all of them leave out is of no
     /// interest.
-    pub fn mapped(&mut self, raw: &[u8], text: &str, mappings: &[Mapping]) {
+    pub fn mapped(&mut self, raw: &[u8], text: &str, mappings: &[&Mapping]) {
         self.begin(raw);
         let mut events = 0;
         let mut known = 0;

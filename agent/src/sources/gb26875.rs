@@ -90,6 +90,7 @@ mod tests {
             name: "fire",
             path: std::path::Path::new("/etc/linli/agent.toml"),
             key: "source[0]",
+            zone: jiff::tz::TimeZone::UTC,
         };
         Gb26875::new(config, &check)
     }

@@ -131,7 +131,8 @@ impl Source for Hikvision {
             ));
         }
         let devices = known.into_iter().map(|known| {
-            let state = Device::new(Mapper::new(&known.id, known.parts));
+            let state =
+                Device::new(Mapper::new(&known.id, known.parts).in_zone(check.zone.clone()));
             Arc::new(HikvisionDevice { known, state })
         });
         Ok(Self {

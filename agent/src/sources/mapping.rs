@@ -303,6 +303,11 @@ impl Mapping {
         self.plan.column(name)
     }
 
+    /// Its events are states.
+    pub fn has_states(&self) -> bool {
+        self.state.is_some()
+    }
+
     /// The message is kept beside its event.
     pub fn keeps_raw(&self) -> bool {
         self.keep_raw

@@ -4,7 +4,9 @@
 //! [`map`] and makes states of them by [`watchers`]; a poll that is answered is a sign of life.
 //!
 //! * A device that answers with an exception is there: the exception is counted as a message that could not be read, and
-//!   names the registers.
+//!   names the registers. What a gateway says of a unit that it does not reach (10 and 11) is no answer of the unit.
+//! * A unit that says nothing costs itself: the others behind its address go on over a new connection.
+//! * What stands is known across connections: a break does not end an alarm, and does not begin it anew.
 //! * An answer takes at most [`ANSWER_DEADLINE`], and is as long as the protocol lets it be (260 bytes).
 //! * Nothing is answered, so there is nothing that must wait for the spool: what it refuses is told again at the next poll.
 pub mod map;
@@ -16,11 +18,13 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_modbus::Slave;
+use tokio::time::{Instant, timeout};
 use tokio_modbus::client::{Context, Reader, tcp};
 use tokio_modbus::prelude::SlaveContext;
+use tokio_modbus::{ExceptionCode, Slave};
 use tokio_util::sync::CancellationToken;
 
 use super::feed::Feed;
@@ -32,6 +36,8 @@ use watchers::Watchers;
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
+/// Before a unit that said nothing is asked again, so that it does not hold up the others.
+const SILENT_PAUSE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -143,13 +149,22 @@ impl Source for Modbus {
             .collect()
     }
 
+    fn silent_after(&self) -> Option<Duration> {
+        let slowest = self.lines.values().flatten().map(|unit| unit.every).max();
+        let three_times = slowest.unwrap_or_default() * 3;
+        Self::SILENT_AFTER.map(|least| least.max(three_times))
+    }
+
     async fn run(self, feed: Feed, stop: CancellationToken) {
         let mut lines = JoinSet::new();
         for (address, units) in self.lines {
             let (feed, stop) = (feed.clone(), stop.clone());
             lines.spawn(async move {
-                let ids: Vec<&str> = units.iter().map(|unit| unit.id.as_str()).collect();
-                hold(&feed, &ids, &stop, || session(&address, &units, &feed)).await;
+                let ids: Vec<String> = units.iter().map(|unit| unit.id.clone()).collect();
+                let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+                let polled = units.into_iter().map(Polled::new).collect();
+                let polled: Mutex<Vec<Polled>> = Mutex::new(polled);
+                hold(&feed, &ids, &stop, || session(&address, &polled, &feed)).await;
             });
         }
         while let Some(ended) = lines.join_next().await {
@@ -162,86 +177,148 @@ impl Source for Modbus {
     }
 }
 
-/// One connection, until it ends.
-async fn session(address: &str, units: &[Unit], feed: &Feed) -> Ended {
-    let lost = |what: String| Ended::lost(format!("{address}: {what}"));
-    let connected = timeout(CONNECT_DEADLINE, tokio::net::TcpStream::connect(address)).await;
-    let stream = match connected {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return lost(format!("cannot connect: {error}")),
-        Err(_) => {
-            return lost(format!(
-                "no connection within {} s",
-                CONNECT_DEADLINE.as_secs()
-            ));
+/// A unit with what is known of it, also while there is no connection.
+struct Polled {
+    unit: Unit,
+    watchers: Watchers,
+    due: Instant,
+}
+
+impl Polled {
+    fn new(unit: Unit) -> Self {
+        Self {
+            watchers: Watchers::new(&unit.map),
+            due: Instant::now(),
+            unit,
         }
-    };
-    // Requests are small and one after the other.
-    let _ = stream.set_nodelay(true);
-    let mut context = tcp::attach(stream);
-    let mut watchers: Vec<Watchers> = units.iter().map(|unit| Watchers::new(&unit.map)).collect();
-    let mut due = vec![tokio::time::Instant::now(); units.len()];
-    loop {
-        let Some(next) = (0..units.len()).min_by_key(|index| due[*index]) else {
-            return lost("there is nothing to read".to_owned());
-        };
-        tokio::time::sleep_until(due[next]).await;
-        if let Err(ended) = poll(&mut context, &units[next], &mut watchers[next], feed).await {
-            return lost(ended);
-        }
-        due[next] = (due[next] + units[next].every).max(tokio::time::Instant::now());
     }
 }
 
-/// Reads all of a unit once. An error ends the connection.
+/// Why a poll is not whole.
+enum Missed {
+    /// The unit says nothing, or a gateway says so in its place.
+    Silent(String),
+    /// The connection is of no use any more.
+    Broken(String),
+}
+
+/// Connections to an address, until none can be made or the last unit behind it says nothing.
+async fn session(address: &str, polled: &Mutex<Vec<Polled>>, feed: &Feed) -> Ended {
+    // One session at a time: the lock is free.
+    let mut polled = polled.lock().await;
+    loop {
+        let mut context = match connect(address).await {
+            Ok(context) => context,
+            Err(ended) => return ended,
+        };
+        // Until the connection has to be made anew.
+        loop {
+            let Some(next) = (0..polled.len()).min_by_key(|index| polled[*index].due) else {
+                return Ended::lost(format!("{address}: there is nothing to read"));
+            };
+            let alone = polled.len() == 1;
+            let polled = &mut polled[next];
+            tokio::time::sleep_until(polled.due).await;
+            let missed = poll(&mut context, &polled.unit, &mut polled.watchers, feed).await;
+            let pause = match missed {
+                Ok(()) => polled.unit.every,
+                Err(_) => polled.unit.every.max(SILENT_PAUSE),
+            };
+            polled.due = (polled.due + pause).max(Instant::now());
+            match missed {
+                Ok(()) => {}
+                Err(Missed::Broken(why)) => return Ended::lost(format!("{address}: {why}")),
+                Err(Missed::Silent(why)) if alone => {
+                    return Ended::lost(format!("{address}: {why}"));
+                }
+                // The others behind the gateway go on; its late answer must not be taken for theirs.
+                Err(Missed::Silent(why)) => {
+                    feed.trouble(&polled.unit.id, &format!("{address}: {why}"));
+                    polled.due = Instant::now() + pause;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn connect(address: &str) -> Result<Context, Ended> {
+    let lost = |what: String| Ended::lost(format!("{address}: {what}"));
+    match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => {
+            // Requests are small and one after the other.
+            let _ = stream.set_nodelay(true);
+            Ok(tcp::attach(stream))
+        }
+        Ok(Err(error)) => Err(lost(format!("cannot connect: {error}"))),
+        Err(_) => Err(lost(format!(
+            "no connection within {} s",
+            CONNECT_DEADLINE.as_secs()
+        ))),
+    }
+}
+
+/// Reads all of a unit once, and hands over what was read.
 async fn poll(
     context: &mut Context,
     unit: &Unit,
     watchers: &mut Watchers,
     feed: &Feed,
-) -> Result<(), String> {
+) -> Result<(), Missed> {
     context.set_slave(Slave(unit.unit));
-    let mut group = feed.group();
+    let mut answers = Vec::with_capacity(unit.map.requests.len());
+    let mut missed = Ok(());
     for request in &unit.map.requests {
-        let read = timeout(ANSWER_DEADLINE, ask(context, request)).await;
-        let answer = match read {
+        match timeout(ANSWER_DEADLINE, ask(context, request)).await {
+            Ok(Ok(Err(
+                exception @ (ExceptionCode::GatewayPathUnavailable
+                | ExceptionCode::GatewayTargetDevice),
+            ))) => {
+                missed = Err(Missed::Silent(format!(
+                    "the gateway says of unit {}: {exception}",
+                    unit.unit
+                )));
+                break;
+            }
+            Ok(Ok(answer)) => answers.push((request, answer)),
+            Ok(Err(error)) => {
+                missed = Err(Missed::Broken(format!("unit {}: {error}", unit.unit)));
+                break;
+            }
             Err(_) => {
-                return Err(format!(
+                missed = Err(Missed::Silent(format!(
                     "unit {} does not answer within {} s",
                     unit.unit,
                     ANSWER_DEADLINE.as_secs()
-                ));
+                )));
+                break;
             }
-            Ok(Err(error)) => return Err(format!("unit {}: {error}", unit.unit)),
-            Ok(Ok(answer)) => answer,
-        };
-        let (raw, said) = match &answer {
-            Err(exception) => (
-                Vec::new(),
-                Err(Reject::new(format!(
+        }
+    }
+    let mut group = feed.group();
+    let now_ms = clock::monotonic_ms();
+    for (request, answer) in &answers {
+        let (raw, said) = match answer {
+            Err(exception) => {
+                let reject = Reject::new(format!(
                     "unit {} answers {exception} to {:?} {}..{}: check the map",
                     unit.unit,
                     request.area,
                     request.address,
                     u32::from(request.address) + u32::from(request.count)
-                ))),
-            ),
+                ));
+                (Vec::new(), Err(reject))
+            }
             Ok(answer) => {
                 let answer = answer.as_answer();
-                (
-                    raw(&answer),
-                    read_points(&answer, request, unit, watchers, clock::monotonic_ms()),
-                )
+                let said = read_points(&answer, request, unit, watchers, now_ms);
+                (raw(&answer), said)
             }
         };
         if said.is_err() {
             // It answers: that it is there is known.
-            group.message(
-                &[],
-                Ok(Said::Heartbeat {
-                    device: unit.id.as_str().into(),
-                }),
-            );
+            let device = unit.id.as_str().into();
+            group.message(&[], Ok(Said::Heartbeat { device }));
         }
         group.message(&raw, said);
     }
@@ -251,7 +328,7 @@ async fn poll(
             tracing::debug!(source = feed.name(), %error, "values are told again at the next poll");
         }
     }
-    Ok(())
+    missed
 }
 
 /// What a request was answered, owned.

@@ -113,13 +113,14 @@ impl Source for Mqtt {
                 Some((host, port)) => (host, port.parse().ok()?),
                 None => (rest, default_port),
             };
-            (!host.is_empty()).then(|| (scheme == "mqtts", host.to_owned(), port))
+            (!host.is_empty() && !host.contains('@'))
+                .then(|| (scheme == "mqtts", host.to_owned(), port))
         };
         let Some((secure, host, port)) = address() else {
             return Err(check.wrong(
                 "broker",
                 format!(
-                    "{:?} is not like \"mqtt://10.0.0.5:1883\" or \"mqtts://broker.example\"",
+                    "{:?} is not like \"mqtt://10.0.0.5:1883\" or \"mqtts://broker.example\"; user and password have keys of their own",
                     config.broker
                 ),
             ));
@@ -233,27 +234,30 @@ async fn store(
 ) -> Ended {
     let mut taken = Vec::with_capacity(WAITING_MAX);
     while messages.recv_many(&mut taken, WAITING_MAX).await > 0 {
-        loop {
+        while !taken.is_empty() {
             let mut group = feed.group();
+            let mut count = 0;
             for message in &taken {
-                let found = topics
-                    .iter()
-                    .find(|topic| message::matches(&topic.filter, message.topic()));
-                // A broker may send what was subscribed to before a change of the config.
-                let mappings = found.map_or(&[][..], |topic| &topic.mappings);
-                group.mapped(message.payload(), &message.json(), mappings);
-            }
-            match feed.store(group).await {
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::debug!(source = feed.name(), %error, "the broker waits for the spool");
-                    tokio::time::sleep(RETRY_EVERY).await;
+                if group.is_full() {
+                    break;
                 }
+                count += 1;
+                let mappings: Vec<&Mapping> = topics
+                    .iter()
+                    .filter(|topic| message::matches(&topic.filter, message.topic()))
+                    .flat_map(|topic| &topic.mappings)
+                    .collect();
+                group.mapped(message.payload(), &message.json(), &mappings);
             }
-        }
-        for message in taken.drain(..) {
-            if acker.ack(message).await.is_err() {
-                return Ended::lost("the connection ended before everything was acknowledged");
+            if let Err(error) = feed.store(group).await {
+                tracing::debug!(source = feed.name(), %error, "the broker waits for the spool");
+                tokio::time::sleep(RETRY_EVERY).await;
+                continue;
+            }
+            for message in taken.drain(..count) {
+                if acker.ack(message).await.is_err() {
+                    return Ended::lost("the connection ended before everything was acknowledged");
+                }
             }
         }
     }

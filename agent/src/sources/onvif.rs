@@ -181,14 +181,21 @@ async fn session(client: &Client, camera: &Camera, feed: &Feed) -> Ended {
         store(feed, &camera.id, "", &Answer::default()).await;
         let renew_every = Duration::from_secs(TERMINATION_S / 2);
         let mut renew_at = Instant::now() + renew_every;
-        loop {
-            let (text, pulled) = asker.ask(Call::PullMessages, &subscription).await?;
-            store(feed, &camera.id, &text, &pulled).await;
+        let ended = loop {
+            match asker.ask(Call::PullMessages, &subscription).await {
+                Ok((text, pulled)) => store(feed, &camera.id, &text, &pulled).await,
+                Err(ended) => break ended,
+            }
             if Instant::now() >= renew_at {
-                asker.ask(Call::Renew, &subscription).await?;
+                if let Err(ended) = asker.ask(Call::Renew, &subscription).await {
+                    break ended;
+                }
                 renew_at = Instant::now() + renew_every;
             }
-        }
+        };
+        // Devices have few places for subscriptions; one that is gone anyway says so, and that is as good.
+        let _ = asker.ask(Call::Unsubscribe, &subscription).await;
+        Err(ended)
     };
     let ended: Result<std::convert::Infallible, Ended> = run.await;
     match ended {

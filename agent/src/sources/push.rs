@@ -221,7 +221,11 @@ async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, 
         )
     })?;
     let mut answer = Answer::default();
-    let mut group = feed.group();
+    let mut group = if source.mapping.has_states() {
+        feed.alone().await
+    } else {
+        feed.group()
+    };
     group.begin(&body);
     let mut items = 0;
     let read = source.mapping.items(&text, &mut |item| {

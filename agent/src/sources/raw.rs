@@ -8,7 +8,7 @@
 //! ```
 //!
 //! * A file of a day takes [`DAY_BYTES_MAX`]; what is beyond is counted and not kept. Files older than the source's
-//!   `keep_raw_for` are removed.
+//!   `keep_raw_for` are removed, day by day: a message stays for up to a day longer.
 //! * Writing is not synced and never waited for: the way to the disk has room for [`QUEUE_MAX`] groups, and on a full
 //!   disk messages are not kept. Events are what is durable.
 use linli_shared::service::clock;
@@ -113,12 +113,12 @@ impl RawWriter {
             // All arms are cancel-safe: a receive, a token and a tick.
             let lines = tokio::select! {
                 biased;
-                lines = self.lines.recv() => lines,
-                () = stop.cancelled() => return Ok(()),
                 _ = tidy.tick() => {
                     self = on_disk(self, |writer| writer.tidy(clock::wall_ms())).await?;
                     continue;
                 }
+                lines = self.lines.recv() => lines,
+                () = stop.cancelled() => return Ok(()),
             };
             let Some(lines) = lines else { return Ok(()) };
             self = on_disk(self, move |writer| writer.write(&lines, clock::wall_ms())).await?;

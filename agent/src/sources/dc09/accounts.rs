@@ -219,6 +219,7 @@ pub(super) mod tests {
             name: "panels",
             path: &directory.path().join("agent.toml"),
             key: "source[0]",
+            zone: jiff::tz::TimeZone::UTC,
         };
         Accounts::new(config, &check)
     }

@@ -143,7 +143,7 @@ impl<'a> From<'a> {
         let is_of_user = meaning.number == Number::User;
         if is_of_user && !event.words.is_empty() {
             reading.persons.push((Person::Name, event.words.into()));
-        } else {
+        } else if !names_people(&reading.kind) {
             reading = reading.with("text", event.words);
         }
         if !event.user.is_empty() && !is_of_user {
@@ -151,7 +151,7 @@ impl<'a> From<'a> {
             reading.persons.push((Person::Employee, user.into()));
         }
         // What a panel says about a user has their name in it.
-        if !is_of_user && event.user.is_empty() {
+        if !is_of_user && event.user.is_empty() && !names_people(&reading.kind) {
             let text = match block.text {
                 "" => self.content.block('I').unwrap_or_default(),
                 text => text,
@@ -179,6 +179,11 @@ fn retention(what: What) -> Retention {
         | What::DoorOpened => Retention::Access,
         _ => Retention::Standard,
     }
+}
+
+/// Whether the words of such an alarm are likely to say who somebody is: a button that a person wears.
+fn names_people(kind: &str) -> bool {
+    matches!(kind, "medical.alarm" | "panic.alarm" | "panic.restored")
 }
 
 #[cfg(test)]

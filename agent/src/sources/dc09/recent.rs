@@ -32,6 +32,10 @@ pub struct Mark {
 pub struct Recent {
     stems: HashMap<Mark, (i64, String)>,
     order: VecDeque<(i64, Mark)>,
+    /// The data that came last under a device's sequence.
+    last: HashMap<(String, String), u16>,
+    /// How often other data came under a known sequence.
+    turns: u64,
 }
 
 impl Recent {
@@ -51,14 +55,28 @@ impl Recent {
                 self.stems.remove(&mark);
             }
         }
-        if let Some((_, stem)) = self.stems.get(&mark) {
+        // A panel that gives every message the same sequence: what came last under it is no message sent again.
+        let place = (mark.device.clone(), mark.sequence.clone());
+        let other = self.last.get(&place).is_some_and(|data| *data != mark.data);
+        if other {
+            self.turns += 1;
+        }
+        if !other && let Some((_, stem)) = self.stems.get(&mark) {
             return stem.clone();
         }
+        if self.last.len() >= MESSAGES_MAX {
+            self.last.clear();
+        }
+        self.last.insert(place, mark.data);
+        let again = other && self.stems.contains_key(&mark);
         let at_ms = sent_ms
             .filter(|sent_ms| (now_ms - sent_ms).abs() <= NEAR_MS)
             .unwrap_or(now_ms);
         let span = at_ms.div_euclid(SAME_FOR_MS);
-        let stem = format!("{}-{}-{:04x}-{span}", mark.device, mark.sequence, mark.data);
+        let mut stem = format!("{}-{}-{:04x}-{span}", mark.device, mark.sequence, mark.data);
+        if again {
+            stem.push_str(&format!("-{at_ms}-{}", self.turns));
+        }
         self.order.push_back((now_ms, mark.clone()));
         self.stems.insert(mark, (now_ms, stem.clone()));
         stem

@@ -272,3 +272,37 @@ async fn a_device_that_falls_silent_is_told_and_told_again_when_it_is_back() {
     scene.take(b"on", fire(true)).await;
     assert_eq!(scene.figure("stored"), before + 4);
 }
+
+#[tokio::test]
+async fn two_that_tell_of_one_device_at_once_are_compared_one_after_the_other() {
+    let scene = Scene::new(None);
+    scene.take(b"off", fire(false)).await;
+    // The first has looked at the state and is not stored; the second waits for it.
+    let mut first = scene.feed.alone().await;
+    first.message(b"on", Ok(Said::Events(vec![fire(true)])));
+    let second = async {
+        let mut group = scene.feed.alone().await;
+        group.message(b"off", Ok(Said::Events(vec![fire(false)])));
+        scene.feed.store(group).await.expect("stored").stored
+    };
+    let (first, second) = tokio::join!(scene.feed.store(first), second);
+    assert_eq!((first.expect("stored").stored, second), (1, 1));
+    assert_eq!(scene.take(b"on", fire(true)).await.stored, 1);
+}
+
+#[tokio::test]
+async fn a_group_that_is_never_stored_has_told_nothing() {
+    let scene = Scene::new(Some(Duration::from_secs(60)));
+    let mut group = scene.feed.group();
+    group.message(
+        b"h",
+        Ok(Said::Heartbeat {
+            device: "panel".into(),
+        }),
+    );
+    drop(group);
+    let said = Ok(Said::Heartbeat {
+        device: "panel".into(),
+    });
+    assert_eq!(scene.feed.take(b"h", said).await.expect("stored").stored, 1);
+}

@@ -164,6 +164,7 @@ mod tests {
             name: "fire",
             path: std::path::Path::new("/etc/linli/agent.toml"),
             key: "source[0]",
+            zone: jiff::tz::TimeZone::UTC,
         };
         Hosts::new(toml::from_str(text).expect("TOML of it"), &check).expect("a config")
     }

@@ -95,7 +95,7 @@ impl Session {
         };
         let now_ms = clock::wall_ms();
         let (start, serial) = match &last {
-            Some(last) => (last.time.clone(), last.serial + 1),
+            Some(last) => (last.time.clone(), last.serial.saturating_add(1)),
             None => (at(now_ms - self.catch_up.as_millis() as i64), 1),
         };
         let search = format!("{:016x}", random());

@@ -14,6 +14,7 @@
 //! (`currentEvent: false`). The same event of the stream, of the catch-up and of a replay is stored once.
 //!
 //! `videoloss` / `inactive` is the heartbeat. An `eventType` that is not known is left out and counted by its name.
+use jiff::tz::TimeZone;
 use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::ids::Retention;
 use std::borrow::Cow;
@@ -22,6 +23,7 @@ use std::collections::HashMap;
 use super::alert::{Alert, Stage};
 use super::door::{DoorEvent, Doors, Meaning, Passage, meaning};
 use crate::sources::reading::{DeviceTime, Person, Reading, Reject, Said, State};
+use crate::sources::time::read;
 
 /// A condition that was not told again for so long is over. Devices tell it about once a second.
 pub const QUIET_MS: u64 = 15_000;
@@ -36,6 +38,7 @@ pub struct Mapper {
     device: String,
     /// What its channels and doors say is of devices of their own, `<device>/<number>`.
     parts: bool,
+    zone: TimeZone,
     doors: Doors,
     conditions: HashMap<String, Condition>,
     /// Last message of any kind.
@@ -152,7 +155,14 @@ impl Mapper {
             heard_ms: 0,
             last: None,
             caught_up: false,
+            zone: TimeZone::UTC,
         }
+    }
+
+    /// Times without a zone are of this one.
+    pub fn in_zone(mut self, zone: TimeZone) -> Self {
+        self.zone = zone;
+        self
     }
 
     /// A connection was made: what follows may be told again, and something may be missing.
@@ -301,7 +311,7 @@ impl Mapper {
     pub fn door<'a>(&mut self, event: &'a DoorEvent<'_>, at: &'a str) -> Said<'a> {
         let code = format!("{}/{}", event.major, event.minor);
         if let Ok(serial) = event.serial.parse() {
-            let second = at.parse().map_or(0, jiff::Timestamp::as_second);
+            let second = second(at, &self.zone).unwrap_or(0);
             let before = |last: &Last| serial <= last.serial && second <= last.second;
             if self.caught_up && self.last.as_ref().is_some_and(before) {
                 return self.left_out(format!("{code} told before"));
@@ -380,7 +390,11 @@ impl Mapper {
             reading.retention = Retention::Access;
         }
         if !event.serial.is_empty() {
-            reading.id = format!("{}/{}/{}", self.device, short(&event.serial), second(at)).into();
+            let moment = match second(at, &self.zone) {
+                Some(second) => second.to_string(),
+                None => short(at).to_owned(),
+            };
+            reading.id = format!("{}/{}/{}", self.device, short(&event.serial), moment).into();
         }
         reading.time = time(at);
         for (person, value) in [
@@ -440,12 +454,9 @@ fn time(text: &str) -> DeviceTime<'_> {
     }
 }
 
-/// A time as a part of an id: the same second however its zone is written.
-fn second(text: &str) -> Cow<'_, str> {
-    match text.parse::<jiff::Timestamp>() {
-        Ok(time) => time.as_second().to_string().into(),
-        Err(_) => short(text).into(),
-    }
+/// The same second however its zone is written, or whether.
+fn second(text: &str, zone: &TimeZone) -> Option<i64> {
+    Some(read(text, zone)?.div_euclid(1000))
 }
 
 #[cfg(test)]

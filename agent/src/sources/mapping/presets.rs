@@ -71,7 +71,7 @@ fn isecure_callbacks() {
         read("isecure-events", &body.to_string()),
         [
             "door.forced alarm d17 urgent srcName=1号门 Card:0012345678",
-            "door.opened info d17 routine srcName=1号门 Card:0012345678",
+            "door.granted info d17 routine srcName=1号门 Card:0012345678",
             "camera.intrusion warning d17 routine srcName=1号门 Card:0012345678",
             "left out by the mapping's table for only",
             "camera.tamper warning d17 routine srcName=1号门 Card:0012345678",

@@ -74,6 +74,10 @@ pub fn json(topic: &str, retain: bool, payload: &[u8]) -> String {
 /// Whether it is a topic filter.
 pub fn is_filter(filter: &str) -> bool {
     let mut levels = filter.split('/').peekable();
+    // A shared subscription has other topics than its name, and gives each message to one of several.
+    if filter.starts_with("$share/") {
+        return false;
+    }
     if filter.is_empty() || filter.len() > 1024 || filter.contains('\0') {
         return false;
     }
@@ -134,7 +138,7 @@ mod tests {
         for good in ["#", "+", "a/+/b", "a/#", "/", "烟感/+"] {
             assert!(is_filter(good), "{good}");
         }
-        for bad in ["", "a#", "a/#/b", "a+/b", "\0"] {
+        for bad in ["", "$share/g/a", "a#", "a/#/b", "a+/b", "\0"] {
             assert!(!is_filter(bad), "{bad}");
         }
     }

@@ -104,8 +104,6 @@ struct StatusNotification<'a> {
     #[serde(borrow)]
     status: Cow<'a, str>,
     #[serde(borrow, default)]
-    info: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
     timestamp: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     vendor_error_code: Option<Cow<'a, str>>,
@@ -169,7 +167,7 @@ pub fn call<'a>(
     }
 }
 
-/// The states that a StatusNotification tells of (OCPP 1.6, § 7.6 ChargePointErrorCode and 7.7 ChargePointStatus).
+/// The states that a StatusNotification tells of; its `info` is free text and is not taken (OCPP 1.6, § 7.6 ChargePointErrorCode and 7.7 ChargePointStatus).
 fn readings<'a>(charger: &'a str, told: StatusNotification<'a>) -> Vec<Reading<'a>> {
     let device: Cow<'a, str> = match told.connector_id {
         // Connector 0 is the charge point itself.
@@ -187,7 +185,6 @@ fn readings<'a>(charger: &'a str, told: StatusNotification<'a>) -> Vec<Reading<'
         reading
             .with("status", told.status.clone())
             .with("error", code.clone())
-            .with("info", told.info.clone().unwrap_or_default())
             .with(
                 "vendor_error",
                 told.vendor_error_code.clone().unwrap_or_default(),
