@@ -173,6 +173,9 @@ impl Registry {
 
     /// Whether a stranger may ask once more.
     pub fn stranger_may(&mut self, peer: IpAddr, now_ms: u64) -> bool {
+        if let Some(bucket) = self.strangers.get_mut(&peer) {
+            return bucket.take(STRANGER, now_ms) && self.all.take(STRANGERS, now_ms);
+        }
         if !self.all.take(STRANGERS, now_ms) {
             return false;
         }
@@ -185,12 +188,10 @@ impl Registry {
                 bucket.tokens < STRANGER.burst
             });
         }
-        if self.strangers.len() < ADDRESSES_MAX || self.strangers.contains_key(&peer) {
-            let bucket = self
-                .strangers
-                .entry(peer)
-                .or_insert_with(|| Bucket::full(STRANGER, now_ms));
-            return bucket.take(STRANGER, now_ms);
+        if self.strangers.len() < ADDRESSES_MAX {
+            let mut bucket = Bucket::full(STRANGER, now_ms);
+            bucket.take(STRANGER, now_ms);
+            self.strangers.insert(peer, bucket);
         }
         true
     }
