@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 const SERVER: &str = "34020000002000000001";
 const DEVICE: &str = "34020000001180000001";
@@ -270,6 +270,27 @@ async fn an_alarm_that_is_said_again_is_stored_once() -> Result<()> {
     )
     .await?;
     sipp.play("alarm_again", &[])?;
+    // The same datagram has the same answer.
+    let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    socket.connect(("127.0.0.1", port)).await?;
+    let body = format!(
+        "<Notify><CmdType>Keepalive</CmdType><SN>1</SN><DeviceID>{DEVICE}</DeviceID></Notify>"
+    );
+    let message = message(&format!("Content-Length:   {}\r\n", body.len())) + &body;
+    let mut answers = Vec::new();
+    while answers.len() < 2 {
+        socket.send(message.as_bytes()).await?;
+        let mut answer = [0; 2048];
+        let count =
+            tokio::time::timeout(Duration::from_secs(10), socket.recv(&mut answer)).await??;
+        let answer = String::from_utf8(answer[..count].to_vec())?;
+        // What the agent asks is no answer.
+        if answer.starts_with("SIP/2.0 ") {
+            answers.push(answer);
+        }
+    }
+    ensure!(answers[0].starts_with("SIP/2.0 200 OK\r\n"), "{answers:?}");
+    ensure!(answers[0] == answers[1], "{answers:?}");
     // And after a start of the agent, where nobody has registered.
     scene.agent.kill()?;
     scene.agent.start().await?;
@@ -381,6 +402,14 @@ async fn a_device_that_falls_silent_is_unknown() -> Result<()> {
     Ok(())
 }
 
+/// The head of a MESSAGE of the device, by hand.
+fn message(more: &str) -> String {
+    format!(
+        "MESSAGE sip:{SERVER}@3402000000 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:5060;rport;branch=z9hG4bK1\r\n\
+         From: <sip:{DEVICE}@3402000000>;tag=1\r\nTo: <sip:{SERVER}@3402000000>\r\nCall-ID: 1\r\nCSeq: 1 MESSAGE\r\n{more}\r\n"
+    )
+}
+
 /// The most memory that the agent has had, bytes.
 fn memory_peak(scene: &Equipped) -> Result<u64> {
     let pid = scene.agent.process()?.pid();
@@ -471,15 +500,9 @@ async fn connections_that_drip_and_lie_are_bounded() -> Result<()> {
     };
     let scene = start(directory.path(), &blocks(port, "connections_max = 32", "")).await?;
     let connect = async || TcpStream::connect(("127.0.0.1", port)).await;
-    let head = |more: &str| {
-        format!(
-            "MESSAGE sip:{SERVER}@3402000000 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:5060;rport;branch=z9hG4bK1\r\n\
-             From: <sip:{DEVICE}@3402000000>;tag=1\r\nTo: <sip:{SERVER}@3402000000>\r\nCall-ID: 1\r\nCSeq: 1 MESSAGE\r\n{more}\r\n"
-        )
-    };
     // 4 GiB are announced: it is told so, and what follows is not waited for.
     let mut liar = connect().await?;
-    liar.write_all(head("Content-Length: 4294967296\r\n").as_bytes())
+    liar.write_all(message("Content-Length: 4294967296\r\n").as_bytes())
         .await?;
     let mut answer = [0; 11];
     liar.read_exact(&mut answer).await?;
@@ -506,8 +529,11 @@ async fn connections_that_drip_and_lie_are_bounded() -> Result<()> {
         );
     }
     // A message that begins and does not end is given up.
-    let mut drip = connect().await?;
-    drip.write_all(head("Content-Length: 100\r\n").as_bytes())
+    // From an address that has not used up what strangers may ask.
+    let drip = TcpSocket::new_v4()?;
+    drip.bind("127.0.0.4:0".parse()?)?;
+    let mut drip = drip.connect(([127, 0, 0, 1], port).into()).await?;
+    drip.write_all(message("Content-Length: 100\r\n").as_bytes())
         .await?;
     drip.write_all(b"<Notify>").await?;
     let start = Instant::now();
