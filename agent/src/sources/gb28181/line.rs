@@ -358,7 +358,9 @@ impl Taking<'_, '_> {
             .unwrap_or(EXPIRES_S)
             .min(EXPIRES_MAX_S);
         let mut more = String::new();
-        if let Some(contact) = self.message.header("Contact") {
+        if expires_s > 0
+            && let Some(contact) = self.message.header("Contact")
+        {
             more = format!("Contact: {contact}\r\n");
         }
         more += &format!("Expires: {expires_s}\r\n");
