@@ -67,6 +67,49 @@ mod gb26875 {
     }
 }
 
+mod gb28181 {
+    use super::*;
+    use linli_agent::sources::gb28181::sip::{Framer, Piece};
+    use linli_agent::sources::gb28181::{manscdp, map};
+    use linli_agent::sources::text;
+    use std::net::SocketAddr;
+
+    const DEVICE: &str = "34020000001180000001";
+
+    /// An alarm of a channel, its words in GB18030.
+    #[divan::bench]
+    fn alarm(bencher: Bencher) {
+        let mut stream = Vec::new();
+        for sn in 0..MESSAGES {
+            let mut body = format!("<?xml version=\"1.0\" encoding=\"GB2312\"?>\r\n<Notify>\r\n<CmdType>Alarm</CmdType>\r\n<SN>{sn}</SN>\r\n<DeviceID>34020000001320000001</DeviceID>\r\n<AlarmPriority>4</AlarmPriority>\r\n<AlarmMethod>5</AlarmMethod>\r\n<AlarmTime>2026-08-01T19:19:00</AlarmTime>\r\n<AlarmDescription>").into_bytes();
+            body.extend(b"\xb4\xc5\xc5\xcc\xb9\xca\xd5\xcf");
+            body.extend(b"</AlarmDescription>\r\n<Info>\r\n<AlarmType>6</AlarmType>\r\n</Info>\r\n</Notify>\r\n");
+            stream.extend(format!("MESSAGE sip:34020000002000000001@3402000000 SIP/2.0\r\nVia: SIP/2.0/UDP 10.1.0.40:5060;rport;branch=z9hG4bK{sn}\r\nFrom: <sip:{DEVICE}@3402000000>;tag={sn}\r\nTo: <sip:34020000002000000001@3402000000>\r\nCall-ID: {sn}@10.1.0.40\r\nCSeq: 20 MESSAGE\r\nContent-Type: Application/MANSCDP+xml\r\nMax-Forwards: 70\r\nUser-Agent: IP Camera\r\nContent-Length:   {}\r\n\r\n", body.len()).into_bytes());
+            stream.extend(body);
+        }
+        let peer = SocketAddr::from(([10, 1, 0, 40], 5060));
+        bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+            let mut framer = Framer::default();
+            let mut readings = 0;
+            for read in stream.chunks(4096) {
+                framer.feed(read);
+                while let Some(Piece::Message(message, _)) = framer.take() {
+                    let text = text::decode(message.body).expect("text");
+                    let body = manscdp::decode(&text).expect("a body");
+                    let from = map::From {
+                        device: DEVICE,
+                        call: "",
+                    };
+                    let said = from.said(&body);
+                    readings += usize::from(said.is_ok());
+                    divan::black_box((said.ok(), message.answer(200, peer, "tag", "")));
+                }
+            }
+            assert_eq!(readings, MESSAGES);
+        });
+    }
+}
+
 mod dc09 {
     use super::*;
     use jiff::civil::date;

@@ -17,6 +17,7 @@ pub mod dc09;
 pub mod devices;
 pub(crate) mod feed;
 pub mod gb26875;
+pub mod gb28181;
 pub mod hikvision;
 pub mod loose;
 pub mod mapping;
@@ -99,6 +100,7 @@ const TYPES: &[(&str, Prepare)] = &[
     (dahua::Dahua::TYPE, prepare::<dahua::Dahua>),
     (dc09::Dc09::TYPE, prepare::<dc09::Dc09>),
     (gb26875::Gb26875::TYPE, prepare::<gb26875::Gb26875>),
+    (gb28181::Gb28181::TYPE, prepare::<gb28181::Gb28181>),
     (hikvision::Hikvision::TYPE, prepare::<hikvision::Hikvision>),
     (modbus::Modbus::TYPE, prepare::<modbus::Modbus>),
     (mqtt::Mqtt::TYPE, prepare::<mqtt::Mqtt>),

@@ -158,7 +158,7 @@ pub(crate) enum Rest {
 /// A protocol on one connection, or on all datagrams.
 pub(crate) trait Line: Send {
     /// Takes bytes in.
-    fn feed(&mut self, peer: IpAddr, bytes: &[u8]);
+    fn feed(&mut self, peer: SocketAddr, bytes: &[u8]);
 
     /// Adds messages to the group until it is full or no whole one is left, and what is to be answered.
     fn take(&mut self, group: &mut Group<'_>, out: &mut Out, rest: Rest);
@@ -301,7 +301,7 @@ async fn accept<L: Line + 'static>(
             let _place = place;
             let mut connection = Connection {
                 stream,
-                peer,
+                address: SocketAddr::new(peer, address.port()),
                 device: None,
             };
             let why = connection.talk(&feed, line, idle).await;
@@ -314,7 +314,7 @@ async fn accept<L: Line + 'static>(
 
 struct Connection {
     stream: TcpStream,
-    peer: IpAddr,
+    address: SocketAddr,
     device: Option<String>,
 }
 
@@ -331,7 +331,7 @@ impl Connection {
             let mut rest = Rest::Coming;
             match read {
                 Ok(Ok(0)) => rest = Rest::Ended,
-                Ok(Ok(count)) => line.feed(self.peer, &bytes[..count]),
+                Ok(Ok(count)) => line.feed(self.address, &bytes[..count]),
                 Ok(Err(error)) => return error.to_string(),
                 Err(_) if Instant::now() >= until => {
                     return "it said nothing for too long".to_owned();
@@ -409,7 +409,8 @@ async fn receive(socket: &UdpSocket, feed: &Feed, mut line: impl Line) -> Ended 
                 Some(address) => address,
                 None => match socket.try_recv_from(&mut bytes) {
                     Ok((count, address)) => {
-                        line.feed(address.ip().to_canonical(), &bytes[..count]);
+                        let from = SocketAddr::new(address.ip().to_canonical(), address.port());
+                        line.feed(from, &bytes[..count]);
                         address
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

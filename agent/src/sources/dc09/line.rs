@@ -4,7 +4,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use linli_shared::service::clock;
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::accounts::{Account, Accounts};
@@ -239,8 +239,8 @@ fn random() -> [u8; PAD_BYTES_MAX] {
 }
 
 impl Line for PanelLine {
-    fn feed(&mut self, peer: IpAddr, bytes: &[u8]) {
-        self.peer = Some(peer);
+    fn feed(&mut self, peer: SocketAddr, bytes: &[u8]) {
+        self.peer = Some(peer.ip());
         self.framer.feed(bytes);
     }
 

@@ -4,7 +4,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use linli_shared::service::clock;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,8 +68,8 @@ fn is_clock_due(
 }
 
 impl Line for HostLine {
-    fn feed(&mut self, peer: IpAddr, bytes: &[u8]) {
-        self.peer = Some(peer);
+    fn feed(&mut self, peer: SocketAddr, bytes: &[u8]) {
+        self.peer = Some(peer.ip());
         self.framer.feed(bytes);
     }
 
