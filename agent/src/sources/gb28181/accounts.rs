@@ -190,6 +190,7 @@ pub(crate) mod tests {
             name: "video",
             path: &path,
             key: "source[0]",
+            zone: jiff::tz::TimeZone::UTC,
         };
         Accounts::new(toml::from_str(text).expect("TOML of it"), &check)
     }
