@@ -271,15 +271,9 @@ async fn answers_that_are_none_end_a_connection_and_nothing_else() -> Result<()>
             },
         )
         .await?;
-    ensure!(source["online"] == 0, "{source}");
+    // One of them answers its first request rightly and is heard for a moment; nothing is a value.
     let stored = scene.stored_at_least("piles", 4).await?;
-    ensure!(
-        stored
-            .iter()
-            .all(|stored| stored.event.kind == "device.offline"),
-        "{:?}",
-        told(&stored)
-    );
+    ensure!(told(&stored).is_empty(), "{source} {:?}", told(&stored));
     Ok(())
 }
 

@@ -16,6 +16,7 @@ pub mod message;
 use linli_shared::service::config::ConfigError;
 use reqwest::{Client, Method};
 use serde::Deserialize;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::feed::{Feed, Group};
 use super::peer::{self, DeviceConfig, Keys, Known, Peer};
-use super::reading::Reject;
+use super::reading::{Reject, Said};
 use super::session::{self, Ended};
 use super::stream::{Device, Dialect, Stream};
 use super::{Check, Source, text};
@@ -129,6 +130,7 @@ impl Source for Dahua {
                 state: Device::new(Words {
                     device: known.id.clone(),
                     parts: known.parts,
+                    begun: HashSet::new(),
                 }),
                 known,
                 feed: feed.clone(),
@@ -149,11 +151,31 @@ impl Source for Dahua {
     }
 }
 
-/// The words of one device. Nothing of what it said needs to be known.
+/// The words of one device.
 #[derive(Clone)]
 struct Words {
     device: String,
     parts: bool,
+    /// What has begun since the connection was made. The end of what began before may have been said while nobody
+    /// listened: its next beginning is one.
+    begun: HashSet<String>,
+}
+
+impl Words {
+    /// What began and ended of a message.
+    fn note(&mut self, said: &mut Said<'_>) {
+        let Said::Events(readings) = said else { return };
+        for reading in readings {
+            let Some(state) = &reading.state else {
+                continue;
+            };
+            if state.active {
+                reading.anew = self.begun.insert(state.point.to_string());
+            } else {
+                self.begun.remove(state.point.as_ref());
+            }
+        }
+    }
 }
 
 impl Dialect for Words {
@@ -163,7 +185,12 @@ impl Dialect for Words {
             return;
         };
         match message::decode(&text) {
-            Ok(message) => group.message(body, Ok(map::map(&self.device, self.parts, &message))),
+            Ok(message) => {
+                let device = self.device.clone();
+                let mut said = map::map(&device, self.parts, &message);
+                self.note(&mut said);
+                group.message(body, Ok(said));
+            }
             Err(reject) => group.message(body, Err(reject)),
         }
     }
@@ -192,6 +219,10 @@ impl Session {
             Ok(answer) => answer,
             Err(ended) => return ended,
         };
+        let begun = self.state.with(&self.feed, |words, _| words.begun.clear());
+        if let Err(error) = begun.await {
+            return Ended::lost(format!("the spool refuses: {error}"));
+        }
         let mut stream = Stream::new(answer, SILENCE);
         loop {
             match stream.read().await {

@@ -174,8 +174,6 @@ fn reading<'a>(device: &str, parts: bool, event: &'a Event<'_>) -> Result<Readin
             active: !over,
             initial: false,
         });
-        // Its end may have been said while nobody listened, and nothing is said again: each beginning is one.
-        reading.anew = !over;
     }
     reading = reading.with("target", target(event)).with("code", code);
     if is_door {
