@@ -284,7 +284,7 @@ async fn a_unit_that_is_dead_behind_a_gateway_does_not_blind_the_others() -> Res
     };
     let directory = tempfile::tempdir()?;
     let device = Device::start(&python, directory.path()).await?;
-    // Between the two that answer: the gateway says that it does not reach it.
+    // Between the two that answer: what is asked of it is answered by exceptions only.
     let dead = format!(
         "[[source.device]]\nid = \"shed-9\"\naddress = \"127.0.0.1:{}\"\nunit = 9\nevery = \"100ms\"\nmap = \"pile.toml\"\n",
         device.port

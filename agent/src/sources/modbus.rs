@@ -3,8 +3,8 @@
 //! One connection an address; the units behind a gateway are asked in turn. A poll reads all of a unit's registers by
 //! [`map`] and makes states of them by [`watchers`]; a poll that is answered is a sign of life.
 //!
-//! * A device that answers with an exception is there: the exception is counted as a message that could not be read, and
-//!   names the registers. What a gateway says of a unit that it does not reach (10 and 11) is no answer of the unit.
+//! * An exception is counted as a message that could not be read, and names the registers. Who answers nothing else is as
+//!   unknown as who says nothing. What a gateway says of a unit that it does not reach (10 and 11) is no answer of the unit.
 //! * A unit that says nothing costs itself: the others behind its address go on over a new connection.
 //! * What stands is known across connections: a break does not end an alarm, and does not begin it anew.
 //! * An answer takes at most [`ANSWER_DEADLINE`], and is as long as the protocol lets it be (260 bytes).
@@ -295,6 +295,14 @@ async fn poll(
             }
         }
     }
+    // Who answers nothing but exceptions says nothing of its points: that is unknown, not normal.
+    let is_heard = answers.iter().any(|(_, answer)| answer.is_ok());
+    if !is_heard && missed.is_ok() {
+        missed = Err(Missed::Silent(format!(
+            "unit {} answers nothing but exceptions",
+            unit.unit
+        )));
+    }
     let mut group = feed.group();
     let now_ms = clock::monotonic_ms();
     for (request, answer) in &answers {
@@ -315,7 +323,7 @@ async fn poll(
                 (raw(&answer), said)
             }
         };
-        if said.is_err() {
+        if said.is_err() && is_heard {
             // It answers: that it is there is known.
             let device = unit.id.as_str().into();
             group.message(&[], Ok(Said::Heartbeat { device }));
