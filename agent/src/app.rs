@@ -406,7 +406,7 @@ impl App {
 }
 
 /// For how long each source keeps its raw messages.
-pub fn keep_raw_for(sources: &[Prepared]) -> HashMap<String, Duration> {
+fn keep_raw_for(sources: &[Prepared]) -> HashMap<String, Duration> {
     let settings = sources.iter().map(|prepared| &prepared.settings);
     settings
         .map(|settings| (settings.name.clone(), settings.keep_raw_for))

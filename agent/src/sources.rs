@@ -7,7 +7,8 @@
 //! ```
 //!
 //! * `run` ends at `stop` and at nothing else: a device that is away, a port that is taken, a wrong password are shown
-//!   by `linli-agent status` and tried again ([`session::hold`]). One source never ends another.
+//!   by `linli-agent status` and tried again ([`session::hold`]). One source never ends another, but by a panic: then the
+//!   process is started anew.
 //! * A decoder does no I/O and knows no clock. What it holds of a stream has a limit, and one bad message costs itself.
 //! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may hang routes below `/push/<name>` too.
 pub mod body;
@@ -36,6 +37,7 @@ pub(crate) mod stream;
 pub mod text;
 pub mod time;
 pub(crate) mod watch;
+pub mod xml;
 
 use axum::Router;
 use jiff::tz::TimeZone;
@@ -66,18 +68,14 @@ const KEEP_RAW_FOR: Span = Span::from_secs(3 * 86_400);
 pub(crate) trait Source: Sized + Send + 'static {
     /// `type` in the config.
     const TYPE: &'static str;
-    /// How long a device may say nothing unless the config says otherwise; `None`: it has no sign of life.
-    const SILENT_AFTER: Option<Duration>;
     /// Its keys of `[[source]]`, beside those of [`SourceConfig`].
     type Config: DeserializeOwned;
 
     /// Checks the config and reads what it names. Connects to nothing.
     fn new(config: Self::Config, check: &Check<'_>) -> Result<Self, ConfigError>;
 
-    /// [`Self::SILENT_AFTER`], or what follows from its config.
-    fn silent_after(&self) -> Option<Duration> {
-        Self::SILENT_AFTER
-    }
+    /// How long a device may say nothing unless the config says otherwise; `None`: it has no sign of life.
+    fn silent_after(&self) -> Option<Duration>;
 
     /// Devices that it expects to hear.
     fn devices(&self) -> Vec<String> {

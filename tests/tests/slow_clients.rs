@@ -51,19 +51,6 @@ fn door(serial: &str) -> serde_json::Value {
     json!({ "serial": serial, "type": "open", "building": "1", "time": time })
 }
 
-/// The most memory that the process has had, bytes.
-fn memory_peak(agent: &Agent) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.process()?.pid()))?;
-    let kib: u64 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .context("VmHWM")?
-        .trim()
-        .parse()?;
-    Ok(kib * 1024)
-}
-
 /// The first line of what the agent answers; empty if it ends the connection without a word.
 async fn status_line(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
@@ -141,9 +128,9 @@ async fn idle_connections_by_the_hundred_do_not_keep_a_push_away() -> Result<()>
     }
     assert_eq!(agent.push(&[door("2")]).await?.status, 200);
     assert!(
-        memory_peak(&agent)? < MEMORY_BYTES_MAX,
+        agent.process()?.memory_peak()? < MEMORY_BYTES_MAX,
         "{}",
-        memory_peak(&agent)?
+        agent.process()?.memory_peak()?
     );
     Ok(())
 }
@@ -202,7 +189,7 @@ async fn half_sent_bodies_of_strangers_take_no_memory() -> Result<()> {
         "linli_agent_source_messages_total{outcome=\"unauthorized\",source=\"doors\"}",
     );
     assert_eq!(unauthorized, Some(STRANGERS as f64));
-    let peak = memory_peak(&agent)?;
+    let peak = agent.process()?.memory_peak()?;
     println!("peak {} MiB", peak >> 20);
     assert!(peak < MEMORY_BYTES_MAX, "{peak}");
     Ok(())

@@ -2,11 +2,9 @@
 //! before, stored once; what is hostile is refused. The panels are `tests/peers/dc09.py`.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Agent, AgentSetup, Equipped, Process, StoredEvent, free_tcp_port, peer, peers_python, project,
-    run, until,
+    Equipped, Process, StoredEvent, free_tcp_port, peer, peers_python, project, run, until,
 };
 use serde_json::{Value, json};
-use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 use tempfile::tempdir;
@@ -319,48 +317,7 @@ async fn a_kill_loses_nothing_that_was_acknowledged_and_doubles_nothing() -> Res
     let (port_text, count) = (port.to_string(), ALARMS.to_string());
     let arguments = ["storm", &port_text, "A256", LONG, &count];
     let _storm: Process = peer(&python, "dc09.py", &arguments, &log)?;
-    let confirmed = || {
-        std::fs::read_to_string(&log)
-            .unwrap_or_default()
-            .matches("confirmed")
-            .count()
-    };
-    for round in 1..=5 {
-        let reached = round * ALARMS / 7;
-        until("the storm to go on", async || {
-            Ok((confirmed() >= reached).then_some(()))
-        })
-        .await?;
-        scene.agent.kill()?;
-        scene.agent.start().await?;
-    }
-    until("the storm to end", async || {
-        Ok(std::fs::read_to_string(&log)?
-            .contains("done")
-            .then_some(()))
-    })
-    .await?;
-    scene.agent.drained().await?;
-    let stored = scene.stored("panels").await?;
-    let alarms: Vec<&StoredEvent> = stored
-        .iter()
-        .filter(|stored| stored.event.kind == "fire.alarm")
-        .collect();
-    let devices: HashSet<&str> = alarms
-        .iter()
-        .map(|stored| stored.event.device.as_str())
-        .collect();
-    ensure!(
-        devices.len() == ALARMS,
-        "{} of {ALARMS} alarms",
-        devices.len()
-    );
-    ensure!(
-        alarms.len() == ALARMS,
-        "{} events of {ALARMS} alarms",
-        alarms.len()
-    );
-    Ok(())
+    scene.kills_in_a_storm("panels", &log, ALARMS, 5).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -406,24 +363,5 @@ async fn garbage_lying_lengths_and_unknown_panels_do_not_stop_a_line() -> Result
     .await?;
     let standing = scene.source("panels")?;
     ensure!(standing["rejected"].as_u64() >= Some(3), "{standing}");
-    Ok(())
-}
-
-#[test]
-fn the_config_of_the_guide_is_a_good_one() -> Result<()> {
-    let directory = tempdir()?;
-    let guide = std::fs::read_to_string(project("configs/devices/dc09.md"))?;
-    let (_, block) = guide.split_once("```toml\n").context("a block of TOML")?;
-    let (block, _) = block.split_once("```").context("its end")?;
-    let agent = Agent::new(&AgentSetup {
-        directory: directory.path(),
-        name: "gw-1",
-        site: "yuyuan",
-        hub_address: "127.0.0.1:1".to_owned(),
-        listen: "127.0.0.1",
-        more: block,
-    })?;
-    std::fs::write(directory.path().join("secrets/panel-1.key"), SHORT)?;
-    run(agent.command()?.arg("validate"))?;
     Ok(())
 }

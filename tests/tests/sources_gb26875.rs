@@ -2,11 +2,9 @@
 //! what is hostile costs nobody else anything. The device is `tests/peers/gb26875.py`.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Agent, AgentSetup, Equipped, Process, StoredEvent, free_tcp_port, metric, peer, peers_python,
-    project, run, until,
+    Equipped, Process, StoredEvent, free_tcp_port, metric, peer, peers_python, project, run, until,
 };
 use serde_json::{Value, json};
-use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -272,48 +270,7 @@ async fn a_kill_loses_nothing_that_was_confirmed_and_doubles_nothing() -> Result
     let (port_text, count) = (port.to_string(), ALARMS.to_string());
     let arguments = ["storm", "tcp", &port_text, "889", &count];
     let _storm: Process = peer(&python, "gb26875.py", &arguments, &log)?;
-    let confirmed = || {
-        std::fs::read_to_string(&log)
-            .unwrap_or_default()
-            .matches("confirmed")
-            .count()
-    };
-    for round in 1..=6 {
-        let reached = round * ALARMS / 8;
-        until("the storm to go on", async || {
-            Ok((confirmed() >= reached).then_some(()))
-        })
-        .await?;
-        scene.agent.kill()?;
-        scene.agent.start().await?;
-    }
-    until("the storm to end", async || {
-        Ok(std::fs::read_to_string(&log)?
-            .contains("done")
-            .then_some(()))
-    })
-    .await?;
-    scene.agent.drained().await?;
-    let stored = scene.stored("fire").await?;
-    let alarms: Vec<&StoredEvent> = stored
-        .iter()
-        .filter(|stored| stored.event.kind == "fire.alarm")
-        .collect();
-    let devices: HashSet<&str> = alarms
-        .iter()
-        .map(|stored| stored.event.device.as_str())
-        .collect();
-    ensure!(
-        devices.len() == ALARMS,
-        "{} of {ALARMS} alarms",
-        devices.len()
-    );
-    ensure!(
-        alarms.len() == ALARMS,
-        "{} events of {ALARMS} alarms",
-        alarms.len()
-    );
-    Ok(())
+    scene.kills_in_a_storm("fire", &log, ALARMS, 6).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,14 +310,7 @@ async fn a_host_that_falls_silent_is_unknown_and_a_taken_port_is_tried_again() -
         standing["unknown_devices"].to_string().contains("fire-1"),
         "{standing}"
     );
-    until("its silence to be at the hub", async || {
-        let stored = scene.stored("fire").await?;
-        let silent = stored.iter().any(|stored| {
-            stored.event.kind == "device.offline" && stored.event.attributes["state"] == "unknown"
-        });
-        Ok(silent.then_some(()))
-    })
-    .await?;
+    scene.silence_is_told("fire", 1).await?;
     // What it says then is news again, and so is that it is back.
     exchange(
         &python,
@@ -382,20 +332,6 @@ async fn a_host_that_falls_silent_is_unknown_and_a_taken_port_is_tried_again() -
     })
     .await?;
     Ok(())
-}
-
-/// The most memory that the agent has had, bytes.
-fn memory_peak(scene: &Equipped) -> Result<u64> {
-    let pid = scene.agent.process()?.pid();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib: u64 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .context("VmHWM")?
-        .trim()
-        .parse()?;
-    Ok(kib * 1024)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -482,25 +418,7 @@ async fn strangers_who_flood_drip_and_lie_are_bounded_and_alarms_go_on() -> Resu
         Ok(stream.read_exact(&mut answer).await.is_ok().then_some(()))
     })
     .await?;
-    let peak = memory_peak(&scene)?;
+    let peak = scene.agent.process()?.memory_peak()?;
     ensure!(peak < MEMORY_BYTES_MAX, "{} MiB", peak >> 20);
-    Ok(())
-}
-
-#[test]
-fn the_config_of_the_guide_is_a_good_one() -> Result<()> {
-    let directory = tempdir()?;
-    let guide = std::fs::read_to_string(project("configs/devices/gb26875.md"))?;
-    let (_, block) = guide.split_once("```toml\n").context("a block of TOML")?;
-    let (block, _) = block.split_once("```").context("its end")?;
-    let agent = Agent::new(&AgentSetup {
-        directory: directory.path(),
-        name: "gw-1",
-        site: "yuyuan",
-        hub_address: "127.0.0.1:1".to_owned(),
-        listen: "127.0.0.1",
-        more: block,
-    })?;
-    run(agent.command()?.arg("validate"))?;
     Ok(())
 }

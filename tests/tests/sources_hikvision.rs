@@ -2,7 +2,7 @@
 //! pyhik as a second reader of the same stream.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    DEVICE_PASSWORD, Equipped, EventDevice, Process, StoredEvent, http, now_ms, peer, peers_python,
+    DEVICE_PASSWORD, Equipped, EventDevice, StoredEvent, http, now_ms, peer, peers_python,
     recording, until, until_within,
 };
 use serde_json::{Value, json};
@@ -80,28 +80,6 @@ fn count(stored: &[StoredEvent], kind: &str) -> usize {
         .iter()
         .filter(|stored| stored.event.kind == kind)
         .count()
-}
-
-/// Memory that is resident, and the most that was, in KiB; processor time in milliseconds.
-fn usage(process: &Process) -> Result<(u64, u64, u64)> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
-    let field = |name: &str| -> Option<u64> {
-        let line = status.lines().find(|line| line.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse().ok()
-    };
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
-    let fields: Vec<&str> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    Ok((
-        field("VmRSS:").context("VmRSS")?,
-        field("VmHWM:").context("VmHWM")?,
-        ticks * 10,
-    ))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -390,7 +368,7 @@ async fn a_hostile_stream_is_bounded_and_a_good_one_goes_on() -> Result<()> {
     device.has_streams(1).await?;
     device.say(camera("linedetection", "active", 1)).await?;
     scene.stored_at_least("cams", 2).await?;
-    let (before_kib, _, _) = usage(scene.agent.process()?)?;
+    let before_kib = scene.agent.process()?.memory_bytes()? / 1024;
 
     let head = "--boundary\r\nContent-Type: application/xml\r\n";
     let megabytes = |piece: &str, megabytes: usize| piece.repeat((megabytes << 20) / piece.len());
@@ -480,7 +458,7 @@ async fn a_hostile_stream_is_bounded_and_a_good_one_goes_on() -> Result<()> {
             started.elapsed().as_millis()
         );
     }
-    let (_, most_kib, _) = usage(scene.agent.process()?)?;
+    let most_kib = scene.agent.process()?.memory_peak()? / 1024;
     println!("memory {before_kib} KiB before, {most_kib} KiB at most");
     ensure!(
         most_kib < before_kib + 12 * 1024,
@@ -628,7 +606,7 @@ async fn two_hundred_devices_at_once() -> Result<()> {
         .collect();
     device.say(say).await?;
     scene.stored_at_least("cams", DEVICES as usize * 21).await?;
-    let most_kib = usage(scene.agent.process()?)?.1;
+    let most_kib = scene.agent.process()?.memory_peak()? / 1024;
     ensure!(most_kib < 80 * 1024, "{most_kib} KiB");
     Ok(())
 }

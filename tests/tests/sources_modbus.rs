@@ -168,15 +168,7 @@ async fn a_hot_pile_is_told_once_until_it_is_clear_and_a_device_that_goes_is_unk
             source["unknown"] == 2
         })
         .await?;
-    until("the silence to be told", async || {
-        let stored = scene.stored("piles").await?;
-        let offline = stored
-            .iter()
-            .filter(|stored| stored.event.kind == "device.offline")
-            .count();
-        Ok((offline == 2).then_some(()))
-    })
-    .await?;
+    scene.silence_is_told("piles", 2).await?;
     device.process.thaw()?;
     scene
         .source_is("piles", "both units to be back", |source| {

@@ -17,6 +17,18 @@ fn block(port: u16) -> String {
     )
 }
 
+/// A hub and an agent that waits for charge points.
+async fn listening(directory: &Path, port: u16) -> Result<Equipped> {
+    let files = [("secrets/chargers", PASSWORD)];
+    let scene = Equipped::start(directory, &block(port), &files).await?;
+    scene
+        .source_is("chargers", "the source to listen", |source| {
+            !source["connected"].is_null()
+        })
+        .await?;
+    Ok(scene)
+}
+
 fn charger(
     python: &Path,
     port: u16,
@@ -61,17 +73,7 @@ async fn a_charger_that_overheats_is_told_and_is_unknown_when_it_goes() -> Resul
     };
     let directory = tempfile::tempdir()?;
     let port = free_tcp_port()?;
-    let scene = Equipped::start(
-        directory.path(),
-        &block(port),
-        &[("secrets/chargers", PASSWORD)],
-    )
-    .await?;
-    scene
-        .source_is("chargers", "the source to listen", |source| {
-            !source["connected"].is_null()
-        })
-        .await?;
+    let scene = listening(directory.path(), port).await?;
     let statuses = [
         status(1, "NoError", "Available", 1),
         status(1, "HighTemperature", "Faulted", 2),
@@ -87,14 +89,15 @@ async fn a_charger_that_overheats_is_told_and_is_unknown_when_it_goes() -> Resul
     let stored = scene.stored_at_least("chargers", 8).await?;
     let mut found = kinds(&stored);
     found.retain(|kind| !kind.ends_with("charger.status"));
+    // Lanes do not wait for each other.
+    found.sort();
     ensure!(
         found
             == [
                 "cp-1/1 pile.overheat",
                 "cp-1/1 pile.restored",
                 "cp-1/2 charger.fault"
-            ]
-            || found.len() == 3 && found.contains(&"cp-1/1 pile.overheat".to_owned()),
+            ],
         "{found:?}"
     );
     // The status that came twice is stored once, and all of it is in the place of the charge point.
@@ -127,17 +130,7 @@ async fn what_a_charger_was_answered_is_stored_though_the_agent_is_killed() -> R
     };
     let directory = tempfile::tempdir()?;
     let port = free_tcp_port()?;
-    let mut scene = Equipped::start(
-        directory.path(),
-        &block(port),
-        &[("secrets/chargers", PASSWORD)],
-    )
-    .await?;
-    scene
-        .source_is("chargers", "the source to listen", |source| {
-            !source["connected"].is_null()
-        })
-        .await?;
+    let mut scene = listening(directory.path(), port).await?;
     let statuses: Vec<String> = (0..600)
         .map(|second| status(1, "NoError", "Available", second))
         .collect();
@@ -181,17 +174,7 @@ async fn strangers_and_hostile_peers_are_sent_away_and_a_good_one_is_served() ->
     };
     let directory = tempfile::tempdir()?;
     let port = free_tcp_port()?;
-    let scene = Equipped::start(
-        directory.path(),
-        &block(port),
-        &[("secrets/chargers", PASSWORD)],
-    )
-    .await?;
-    scene
-        .source_is("chargers", "the source to listen", |source| {
-            !source["connected"].is_null()
-        })
-        .await?;
+    let _scene = listening(directory.path(), port).await?;
     let log = directory.path().join("stranger.log");
     let _stranger = charger(&python, port, "wrong", &[], &log)?;
     told(&log, "401").await?;

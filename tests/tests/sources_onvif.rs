@@ -51,6 +51,18 @@ impl Device {
             .args(["pull", &self.port.to_string()]))
     }
 
+    /// A hub and an agent that hears it.
+    async fn heard(&self, directory: &Path) -> Result<Equipped> {
+        let files = [("secrets/cameras", PASSWORD)];
+        let scene = Equipped::start(directory, &self.block(), &files).await?;
+        scene
+            .source_is("cameras", "the camera to be heard", |source| {
+                source["online"] == 1
+            })
+            .await?;
+        Ok(scene)
+    }
+
     fn block(&self) -> String {
         format!(
             "[[device]]\nid = \"gate\"\nbuilding = \"北门\"\n[[source]]\nname = \"cameras\"\ntype = \"onvif\"\n\
@@ -80,17 +92,7 @@ async fn what_changes_is_an_event_and_what_is_initialized_is_none() -> Result<()
     device
         .control("changed VideoSource/MotionAlarm State true")
         .await?;
-    let scene = Equipped::start(
-        directory.path(),
-        &device.block(),
-        &[("secrets/cameras", PASSWORD)],
-    )
-    .await?;
-    scene
-        .source_is("cameras", "the camera to be heard", |source| {
-            source["online"] == 1
-        })
-        .await?;
+    let scene = device.heard(directory.path()).await?;
     scene
         .source_is("cameras", "the state at the beginning", |source| {
             source["repeated"] == 1
@@ -193,18 +195,8 @@ async fn hostile_answers_end_a_session_and_the_next_one_goes_on() -> Result<()> 
     };
     let directory = tempfile::tempdir()?;
     let device = Device::start(&python, directory.path(), 0).await?;
-    let scene = Equipped::start(
-        directory.path(),
-        &device.block(),
-        &[("secrets/cameras", PASSWORD)],
-    )
-    .await?;
-    scene
-        .source_is("cameras", "the camera to be heard", |source| {
-            source["online"] == 1
-        })
-        .await?;
-    let memory_before = memory(&scene)?;
+    let scene = device.heard(directory.path()).await?;
+    let memory_before = scene.agent.process()?.memory_bytes()?;
     let mut tried = 0_u32;
     let deep = format!("raw !{}", "<a>".repeat(10_000));
     let bomb = "raw !<!DOCTYPE x [<!ENTITY a \"aaaaaaaaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;\">]><Envelope>&b;</Envelope>";
@@ -235,20 +227,10 @@ async fn hostile_answers_end_a_session_and_the_next_one_goes_on() -> Result<()> 
             )
         })?;
     }
-    let memory_after = memory(&scene)?;
+    let memory_after = scene.agent.process()?.memory_bytes()?;
     ensure!(
-        memory_after < memory_before + 8192,
-        "resident memory went from {memory_before} to {memory_after} KiB"
+        memory_after < memory_before + (8192 << 10),
+        "resident memory went from {memory_before} to {memory_after} bytes"
     );
     Ok(())
-}
-
-/// Resident memory of the agent, KiB.
-fn memory(scene: &Equipped) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", scene.agent.process()?.pid()))?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

@@ -57,6 +57,43 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What `connections_max` may be.
 const CONNECTIONS_MAX: RangeInclusive<usize> = 1..=4096;
 
+/// `connections_max` unless the config says otherwise.
+pub(super) fn default_connections_max() -> usize {
+    256
+}
+
+/// `idle` unless the config says otherwise.
+pub(super) fn default_idle() -> Span {
+    Span::from_secs(300)
+}
+
+/// Ids of the callers that a config names, while it is checked.
+#[derive(Default)]
+pub(super) struct Ids(HashMap<String, usize>);
+
+impl Ids {
+    /// Takes the id of `list[index]`; what stands behind a `/` in ids of events are its `parts`.
+    pub fn take(
+        &mut self,
+        check: &Check<'_>,
+        list: &str,
+        index: usize,
+        id: &str,
+        parts: &str,
+    ) -> Result<(), ConfigError> {
+        let wrong = |message| Err(check.wrong(&format!("{list}[{index}].id"), message));
+        if id.is_empty() || id.contains('/') {
+            return wrong(format!(
+                "{id:?} must be a name without '/': {parts} stand behind one"
+            ));
+        }
+        match self.0.insert(id.to_owned(), index) {
+            Some(other) => wrong(format!("{id:?} is the id of {list}[{other}] too")),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What is done with a device that the config does not name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -227,16 +264,17 @@ async fn session<L: Line + 'static>(
 }
 
 /// Connections of each address.
-type Peers = Arc<Mutex<HashMap<IpAddr, usize>>>;
+pub(super) type Peers = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 /// A place among the connections.
-struct Place {
+pub(super) struct Place {
     peers: Peers,
     peer: IpAddr,
 }
 
 impl Place {
-    fn take(peers: &Peers, peer: IpAddr, connections_max: usize) -> Option<Self> {
+    /// `None` where all of them, or those of the address, are taken.
+    pub fn take(peers: &Peers, peer: IpAddr, connections_max: usize) -> Option<Self> {
         let mut known = peers.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = known.values().sum();
         let of_peer = known.entry(peer).or_default();

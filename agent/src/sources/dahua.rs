@@ -73,7 +73,6 @@ pub(crate) struct Dahua {
 
 impl Source for Dahua {
     const TYPE: &'static str = "dahua";
-    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(60));
     type Config = Config;
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
@@ -82,13 +81,7 @@ impl Source for Dahua {
             password_file: config.password_file.as_deref(),
             devices: &config.device,
         };
-        let devices = keys.check(check)?;
-        if let Some(index) = devices.iter().position(|device| device.at.is_none()) {
-            return Err(check.wrong(
-                &format!("device[{index}].address"),
-                "is missing: write the device's address, like \"192.168.1.108\"",
-            ));
-        }
+        let devices = keys.check_asked(check)?;
         let good = |code: &String| {
             (1..=CODE_BYTES_MAX).contains(&code.len())
                 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -112,6 +105,10 @@ impl Source for Dahua {
             ),
             devices,
         })
+    }
+
+    fn silent_after(&self) -> Option<Duration> {
+        Some(Duration::from_secs(60))
     }
 
     fn devices(&self) -> Vec<String> {
@@ -141,13 +138,7 @@ impl Source for Dahua {
                 session::hold(&session.feed, &device, &stop, || session.run()).await;
             });
         }
-        while let Some(ended) = running.join_next().await {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
+        session::all(running).await;
     }
 }
 
@@ -219,10 +210,7 @@ impl Session {
             Ok(answer) => answer,
             Err(ended) => return ended,
         };
-        let begun = self.state.with(&self.feed, |words, _| words.begun.clear());
-        if let Err(error) = begun.await {
-            return Ended::lost(format!("the spool refuses: {error}"));
-        }
+        self.state.known(|words| words.begun.clear()).await;
         let mut stream = Stream::new(answer, SILENCE);
         loop {
             match stream.read().await {

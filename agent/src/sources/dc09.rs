@@ -44,8 +44,6 @@ pub(crate) struct Dc09 {
 
 impl Source for Dc09 {
     const TYPE: &'static str = "dc09";
-    // Panels poll from once in 90 s to once a day; this is four polls of a usual one.
-    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(3600));
     type Config = Config;
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
@@ -60,6 +58,11 @@ impl Source for Dc09 {
             callers,
             accounts: Accounts::new(config, check)?,
         })
+    }
+
+    fn silent_after(&self) -> Option<Duration> {
+        // Panels poll from once in 90 s to once a day; this is four polls of a usual one.
+        Some(Duration::from_secs(3600))
     }
 
     fn devices(&self) -> Vec<String> {

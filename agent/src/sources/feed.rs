@@ -570,20 +570,6 @@ impl Group<'_> {
         attributes.sort_by_key(|(name, _)| *name);
         attributes.dedup_by_key(|(name, _)| *name);
         let place = inner.place(&reading.device);
-        let or = |told: &'_ Cow<'_, str>, known: &str| {
-            if told.is_empty() {
-                known.to_owned()
-            } else {
-                told.clone().into_owned()
-            }
-        };
-        let (building, unit) = match place {
-            Some(place) => (
-                or(&reading.building, &place.building),
-                or(&reading.unit, &place.unit),
-            ),
-            None => (reading.building.to_string(), reading.unit.to_string()),
-        };
         let draft = Draft {
             kind: &reading.kind,
             occurred_at_ms,
@@ -593,11 +579,11 @@ impl Group<'_> {
             source: &inner.settings.name,
             source_id: &reading.id,
             device: &reading.device,
-            place: PlaceDraft {
-                building: &building,
-                unit: &unit,
+            place: place.map_or_else(PlaceDraft::default, |place| PlaceDraft {
+                building: &place.building,
+                unit: &place.unit,
                 address: "",
-            },
+            }),
             attributes,
             ..Draft::default()
         };

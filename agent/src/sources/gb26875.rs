@@ -40,8 +40,6 @@ pub(crate) struct Gb26875 {
 
 impl Source for Gb26875 {
     const TYPE: &'static str = "gb26875";
-    // The usual sign of life comes every 20 to 30 s.
-    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(180));
     type Config = Config;
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
@@ -65,6 +63,11 @@ impl Source for Gb26875 {
             set_clock_beyond: config.set_clock_beyond.map(|span| span.0),
             hosts: Hosts::new(config, check)?,
         })
+    }
+
+    fn silent_after(&self) -> Option<Duration> {
+        // The usual sign of life comes every 20 to 30 s.
+        Some(Duration::from_secs(180))
     }
 
     fn devices(&self) -> Vec<String> {

@@ -49,8 +49,6 @@ pub(crate) struct Gb28181 {
 
 impl Source for Gb28181 {
     const TYPE: &'static str = "gb28181";
-    // Three signs of life, which come every 60 s.
-    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(180));
     type Config = Config;
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
@@ -65,6 +63,11 @@ impl Source for Gb28181 {
             callers,
             accounts: Accounts::new(config, check)?,
         })
+    }
+
+    fn silent_after(&self) -> Option<Duration> {
+        // Three signs of life, which come every 60 s.
+        Some(Duration::from_secs(180))
     }
 
     fn devices(&self) -> Vec<String> {

@@ -95,7 +95,6 @@ struct HikvisionDevice {
 
 impl Source for Hikvision {
     const TYPE: &'static str = "hikvision";
-    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(90));
     type Config = Config;
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
@@ -143,6 +142,10 @@ impl Source for Hikvision {
         })
     }
 
+    fn silent_after(&self) -> Option<Duration> {
+        Some(Duration::from_secs(90))
+    }
+
     fn devices(&self) -> Vec<String> {
         self.devices
             .iter()
@@ -176,13 +179,7 @@ impl Source for Hikvision {
             });
         }
         running.spawn(quiet(self.devices, feed, stop));
-        while let Some(ended) = running.join_next().await {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
+        session::all(running).await;
     }
 }
 

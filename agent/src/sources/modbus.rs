@@ -29,11 +29,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::feed::Feed;
 use super::reading::{Reject, Said};
-use super::session::{Ended, hold};
+use super::session::{Ended, all, hold};
 use super::{Check, Source};
 use map::{Answer, Area, MapFile, RegisterMap, Request, Value};
 use watchers::Watchers;
 
+/// How long a device may say nothing, where three polls take less.
+const SILENT_AFTER_MIN: Duration = Duration::from_secs(60);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
 /// Before a unit that said nothing is asked again, so that it does not hold up the others.
@@ -85,7 +87,6 @@ pub(crate) struct Modbus {
 
 impl Source for Modbus {
     const TYPE: &'static str = "modbus";
-    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(60));
     type Config = Config;
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
@@ -152,7 +153,7 @@ impl Source for Modbus {
     fn silent_after(&self) -> Option<Duration> {
         let slowest = self.lines.values().flatten().map(|unit| unit.every).max();
         let three_times = slowest.unwrap_or_default() * 3;
-        Self::SILENT_AFTER.map(|least| least.max(three_times))
+        Some(SILENT_AFTER_MIN.max(three_times))
     }
 
     async fn run(self, feed: Feed, stop: CancellationToken) {
@@ -167,13 +168,7 @@ impl Source for Modbus {
                 hold(&feed, &ids, &stop, || session(&address, &polled, &feed)).await;
             });
         }
-        while let Some(ended) = lines.join_next().await {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
+        all(lines).await;
     }
 }
 

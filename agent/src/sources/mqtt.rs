@@ -97,7 +97,6 @@ pub(crate) struct Mqtt {
 
 impl Source for Mqtt {
     const TYPE: &'static str = "mqtt";
-    const SILENT_AFTER: Option<Duration> = None;
     type Config = Config;
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
@@ -189,6 +188,10 @@ impl Source for Mqtt {
             },
             topics,
         })
+    }
+
+    fn silent_after(&self) -> Option<Duration> {
+        None
     }
 
     async fn run(self, feed: Feed, stop: CancellationToken) {

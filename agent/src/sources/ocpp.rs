@@ -7,7 +7,7 @@
 //!   is given. The transport is plain: use it in the compound's own network only.
 //! * A call is answered once what it tells is durable. While the spool refuses, it is tried for [`STORE_DEADLINE`]; then the
 //!   connection is ended, and the states are asked for again when the charge point is back.
-//! * Limits: `connections_max`, [`PEER_CONNECTIONS_MAX`], [`MESSAGE_BYTES_MAX`], [`HANDSHAKE_DEADLINE`], and silence of three heartbeats.
+//! * Limits: `connections_max`, those of one address ([`callers`](super::callers)), [`MESSAGE_BYTES_MAX`], [`HANDSHAKE_DEADLINE`], and silence of three heartbeats.
 pub mod message;
 
 use base64::Engine;
@@ -16,10 +16,9 @@ use futures_util::{SinkExt, StreamExt};
 use linli_shared::service::clock;
 use linli_shared::service::config::{ConfigError, Span};
 use serde::Deserialize;
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
@@ -32,6 +31,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 use tokio_util::sync::CancellationToken;
 
+use super::callers::{Peers, Place};
 use super::feed::Feed;
 use super::reading::Reject;
 use super::session::{Ended, hold};
@@ -46,8 +46,6 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the spool may refuse before a charge point is sent away.
 const STORE_DEADLINE: Duration = Duration::from_secs(20);
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// Connections from one address.
-const PEER_CONNECTIONS_MAX: usize = 64;
 /// For an answer.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest id of a charge point.
@@ -88,7 +86,6 @@ pub(crate) struct Ocpp {
 
 impl Source for Ocpp {
     const TYPE: &'static str = "ocpp";
-    const SILENT_AFTER: Option<Duration> = None;
     type Config = Config;
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
@@ -145,7 +142,7 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
     };
     feed.up(&format!("ws://{address}"));
     let mut connections = JoinSet::new();
-    let peers: Arc<Mutex<HashMap<IpAddr, usize>>> = Arc::default();
+    let peers = Peers::default();
     loop {
         // Both arms are cancel-safe: a connection that is not accepted yet stays in the kernel's queue.
         tokio::select! {
@@ -156,7 +153,7 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
             }
             accepted = listener.accept(), if connections.len() < source.config.connections_max => {
                 match accepted {
-                    Ok((stream, peer)) => match Place::take(&peers, peer.ip()) {
+                    Ok((stream, peer)) => match Place::take(&peers, peer.ip().to_canonical(), source.config.connections_max) {
                         Some(place) => {
                             let attended = attend(source.clone(), feed.clone(), stream);
                             connections.spawn(async move {
@@ -169,39 +166,6 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
                     // Too many files are open: others end.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
-            }
-        }
-    }
-}
-
-/// A connection of an address, counted as long as this lives.
-struct Place {
-    peers: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    peer: IpAddr,
-}
-
-impl Place {
-    fn take(peers: &Arc<Mutex<HashMap<IpAddr, usize>>>, peer: IpAddr) -> Option<Self> {
-        let mut counts = peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(peer).or_default();
-        if *count >= PEER_CONNECTIONS_MAX {
-            return None;
-        }
-        *count += 1;
-        Some(Self {
-            peers: peers.clone(),
-            peer,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.peer);
             }
         }
     }

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use super::feed::Feed;
 use super::peer::{self, Account, DeviceConfig, Keys};
 use super::reading::{Reject, Said};
-use super::session::{Ended, hold};
+use super::session::{Ended, all, hold};
 use super::{Check, Source, text};
 use soap::{Answer, Call, PULL_S, TERMINATION_S, Token};
 
@@ -80,7 +80,6 @@ struct Camera {
 
 impl Source for Onvif {
     const TYPE: &'static str = "onvif";
-    const SILENT_AFTER: Option<Duration> = Some(Duration::from_secs(60));
     type Config = Config;
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
@@ -89,25 +88,24 @@ impl Source for Onvif {
             password_file: config.password_file.as_deref(),
             devices: &config.device,
         };
-        let mut devices = Vec::new();
-        for (index, known) in keys.check(check)?.into_iter().enumerate() {
-            let Some((url, account)) = known.at else {
-                let key = format!("device[{index}].address");
-                return Err(check.wrong(
-                    &key,
-                    "is missing: write the device's address, like \"192.168.1.64\"",
-                ));
-            };
-            devices.push(Camera {
+        let known = keys.check_asked(check)?.into_iter();
+        let devices = known.filter_map(|known| {
+            let (url, account) = known.at?;
+            Some(Camera {
                 id: known.id,
                 url,
                 account,
-            });
-        }
+            })
+        });
+        let devices = devices.collect();
         Ok(Self {
             client: peer::client(check, config.ca_file.as_deref())?,
             devices,
         })
+    }
+
+    fn silent_after(&self) -> Option<Duration> {
+        Some(Duration::from_secs(60))
     }
 
     fn devices(&self) -> Vec<String> {
@@ -126,13 +124,7 @@ impl Source for Onvif {
                 hold(&feed, &device, &stop, || session(&client, &camera, &feed)).await;
             });
         }
-        while let Some(ended) = running.join_next().await {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
+        all(running).await;
     }
 }
 

@@ -84,6 +84,18 @@ pub(super) struct Keys<'a> {
 }
 
 impl Keys<'_> {
+    /// As [`Keys::check`], of devices that are all asked.
+    pub fn check_asked(&self, check: &Check<'_>) -> Result<Vec<Known>, ConfigError> {
+        let known = self.check(check)?;
+        match known.iter().position(|device| device.at.is_none()) {
+            Some(index) => Err(check.wrong(
+                &format!("device[{index}].address"),
+                "is missing: write the device's address, like \"192.168.1.64\"",
+            )),
+            None => Ok(known),
+        }
+    }
+
     /// Checks them and reads the passwords.
     pub fn check(&self, check: &Check<'_>) -> Result<Vec<Known>, ConfigError> {
         if self.devices.is_empty() {

@@ -65,10 +65,6 @@ pub struct Reading<'a> {
     /// The state began another time: an event also where it is known to be so already. For devices that tell of a new
     /// alarm and never of the end of the one before; `id` drops what they only say again.
     pub anew: bool,
-    /// Where, if the message says so; else `[[device]]` does.
-    pub building: Cow<'a, str>,
-    /// Unit of the place.
-    pub unit: Cow<'a, str>,
     /// How long it is kept.
     pub retention: Retention,
     /// What else is worth keeping. Never anything that tells of a person: that is what `persons` is for.

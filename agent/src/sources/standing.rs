@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::devices::Devices;
+use super::devices::{DEVICES_MAX, Devices};
 use crate::metrics::SourceFigures;
 
 /// Rejected messages that are shown.
@@ -80,6 +80,9 @@ pub struct SourceView {
     pub online: usize,
     /// Devices of which nothing is known.
     pub unknown: usize,
+    /// Signs of life of devices beyond the limit, over which nobody watches.
+    #[serde(default)]
+    pub unwatched: u64,
     /// The first of them.
     pub unknown_devices: Vec<UnknownDevice>,
     /// The last messages that could not be read.
@@ -158,6 +161,7 @@ impl Book {
             rejected: figures.rejected.get(),
             online: count.online,
             unknown: count.unknown,
+            unwatched: self.devices.overflow(),
             unknown_devices: unknown
                 .into_iter()
                 .map(|(device, last_error)| UnknownDevice { device, last_error })
@@ -188,6 +192,11 @@ impl SourceView {
             lines.push(format!(
                 "  设备 devices: 在线 online {}  未知 unknown {}",
                 self.online, self.unknown
+            ));
+        }
+        if self.unwatched > 0 {
+            lines.push(format!(
+                "  设备过多，超出部分不判断离线 too many devices: of those beyond {DEVICES_MAX} silence is not told"
             ));
         }
         for device in &self.unknown_devices {

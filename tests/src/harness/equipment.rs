@@ -1,6 +1,7 @@
 //! Equipment: agents with sources, and the independent implementations that play the devices (`tests/peers`).
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -81,6 +82,63 @@ impl Equipped {
         agent.join(&hub, &hub_address, "yuyuan")?;
         agent.start().await?;
         Ok(Self { hub, agent })
+    }
+
+    /// Kills the agent so many times while a peer tells of `alarms` fires, each of a device of its own, and waits for answers:
+    /// its `log` has "confirmed" for each and "done" at the end. Each must be at the hub, once.
+    pub async fn kills_in_a_storm(
+        &mut self,
+        source: &str,
+        log: &Path,
+        alarms: usize,
+        kills: usize,
+    ) -> Result<()> {
+        for round in 1..=kills {
+            let reached = round * alarms / (kills + 2);
+            until("the storm to go on", async || {
+                let text = std::fs::read_to_string(log).unwrap_or_default();
+                Ok((text.matches("confirmed").count() >= reached).then_some(()))
+            })
+            .await?;
+            self.agent.kill()?;
+            self.agent.start().await?;
+        }
+        until("the storm to end", async || {
+            let text = std::fs::read_to_string(log)?;
+            Ok(text.contains("done").then_some(()))
+        })
+        .await?;
+        self.agent.drained().await?;
+        let mut stored = self.stored(source).await?;
+        stored.retain(|stored| stored.event.kind == "fire.alarm");
+        let devices: HashSet<&str> = stored
+            .iter()
+            .map(|stored| stored.event.device.as_str())
+            .collect();
+        ensure!(
+            devices.len() == alarms,
+            "{} of {alarms} alarms",
+            devices.len()
+        );
+        ensure!(
+            stored.len() == alarms,
+            "{} events of {alarms} alarms",
+            stored.len()
+        );
+        Ok(())
+    }
+
+    /// Waits until the hub has been told that so many devices of a source are silent, their state unknown.
+    pub async fn silence_is_told(&self, source: &str, devices: usize) -> Result<()> {
+        until("the silence to be at the hub", async || {
+            let mut stored = self.stored(source).await?;
+            stored.retain(|stored| {
+                stored.event.kind == "device.offline"
+                    && stored.event.attributes["state"] == "unknown"
+            });
+            Ok((stored.len() >= devices).then_some(()))
+        })
+        .await
     }
 
     /// How a source stands, by `linli-agent status`.

@@ -86,6 +86,28 @@ impl Process {
         self.signal(signal)
     }
 
+    /// The most memory that it has had, bytes.
+    pub fn memory_peak(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that it has now, bytes.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, field: &'static str) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let kib: u64 = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field))
+            .and_then(|rest| rest.trim().strip_suffix(" kB"))
+            .context(field)?
+            .trim()
+            .parse()?;
+        Ok(kib * 1024)
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
         let end = Instant::now() + deadline;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::cipher::Key;
 use super::message::{ACCOUNT_BYTES_MAX, Window};
 use crate::sources::Check;
-use crate::sources::callers::Unknown;
+use crate::sources::callers::{Ids, Unknown, default_connections_max, default_idle};
 use crate::sources::reading::Reject;
 
 /// Accounts in the config.
@@ -54,14 +54,6 @@ pub(crate) struct AccountConfig {
     key_file: Option<PathBuf>,
     /// The address that it calls from.
     peer: Option<IpAddr>,
-}
-
-fn default_connections_max() -> usize {
-    256
-}
-
-fn default_idle() -> Span {
-    Span::from_secs(300)
 }
 
 fn default_clock_behind() -> Span {
@@ -116,7 +108,7 @@ impl Accounts {
             ahead_s: seconds("clock_ahead", config.clock_ahead)?,
         };
         let mut known = HashMap::new();
-        let mut ids: HashMap<String, usize> = HashMap::new();
+        let mut ids = Ids::default();
         for (index, account) in config.account.into_iter().enumerate() {
             let key = |name: &str| format!("account[{index}].{name}");
             let number = account.account.trim_start_matches('#').to_ascii_uppercase();
@@ -128,21 +120,7 @@ impl Accounts {
                     format!("{:?} must be up to {ACCOUNT_BYTES_MAX} letters and digits, as the panel has it", account.account),
                 ));
             }
-            if account.id.is_empty() || account.id.contains('/') {
-                return Err(check.wrong(
-                    &key("id"),
-                    format!(
-                        "{:?} must be a name without '/': zones of the panel stand behind one",
-                        account.id
-                    ),
-                ));
-            }
-            if let Some(other) = ids.insert(account.id.clone(), index) {
-                return Err(check.wrong(
-                    &key("id"),
-                    format!("{:?} is the id of account[{other}] too", account.id),
-                ));
-            }
+            ids.take(check, "account", index, &account.id, "zones of the panel")?;
             let aes = match &account.key_file {
                 Some(file) => {
                     let text = check.password(&key("key_file"), file)?;

@@ -27,15 +27,20 @@ pub struct Mark {
     pub data: u16,
 }
 
+/// The last message of a device's sequence.
+#[derive(Debug)]
+struct Last {
+    data: u16,
+    since_ms: i64,
+    stem: String,
+}
+
 /// The messages of the last minutes.
 #[derive(Debug, Default)]
 pub struct Recent {
-    stems: HashMap<Mark, (i64, String)>,
-    order: VecDeque<(i64, Mark)>,
-    /// The data that came last under a device's sequence.
-    last: HashMap<(String, String), u16>,
-    /// How often other data came under a known sequence.
-    turns: u64,
+    /// By device and sequence.
+    stems: HashMap<(String, String), Last>,
+    order: VecDeque<(i64, (String, String))>,
 }
 
 impl Recent {
@@ -46,39 +51,34 @@ impl Recent {
             if !is_over && self.order.len() < MESSAGES_MAX {
                 break;
             }
-            if let Some((since_ms, mark)) = self.order.pop_front()
+            if let Some((since_ms, place)) = self.order.pop_front()
                 && self
                     .stems
-                    .get(&mark)
-                    .is_some_and(|(known_ms, _)| *known_ms == since_ms)
+                    .get(&place)
+                    .is_some_and(|last| last.since_ms == since_ms)
             {
-                self.stems.remove(&mark);
+                self.stems.remove(&place);
             }
         }
-        // A panel that gives every message the same sequence: what came last under it is no message sent again.
-        let place = (mark.device.clone(), mark.sequence.clone());
-        let other = self.last.get(&place).is_some_and(|data| *data != mark.data);
-        if other {
-            self.turns += 1;
-        }
-        if !other && let Some((_, stem)) = self.stems.get(&mark) {
-            return stem.clone();
-        }
-        if self.last.len() >= MESSAGES_MAX {
-            self.last.clear();
-        }
-        self.last.insert(place, mark.data);
-        let again = other && self.stems.contains_key(&mark);
         let at_ms = sent_ms
             .filter(|sent_ms| (now_ms - sent_ms).abs() <= NEAR_MS)
             .unwrap_or(now_ms);
         let span = at_ms.div_euclid(SAME_FOR_MS);
         let mut stem = format!("{}-{}-{:04x}-{span}", mark.device, mark.sequence, mark.data);
-        if again {
-            stem.push_str(&format!("-{at_ms}-{}", self.turns));
+        let place = (mark.device, mark.sequence);
+        match self.stems.get(&place) {
+            Some(last) if last.data == mark.data => return last.stem.clone(),
+            // A panel that gives every message the same sequence: an alarm, its end and the alarm again are three.
+            Some(_) => stem.push_str(&format!("-{now_ms}")),
+            None => {}
         }
-        self.order.push_back((now_ms, mark.clone()));
-        self.stems.insert(mark, (now_ms, stem.clone()));
+        self.order.push_back((now_ms, place.clone()));
+        let last = Last {
+            data: mark.data,
+            since_ms: now_ms,
+            stem: stem.clone(),
+        };
+        self.stems.insert(place, last);
         stem
     }
 }
@@ -107,6 +107,17 @@ mod tests {
         assert_ne!(recent.stem(mark(1, 8), Some(1_199_000), 1_260_000), first);
         // Long after it is another one, also where the panel began to count anew.
         assert_ne!(recent.stem(mark(1, 7), Some(1_500_000), 1_500_000), first);
+    }
+
+    #[test]
+    fn a_panel_with_one_sequence_for_all_tells_an_alarm_again() {
+        let mut recent = Recent::default();
+        let alarm = recent.stem(mark(0, 7), None, 1_000_000);
+        let end = recent.stem(mark(0, 8), None, 1_001_000);
+        let again = recent.stem(mark(0, 7), None, 1_002_000);
+        assert!(alarm != again && end != again, "{alarm} {end} {again}");
+        // What is sent again is still known.
+        assert_eq!(recent.stem(mark(0, 7), None, 1_003_000), again);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::frame::Address;
 use crate::sources::Check;
-use crate::sources::callers::Unknown;
+use crate::sources::callers::{Ids, Unknown, default_connections_max, default_idle};
 use crate::sources::reading::Reject;
 
 /// Hosts in the config.
@@ -48,14 +48,6 @@ pub(crate) struct HostConfig {
     peer: Option<IpAddr>,
 }
 
-fn default_connections_max() -> usize {
-    256
-}
-
-fn default_idle() -> Span {
-    Span::from_secs(300)
-}
-
 #[derive(Debug)]
 struct Host {
     id: String,
@@ -85,7 +77,7 @@ impl Hosts {
             ));
         }
         let mut known = HashMap::new();
-        let mut ids: HashMap<String, usize> = HashMap::new();
+        let mut ids = Ids::default();
         for (index, host) in config.host.into_iter().enumerate() {
             let key = |name: &str| format!("host[{index}].{name}");
             let Some(address) = Address::from_number(host.address) else {
@@ -97,21 +89,7 @@ impl Hosts {
                     ),
                 ));
             };
-            if host.id.is_empty() || host.id.contains('/') {
-                return Err(check.wrong(
-                    &key("id"),
-                    format!(
-                        "{:?} must be a name without '/': parts of the host stand behind one",
-                        host.id
-                    ),
-                ));
-            }
-            if let Some(other) = ids.insert(host.id.clone(), index) {
-                return Err(check.wrong(
-                    &key("id"),
-                    format!("{:?} is the id of host[{other}] too", host.id),
-                ));
-            }
+            ids.take(check, "host", index, &host.id, "parts of the host")?;
             let host_address = host.address;
             let host = Host {
                 id: host.id,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::sources::Check;
+use crate::sources::callers::{default_connections_max, default_idle};
 
 /// Devices in the config.
 const DEVICES_MAX: usize = 1024;
@@ -51,14 +52,6 @@ pub(crate) struct DeviceConfig {
     password_file: Option<PathBuf>,
     /// The address that it calls from.
     peer: Option<IpAddr>,
-}
-
-fn default_connections_max() -> usize {
-    256
-}
-
-fn default_idle() -> Span {
-    Span::from_secs(300)
 }
 
 fn default_catalog_every() -> Span {

@@ -14,6 +14,7 @@ use quick_xml::events::Event;
 use std::borrow::Cow;
 
 use crate::sources::reading::Reject;
+use crate::sources::xml;
 
 /// Levels of elements.
 const DEPTH_MAX: usize = 16;
@@ -127,7 +128,7 @@ pub fn decode(text: &str) -> Result<Body<'_>, Reject> {
                 value = Cow::default();
             }
             Event::End(end) => {
-                let text = trimmed(std::mem::take(&mut value));
+                let text = xml::trimmed(std::mem::take(&mut value));
                 let name = end.local_name();
                 if let Some((at, open)) = &mut item {
                     if depth == *at + 1 {
@@ -143,30 +144,15 @@ pub fn decode(text: &str) -> Result<Body<'_>, Reject> {
                     break;
                 }
             }
-            Event::Text(text) => add(&mut value, text.into_inner()),
-            Event::CData(text) => add(&mut value, text.into_inner()),
+            Event::Text(text) => xml::add(&mut value, text.into_inner()),
+            Event::CData(text) => xml::add(&mut value, text.into_inner()),
             Event::GeneralRef(reference) => {
-                let name = reference.clone().into_inner();
-                let letter = match reference.resolve_char_ref() {
-                    Ok(Some(letter)) => Some(letter),
-                    Ok(None) => quick_xml::escape::resolve_xml_entity(&name)
-                        .and_then(|text| text.chars().next()),
-                    Err(error) => {
-                        return Err(Reject::new(format!(
-                            "XML has a letter that is none: {error}"
-                        )));
-                    }
-                };
                 // What nobody declared is nothing.
-                if let Some(letter) = letter {
+                if let Some(letter) = xml::letter(&reference)? {
                     value.to_mut().push(letter);
                 }
             }
-            Event::DocType(_) => {
-                return Err(Reject::new(
-                    "XML has a document type, which no device needs and nothing here reads",
-                ));
-            }
+            Event::DocType(_) => return Err(xml::doctype()),
             Event::Eof => return Err(Reject::new("XML ends before its root does")),
             Event::Empty(_) | Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
         }
@@ -208,21 +194,6 @@ impl<'a> Item<'a> {
             "Event" => self.event = value,
             _ => {}
         }
-    }
-}
-
-fn add<'a>(value: &mut Cow<'a, str>, text: Cow<'a, str>) {
-    if value.is_empty() {
-        *value = text;
-    } else {
-        value.to_mut().push_str(&text);
-    }
-}
-
-fn trimmed(value: Cow<'_, str>) -> Cow<'_, str> {
-    match value {
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
     }
 }
 

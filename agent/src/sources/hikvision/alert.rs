@@ -16,11 +16,11 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 use serde::Deserialize;
 use std::borrow::Cow;
-use std::fmt;
 
 use super::door::DoorEvent;
 use crate::sources::loose::Loose;
 use crate::sources::reading::Reject;
+use crate::sources::xml;
 
 /// Levels of elements.
 const DEPTH_MAX: usize = 32;
@@ -58,8 +58,8 @@ pub struct Alert<'a> {
 pub fn decode(text: &str) -> Result<Alert<'_>, Reject> {
     let text = text.trim_start();
     let alert = match text.as_bytes().first() {
-        Some(b'<') => xml(text)?,
-        Some(b'{') => json(text)?,
+        Some(b'<') => of_xml(text)?,
+        Some(b'{') => of_json(text)?,
         _ => return Err(Reject::new("neither XML nor JSON")),
     };
     if alert.event_type.is_empty() {
@@ -76,8 +76,7 @@ fn stage(state: &str) -> Stage {
     }
 }
 
-fn xml(text: &str) -> Result<Alert<'_>, Reject> {
-    let wrong = |what: &str, error: &dyn fmt::Display| Reject::new(format!("{what}: {error}"));
+fn of_xml(text: &str) -> Result<Alert<'_>, Reject> {
     let mut reader = Reader::from_str(text);
     reader.config_mut().allow_dangling_amp = true;
     let mut alert = Alert::default();
@@ -91,7 +90,7 @@ fn xml(text: &str) -> Result<Alert<'_>, Reject> {
     loop {
         let event = reader
             .read_event()
-            .map_err(|error| wrong("XML is broken", &error))?;
+            .map_err(|error| Reject::new(format!("XML is broken: {error}")))?;
         match event {
             Event::Start(start) => {
                 depth += 1;
@@ -116,7 +115,7 @@ fn xml(text: &str) -> Result<Alert<'_>, Reject> {
             }
             Event::End(end) => {
                 let name = end.local_name();
-                let value = trimmed(std::mem::take(&mut value));
+                let value = xml::trimmed(std::mem::take(&mut value));
                 if in_door == depth {
                     in_door = 0;
                 }
@@ -140,27 +139,14 @@ fn xml(text: &str) -> Result<Alert<'_>, Reject> {
                     alert.target = value;
                 }
             }
-            Event::Text(text) => add(&mut value, text.into_inner()),
-            Event::CData(text) => add(&mut value, text.into_inner()),
-            Event::GeneralRef(reference) => {
-                let name = reference.clone().into_inner();
-                let letter = match reference.resolve_char_ref() {
-                    Ok(Some(letter)) => Some(letter),
-                    Ok(None) => quick_xml::escape::resolve_xml_entity(&name)
-                        .and_then(|text| text.chars().next()),
-                    Err(error) => return Err(wrong("XML has a letter that is none", &error)),
-                };
-                match letter {
-                    Some(letter) => value.to_mut().push(letter),
-                    // What nobody declared stays as it is written: it may have been a bare ampersand.
-                    None => value.to_mut().push_str(&format!("&{name};")),
-                }
-            }
-            Event::DocType(_) => {
-                return Err(Reject::new(
-                    "XML has a document type, which no device needs and nothing here reads",
-                ));
-            }
+            Event::Text(text) => xml::add(&mut value, text.into_inner()),
+            Event::CData(text) => xml::add(&mut value, text.into_inner()),
+            Event::GeneralRef(reference) => match xml::letter(&reference)? {
+                Some(letter) => value.to_mut().push(letter),
+                // What nobody declared stays as it is written: it may have been a bare ampersand.
+                None => value.to_mut().push_str(&format!("&{};", &*reference)),
+            },
+            Event::DocType(_) => return Err(xml::doctype()),
             Event::Eof => return Err(Reject::new("XML ends before its root does")),
             Event::Empty(_) | Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
         }
@@ -171,22 +157,6 @@ fn xml(text: &str) -> Result<Alert<'_>, Reject> {
     }
     alert.door = door;
     Ok(alert)
-}
-
-fn add<'a>(value: &mut Cow<'a, str>, text: Cow<'a, str>) {
-    if value.is_empty() {
-        *value = text;
-    } else {
-        value.to_mut().push_str(&text);
-    }
-}
-
-fn trimmed(value: Cow<'_, str>) -> Cow<'_, str> {
-    match value {
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-        Cow::Owned(text) if text.trim().len() == text.len() => Cow::Owned(text),
-        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
-    }
 }
 
 #[derive(Deserialize)]
@@ -212,7 +182,7 @@ struct Message<'a> {
     within: Option<Box<Message<'a>>>,
 }
 
-fn json(text: &str) -> Result<Alert<'_>, Reject> {
+fn of_json(text: &str) -> Result<Alert<'_>, Reject> {
     let mut message: Message<'_> = serde_json::from_str(text)
         .map_err(|error| Reject::new(format!("JSON is broken: {error}")))?;
     if let Some(within) = message.within.take() {

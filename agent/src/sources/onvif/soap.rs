@@ -8,6 +8,8 @@ use quick_xml::events::{BytesStart, Event};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use std::fmt::Write;
 
+use crate::sources::xml;
+
 /// Elements within each other.
 const DEPTH_MAX: usize = 32;
 /// Notifications of one answer.
@@ -275,7 +277,8 @@ pub fn read(text: &str) -> Result<Answer, SoapError> {
             }
             Event::Text(part) => value.push_str(&part),
             Event::CData(part) => value.push_str(&part),
-            Event::GeneralRef(name) => value.push_str(entity(&name)),
+            // What is no letter is nothing.
+            Event::GeneralRef(reference) => value.extend(xml::letter(&reference).ok().flatten()),
             Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
         }
     }
@@ -289,18 +292,6 @@ pub fn read(text: &str) -> Result<Answer, SoapError> {
     }
     answer.utc = utc.iter().all(|part| *part != i32::MIN).then_some(utc);
     Ok(answer)
-}
-
-/// What an entity stands for: the five of XML; all others are nothing.
-fn entity(name: &str) -> &'static str {
-    match name {
-        "amp" => "&",
-        "lt" => "<",
-        "gt" => ">",
-        "quot" => "\"",
-        "apos" => "'",
-        _ => "",
-    }
 }
 
 /// A topic without the prefixes of its parts.
