@@ -74,6 +74,8 @@ pub enum News {
     Changed,
     /// It is as it was.
     Repeated,
+    /// Told at the beginning: to be known, and no event.
+    Noted,
 }
 
 /// How many devices stand how.
@@ -180,7 +182,7 @@ impl Devices {
         match known {
             Some(known) if known.active == active && !known.stale => News::Repeated,
             Some(_) => News::Changed,
-            None if initial => News::Repeated,
+            None if initial => News::Noted,
             // What is off, and was never heard to be on, may have been on while nobody listened.
             None => News::Changed,
         }
@@ -307,7 +309,7 @@ mod tests {
     #[test]
     fn a_state_is_news_when_it_changes_and_at_the_beginning_only_if_it_was_known_otherwise() {
         let mut devices = devices();
-        assert_eq!(devices.news("d", "p", true, true), News::Repeated);
+        assert_eq!(devices.news("d", "p", true, true), News::Noted);
         assert_eq!(devices.news("d", "p", true, false), News::Changed);
         devices.apply(staged(true), 0);
         assert_eq!(devices.news("d", "p", true, false), News::Repeated);

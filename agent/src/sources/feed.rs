@@ -497,23 +497,26 @@ impl Group<'_> {
             .map(|(_, staged)| staged)
             .find(|staged| staged.device == device && staged.point == state.point);
         let news = match before {
-            Some(before) if before.active == state.active => return None,
+            Some(before) if before.active == state.active => News::Repeated,
             Some(_) => News::Changed,
             None => {
                 let devices = &self.feed.book().devices;
                 devices.news(device, &state.point, state.active, state.initial)
             }
         };
+        if news == News::Repeated {
+            return None;
+        }
         let staged = Staged {
             device: device.to_owned(),
             point: state.point.clone().into_owned(),
             active: state.active,
         };
-        if news == News::Changed {
-            return Some(staged);
+        if news == News::Noted {
+            self.staged.push((None, staged));
+            return None;
         }
-        self.staged.push((None, staged));
-        None
+        Some(staged)
     }
 
     /// Packs the event of a reading. What it is, for those who watch; `Null` if nobody does.
