@@ -314,6 +314,8 @@ impl Metrics {
     /// The figures of a source.
     pub fn source(&self, name: &str) -> SourceFigures {
         let messages = |outcome| self.source_messages.with_label_values(&[name, outcome]);
+        // From zero, so that the first one is an increase.
+        messages("session_panicked");
         SourceFigures {
             name: name.to_owned(),
             stored: messages("stored"),

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! * `run` ends at `stop` and at nothing else: a device that is away, a port that is taken, a wrong password are shown
-//!   by `linli-agent status` and tried again ([`session::hold`]). One source never ends another, but by a panic: then the
-//!   process is started anew.
+//!   by `linli-agent status` and tried again ([`session::hold`]); so is a session that panics. One source never ends
+//!   another.
 //! * A decoder does no I/O and knows no clock. What it holds of a stream has a limit, and one bad message costs itself.
 //! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may hang routes below `/push/<name>` too.
 pub mod body;
@@ -372,7 +372,7 @@ impl Sources {
         running.spawn(clock(feeds, self.pseudonyms, stop.clone()));
         let ended = async move {
             while let Some(ended) = running.join_next().await {
-                // A source that panics takes the process with it: started anew it hears its devices again.
+                // Sessions are guarded. What panics beside them takes the process with it, which is started anew.
                 ended.map_err(io::Error::other)?;
             }
             Ok(())

@@ -9,47 +9,36 @@
 //!
 //! | limit | what happens then |
 //! | --- | --- |
-//! | `connections_max` in all, [`PEER_CONNECTIONS_MAX`] from one address | the new one is ended at once, counted |
-//! | [`FIRST_DEADLINE`] to the first good frame, `idle` between two | the connection is ended |
-//! | [`PARTIAL_DEADLINE`] from the first byte of a frame to its last | what came of it is rejected, the line goes on |
-//! | [`BAD_PIECES_MAX`] rejects one after another | the connection is ended |
-//! | [`WRITE_DEADLINE`] for an answer | the connection is ended |
+//! | `connections_max` in all, [`places::PEER_CONNECTIONS_MAX`] from one address | the new one is ended at once, counted |
+//! | [`connection::FIRST_DEADLINE`] to the first good frame, `idle` between two | the connection is ended |
+//! | [`connection::PARTIAL_DEADLINE`] from the first byte of a frame to its last | what came of it is rejected, the line goes on |
+//! | [`connection::BAD_PIECES_MAX`] rejects one after another | the connection is ended |
+//! | [`connection::WRITE_DEADLINE`] for an answer | the connection is ended |
+//! | a panic of a line | the connection is ended; of datagrams: all listeners, and they are opened anew |
 //!
-//! A connection holds what it has read at once ([`READ_BYTES`]) and a frame that is not complete.
+//! A connection holds what it has read at once ([`connection::READ_BYTES`]) and a frame that is not complete.
+mod connection;
+mod datagrams;
+pub(super) mod places;
+
 use linli_shared::service::config::{ConfigError, Span};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Check;
 use super::feed::{Feed, Group};
-use super::session::{Ended, hold};
+use super::session::{Ended, guarded, hold};
+use connection::Connection;
+use datagrams::receive;
+use places::{Peers, Place};
 
-/// Read at once.
-const READ_BYTES: usize = 4096;
-/// Longest datagram that is read whole.
-const DATAGRAM_BYTES: usize = 8192;
-/// Datagrams that are stored with one sync.
-const DATAGRAMS_MAX: usize = 64;
-/// Connections from one address: a gateway before several panels has one for each.
-const PEER_CONNECTIONS_MAX: usize = 64;
-/// Until the first good frame.
-const FIRST_DEADLINE: Duration = Duration::from_secs(30);
-/// From the first byte of a frame to its last.
-const PARTIAL_DEADLINE: Duration = Duration::from_secs(10);
-/// For an answer.
-const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// Rejects one after another.
-const BAD_PIECES_MAX: usize = 64;
 /// Before a device that could not be stored may come again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// After a connection could not be accepted.
@@ -263,47 +252,6 @@ async fn session<L: Line + 'static>(
     }
 }
 
-/// Connections of each address.
-pub(super) type Peers = Arc<Mutex<HashMap<IpAddr, usize>>>;
-
-/// A place among the connections.
-pub(super) struct Place {
-    peers: Peers,
-    peer: IpAddr,
-}
-
-impl Place {
-    /// `None` where all of them, or those of the address, are taken.
-    pub fn take(peers: &Peers, peer: IpAddr, connections_max: usize) -> Option<Self> {
-        let mut known = peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = known.values().sum();
-        let of_peer = known.entry(peer).or_default();
-        if all >= connections_max || *of_peer >= PEER_CONNECTIONS_MAX {
-            if *of_peer == 0 {
-                known.remove(&peer);
-            }
-            return None;
-        }
-        *of_peer += 1;
-        Some(Self {
-            peers: peers.clone(),
-            peer,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut known = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = known.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                known.remove(&self.peer);
-            }
-        }
-    }
-}
-
 async fn accept<L: Line + 'static>(
     listener: TcpListener,
     callers: &Callers,
@@ -337,183 +285,11 @@ async fn accept<L: Line + 'static>(
         let (feed, line) = (feed.clone(), line());
         connections.spawn(async move {
             let _place = place;
-            let mut connection = Connection {
-                stream,
-                address: SocketAddr::new(peer, address.port()),
-                device: None,
-            };
-            let why = connection.talk(&feed, line, idle).await;
-            if let Some(device) = &connection.device {
-                feed.trouble(device, &format!("{peer}: {why}"));
+            let mut connection = Connection::new(stream, SocketAddr::new(peer, address.port()));
+            let ended = guarded(&feed, connection.talk(&feed, line, idle)).await;
+            if let Some(device) = connection.device() {
+                feed.trouble(device, &format!("{peer}: {ended}"));
             }
         });
-    }
-}
-
-struct Connection {
-    stream: TcpStream,
-    address: SocketAddr,
-    device: Option<String>,
-}
-
-impl Connection {
-    /// Until it ends; gives why.
-    async fn talk(&mut self, feed: &Feed, mut line: impl Line, idle: Duration) -> String {
-        let mut bytes = vec![0; READ_BYTES];
-        let mut until = Instant::now() + FIRST_DEADLINE.min(idle);
-        let mut partial: Option<Instant> = None;
-        let mut bad = 0;
-        loop {
-            let wait = partial.map_or(until, |partial| partial.min(until));
-            let read = timeout_at(wait, self.stream.read(&mut bytes)).await;
-            let mut rest = Rest::Coming;
-            match read {
-                Ok(Ok(0)) => rest = Rest::Ended,
-                Ok(Ok(count)) => line.feed(self.address, &bytes[..count]),
-                Ok(Err(error)) => return error.to_string(),
-                Err(_) if Instant::now() >= until => {
-                    return "it said nothing for too long".to_owned();
-                }
-                Err(_) => {}
-            }
-            let is_late = partial.is_some_and(|partial| Instant::now() >= partial);
-            if is_late && rest == Rest::Coming {
-                rest = Rest::Late;
-            }
-            let mut found = false;
-            loop {
-                let mut group = feed.alone().await;
-                let mut out = Out {
-                    bad,
-                    ..Out::default()
-                };
-                line.take(&mut group, &mut out, rest);
-                bad = out.bad;
-                if out.good > 0 {
-                    until = Instant::now() + idle;
-                }
-                if out.device.is_some() {
-                    self.device = out.device;
-                }
-                if out.pieces == 0 {
-                    break;
-                }
-                found = true;
-                if rest == Rest::Late {
-                    rest = Rest::Coming;
-                }
-                if let Err(error) = feed.store(group).await {
-                    tokio::time::sleep(REFUSED_PAUSE).await;
-                    return format!("it could not be stored and was not answered: {error}");
-                }
-                let answers = out.answers.concat();
-                match timeout(WRITE_DEADLINE, self.stream.write_all(&answers)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => return error.to_string(),
-                    Err(_) => return "it does not take its answers".to_owned(),
-                }
-                if bad >= BAD_PIECES_MAX {
-                    return format!("{BAD_PIECES_MAX} pieces one after another were no frames");
-                }
-            }
-            if rest == Rest::Ended {
-                return "it ended the connection".to_owned();
-            }
-            // A frame that has begun has its time; another one has it anew.
-            partial = match line.held() {
-                0 => None,
-                _ if found => Some(Instant::now() + PARTIAL_DEADLINE),
-                _ => partial.or(Some(Instant::now() + PARTIAL_DEADLINE)),
-            };
-        }
-    }
-}
-
-/// Datagrams, until the socket fails.
-async fn receive(socket: &UdpSocket, feed: &Feed, mut line: impl Line) -> Ended {
-    let mut bytes = vec![0; DATAGRAM_BYTES];
-    // Whose frames did not fit into the last group.
-    let mut unread: Option<SocketAddr> = None;
-    loop {
-        if unread.is_none() {
-            // What cannot be read for another reason than the wait is said by the read.
-            let _ = socket.readable().await;
-        }
-        let mut group = feed.alone().await;
-        let mut answers: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
-        let mut pieces = 0;
-        for _ in 0..DATAGRAMS_MAX {
-            let address = match unread.take() {
-                Some(address) => address,
-                None => match socket.try_recv_from(&mut bytes) {
-                    Ok((count, address)) => {
-                        let from = SocketAddr::new(address.ip().to_canonical(), address.port());
-                        line.feed(from, &bytes[..count]);
-                        address
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // What was said to somebody who is gone.
-                    Err(error) if is_of_a_peer(&error) => continue,
-                    Err(error) => {
-                        return Ended::lost(format!("datagrams cannot be received: {error}"));
-                    }
-                },
-            };
-            let mut out = Out::default();
-            line.take(&mut group, &mut out, Rest::Ended);
-            pieces += out.pieces;
-            answers.extend(out.answers.into_iter().map(|answer| (address, answer)));
-            if line.held() > 0 {
-                unread = Some(address);
-                break;
-            }
-        }
-        if pieces == 0 {
-            continue;
-        }
-        if let Err(error) = feed.store(group).await {
-            tracing::debug!(source = feed.name(), %error, "datagrams are not answered");
-            tokio::time::sleep(REFUSED_PAUSE).await;
-            continue;
-        }
-        for (address, answer) in answers {
-            // Who does not get it sends again.
-            let _ = socket.send_to(&answer, address).await;
-        }
-    }
-}
-
-fn is_of_a_peer(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_are_bounded_in_all_and_for_each_peer_and_come_back() {
-        let peers = Peers::default();
-        let one: IpAddr = [10, 0, 0, 1].into();
-        let other: IpAddr = [10, 0, 0, 2].into();
-        let held: Vec<Place> = (0..PEER_CONNECTIONS_MAX)
-            .map(|_| Place::take(&peers, one, 100).expect("a place"))
-            .collect();
-        assert!(Place::take(&peers, one, 100).is_none());
-        let more: Vec<Option<Place>> = (PEER_CONNECTIONS_MAX..100)
-            .map(|_| Place::take(&peers, other, 100))
-            .collect();
-        assert!(more.iter().all(Option::is_some));
-        assert!(Place::take(&peers, other, 100).is_none());
-        drop(held);
-        assert!(Place::take(&peers, one, 100).is_some());
-        drop(more);
-        assert!(peers.lock().expect("not poisoned").is_empty());
     }
 }

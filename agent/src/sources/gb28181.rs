@@ -27,7 +27,9 @@ mod line;
 pub mod manscdp;
 pub mod map;
 pub mod registry;
+mod server;
 pub mod sip;
+mod talk;
 
 use linli_shared::service::config::ConfigError;
 use std::sync::Arc;
@@ -38,7 +40,8 @@ use super::callers::{self, Callers};
 use super::feed::Feed;
 use super::{Check, Source};
 use accounts::{Accounts, Config};
-use line::{Server, SipLine};
+use line::SipLine;
+use server::Server;
 
 /// The source.
 #[derive(Debug)]

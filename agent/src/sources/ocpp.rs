@@ -31,10 +31,10 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 use tokio_util::sync::CancellationToken;
 
-use super::callers::{Peers, Place};
+use super::callers::places::{Peers, Place};
 use super::feed::Feed;
 use super::reading::Reject;
-use super::session::{Ended, hold};
+use super::session::{Ended, guarded, hold};
 use super::{Check, Source};
 use message::{Message, Reply};
 
@@ -146,19 +146,15 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
     loop {
         // Both arms are cancel-safe: a connection that is not accepted yet stays in the kernel's queue.
         tokio::select! {
-            Some(ended) = connections.join_next() => {
-                if let Err(error) = ended && error.is_panic() {
-                    std::panic::resume_unwind(error.into_panic());
-                }
-            }
+            Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < source.config.connections_max => {
                 match accepted {
                     Ok((stream, peer)) => match Place::take(&peers, peer.ip().to_canonical(), source.config.connections_max) {
                         Some(place) => {
-                            let attended = attend(source.clone(), feed.clone(), stream);
+                            let (source, feed) = (source.clone(), feed.clone());
                             connections.spawn(async move {
-                                attended.await;
-                                drop(place);
+                                let _place = place;
+                                attend(&source, &feed, stream).await;
                             });
                         }
                         None => feed.count("too_many_connections", 1),
@@ -172,11 +168,11 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
 }
 
 /// One charge point, from its connection to its end.
-async fn attend(source: Arc<Ocpp>, feed: Feed, stream: TcpStream) {
+async fn attend(source: &Ocpp, feed: &Feed, stream: TcpStream) {
     let mut charger = String::new();
     #[expect(clippy::result_large_err, reason = "the type is the library's")]
     let check =
-        |request: &Request, response: Response| greet(&source, request, response, &mut charger);
+        |request: &Request, response: Response| greet(source, request, response, &mut charger);
     let mut config = WebSocketConfig::default();
     config.max_message_size = Some(MESSAGE_BYTES_MAX);
     config.max_frame_size = Some(MESSAGE_BYTES_MAX);
@@ -191,8 +187,8 @@ async fn attend(source: Arc<Ocpp>, feed: Feed, stream: TcpStream) {
             return;
         }
     };
-    let why = converse(&source, &feed, &charger, &mut socket).await;
-    feed.trouble(&charger, &why);
+    let ended = guarded(feed, converse(source, feed, &charger, &mut socket)).await;
+    feed.trouble(&charger, &ended.why);
 }
 
 /// Whether a charge point is taken; sets its id.
@@ -249,13 +245,13 @@ fn greet(
     Ok(response)
 }
 
-/// Messages and answers, until the connection ends; gives why.
+/// Messages and answers, until the connection ends.
 async fn converse(
     source: &Ocpp,
     feed: &Feed,
     charger: &str,
     socket: &mut WebSocketStream<TcpStream>,
-) -> String {
+) -> Ended {
     let silence = source.config.heartbeat.0 * 3;
     let interval_s = source.config.heartbeat.0.as_secs();
     let first = message::trigger_status(&format!("linli-{}", clock::monotonic_ms()));
@@ -264,23 +260,23 @@ async fn converse(
         if let Some(text) = answer.take() {
             match timeout(WRITE_DEADLINE, socket.send(Frame::text(text))).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return format!("the connection broke: {error}"),
-                Err(_) => return "the charge point takes no answer".to_owned(),
+                Ok(Err(error)) => return Ended::lost(format!("the connection broke: {error}")),
+                Err(_) => return Ended::lost("the charge point takes no answer"),
             }
         }
         let frame = match timeout(silence, socket.next()).await {
-            Err(_) => return format!("nothing was heard for {} s", silence.as_secs()),
-            Ok(None) => return "the charge point ended the connection".to_owned(),
-            Ok(Some(Err(error))) => return format!("the connection broke: {error}"),
+            Err(_) => return Ended::lost(format!("nothing was heard for {} s", silence.as_secs())),
+            Ok(None) => return Ended::lost("the charge point ended the connection"),
+            Ok(Some(Err(error))) => return Ended::lost(format!("the connection broke: {error}")),
             Ok(Some(Ok(frame))) => frame,
         };
         let text = match &frame {
             Frame::Text(text) => text.as_str(),
-            Frame::Close(_) => return "the charge point ended the connection".to_owned(),
+            Frame::Close(_) => return Ended::lost("the charge point ended the connection"),
             Frame::Binary(bytes) => {
                 let said = Err(Reject::new("a binary frame: OCPP-J is text"));
                 if feed.take(bytes, said).await.is_err() {
-                    return "the spool refuses".to_owned();
+                    return Ended::lost("the spool refuses");
                 }
                 continue;
             }
@@ -317,7 +313,7 @@ async fn converse(
                     break;
                 }
                 Err(_) if Instant::now() < until => tokio::time::sleep(STORE_RETRY).await,
-                Err(error) => return format!("the spool refuses: {error}"),
+                Err(error) => return Ended::lost(format!("the spool refuses: {error}")),
             }
         }
     }

@@ -1,8 +1,12 @@
 //! Sessions with devices and platforms that come and go: connected again and again, with a pause that grows.
 //!
-//! A device that says no to the password is asked seldom: many lock an address out after a few wrong tries.
+//! * A device that says no to the password is asked seldom: many lock an address out after a few wrong tries.
+//! * A panic costs the session that it happens in, no other and not the agent ([`guarded`]): what was not stored was not
+//!   answered, and comes again.
+use futures_util::FutureExt;
 use linli_shared::service::backoff::Backoff;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,13 +22,23 @@ const REFUSED_MAX: Duration = Duration::from_secs(1800);
 /// A session that lived as long had been good.
 const GOOD_AFTER: Duration = Duration::from_secs(30);
 
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It may work in a moment.
+    Lost,
+    /// The peer does not want us as we are: a password, a certificate, a path.
+    Refused,
+    /// By a fault of ours.
+    Panicked,
+}
+
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// Names the peer, what went wrong, and what to do where that is known.
     pub why: String,
-    /// The peer does not want us as we are: a password, a certificate, a path.
-    pub refused: bool,
+    how: How,
 }
 
 impl Ended {
@@ -32,7 +46,7 @@ impl Ended {
     pub fn lost(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
-            refused: false,
+            how: How::Lost,
         }
     }
 
@@ -40,7 +54,7 @@ impl Ended {
     pub fn refused(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
-            refused: true,
+            how: How::Refused,
         }
     }
 }
@@ -51,7 +65,25 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Waits for all tasks of a source. What panics in one goes on in its source.
+/// Runs a session or a connection so that a panic is its end, counted and told as what it is: a fault to be mended.
+pub async fn guarded(feed: &Feed, session: impl Future<Output = Ended>) -> Ended {
+    // What a session shares with others is the feed: each change of it is whole after one statement.
+    AssertUnwindSafe(session)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            // The panic itself, with its place, was printed when it began.
+            tracing::error!(source = feed.name(), "a session ended with a panic");
+            feed.count("session_panicked", 1);
+            Ended {
+                why: "a fault of this program: please report what its log says of a panic"
+                    .to_owned(),
+                how: How::Panicked,
+            }
+        })
+}
+
+/// Waits for all tasks of a source. Sessions are guarded: a panic beside them goes on in the source.
 pub async fn all(mut tasks: JoinSet<()>) {
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended
@@ -78,7 +110,7 @@ pub async fn hold<F: Future<Output = Ended> + Send>(
         // A session is dropped at a stop: what its device was not answered for comes again.
         let ended = tokio::select! {
             () = stop.cancelled() => return,
-            ended = session() => ended,
+            ended = guarded(feed, session()) => ended,
         };
         if start.elapsed() >= GOOD_AFTER {
             lost.reset();
@@ -90,22 +122,18 @@ pub async fn hold<F: Future<Output = Ended> + Send>(
         for device in devices {
             feed.trouble(device, &ended.why);
         }
-        feed.count(
-            if ended.refused {
-                "session_refused"
-            } else {
-                "session_lost"
-            },
-            1,
-        );
+        match ended.how {
+            How::Lost => feed.count("session_lost", 1),
+            How::Refused => feed.count("session_refused", 1),
+            How::Panicked => {}
+        }
         if ended.why != last {
             tracing::warn!(source = feed.name(), ?devices, why = %ended, "a session ended");
             last.clone_from(&ended.why);
         }
-        let pause = if ended.refused {
-            refused.next(random())
-        } else {
-            lost.next(random())
+        let pause = match ended.how {
+            How::Refused => refused.next(random()),
+            How::Lost | How::Panicked => lost.next(random()),
         };
         // Both arms are cancel-safe: a sleep and a token.
         tokio::select! {

@@ -306,3 +306,28 @@ async fn a_group_that_is_never_stored_has_told_nothing() {
     });
     assert_eq!(scene.feed.take(b"h", said).await.expect("stored").stored, 1);
 }
+
+#[tokio::test]
+async fn a_session_that_panics_is_begun_anew_and_what_it_held_is_free() {
+    let scene = Scene::new(Some(Duration::from_secs(30)));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let sessions = std::sync::atomic::AtomicU32::new(0);
+    let session = || async {
+        if sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+            let mut group = scene.feed.alone().await;
+            group.message(b"on", Ok(Said::Events(vec![fire(true)])));
+            panic!("what a fault of a decoder does");
+        }
+        scene.take(b"on", fire(true)).await;
+        stop.cancel();
+        std::future::pending().await
+    };
+    crate::sources::session::hold(&scene.feed, &[], &stop, session).await;
+    // Of the first nothing was stored or known: the alarm, and that its device is there, are told by the second.
+    assert_eq!((scene.figure("stored"), scene.figure("repeated")), (2, 0));
+    let text = scene.feed.0.shared.metrics.text().expect("metrics");
+    assert!(
+        text.contains(r#"outcome="session_panicked",source="test"} 1"#),
+        "{text}"
+    );
+}

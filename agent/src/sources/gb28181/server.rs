@@ -1,0 +1,86 @@
+//! What all lines of a source share: who may say something, and who has registered.
+use linli_shared::service::clock;
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::hash::Hasher;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::AtomicU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::accounts::Accounts;
+use super::digest::Nonces;
+use super::registry::Registry;
+use super::sip::Message;
+use crate::sources::callers::Callers;
+use crate::sources::feed::Feed;
+
+/// What all lines of a source share.
+pub(crate) struct Server {
+    callers: Callers,
+    pub accounts: Accounts,
+    pub feed: Feed,
+    registry: Mutex<Registry>,
+    pub nonces: Nonces,
+    tags: [u8; 16],
+    pub sn: AtomicU32,
+}
+
+impl Server {
+    /// Nobody has registered.
+    pub fn new(callers: Callers, accounts: Accounts, feed: Feed) -> Self {
+        Self {
+            callers,
+            accounts,
+            feed,
+            registry: Mutex::new(Registry::new(clock::monotonic_ms())),
+            nonces: Nonces::new(random()),
+            tags: random(),
+            sn: AtomicU32::new(1),
+        }
+    }
+
+    /// Who has registered.
+    pub fn registry(&self) -> MutexGuard<'_, Registry> {
+        // Each change of it is whole after one statement.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tag of answers to a request: the same when it comes again.
+    pub fn tag(&self, message: &Message<'_>) -> String {
+        let mut hasher = SipHasher13::new_with_key(&self.tags);
+        hasher.write(message.transaction().as_bytes());
+        format!("{:016x}", hasher.finish128().h1)
+    }
+
+    /// Where the agent is, as seen from a device.
+    pub fn own(&self, transport: &str, peer: SocketAddr) -> SocketAddr {
+        let listens = match transport {
+            "TCP" => self.callers.tcp.or(self.callers.udp),
+            _ => self.callers.udp.or(self.callers.tcp),
+        };
+        let listens = listens.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 5060)));
+        if !listens.ip().is_unspecified() {
+            return listens;
+        }
+        // Sends nothing: it asks the system for the way.
+        let unspecified: IpAddr = match peer {
+            SocketAddr::V4(_) => [0, 0, 0, 0].into(),
+            SocketAddr::V6(_) => [0_u16; 8].into(),
+        };
+        let local = UdpSocket::bind((unspecified, 0)).and_then(|socket| {
+            socket.connect(peer)?;
+            socket.local_addr()
+        });
+        SocketAddr::new(
+            local.map_or(listens.ip(), |local| local.ip()),
+            listens.port(),
+        )
+    }
+}
+
+/// Random bytes.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .expect("the system gives randomness, as it did for the keys of TLS");
+    bytes
+}

@@ -1,0 +1,136 @@
+//! Cuts a stream into messages, and finds the next one where something is none.
+use memchr::memmem;
+
+use super::{HEAD_BYTES_MAX, METHODS, Message, SipError, head, head_end};
+
+/// A message, or bytes that are none.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece<'f> {
+    /// A message and its bytes.
+    Message(Message<'f>, &'f [u8]),
+    /// Bytes that are no message, why, and the head where it could be read.
+    Rejected(SipError, &'f [u8], Option<Box<Message<'f>>>),
+    /// Empty lines, which keep a connection open.
+    Alive(&'f [u8]),
+}
+
+/// Cuts a stream into messages. It holds what is not complete: at most a head and a body.
+#[derive(Debug, Default)]
+pub struct Framer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Framer {
+    /// Takes bytes in.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.shrink_to(HEAD_BYTES_MAX);
+        } else {
+            self.bytes.drain(..self.start);
+        }
+        self.start = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Bytes that were not given out.
+    pub fn held(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Forgets what it holds.
+    pub fn clear(&mut self) {
+        self.start = self.bytes.len();
+    }
+
+    fn empty_lines(&self) -> usize {
+        self.bytes[self.start..]
+            .iter()
+            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+            .count()
+    }
+
+    /// The next piece of a stream; `None`: more has to come.
+    pub fn take(&mut self) -> Option<Piece<'_>> {
+        let empty = self.empty_lines();
+        let at = self.start;
+        if empty > 0 {
+            self.start += empty;
+            return Some(Piece::Alive(&self.bytes[at..at + empty]));
+        }
+        let bytes = &self.bytes[at..];
+        if bytes.is_empty() {
+            return None;
+        }
+        let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+        let Some((end, body)) = head_end(window) else {
+            if bytes.len() < HEAD_BYTES_MAX {
+                return None;
+            }
+            let cut = next_start(window);
+            self.start += cut;
+            return Some(Piece::Rejected(SipError::Endless, &bytes[..cut], None));
+        };
+        let mut message = match head(&bytes[..end]) {
+            Ok(message) => message,
+            Err(error) => {
+                let cut = next_start(&bytes[..body]);
+                self.start += cut;
+                return Some(Piece::Rejected(error, &bytes[..cut], None));
+            }
+        };
+        match message.length() {
+            Err(error) => {
+                self.start += body;
+                let head = Some(Box::new(message));
+                Some(Piece::Rejected(error, &bytes[..body], head))
+            }
+            Ok(length) => {
+                // § 18.3 wants it on a stream; without it there is no body.
+                let whole = body + length.unwrap_or(0);
+                if bytes.len() < whole {
+                    return None;
+                }
+                message.body = &bytes[body..whole];
+                self.start += whole;
+                Some(Piece::Message(message, &bytes[..whole]))
+            }
+        }
+    }
+
+    /// Nothing more comes: all that is held is one message, or none.
+    pub fn give_up(&mut self) -> Option<Piece<'_>> {
+        let at = self.start + self.empty_lines();
+        if at == self.bytes.len() && at > self.start {
+            let empty = self.start;
+            self.start = at;
+            return Some(Piece::Alive(&self.bytes[empty..]));
+        }
+        self.start = self.bytes.len();
+        let bytes = &self.bytes[at..];
+        if bytes.is_empty() {
+            return None;
+        }
+        Some(match Message::datagram(bytes) {
+            Ok(message) => Piece::Message(message, bytes),
+            Err((error, head)) => Piece::Rejected(error, bytes, head.map(Box::new)),
+        })
+    }
+}
+
+/// Where another message may begin behind the first byte; the end where none does.
+fn next_start(bytes: &[u8]) -> usize {
+    let mut first = bytes.len();
+    let mut look = |needle: &[u8]| {
+        if let Some(at) = memmem::find(&bytes[1..first], needle) {
+            first = at + 1;
+        }
+    };
+    for method in METHODS {
+        look(format!("{method} sip:").as_bytes());
+    }
+    look(b"SIP/2.0 ");
+    // ` SIP/2.0 ` within a request line is no status line; what is cut there is rejected next and costs nothing more.
+    first.max(1)
+}
