@@ -69,7 +69,7 @@ async fn what_a_dialler_sends_in_clear_and_sealed_is_acknowledged_and_at_the_hub
     };
     let directory = tempdir()?;
     let port = free_tcp_port()?;
-    let scene = Equipped::start(directory.path(), &blocks(port, ""), &FILES).await?;
+    let scene = Equipped::listening(directory.path(), "panels", &blocks(port, ""), &FILES).await?;
     let steps = json!([
         { "type": "NULL" },
         { "type": "SIA-DCS", "code": "FA", "zone": 3, "zonename": "Hall", "area": 2, "text": "Fire in the hall" },
@@ -150,7 +150,7 @@ async fn frames_are_read_as_pysiaalarm_reads_them_and_answers_as_siadc09_reads_t
     };
     let directory = tempdir()?;
     let port = free_tcp_port()?;
-    let scene = Equipped::start(directory.path(), &blocks(port, ""), &FILES).await?;
+    let scene = Equipped::listening(directory.path(), "panels", &blocks(port, ""), &FILES).await?;
     let codes = ["110", "111", "120", "130", "151", "301", "302", "373"];
     let mut steps: Vec<Value> = codes
         .iter()
@@ -221,7 +221,7 @@ async fn what_is_sent_again_is_stored_once_and_what_cannot_be_believed_is_refuse
     };
     let directory = tempdir()?;
     let port = free_tcp_port()?;
-    let scene = Equipped::start(directory.path(), &blocks(port, ""), &FILES).await?;
+    let scene = Equipped::listening(directory.path(), "panels", &blocks(port, ""), &FILES).await?;
     let fire = |zone: u32| json!({ "id": "SIA-DCS", "data": format!("#A128|NFA{zone}") });
     let with = |mut step: Value, more: Value| {
         let (Some(step_keys), Some(more)) = (step.as_object_mut(), more.as_object()) else {
@@ -312,7 +312,8 @@ async fn a_kill_loses_nothing_that_was_acknowledged_and_doubles_nothing() -> Res
     const ALARMS: usize = 300;
     let directory = tempdir()?;
     let port = free_tcp_port()?;
-    let mut scene = Equipped::start(directory.path(), &blocks(port, ""), &FILES).await?;
+    let mut scene =
+        Equipped::listening(directory.path(), "panels", &blocks(port, ""), &FILES).await?;
     let log = directory.path().join("storm.log");
     let (port_text, count) = (port.to_string(), ALARMS.to_string());
     let arguments = ["storm", &port_text, "A256", LONG, &count];
@@ -328,7 +329,8 @@ async fn garbage_lying_lengths_and_unknown_panels_do_not_stop_a_line() -> Result
     let directory = tempdir()?;
     let port = free_tcp_port()?;
     let more = "unknown = \"take\"\nsilent_after = \"2s\"";
-    let scene = Equipped::start(directory.path(), &blocks(port, more), &FILES).await?;
+    let scene =
+        Equipped::listening(directory.path(), "panels", &blocks(port, more), &FILES).await?;
     let mut line = TcpStream::connect(("127.0.0.1", port)).await?;
     // A length that no frame has, a frame that another one cuts off, one that never ends.
     line.write_all(b"\n0000FFFF\"SIA-DCS\"0001L0#1234[#1234|NFA9]\r")

@@ -60,7 +60,7 @@ async fn events_come_through(protocol: &str) -> Result<()> {
     };
     let directory = tempdir()?;
     let port = free_tcp_port()?;
-    let scene = Equipped::start(directory.path(), &blocks(port, ""), &[]).await?;
+    let scene = Equipped::listening(directory.path(), "fire", &blocks(port, ""), &[]).await?;
     let answers = exchange(
         &python,
         protocol,
@@ -161,8 +161,9 @@ async fn what_is_said_again_is_stored_once_and_what_is_damaged_is_denied() -> Re
     };
     let directory = tempdir()?;
     let port = free_tcp_port()?;
-    let scene = Equipped::start(
+    let scene = Equipped::listening(
         directory.path(),
+        "fire",
         &blocks(port, "set_clock_beyond = \"60s\""),
         &[],
     )
@@ -265,7 +266,7 @@ async fn a_kill_loses_nothing_that_was_confirmed_and_doubles_nothing() -> Result
     const ALARMS: usize = 400;
     let directory = tempdir()?;
     let port = free_tcp_port()?;
-    let mut scene = Equipped::start(directory.path(), &blocks(port, ""), &[]).await?;
+    let mut scene = Equipped::listening(directory.path(), "fire", &blocks(port, ""), &[]).await?;
     let log = directory.path().join("storm.log");
     let (port_text, count) = (port.to_string(), ALARMS.to_string());
     let arguments = ["storm", "tcp", &port_text, "889", &count];
@@ -341,8 +342,13 @@ async fn strangers_who_flood_drip_and_lie_are_bounded_and_alarms_go_on() -> Resu
     };
     let directory = tempdir()?;
     let port = free_tcp_port()?;
-    let scene =
-        Equipped::start(directory.path(), &blocks(port, "connections_max = 32"), &[]).await?;
+    let scene = Equipped::listening(
+        directory.path(),
+        "fire",
+        &blocks(port, "connections_max = 32"),
+        &[],
+    )
+    .await?;
     let connect = async || TcpStream::connect(("127.0.0.1", port)).await;
     // One who fills a connection with garbage is cut off.
     let mut flood = connect().await?;

@@ -32,7 +32,7 @@ fn blocks(port: u16, more: &str, of_device: &str) -> String {
 }
 
 async fn start(scene: &std::path::Path, blocks: &str) -> Result<Equipped> {
-    Equipped::start(scene, blocks, &[("sip.password", PASSWORD)]).await
+    Equipped::listening(scene, "video", blocks, &[("sip.password", PASSWORD)]).await
 }
 
 /// A device, played by SIPp.

@@ -20,13 +20,7 @@ fn block(port: u16) -> String {
 /// A hub and an agent that waits for charge points.
 async fn listening(directory: &Path, port: u16) -> Result<Equipped> {
     let files = [("secrets/chargers", PASSWORD)];
-    let scene = Equipped::start(directory, &block(port), &files).await?;
-    scene
-        .source_is("chargers", "the source to listen", |source| {
-            !source["connected"].is_null()
-        })
-        .await?;
-    Ok(scene)
+    Equipped::listening(directory, "chargers", &block(port), &files).await
 }
 
 fn charger(

@@ -84,6 +84,22 @@ impl Equipped {
         Ok(Self { hub, agent })
     }
 
+    /// The same, once the source of this name listens.
+    pub async fn listening(
+        directory: &Path,
+        source: &str,
+        blocks: &str,
+        files: &[(&str, &str)],
+    ) -> Result<Self> {
+        let scene = Self::start(directory, blocks, files).await?;
+        scene
+            .source_is(source, "the source to listen", |source| {
+                !source["connected"].is_null()
+            })
+            .await?;
+        Ok(scene)
+    }
+
     /// Kills the agent so many times while a peer tells of `alarms` fires, each of a device of its own, and waits for answers:
     /// its `log` has "confirmed" for each and "done" at the end. Each must be at the hub, once.
     pub async fn kills_in_a_storm(
