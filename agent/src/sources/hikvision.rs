@@ -18,6 +18,7 @@
 pub mod alert;
 mod catch_up;
 pub mod door;
+mod known;
 mod listen;
 pub mod map;
 

@@ -19,11 +19,17 @@
 //!
 //! It holds at most [`PART_BYTES_MAX`] and one slice of [`SLICE_BYTES`], however the stream comes. Each byte is
 //! looked at a fixed number of times.
+mod line;
+mod part;
+mod piece;
 mod shape;
 
 use memchr::memmem;
 
-use shape::Shape;
+use line::{HEAD, dashed, declared, header, is_token};
+use part::{Body, Head};
+pub use piece::{Damage, Piece};
+use piece::{Lost, Skipped, skipped};
 
 /// Largest body of a part of text.
 pub const PART_BYTES_MAX: usize = 256 << 10;
@@ -38,44 +44,6 @@ pub const GARBAGE_BYTES_MAX: usize = 64 << 10;
 /// How much is taken in before it is worked on.
 const SLICE_BYTES: usize = 64 << 10;
 
-/// What was found in the stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
-    /// The body of a part of text.
-    Part(Vec<u8>),
-    /// A picture, which was not kept.
-    Picture {
-        /// Its size.
-        bytes: u64,
-    },
-    /// What is no part.
-    Rejected {
-        /// Why.
-        damage: Damage,
-        /// All of it.
-        bytes: u64,
-        /// Its beginning.
-        sample: Vec<u8>,
-    },
-}
-
-/// Why a piece is no part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Damage {
-    /// Bytes that belong to no part.
-    #[error("bytes between two parts of the stream")]
-    Garbage,
-    /// The head does not end.
-    #[error("the head of a part has more than {HEAD_BYTES_MAX} bytes")]
-    EndlessHead,
-    /// The body does not end.
-    #[error("a part has more than {PART_BYTES_MAX} bytes")]
-    TooLarge,
-    /// The stream ended within it.
-    #[error("the stream ended within a part")]
-    CutOff,
-}
-
 /// Where in the stream the next byte stands.
 #[derive(Debug)]
 enum State {
@@ -87,83 +55,6 @@ enum State {
     Body(Body),
     /// In what is let go of until the next delimiter.
     Skipping { lost: Lost, as_what: Skipped },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Skipped {
-    Picture,
-    Damaged(Damage),
-}
-
-/// What is known of a part from its head.
-#[derive(Debug, Default)]
-struct Head {
-    bytes: usize,
-    length: Option<usize>,
-    picture: bool,
-}
-
-#[derive(Debug, Default)]
-struct Body {
-    length: Option<usize>,
-    /// The length was found to be wrong.
-    liar: bool,
-    shape: Shape,
-    /// Where it ends by its grammar.
-    grammar: Option<usize>,
-    /// Up to here there is no delimiter.
-    searched: usize,
-}
-
-impl Body {
-    /// Where it ends, as far as it has been seen and whatever follows.
-    fn end(&mut self, seen: &[u8]) -> Option<usize> {
-        self.grammar = self.grammar.or_else(|| self.shape.end(seen));
-        let length = self.length.filter(|_| !self.liar);
-        match (&self.shape, length, self.grammar) {
-            // A text of the length that was told has the end of a line behind it, or goes on.
-            (Shape::Unknown | Shape::Text { .. }, Some(length), _) => {
-                self.liar = !matches!(seen.get(length)?, b'\r' | b'\n');
-                (!self.liar).then_some(length)
-            }
-            (_, None, end) => end,
-            (_, Some(length), Some(end)) if length <= end => Some(end),
-            (_, Some(length), Some(end)) => {
-                let more = seen.get(end..length)?;
-                Some(if more.trim_ascii().is_empty() {
-                    end
-                } else {
-                    length
-                })
-            }
-            (_, Some(_), None) => None,
-        }
-    }
-}
-
-/// Bytes that are not kept.
-#[derive(Debug, Default)]
-struct Lost {
-    bytes: u64,
-    sample: Vec<u8>,
-}
-
-impl Lost {
-    fn add(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len() as u64;
-        let room = SAMPLE_BYTES_MAX.saturating_sub(self.sample.len());
-        self.sample
-            .extend_from_slice(&bytes[..room.min(bytes.len())]);
-    }
-
-    fn piece(self, damage: Damage) -> Option<Piece> {
-        let blank = self.sample.iter().all(u8::is_ascii_whitespace);
-        (!blank).then_some(Piece::Rejected {
-            damage,
-            bytes: self.bytes,
-            sample: self.sample,
-        })
-    }
 }
 
 /// See the module.
@@ -374,10 +265,7 @@ impl Scanner {
         if head.picture {
             return self.skip(Skipped::Picture);
         }
-        self.state = State::Body(Body {
-            length: head.length,
-            ..Body::default()
-        });
+        self.state = State::Body(Body::new(head.length));
         true
     }
 
@@ -561,66 +449,6 @@ impl Scanner {
             Delimiter::Perhaps(_) | Delimiter::None => rest,
         }
     }
-}
-
-fn skipped(lost: Lost, as_what: Skipped) -> Option<Piece> {
-    match as_what {
-        Skipped::Picture => Some(Piece::Picture { bytes: lost.bytes }),
-        Skipped::Damaged(damage) => lost.piece(damage),
-    }
-}
-
-/// How the head of a part begins.
-const HEAD: &[u8] = b"content-";
-
-/// The first line from here on that begins with two dashes and has its end: where it is, what follows the dashes,
-/// and the text after it.
-fn dashed(held: &[u8], mut from: usize) -> Option<(usize, std::ops::Range<usize>, &[u8])> {
-    loop {
-        let starts = from == 0 || held[from - 1] == b'\n';
-        let line = if starts && held[from..].starts_with(b"--") {
-            from
-        } else {
-            from + memmem::find(&held[from..], b"\n--")? + 1
-        };
-        let end = line + memchr::memchr(b'\n', &held[line..])?;
-        let text = held[line..end].trim_ascii_end();
-        let dashes = text.iter().take_while(|byte| **byte == b'-').count();
-        if (1..=BOUNDARY_BYTES_MAX).contains(&(text.len() - dashes)) {
-            let name = line + dashes..line + text.len();
-            return Some((line, name, held[end + 1..].trim_ascii_start()));
-        }
-        from = end;
-    }
-}
-
-/// The boundary of a content type, without dashes and quotes.
-fn declared(content_type: &str) -> Vec<u8> {
-    let Some(at) = content_type.to_ascii_lowercase().find("boundary=") else {
-        return Vec::new();
-    };
-    let value = &content_type[at + "boundary=".len()..];
-    let value = value.split(';').next().unwrap_or_default();
-    let value = value
-        .trim()
-        .trim_matches('"')
-        .trim()
-        .trim_start_matches('-');
-    value.as_bytes()[..value.len().min(BOUNDARY_BYTES_MAX)].to_vec()
-}
-
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
-}
-
-/// A line of a head.
-fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = memchr::memchr(b':', line)?;
-    let (name, value) = (
-        line[..colon].trim_ascii_end(),
-        line[colon + 1..].trim_ascii(),
-    );
-    (!name.is_empty() && name.iter().all(|byte| is_token(*byte))).then_some((name, value))
 }
 
 #[cfg(test)]
