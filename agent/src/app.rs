@@ -21,6 +21,7 @@ use crate::config::{Checked, Config};
 use crate::http;
 use crate::identity::{Identity, IdentityError};
 use crate::intake::Intake;
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::pending::Pending;
 use crate::pseudonym::{KeyError, Pseudonyms};
@@ -362,6 +363,7 @@ impl App {
         let anchors = self.anchors.run(stop.clone());
         let downlink = act(self.downlink, self.metrics, stop.clone());
         let raw = self.raw.run(stop.clone());
+        let memory = memory::run(stop.clone());
         parts.spawn(async move { ("push listener", push.await) });
         parts.spawn(async move { ("sources", sources.await) });
         parts.spawn(async move { ("raw messages", raw.await) });
@@ -371,6 +373,7 @@ impl App {
         parts.spawn(async move { ("sign of life", alive.await) });
         parts.spawn(async move { ("clock", anchors.await) });
         parts.spawn(async move { ("downlink", downlink.await) });
+        parts.spawn(async move { ("memory", memory.await) });
         parts.spawn(async move { ("signal handler", signals.await) });
         parts.spawn(async move { ("watchdog", watchdog.await) });
         systemd::ready(&format!("agent {agent} takes events"));

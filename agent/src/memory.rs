@@ -4,6 +4,10 @@
 //! its heaps, where small ones settle between them: the agent then holds twice of what it needs, for as
 //! long as it runs. With a fixed threshold they go back to the system as soon as they are free.
 
+use std::io;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
 /// Blocks of this size and more are mapped by themselves, bytes. A segment is just that.
 const MAPPED_FROM_BYTES: i32 = 512 * 1024;
 /// Free memory at the end of a heap beyond which it goes back to the system, bytes. Setting the one
@@ -24,4 +28,29 @@ pub fn prepare() {
         let done = unsafe { libc::mallopt(parameter, value) };
         debug_assert_eq!(done, 1, "the value is within glibc's range");
     }
+}
+
+/// How often what is free goes back to the system.
+const TRIM_EVERY: Duration = Duration::from_secs(30);
+
+/// Gives back what is free within the heaps, until `stop`: what hundreds of devices that connect at once, or a storm of
+/// them, have taken for a moment would else be held for as long as the agent runs. A round takes about a millisecond.
+pub async fn run(stop: CancellationToken) -> io::Result<()> {
+    let mut trim = tokio::time::interval(TRIM_EVERY);
+    loop {
+        // Both arms are cancel-safe: a tick and a token.
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = trim.tick() => give_back(),
+        }
+    }
+}
+
+#[expect(
+    unsafe_code,
+    reason = "malloc_trim(3) has no safe form; it takes a number and touches no memory of ours"
+)]
+fn give_back() {
+    // SAFETY: may be called at any time, from any thread; only free pages are given back.
+    unsafe { libc::malloc_trim(0) };
 }

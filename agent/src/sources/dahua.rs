@@ -206,7 +206,8 @@ impl Session {
             return Ended::refused("the device has no address");
         };
         let mut peer = Peer::new(&self.client, url, account);
-        let answer = match peer.ask(Method::GET, &self.path, None).await {
+        // What is over soon is not to lie in the task for as long as the session lives.
+        let answer = match Box::pin(peer.ask(Method::GET, &self.path, None)).await {
             Ok(answer) => answer,
             Err(ended) => return ended,
         };

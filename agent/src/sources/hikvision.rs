@@ -252,16 +252,18 @@ impl Session {
             return Ended::refused("the device has no address");
         };
         let mut peer = Peer::new(&self.client, url, account);
-        let answer = match peer.ask(Method::GET, STREAM, None).await {
+        // What is over soon is not to lie in the task for as long as the session lives.
+        let answer = match Box::pin(peer.ask(Method::GET, STREAM, None)).await {
             Ok(answer) => answer,
             Err(ended) => return ended,
         };
         let mut stream = Stream::new(answer, SILENCE);
         self.device.state.known(Mapper::connected).await;
         if !self.catch_up.is_zero() {
-            self.catch_up(&mut peer).await;
+            Box::pin(self.catch_up(&mut peer)).await;
             stream.waited();
         }
+        drop(peer);
         loop {
             match stream.read().await {
                 Ok(pieces) if pieces.is_empty() => {}

@@ -25,6 +25,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const HEAD_DEADLINE: Duration = Duration::from_secs(20);
 /// From the head of an answer to its end, where it has one.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a connection that is not used stays: from one request to the next of a session. Hundreds of devices have one each.
+const IDLE_DEADLINE: Duration = Duration::from_secs(5);
 /// Devices of one source.
 pub(super) const DEVICES_MAX: usize = 1000;
 /// Longest id of a device: the id of an event has it too.
@@ -190,6 +192,7 @@ pub(super) fn client(check: &Check<'_>, ca_file: Option<&Path>) -> Result<Client
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_DEADLINE)
         .pool_max_idle_per_host(1)
+        .pool_idle_timeout(IDLE_DEADLINE)
         .build()
         .map_err(|error| wrong(&chain(&error)))
 }
