@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::pending::Pending;
 use crate::pseudonym::{KeyError, Pseudonyms};
 use crate::sources::body::Bodies;
+use crate::sources::devices::kept::Keeper;
 use crate::sources::feed::Shared;
 use crate::sources::raw::{self, RawWriter};
 use crate::sources::{Prepared, Sources};
@@ -265,7 +266,8 @@ impl App {
             metrics: metrics.clone(),
         };
         let bodies = Bodies::new(config.push.body_max.0 as usize);
-        let sources = Sources::new(sources, pushes, bodies, &shared);
+        let sources = Sources::new(sources, pushes, bodies, &config.data_dir, &shared);
+        sources.keeper().remove_others();
         let admin = Admin {
             agent,
             feeds: sources.feeds().into(),
@@ -339,6 +341,7 @@ impl App {
                 parts.spawn(async move { ("station webhook", webhook.await) });
             }
         }
+        let keeper = self.sources.keeper();
         let (routes, sources) = self.sources.start(stop.clone());
         let push = http::serve(
             self.push_listener,
@@ -401,7 +404,7 @@ impl App {
             );
             parts.shutdown().await;
         }
-        let closed = close(self.spools, station_thread).await;
+        let closed = close(self.spools, station_thread, keeper).await;
         // It is made anew at the next start; a stale one is only untidy.
         let _ = std::fs::remove_file(&self.socket_path);
         outcome.and(closed)
@@ -416,14 +419,20 @@ fn keep_raw_for(sources: &[Prepared]) -> HashMap<String, Duration> {
         .collect()
 }
 
-/// Closes the spools on a thread of its own, which a disk that hangs may keep: the process ends anyway.
-async fn close(spools: Spools, station: Option<StationsThread>) -> Result<(), AppError> {
+/// Closes the spools and keeps the states of points on a thread of its own, which a disk that hangs may keep: the process
+/// ends anyway.
+async fn close(
+    spools: Spools,
+    station: Option<StationsThread>,
+    keeper: Keeper,
+) -> Result<(), AppError> {
     let (done, closed) = oneshot::channel();
     std::thread::spawn(move || {
         spools.close();
         if let Some(station) = station {
             station.close();
         }
+        keeper.keep_now();
         // Nobody waits any more when the deadline has passed.
         let _ = done.send(());
     });

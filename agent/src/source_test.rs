@@ -169,7 +169,8 @@ impl SourceTest {
             metrics,
         };
         let bodies = Bodies::new(config.push.body_max.0 as usize);
-        let sources = Sources::new(sources, pushes, bodies, &shared);
+        let sources = Sources::new(sources, pushes, bodies, &config.data_dir, &shared);
+        let keeper = sources.keeper();
         let feed = sources.feeds().remove(0);
         let mut seen = feed.watch().subscribe();
         let stop = CancellationToken::new();
@@ -197,7 +198,10 @@ impl SourceTest {
         // What does not end in time is cut off: what was answered is synced.
         let _ = tokio::time::timeout(GRACE, async { tokio::join!(running, served) }).await;
         drop((feed, shared));
-        tokio::task::block_in_place(|| spools.close());
+        tokio::task::block_in_place(|| {
+            spools.close();
+            keeper.keep_now();
+        });
         Ok(self.conclude(&tally, Some(view)))
     }
 

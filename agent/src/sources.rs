@@ -58,6 +58,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pseudonym::Pseudonyms;
 use body::Bodies;
+use devices::kept::{KEEP_EVERY_S, Keeper};
 use feed::{Feed, Settings, Shared};
 use push::{Push, PushSource};
 
@@ -313,6 +314,7 @@ impl Prepared {
 pub(crate) struct Sources {
     prepared: Vec<(Prepared, Feed)>,
     push: Push,
+    keeper: Keeper,
     pseudonyms: Pseudonyms,
 }
 
@@ -322,6 +324,7 @@ impl Sources {
         prepared: Vec<Prepared>,
         mut pushes: BTreeMap<String, PushSource>,
         bodies: Bodies,
+        data_dir: &Path,
         shared: &Shared,
     ) -> Self {
         let mut push = Push {
@@ -340,7 +343,9 @@ impl Sources {
                 (prepared, feed)
             })
             .collect();
+        let feeds = prepared.iter().map(|(_, feed)| feed.clone()).collect();
         Self {
+            keeper: Keeper::open(data_dir, feeds),
             prepared,
             push,
             pseudonyms: shared.pseudonyms.clone(),
@@ -350,6 +355,11 @@ impl Sources {
     /// The way of each to the intake.
     pub fn feeds(&self) -> Vec<Feed> {
         self.prepared.iter().map(|(_, feed)| feed.clone()).collect()
+    }
+
+    /// What keeps the states of their points.
+    pub fn keeper(&self) -> Keeper {
+        self.keeper.clone()
     }
 
     /// The routes of the push listener, and what runs until `stop`.
@@ -369,7 +379,7 @@ impl Sources {
                 running.spawn(source);
             }
         }
-        running.spawn(clock(feeds, self.pseudonyms, stop.clone()));
+        running.spawn(clock(feeds, self.keeper, self.pseudonyms, stop.clone()));
         let ended = async move {
             while let Some(ended) = running.join_next().await {
                 // Sessions are guarded. What panics beside them takes the process with it, which is started anew.
@@ -381,10 +391,11 @@ impl Sources {
     }
 }
 
-/// Once a second, until `stop`: tells of silent devices; a key of pseudonyms whose time is over is replaced.
-async fn clock(feeds: Vec<Feed>, pseudonyms: Pseudonyms, stop: CancellationToken) {
+/// Once a second, until `stop`: tells of silent devices; states that have changed are kept; a key of pseudonyms whose time
+/// is over is replaced.
+async fn clock(feeds: Vec<Feed>, keeper: Keeper, pseudonyms: Pseudonyms, stop: CancellationToken) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
-    loop {
+    for seconds in 1_u64.. {
         // Both arms are cancel-safe: a tick and a token.
         tokio::select! {
             () = stop.cancelled() => return,
@@ -392,6 +403,9 @@ async fn clock(feeds: Vec<Feed>, pseudonyms: Pseudonyms, stop: CancellationToken
         }
         for feed in &feeds {
             feed.tick().await;
+        }
+        if seconds.is_multiple_of(KEEP_EVERY_S) {
+            keeper.keep().await;
         }
         let now_ms = wall_ms();
         if pseudonyms.is_due(now_ms) {

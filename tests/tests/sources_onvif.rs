@@ -66,7 +66,7 @@ impl Device {
     fn block(&self) -> String {
         format!(
             "[[device]]\nid = \"gate\"\nbuilding = \"北门\"\n[[source]]\nname = \"cameras\"\ntype = \"onvif\"\n\
-             password_file = \"secrets/cameras\"\nsilent_after = \"5s\"\n\
+             password_file = \"secrets/cameras\"\n\
              [[source.device]]\nid = \"gate\"\naddress = \"127.0.0.1:{}\"\n",
             self.port
         )
@@ -138,6 +138,71 @@ async fn what_changes_is_an_event_and_what_is_initialized_is_none() -> Result<()
             .is_some_and(|kind| kind == "gate/V1 camera.restored"),
         "{:?}",
         kinds(&stored)
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_or_began_while_the_agent_was_stopped_is_told_when_it_is_back() -> Result<()> {
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
+    let directory = tempfile::tempdir()?;
+    let device = Device::start(&python, directory.path(), 0).await?;
+    let mut scene = device.heard(directory.path()).await?;
+    device
+        .control("changed VideoSource/MotionAlarm State true")
+        .await?;
+    device
+        .control("changed Device/Tampering State false")
+        .await?;
+    device
+        .control("changed VideoSource/SignalLoss State false")
+        .await?;
+    let before = [
+        "gate/V1 camera.motion",
+        "gate/V1 camera.restored",
+        "gate/V1 camera.restored",
+    ];
+    let mut stored = scene.stored_at_least("cameras", 4).await?;
+    ensure!(kinds(&stored) == before, "{:?}", kinds(&stored));
+    // The motion ends and somebody covers the lens meanwhile; the device tells both as what it finds.
+    scene.agent.stop()?;
+    ensure!(scene.agent.data().join("states/cameras").exists());
+    device
+        .control("changed VideoSource/MotionAlarm State false")
+        .await?;
+    device
+        .control("changed Device/Tampering State true")
+        .await?;
+    scene.agent.start().await?;
+    // What is told after all of it.
+    scene
+        .source_is("cameras", "the camera to be heard again", |source| {
+            source["online"] == 1
+        })
+        .await?;
+    device
+        .control("changed RuleEngine/LineDetector/Crossed ObjectId 7")
+        .await?;
+    until("the last of it to be at the hub", async || {
+        stored = scene.stored("cameras").await?;
+        Ok(kinds(&stored)
+            .iter()
+            .any(|kind| kind.ends_with("line_crossed"))
+            .then_some(()))
+    })
+    .await?;
+    let mut since = kinds(&stored).split_off(before.len());
+    since.sort();
+    ensure!(
+        since
+            == [
+                "gate/V1 camera.line_crossed",
+                "gate/V1 camera.restored",
+                "gate/V1 camera.tamper"
+            ],
+        "{since:?}"
     );
     Ok(())
 }

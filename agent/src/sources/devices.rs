@@ -8,13 +8,17 @@
 //! ```
 //!
 //! * A device is *online* only while something of it was heard within `silent_after`. A silent one is told once
-//!   (`device.offline`), and again when it is back. Its points are then unknown: what comes next is news again, whatever
-//!   it was before. Unknown is never normal. That a point was on is remembered, so that its end is told however it is heard of.
+//!   (`device.offline`), and again when it is back. Unknown is never normal.
+//! * What its points were before is *stale* then, and so is what was known before a start of the agent ([`kept`]): what comes
+//!   next of them is news again, however it is told. Only that what was off is still off, told at the beginning, is none.
 //! * A device that the config names is expected from the start; others are known once they are heard.
 //! * A state is known only after its event was durable ([`Devices::apply`]).
 //! * At most [`DEVICES_MAX`] devices of a source, and [`POINTS_MAX`] points of them all, are known. What is beyond is
-//!   still taken as events: a device without a watch over its silence, a state without a filter of repeats.
-use std::collections::HashMap;
+//!   still taken as events: a device without a watch over its silence, a state without a filter of repeats. What was known
+//!   before the start of devices that were not heard since gives way first.
+pub(crate) mod kept;
+
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// Devices of one source.
@@ -33,7 +37,7 @@ enum Presence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Point {
     active: bool,
-    /// It was so before the device fell silent.
+    /// So it was before the device fell silent or the agent was started.
     stale: bool,
 }
 
@@ -51,7 +55,12 @@ struct Device {
 pub struct Devices {
     silent_after_ms: Option<u64>,
     devices: HashMap<String, Device>,
+    /// States of before the start, of devices that were neither heard nor expected since.
+    recalled: BTreeMap<String, HashMap<String, bool>>,
+    /// Points of all devices, recalled ones too.
     points: usize,
+    /// A state is another than when it was last asked.
+    changed: bool,
     /// Devices that were heard and are beyond the limit.
     overflow: u64,
 }
@@ -93,9 +102,57 @@ impl Devices {
         Self {
             silent_after_ms: silent_after.map(|span| span.as_millis() as u64),
             devices: HashMap::new(),
+            recalled: BTreeMap::new(),
             points: 0,
+            changed: false,
             overflow: 0,
         }
+    }
+
+    /// The states of a device before the agent was started. To be told before anything is heard.
+    pub fn recall(&mut self, device: String, states: impl IntoIterator<Item = (String, bool)>) {
+        let room = POINTS_MAX - self.points;
+        let states: HashMap<String, bool> = states.into_iter().take(room).collect();
+        let count = states.len();
+        match self.devices.get_mut(&device) {
+            Some(known) if known.points.is_empty() => {
+                known.points = states.into_iter().map(stale).collect();
+                self.points += count;
+            }
+            None if count > 0 && !self.recalled.contains_key(&device) => {
+                self.recalled.insert(device, states);
+                self.points += count;
+            }
+            _ => {}
+        }
+    }
+
+    /// Every state that is known or was before, by device.
+    pub fn states(&self) -> Vec<(&str, Vec<(&str, bool)>)> {
+        let known = self.devices.iter().map(|(name, device)| {
+            let points = device.points.iter();
+            let states = points.map(|(point, known)| (point.as_str(), known.active));
+            (name.as_str(), states.collect())
+        });
+        let recalled = self.recalled.iter().map(|(name, states)| {
+            let states = states.iter();
+            let states = states.map(|(point, active)| (point.as_str(), *active));
+            (name.as_str(), states.collect())
+        });
+        known
+            .chain(recalled)
+            .filter(|(_, states): &(&str, Vec<_>)| !states.is_empty())
+            .collect()
+    }
+
+    /// Whether [`states`](Self::states) are others than those that are kept.
+    pub fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// They are kept now, or could not be.
+    pub fn set_changed(&mut self, changed: bool) {
+        self.changed = changed;
     }
 
     /// A device that the config names.
@@ -109,10 +166,11 @@ impl Devices {
                 self.overflow += 1;
                 return None;
             }
+            let recalled = self.recalled.remove(device).unwrap_or_default();
             let new = Device {
                 presence: Presence::Unknown,
                 since_ms: now_ms,
-                points: HashMap::new(),
+                points: recalled.into_iter().map(stale).collect(),
                 trouble: None,
             };
             self.devices.insert(device.to_owned(), new);
@@ -159,28 +217,35 @@ impl Devices {
         silent.map(|(name, _)| name.clone()).collect()
     }
 
-    /// It was told that the device is silent: of its points nothing is known any more. One that was heard meanwhile
-    /// says so next.
+    /// It was told that the device is silent: of its points it is known no more than what they were. One that was heard
+    /// meanwhile says so next.
     pub fn told_silent(&mut self, device: &str) {
         if let Some(device) = self.devices.get_mut(device) {
             device.presence = Presence::Silent;
-            let before = device.points.len();
-            device.points.retain(|_, point| point.active);
-            self.points -= before - device.points.len();
             for point in device.points.values_mut() {
                 point.stale = true;
             }
         }
     }
 
-    /// What a state is, seen from what is known. One that is told at the beginning is news only where it was known otherwise.
+    /// What is known of a point, or was before.
+    fn point(&self, device: &str, point: &str) -> Option<Point> {
+        if let Some(device) = self.devices.get(device) {
+            return device.points.get(point).copied();
+        }
+        let active = *self.recalled.get(device)?.get(point)?;
+        Some(Point {
+            active,
+            stale: true,
+        })
+    }
+
+    /// What a state is, seen from what is known. One that is told at the beginning is news where it was known otherwise, or
+    /// is on and was so before: nobody listened meanwhile.
     pub fn news(&self, device: &str, point: &str, active: bool, initial: bool) -> News {
-        let known = self
-            .devices
-            .get(device)
-            .and_then(|device| device.points.get(point));
-        match known {
+        match self.point(device, point) {
             Some(known) if known.active == active && !known.stale => News::Repeated,
+            Some(known) if initial && !active && !known.active => News::Noted,
             Some(_) => News::Changed,
             None if initial => News::Noted,
             // What is off, and was never heard to be on, may have been on while nobody listened.
@@ -190,7 +255,6 @@ impl Devices {
 
     /// A state's event is durable.
     pub fn apply(&mut self, staged: Staged, now_ms: u64) {
-        let full = self.points >= POINTS_MAX;
         let Some(device) = self.entry(&staged.device, now_ms) else {
             return;
         };
@@ -199,10 +263,21 @@ impl Devices {
             stale: false,
         };
         if let Some(known) = device.points.get_mut(&staged.point) {
+            let changed = known.active != new.active;
             *known = new;
-        } else if !full {
+            self.changed |= changed;
+            return;
+        }
+        if self.points >= POINTS_MAX {
+            let Some((_, states)) = self.recalled.pop_first() else {
+                return;
+            };
+            self.points -= states.len();
+        }
+        if let Some(device) = self.devices.get_mut(&staged.device) {
             device.points.insert(staged.point, new);
             self.points += 1;
+            self.changed = true;
         }
     }
 
@@ -238,6 +313,15 @@ impl Devices {
     pub fn overflow(&self) -> u64 {
         self.overflow
     }
+}
+
+/// A point as it was.
+fn stale((point, active): (String, bool)) -> (String, Point) {
+    let stale = Point {
+        active,
+        stale: true,
+    };
+    (point, stale)
 }
 
 #[cfg(test)]
@@ -319,6 +403,93 @@ mod tests {
         devices.told_silent("d");
         assert_eq!(devices.news("d", "p", true, true), News::Changed);
         assert_eq!(devices.news("d", "p", false, true), News::Changed);
+        // It was off: that it came on while nobody listened is news, and that it is still off is known again.
+        devices.apply(staged(false), 0);
+        devices.told_silent("d");
+        assert_eq!(devices.news("d", "p", true, true), News::Changed);
+        assert_eq!(devices.news("d", "p", false, true), News::Noted);
+        assert_eq!(devices.news("d", "p", false, false), News::Changed);
+        devices.apply(staged(false), 0);
+        assert_eq!(devices.news("d", "p", false, true), News::Repeated);
+    }
+
+    /// What is known again after a start, of devices with one point `p` each.
+    fn started(before: &[(&str, bool)]) -> Devices {
+        let mut devices = devices();
+        devices.expect("expected", 0);
+        for (device, active) in before {
+            devices.recall((*device).to_owned(), [("p".to_owned(), *active)]);
+        }
+        devices
+    }
+
+    #[test]
+    fn after_a_start_what_is_said_is_seen_from_what_was_before() {
+        let mut devices = started(&[("d", true), ("expected", true), ("off", false)]);
+        // Also before anything was heard of a device.
+        for round in 0..2 {
+            for device in ["d", "expected"] {
+                assert_eq!(devices.news(device, "p", false, true), News::Changed);
+                assert_eq!(devices.news(device, "p", true, true), News::Changed);
+                assert_eq!(devices.news(device, "p", true, false), News::Changed);
+                assert_eq!(devices.news(device, "other", true, true), News::Noted);
+            }
+            assert_eq!(devices.news("off", "p", true, true), News::Changed);
+            assert_eq!(devices.news("off", "p", false, true), News::Noted);
+            assert_eq!(devices.news("off", "p", false, false), News::Changed);
+            if round == 0 {
+                // Those that are not heard are no devices: nobody waits for them.
+                assert_eq!(devices.count().unknown, 1);
+                assert_eq!(devices.fallen_silent(30_000), ["expected"]);
+            }
+            for device in ["d", "expected", "off"] {
+                devices.heard(device, 30_000);
+            }
+        }
+        devices.apply(staged(true), 0);
+        assert_eq!(devices.news("d", "p", true, false), News::Repeated);
+    }
+
+    #[test]
+    fn what_is_to_be_kept_has_changed_only_where_a_state_has() {
+        let mut devices = started(&[("d", true), ("other", false)]);
+        devices.heard("d", 0);
+        devices.apply(staged(true), 0);
+        assert!(!devices.is_changed());
+        devices.told_silent("d");
+        assert!(!devices.is_changed());
+        devices.apply(staged(false), 0);
+        assert!(devices.is_changed());
+        let mut states = devices.states();
+        states.sort();
+        assert_eq!(
+            states,
+            [("d", vec![("p", false)]), ("other", vec![("p", false)])]
+        );
+        devices.set_changed(false);
+        devices.apply(
+            Staged {
+                point: "new".to_owned(),
+                ..staged(false)
+            },
+            0,
+        );
+        assert!(devices.is_changed());
+    }
+
+    #[test]
+    fn what_was_known_before_gives_way_to_what_is_said_now() {
+        let mut devices = devices();
+        let many = |from: usize, to: usize| (from..to).map(|point| (point.to_string(), true));
+        devices.recall("gone".to_owned(), many(0, POINTS_MAX - 1));
+        devices.recall("d".to_owned(), many(0, 5));
+        assert_eq!(devices.points, POINTS_MAX);
+        devices.heard("d", 0);
+        devices.apply(staged(true), 0);
+        // The one point of "d" that there was room for, and the new one.
+        assert_eq!(devices.points, 2);
+        assert_eq!(devices.news("d", "p", true, false), News::Repeated);
+        assert_eq!(devices.states().len(), 1);
     }
 
     #[test]

@@ -25,9 +25,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use super::devices::{News, Staged};
+use super::devices::{Devices, News, Staged};
 use super::mapping::capture::Capture;
-use super::mapping::{self, Mapped, Mapping, lane_of};
+use super::mapping::{self, Mapped, Mapping, MessageError, lane_of};
 use super::raw::{self, RawLog};
 use super::reading::{DeviceTime, Reading, Reject, Said, State};
 use super::standing::{Book, SourceView};
@@ -120,6 +120,11 @@ impl Feed {
     fn book(&self) -> MutexGuard<'_, Book> {
         // Each change of it is whole after one statement.
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of its devices.
+    pub fn with_devices<T>(&self, look: impl FnOnce(&mut Devices) -> T) -> T {
+        look(&mut self.book().devices)
     }
 
     /// An empty group, alone with the states of the source until it is stored: for sources that hear one device in several

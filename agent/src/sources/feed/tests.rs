@@ -2,6 +2,7 @@ use super::*;
 use crate::app::Spools;
 use crate::config::Config;
 use crate::pseudonym::PseudonymConfig;
+use crate::sources::devices::kept::Keeper;
 use crate::sources::reading::{Person, State};
 use linli_shared::service::config::Bytes;
 
@@ -53,6 +54,12 @@ impl Scene {
             spools: Some(spools),
             feed,
         }
+    }
+
+    /// The same source after a start of the agent.
+    fn started(&self) -> Feed {
+        let inner = &self.feed.0;
+        Feed::new(inner.settings.clone(), &[], inner.shared.clone())
     }
 
     fn watch(&self) -> tokio::sync::broadcast::Receiver<Arc<Seen>> {
@@ -330,4 +337,70 @@ async fn a_session_that_panics_is_begun_anew_and_what_it_held_is_free() {
         text.contains(r#"outcome="session_panicked",source="test"} 1"#),
         "{text}"
     );
+}
+
+/// The end of a fire, as the state that is found.
+fn found_over() -> Said<'static> {
+    let mut over = fire(false);
+    over.state = over.state.map(|state| State {
+        initial: true,
+        ..state
+    });
+    Said::Events(vec![over])
+}
+
+#[tokio::test]
+async fn states_outlive_a_start_and_are_written_where_they_have_changed() {
+    let scene = Scene::new(None);
+    let directory = scene._directory.path();
+    let file = directory.join("states/test");
+    let keeper = Keeper::open(directory, vec![scene.feed.clone()]);
+    keeper.keep().await;
+    assert!(!file.exists());
+    scene.take(b"on", fire(true)).await;
+    // A disk that takes nothing: it is tried again.
+    std::fs::write(directory.join("states"), "in the way").expect("written");
+    keeper.keep_now();
+    std::fs::remove_file(directory.join("states")).expect("removed");
+    keeper.keep().await;
+    assert!(file.exists());
+    // At rest nothing is written.
+    let kept = std::fs::read(&file).expect("a file");
+    std::fs::remove_file(&file).expect("removed");
+    scene.take(b"on", fire(true)).await;
+    keeper.keep().await;
+    keeper.keep_now();
+    assert!(!file.exists());
+
+    // It ended while the agent was away, and the device tells only what it finds.
+    std::fs::write(&file, &kept).expect("written");
+    std::fs::write(directory.join("states/gone"), "x").expect("written");
+    let feed = scene.started();
+    let keeper = Keeper::open(directory, vec![feed.clone()]);
+    keeper.remove_others();
+    assert!(file.exists() && !directory.join("states/gone").exists());
+    for stored in [1, 0] {
+        let submitted = feed.take(b"off", Ok(found_over())).await.expect("stored");
+        assert_eq!(submitted.stored, stored);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_of_states_is_dropped_and_what_it_had_is_unknown() {
+    let scene = Scene::new(None);
+    let directory = scene._directory.path();
+    let file = directory.join("states/test");
+    let keeper = Keeper::open(directory, vec![scene.feed.clone()]);
+    scene.take(b"on", fire(true)).await;
+    keeper.keep().await;
+    let mut kept = std::fs::read(&file).expect("a file");
+    kept[3] ^= 1;
+    std::fs::write(&file, kept).expect("written");
+    let feed = scene.started();
+    Keeper::open(directory, vec![feed.clone()]);
+    assert!(!file.exists());
+    let submitted = feed.take(b"off", Ok(found_over())).await.expect("stored");
+    assert_eq!(submitted.stored, 0);
+    let said = Ok(Said::Events(vec![fire(true)]));
+    assert_eq!(feed.take(b"on", said).await.expect("stored").stored, 1);
 }

@@ -1,0 +1,290 @@
+//! States of points on disk, so that they outlive a start of the agent.
+//!
+//! ```text
+//! <data>/states/<source>     version and the states of all points by device; CBOR and its CRC-32C; replaced whole, synced
+//! ```
+//!
+//! * **Written** every [`KEEP_EVERY_S`] s where a state has changed, and once more when everything else has ended. At rest
+//!   nothing is written.
+//! * **Read** at a start, as what was before: an end that a device tells only as the state that it finds is told, and so is
+//!   an alarm that began while nobody listened.
+//! * **Killed**: the states of the last [`KEEP_EVERY_S`] s are missing. An alarm that began within them, and ended while the
+//!   agent was away, is not told to have ended by a device that says so only as the state that it finds; what ended within
+//!   them is told to have ended once more. Events were synced before, so none is missing.
+//! * **Damaged**, or of another version: a warning names the file, and it is removed. The states are unknown then.
+//! * **Full disk**: one warning, tried again each time, and one line when it works again. The file stays as it was.
+//! * Files of sources that the config does not have any more are removed at a start.
+use linli_shared::protocol::codec::{self, CodecError};
+use linli_shared::service::file;
+use linli_shared::service::telemetry::chain;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Devices;
+use crate::sources::feed::Feed;
+
+/// Seconds between two writes.
+pub const KEEP_EVERY_S: u64 = 10;
+const VERSION: u8 = 1;
+const MODE: u32 = 0o600;
+
+/// The states of a device.
+type States<Text> = (Text, Vec<(Text, bool)>);
+
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u8,
+    devices: Vec<States<&'a str>>,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    version: u8,
+    devices: Vec<States<String>>,
+}
+
+/// Why a file of states is worth nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum BadStates {
+    /// Its sum is another.
+    #[error("its checksum is wrong")]
+    Damaged,
+    /// It is not what this version writes.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// Another version wrote it.
+    #[error("it is of version {0}, and this program reads version {VERSION}")]
+    Version(u8),
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The bytes of a file.
+pub fn encode(devices: &Devices) -> Result<Vec<u8>, CodecError> {
+    let written = Written {
+        version: VERSION,
+        devices: devices.states(),
+    };
+    let mut bytes = codec::encode("states of points", &written)?;
+    bytes.extend(crc32c::crc32c(&bytes).to_be_bytes());
+    Ok(bytes)
+}
+
+/// What a file has, into devices of which nothing was heard yet.
+pub fn decode(bytes: &[u8], devices: &mut Devices) -> Result<(), BadStates> {
+    let (body, _) = bytes
+        .split_last_chunk::<4>()
+        .filter(|(body, crc)| crc32c::crc32c(body) == u32::from_be_bytes(**crc))
+        .ok_or(BadStates::Damaged)?;
+    let read: Read = codec::decode("states of points", body)?;
+    if read.version != VERSION {
+        return Err(BadStates::Version(read.version));
+    }
+    for (device, states) in read.devices {
+        devices.recall(device, states);
+    }
+    Ok(())
+}
+
+/// Keeps the states of all sources. Cloneable; all clones are the same.
+#[derive(Clone)]
+pub(crate) struct Keeper(Arc<Inner>);
+
+struct Inner {
+    directory: PathBuf,
+    feeds: Vec<Feed>,
+    /// The last write failed; held while one goes on.
+    failing: Mutex<bool>,
+}
+
+impl Keeper {
+    /// Reads back what was known of these sources. Blocking.
+    pub fn open(data_dir: &Path, feeds: Vec<Feed>) -> Self {
+        let directory = data_dir.join("states");
+        for feed in &feeds {
+            let path = directory.join(feed.name());
+            let read = match std::fs::read(&path) {
+                Ok(bytes) => feed.with_devices(|devices| decode(&bytes, devices)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = read {
+                tracing::warn!(
+                    source = feed.name(),
+                    ?path,
+                    error = chain(&error),
+                    "states of before the start cannot be read and are taken for unknown"
+                );
+                // What cannot be removed is replaced by the next write.
+                let _ = std::fs::remove_file(&path);
+            }
+        }
+        Self(Arc::new(Inner {
+            directory,
+            feeds,
+            failing: Mutex::new(false),
+        }))
+    }
+
+    /// Removes the files of all other sources. Blocking.
+    pub fn remove_others(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.0.directory) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if self.0.feeds.iter().all(|feed| feed.name() != name) {
+                tracing::info!(path = ?entry.path(), "removes states of a source that is no more");
+                // What stays is looked at again at the next start.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Writes what has changed, on a thread for blocking work.
+    pub async fn keep(&self) {
+        let changed = |feed: &Feed| feed.with_devices(|devices| devices.is_changed());
+        if !self.0.feeds.iter().any(changed) {
+            return;
+        }
+        let keeper = self.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || keeper.keep_now()).await {
+            tracing::error!(%error, "states of points are not kept");
+        }
+    }
+
+    /// Writes what has changed. Blocking.
+    pub fn keep_now(&self) {
+        let inner = &*self.0;
+        let mut failing = inner.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = None;
+        let mut written = false;
+        for feed in &inner.feeds {
+            match inner.write(feed) {
+                Ok(was_changed) => written |= was_changed,
+                Err(error) => failed = Some((feed.name(), error)),
+            }
+        }
+        match failed {
+            Some((source, error)) if !*failing => {
+                tracing::warn!(
+                    source,
+                    directory = ?inner.directory,
+                    %error,
+                    "states of points cannot be written: make room on the disk; until then a start of the agent does not know them"
+                );
+                *failing = true;
+            }
+            None if *failing && written => {
+                tracing::info!("states of points are written again");
+                *failing = false;
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Inner {
+    /// True: there was something to write.
+    fn write(&self, feed: &Feed) -> io::Result<bool> {
+        let bytes = feed.with_devices(|devices| {
+            let changed = devices.is_changed();
+            devices.set_changed(false);
+            changed.then(|| encode(devices))
+        });
+        let Some(bytes) = bytes else {
+            return Ok(false);
+        };
+        let written = bytes
+            .map_err(io::Error::other)
+            .and_then(|bytes| self.replace(feed.name(), &bytes));
+        if written.is_err() {
+            feed.with_devices(|devices| devices.set_changed(true));
+        }
+        written.map(|()| true)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        std::fs::create_dir_all(&self.directory)?;
+        file::replace(&self.directory.join(name), bytes, MODE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{News, Staged};
+    use super::*;
+
+    fn devices(states: &[(&str, &str, bool)]) -> Devices {
+        let mut devices = Devices::new(None);
+        for (device, point, active) in states {
+            let staged = Staged {
+                device: (*device).to_owned(),
+                point: (*point).to_owned(),
+                active: *active,
+            };
+            devices.apply(staged, 0);
+        }
+        devices
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let written = devices(&[
+            ("闸机", "门/1", true),
+            ("闸机", "锁", false),
+            ("b", "", true),
+        ]);
+        let bytes = encode(&written).expect("bytes");
+        let mut read = Devices::new(None);
+        decode(&bytes, &mut read).expect("a file");
+        assert_eq!(read.news("闸机", "门/1", false, true), News::Changed);
+        assert_eq!(read.news("闸机", "锁", false, true), News::Noted);
+        assert_eq!(read.news("b", "", true, true), News::Changed);
+        let sorted = |devices: &Devices| {
+            let mut states: Vec<String> = devices
+                .states()
+                .into_iter()
+                .flat_map(|(device, states)| {
+                    states
+                        .into_iter()
+                        .map(move |(point, active)| format!("{device} {point} {active}"))
+                })
+                .collect();
+            states.sort();
+            states
+        };
+        assert_eq!(sorted(&read), sorted(&written));
+        assert!(!read.is_changed());
+    }
+
+    #[test]
+    fn damage_anywhere_is_seen_and_nothing_of_the_file_is_known() {
+        let bytes = encode(&devices(&[("d", "p", true), ("d", "q", false)])).expect("bytes");
+        for at in 0..bytes.len() {
+            let cut = &bytes[..at];
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x10;
+            for damaged in [cut, &flipped] {
+                let mut read = Devices::new(None);
+                assert!(decode(damaged, &mut read).is_err(), "byte {at}");
+                assert!(read.states().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_named_so() {
+        let written = Written {
+            version: 9,
+            devices: Vec::new(),
+        };
+        let mut bytes = codec::encode("test", &written).expect("bytes");
+        bytes.extend(crc32c::crc32c(&bytes).to_be_bytes());
+        let refused = decode(&bytes, &mut Devices::new(None));
+        assert!(matches!(refused, Err(BadStates::Version(9))));
+    }
+}
