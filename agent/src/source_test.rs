@@ -213,7 +213,8 @@ impl SourceTest {
             if let Live::Message(seen) = &live {
                 tally.messages += 1;
                 tally.events += seen.events.len() as u64;
-                tally.rejected += u64::from(seen.outcome == "rejected");
+                tally.rejected +=
+                    u64::from(matches!(seen.outcome.as_ref(), "rejected" | "refused"));
             }
             output::text(self.line(&live).as_bytes());
             if self.count.is_some_and(|count| tally.messages >= count) {
@@ -261,7 +262,7 @@ impl SourceTest {
         };
         let code = if tally.messages == 0 {
             exit::UNAVAILABLE
-        } else if tally.rejected == tally.messages {
+        } else if tally.rejected == tally.messages && tally.events == 0 {
             exit::DATA
         } else {
             exit::OK

@@ -42,6 +42,9 @@ use crate::pseudonym::Pseudonyms;
 /// A group that has as many events is stored before more is read.
 pub const GROUP_EVENTS: usize = 256;
 
+/// Rejected items of a message of which it is said why.
+const REASONS_MAX: usize = 20;
+
 /// What all sources of an agent share.
 #[derive(Clone)]
 pub struct Shared {
@@ -264,9 +267,29 @@ impl Feed {
         self.0.figures.count(outcome, count);
     }
 
-    /// Events of a mapping whose device time could not be.
-    pub fn implausible_times(&self, count: u64) {
-        self.0.figures.implausible_times.inc_by(count);
+    /// A message that was refused whole: shown and kept as a sample. `raw` is empty where nobody has proved to have sent it.
+    pub fn refused(&self, raw: &[u8], reason: &str) {
+        let now_ms = clock::wall_ms();
+        self.book().refused(now_ms, reason, raw);
+        if self.0.watch.is_watched() {
+            let mut seen = Seen::new(now_ms, raw);
+            seen.outcome = Cow::Borrowed("refused");
+            seen.reason = Some(reason.to_owned());
+            self.0.watch.show(seen);
+        }
+        if let Some(log) = &self.0.shared.raw
+            && !raw.is_empty()
+            && !self.0.settings.keep_raw_for.is_zero()
+        {
+            let mut line = String::new();
+            raw::line(&mut line, now_ms, "refused", raw);
+            log.keep(self.name(), line);
+        }
+    }
+
+    /// What was refused last has come well.
+    pub fn error_is_over(&self) {
+        self.book().error_is_over();
     }
 
     /// Tells devices that have fallen silent. Called by the clock of all sources.
@@ -366,6 +389,44 @@ pub struct Group<'f> {
     raw: String,
     seen: Vec<Seen>,
     lag_ms: Option<i64>,
+}
+
+/// What became of the items of a message that mappings read.
+#[derive(Debug, Default)]
+pub struct Items {
+    /// New events, or such as came before under their id.
+    pub events: usize,
+    /// Of these, events whose device time could not be.
+    pub implausible_times: usize,
+    /// States that were known.
+    pub known: usize,
+    /// What the mapping leaves out.
+    pub left_out: usize,
+    /// What it rejects.
+    pub rejected: usize,
+    /// Why: the first of them, each with the number of its item.
+    pub reasons: Vec<(usize, String)>,
+    /// Items of the mapping that saw most.
+    pub most: usize,
+}
+
+impl Items {
+    fn reject(&mut self, index: usize, reason: String) {
+        self.rejected += 1;
+        if self.reasons.len() < REASONS_MAX {
+            self.reasons.push((index, reason));
+        }
+    }
+
+    /// Why the first that was rejected was.
+    fn reason(&self) -> Option<String> {
+        let (index, reason) = self.reasons.first()?;
+        Some(if self.most > 1 {
+            format!("item {index}: {reason}")
+        } else {
+            reason.clone()
+        })
+    }
 }
 
 /// What became of a reading.
@@ -685,41 +746,63 @@ impl Group<'_> {
     /// interest.
     pub fn mapped(&mut self, raw: &[u8], text: &str, mappings: &[&Mapping]) {
         self.begin(raw);
-        let mut events = 0;
-        let mut known = 0;
-        let mut reasons = Vec::new();
+        let mut all = Items::default();
         for mapping in mappings {
-            let read = mapping.items(text, &mut |item| match self.item(mapping, item) {
-                Ok(ClockQuality::Implausible) => {
-                    events += 1;
-                    self.tally.implausible_times += 1;
-                }
-                Ok(_) => events += 1,
-                Err(mapping::Reject::Repeated) => known += 1,
-                Err(mapping::Reject::Filtered { .. }) => {}
-                Err(reject) => reasons.push(reject.to_string()),
-            });
-            if let Err(error) = read {
-                reasons.push(error.to_string());
+            if let Err(error) = self.items(mapping, text, &mut all) {
+                all.reject(0, error.to_string());
                 break;
             }
         }
-        self.tally.repeated += known;
-        self.tally.left_out += u64::from(events == 0 && known == 0 && reasons.is_empty());
-        let outcome = match (reasons.first(), events, known) {
-            (Some(reason), _, _) => {
-                let reject = Reject::new(reason.clone());
-                let mut shown = self.seen.pop();
-                self.reject(raw, &reject, shown.as_mut());
-                self.seen.extend(shown);
-                "rejected"
+        all.left_out = usize::from(all.events == 0 && all.known == 0 && all.rejected == 0);
+        all.rejected = all.rejected.min(1);
+        self.came_to(raw, &all);
+    }
+
+    /// Adds the items of the message that was begun, as a mapping reads them. After an error what was added is worth nothing.
+    pub fn items(
+        &mut self,
+        mapping: &Mapping,
+        text: &str,
+        all: &mut Items,
+    ) -> Result<(), MessageError> {
+        let mut index = 0;
+        let read = mapping.items(text, &mut |item| {
+            // What has more is refused whole.
+            if index < SUBMIT_EVENTS_MAX {
+                match self.item(mapping, item) {
+                    Ok(clock) => {
+                        all.events += 1;
+                        all.implausible_times += usize::from(clock == ClockQuality::Implausible);
+                    }
+                    Err(mapping::Reject::Repeated) => all.known += 1,
+                    Err(mapping::Reject::Filtered { .. }) => all.left_out += 1,
+                    Err(reject) => all.reject(index, reject.to_string()),
+                }
             }
-            (None, 0, 0) => "left_out",
-            (None, 0, _) => "repeated",
-            (None, _, _) => "event",
-        };
+            index += 1;
+        });
+        all.most = all.most.max(index);
+        read
+    }
+
+    /// Counts what the items of the message that was begun came to, and shows why some are none.
+    pub fn came_to(&mut self, raw: &[u8], all: &Items) {
+        self.tally.repeated += all.known as u64;
+        self.tally.left_out += all.left_out as u64;
+        self.tally.rejected += all.rejected as u64;
+        self.tally.implausible_times += all.implausible_times as u64;
+        let reason = all.reason();
+        if let Some(reason) = &reason {
+            Book::sample(&mut self.tally.samples, reason, raw);
+        }
         if let Some(seen) = self.seen.last_mut() {
-            seen.outcome = Cow::Borrowed(outcome);
+            seen.outcome = Cow::Borrowed(match all {
+                _ if reason.is_some() => "rejected",
+                Items { events: 1.., .. } => "event",
+                Items { known: 1.., .. } => "repeated",
+                _ => "left_out",
+            });
+            seen.reason = reason;
         }
     }
 

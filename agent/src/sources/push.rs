@@ -1,8 +1,9 @@
 //! HTTP push: platforms, alarm boxes and police systems POST JSON to `/push/<source>`.
 //!
 //! Answered 200 only after every accepted item is synced. Items that the mapping rejects are named in
-//! the answer and counted; they do not hold back the good ones. Pushing the same items again stores
-//! nothing twice, by the source's own ids.
+//! the answer and counted, with a sample; they do not hold back the good ones. Pushing the same items again stores
+//! nothing twice, by the source's own ids. A push that is refused whole is shown by `status` and `source test` with
+//! the reason; of one that has not proved where it comes from, nothing but that.
 //!
 //! The name of the source and its token are looked at before the body is read, so that a stranger cannot
 //! make the agent hold anything; see [`body`](super::body) for the rest.
@@ -13,7 +14,6 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
-use linli_shared::protocol::event::ClockQuality;
 use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
 use linli_shared::service::telemetry::chain;
@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::body::{Bodies, BodyError, Proof};
-use super::feed::Feed;
-use super::mapping::{MessageError, Reject};
+use super::feed::{Feed, Items};
+use super::mapping::MessageError;
 use super::text;
 use crate::intake::SUBMIT_EVENTS_MAX;
 use crate::metrics::Metrics;
@@ -33,8 +33,6 @@ pub use key::PushSource;
 /// `type` in the config.
 pub const TYPE: &str = "push";
 
-/// Rejections that an answer names.
-const REJECTS_SHOWN_MAX: usize = 20;
 /// When a source should come again after the spool refused, seconds.
 const RETRY_AFTER_S: u32 = 10;
 
@@ -114,19 +112,22 @@ impl Told {
 
 /// A push of which nothing was stored.
 struct Refused {
-    problem: Problem,
+    problem: Box<Problem>,
     /// What it counts as.
     outcome: &'static str,
     /// How often: items where it has some, else the message.
     count: usize,
+    /// The message, where it is known to be the source's.
+    raw: Bytes,
 }
 
 impl Refused {
     fn message(outcome: &'static str, problem: Problem) -> Self {
         Self {
-            problem,
+            problem: Box::new(problem),
             outcome,
             count: 1,
+            raw: Bytes::new(),
         }
     }
 }
@@ -151,22 +152,20 @@ async fn receive(
         push.told.tell("", problem.status, &problem.detail);
         return Err(problem);
     };
-    let count = |outcome: &'static str, count: usize| feed.count(outcome, count as u64);
     match take(&push, source, feed, request).await {
         Ok(answer) => {
-            count("filtered", answer.filtered);
-            count("rejected", answer.rejected);
-            feed.implausible_times(answer.implausible_times as u64);
+            feed.error_is_over();
             if let Some(first) = answer.reasons.first() {
                 push.told.tell(&source.name, 200, &first.reason);
             }
             Ok(Json(answer))
         }
         Err(refused) => {
-            count(refused.outcome, refused.count);
-            let Problem { status, detail, .. } = &refused.problem;
+            feed.count(refused.outcome, refused.count as u64);
+            let Problem { status, detail, .. } = &*refused.problem;
             push.told.tell(&source.name, *status, detail);
-            Err(refused.problem)
+            feed.refused(&refused.raw, detail);
+            Err(*refused.problem)
         }
     }
 }
@@ -210,8 +209,9 @@ fn not_read(error: &BodyError) -> Refused {
 }
 
 async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, Refused> {
-    let refused = |status, kind: &str, detail: String| {
-        Refused::message("rejected", Problem::new(status, kind, detail))
+    let refused = |status, kind: &str, detail: String| Refused {
+        raw: body.clone(),
+        ..Refused::message("rejected", Problem::new(status, kind, detail))
     };
     let text = text::decode(&body).ok_or_else(|| {
         refused(
@@ -220,20 +220,14 @@ async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, 
             "the body is neither UTF-8 nor GB18030 text".to_owned(),
         )
     })?;
-    let mut answer = Answer::default();
     let mut group = if source.mapping.has_states() {
         feed.alone().await
     } else {
         feed.group()
     };
     group.begin(&body);
-    let mut items = 0;
-    let read = source.mapping.items(&text, &mut |item| {
-        items += 1;
-        if items <= SUBMIT_EVENTS_MAX {
-            answer.take(items - 1, group.item(&source.mapping, item));
-        }
-    });
+    let mut items = Items::default();
+    let read = group.items(&source.mapping, &text, &mut items);
     read.map_err(|error| {
         let (status, kind) = match error {
             MessageError::Json(_) => (StatusCode::BAD_REQUEST, "not-json"),
@@ -241,21 +235,22 @@ async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, 
         };
         refused(status, kind, error.to_string())
     })?;
-    if items > SUBMIT_EVENTS_MAX {
+    let count = items.most;
+    if count > SUBMIT_EVENTS_MAX {
         return Err(refused(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too-many-items",
-            format!("{items} items, at most {SUBMIT_EVENTS_MAX} are accepted in one request"),
+            format!("{count} items, at most {SUBMIT_EVENTS_MAX} are accepted in one request"),
         ));
     }
-    if answer.rejected > 0 && answer.rejected == items {
-        let reasons: Vec<String> = answer
+    if items.rejected > 0 && items.rejected == count {
+        let reasons: Vec<String> = items
             .reasons
             .iter()
-            .map(|rejected| format!("item {}: {}", rejected.index, rejected.reason))
+            .map(|(index, reason)| format!("item {index}: {reason}"))
             .collect();
         return Err(Refused {
-            count: items,
+            count,
             ..refused(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "mapping",
@@ -263,6 +258,7 @@ async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, 
             )
         });
     }
+    group.came_to(&body, &items);
     // Everything is packed: while the disk works there is one copy of it.
     drop(text);
     drop(body);
@@ -270,27 +266,15 @@ async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, 
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", chain(&error));
         Refused::message("refused", problem.retry_after(RETRY_AFTER_S))
     })?;
-    answer.stored = submitted.stored;
-    answer.doubled = submitted.doubled;
-    Ok(answer)
-}
-
-impl Answer {
-    /// Counts what became of an item.
-    fn take(&mut self, index: usize, outcome: Result<ClockQuality, Reject>) {
-        match outcome {
-            Ok(ClockQuality::Implausible) => self.implausible_times += 1,
-            Ok(_) => {}
-            Err(reject) if reject.is_left_out() => self.filtered += 1,
-            Err(reject) => {
-                self.rejected += 1;
-                if self.reasons.len() < REJECTS_SHOWN_MAX {
-                    self.reasons.push(Rejected {
-                        index,
-                        reason: reject.to_string(),
-                    });
-                }
-            }
-        }
-    }
+    let reasons = items.reasons.into_iter();
+    Ok(Answer {
+        stored: submitted.stored,
+        doubled: submitted.doubled,
+        filtered: items.left_out + items.known,
+        rejected: items.rejected,
+        reasons: reasons
+            .map(|(index, reason)| Rejected { index, reason })
+            .collect(),
+        implausible_times: items.implausible_times,
+    })
 }

@@ -60,7 +60,7 @@ pub struct SourceView {
     pub connected: Option<String>,
     /// Since when it is so, or not so.
     pub since: Option<String>,
-    /// Why it is not, or was not last.
+    /// Why it is not, or was not last; of a push, why the last one was refused.
     pub last_error: Option<String>,
     /// Receipt of the last message.
     pub last_message: Option<String>,
@@ -140,6 +140,18 @@ impl Book {
             reason,
             raw: shown(raw, SAMPLE_CHARS_MAX),
         });
+    }
+
+    /// A message was refused whole. Each reason has one sample, so that who has no business here cannot push out the others.
+    pub fn refused(&mut self, at_ms: i64, reason: &str, raw: &[u8]) {
+        self.samples.retain(|sample| sample.reason != reason);
+        self.reject(at_ms, reason.to_owned(), raw);
+        self.last_error = Some(reason.to_owned());
+    }
+
+    /// What was wrong last is over.
+    pub fn error_is_over(&mut self) {
+        self.last_error = None;
     }
 
     /// As the status shows it.

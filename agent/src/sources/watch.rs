@@ -21,7 +21,7 @@ const RAW_CHARS_MAX: usize = 4096;
 pub struct Seen {
     /// Receipt.
     pub at: String,
-    /// What it came to: event, repeated, heartbeat, left_out, rejected.
+    /// What it came to: event, repeated, heartbeat, left_out, rejected, refused.
     pub outcome: Cow<'static, str>,
     /// Why it was left out or rejected.
     #[serde(default)]

@@ -1,0 +1,111 @@
+//! Pushes that are refused, and items that a mapping rejects: who sets a platform up sees them at the agent.
+use anyhow::{Result, ensure};
+use linli_tests::harness::{DOORS_TOKEN, Equipped, Process, until};
+use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+const WRONG_TOKEN: &str = "another-token-of-32-letters-long";
+
+/// Pushes of every bad kind, and one that is good in part.
+async fn bad_pushes(scene: &Equipped) -> Result<()> {
+    let good =
+        json!({"serial": "1", "device": "d1", "type": "open", "time": "2026-07-01 12:00:00"});
+    let bad = json!({"serial": "2", "device": "d1", "type": "sung", "time": "2026-07-01 12:00:00"});
+    let events = |events: &[&serde_json::Value]| json!({ "events": events }).to_string();
+    for (token, body, status) in [
+        (WRONG_TOKEN, events(&[&good]), 401),
+        (WRONG_TOKEN, events(&[&good]), 401),
+        (DOORS_TOKEN, "x".repeat(2 << 20), 413),
+        (DOORS_TOKEN, "open the door".to_owned(), 400),
+        (DOORS_TOKEN, events(&[&bad]), 422),
+        (DOORS_TOKEN, events(&[&good, &bad]), 200),
+    ] {
+        let answer = scene
+            .agent
+            .push_raw("doors", token, body.into_bytes())
+            .await?;
+        ensure!(answer.status == status, "{answer:?}");
+    }
+    let nobody = scene
+        .agent
+        .push_raw("nobody", DOORS_TOKEN, Vec::new())
+        .await?;
+    ensure!(nobody.status == 404, "{nobody:?}");
+    Ok(())
+}
+
+/// What stands in a text for each of them, once.
+fn all_are_told(text: &str) -> Result<()> {
+    for reason in [
+        "the token of source \\\"doors\\\" is wrong or missing",
+        "is larger than",
+        "the body is not JSON",
+        "item 0: kind \\\"sung\\\" is not in the mapping's table",
+        "item 1: kind \\\"sung\\\" is not in the mapping's table",
+    ] {
+        ensure!(text.contains(reason), "no {reason} in {text}");
+    }
+    ensure!(
+        !text.contains(WRONG_TOKEN) && !text.contains(DOORS_TOKEN),
+        "{text}"
+    );
+    Ok(())
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_that_are_refused_and_items_that_are_rejected_are_shown_with_the_reason()
+-> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let scene = Equipped::start(directory.path(), "", &[]).await?;
+    let log = directory.path().join("test.log");
+    let mut command = scene.agent.command()?;
+    command.args([
+        "source",
+        "test",
+        "doors",
+        "--json",
+        "--count",
+        "6",
+        "--seconds",
+        "60",
+    ]);
+    let mut process = Process::start("source test", &mut command, &log)?;
+    until("the standing to be shown", async || {
+        Ok(text(&log).contains("standing").then_some(()))
+    })
+    .await?;
+    bad_pushes(&scene).await?;
+    ensure!(process.wait(Duration::from_secs(60))?.success());
+    let shown = text(&log);
+    all_are_told(&shown)?;
+    ensure!(
+        shown.matches("\"outcome\":\"refused\"").count() == 5,
+        "{shown}"
+    );
+    ensure!(shown.contains("open the door"), "{shown}");
+
+    let source = scene.source("doors")?;
+    all_are_told(&source.to_string())?;
+    // Whoever comes again and again with a wrong token pushes out no other sample.
+    let samples = source["samples"].as_array().map_or(0, Vec::len);
+    ensure!(samples == 5, "{source:#}");
+    ensure!(
+        source["rejected"] == 3 && source["stored"] == 1,
+        "{source:#}"
+    );
+    // The last push was taken.
+    ensure!(source["last_error"].is_null(), "{source:#}");
+    scene
+        .agent
+        .push_raw("doors", WRONG_TOKEN, Vec::new())
+        .await?;
+    let source = scene.source("doors")?;
+    let error = source["last_error"].as_str().unwrap_or_default();
+    ensure!(error.contains("wrong or missing"), "{source:#}");
+    Ok(())
+}
