@@ -227,6 +227,7 @@ impl Row<'_> {
                 // Each row of the past is an event, and nobody in it becomes a pseudonym.
                 persons: _,
                 state: _,
+                anew: _,
             }) => {
                 let clock = draft.clock;
                 into.push(lane, retention, draft)

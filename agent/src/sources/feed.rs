@@ -672,8 +672,8 @@ impl Group<'_> {
         Ok(shown)
     }
 
-    /// Adds an item of a mapping; gives the quality of its time. It is for the source to count it.
-    pub fn item(
+    /// Adds an item of a mapping; gives the quality of its time.
+    fn item(
         &mut self,
         mapping: &Mapping,
         item: &Capture<'_>,
@@ -683,13 +683,14 @@ impl Group<'_> {
     }
 
     /// Adds a mapped event.
-    pub fn draft(&mut self, mapped: Mapped<'_>) -> Result<ClockQuality, mapping::Reject> {
+    fn draft(&mut self, mapped: Mapped<'_>) -> Result<ClockQuality, mapping::Reject> {
         let Mapped {
             mut draft,
             lane,
             retention,
             persons,
             state,
+            anew,
         } = mapped;
         let feed = self.feed;
         if self.submission.len() >= SUBMIT_EVENTS_MAX {
@@ -724,10 +725,10 @@ impl Group<'_> {
         }
         let staged = match &state {
             None => None,
-            Some(state) => Some(
-                self.news(draft.device, state)
-                    .ok_or(mapping::Reject::Repeated)?,
-            ),
+            Some(state) => match self.news(draft.device, state) {
+                None if !anew => return Err(mapping::Reject::Repeated),
+                staged => staged,
+            },
         };
         let clock = draft.clock;
         if clock == ClockQuality::Device {

@@ -30,6 +30,12 @@
 //! [state]                            # the event is a state: repeats of one that is known are no events
 //! point = "smoke"                    # unique within the device
 //! active = ["smoke.alarm"]           # the kinds that are on; all others are off
+//! # in place of `active`, where one value says of many kinds whether they begin or end:
+//! # by = "/status"                   # where it says so
+//! # on = ["1", "3"]                  # begins or goes on; under another id it has begun anew
+//! # off = ["2"]                      # is over: of the kind that `over` has, `info`, and without the id of its beginning
+//! # over = { "smoke.alarm" = "smoke.restored" }   # the end of a kind that is not here is left out
+//! # pointer = "/eventType"           # the value here is part of the point
 //!
 //! [attributes.nature]
 //! pointer = "/nature"
@@ -128,6 +134,8 @@ pub struct Mapped<'a> {
     pub persons: Vec<(Person, &'a str)>,
     /// The state that it is.
     pub state: Option<State<'a>>,
+    /// It is an event also where the state is known: by its id it has begun anew.
+    pub anew: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -153,7 +161,23 @@ struct Field {
 /// The event is a state of a point of its device.
 struct StateRule {
     point: String,
-    active: Vec<String>,
+    /// The value here is part of the point.
+    slot: Option<Slot>,
+    turns: Turns,
+}
+
+/// What says whether a state is on.
+enum Turns {
+    /// These kinds are on.
+    Kinds(Vec<String>),
+    /// A value of the item; with any other the event is no state.
+    Value {
+        slot: Slot,
+        on: Vec<String>,
+        off: Vec<String>,
+        /// By the kind of a beginning, that of its end.
+        over: BTreeMap<String, String>,
+    },
 }
 
 struct Attribute {
@@ -183,6 +207,32 @@ pub struct Mapping {
     persons: Vec<(Person, Slot)>,
     only: Vec<(Slot, Vec<String>)>,
     state: Option<StateRule>,
+}
+
+impl StateRule {
+    /// The state of an item of this kind.
+    fn state<'a>(&'a self, item: &'a Capture<'_>, kind: &str) -> Option<State<'a>> {
+        let active = match &self.turns {
+            Turns::Kinds(active) => active.iter().any(|active| active == kind),
+            Turns::Value { slot, on, off, .. } => {
+                let value = item.get(*slot)?;
+                let is_on = on.iter().any(|on| on == value);
+                if !is_on && !off.iter().any(|off| off == value) {
+                    return None;
+                }
+                is_on
+            }
+        };
+        let part = self.slot.and_then(|slot| item.get(slot));
+        Some(State {
+            point: match part {
+                Some(part) => Cow::Owned(format!("{}/{part}", self.point)),
+                None => Cow::Borrowed(&self.point),
+            },
+            active,
+            initial: false,
+        })
+    }
 }
 
 /// The front of a text that an error shows.
@@ -338,6 +388,27 @@ impl Mapping {
                 })?
             }
         };
+        let state = match &self.state {
+            Some(rule) => rule.state(item, kind),
+            None => None,
+        };
+        let over = match self.state.as_ref().map(|rule| &rule.turns) {
+            Some(Turns::Value { over, .. }) => Some(over),
+            _ => None,
+        };
+        let is_on = state.as_ref().map(|state| state.active);
+        let ended = match over {
+            Some(over) if is_on == Some(false) => {
+                let end = over.get(kind);
+                Some(end.ok_or(Reject::Filtered { field: "state" })?)
+            }
+            _ => None,
+        };
+        let (kind, severity, source_id) = match ended {
+            // It comes under the id of its beginning, and would be taken for a repetition of it.
+            Some(end) => (end.as_str(), Severity::Info, ""),
+            None => (kind, severity, take(&self.id, item)?),
+        };
         // One more for the time of a device that cannot be.
         let mut attributes = Vec::with_capacity(self.attributes.len() + 1);
         for attribute in &self.attributes {
@@ -353,7 +424,7 @@ impl Mapping {
             occurred_at_ms: now_ms,
             clock: ClockQuality::Agent,
             source: &self.source,
-            source_id: take(&self.id, item)?,
+            source_id,
             device: take(&self.device, item)?,
             place: PlaceDraft {
                 building: take(&self.building, item)?,
@@ -385,11 +456,8 @@ impl Mapping {
             persons: persons
                 .filter_map(|(person, slot)| Some((*person, item.get(*slot)?)))
                 .collect(),
-            state: self.state.as_ref().map(|state| State {
-                point: Cow::Borrowed(&state.point),
-                active: state.active.iter().any(|active| active == kind),
-                initial: false,
-            }),
+            anew: over.is_some() && is_on == Some(true) && !source_id.is_empty(),
+            state,
         })
     }
 }

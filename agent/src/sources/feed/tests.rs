@@ -404,3 +404,35 @@ async fn a_damaged_file_of_states_is_dropped_and_what_it_had_is_unknown() {
     let said = Ok(Said::Events(vec![fire(true)]));
     assert_eq!(feed.take(b"on", said).await.expect("stored").stored, 1);
 }
+
+#[tokio::test]
+async fn what_begins_under_another_id_has_begun_anew_and_its_end_is_told_once() {
+    let scene = Scene::new(None);
+    let mapping = "schema = 1\nid = \"/id\"\ndevice = \"/at\"\nkind = { value = \"camera.intrusion\" }\n\
+                   [state]\npoint = \"event\"\npointer = \"/rule\"\nby = \"/status\"\non = [\"1\", \"3\"]\noff = [\"2\"]\n\
+                   over = { \"camera.intrusion\" = \"camera.restored\" }\n";
+    let mapping = toml::from_str(mapping).expect("TOML of a mapping");
+    let mapping = Mapping::new("test", mapping).expect("a mapping");
+    for (id, rule, status, stored) in [
+        ("1", "a", 1, 1),
+        // It goes on; another place is another point.
+        ("1", "a", 3, 0),
+        ("2", "b", 1, 1),
+        // The end of the one before was lost.
+        ("3", "a", 1, 1),
+        ("3", "a", 2, 1),
+        ("3", "a", 2, 0),
+        ("2", "b", 2, 1),
+        // What happens once is no state, and is known by its id.
+        ("4", "a", 0, 1),
+        ("5", "a", 0, 1),
+        ("5", "a", 0, 0),
+    ] {
+        let text = format!(r#"{{"id":"{id}","at":"cam","rule":"{rule}","status":{status}}}"#);
+        let mut group = scene.feed.alone().await;
+        group.mapped(text.as_bytes(), &text, &[&mapping]);
+        let submitted = scene.feed.store(group).await.expect("stored");
+        assert_eq!(submitted.stored, stored, "{text}");
+    }
+    assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 1));
+}

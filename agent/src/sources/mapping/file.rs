@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::capture::Plan;
 use super::time::{TimeFile, Times};
-use super::{Attribute, Field, Mapping, Otherwise, StateRule};
+use super::{Attribute, Field, Mapping, Otherwise, StateRule, Turns};
 use crate::sources::reading::Person;
 
 /// Where one field comes from.
@@ -44,7 +44,15 @@ enum Missing {
 #[serde(deny_unknown_fields)]
 struct StateFile {
     point: String,
-    active: Vec<String>,
+    pointer: Option<String>,
+    active: Option<Vec<String>>,
+    by: Option<String>,
+    #[serde(default)]
+    on: Vec<String>,
+    #[serde(default)]
+    off: Vec<String>,
+    #[serde(default)]
+    over: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -153,6 +161,73 @@ fn field(name: &'static str, file: FieldFile, plan: &mut Plan) -> Result<Field, 
     })
 }
 
+/// Checks `[state]` of a mapping that gives these kinds.
+fn state(file: StateFile, kind: &Field, plan: &mut Plan) -> Result<StateRule, MappingError> {
+    let results: Vec<&String> = kind.results().collect();
+    let given = |key: &str, kind: &String| {
+        if results.is_empty() || results.contains(&kind) {
+            return Ok(());
+        }
+        let message = format!("{kind:?} is no kind that this mapping gives");
+        Err(wrong(key, message))
+    };
+    let by_value = !file.on.is_empty() || !file.off.is_empty() || !file.over.is_empty();
+    let turns = match (file.active, file.by) {
+        (Some(active), None) if !by_value => {
+            for kind in &active {
+                given("state.active", kind)?;
+            }
+            Turns::Kinds(active)
+        }
+        (None, Some(by)) => {
+            check_pointer("state.by", &by)?;
+            for (key, values) in [("state.on", &file.on), ("state.off", &file.off)] {
+                if values.is_empty() {
+                    return Err(wrong(key, "is missing: the values beside by that say so"));
+                }
+            }
+            if let Some(both) = file.on.iter().find(|on| file.off.contains(on)) {
+                return Err(wrong("state.off", format!("{both:?} stands in on too")));
+            }
+            for (begun, ended) in &file.over {
+                given("state.over", begun)?;
+                if !is_kind(ended) {
+                    return Err(wrong(
+                        "state.over",
+                        format!("{ended:?} is not a dotted lower-case kind like \"door.opened\""),
+                    ));
+                }
+            }
+            if file.over.is_empty() {
+                return Err(wrong(
+                    "state.over",
+                    "is missing: by the kind of a beginning, the kind of its end",
+                ));
+            }
+            Turns::Value {
+                slot: plan.slot(&by),
+                on: file.on,
+                off: file.off,
+                over: file.over,
+            }
+        }
+        _ => {
+            return Err(wrong(
+                "state",
+                "needs active, the kinds that are on, or by with on, off and over; one of the two",
+            ));
+        }
+    };
+    if let Some(pointer) = &file.pointer {
+        check_pointer("state.pointer", pointer)?;
+    }
+    Ok(StateRule {
+        point: file.point,
+        slot: file.pointer.map(|pointer| plan.slot(&pointer)),
+        turns,
+    })
+}
+
 impl Mapping {
     /// Checks a mapping and makes it ready. `source` becomes the source of its events.
     pub fn new(source: &str, file: MappingFile) -> Result<Self, MappingError> {
@@ -230,17 +305,10 @@ impl Mapping {
             check_pointer("only.pointer", &rule.pointer)?;
             only.push((plan.slot(&rule.pointer), rule.values));
         }
-        if let Some(state) = &file.state {
-            let results: Vec<&String> = kind.results().collect();
-            for active in &state.active {
-                if !results.is_empty() && !results.contains(&active) {
-                    return Err(wrong(
-                        "state.active",
-                        format!("{active:?} is no kind that this mapping gives"),
-                    ));
-                }
-            }
-        }
+        let state = file
+            .state
+            .map(|file| state(file, &kind, &mut plan))
+            .transpose()?;
         Ok(Self {
             source: source.to_owned(),
             items: file.items,
@@ -258,10 +326,7 @@ impl Mapping {
             attributes,
             persons,
             only,
-            state: file.state.map(|state| StateRule {
-                point: state.point,
-                active: state.active,
-            }),
+            state,
             plan,
         })
     }

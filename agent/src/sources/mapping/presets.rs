@@ -14,7 +14,7 @@ fn mapping(name: &str) -> Mapping {
     load_mapping("preset", &path).expect("a mapping of the project")
 }
 
-/// `kind severity device lane attributes…` of each item, or why there is none.
+/// `kind severity device lane attributes… state` of each item, or why there is none.
 fn read(name: &str, message: &str) -> Vec<String> {
     let mapping = mapping(name);
     let mut found = Vec::new();
@@ -41,6 +41,12 @@ fn read(name: &str, message: &str) -> Vec<String> {
                             .iter()
                             .map(|(person, value)| format!("{person:?}:{value}")),
                     );
+                    if let Some(state) = &mapped.state {
+                        words.push(if state.active { "on" } else { "off" }.to_owned());
+                    }
+                    if mapped.anew {
+                        words.push("anew".to_owned());
+                    }
                     words.join(" ")
                 }
                 Err(reject) => reject.to_string(),
@@ -53,7 +59,8 @@ fn read(name: &str, message: &str) -> Vec<String> {
 #[test]
 fn isecure_callbacks() {
     let event = |kind: u32, status: u8| {
-        json!({"eventId": format!("{kind}-{status}"), "eventType": kind, "happenTime": "2026-07-01T11:59:00.000+08:00",
+        // All that is told of one occurrence has its id.
+        json!({"eventId": format!("occurrence-{kind}"), "eventType": kind, "happenTime": "2026-07-01T11:59:00.000+08:00",
                "srcIndex": "d17", "srcName": "1号门", "srcType": "door", "status": status,
                "data": {"ExtEventCardNo": "0012345678", "ExtEventPersonName": "王小明"}})
     };
@@ -63,6 +70,8 @@ fn isecure_callbacks() {
         (131588, 1),
         (131588, 2),
         (131330, 3),
+        (198914, 2),
+        (131588, 4),
         (999, 0),
     ];
     let events: Vec<_> = events.map(|(kind, status)| event(kind, status)).into();
@@ -72,9 +81,11 @@ fn isecure_callbacks() {
         [
             "door.forced alarm d17 urgent srcName=1号门 Card:0012345678",
             "door.granted info d17 routine srcName=1号门 Card:0012345678",
-            "camera.intrusion warning d17 routine srcName=1号门 Card:0012345678",
+            "camera.intrusion warning d17 routine srcName=1号门 Card:0012345678 on anew",
+            "camera.restored info d17 routine srcName=1号门 Card:0012345678 off",
+            "camera.tamper warning d17 routine srcName=1号门 Card:0012345678 on anew",
+            "left out by the mapping's table for state",
             "left out by the mapping's table for only",
-            "camera.tamper warning d17 routine srcName=1号门 Card:0012345678",
             "left out by the mapping's table for kind",
         ]
     );
@@ -122,15 +133,15 @@ fn zigbee_sensors_say_what_they_have_and_no_more() {
     let message = message::json("zigbee2mqtt/smoke-3", false, payload);
     assert_eq!(
         read("zigbee-smoke", &message),
-        ["smoke.alarm life smoke-3 urgent"]
+        ["smoke.alarm life smoke-3 urgent on"]
     );
     assert_eq!(
         read("zigbee-tamper", &message),
-        ["device.tamper_restored info smoke-3 routine"]
+        ["device.tamper_restored info smoke-3 routine off"]
     );
     assert_eq!(
         read("zigbee-battery", &message),
-        ["device.battery_restored info smoke-3 routine"]
+        ["device.battery_restored info smoke-3 routine off"]
     );
     for other in ["zigbee-gas", "zigbee-water", "zigbee-availability"] {
         assert_eq!(
@@ -146,7 +157,7 @@ fn zigbee_sensors_say_what_they_have_and_no_more() {
     );
     assert_eq!(
         read("zigbee-availability", &gone),
-        ["device.offline notice smoke-3 routine"]
+        ["device.offline notice smoke-3 routine on"]
     );
 }
 

@@ -227,6 +227,7 @@ fn a_required_field_that_is_missing_is_named_with_its_pointer() {
 #[test]
 fn a_mapping_that_is_wrong_is_refused_with_its_key() {
     let kind = "kind = { value = \"a.b\" }\n";
+    let by = "[state]\npoint = \"p\"\nby = \"/s\"\non = [\"1\"]\n";
     for (key, toml) in [
         ("kind", "kind = \"nature\"".to_owned()),
         ("kind", "kind = {}".to_owned()),
@@ -284,6 +285,34 @@ fn a_mapping_that_is_wrong_is_refused_with_its_key() {
         (
             "attributes.floor.purpose",
             format!("{kind}[attributes.floor]\npointer = \"/f\"\npurpose = \" \""),
+        ),
+        ("state", format!("{kind}[state]\npoint = \"p\"")),
+        (
+            "state",
+            format!("{kind}[state]\npoint = \"p\"\nactive = []\non = [\"1\"]"),
+        ),
+        (
+            "state.active",
+            format!("{kind}[state]\npoint = \"p\"\nactive = [\"other.kind\"]"),
+        ),
+        (
+            "state.by",
+            format!("{kind}[state]\npoint = \"p\"\nby = \"s\""),
+        ),
+        ("state.off", format!("{kind}{by}over = {{}}")),
+        ("state.off", format!("{kind}{by}off = [\"2\", \"1\"]")),
+        ("state.over", format!("{kind}{by}off = [\"2\"]")),
+        (
+            "state.over",
+            format!("{kind}{by}off = [\"2\"]\nover = {{ \"x.y\" = \"a.b\" }}"),
+        ),
+        (
+            "state.over",
+            format!("{kind}{by}off = [\"2\"]\nover = {{ \"a.b\" = \"Over\" }}"),
+        ),
+        (
+            "state.pointer",
+            format!("{kind}[state]\npoint = \"p\"\npointer = \"t\"\nactive = []"),
         ),
     ] {
         let error = refused(&toml);
