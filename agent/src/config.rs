@@ -1,4 +1,5 @@
 //! The agent's config file: strict TOML, every key with a default that works.
+mod places;
 pub mod station;
 
 use linli_shared::protocol::ids::Lane;
@@ -42,6 +43,8 @@ pub struct Config {
     pub source: Vec<SourceConfig>,
     /// Devices whose messages do not say where they are.
     pub device: Vec<DeviceConfig>,
+    /// A table of more of them, CSV, relative to the config.
+    pub devices_file: Option<PathBuf>,
     /// The station that is told what became of its incidents.
     pub station: Option<StationConfig>,
 }
@@ -114,6 +117,7 @@ impl Default for Config {
             pseudonyms: PseudonymConfig::default(),
             source: Vec::new(),
             device: Vec::new(),
+            devices_file: None,
             station: None,
         }
     }
@@ -294,6 +298,9 @@ impl Config {
                     format!("{:?} is there twice: remove one of the two", device.id),
                 ));
             }
+        }
+        if let Some(file) = &self.devices_file {
+            places::read(&directory.join(file), &mut devices)?;
         }
         let station = match self.station.take() {
             Some(station) => Some(station::checked(station, &directory, path)?),
