@@ -65,18 +65,29 @@ use push::{Push, PushSource};
 /// How long raw messages stay unless the config says otherwise.
 const KEEP_RAW_FOR: Span = Span::from_secs(3 * 86_400);
 
+/// See [`Source::NO_ZONE`].
+const MAPPING_HAS_ZONE: &str =
+    "mappings read the times of this type; write zone under [occurred_at] of the mapping";
+
 /// A type of source.
 pub(crate) trait Source: Sized + Send + 'static {
     /// `type` in the config.
     const TYPE: &'static str;
     /// Its keys of `[[source]]`, beside those of [`SourceConfig`].
     type Config: DeserializeOwned;
+    /// Why `zone` says nothing to it, where that is so.
+    const NO_ZONE: Option<&'static str> = None;
 
     /// Checks the config and reads what it names. Connects to nothing.
     fn new(config: Self::Config, check: &Check<'_>) -> Result<Self, ConfigError>;
 
     /// How long a device may say nothing unless the config says otherwise; `None`: it has no sign of life.
     fn silent_after(&self) -> Option<Duration>;
+
+    /// How far apart the signs of life of a device are, where the agent knows it.
+    fn interval(&self) -> Option<Duration> {
+        None
+    }
 
     /// Devices that it expects to hear.
     fn devices(&self) -> Vec<String> {
@@ -203,7 +214,9 @@ type Start = Box<dyn FnOnce(Feed, CancellationToken) -> (Option<Router>, Running
 /// A source of some type that is checked and does not run yet.
 struct Parts {
     kind: &'static str,
+    no_zone: Option<&'static str>,
     silent_after: Option<Duration>,
+    interval: Option<Duration>,
     devices: Vec<String>,
     start: Start,
 }
@@ -212,7 +225,9 @@ fn prepare<S: Source>(rest: toml::Table, check: &Check<'_>) -> Result<Parts, Con
     let source = S::new(check.parse(rest)?, check)?;
     Ok(Parts {
         kind: S::TYPE,
+        no_zone: S::NO_ZONE,
         silent_after: source.silent_after(),
+        interval: source.interval(),
         devices: source.devices(),
         start: Box::new(|feed, stop| {
             let router = source.router(&feed);
@@ -272,6 +287,29 @@ impl Prepared {
             };
             (Some(prepare(config.rest, check)?), None)
         };
+        let no_zone = match &parts {
+            Some(parts) => parts.no_zone,
+            None => Some(MAPPING_HAS_ZONE),
+        };
+        if config.zone.is_some()
+            && let Some(why) = no_zone
+        {
+            return Err(check.wrong("zone", format!("does nothing here: {why}")));
+        }
+        let interval = parts.as_ref().and_then(|parts| parts.interval);
+        if let Some(span) = config.silent_after
+            && let Some(interval) = interval
+            && span.0 <= interval
+        {
+            return Err(check.wrong(
+                "silent_after",
+                format!(
+                    "is {:?}, and a device of this source is heard every {interval:?}: write at least \"{}ms\", three times as much",
+                    span.0,
+                    interval.as_millis() * 3
+                ),
+            ));
+        }
         let keep_raw_for = match config.keep_raw_for {
             Some(span) => span.0,
             // A platform that pushes keeps its own, and a mapping says what the event keeps.
@@ -319,7 +357,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// Nothing runs yet.
+    /// Nothing runs yet. What was known of their devices is read from the data directory.
     pub fn new(
         prepared: Vec<Prepared>,
         mut pushes: BTreeMap<String, PushSource>,
@@ -421,3 +459,6 @@ async fn clock(feeds: Vec<Feed>, keeper: Keeper, pseudonyms: Pseudonyms, stop: C
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

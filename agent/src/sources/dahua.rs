@@ -98,7 +98,7 @@ impl Source for Dahua {
             ));
         }
         Ok(Self {
-            client: peer::client(check, config.ca_file.as_deref())?,
+            client: peer::client(check, config.ca_file.as_deref(), &devices)?,
             path: format!(
                 "/cgi-bin/eventManager.cgi?action=attach&codes=[{}]&heartbeat={HEARTBEAT_S}",
                 config.codes.join(",")
@@ -109,6 +109,10 @@ impl Source for Dahua {
 
     fn silent_after(&self) -> Option<Duration> {
         Some(Duration::from_secs(60))
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(Duration::from_secs(HEARTBEAT_S.into()))
     }
 
     fn devices(&self) -> Vec<String> {

@@ -45,6 +45,8 @@ pub(crate) struct Dc09 {
 impl Source for Dc09 {
     const TYPE: &'static str = "dc09";
     type Config = Config;
+    const NO_ZONE: Option<&'static str> =
+        Some("times of SIA DC-09 are in UTC by the standard; leave it out");
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
         let callers = Callers {

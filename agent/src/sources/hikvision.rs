@@ -65,8 +65,7 @@ pub(crate) struct Config {
     /// File with the secret in the URL of devices that push.
     push_secret_file: Option<PathBuf>,
     /// How far back doors are asked for events after a start of the agent.
-    #[serde(default = "default_catch_up")]
-    catch_up: Span,
+    catch_up: Option<Span>,
     /// Devices.
     #[serde(default)]
     device: Vec<DeviceConfig>,
@@ -76,9 +75,8 @@ fn default_user() -> String {
     "admin".to_owned()
 }
 
-fn default_catch_up() -> Span {
-    Span::from_secs(6 * 3600)
-}
+/// `catch_up` unless the config says otherwise.
+const CATCH_UP: Span = Span::from_secs(6 * 3600);
 
 /// A source that is checked.
 pub(crate) struct Hikvision {
@@ -113,9 +111,17 @@ impl Source for Hikvision {
                 "is missing: write the device's address, or a push_secret_file if it is to push by itself",
             ));
         }
-        if config.catch_up.0 > Duration::from_secs(30 * 86_400) {
+        if config.catch_up.is_some() && known.iter().all(|device| device.at.is_none()) {
+            return Err(check.wrong(
+                "catch_up",
+                "does nothing here: only devices with an address can be asked; leave it out, or write their addresses",
+            ));
+        }
+        let catch_up = config.catch_up.unwrap_or(CATCH_UP).0;
+        if catch_up > Duration::from_secs(30 * 86_400) {
             return Err(check.wrong("catch_up", "must be at most \"30d\""));
         }
+        let client = peer::client(check, config.ca_file.as_deref(), &known)?;
         let push_secret = config
             .push_secret_file
             .map(|file| secret(&check.file(&file), "push_secret_file"))
@@ -136,9 +142,9 @@ impl Source for Hikvision {
             Arc::new(HikvisionDevice { known, state })
         });
         Ok(Self {
-            client: peer::client(check, config.ca_file.as_deref())?,
+            client,
             devices: devices.collect(),
-            catch_up: config.catch_up.0,
+            catch_up,
             push_secret,
         })
     }

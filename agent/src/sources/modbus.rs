@@ -88,6 +88,8 @@ pub(crate) struct Modbus {
 impl Source for Modbus {
     const TYPE: &'static str = "modbus";
     type Config = Config;
+    const NO_ZONE: Option<&'static str> =
+        Some("Modbus devices tell no times; leave it out, events have the time of the poll");
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
         let mut lines: BTreeMap<String, Vec<Unit>> = BTreeMap::new();
@@ -151,9 +153,12 @@ impl Source for Modbus {
     }
 
     fn silent_after(&self) -> Option<Duration> {
-        let slowest = self.lines.values().flatten().map(|unit| unit.every).max();
-        let three_times = slowest.unwrap_or_default() * 3;
+        let three_times = self.interval().unwrap_or_default() * 3;
         Some(SILENT_AFTER_MIN.max(three_times))
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        self.lines.values().flatten().map(|unit| unit.every).max()
     }
 
     async fn run(self, feed: Feed, stop: CancellationToken) {

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::feed::Feed;
 use super::mapping::Mapping;
 use super::session::{Ended, hold};
-use super::{Check, Source};
+use super::{Check, MAPPING_HAS_ZONE, Source};
 use crate::config::load_mapping;
 use link::{Acker, Link};
 use message::Message;
@@ -98,6 +98,7 @@ pub(crate) struct Mqtt {
 impl Source for Mqtt {
     const TYPE: &'static str = "mqtt";
     type Config = Config;
+    const NO_ZONE: Option<&'static str> = Some(MAPPING_HAS_ZONE);
 
     fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
         let address = || {

@@ -101,6 +101,12 @@ impl Source for Ocpp {
                 format!("{bad:?} has not 1 to {CHARGER_BYTES_MAX} letters, digits and -_.:"),
             ));
         }
+        if config.only_these && config.chargers.is_empty() {
+            return Err(check.wrong(
+                "only_these",
+                "would refuse every charge point: list them in chargers, or leave it out",
+            ));
+        }
         let password = match &config.password_file {
             Some(file) => Some(check.password("password_file", file)?),
             None => None,
@@ -110,6 +116,10 @@ impl Source for Ocpp {
 
     fn silent_after(&self) -> Option<Duration> {
         Some(self.config.heartbeat.0 * 3)
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(self.config.heartbeat.0)
     }
 
     fn devices(&self) -> Vec<String> {

@@ -88,8 +88,19 @@ impl Source for Onvif {
             password_file: config.password_file.as_deref(),
             devices: &config.device,
         };
-        let known = keys.check_asked(check)?.into_iter();
-        let devices = known.filter_map(|known| {
+        let parts = config
+            .device
+            .iter()
+            .position(|device| device.parts.is_some());
+        if let Some(index) = parts {
+            return Err(check.wrong(
+                &format!("device[{index}].parts"),
+                "does nothing here: what stands behind an ONVIF device is a device of its own always, as id/token; leave it out",
+            ));
+        }
+        let known = keys.check_asked(check)?;
+        let client = peer::client(check, config.ca_file.as_deref(), &known)?;
+        let devices = known.into_iter().filter_map(|known| {
             let (url, account) = known.at?;
             Some(Camera {
                 id: known.id,
@@ -98,14 +109,15 @@ impl Source for Onvif {
             })
         });
         let devices = devices.collect();
-        Ok(Self {
-            client: peer::client(check, config.ca_file.as_deref())?,
-            devices,
-        })
+        Ok(Self { client, devices })
     }
 
     fn silent_after(&self) -> Option<Duration> {
         Some(Duration::from_secs(60))
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        Some(Duration::from_secs(PULL_S))
     }
 
     fn devices(&self) -> Vec<String> {

@@ -46,8 +46,7 @@ pub(super) struct DeviceConfig {
     /// In place of the source's.
     pub password_file: Option<PathBuf>,
     /// Its channels and doors are devices of their own, `<id>/<number>`.
-    #[serde(default)]
-    pub parts: bool,
+    pub parts: Option<bool>,
 }
 
 /// Who asks.
@@ -130,6 +129,16 @@ impl Keys<'_> {
                 return Err(check.wrong(&key("id"), format!("{:?} is there twice", device.id)));
             }
             let at = if device.address.is_empty() {
+                let unused = [
+                    ("user", device.user.is_some()),
+                    ("password_file", device.password_file.is_some()),
+                ];
+                if let Some((unused, _)) = unused.into_iter().find(|(_, there)| *there) {
+                    return Err(check.wrong(
+                        &key(unused),
+                        "does nothing without address: write the device's address, or leave it out where the device only pushes",
+                    ));
+                }
                 None
             } else {
                 let url =
@@ -148,7 +157,7 @@ impl Keys<'_> {
             };
             known.push(Known {
                 id: device.id.clone(),
-                parts: device.parts,
+                parts: device.parts.unwrap_or_default(),
                 at,
             });
         }
@@ -178,8 +187,22 @@ fn url(address: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// The client of a source.
-pub(super) fn client(check: &Check<'_>, ca_file: Option<&Path>) -> Result<Client, ConfigError> {
+/// The client of a source with these devices.
+pub(super) fn client(
+    check: &Check<'_>,
+    ca_file: Option<&Path>,
+    devices: &[Known],
+) -> Result<Client, ConfigError> {
+    let is_secure = |device: &Known| {
+        let at = device.at.as_ref();
+        at.is_some_and(|(url, _)| url.scheme() == "https")
+    };
+    if ca_file.is_some() && !devices.iter().any(is_secure) {
+        return Err(check.wrong(
+            "ca_file",
+            "does nothing here: no device has an https:// address; write one, or leave it out",
+        ));
+    }
     let wrong = |error: &dyn std::fmt::Display| {
         check.wrong("ca_file", format!("HTTPS cannot be set up: {error}"))
     };

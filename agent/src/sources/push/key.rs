@@ -23,13 +23,11 @@ pub struct PushSourceConfig {
     /// File with the secret of the HMAC-SHA256 that a push carries in `hmac_header`.
     pub hmac_secret_file: Option<PathBuf>,
     /// Header with the HMAC in hexadecimal, with or without `sha256=` before it.
-    #[serde(default = "default_hmac_header")]
-    pub hmac_header: String,
+    pub hmac_header: Option<String>,
 }
 
-fn default_hmac_header() -> String {
-    "x-signature-256".to_owned()
-}
+/// `hmac_header` unless the config says otherwise.
+const HMAC_HEADER: &str = "x-signature-256";
 
 /// How a push proves where it comes from.
 pub enum PushKey {
@@ -61,15 +59,21 @@ impl PushSource {
     pub fn new(rest: toml::Table, check: &Check<'_>) -> Result<Self, ConfigError> {
         let config: PushSourceConfig = check.parse(rest)?;
         let secret = |file: &PathBuf| secret(&check.file(file), check.key);
+        if config.hmac_header.is_some() && config.hmac_secret_file.is_none() {
+            return Err(check.wrong(
+                "hmac_header",
+                "does nothing without hmac_secret_file: name the file with the secret, or leave it out",
+            ));
+        }
+        let header = config.hmac_header.as_deref().unwrap_or(HMAC_HEADER);
         let key = match (&config.token_file, &config.hmac_secret_file) {
             (Some(token), None) => PushKey::Token(secret(token)?),
             (None, Some(file)) => PushKey::Hmac {
-                header: config.hmac_header.parse().map_err(|_| {
+                header: header.parse().map_err(|_| {
                     check.wrong(
                         "hmac_header",
                         format!(
-                            "{:?} is not the name of an HTTP header: write one like \"x-signature-256\"",
-                            config.hmac_header
+                            "{header:?} is not the name of an HTTP header: write one like \"x-signature-256\""
                         ),
                     )
                 })?,
