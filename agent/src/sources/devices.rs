@@ -9,7 +9,7 @@
 //!
 //! * A device is *online* only while something of it was heard within `silent_after`. A silent one is told once
 //!   (`device.offline`), and again when it is back. Unknown is never normal.
-//! * What its points were before is *stale* then, and so is what was known before a start of the agent ([`kept`]): what comes
+//! * What its points were before is *stale* then, and so is what was known before a start of the agent (`kept`): what comes
 //!   next of them is news again, however it is told. Only that what was off is still off, told at the beginning, is none.
 //! * A device that the config names is expected from the start; others are known once they are heard.
 //! * A state is known only after its event was durable ([`Devices::apply`]).

@@ -754,6 +754,12 @@ impl Group<'_> {
                 break;
             }
         }
+        if all.most > SUBMIT_EVENTS_MAX {
+            let count = all.most;
+            let reason =
+                format!("{count} items, at most {SUBMIT_EVENTS_MAX} of one message are read");
+            all.reject(SUBMIT_EVENTS_MAX, reason);
+        }
         all.left_out = usize::from(all.events == 0 && all.known == 0 && all.rejected == 0);
         all.rejected = all.rejected.min(1);
         self.came_to(raw, &all);
@@ -768,7 +774,7 @@ impl Group<'_> {
     ) -> Result<(), MessageError> {
         let mut index = 0;
         let read = mapping.items(text, &mut |item| {
-            // What has more is refused whole.
+            // Whoever calls says what becomes of a message with more.
             if index < SUBMIT_EVENTS_MAX {
                 match self.item(mapping, item) {
                     Ok(clock) => {

@@ -436,3 +436,18 @@ async fn what_begins_under_another_id_has_begun_anew_and_its_end_is_told_once() 
     }
     assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 1));
 }
+
+#[tokio::test]
+async fn items_beyond_what_one_message_may_have_are_counted_and_said() {
+    let scene = Scene::new(None);
+    let mapping = toml::from_str("schema = 1\nkind = { value = \"door.opened\" }\n");
+    let mapping = Mapping::new("test", mapping.expect("TOML of a mapping")).expect("a mapping");
+    let text = format!("[{}{{}}]", "{},".repeat(SUBMIT_EVENTS_MAX));
+    let mut group = scene.feed.group();
+    group.mapped(text.as_bytes(), &text, &[&mapping]);
+    let submitted = scene.feed.store(group).await.expect("stored");
+    assert_eq!(submitted.stored, SUBMIT_EVENTS_MAX);
+    assert_eq!(scene.figure("rejected"), 1);
+    let sample = &scene.feed.view().samples[0].reason;
+    assert!(sample.contains("4097 items"), "{sample}");
+}
