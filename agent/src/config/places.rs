@@ -164,6 +164,23 @@ mod tests {
     }
 
     #[test]
+    fn the_config_names_a_table_beside_it_and_blocks_add_to_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("agent.toml");
+        let config = "devices_file = \"devices.csv\"\n[[device]]\nid = \"b\"\nbuilding = \"2\"\n";
+        std::fs::write(&path, config).expect("written");
+        assert!(matches!(
+            crate::config::Config::load(&path),
+            Err(ConfigError::Read { path, .. }) if path.ends_with("devices.csv")
+        ));
+        std::fs::write(directory.path().join("devices.csv"), "id,building\na,1\n")
+            .expect("written");
+        let checked = crate::config::Config::load(&path).expect("a good config");
+        assert_eq!(checked.devices["a"].building, "1");
+        assert_eq!(checked.devices["b"].building, "2");
+    }
+
+    #[test]
     fn a_wrong_table_names_line_and_column() {
         for (text, key, fix) in [
             ("", "line 1", "id,building,unit"),
