@@ -11,6 +11,7 @@
 //!   *Initialized* raises nothing unless it was known otherwise.
 //! * A device forgets what it has answered to a PullMessages. What the spool refuses is tried until it is taken, and nothing
 //!   more is pulled meanwhile; what was pulled and not stored when the agent is killed is lost.
+//! * An answer that cannot be read is a message that could not be read, and ends the session.
 //! * An answer has at most [`ANSWER_BYTES_MAX`], and comes within [`ANSWER_DEADLINE`] beyond the wait that was asked for.
 pub mod map;
 pub mod soap;
@@ -144,6 +145,7 @@ impl Source for Onvif {
 struct Asker<'a> {
     client: &'a Client,
     camera: &'a Camera,
+    feed: &'a Feed,
     /// By how much the device's clock is ahead of ours, milliseconds.
     ahead_ms: i64,
 }
@@ -154,6 +156,7 @@ async fn session(client: &Client, camera: &Camera, feed: &Feed) -> Ended {
         let mut asker = Asker {
             client,
             camera,
+            feed,
             ahead_ms: 0,
         };
         let device_service = asker.at(DEVICE_SERVICE)?;
@@ -324,9 +327,15 @@ impl Asker<'_> {
         }
         let bytes = peer::body(answer, ANSWER_BYTES_MAX).await?;
         let text = text::decode(&bytes).unwrap_or_default();
-        let read = soap::read(&text).map_err(|error| {
-            Ended::lost(format!("{to} answered {call:?} with {status}: {error}"))
-        })?;
+        let read = match soap::read(&text) {
+            Ok(read) => read,
+            Err(error) => {
+                let why = format!("{to} answered {call:?} with {status}: {error}");
+                // Nothing of it is an event, so no spool refuses it.
+                let _ = self.feed.take(&bytes, Err(Reject::new(why.clone()))).await;
+                return Err(Ended::lost(why));
+            }
+        };
         if let Some(fault) = read.fault {
             if fault.contains("NotAuthorized") || fault.contains("FailedAuthentication") {
                 return Err(refused(&fault));
