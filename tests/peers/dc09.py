@@ -2,6 +2,7 @@
 
     dc09.py dialler tcp|udp PORT ACCOUNT KEY STEPS   my-dc09-spt, a dialler: prints which of the messages it saw acknowledged
     dc09.py exchange tcp|udp PORT ACCOUNT KEY STEPS  siadc09 builds messages and reads the answers
+    dc09.py frames ACCOUNT KEY STEPS                 siadc09 builds messages: prints them in hexadecimal
     dc09.py read ACCOUNT KEY STEPS                   pysiaalarm reads the frames that siadc09 builds for these steps
     dc09.py storm PORT ACCOUNT KEY COUNT             that many alarms by siadc09, each again until it is acknowledged
 
@@ -27,6 +28,9 @@ def place(name, key):
 
 
 def stamp(step):
+    """Seconds from now, or since 1970."""
+    if "at" in step:
+        return datetime.datetime.fromtimestamp(step["at"], datetime.UTC)
     seconds = step.get("off", 0)
     if seconds is None:
         return None
@@ -46,7 +50,7 @@ def built(step, name, key, number):
         config={
             "idtoken": kind,
             "seqno": step.get("seq", number),
-            "data": xdata.Data(content=data.encode()) if data else None,
+            "data": xdata.Data(content=data.encode(step.get("encoding", "utf-8"))) if data else None,
             "xdata": extended,
             "timestamp": stamp(step),
         },
@@ -187,7 +191,11 @@ def storm(port, name, key, count):
 
 if __name__ == "__main__":
     mode, rest = sys.argv[1], sys.argv[2:]
-    if mode == "read":
+    if mode == "frames":
+        name, key = rest[0], key_of(rest[1])
+        frames = [built(step, name, key, number).hex() for number, step in enumerate(json.loads(rest[2]), 1)]
+        print(json.dumps(frames))
+    elif mode == "read":
         read(rest[0], key_of(rest[1]), json.loads(rest[2]))
     elif mode == "storm":
         storm(int(rest[0]), rest[1], key_of(rest[2]), int(rest[3]))

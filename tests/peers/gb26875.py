@@ -2,6 +2,7 @@
 with the agent.
 
     gb26875.py exchange tcp|udp PORT ADDRESS STEPS   STEPS: a JSON list; prints what came back for each, as a JSON list
+    gb26875.py frames ADDRESS STEPS                  the frames of these steps in hexadecimal, as a JSON list
     gb26875.py storm tcp|udp PORT ADDRESS COUNT      that many alarms, each again and again until it is confirmed
 """
 import datetime
@@ -115,16 +116,20 @@ def read(found):
     }
 
 
+def built(step, address, number):
+    """The frame of a step."""
+    if "raw" in step:
+        return bytes.fromhex(step["raw"])
+    command, data = unit(step)
+    sent = bytes.fromhex(step["sent"]) if "sent" in step else None
+    return frame(step.get("serial", number), step.get("from", address), command, data, sent)
+
+
 def exchange(protocol, port, address, steps):
     link = Link(protocol, port)
     heard = []
     for number, step in enumerate(steps, 1):
-        if "raw" in step:
-            data = bytes.fromhex(step["raw"])
-        else:
-            command, data = unit(step)
-            sent = bytes.fromhex(step["sent"]) if "sent" in step else None
-            data = frame(step.get("serial", number), step.get("from", address), command, data, sent)
+        data = built(step, address, number)
         if step.get("damaged"):
             data = data[:-3] + bytes([data[-3] ^ 0x55]) + data[-2:]
         link.say(bytes.fromhex(step.get("before", "")) + data, step.get("pieces", 1))
@@ -157,8 +162,12 @@ def storm(protocol, port, address, count):
 
 
 if __name__ == "__main__":
-    mode, protocol, port, address, what = sys.argv[1:]
-    if mode == "exchange":
+    mode, *rest, address, what = sys.argv[1:]
+    protocol, port = rest or ("", 0)
+    if mode == "frames":
+        frames = [built(step, int(address), number).hex() for number, step in enumerate(json.loads(what), 1)]
+        print(json.dumps(frames))
+    elif mode == "exchange":
         exchange(protocol, int(port), int(address), json.loads(what))
     else:
         storm(protocol, int(port), int(address), int(what))

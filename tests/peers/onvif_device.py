@@ -3,9 +3,11 @@
     onvif_device.py serve PORT CLOCK_OFFSET_S          device; its clock is off by so much
     onvif_device.py pull PORT                          onvif-zeep-async pulls once and prints the topics: the device is one
 
-POST /control takes lines: "changed TOPIC ITEM VALUE", "forget" (subscriptions are lost), "raw TEXT" (the next answer to a
-PullMessages is this), "flood" (the next answer never ends). States that were changed come as Initialized with every
-new subscription.
+POST /control takes lines: "changed TOPIC ITEM VALUE", "told UTC_TIME RULE TOPIC ITEM VALUE" (no state; RULE may be "-"),
+"forget" (subscriptions are lost), "raw TEXT" (the next answer to a PullMessages is this), "flood" (the next answer never
+ends), "encoding NAME" (of answers from now on), "seen". It is answered with JSON: "subscriptions" and how many were "made", "waiting" messages,
+"pulls" that came since something was handed out last, "said" by this line. States that were changed come as Initialized
+with every new subscription.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ import base64
 import datetime
 import hashlib
 import http.server
+import json
 import re
 import sys
 import threading
@@ -20,7 +23,7 @@ import time
 
 USER, PASSWORD = "admin", "a password of the camera"
 ENVELOPE = (
-    '<?xml version="1.0" encoding="UTF-8"?><env:Envelope xmlns:env="http://www.w3.org/2003/05/soap-envelope" '
+    '<?xml version="1.0" encoding="{}"?><env:Envelope xmlns:env="http://www.w3.org/2003/05/soap-envelope" '
     'xmlns:tds="http://www.onvif.org/ver10/device/wsdl" xmlns:tev="http://www.onvif.org/ver10/events/wsdl" '
     'xmlns:tt="http://www.onvif.org/ver10/schema" xmlns:wsa="http://www.w3.org/2005/08/addressing" '
     'xmlns:wsnt="http://docs.oasis-open.org/wsn/b-2" xmlns:tns1="http://www.onvif.org/ver10/topics" '
@@ -38,27 +41,37 @@ class Device:
         self.lock = threading.Condition()
         self.states, self.subscriptions, self.count = {}, {}, 0
         self.raw, self.flood = [], False
+        self.encoding, self.pulls = "utf-8", 0
 
     def now(self):
         return datetime.datetime.now(datetime.timezone.utc) + self.offset
 
-    def message(self, topic, item, value, operation):
+    def message(self, topic, item, value, operation, told=None, rule="-"):
+        rule = "" if rule == "-" else f'<tt:SimpleItem Name="Rule" Value="{rule}"/>'
         return (
             f'<wsnt:NotificationMessage><wsnt:Topic Dialect="http://www.onvif.org/ver10/tev/topicExpression/ConcreteSet">'
-            f"tns1:{topic}</wsnt:Topic><wsnt:Message><tt:Message UtcTime=\"{stamp(self.now())}\" "
-            f'PropertyOperation="{operation}"><tt:Source><tt:SimpleItem Name="VideoSourceToken" Value="V1"/></tt:Source>'
+            f"tns1:{topic}</wsnt:Topic><wsnt:Message><tt:Message UtcTime=\"{told or stamp(self.now())}\" "
+            f'PropertyOperation="{operation}"><tt:Source><tt:SimpleItem Name="VideoSourceToken" Value="V1"/>{rule}</tt:Source>'
             f'<tt:Data><tt:SimpleItem Name="{item}" Value="{value}"/></tt:Data></tt:Message></wsnt:Message>'
             f"</wsnt:NotificationMessage>"
         )
 
     def control(self, line):
         word, _, rest = line.partition(" ")
+        said = ""
         with self.lock:
             if word == "changed":
                 topic, item, value = rest.split(" ")
                 self.states[topic] = (item, value)
                 for queue in self.subscriptions.values():
                     queue.append(self.message(topic, item, value, "Changed"))
+            elif word == "told":
+                told, rule, topic, item, value = rest.split(" ")
+                said = self.message(topic, item, value, "Changed", told, rule)
+                for queue in self.subscriptions.values():
+                    queue.append(said)
+            elif word == "encoding":
+                self.encoding = rest
             elif word == "forget":
                 self.subscriptions.clear()
             elif word == "raw":
@@ -66,6 +79,13 @@ class Device:
             elif word == "flood":
                 self.flood = True
             self.lock.notify_all()
+            return {
+                "subscriptions": len(self.subscriptions),
+                "made": self.count,
+                "waiting": sum(len(queue) for queue in self.subscriptions.values()) + len(self.raw),
+                "pulls": self.pulls,
+                "said": said,
+            }
 
     def authorized(self, text):
         found = [
@@ -129,14 +149,18 @@ class Device:
         if "PullMessages" in text:
             end = time.monotonic() + 1
             with self.lock:
+                self.pulls += 1
                 while not (self.subscriptions.get(number) or self.raw or self.flood):
                     left = end - time.monotonic()
                     if left <= 0 or number not in self.subscriptions:
                         break
                     self.lock.wait(left)
                 if self.raw:
+                    self.pulls = 0
                     return 200, self.raw.pop(0)
                 messages = self.subscriptions.get(number, [])
+                if messages:
+                    self.pulls = 0
                 if number in self.subscriptions:
                     self.subscriptions[number] = []
             return 200, (
@@ -148,6 +172,8 @@ class Device:
                 f"<wsnt:RenewResponse><wsnt:TerminationTime>{later}</wsnt:TerminationTime><wsnt:CurrentTime>"
                 f"{stamp(self.now())}</wsnt:CurrentTime></wsnt:RenewResponse>"
             )
+        with self.lock:
+            self.subscriptions.pop(number, None)
         return 200, "<wsnt:UnsubscribeResponse/>"
 
 
@@ -163,11 +189,10 @@ def serve(port, offset):
         def do_POST(self):
             text = self.rfile.read(int(self.headers["Content-Length"])).decode()
             if self.path == "/control":
-                device.control(text)
-                status, body = 200, ""
+                status, body = 200, json.dumps(device.control(text), ensure_ascii=False)
             else:
                 status, body = device.answer(self.path, text)
-                body = ENVELOPE.format(body) if not body.startswith("!") else body[1:]
+                body = ENVELOPE.format(device.encoding, body) if not body.startswith("!") else body[1:]
             if device.flood and self.path.startswith("/onvif/sub/"):
                 device.flood = False
                 self.send_response(200)
@@ -178,7 +203,7 @@ def serve(port, offset):
                         self.wfile.write(b"10000\r\n" + b" " * 65536 + b"\r\n")
                 except OSError:
                     return
-            data = body.encode()
+            data = body.encode("utf-8" if self.path == "/control" else device.encoding)
             self.send_response(status)
             self.send_header("Content-Type", "application/soap+xml; charset=utf-8")
             self.send_header("Content-Length", str(len(data)))

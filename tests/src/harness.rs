@@ -3,13 +3,16 @@
 //! Nothing here sleeps for a fixed time: [`until`] polls a condition up to a deadline and says what it
 //! last saw.
 mod agent;
+mod broker;
 mod centre;
 mod disk;
 mod engine;
 mod equipment;
 mod event_device;
 mod hub;
+mod modbus_device;
 mod oidc;
+mod onvif_device;
 mod peers;
 mod people;
 mod process;
@@ -19,13 +22,16 @@ mod stored;
 mod weather;
 
 pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric, now_ms};
+pub use broker::{BROKER_PASSWORD, Broker};
 pub use centre::{Centre, kind, quarrel, words};
-pub use disk::SmallDisk;
+pub use disk::{Ballast, SmallDisk};
 pub use engine::{connect, has_no_file, server_database, sqlite_url};
 pub use equipment::{Equipped, installed, peer, peers_python, recording};
 pub use event_device::{DEVICE_PASSWORD, EventDevice};
 pub use hub::Hub;
+pub use modbus_device::ModbusDevice;
 pub use oidc::{Browser, OidcProvider, Seen, oidc_modules};
+pub use onvif_device::{ONVIF_PASSWORD, OnvifDevice};
 pub use peers::{Alertmanager, MailServer, Received, Receiver, Reply, hmac, signed_events};
 pub use people::{PASSWORD, add_user, load_district, sign_in, user, with_line};
 pub use process::{Process, binary};

@@ -1,53 +1,8 @@
 //! Charging piles over Modbus TCP, played by pymodbus.
 use anyhow::{Context, Result, ensure};
-use linli_tests::harness::{
-    Equipped, Process, StoredEvent, free_tcp_port, peer, peers_python, project, run, until,
-};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use linli_tests::harness::{Equipped, ModbusDevice, StoredEvent, peers_python, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-
-/// A device of pymodbus.
-struct Device {
-    python: PathBuf,
-    port: u16,
-    process: Process,
-}
-
-impl Device {
-    async fn start(python: &Path, directory: &Path) -> Result<Self> {
-        let port = free_tcp_port()?;
-        let log = directory.join("device.log");
-        let process = peer(
-            python,
-            "modbus_device.py",
-            &["serve", &port.to_string()],
-            &log,
-        )?;
-        until("the device to listen", async || {
-            Ok(TcpStream::connect(("127.0.0.1", port)).await.ok())
-        })
-        .await
-        .with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
-        Ok(Self {
-            python: python.to_owned(),
-            port,
-            process,
-        })
-    }
-
-    /// Writes registers as any other client of the device does.
-    fn set(&self, unit: u8, area: &str, address: u16, value: u16) -> Result<()> {
-        run(Command::new(&self.python)
-            .arg(project("tests/peers/modbus_device.py"))
-            .arg("write")
-            .args([self.port, unit.into()].map(|number| number.to_string()))
-            .arg(area)
-            .args([address, value].map(|number| number.to_string())))?;
-        Ok(())
-    }
-}
+use tokio::net::TcpListener;
 
 const MAP: &str = r#"
 schema = 1
@@ -107,7 +62,7 @@ async fn a_hot_pile_is_told_once_until_it_is_clear_and_a_device_that_goes_is_unk
         return Ok(());
     };
     let directory = tempfile::tempdir()?;
-    let device = Device::start(&python, directory.path()).await?;
+    let device = ModbusDevice::start(&python, directory.path()).await?;
     let files = [("pile.toml", MAP)];
     let scene = Equipped::start(
         directory.path(),
@@ -184,7 +139,7 @@ async fn a_map_that_asks_for_what_is_not_there_is_named_and_the_rest_is_read() -
         return Ok(());
     };
     let directory = tempfile::tempdir()?;
-    let device = Device::start(&python, directory.path()).await?;
+    let device = ModbusDevice::start(&python, directory.path()).await?;
     let map = format!("{MAP}[[point]]\nname = \"far\"\narea = \"holding\"\naddress = 5000\n");
     let scene = Equipped::start(
         directory.path(),
@@ -275,7 +230,7 @@ async fn a_unit_that_is_dead_behind_a_gateway_does_not_blind_the_others() -> Res
         return Ok(());
     };
     let directory = tempfile::tempdir()?;
-    let device = Device::start(&python, directory.path()).await?;
+    let device = ModbusDevice::start(&python, directory.path()).await?;
     // Between the two that answer: what is asked of it is answered by exceptions only.
     let dead = format!(
         "[[source.device]]\nid = \"shed-9\"\naddress = \"127.0.0.1:{}\"\nunit = 9\nevery = \"100ms\"\nmap = \"pile.toml\"\n",

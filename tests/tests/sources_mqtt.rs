@@ -1,96 +1,16 @@
 //! MQTT through a real mosquitto, by its own clients.
 use anyhow::{Context, Result, ensure};
-use linli_tests::harness::{
-    Equipped, Process, StoredEvent, ago, free_tcp_port, installed, run, until,
-};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use linli_tests::harness::{BROKER_PASSWORD, Broker, Equipped, Process, StoredEvent, ago, until};
 
-const USER: &str = "gateway";
-const PASSWORD: &str = "a password of the broker";
-
-/// A broker with one user, on a port that stays the same; what it keeps of sessions is in its directory.
-struct Broker {
-    directory: PathBuf,
-    program: PathBuf,
-    port: u16,
-    process: Option<Process>,
-}
-
-impl Broker {
-    /// `None` where mosquitto is not installed.
-    fn new(directory: &Path) -> Result<Option<Self>> {
-        let (Some(program), Some(passwd)) = (installed("mosquitto"), installed("mosquitto_passwd"))
-        else {
-            return Ok(None);
-        };
-        std::fs::create_dir_all(directory)?;
-        let port = free_tcp_port()?;
-        let users = directory.join("users");
-        run(Command::new(passwd)
-            .args(["-b", "-c"])
-            .arg(&users)
-            .args([USER, PASSWORD]))?;
-        let config = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous false\npassword_file {}\nuser root\n\
-             persistence true\npersistence_location {}/\nautosave_interval 1\nautosave_on_changes true\n",
-            users.display(),
-            directory.display(),
-        );
-        std::fs::write(directory.join("mosquitto.conf"), config)?;
-        Ok(Some(Self {
-            directory: directory.to_owned(),
-            program,
-            port,
-            process: None,
-        }))
-    }
-
-    async fn start(&mut self) -> Result<()> {
-        let config = self.directory.join("mosquitto.conf");
-        let log = self.directory.join("mosquitto.log");
-        self.process = Some(Process::start(
-            "mosquitto",
-            Command::new(&self.program).arg("-c").arg(config),
-            &log,
-        )?);
-        until("the broker to listen", async || {
-            Ok(tokio::net::TcpStream::connect(("127.0.0.1", self.port))
-                .await
-                .ok())
-        })
-        .await?;
-        Ok(())
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        self.process.take().context("the broker runs")?.stop()
-    }
-
-    fn publish(&self, topic: &str, payload: &[u8], more: &[&str]) -> Result<()> {
-        let file = self.directory.join("payload");
-        std::fs::write(&file, payload)?;
-        let port = self.port.to_string();
-        run(Command::new("mosquitto_pub")
-            .args([
-                "-p", &port, "-u", USER, "-P", PASSWORD, "-q", "1", "-t", topic, "-f",
-            ])
-            .arg(&file)
-            .args(more))?;
-        Ok(())
-    }
-
-    /// The blocks of an agent's config.
-    fn blocks(&self, version: u8) -> String {
-        let port = self.port;
-        format!(
-            "[[source]]\nname = \"zigbee\"\ntype = \"mqtt\"\nbroker = \"mqtt://127.0.0.1:{port}\"\nversion = {version}\n\
-             user = \"{USER}\"\npassword_file = \"secrets/broker\"\n\
-             [[source.topic]]\nfilter = \"zigbee2mqtt/+\"\n\
-             mappings = [\"mappings/zigbee-smoke.toml\", \"mappings/zigbee-tamper.toml\"]\n\
-             [[source.topic]]\nfilter = \"frigate/events\"\nmappings = [\"mappings/frigate-events.toml\"]\n"
-        )
-    }
+/// The blocks of an agent's config.
+fn blocks(broker: &Broker, version: u8) -> String {
+    format!(
+        "[[source]]\nname = \"zigbee\"\ntype = \"mqtt\"\nversion = {version}\n{}\
+         [[source.topic]]\nfilter = \"zigbee2mqtt/+\"\n\
+         mappings = [\"mappings/zigbee-smoke.toml\", \"mappings/zigbee-tamper.toml\"]\n\
+         [[source.topic]]\nfilter = \"frigate/events\"\nmappings = [\"mappings/frigate-events.toml\"]\n",
+        broker.keys()
+    )
 }
 
 fn is_connected(source: &serde_json::Value) -> bool {
@@ -114,8 +34,8 @@ async fn sensors_are_heard(version: u8) -> Result<()> {
     broker.publish("zigbee2mqtt/smoke-1", br#"{"smoke":true}"#, &["-r"])?;
     let mut scene = Equipped::start(
         directory.path(),
-        &broker.blocks(version),
-        &[("secrets/broker", PASSWORD)],
+        &blocks(&broker, version),
+        &[("secrets/broker", BROKER_PASSWORD)],
     )
     .await?;
     scene
@@ -205,7 +125,7 @@ async fn a_wrong_password_is_named_and_seldom_tried() -> Result<()> {
         return Ok(());
     };
     broker.start().await?;
-    let blocks = broker.blocks(5);
+    let blocks = blocks(&broker, 5);
     let scene =
         Equipped::start(directory.path(), &blocks, &[("secrets/broker", "another")]).await?;
     let source = scene
@@ -230,8 +150,8 @@ async fn a_packet_without_end_and_broken_text_cost_themselves() -> Result<()> {
     broker.start().await?;
     let scene = Equipped::start(
         directory.path(),
-        &broker.blocks(5),
-        &[("secrets/broker", PASSWORD)],
+        &blocks(&broker, 5),
+        &[("secrets/broker", BROKER_PASSWORD)],
     )
     .await?;
     scene
@@ -256,8 +176,8 @@ async fn source_test_shows_raw_beside_normalised() -> Result<()> {
     broker.start().await?;
     let mut scene = Equipped::start(
         directory.path(),
-        &broker.blocks(5),
-        &[("secrets/broker", PASSWORD)],
+        &blocks(&broker, 5),
+        &[("secrets/broker", BROKER_PASSWORD)],
     )
     .await?;
     // Of the running agent, and then of its own.

@@ -1,76 +1,29 @@
 //! Cameras over ONVIF: a device of the tests, which onvif-zeep-async takes for one.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Equipped, Process, StoredEvent, free_tcp_port, http, peer, peers_python, project, run, until,
+    Equipped, ONVIF_PASSWORD, OnvifDevice, StoredEvent, peers_python, until,
 };
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use tokio::net::TcpStream;
+use std::path::Path;
 
-const PASSWORD: &str = "a password of the camera";
-
-struct Device {
-    python: PathBuf,
-    port: u16,
-    _process: Process,
-}
-
-impl Device {
-    async fn start(python: &Path, directory: &Path, clock_offset_s: i64) -> Result<Self> {
-        let port = free_tcp_port()?;
-        let log = directory.join("device.log");
-        let arguments = ["serve", &port.to_string(), &clock_offset_s.to_string()];
-        let process = peer(python, "onvif_device.py", &arguments, &log)?;
-        until("the device to listen", async || {
-            Ok(TcpStream::connect(("127.0.0.1", port)).await.ok())
+/// A hub and an agent that hears a camera.
+async fn heard(device: &OnvifDevice, directory: &Path) -> Result<Equipped> {
+    let files = [("secrets/cameras", ONVIF_PASSWORD)];
+    let scene = Equipped::start(directory, &block(device), &files).await?;
+    scene
+        .source_is("cameras", "the camera to be heard", |source| {
+            source["online"] == 1
         })
         .await?;
-        Ok(Self {
-            python: python.to_owned(),
-            port,
-            _process: process,
-        })
-    }
+    Ok(scene)
+}
 
-    async fn control(&self, line: &str) -> Result<()> {
-        let url = format!("http://127.0.0.1:{}/control", self.port);
-        http()
-            .build()?
-            .post(url)
-            .body(line.to_owned())
-            .send()
-            .await?
-            .error_for_status()?;
-        Ok(())
-    }
-
-    /// What an independent client makes of the device.
-    fn pulled_by_others(&self) -> Result<String> {
-        run(Command::new(&self.python)
-            .arg(project("tests/peers/onvif_device.py"))
-            .args(["pull", &self.port.to_string()]))
-    }
-
-    /// A hub and an agent that hears it.
-    async fn heard(&self, directory: &Path) -> Result<Equipped> {
-        let files = [("secrets/cameras", PASSWORD)];
-        let scene = Equipped::start(directory, &self.block(), &files).await?;
-        scene
-            .source_is("cameras", "the camera to be heard", |source| {
-                source["online"] == 1
-            })
-            .await?;
-        Ok(scene)
-    }
-
-    fn block(&self) -> String {
-        format!(
-            "[[device]]\nid = \"gate\"\nbuilding = \"北门\"\n[[source]]\nname = \"cameras\"\ntype = \"onvif\"\n\
-             password_file = \"secrets/cameras\"\n\
-             [[source.device]]\nid = \"gate\"\naddress = \"127.0.0.1:{}\"\n",
-            self.port
-        )
-    }
+fn block(device: &OnvifDevice) -> String {
+    format!(
+        "[[device]]\nid = \"gate\"\nbuilding = \"北门\"\n[[source]]\nname = \"cameras\"\ntype = \"onvif\"\n\
+         password_file = \"secrets/cameras\"\n\
+         [[source.device]]\nid = \"gate\"\naddress = \"127.0.0.1:{}\"\n",
+        device.port
+    )
 }
 
 fn kinds(stored: &[StoredEvent]) -> Vec<String> {
@@ -88,11 +41,11 @@ async fn what_changes_is_an_event_and_what_is_initialized_is_none() -> Result<()
     };
     let directory = tempfile::tempdir()?;
     // A clock that is off by an hour: only its own time is accepted in a token.
-    let device = Device::start(&python, directory.path(), 3600).await?;
+    let device = OnvifDevice::start(&python, directory.path(), 3600).await?;
     device
         .control("changed VideoSource/MotionAlarm State true")
         .await?;
-    let scene = device.heard(directory.path()).await?;
+    let scene = heard(&device, directory.path()).await?;
     scene
         .source_is("cameras", "the state at the beginning", |source| {
             source["repeated"] == 1
@@ -148,8 +101,8 @@ async fn what_ended_or_began_while_the_agent_was_stopped_is_told_when_it_is_back
         return Ok(());
     };
     let directory = tempfile::tempdir()?;
-    let device = Device::start(&python, directory.path(), 0).await?;
-    let mut scene = device.heard(directory.path()).await?;
+    let device = OnvifDevice::start(&python, directory.path(), 0).await?;
+    let mut scene = heard(&device, directory.path()).await?;
     device
         .control("changed VideoSource/MotionAlarm State true")
         .await?;
@@ -213,7 +166,7 @@ async fn the_device_of_the_tests_is_one_for_an_independent_client() -> Result<()
         return Ok(());
     };
     let directory = tempfile::tempdir()?;
-    let device = Device::start(&python, directory.path(), 0).await?;
+    let device = OnvifDevice::start(&python, directory.path(), 0).await?;
     device
         .control("changed VideoSource/MotionAlarm State true")
         .await?;
@@ -231,10 +184,10 @@ async fn a_wrong_password_is_named() -> Result<()> {
         return Ok(());
     };
     let directory = tempfile::tempdir()?;
-    let device = Device::start(&python, directory.path(), 0).await?;
+    let device = OnvifDevice::start(&python, directory.path(), 0).await?;
     let scene = Equipped::start(
         directory.path(),
-        &device.block(),
+        &block(&device),
         &[("secrets/cameras", "another")],
     )
     .await?;
@@ -259,8 +212,8 @@ async fn hostile_answers_end_a_session_and_the_next_one_goes_on() -> Result<()> 
         return Ok(());
     };
     let directory = tempfile::tempdir()?;
-    let device = Device::start(&python, directory.path(), 0).await?;
-    let scene = device.heard(directory.path()).await?;
+    let device = OnvifDevice::start(&python, directory.path(), 0).await?;
+    let scene = heard(&device, directory.path()).await?;
     let memory_before = scene.agent.process()?.memory_bytes()?;
     let mut tried = 0_u32;
     let deep = format!("raw !{}", "<a>".repeat(10_000));
@@ -292,6 +245,13 @@ async fn hostile_answers_end_a_session_and_the_next_one_goes_on() -> Result<()> 
             )
         })?;
     }
+    // Each is counted, but the one without an end: nobody waited for it.
+    let source = scene.source("cameras")?;
+    ensure!(
+        source["rejected"].as_u64() >= Some(3)
+            && source["samples"].to_string().contains("no XML at all"),
+        "{source:#}"
+    );
     let memory_after = scene.agent.process()?.memory_bytes()?;
     ensure!(
         memory_after < memory_before + (8192 << 10),

@@ -1,5 +1,6 @@
 //! A small disk: an ext4 file system in a file, mounted.
 use anyhow::{Context, Result};
+use rustix::fs::FallocateFlags;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::{TempDir, tempdir};
@@ -49,9 +50,30 @@ impl SmallDisk {
         })
     }
 
+    /// Leaves this much of it free; what fills it goes with the [`Ballast`].
+    pub fn filled(&self, left_bytes: u64) -> Result<Ballast> {
+        let figures = rustix::fs::statvfs(self.path())?;
+        let free_bytes = figures.f_bavail * figures.f_frsize;
+        let ballast = Ballast(self.path().join("ballast"));
+        let file = std::fs::File::create(&ballast.0)?;
+        let bytes = free_bytes.saturating_sub(left_bytes);
+        rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)?;
+        Ok(ballast)
+    }
+
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         self.mount.path()
+    }
+}
+
+/// A file that fills a disk, removed with its handle.
+pub struct Ballast(PathBuf);
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        // It goes with the disk at the latest.
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

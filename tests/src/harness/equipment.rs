@@ -62,9 +62,19 @@ impl Equipped {
     /// Both run. `blocks` are TOML of the agent's config; `files` are written beside it first, each with a name relative
     /// to it.
     pub async fn start(directory: &Path, blocks: &str, files: &[(&str, &str)]) -> Result<Self> {
-        let mut hub = Hub::new(&directory.join("hub"))?;
+        Self::start_apart(directory, directory, blocks, files).await
+    }
+
+    /// The same, with the agent in a directory of its own: on another disk.
+    pub async fn start_apart(
+        hub_directory: &Path,
+        agent_directory: &Path,
+        blocks: &str,
+        files: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut hub = Hub::new(&hub_directory.join("hub"))?;
         hub.start().await?;
-        let home = directory.join("gw-1");
+        let home = agent_directory.join("gw-1");
         for (name, text) in files {
             let path = home.join(name);
             std::fs::create_dir_all(path.parent().context("a directory")?)?;
