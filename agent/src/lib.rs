@@ -1,5 +1,10 @@
 //! What `linli-agent` is made of. A library so that fuzz targets and benches reach the decoders; nobody else
 //! depends on it.
+#![expect(
+    rustdoc::private_intra_doc_links,
+    reason = "the docs are for who works on the program, and are made with what is private"
+)]
+
 mod admin;
 mod alive;
 mod anchors;

@@ -11,7 +11,7 @@
 //! * The time of a sealed message must be within `clock_behind` and `clock_ahead`; the NAK of another has the agent's
 //!   time, by which the panel sets its clock. While the agent's own clock is not set no time is judged and no NAK sent.
 //! * `NULL` is the panel's sign of life. What it sends again is stored once ([`recent`]).
-//! * Limits: those of [`callers`](super::callers), [`frame`], [`message`] and [`sia_dcs`].
+//! * Limits: those of `callers`, [`frame`], [`message`] and [`sia_dcs`].
 pub(crate) mod accounts;
 pub mod cipher;
 pub mod contact_id;

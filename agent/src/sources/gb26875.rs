@@ -10,7 +10,7 @@
 //! * A frame with a wrong checksum is denied, and so is one whose data unit cannot be read; the device sends it again.
 //! * A device's clock that is off by more than `set_clock_beyond` is set by the agent, at most every ten
 //!   minutes, where the agent's own clock is set.
-//! * Limits: those of [`callers`](super::callers) and [`frame`].
+//! * Limits: those of `callers` and [`frame`].
 pub mod answer;
 pub mod frame;
 pub(crate) mod hosts;

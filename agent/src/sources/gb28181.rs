@@ -16,7 +16,7 @@
 //! * A MESSAGE is answered 200 when what it says is durable, and an alarm (§ 9.4) with a Response then. Other methods: 405, 501.
 //! * The server keeps no transactions (RFC 3261 § 8.2.7): what is sent again is read again and answered the same, and the
 //!   spool stores an alarm once by its id, also across a start. So a flood finds no table to fill.
-//! * Limits: those of [`callers`](super::callers), [`sip`], [`manscdp`] and [`registry`].
+//! * Limits: those of `callers`, [`sip`], [`manscdp`] and [`registry`].
 //!
 //! SIP is read here and not by a crate: `rsip` names no licence in its package; `rsipstack` is a whole stack with sockets, timers
 //! and queues without a bound, which answers by transactions that it keeps; of all of it this source needs messages, and to

@@ -1,9 +1,11 @@
 use super::*;
 use crate::app::Spools;
 use crate::config::Config;
+use crate::intake::SUBMIT_EVENTS_MAX;
 use crate::pseudonym::PseudonymConfig;
 use crate::sources::devices::kept::Keeper;
-use crate::sources::reading::{Person, State};
+use crate::sources::mapping::Mapping;
+use crate::sources::reading::{DeviceTime, Person, State};
 use linli_shared::service::config::Bytes;
 
 /// A feed with spools of its own on a real disk.

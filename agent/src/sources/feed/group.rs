@@ -1,0 +1,353 @@
+//! Messages with what they came to, on their way to one sync.
+use linli_shared::protocol::event::{ClockQuality, Draft, PlaceDraft, Severity};
+use linli_shared::protocol::ids::Lane;
+use linli_shared::protocol::limits::ATTRIBUTE_BYTES_MAX;
+use linli_shared::service::clock;
+use std::borrow::Cow;
+use tokio::sync::OwnedMutexGuard;
+
+use super::{Feed, GROUP_EVENTS};
+use crate::intake::{SUBMIT_EVENTS_MAX, Submission};
+use crate::pending::Stamp;
+use crate::sources::devices::{News, Staged};
+use crate::sources::mapping::lane_of;
+use crate::sources::raw;
+use crate::sources::reading::{DeviceTime, Reading, Reject, Said, State};
+use crate::sources::standing::Book;
+use crate::sources::time::{Tense, is_plausible};
+use crate::sources::watch::{Seen, event as watched_event};
+
+/// What is counted once it is durable.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) repeated: u64,
+    pub(super) heartbeat: u64,
+    pub(super) left_out: u64,
+    pub(super) rejected: u64,
+    pub(super) implausible_times: u64,
+    pub(super) samples: Vec<(String, Vec<u8>)>,
+}
+
+/// Devices that a group tells to be there. A group that is not stored, however it ends, has not told.
+pub(super) struct Back<'f> {
+    pub(super) feed: &'f Feed,
+    pub(super) devices: Vec<String>,
+}
+
+impl Drop for Back<'_> {
+    fn drop(&mut self) {
+        if self.devices.is_empty() {
+            return;
+        }
+        let mut book = self.feed.book();
+        for device in &self.devices {
+            book.devices.not_told(device);
+        }
+    }
+}
+
+/// Messages that become durable with one sync.
+pub struct Group<'f> {
+    pub(super) feed: &'f Feed,
+    pub(super) _alone: Option<OwnedMutexGuard<()>>,
+    /// Lives until everything is stored or refused.
+    pub(super) stamp: Stamp,
+    pub(super) submission: Submission,
+    /// States that are known once it is durable, each with the lane of its event, where it has one.
+    pub(super) staged: Vec<(Option<Lane>, Staged)>,
+    pub(super) back: Back<'f>,
+    pub(super) tally: Tally,
+    pub(super) raw: String,
+    pub(super) seen: Vec<Seen>,
+    pub(super) lag_ms: Option<i64>,
+}
+
+/// What became of a reading.
+enum Taken {
+    Event,
+    Repeated,
+}
+
+impl<'f> Group<'f> {
+    /// Nothing is in it; received now.
+    pub(super) fn new(feed: &'f Feed, alone: Option<OwnedMutexGuard<()>>) -> Self {
+        Self {
+            feed,
+            _alone: alone,
+            stamp: feed.0.shared.pending.stamp(),
+            submission: Submission::new(),
+            staged: Vec::new(),
+            back: Back {
+                feed,
+                devices: Vec::new(),
+            },
+            tally: Tally::default(),
+            raw: String::new(),
+            seen: Vec::new(),
+            lag_ms: None,
+        }
+    }
+
+    /// It has enough events to be stored.
+    pub fn is_full(&self) -> bool {
+        self.submission.len() >= GROUP_EVENTS
+    }
+
+    /// Adds a message with what it came to.
+    pub fn message(&mut self, raw: &[u8], said: Result<Said<'_>, Reject>) {
+        let mut shown = self
+            .feed
+            .0
+            .watch
+            .is_watched()
+            .then(|| Seen::new(self.stamp.received_ms(), raw));
+        let outcome = match said {
+            Ok(Said::Events(readings)) => {
+                let mut outcome = "repeated";
+                for reading in &readings {
+                    self.heard(reading.by.as_deref().unwrap_or(&reading.device));
+                    match self.reading(reading, shown.as_mut()) {
+                        Ok(Taken::Event) => outcome = "event",
+                        Ok(Taken::Repeated) => self.tally.repeated += 1,
+                        Err(reject) => {
+                            outcome = "rejected";
+                            self.reject(raw, &reject, shown.as_mut());
+                        }
+                    }
+                }
+                outcome
+            }
+            Ok(Said::Heartbeat { device }) => {
+                self.heard(&device);
+                self.tally.heartbeat += 1;
+                "heartbeat"
+            }
+            Ok(Said::LeftOut { device, what }) => {
+                self.heard(&device);
+                self.tally.left_out += 1;
+                if let Some(shown) = &mut shown {
+                    shown.reason = Some(what.into_owned());
+                }
+                "left_out"
+            }
+            Err(reject) => {
+                self.reject(raw, &reject, shown.as_mut());
+                "rejected"
+            }
+        };
+        if let Some(mut shown) = shown {
+            shown.outcome = Cow::Borrowed(outcome);
+            self.seen.push(shown);
+        }
+        self.keep_raw(outcome, raw);
+    }
+
+    /// Keeps a message on this box.
+    pub(super) fn keep_raw(&mut self, outcome: &str, raw: &[u8]) {
+        // Signs of life, and states that are as they were, say nothing new.
+        let is_news = !matches!(outcome, "heartbeat" | "repeated");
+        if is_news && !self.feed.0.settings.keep_raw_for.is_zero() {
+            raw::line(&mut self.raw, self.stamp.received_ms(), outcome, raw);
+        }
+    }
+
+    pub(super) fn reject(&mut self, raw: &[u8], reject: &Reject, shown: Option<&mut Seen>) {
+        self.tally.rejected += 1;
+        if let Some(shown) = shown {
+            shown.reason = Some(reject.reason.clone());
+        }
+        Book::sample(&mut self.tally.samples, &reject.reason, raw);
+    }
+
+    /// A sign of life of a device; of one that is back, that is an event.
+    pub(super) fn heard(&mut self, device: &str) {
+        if device.is_empty() {
+            return;
+        }
+        let back = self
+            .feed
+            .book()
+            .devices
+            .heard(device, clock::monotonic_ms());
+        if back {
+            let reading = Reading::new("device.online", Severity::Info, device);
+            if self.event(&reading).is_ok() {
+                self.back.devices.push(device.to_owned());
+            }
+        }
+    }
+
+    fn reading(
+        &mut self,
+        reading: &Reading<'_>,
+        shown: Option<&mut Seen>,
+    ) -> Result<Taken, Reject> {
+        let mut staged = None;
+        if let Some(state) = &reading.state {
+            staged = match reading.by.as_deref() {
+                // A part lives and falls silent with the panel that tells of it: its points are points of the panel.
+                Some(by) => {
+                    let point = format!("{}/{}", reading.device, state.point).into();
+                    self.news(by, &State { point, ..*state })
+                }
+                None => self.news(&reading.device, state),
+            };
+            if staged.is_none() && !reading.anew {
+                return Ok(Taken::Repeated);
+            }
+        }
+        let event = self.event(reading)?;
+        if let Some(shown) = shown {
+            shown.events.push(event);
+        }
+        let lane = Some(lane_of(reading.severity));
+        self.staged.extend(staged.map(|staged| (lane, staged)));
+        Ok(Taken::Event)
+    }
+
+    /// What is to be known of a state once its event is durable; `None` where it is no news.
+    pub(super) fn news(&mut self, device: &str, state: &State<'_>) -> Option<Staged> {
+        // What stands before it in this group is newer than what is known.
+        let before = self
+            .staged
+            .iter()
+            .rev()
+            .map(|(_, staged)| staged)
+            .find(|staged| staged.device == device && staged.point == state.point);
+        let news = match before {
+            Some(before) if before.active == state.active => News::Repeated,
+            Some(_) => News::Changed,
+            None => {
+                let devices = &self.feed.book().devices;
+                devices.news(device, &state.point, state.active, state.initial)
+            }
+        };
+        if news == News::Repeated {
+            return None;
+        }
+        let staged = Staged {
+            device: device.to_owned(),
+            point: state.point.clone().into_owned(),
+            active: state.active,
+        };
+        if news == News::Noted {
+            self.staged.push((None, staged));
+            return None;
+        }
+        Some(staged)
+    }
+
+    /// Packs the event of a reading. What it is, for those who watch; `Null` if nobody does.
+    pub(super) fn event(&mut self, reading: &Reading<'_>) -> Result<serde_json::Value, Reject> {
+        let inner = &self.feed.0;
+        if self.submission.len() >= SUBMIT_EVENTS_MAX {
+            return Err(Reject::new(format!(
+                "more than {SUBMIT_EVENTS_MAX} events in one message"
+            )));
+        }
+        let now_ms = self.stamp.received_ms();
+        let pseudonyms: Vec<(&str, Option<String>)> = reading
+            .persons
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(person, value)| {
+                (
+                    person.attribute(),
+                    inner.shared.pseudonyms.of(*person, value),
+                )
+            })
+            .collect();
+        let mut attributes: Vec<(&str, &str)> = reading
+            .attributes
+            .iter()
+            .map(|(name, value)| (*name, bounded(value)))
+            .chain(
+                pseudonyms
+                    .iter()
+                    .filter_map(|(name, value)| Some((*name, value.as_deref()?))),
+            )
+            .collect();
+        let mut occurred_at_ms = now_ms;
+        let mut clock = ClockQuality::Agent;
+        let told = reading.time.ms(&inner.settings.zone);
+        let unread = match &told {
+            Ok(None) => None,
+            Ok(Some(device_ms)) if is_plausible(*device_ms, Tense::Live, now_ms) => {
+                occurred_at_ms = *device_ms;
+                clock = ClockQuality::Device;
+                None
+            }
+            Ok(Some(device_ms)) => Some(match reading.time {
+                DeviceTime::Text(text) => text.to_owned(),
+                _ => clock::rfc3339(*device_ms),
+            }),
+            Err(text) => Some(text.clone()),
+        };
+        if let Some(text) = &unread {
+            clock = ClockQuality::Implausible;
+            attributes.push(("device_time", bounded(text)));
+        }
+        // By name, each once: the first of a name stands.
+        attributes.sort_by_key(|(name, _)| *name);
+        attributes.dedup_by_key(|(name, _)| *name);
+        let place = inner.place(&reading.device);
+        let draft = Draft {
+            kind: &reading.kind,
+            occurred_at_ms,
+            received_at_ms: now_ms,
+            clock,
+            severity: reading.severity,
+            source: &inner.settings.name,
+            source_id: &reading.id,
+            device: &reading.device,
+            place: place.map_or_else(PlaceDraft::default, |place| PlaceDraft {
+                building: &place.building,
+                unit: &place.unit,
+                address: "",
+            }),
+            attributes,
+            ..Draft::default()
+        };
+        let shown = if inner.watch.is_watched() {
+            watched_event(&draft)
+        } else {
+            serde_json::Value::Null
+        };
+        self.submission
+            .push(lane_of(reading.severity), reading.retention, draft)
+            .map_err(|error| Reject::new(linli_shared::service::telemetry::chain(&error)))?;
+        match clock {
+            ClockQuality::Implausible => self.tally.implausible_times += 1,
+            ClockQuality::Device => self.lag_ms = Some(now_ms - occurred_at_ms),
+            _ => {}
+        }
+        Ok(shown)
+    }
+
+    /// An event of the message that is being read, for those who watch.
+    pub(super) fn watched(&mut self, event: serde_json::Value) {
+        if let Some(seen) = self.seen.last_mut() {
+            seen.events.push(event);
+        }
+    }
+
+    /// The items that follow are of this message.
+    pub fn begin(&mut self, raw: &[u8]) {
+        if self.feed.0.watch.is_watched() {
+            let mut seen = Seen::new(self.stamp.received_ms(), raw);
+            seen.outcome = Cow::Borrowed("event");
+            self.seen.push(seen);
+        }
+        self.keep_raw("items", raw);
+    }
+
+    /// When the messages were received, milliseconds since 1970 UTC.
+    pub fn received_ms(&self) -> i64 {
+        self.stamp.received_ms()
+    }
+}
+
+/// The front of a value that keeps to the limit.
+fn bounded(value: &str) -> &str {
+    &value[..value.floor_char_boundary(ATTRIBUTE_BYTES_MAX)]
+}
