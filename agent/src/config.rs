@@ -332,6 +332,8 @@ pub fn secret(file: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
         path: file.to_owned(),
         source,
     })?;
+    // Editors of Windows begin a text with a mark that nobody sees.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let secret = bytes.trim_ascii().to_vec();
     if secret.len() < 16 {
         return Err(ConfigError::Value {

@@ -199,8 +199,9 @@ impl SourceTest {
         let _ = tokio::time::timeout(GRACE, async { tokio::join!(running, served) }).await;
         drop((feed, shared));
         tokio::task::block_in_place(|| {
-            spools.close();
+            // First: once the spools are free an agent may start, and read them.
             keeper.keep_now();
+            spools.close();
         });
         Ok(self.conclude(&tally, Some(view)))
     }

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! * `run` ends at `stop` and at nothing else: a device that is away, a port that is taken, a wrong password are shown
-//!   by `linli-agent status` and tried again ([`session::hold`]); so is a session that panics. One source never ends
-//!   another.
+//!   by `linli-agent status` and tried again ([`session::hold`]); so is a session that panics. A push that panics
+//!   costs its connection. One source never ends another.
 //! * A decoder does no I/O and knows no clock. What it holds of a stream has a limit, and one bad message costs itself.
 //! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may hang routes below `/push/<name>` too.
 pub mod body;
@@ -177,7 +177,9 @@ impl Check<'_> {
     /// The one line of a file with a password.
     pub fn password(&self, key: &str, file: &Path) -> Result<String, ConfigError> {
         let bytes = self.read(file)?;
-        let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        // Editors of Windows begin a text with a mark that nobody sees.
+        let text = text.trim_start_matches('\u{feff}').trim();
         if text.is_empty() {
             return Err(self.wrong(
                 key,
@@ -420,7 +422,7 @@ impl Sources {
         running.spawn(clock(feeds, self.keeper, self.pseudonyms, stop.clone()));
         let ended = async move {
             while let Some(ended) = running.join_next().await {
-                // Sessions are guarded. What panics beside them takes the process with it, which is started anew.
+                // Sessions are guarded, the clock is not: without it nobody watches over silence, so the process is started anew.
                 ended.map_err(io::Error::other)?;
             }
             Ok(())

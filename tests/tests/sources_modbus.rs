@@ -265,3 +265,60 @@ async fn a_unit_that_is_dead_behind_a_gateway_does_not_blind_the_others() -> Res
         .await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_that_stands_over_a_kill_ends_once_and_not_before_it_is_clear() -> Result<()> {
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
+    let directory = tempfile::tempdir()?;
+    let device = ModbusDevice::start(&python, directory.path()).await?;
+    let mut scene = Equipped::start(
+        directory.path(),
+        &blocks(device.port, ""),
+        &[("pile.toml", MAP)],
+    )
+    .await?;
+    device.set(1, "holding", 16, 751)?;
+    scene.stored_at_least("piles", 3).await?;
+    // What was heard last, the alarm of the other unit, is on disk: so is what was before.
+    device.set(2, "coil", 0, 1)?;
+    scene.stored_at_least("piles", 4).await?;
+    let states = scene.agent.data().join("states/piles");
+    until("the states to be kept", async || {
+        let kept = std::fs::read(&states).unwrap_or_default();
+        let has = |name: &[u8]| kept.windows(name.len()).any(|window| window == name);
+        Ok((has(b"temperature") && has(b"cutoff")).then_some(()))
+    })
+    .await?;
+    scene.agent.kill()?;
+    // Between the limits: it goes on.
+    device.set(1, "holding", 16, 650)?;
+    scene.agent.start().await?;
+    scene
+        .source_is("piles", "the piles to be read many times", |source| {
+            source["heartbeats"].as_u64() > Some(20)
+        })
+        .await?;
+    device.set(1, "holding", 16, 600)?;
+    let ended = |stored: &[StoredEvent]| {
+        let restored = told(stored);
+        restored
+            .iter()
+            .filter(|told| *told == "shed-1/3 pile.restored")
+            .count()
+    };
+    until("the end to be told", async || {
+        Ok((ended(&scene.stored("piles").await?) > 0).then_some(()))
+    })
+    .await?;
+    scene.agent.drained().await?;
+    let stored = scene.stored("piles").await?;
+    ensure!(ended(&stored) == 1, "{:?}", told(&stored));
+    let last = stored
+        .iter()
+        .find(|stored| stored.event.kind == "pile.restored")
+        .context("the end")?;
+    ensure!(last.event.attributes["value"] == "60", "{:?}", last.event);
+    Ok(())
+}

@@ -255,9 +255,14 @@ impl Devices {
 
     /// A state's event is durable.
     pub fn apply(&mut self, staged: Staged, now_ms: u64) {
+        let watched = self.silent_after_ms.is_some();
         let Some(device) = self.entry(&staged.device, now_ms) else {
             return;
         };
+        if !watched {
+            // Nobody says that it is heard, and it was: else it would stand as unknown.
+            device.presence = Presence::Online;
+        }
         let new = Point {
             active: staged.active,
             stale: false,
@@ -386,6 +391,12 @@ mod tests {
     #[test]
     fn without_a_sign_of_life_nothing_is_told_of_silence() {
         let mut devices = Devices::new(None);
+        devices.apply(staged(true), 0);
+        let heard = Count {
+            online: 1,
+            unknown: 0,
+        };
+        assert_eq!(devices.count(), heard);
         assert!(!devices.heard("d", 0));
         assert!(devices.fallen_silent(u64::MAX).is_empty());
     }

@@ -185,13 +185,21 @@ impl Source for Hikvision {
                 session::hold(&session.feed, &device, &stop, || session.run()).await;
             });
         }
-        running.spawn(quiet(self.devices, feed, stop));
+        running.spawn(async move {
+            while !stop.is_cancelled() {
+                let ends = async {
+                    quiet(&self.devices, &feed, &stop).await;
+                    Ended::lost("it is stopped")
+                };
+                session::guarded(&feed, ends).await;
+            }
+        });
         session::all(running).await;
     }
 }
 
 /// Tells the ends of what is not told any more, until `stop`.
-async fn quiet(devices: Vec<Arc<HikvisionDevice>>, feed: Feed, stop: CancellationToken) {
+async fn quiet(devices: &[Arc<HikvisionDevice>], feed: &Feed, stop: &CancellationToken) {
     let mut tick = tokio::time::interval(QUIET_EVERY);
     loop {
         // Both arms are cancel-safe: a tick and a token.
@@ -199,7 +207,7 @@ async fn quiet(devices: Vec<Arc<HikvisionDevice>>, feed: Feed, stop: Cancellatio
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        for device in &devices {
+        for device in devices {
             let now_ms = clock::monotonic_ms();
             // Most have nothing to end.
             if device
@@ -209,7 +217,7 @@ async fn quiet(devices: Vec<Arc<HikvisionDevice>>, feed: Feed, stop: Cancellatio
             {
                 continue;
             }
-            let stored = device.state.with(&feed, |mapper, group| {
+            let stored = device.state.with(feed, |mapper, group| {
                 for reading in mapper.quiet(now_ms) {
                     let raw = format!("{} is not told any more", reading.kind);
                     group.message(raw.as_bytes(), Ok(Said::Events(vec![reading])));

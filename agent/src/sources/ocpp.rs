@@ -16,7 +16,7 @@ use futures_util::{SinkExt, StreamExt};
 use linli_shared::service::clock;
 use linli_shared::service::config::{ConfigError, Span};
 use serde::Deserialize;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,9 +162,14 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
                     Ok((stream, peer)) => match Place::take(&peers, peer.ip().to_canonical(), source.config.connections_max) {
                         Some(place) => {
                             let (source, feed) = (source.clone(), feed.clone());
+                            let peer = peer.ip().to_canonical();
                             connections.spawn(async move {
                                 let _place = place;
-                                attend(&source, &feed, stream).await;
+                                let mut charger = String::new();
+                                let ended = guarded(&feed, attend(&source, &feed, stream, peer, &mut charger)).await;
+                                if !charger.is_empty() {
+                                    feed.trouble(&charger, &ended.why);
+                                }
                             });
                         }
                         None => feed.count("too_many_connections", 1),
@@ -177,12 +182,32 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
     }
 }
 
-/// One charge point, from its connection to its end.
-async fn attend(source: &Ocpp, feed: &Feed, stream: TcpStream) {
-    let mut charger = String::new();
+/// One charge point, from its connection to its end; sets its id once that is known.
+async fn attend(
+    source: &Ocpp,
+    feed: &Feed,
+    stream: TcpStream,
+    peer: IpAddr,
+    charger: &mut String,
+) -> Ended {
+    let mut why = None;
     #[expect(clippy::result_large_err, reason = "the type is the library's")]
-    let check =
-        |request: &Request, response: Response| greet(source, request, response, &mut charger);
+    let check = |request: &Request, mut response: Response| match greet(source, request) {
+        Ok(id) => {
+            id.clone_into(charger);
+            response.headers_mut().insert(
+                header::SEC_WEBSOCKET_PROTOCOL,
+                HeaderValue::from_static(SUBPROTOCOL),
+            );
+            Ok(response)
+        }
+        Err((status, text)) => {
+            let mut refusal = ErrorResponse::new(Some(text.clone()));
+            *refusal.status_mut() = status;
+            why = Some(text);
+            Err(refusal)
+        }
+    };
     let mut config = WebSocketConfig::default();
     config.max_message_size = Some(MESSAGE_BYTES_MAX);
     config.max_frame_size = Some(MESSAGE_BYTES_MAX);
@@ -190,69 +215,60 @@ async fn attend(source: &Ocpp, feed: &Feed, stream: TcpStream) {
         HANDSHAKE_DEADLINE,
         accept_hdr_async_with_config(stream, check, Some(config)),
     );
-    let mut socket = match opened.await {
-        Ok(Ok(socket)) => socket,
-        Ok(Err(_)) | Err(_) => {
-            feed.count("handshake_failed", 1);
-            return;
-        }
+    let opened = match opened.await {
+        Ok(opened) => opened.map_err(|error| why.unwrap_or_else(|| error.to_string())),
+        Err(_) => Err("it did not ask for a WebSocket in time".to_owned()),
     };
-    let ended = guarded(feed, converse(source, feed, &charger, &mut socket)).await;
-    feed.trouble(&charger, &ended.why);
+    match opened {
+        Ok(mut socket) => {
+            feed.error_is_over();
+            converse(source, feed, charger, &mut socket).await
+        }
+        Err(why) => {
+            feed.count("handshake_failed", 1);
+            feed.refused(&[], &format!("{peer}: {why}"));
+            Ended::lost(why)
+        }
+    }
 }
 
-/// Whether a charge point is taken; sets its id.
-#[expect(clippy::result_large_err, reason = "the type is the library's")]
-fn greet(
-    source: &Ocpp,
-    request: &Request,
-    mut response: Response,
-    charger: &mut String,
-) -> Result<Response, ErrorResponse> {
-    let refuse = |status: StatusCode, text: &str| {
-        let mut refusal = ErrorResponse::new(Some(text.to_owned()));
-        *refusal.status_mut() = status;
-        Err(refusal)
-    };
+/// The id of a charge point that is taken; else how it is refused, and what to do.
+fn greet<'r>(source: &Ocpp, request: &'r Request) -> Result<&'r str, (StatusCode, String)> {
     let id = request.uri().path().rsplit('/').next().unwrap_or_default();
-    let is_known = source.config.chargers.iter().any(|known| known == id);
-    if !is_charger(id) || (source.config.only_these && !is_known) {
-        return refuse(
-            StatusCode::NOT_FOUND,
-            "the last part of the path is no id of a charge point that is known here",
-        );
+    if !is_charger(id) {
+        let why = "the path does not end with the id of a charge point: set the URL of the charge point to ws://<gateway>:<port>/<id>";
+        return Err((StatusCode::NOT_FOUND, why.to_owned()));
     }
+    let is_known = source.config.chargers.iter().any(|known| known == id);
+    if source.config.only_these && !is_known {
+        let why = format!("charge point {id:?} is not among chargers of the source: add it there");
+        return Err((StatusCode::NOT_FOUND, why));
+    }
+    let headers = request.headers();
     if let Some(password) = &source.password {
-        let sent = request
-            .headers()
+        let sent = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.as_bytes().strip_prefix(b"Basic "))
             .and_then(|value| BASE64.decode(value).ok())
             .unwrap_or_default();
         if !bool::from(sent.ct_eq(format!("{id}:{password}").as_bytes())) {
-            return refuse(
-                StatusCode::UNAUTHORIZED,
-                "the password of the charge point is wrong or missing",
+            let why = format!(
+                "the password of charge point {id:?} is wrong or missing: set the one of password_file (its AuthorizationKey, Basic, user = id)"
             );
+            return Err((StatusCode::UNAUTHORIZED, why));
         }
     }
-    let offered = request
-        .headers()
+    let offered = headers
         .get(header::SEC_WEBSOCKET_PROTOCOL)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     if !offered.split(',').any(|name| name.trim() == SUBPROTOCOL) {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            "the subprotocol ocpp1.6 is not offered",
+        let why = format!(
+            "charge point {id:?} does not offer the subprotocol {SUBPROTOCOL}: set it to OCPP 1.6-J"
         );
+        return Err((StatusCode::BAD_REQUEST, why));
     }
-    response.headers_mut().insert(
-        header::SEC_WEBSOCKET_PROTOCOL,
-        HeaderValue::from_static(SUBPROTOCOL),
-    );
-    id.clone_into(charger);
-    Ok(response)
+    Ok(id)
 }
 
 /// Messages and answers, until the connection ends.

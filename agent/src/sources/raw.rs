@@ -120,7 +120,11 @@ impl RawWriter {
                 lines = self.lines.recv() => lines,
                 () = stop.cancelled() => return Ok(()),
             };
-            let Some(lines) = lines else { return Ok(()) };
+            let Some(lines) = lines else {
+                // There is no source that could say anything.
+                stop.cancelled().await;
+                return Ok(());
+            };
             self = on_disk(self, move |writer| writer.write(&lines, clock::wall_ms())).await?;
         }
     }

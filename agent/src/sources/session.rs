@@ -19,6 +19,8 @@ const MAX: Duration = Duration::from_secs(60);
 /// After a refusal.
 const REFUSED_FIRST: Duration = Duration::from_secs(120);
 const REFUSED_MAX: Duration = Duration::from_secs(1800);
+/// After a panic, before a connection is given up.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 /// A session that lived as long had been good.
 const GOOD_AFTER: Duration = Duration::from_secs(30);
 
@@ -67,20 +69,19 @@ impl fmt::Display for Ended {
 
 /// Runs a session or a connection so that a panic is its end, counted and told as what it is: a fault to be mended.
 pub async fn guarded(feed: &Feed, session: impl Future<Output = Ended>) -> Ended {
-    // What a session shares with others is the feed: each change of it is whole after one statement.
-    AssertUnwindSafe(session)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| {
-            // The panic itself, with its place, was printed when it began.
-            tracing::error!(source = feed.name(), "a session ended with a panic");
-            feed.count("session_panicked", 1);
-            Ended {
-                why: "a fault of this program: please report what its log says of a panic"
-                    .to_owned(),
-                how: How::Panicked,
-            }
-        })
+    // What sessions share changes whole in one statement, or is put in place of what was once it is stored.
+    if let Ok(ended) = AssertUnwindSafe(session).catch_unwind().await {
+        return ended;
+    }
+    // The panic itself, with its place, was printed when it began.
+    tracing::error!(source = feed.name(), "a session ended with a panic");
+    feed.count("session_panicked", 1);
+    // Who makes it happen may come again at once: the log is not to be filled.
+    tokio::time::sleep(PANIC_PAUSE).await;
+    Ended {
+        why: "a fault of this program: please report what its log says of a panic".to_owned(),
+        how: How::Panicked,
+    }
 }
 
 /// Waits for all tasks of a source. Sessions are guarded: a panic beside them goes on in the source.

@@ -120,8 +120,10 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Of this answer. It ends when nothing whole came for `silence`.
-    pub fn new(answer: Response, silence: Duration) -> Self {
-        let content_type = answer.headers().get(CONTENT_TYPE);
+    pub fn new(mut answer: Response, silence: Duration) -> Self {
+        // They would hold the first buffer of the connection for as long as it lives.
+        let head = std::mem::take(answer.headers_mut());
+        let content_type = head.get(CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
         Self {
             scanner: Scanner::new(content_type.unwrap_or_default()),

@@ -137,7 +137,7 @@ impl Keeper {
         for entry in entries.flatten() {
             let name = entry.file_name();
             if self.0.feeds.iter().all(|feed| feed.name() != name) {
-                tracing::info!(path = ?entry.path(), "removes states of a source that is no more");
+                tracing::info!(path = ?entry.path(), "removes what is of no source of the config");
                 // What stays is looked at again at the next start.
                 let _ = std::fs::remove_file(entry.path());
             }

@@ -13,12 +13,13 @@
 //! `<device>/<serial>/<time>`, also where the device tells of the past after a connection was made
 //! (`currentEvent: false`). The same event of the stream, of the catch-up and of a replay is stored once.
 //!
-//! `videoloss` / `inactive` is the heartbeat. An `eventType` that is not known is left out and counted by its name.
+//! `videoloss` / `inactive` is the heartbeat; the first one of a channel says too that its picture is there, which may end what
+//! was before the connection. An `eventType` that is not known is left out and counted by its name.
 use jiff::tz::TimeZone;
 use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::ids::Retention;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::alert::{Alert, Stage};
 use super::door::{DoorEvent, Doors, Meaning, Passage, meaning};
@@ -42,6 +43,8 @@ pub struct Mapper {
     zone: TimeZone,
     doors: Doors,
     conditions: HashMap<String, Condition>,
+    /// Channels that have said since the connection was made that their picture is there.
+    clear: HashSet<String>,
     /// Last message of any kind.
     heard_ms: u64,
     /// The door event that was told last.
@@ -77,6 +80,7 @@ impl Mapper {
             parts,
             doors: Doors::default(),
             conditions: HashMap::new(),
+            clear: HashSet::new(),
             heard_ms: 0,
             last: None,
             caught_up: false,
@@ -93,6 +97,7 @@ impl Mapper {
     /// A connection was made: what follows may be told again, and something may be missing.
     pub fn connected(&mut self) {
         self.caught_up = false;
+        self.clear.clear();
     }
 
     /// Everything up to the last event was asked for.
@@ -136,7 +141,7 @@ impl Mapper {
             Stage::Active => self.begun(&point, known, place, now_ms),
             Stage::Inactive => {
                 let was = self.conditions.remove(&point).is_some();
-                if kind == "videoloss" && !was {
+                if kind == "videoloss" && !was && !self.is_first_clear(&point) {
                     return Ok(self.heartbeat());
                 }
                 was || known.end.is_some()
@@ -183,6 +188,14 @@ impl Mapper {
                 condition.known.end.is_some()
             });
         }
+    }
+
+    /// A picture is there. True: it is said so for the first time, and may have been lost before.
+    fn is_first_clear(&mut self, point: &str) -> bool {
+        if self.clear.contains(point) || self.clear.len() >= CONDITIONS_MAX {
+            return false;
+        }
+        self.clear.insert(point.to_owned())
     }
 
     /// A condition holds. True: it did not before.

@@ -7,6 +7,9 @@
 //!  └───────────────────────────┘
 //! ```
 //!
+//! At the beginning nothing is known: a value between the two limits, or one at the limit that has not lasted yet, may be of
+//! an alarm that stands since before the start, and says nothing. Only one that is clear is off.
+//!
 //! A value that cannot be (a broken sensor) changes nothing. What the feed has not stored is told again at the next
 //! poll: the feed, not this, knows what is durable.
 use super::map::{Limit, Point, RegisterMap, Value};
@@ -16,8 +19,14 @@ use crate::sources::reading::{Reading, State};
 enum Phase {
     Unknown,
     Off,
-    /// Since when.
-    Rising(u64),
+    /// It was off.
+    Rising {
+        since_ms: u64,
+    },
+    /// What it was is not known.
+    FirstRising {
+        since_ms: u64,
+    },
     On,
 }
 
@@ -25,8 +34,8 @@ impl Phase {
     /// On or off; `None` where that is not known.
     fn active(self) -> Option<bool> {
         match self {
-            Self::Unknown => None,
-            Self::Off | Self::Rising(_) => Some(false),
+            Self::Unknown | Self::FirstRising { .. } => None,
+            Self::Off | Self::Rising { .. } => Some(false),
             Self::On => Some(true),
         }
     }
@@ -135,15 +144,20 @@ fn step(phase: Phase, limit: Limit, lasting_ms: u64, value: Value, now_ms: u64) 
         (Limit::Is(wanted), Value::Bit(bit)) => (bit == wanted, bit != wanted),
         _ => return None,
     };
+    let lasts = |since_ms: u64| now_ms.saturating_sub(since_ms) >= lasting_ms;
     Some(match phase {
-        // Between the limits an alarm that stands goes on, and one that does not stand does not begin.
         Phase::On if !over => Phase::On,
-        Phase::Rising(since_ms) if beyond && now_ms.saturating_sub(since_ms) >= lasting_ms => {
+        Phase::Rising { since_ms } | Phase::FirstRising { since_ms }
+            if beyond && lasts(since_ms) =>
+        {
             Phase::On
         }
-        Phase::Rising(since_ms) if beyond => Phase::Rising(since_ms),
+        Phase::Rising { .. } | Phase::FirstRising { .. } if beyond => phase,
         _ if beyond && lasting_ms == 0 => Phase::On,
-        _ if beyond => Phase::Rising(now_ms),
+        Phase::Unknown if beyond => Phase::FirstRising { since_ms: now_ms },
+        _ if beyond => Phase::Rising { since_ms: now_ms },
+        // Between the limits an alarm that stands goes on, and one that does not stand does not begin.
+        Phase::Unknown | Phase::FirstRising { .. } if !over => Phase::Unknown,
         _ => Phase::Off,
     })
 }
@@ -182,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_alarm_must_last_and_one_that_is_over_before_begins_anew() {
-        use Phase::{Off, On, Rising};
+        use Phase::{FirstRising, Off, On, Rising};
         let at = |ms, value| (ms, Value::Number(value));
         let values = [
             at(0, 80.0),
@@ -194,8 +208,33 @@ mod tests {
         ];
         assert_eq!(
             run(HOT, 10, &values),
-            [Rising(0), Rising(0), Off, Rising(7), Rising(7), On]
+            [
+                FirstRising { since_ms: 0 },
+                FirstRising { since_ms: 0 },
+                Off,
+                Rising { since_ms: 7 },
+                Rising { since_ms: 7 },
+                On
+            ]
         );
+    }
+
+    #[test]
+    fn at_the_beginning_only_what_is_clear_is_off() {
+        use Phase::{FirstRising, Off, On, Unknown};
+        let at = |ms, value| (ms, Value::Number(value));
+        assert_eq!(
+            run(
+                HOT,
+                10,
+                &[at(0, 65.0), at(1, 80.0), at(2, 65.0), at(3, 60.0)]
+            ),
+            [Unknown, FirstRising { since_ms: 1 }, Unknown, Off]
+        );
+        let lasting = [at(0, 80.0), at(9, 80.0), at(10, 80.0)];
+        let phases = run(HOT, 10, &lasting);
+        assert_eq!(phases.last(), Some(&On));
+        assert!(phases[..2].iter().all(|phase| phase.active().is_none()));
     }
 
     #[test]

@@ -75,7 +75,9 @@ fn a_state_ends_when_it_is_told_to_or_is_not_told_any_more() {
     assert_eq!(readings[0].by.as_deref(), Some("nvr"));
     let state = readings[0].state.as_ref().expect("a state");
     assert!(state.active && state.point == "shelteralarm/3");
+    // The first one may be the end of what was before; it is no news where nothing was.
     let alive = camera("videoloss", "inactive", "3");
+    assert_eq!(said(&mut mapper, &alive, QUIET_MS - 1), "camera.restored");
     assert_eq!(said(&mut mapper, &alive, QUIET_MS - 1), "heartbeat");
     assert_eq!(mapper.quiet(QUIET_MS - 1), []);
     let ended = mapper.quiet(QUIET_MS);
@@ -132,7 +134,7 @@ fn while_the_device_is_away_nothing_is_over_and_then_all_is_news() {
     assert_eq!(mapper.quiet(10 * QUIET_MS), []);
     let back_ms = 10 * QUIET_MS;
     assert_eq!(
-        said(&mut mapper, &camera("videoloss", "inactive", "1"), back_ms),
+        said(&mut mapper, &camera("heartbeat", "active", ""), back_ms),
         "heartbeat"
     );
     // It has its time to be told again.
@@ -175,15 +177,19 @@ fn what_a_device_tells_again_after_a_catch_up_is_known() {
 fn the_heartbeat_is_one_unless_a_picture_was_lost() {
     let mut mapper = Mapper::new("cam", false);
     let well = camera("videoloss", "inactive", "1");
+    let other = camera("videoloss", "inactive", "2");
+    // The first one of each channel may be the end of what was before the connection.
+    assert_eq!(said(&mut mapper, &well, 0), "camera.restored");
+    assert_eq!(said(&mut mapper, &other, 0), "camera.restored");
     assert_eq!(said(&mut mapper, &well, 0), "heartbeat");
     assert_eq!(
         said(&mut mapper, &camera("videoloss", "active", "1"), 0),
         "camera.blind"
     );
-    assert_eq!(
-        said(&mut mapper, &camera("videoloss", "inactive", "2"), 0),
-        "heartbeat"
-    );
+    assert_eq!(said(&mut mapper, &other, 0), "heartbeat");
+    assert_eq!(said(&mut mapper, &well, 0), "camera.restored");
+    assert_eq!(said(&mut mapper, &well, 0), "heartbeat");
+    mapper.connected();
     assert_eq!(said(&mut mapper, &well, 0), "camera.restored");
     assert_eq!(said(&mut mapper, &well, 0), "heartbeat");
     assert_eq!(
@@ -336,7 +342,7 @@ fn every_message_of_a_recorded_camera_is_accounted_for() {
     if let Some(stream) = stream("hiksink-camera.txt") {
         let found = account(&mut Mapper::new("cam", false), &stream, 100);
         assert_eq!(found.values().sum::<usize>(), 770);
-        assert_eq!(found["heartbeat"], 349);
+        assert_eq!((found["heartbeat"], found["camera.restored"]), (348, 1));
         assert_eq!(found["left out: VMD ended"], 30);
         assert_eq!(found["camera.motion"] + found["left out: VMD goes on"], 259);
         assert_eq!(
@@ -353,7 +359,7 @@ fn every_message_of_a_recorded_dome_is_accounted_for() {
     if let Some(stream) = stream("hiksink-ptz.txt") {
         let found = account(&mut Mapper::new("dome", false), &stream, 100);
         assert_eq!(found.values().sum::<usize>(), 1516);
-        assert_eq!(found["heartbeat"], 75);
+        assert_eq!((found["heartbeat"], found["camera.restored"]), (74, 1));
         assert_eq!(
             found["camera.motion"] + found["left out: VMD goes on"],
             1425
