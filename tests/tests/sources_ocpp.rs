@@ -170,10 +170,18 @@ async fn strangers_and_hostile_peers_are_sent_away_and_a_good_one_is_served() ->
     };
     let directory = tempfile::tempdir()?;
     let port = free_tcp_port()?;
-    let _scene = listening(directory.path(), port).await?;
+    let scene = listening(directory.path(), port).await?;
     let log = directory.path().join("stranger.log");
     let _stranger = charger(&python, port, "wrong", &[], &log)?;
     told(&log, "401").await?;
+    scene
+        .source_is("chargers", "the refusal to be shown", |source| {
+            let error = source["last_error"].as_str().unwrap_or_default();
+            error.starts_with("127.0.0.1: the password of charge point")
+                && source["samples"][0]["reason"] == source["last_error"]
+                && source["samples"][0]["raw"] == ""
+        })
+        .await?;
     // A head without end, bytes that are no HTTP, and peers that say nothing.
     let mut endless = TcpStream::connect(("127.0.0.1", port)).await?;
     endless.write_all(b"GET /ocpp/cp-1 HTTP/1.1\r\n").await?;

@@ -1,5 +1,5 @@
 //! Pushes that are refused, and items that a mapping rejects: who sets a platform up sees them at the agent.
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{DOORS_TOKEN, Equipped, Process, until};
 use serde_json::json;
 use std::path::Path;
@@ -108,4 +108,22 @@ async fn pushes_that_are_refused_and_items_that_are_rejected_are_shown_with_the_
     let error = source["last_error"].as_str().unwrap_or_default();
     ensure!(error.contains("wrong or missing"), "{source:#}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_without_sources_runs_until_it_is_stopped() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut scene = Equipped::start(directory.path(), "", &[]).await?;
+    scene.agent.stop()?;
+    let config = std::fs::read_to_string(scene.agent.config())?;
+    let (without, _) = config
+        .split_once("[[source]]")
+        .context("the source of the harness")?;
+    std::fs::write(scene.agent.config(), without)?;
+    scene.agent.start().await?;
+    // Its start is at the hub: by then it had every chance to end.
+    scene.agent.drained().await?;
+    ensure!(scene.agent.status()?["sources"] == json!([]));
+    // Gives an error if it ended by itself, or with another code than 0.
+    scene.agent.stop()
 }

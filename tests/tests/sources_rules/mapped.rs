@@ -119,7 +119,13 @@ impl Device for Sensor {
 
     async fn garbage(&mut self, _scene: &Equipped) -> Result<&'static str> {
         let bytes = [&b"\xff\xff\xff "[..], GARBAGE.as_bytes()].concat();
+        self.acknowledged = self.broker.acknowledged(&self.client())?;
         self.broker.publish("sensors/garbage", &bytes, &[])?;
+        // Else the next message may take this PUBACK for its own.
+        anyhow::ensure!(
+            self.is_answered(Duration::from_secs(20)).await,
+            "garbage has no PUBACK"
+        );
         Ok(GARBAGE)
     }
 
