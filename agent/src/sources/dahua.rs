@@ -176,7 +176,8 @@ impl Words {
 impl Dialect for Words {
     fn message(&mut self, group: &mut Group<'_>, body: &[u8], _now_ms: u64) {
         let Some(text) = text::decode(body) else {
-            group.message(body, Err(Reject::new("neither UTF-8 nor GB18030")));
+            let reject = Reject::new("neither UTF-8 nor GB18030").of(&self.device);
+            group.message(body, Err(reject));
             return;
         };
         match message::decode(&text) {
@@ -186,7 +187,7 @@ impl Dialect for Words {
                 self.note(&mut said);
                 group.message(body, Ok(said));
             }
-            Err(reject) => group.message(body, Err(reject)),
+            Err(reject) => group.message(body, Err(reject.of(&self.device))),
         }
     }
 

@@ -237,12 +237,16 @@ async fn quiet(devices: &[Arc<HikvisionDevice>], feed: &Feed, stop: &Cancellatio
 impl Dialect for Mapper {
     fn message(&mut self, group: &mut Group<'_>, body: &[u8], now_ms: u64) {
         let Some(text) = text::decode(body) else {
-            group.message(body, Err(Reject::new("neither UTF-8 nor GB18030")));
+            let reject = Reject::new("neither UTF-8 nor GB18030").of(self.device());
+            group.message(body, Err(reject));
             return;
         };
         match alert::decode(&text) {
-            Ok(alert) => group.message(body, self.map(&alert, now_ms)),
-            Err(reject) => group.message(body, Err(reject)),
+            Ok(alert) => {
+                let said = self.map(&alert, now_ms);
+                group.message(body, said.map_err(|reject| reject.of(self.device())));
+            }
+            Err(reject) => group.message(body, Err(reject.of(self.device()))),
         }
     }
 

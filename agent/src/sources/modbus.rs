@@ -309,7 +309,8 @@ async fn poll(
         let (raw, said) = match answer {
             Err(exception) => {
                 let reject = Reject::new(format!(
-                    "unit {} answers {exception} to {:?} {}..{}: check the map",
+                    "{}: unit {} answers {exception} to {:?} {}..{}: check the map",
+                    unit.id,
                     unit.unit,
                     request.area,
                     request.address,

@@ -41,6 +41,11 @@ impl Reject {
             reason: reason.into(),
         }
     }
+
+    /// Of this device, where many have one source.
+    pub fn of(self, device: &str) -> Self {
+        Self::new(format!("{device}: {}", self.reason))
+    }
 }
 
 /// One thing that happened at a device.

@@ -105,7 +105,8 @@ fn add<D: Dialect>(dialect: &mut D, group: &mut Group<'_>, piece: &Piece, now_ms
             group.message(format!("a picture of {bytes} bytes").as_bytes(), Ok(said));
         }
         Piece::Rejected { damage, sample, .. } => {
-            group.message(sample, Err(Reject::new(damage.to_string())));
+            let reject = Reject::new(damage.to_string()).of(dialect.device());
+            group.message(sample, Err(reject));
         }
     }
 }

@@ -112,7 +112,9 @@ pub fn decode(text: &str) -> Result<Message<'_>, Reject> {
         return Ok(Message::Heartbeat);
     }
     if !text.starts_with("Code=") {
-        return Err(Reject::new("neither \"Code=\" nor \"Heartbeat\""));
+        return Err(Reject::new(
+            "neither \"Code=\" nor \"Heartbeat\": is it another make? check type and address",
+        ));
     }
     let mut events = Vec::new();
     let mut rest = text;

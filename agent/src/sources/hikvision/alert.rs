@@ -60,7 +60,11 @@ pub fn decode(text: &str) -> Result<Alert<'_>, Reject> {
     let alert = match text.as_bytes().first() {
         Some(b'<') => of_xml(text)?,
         Some(b'{') => of_json(text)?,
-        _ => return Err(Reject::new("neither XML nor JSON")),
+        _ => {
+            return Err(Reject::new(
+                "neither XML nor JSON: is it another make? check type and address",
+            ));
+        }
     };
     if alert.event_type.is_empty() {
         return Err(Reject::new("has no eventType"));
