@@ -29,7 +29,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::devices::Devices;
 use super::raw::{self, RawLog};
 use super::reading::{Reading, Reject, Said};
-use super::standing::{Book, SourceView};
+use super::standing::{Away, Book, SourceView};
 use super::watch::{Seen, Watch};
 use crate::config::DeviceConfig;
 use crate::intake::{Intake, SubmitError, Submitted};
@@ -232,7 +232,8 @@ impl Feed {
 
     /// It is not, or no more.
     pub fn down(&self, why: &str) {
-        self.book().down(why, clock::wall_ms());
+        self.book()
+            .down(why, clock::wall_ms(), clock::monotonic_ms());
     }
 
     /// The connection of one device could not be made, or ended. It is heard again when it says something.
@@ -272,8 +273,9 @@ impl Feed {
         self.book().error_is_over();
     }
 
-    /// Tells devices that have fallen silent. Called by the clock of all sources.
+    /// Tells devices that have fallen silent, and that the source itself is away. Called by the clock of all sources.
     pub async fn tick(&self) {
+        self.tell_away().await;
         let silent = self.book().devices.fallen_silent(clock::monotonic_ms());
         if silent.is_empty() {
             return;
@@ -294,6 +296,30 @@ impl Feed {
             let mut book = self.book();
             for name in names {
                 book.devices.told_silent(name);
+            }
+        }
+    }
+
+    /// Without its broker, or the port that its devices call, a source hears none of them: that is told under its own name.
+    async fn tell_away(&self) {
+        let Some(away) = self.book().away(clock::monotonic_ms()) else {
+            return;
+        };
+        let name = self.name();
+        let reading = match &away {
+            Away::Gone(why) => Reading::new("device.offline", Severity::Notice, name)
+                .with("state", "unknown")
+                .with("reason", why.as_str()),
+            Away::Back => Reading::new("device.online", Severity::Info, name),
+        };
+        let mut group = self.group();
+        if let Err(reject) = group.event(&reading) {
+            tracing::warn!(source = name, %reject, "a source that is away cannot be told");
+        }
+        match self.store(group).await {
+            Ok(_) => self.book().told_away(&away),
+            Err(error) => {
+                tracing::debug!(source = name, %error, "that a source is away is told later")
             }
         }
     }

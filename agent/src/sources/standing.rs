@@ -11,6 +11,8 @@ use crate::metrics::SourceFigures;
 const SAMPLES_MAX: usize = 8;
 /// Of each, characters.
 const SAMPLE_CHARS_MAX: usize = 256;
+/// How long a broker may be away, or a port be taken, before it is told.
+pub const AWAY_AFTER_MS: u64 = 60_000;
 /// Devices of which nothing is known that are shown.
 const UNKNOWN_SHOWN_MAX: usize = 20;
 
@@ -24,8 +26,21 @@ pub struct Book {
     pub lag_ms: Option<i64>,
     peer: Option<String>,
     since_ms: Option<i64>,
+    /// Since when it is not, by the clock of the machine.
+    away_since_ms: Option<u64>,
+    /// It was told that it is not.
+    away_told: bool,
     last_error: Option<String>,
     samples: VecDeque<Sample>,
+}
+
+/// What is to be told of the source itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Away {
+    /// It has been away for [`AWAY_AFTER_MS`], for this reason: nothing is known of any of its devices.
+    Gone(String),
+    /// It is there again.
+    Back,
 }
 
 /// A message that could not be read. It stays on this box.
@@ -98,6 +113,8 @@ impl Book {
             lag_ms: None,
             peer: None,
             since_ms: None,
+            away_since_ms: None,
+            away_told: false,
             last_error: None,
             samples: VecDeque::new(),
         }
@@ -105,16 +122,36 @@ impl Book {
 
     /// It is connected, or listens.
     pub fn up(&mut self, peer: &str, now_ms: i64) {
+        self.away_since_ms = None;
         self.peer = Some(peer.to_owned());
         self.since_ms = Some(now_ms);
     }
 
     /// It is not.
-    pub fn down(&mut self, why: &str, now_ms: i64) {
+    pub fn down(&mut self, why: &str, now_ms: i64, monotonic_ms: u64) {
         if self.peer.take().is_some() || self.since_ms.is_none() {
             self.since_ms = Some(now_ms);
         }
+        self.away_since_ms.get_or_insert(monotonic_ms);
         self.last_error = Some(why.to_owned());
+    }
+
+    /// What is to be told of the source itself and is not yet.
+    pub fn away(&self, now_ms: u64) -> Option<Away> {
+        match self.away_since_ms {
+            Some(since_ms)
+                if !self.away_told && now_ms.saturating_sub(since_ms) >= AWAY_AFTER_MS =>
+            {
+                Some(Away::Gone(self.last_error.clone().unwrap_or_default()))
+            }
+            None if self.away_told => Some(Away::Back),
+            _ => None,
+        }
+    }
+
+    /// That was told.
+    pub fn told_away(&mut self, away: &Away) {
+        self.away_told = matches!(away, Away::Gone(_));
     }
 
     /// It is connected, or listens.
@@ -254,4 +291,32 @@ pub fn shown(raw: &[u8], chars_max: usize) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_is_away_is_told_once_and_so_is_its_return() {
+        let mut book = Book::new(None);
+        assert_eq!(book.away(0), None);
+        book.down("no broker", 0, 1_000);
+        book.down("still none", 0, 30_000);
+        assert_eq!(book.away(1_000 + AWAY_AFTER_MS - 1), None);
+        let gone = Away::Gone("still none".to_owned());
+        assert_eq!(book.away(1_000 + AWAY_AFTER_MS), Some(gone.clone()));
+        // The spool refused: it is told later.
+        assert_eq!(book.away(1_000 + 2 * AWAY_AFTER_MS), Some(gone.clone()));
+        book.told_away(&gone);
+        assert_eq!(book.away(1_000 + 3 * AWAY_AFTER_MS), None);
+        book.up("broker", 0);
+        assert_eq!(book.away(0), Some(Away::Back));
+        book.told_away(&Away::Back);
+        assert_eq!(book.away(0), None);
+        // One that comes back in time is not told.
+        book.down("no broker", 0, 0);
+        book.up("broker", 0);
+        assert_eq!(book.away(AWAY_AFTER_MS), None);
+    }
 }
