@@ -21,6 +21,7 @@ use crate::config::{Checked, Config};
 use crate::http;
 use crate::identity::{Identity, IdentityError};
 use crate::intake::Intake;
+use crate::listen;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::pending::Pending;
@@ -59,7 +60,7 @@ pub enum AppError {
     #[error("the spool cannot be opened")]
     Spool(#[from] spool::OpenError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {what} {address}: is another program there? Change it in the config")]
+    #[error("cannot listen on {what} {address}: {}", listen::remedy(source))]
     Listen {
         /// For what.
         what: &'static str,

@@ -17,6 +17,7 @@ mod identity;
 mod import;
 mod intake;
 mod join;
+mod listen;
 mod memory;
 mod metrics;
 mod pending;

@@ -25,7 +25,7 @@ use crate::sources::body::Bodies;
 use crate::sources::feed::Shared;
 use crate::sources::standing::SourceView;
 use crate::sources::watch::Seen;
-use crate::{http, socket};
+use crate::{http, listen, socket};
 
 /// Lines on their way to the screen.
 const LINES_MAX: usize = 64;
@@ -151,8 +151,9 @@ impl SourceTest {
             .await
             .map_err(|error| Failure {
                 text: format!(
-                    "cannot listen on [push] listen {}: {error}",
-                    config.push.listen
+                    "cannot listen on [push] listen {}: {error}: {}",
+                    config.push.listen,
+                    listen::remedy(&error)
                 ),
                 code: exit::UNAVAILABLE,
             })?;

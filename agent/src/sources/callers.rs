@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use super::Check;
 use super::feed::{Feed, Group};
 use super::session::{Ended, guarded, hold};
+use crate::listen;
 use connection::Connection;
 use datagrams::receive;
 use places::{Peers, Place};
@@ -212,7 +213,8 @@ async fn session<L: Line + 'static>(
 ) -> Ended {
     let taken = |what: &str, address: SocketAddr, error: &io::Error| {
         Ended::lost(format!(
-            "cannot listen on {what} {address}: {error}: is another program there?"
+            "cannot listen on {what} {address}: {error}: {}",
+            listen::remedy(error)
         ))
     };
     let mut tcp = None;

@@ -146,7 +146,8 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
         Ok(listener) => listener,
         Err(error) => {
             return Ended::lost(format!(
-                "cannot listen on {address}: {error}: is another program there?"
+                "cannot listen on {address}: {error}: {}",
+                crate::listen::remedy(&error)
             ));
         }
     };
