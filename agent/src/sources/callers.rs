@@ -234,7 +234,7 @@ async fn session<L: Line + 'static>(
         }
         peers.push(format!("udp {address}"));
     }
-    feed.up(&peers.join(", "));
+    feed.listens(&peers.join(", "));
     let connections = async {
         match tcp {
             Some(listener) => accept(listener, &callers, &feed, &line).await,

@@ -225,9 +225,14 @@ impl Feed {
         self.store(group).await
     }
 
-    /// What the source listens on or is connected to is there.
+    /// What the source is connected to is there.
     pub fn up(&self, peer: &str) {
         self.book().up(peer, clock::wall_ms());
+    }
+
+    /// The source listens: its devices may come or not.
+    pub fn listens(&self, address: &str) {
+        self.book().listening(address, clock::wall_ms());
     }
 
     /// It is not, or no more.

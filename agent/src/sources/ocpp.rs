@@ -151,7 +151,7 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
             ));
         }
     };
-    feed.up(&format!("ws://{address}"));
+    feed.listens(&format!("ws://{address}"));
     let mut connections = JoinSet::new();
     let peers = Peers::default();
     loop {

@@ -25,6 +25,9 @@ pub struct Book {
     /// By how much the last event came after its device's time.
     pub lag_ms: Option<i64>,
     peer: Option<String>,
+    /// It listens there, and is connected to nothing.
+    listens: bool,
+    judges: bool,
     since_ms: Option<i64>,
     /// Since when it is not, by the clock of the machine.
     away_since_ms: Option<u64>,
@@ -73,6 +76,12 @@ pub struct SourceView {
     pub kind: String,
     /// What it is connected to or listens on.
     pub connected: Option<String>,
+    /// It listens there: devices may come or not.
+    #[serde(default)]
+    pub listens: bool,
+    /// A device that says nothing is told.
+    #[serde(default)]
+    pub judges_silence: bool,
     /// Since when it is so, or not so.
     pub since: Option<String>,
     /// Why it is not, or was not last; of a push, why the last one was refused.
@@ -112,6 +121,8 @@ impl Book {
             last_message_ms: None,
             lag_ms: None,
             peer: None,
+            listens: false,
+            judges: silent_after.is_some(),
             since_ms: None,
             away_since_ms: None,
             away_told: false,
@@ -124,7 +135,14 @@ impl Book {
     pub fn up(&mut self, peer: &str, now_ms: i64) {
         self.away_since_ms = None;
         self.peer = Some(peer.to_owned());
+        self.listens = false;
         self.since_ms = Some(now_ms);
+    }
+
+    /// It listens there: nobody may be there yet.
+    pub fn listening(&mut self, address: &str, now_ms: i64) {
+        self.up(address, now_ms);
+        self.listens = true;
     }
 
     /// It is not.
@@ -199,6 +217,8 @@ impl Book {
             name: name.to_owned(),
             kind: kind.to_owned(),
             connected: self.peer.clone(),
+            listens: self.listens,
+            judges_silence: self.judges,
             since: self.since_ms.map(clock::rfc3339),
             last_error: self.last_error.clone(),
             last_message: self.last_message_ms.map(clock::rfc3339),
@@ -228,6 +248,8 @@ impl SourceView {
             self.name,
             self.kind,
             match &self.connected {
+                _ if self.kind == super::push::TYPE => "等待推送 waiting for pushes".to_owned(),
+                Some(address) if self.listens => format!("正在监听 listening on {address}"),
                 Some(peer) => format!("已连接 connected to {peer}"),
                 None if self.online > 0 => "有设备在线 devices are heard".to_owned(),
                 None => "未连接 not connected".to_owned(),
@@ -237,9 +259,14 @@ impl SourceView {
             self.heartbeats,
             self.rejected,
         )];
-        if self.online + self.unknown > 0 {
+        if self.online + self.unknown > 0 || !self.judges_silence {
+            let silence = if self.judges_silence {
+                ""
+            } else {
+                "  静默 silence: 不判断 not judged (silent_after)"
+            };
             lines.push(format!(
-                "  设备 devices: 在线 online {}  未知 unknown {}",
+                "  设备 devices: 在线 online {}  未知 unknown {}{silence}",
                 self.online, self.unknown
             ));
         }
@@ -296,6 +323,7 @@ pub fn shown(raw: &[u8], chars_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     #[test]
     fn a_source_that_is_away_is_told_once_and_so_is_its_return() {
@@ -318,5 +346,44 @@ mod tests {
         book.down("no broker", 0, 0);
         book.up("broker", 0);
         assert_eq!(book.away(AWAY_AFTER_MS), None);
+    }
+
+    fn first_lines(kind: &str, silent_after: Option<Duration>, up: Option<(&str, bool)>) -> String {
+        let metrics = Metrics::new().expect("figures");
+        let mut book = Book::new(silent_after);
+        match up {
+            Some((address, true)) => book.listening(address, 0),
+            Some((peer, false)) => book.up(peer, 0),
+            None => {}
+        }
+        let view = book.view("s", kind, &metrics.source("s"));
+        view.lines().join("\n")
+    }
+
+    #[test]
+    fn only_what_the_agent_connects_to_is_connected() {
+        let minute = Some(Duration::from_secs(60));
+        let listens = first_lines("gb26875", minute, Some(("tcp 0.0.0.0:5200", true)));
+        assert!(
+            listens.contains("正在监听 listening on tcp 0.0.0.0:5200"),
+            "{listens}"
+        );
+        let connects = first_lines("mqtt", minute, Some(("mqtt://h:1883", false)));
+        assert!(
+            connects.contains("已连接 connected to mqtt://h:1883"),
+            "{connects}"
+        );
+        let away = first_lines("mqtt", minute, None);
+        assert!(away.contains("未连接 not connected"), "{away}");
+        let push = first_lines("push", minute, None);
+        assert!(push.contains("等待推送 waiting for pushes"), "{push}");
+    }
+
+    #[test]
+    fn where_silence_is_not_judged_the_status_says_so() {
+        let judged = first_lines("mqtt", Some(Duration::from_secs(60)), None);
+        assert!(!judged.contains("不判断"), "{judged}");
+        let not = first_lines("mqtt", None, None);
+        assert!(not.contains("不判断 not judged"), "{not}");
     }
 }
