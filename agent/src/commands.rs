@@ -83,12 +83,12 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     if json {
         let report = serde_json::json!({
             "config": path, "valid": true, "joined": joined,
-            "sources": sources, "devices": checked.devices.len(),
+            "sources": sources, "places": checked.devices.len(),
         });
         return print(format!("{report}\n"));
     }
     print(format!(
-        "配置有效 config is valid: {}\n  数据源 sources: {}\n  设备 devices: {}\n  身份 identity: {}\n",
+        "配置有效 config is valid: {}\n  数据源 sources: {}\n  位置 places: {}\n  身份 identity: {}\n",
         path.display(),
         sources.join(", "),
         checked.devices.len(),

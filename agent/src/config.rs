@@ -1,5 +1,6 @@
 //! The agent's config file: strict TOML, every key with a default that works.
 mod places;
+mod ports;
 pub mod station;
 
 use linli_shared::protocol::ids::Lane;
@@ -16,10 +17,14 @@ use crate::sources::mapping::{Mapping, MappingFile};
 use crate::sources::push::PushSource;
 use crate::sources::{Check, Prepared, SourceConfig};
 use crate::spool::WhenFull;
+use ports::Listener;
 use station::{Station, StationConfig};
 
 /// What `spool.seen_max` may be.
 const SEEN_MAX: RangeInclusive<usize> = 1_000..=10_000_000;
+
+/// Of a secret that machines share.
+const SECRET_BYTES_MIN: usize = 16;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -258,20 +263,22 @@ impl Config {
         let mut sources: Vec<Prepared> = Vec::new();
         let mut pushes = BTreeMap::new();
         for (index, source) in self.source.drain(..).enumerate() {
-            let key = format!("source[{index}]");
             let name = source.name.clone();
+            let at_name = format!("source[{index}].name");
             if name.parse::<linli_shared::protocol::ids::SiteId>().is_err() {
                 return Err(wrong(
-                    format!("{key}.name"),
+                    at_name,
                     format!("{name:?} must be letters, digits, '.', '_' and '-'"),
                 ));
             }
             if sources.iter().any(|other| other.settings.name == name) {
                 return Err(wrong(
-                    format!("{key}.name"),
+                    at_name,
                     format!("{name:?} is there twice: give each source a name of its own"),
                 ));
             }
+            // Who has many sources knows them by their names.
+            let key = format!("source {name:?}");
             let check = Check {
                 name: &name,
                 path,
@@ -283,6 +290,30 @@ impl Config {
                 pushes.insert(name.clone(), PushSource::new(push, &check)?);
             }
             sources.push(prepared);
+        }
+        let own = |key: &str, address| Listener {
+            key: key.to_owned(),
+            transport: "tcp",
+            address,
+        };
+        let mut listeners = vec![
+            own("push.listen", self.push.listen),
+            own("metrics.listen", self.metrics.listen),
+        ];
+        for source in &sources {
+            listeners.extend(
+                source
+                    .listens
+                    .iter()
+                    .map(|(part, transport, address)| Listener {
+                        key: format!("source {:?}.{part}", source.settings.name),
+                        transport,
+                        address: *address,
+                    }),
+            );
+        }
+        if let Some((key, message)) = ports::taken_twice(&listeners) {
+            return Err(wrong(key, message));
         }
         let mut devices = HashMap::new();
         for (index, device) in self.device.iter().enumerate() {
@@ -332,15 +363,22 @@ pub fn secret(file: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
         path: file.to_owned(),
         source,
     })?;
+    secret_in(&bytes).map_err(|message| ConfigError::Value {
+        path: file.to_owned(),
+        key: key.to_owned(),
+        message,
+    })
+}
+
+/// The secret in the bytes of a file, or what is wrong with it.
+pub fn secret_in(bytes: &[u8]) -> Result<Vec<u8>, String> {
     // Editors of Windows begin a text with a mark that nobody sees.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let secret = bytes.trim_ascii().to_vec();
-    if secret.len() < 16 {
-        return Err(ConfigError::Value {
-            path: file.to_owned(),
-            key: key.to_owned(),
-            message: "holds fewer than 16 bytes: make one with `openssl rand -hex 32`".to_owned(),
-        });
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(format!(
+            "holds fewer than {SECRET_BYTES_MIN} bytes: make one with `openssl rand -hex 32`"
+        ));
     }
     Ok(secret)
 }

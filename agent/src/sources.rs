@@ -50,12 +50,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::secret_in;
 use crate::pseudonym::Pseudonyms;
 use body::Bodies;
 use devices::kept::{KEEP_EVERY_S, Keeper};
@@ -94,6 +96,11 @@ pub(crate) trait Source: Sized + Send + 'static {
         Vec::new()
     }
 
+    /// Where it listens by itself.
+    fn listens(&self) -> Vec<Listens> {
+        Vec::new()
+    }
+
     /// Routes on the agent's push listener; their paths begin with `/push/<name>/`.
     fn router(&self, _feed: &Feed) -> Option<Router> {
         None
@@ -102,6 +109,9 @@ pub(crate) trait Source: Sized + Send + 'static {
     /// Runs until `stop`.
     fn run(self, feed: Feed, stop: CancellationToken) -> impl Future<Output = ()> + Send;
 }
+
+/// The key that says so, `tcp` or `udp`, and where.
+pub(crate) type Listens = (&'static str, &'static str, SocketAddr);
 
 type Prepare = fn(toml::Table, &Check<'_>) -> Result<Parts, ConfigError>;
 
@@ -147,7 +157,7 @@ pub(crate) struct Check<'a> {
     pub name: &'a str,
     /// The config file.
     pub path: &'a Path,
-    /// `source[3]`
+    /// `source "fire"`
     pub key: &'a str,
     /// Of times that carry none.
     pub zone: TimeZone,
@@ -168,15 +178,33 @@ impl Check<'_> {
         self.path.parent().unwrap_or(Path::new(".")).join(file)
     }
 
-    /// The bytes of such a file.
-    pub fn read(&self, file: &Path) -> Result<Vec<u8>, ConfigError> {
+    /// The bytes of a file with a secret, which `key` names.
+    fn read(&self, key: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
         let path = self.file(file);
-        std::fs::read(&path).map_err(|source| ConfigError::Read { path, source })
+        std::fs::read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => self.wrong(
+                key,
+                format!("{path:?} is not there: make it, (umask 077; printf '%s\\n' 'SECRET' > {path:?})"),
+            ),
+            io::ErrorKind::PermissionDenied => self.wrong(
+                key,
+                format!(
+                    "this user may not read {path:?}: for the service, chgrp linli-agent {path:?} && chmod 640 {path:?}"
+                ),
+            ),
+            _ => ConfigError::Read { path, source },
+        })
+    }
+
+    /// A file with a secret that machines share.
+    pub fn secret(&self, key: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
+        let bytes = self.read(key, file)?;
+        secret_in(&bytes).map_err(|what| self.wrong(key, format!("{file:?} {what}")))
     }
 
     /// The one line of a file with a password.
     pub fn password(&self, key: &str, file: &Path) -> Result<String, ConfigError> {
-        let bytes = self.read(file)?;
+        let bytes = self.read(key, file)?;
         let text = std::str::from_utf8(&bytes).unwrap_or_default();
         // Editors of Windows begin a text with a mark that nobody sees.
         let text = text.trim_start_matches('\u{feff}').trim();
@@ -202,8 +230,9 @@ impl Check<'_> {
             .try_into()
             .map_err(|error: toml::de::Error| ConfigError::Value {
                 path: self.path.to_owned(),
-                key: format!("{} ({})", self.key, self.name),
-                message: error.message().to_owned(),
+                key: self.key.to_owned(),
+                // With the key within it, on a line of its own.
+                message: error.to_string().trim().replace('\n', " "),
             })
     }
 }
@@ -220,6 +249,7 @@ struct Parts {
     silent_after: Option<Duration>,
     interval: Option<Duration>,
     devices: Vec<String>,
+    listens: Vec<Listens>,
     start: Start,
 }
 
@@ -231,6 +261,7 @@ fn prepare<S: Source>(rest: toml::Table, check: &Check<'_>) -> Result<Parts, Con
         silent_after: source.silent_after(),
         interval: source.interval(),
         devices: source.devices(),
+        listens: source.listens(),
         start: Box::new(|feed, stop| {
             let router = source.router(&feed);
             (router, Box::pin(source.run(feed, stop)))
@@ -244,6 +275,8 @@ pub(crate) struct Prepared {
     pub settings: Settings,
     /// Devices that it expects to hear.
     pub devices: Vec<String>,
+    /// Where it listens by itself.
+    pub listens: Vec<Listens>,
     start: Option<Start>,
 }
 
@@ -326,13 +359,14 @@ impl Prepared {
             keep_raw_for,
             silent_after: config.silent_after.map(|span| span.0).or(default_silence),
         };
-        let (devices, start) = match parts {
-            Some(parts) => (parts.devices, Some(parts.start)),
-            None => (Vec::new(), None),
+        let (devices, listens, start) = match parts {
+            Some(parts) => (parts.devices, parts.listens, Some(parts.start)),
+            None => Default::default(),
         };
         let prepared = Self {
             settings,
             devices,
+            listens,
             start,
         };
         Ok((prepared, push))

@@ -40,7 +40,7 @@ fn wrong_agent_configs_name_file_key_and_fix() -> Result<()> {
         (
             "[[source]]\nname = \"s\"\nmapping = \"mappings/doors.toml\"\n\
              hmac_secret_file = \"secrets/doors.token\"\nhmac_header = \"x signature\"\n",
-            vec!["source[0]", "x signature", "x-signature-256"],
+            vec!["source \"s\".hmac_header", "x signature", "x-signature-256"],
         ),
         ("[[device]]\nid = \"\"\n", vec!["device[0].id", "empty"]),
         ("[log]\nformat = \"xml\"\n", vec!["xml", "json"]),

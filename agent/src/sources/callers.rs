@@ -32,9 +32,9 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::Check;
 use super::feed::{Feed, Group};
 use super::session::{Ended, guarded, hold};
+use super::{Check, Listens};
 use crate::listen;
 use connection::Connection;
 use datagrams::receive;
@@ -109,6 +109,17 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
+    /// Where they are taken.
+    pub fn listens(&self) -> Vec<Listens> {
+        let of = |transport, address: Option<SocketAddr>| {
+            address.map(|address| (transport, transport, address))
+        };
+        [of("tcp", self.tcp), of("udp", self.udp)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
     /// Checks the keys.
     pub fn check(self, check: &Check<'_>) -> Result<Self, ConfigError> {
         if self.tcp.is_none() && self.udp.is_none() {

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::callers::{self, Callers};
 use super::feed::Feed;
-use super::{Check, Source};
+use super::{Check, Listens, Source};
 use accounts::{Accounts, Config};
 use line::PanelLine;
 use recent::Recent;
@@ -65,6 +65,10 @@ impl Source for Dc09 {
     fn silent_after(&self) -> Option<Duration> {
         // Panels poll from once in 90 s to once a day; this is four polls of a usual one.
         Some(Duration::from_secs(3600))
+    }
+
+    fn listens(&self) -> Vec<Listens> {
+        self.callers.listens()
     }
 
     fn devices(&self) -> Vec<String> {

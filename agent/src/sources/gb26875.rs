@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::callers::{self, Callers};
 use super::feed::Feed;
-use super::{Check, Source};
+use super::{Check, Listens, Source};
 use hosts::{Config, Hosts};
 use line::HostLine;
 
@@ -68,6 +68,10 @@ impl Source for Gb26875 {
     fn silent_after(&self) -> Option<Duration> {
         // The usual sign of life comes every 20 to 30 s.
         Some(Duration::from_secs(180))
+    }
+
+    fn listens(&self) -> Vec<Listens> {
+        self.callers.listens()
     }
 
     fn devices(&self) -> Vec<String> {

@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::callers::{self, Callers};
 use super::feed::Feed;
-use super::{Check, Source};
+use super::{Check, Listens, Source};
 use accounts::{Accounts, Config};
 use line::SipLine;
 use server::Server;
@@ -71,6 +71,10 @@ impl Source for Gb28181 {
     fn silent_after(&self) -> Option<Duration> {
         // Three signs of life, which come every 60 s.
         Some(Duration::from_secs(180))
+    }
+
+    fn listens(&self) -> Vec<Listens> {
+        self.callers.listens()
     }
 
     fn devices(&self) -> Vec<String> {

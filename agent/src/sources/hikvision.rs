@@ -40,7 +40,6 @@ use super::reading::{Reject, Said};
 use super::session::{self, Ended};
 use super::stream::{Device, Dialect, Stream};
 use super::{Check, Source, text};
-use crate::config::secret;
 use map::Mapper;
 
 /// A stream without a whole message for so long is opened anew.
@@ -124,7 +123,7 @@ impl Source for Hikvision {
         let client = peer::client(check, config.ca_file.as_deref(), &known)?;
         let push_secret = config
             .push_secret_file
-            .map(|file| secret(&check.file(&file), "push_secret_file"))
+            .map(|file| check.secret("push_secret_file", &file))
             .transpose()?;
         if let Some(secret) = &push_secret
             && !secret

@@ -35,7 +35,7 @@ use super::callers::places::{Peers, Place};
 use super::feed::Feed;
 use super::reading::Reject;
 use super::session::{Ended, guarded, hold};
-use super::{Check, Source};
+use super::{Check, Listens, Source};
 use message::{Message, Reply};
 
 const SUBPROTOCOL: &str = "ocpp1.6";
@@ -120,6 +120,10 @@ impl Source for Ocpp {
 
     fn interval(&self) -> Option<Duration> {
         Some(self.config.heartbeat.0)
+    }
+
+    fn listens(&self) -> Vec<Listens> {
+        vec![("listen", "tcp", self.config.listen)]
     }
 
     fn devices(&self) -> Vec<String> {

@@ -143,6 +143,17 @@ impl Keys<'_> {
             } else {
                 let url =
                     url(&device.address).map_err(|what| check.wrong(&key("address"), what))?;
+                let is_same =
+                    |known: &Known| matches!(&known.at, Some((other, _)) if *other == url);
+                if let Some(other) = known.iter().position(is_same) {
+                    return Err(check.wrong(
+                        &key("address"),
+                        format!(
+                            "{:?} is the address of {:?} too: everything would be told twice; remove one of the two",
+                            device.address, self.devices[other].id
+                        ),
+                    ));
+                }
                 let password = match &device.password_file {
                     Some(file) => check.password(&key("password_file"), file)?,
                     None => password.clone().ok_or_else(|| {

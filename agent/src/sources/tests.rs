@@ -52,7 +52,7 @@ fn a_silence_that_is_shorter_than_the_signs_of_life_is_refused_where_they_are_kn
     ] {
         let text = with(block, more, device);
         let (key, message) = refused(&text).unwrap_or_else(|| panic!("taken: {text}"));
-        assert_eq!(key, "source[0].silent_after", "{text}");
+        assert_eq!(key, "source \"s\".silent_after", "{text}");
         assert!(message.contains(fix), "{message}");
     }
     for (block, more, device) in [
@@ -110,7 +110,7 @@ fn keys_that_say_nothing_to_their_type_are_refused_with_what_to_do() {
     ] {
         let text = with(block, more, device);
         let (named, message) = refused(&text).unwrap_or_else(|| panic!("taken: {text}"));
-        assert_eq!(named, format!("source[0].{key}"), "{text}");
+        assert_eq!(named, format!("source \"s\".{key}"), "{text}");
         assert!(message.contains(fix), "{text}: {message}");
     }
     // Each of them is good where it says something.
@@ -130,5 +130,58 @@ fn keys_that_say_nothing_to_their_type_are_refused_with_what_to_do() {
         ),
     ] {
         assert_eq!(refused(&with(block, more, device)), None, "{block} {more}");
+    }
+}
+
+#[test]
+fn an_address_stands_at_one_device_and_a_port_at_one_source() {
+    for block in [DAHUA, ONVIF] {
+        let twice = "[[source.device]]\nid = \"b\"\naddress = \"http://10.0.0.9:80\"";
+        let text = with(block, "", twice);
+        let (key, message) = refused(&text).unwrap_or_else(|| panic!("taken: {text}"));
+        assert_eq!(key, "source \"s\".device[1].address");
+        assert!(message.contains("address of \"a\" too"), "{message}");
+        let other = twice.replace(":80", ":8080");
+        assert_eq!(refused(&with(block, "", &other)), None, "{block}");
+    }
+    let ocpp = "type = \"ocpp\"\nlisten = \"0.0.0.0:PORT\"";
+    let panels = "[[source]]\nname = \"p\"\ntype = \"dc09\"\ntcp = \"10.0.0.1:5200\"\nudp = \"10.0.0.1:5201\"\n\
+                  [[source.account]]\naccount = \"1234\"\nid = \"a\"";
+    for (port, other) in [("5200", Some("source \"s\".listen")), ("5201", None)] {
+        let text = format!("{}\n{panels}", ocpp.replace("PORT", port));
+        let found = refused(&text);
+        assert_eq!(found.is_some(), other.is_some(), "{found:?}");
+        if let (Some((key, message)), Some(other)) = (found, other) {
+            assert_eq!(key, "source \"p\".tcp");
+            assert!(message.contains(other), "{message}");
+        }
+    }
+    let (key, message) = refused(&ocpp.replace("PORT", "8420")).expect("the port of pushes");
+    assert_eq!(key, "source \"s\".listen");
+    assert!(message.contains("push.listen"), "{message}");
+}
+
+#[test]
+fn what_cannot_be_read_names_the_source_and_its_key() {
+    for (text, key, said) in [
+        (
+            "type = \"ocpp\"\nlisten = \"0.0.0.0\"",
+            "source \"s\"",
+            "listen",
+        ),
+        (
+            "mapping = \"CONFIGS/mappings/doors.toml\"\ntoken_file = \"none\"",
+            "source \"s\".token_file",
+            "umask 077",
+        ),
+        (
+            "type = \"ocpp\"\nlisten = \"127.0.0.1:0\"\npassword_file = \"none\"",
+            "source \"s\".password_file",
+            "umask 077",
+        ),
+    ] {
+        let (named, message) = refused(text).unwrap_or_else(|| panic!("taken: {text}"));
+        assert_eq!(named, key, "{message}");
+        assert!(message.contains(said), "{message}");
     }
 }

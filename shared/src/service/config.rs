@@ -39,9 +39,20 @@ pub enum ConfigError {
 
 /// Reads a file of strict TOML.
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+    let bytes = std::fs::read(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
         source,
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        ConfigError::Parse {
+            path: path.to_owned(),
+            message: format!(
+                "请另存为 UTF-8：第 {line} 行不是 UTF-8（也许是 GB18030、GBK）\n\
+                 save as UTF-8: line {line} is not UTF-8, perhaps it is GB18030 or GBK"
+            ),
+        }
     })?;
     toml::from_str(&text).map_err(|error| ConfigError::Parse {
         path: path.to_owned(),
@@ -177,5 +188,17 @@ mod tests {
         assert!(error_of("wait = \"5s\"\nsize = 64").contains("512MiB"));
         assert!(error_of("wait = \"5s\"\nsize = \"64\"").contains("64MiB"));
         assert!(error_of("wait = \"5s\"\nsize = \"64MiB\"\nsizes = 1").contains("sizes"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_utf8_says_what_to_do_and_where() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("c.toml");
+        // 号楼 in GBK.
+        std::fs::write(&path, b"wait = \"5s\"\n# \xba\xc5\xc2\xa5\n").expect("written");
+        let error = load::<toml::Table>(&path)
+            .expect_err("no UTF-8")
+            .to_string();
+        assert!(error.contains("save as UTF-8: line 2"), "{error}");
     }
 }

@@ -244,7 +244,13 @@ pub(super) mod tests {
             }
         }
         let missing = format!("{tcp}{}", account("1234", "b", "key_file = \"none\""));
-        assert!(matches!(checked(&missing), Err(ConfigError::Read { .. })));
+        match checked(&missing) {
+            Err(ConfigError::Value { key, message, .. }) => {
+                assert_eq!(key, "source[0].account[0].key_file");
+                assert!(message.contains("umask 077"), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
         assert_eq!(
             checked(&format!("{tcp}{good}")).expect("a config").ids(),
             ["panel-1"]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use sha2::Sha256;
 use std::path::PathBuf;
 
-use crate::config::{load_mapping, secret};
+use crate::config::load_mapping;
 use crate::http::has_token;
 use crate::sources::Check;
 use crate::sources::body::Proof;
@@ -58,7 +58,6 @@ impl PushSource {
     /// Checks the config and reads what it names.
     pub fn new(rest: toml::Table, check: &Check<'_>) -> Result<Self, ConfigError> {
         let config: PushSourceConfig = check.parse(rest)?;
-        let secret = |file: &PathBuf| secret(&check.file(file), check.key);
         if config.hmac_header.is_some() && config.hmac_secret_file.is_none() {
             return Err(check.wrong(
                 "hmac_header",
@@ -67,7 +66,7 @@ impl PushSource {
         }
         let header = config.hmac_header.as_deref().unwrap_or(HMAC_HEADER);
         let key = match (&config.token_file, &config.hmac_secret_file) {
-            (Some(token), None) => PushKey::Token(secret(token)?),
+            (Some(token), None) => PushKey::Token(check.secret("token_file", token)?),
             (None, Some(file)) => PushKey::Hmac {
                 header: header.parse().map_err(|_| {
                     check.wrong(
@@ -77,7 +76,7 @@ impl PushSource {
                         ),
                     )
                 })?,
-                secret: secret(file)?,
+                secret: check.secret("hmac_secret_file", file)?,
             },
             (None, None) => PushKey::None,
             (Some(_), Some(_)) => {
