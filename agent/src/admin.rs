@@ -347,11 +347,12 @@ fn live(
 async fn rotate(State(admin): State<Arc<Admin>>) -> Result<Json<u64>, Problem> {
     let pseudonyms = admin.pseudonyms.clone();
     let failed = |detail: String| Problem::new(StatusCode::CONFLICT, "pseudonyms", detail);
-    tokio::task::spawn_blocking(move || pseudonyms.rotate(clock::wall_ms()))
+    let number = tokio::task::spawn_blocking(move || pseudonyms.rotate(clock::wall_ms()))
         .await
         .map_err(|error| failed(error.to_string()))?
-        .map(Json)
-        .map_err(|error| failed(telemetry::chain(&error)))
+        .map_err(|error| failed(telemetry::chain(&error)))?;
+    tracing::info!(number, "pseudonyms have a new key, as was asked for");
+    Ok(Json(number))
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, Problem> {

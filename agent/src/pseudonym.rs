@@ -63,7 +63,9 @@ pub enum KeyError {
     )]
     Damaged(PathBuf),
     /// They are off.
-    #[error("pseudonyms are off: set [pseudonyms] enabled = true in the agent's config")]
+    #[error(
+        "pseudonyms are off: set [pseudonyms] enabled = true in the agent's config and restart the agent"
+    )]
     Off,
 }
 

@@ -4,6 +4,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -36,12 +37,12 @@ pub enum SocketError {
     #[error("the request to the running agent could not be made")]
     Request(#[from] hyper::http::Error),
     /// The agent says no.
-    #[error("the running agent answered {status}: {body}")]
+    #[error("the running agent refuses: {detail}")]
     Refused {
         /// Status.
         status: StatusCode,
         /// What it says.
-        body: String,
+        detail: String,
     },
 }
 
@@ -68,10 +69,23 @@ pub async fn open(socket: &Path, uri: &str) -> Result<Incoming, SocketError> {
         return Ok(answer.into_body());
     }
     let body = answer.into_body().collect().await?.to_bytes();
-    Err(SocketError::Refused {
-        status,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
+    Err(refused(status, &body))
+}
+
+/// The `detail` of the problem that is told, or the whole answer where it is none, with its status.
+fn refused(status: StatusCode, body: &[u8]) -> SocketError {
+    let told: Option<Told> = serde_json::from_slice(body).ok();
+    let detail = match told {
+        Some(Told { detail }) => detail,
+        None => format!("{status} {}", String::from_utf8_lossy(body)),
+    };
+    SocketError::Refused { status, detail }
+}
+
+/// What people are to read of a problem.
+#[derive(Deserialize)]
+struct Told {
+    detail: String,
 }
 
 async fn connect(
@@ -118,8 +132,23 @@ pub async fn call(
     if status.is_success() {
         return Ok(body);
     }
-    Err(SocketError::Refused {
-        status,
-        body: String::from_utf8_lossy(&body).into_owned(),
-    })
+    Err(refused(status, &body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_what_is_wrong_and_no_json() {
+        let body =
+            br#"{"type":"about:blank","title":"pseudonyms","status":409,"detail":"they are off"}"#;
+        let refused = |body| super::refused(StatusCode::CONFLICT, body).to_string();
+        assert_eq!(refused(body), "the running agent refuses: they are off");
+        let other = refused(b"no JSON");
+        assert!(
+            other.contains("409") && other.ends_with("no JSON"),
+            "{other}"
+        );
+    }
 }
