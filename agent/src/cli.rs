@@ -97,6 +97,10 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum SourceCommand {
     /// 实时查看一个数据源收到的原文和事件，并指出问题 / Show live what arrives at a source, raw beside normalised, and what is wrong
+    ///
+    /// 代理运行时旁观它所收到的；代理未运行时，本命令自行接收：应答设备，落盘。
+    /// While the agent runs, what it takes is watched. While it does not run, this command takes what comes itself: devices
+    /// are answered, events are stored.
     Test {
         /// Name of the source in the config
         name: String,
@@ -106,6 +110,9 @@ pub enum SourceCommand {
         /// End after so many messages
         #[arg(long)]
         count: Option<u64>,
+        /// 心跳也显示原文 / Show signs of life with their raw message too
+        #[arg(long)]
+        all: bool,
         /// JSON lines
         #[arg(long)]
         json: bool,

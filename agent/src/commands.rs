@@ -190,12 +190,14 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
             name,
             seconds,
             count,
+            all,
             json,
         }) => {
             let test = SourceTest {
                 name,
                 lasts: Duration::from_secs(seconds),
                 count,
+                all,
                 json,
             };
             test.run(checked).await

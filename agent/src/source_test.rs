@@ -54,8 +54,24 @@ pub struct SourceTest {
     pub lasts: Duration,
     /// Ends after so many messages.
     pub count: Option<u64>,
+    /// Signs of life with their raw message.
+    pub all: bool,
     /// JSON lines.
     pub json: bool,
+}
+
+/// An outcome for who reads Chinese first.
+fn words(outcome: &str) -> String {
+    let chinese = match outcome {
+        "event" => "事件",
+        "heartbeat" => "心跳",
+        "repeated" => "重复",
+        "left_out" => "略过",
+        "rejected" => "无法解析",
+        "refused" => "拒收",
+        _ => return outcome.to_owned(),
+    };
+    format!("{chinese} {outcome}")
 }
 
 /// What was seen.
@@ -137,6 +153,11 @@ impl SourceTest {
 
     /// Runs the source here.
     async fn alone(&self, checked: Checked) -> Result<u8, Failure> {
+        if !self.json {
+            output::text(
+                "代理未运行，本命令自行接收 the agent does not run, this command takes what comes itself\n".as_bytes(),
+            );
+        }
         let Checked {
             config,
             mut pushes,
@@ -241,7 +262,11 @@ impl SourceTest {
                 format!("… {missed} 条未显示 messages were too fast to be shown\n")
             }
             Live::Message(seen) => {
-                let mut text = format!("\n{} {}", seen.at, seen.outcome);
+                let outcome = words(&seen.outcome);
+                if seen.outcome == "heartbeat" && seen.events.is_empty() && !self.all {
+                    return format!("{} {outcome}\n", seen.at);
+                }
+                let mut text = format!("\n{} {outcome}", seen.at);
                 if let Some(reason) = &seen.reason {
                     text.push_str(&format!(": {reason}"));
                 }
@@ -306,5 +331,35 @@ impl SourceTest {
         }
         output::text(text.as_bytes());
         code
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(outcome: &'static str, all: bool) -> String {
+        let test = SourceTest {
+            name: "s".to_owned(),
+            lasts: Duration::ZERO,
+            count: None,
+            all,
+            json: false,
+        };
+        let mut seen = Seen::new(0, b"the raw message");
+        seen.outcome = outcome.into();
+        test.line(&Live::Message(seen))
+    }
+
+    #[test]
+    fn a_sign_of_life_is_one_line_unless_all_is_asked_for() {
+        let short = line("heartbeat", false);
+        assert_eq!(short.trim().lines().count(), 1, "{short}");
+        assert!(short.ends_with("心跳 heartbeat\n"), "{short}");
+        for (outcome, all) in [("heartbeat", true), ("left_out", false)] {
+            let whole = line(outcome, all);
+            assert!(whole.contains("the raw message"), "{whole}");
+        }
+        assert!(line("rejected", false).contains("无法解析 rejected"));
     }
 }
