@@ -5,8 +5,9 @@
 //! door-3-1,3号楼,1单元
 //! ```
 //!
-//! CSV in UTF-8 or GB18030, with the columns `id`, `building` and `unit` in any order; the last two may be missing. Lines
-//! without a value are passed over. An error names line and column.
+//! CSV in UTF-8 or GB18030, with the columns `id`, `building` and `unit` in any order, or 编号, 楼栋 and 单元; the last two may
+//! be missing. Columns of other names are for who keeps the table and are not read. Lines without a value are passed over.
+//! An error names line and column.
 use linli_shared::service::config::ConfigError;
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,7 +17,15 @@ use crate::sources::text;
 
 /// Of one file.
 const ROWS_MAX: usize = 100_000;
-const COLUMNS: [&str; 3] = ["id", "building", "unit"];
+/// Their names, in any case.
+const COLUMNS: [[&str; 2]; 3] = [["id", "编号"], ["building", "楼栋"], ["unit", "单元"]];
+
+/// Which column it is.
+fn column(name: &str) -> Option<usize> {
+    COLUMNS
+        .iter()
+        .position(|names| names.iter().any(|known| known.eq_ignore_ascii_case(name)))
+}
 
 /// Adds the devices of a file to those of the config.
 pub fn read(path: &Path, devices: &mut HashMap<String, DeviceConfig>) -> Result<(), ConfigError> {
@@ -56,18 +65,12 @@ pub fn read(path: &Path, devices: &mut HashMap<String, DeviceConfig>) -> Result<
     let head = table.headers().map_err(unread)?.clone();
     let mut places = [None; COLUMNS.len()];
     for (number, name) in head.iter().enumerate() {
-        let column = format!("line 1, column {}", number + 1);
-        let Some(at) = COLUMNS.iter().position(|known| *known == name) else {
-            return Err(wrong(
-                column,
-                format!(
-                    "{name:?} is not known: the first line names the columns id, building and unit, with commas between them"
-                ),
-            ));
+        let Some(at) = column(name) else {
+            continue;
         };
         if places[at].replace(number).is_some() {
             return Err(wrong(
-                column,
+                format!("line 1, column {}", number + 1),
                 format!("{name:?} is there twice: remove one"),
             ));
         }
@@ -75,9 +78,18 @@ pub fn read(path: &Path, devices: &mut HashMap<String, DeviceConfig>) -> Result<
     let Some(id_column) = places[0] else {
         return Err(wrong(
             "line 1".to_owned(),
-            "has no column id: write id,building,unit".to_owned(),
+            "has no column id: write id,building,unit or 编号,楼栋,单元, with commas between them"
+                .to_owned(),
         ));
     };
+    if head.len() > 1 && places[1..].iter().all(Option::is_none) {
+        // A slip of the pen: such a table would place nothing.
+        return Err(wrong(
+            "line 1".to_owned(),
+            "has neither building nor unit: write id,building,unit or 编号,楼栋,单元, with commas between them"
+                .to_owned(),
+        ));
+    }
     for (row, record) in table.records().enumerate() {
         let record = record.map_err(unread)?;
         let at = || format!("line {}", line(record.position()));
@@ -161,6 +173,16 @@ mod tests {
         }
         let other = read_bytes(b"unit,id\n2,d\n").expect("columns in any order");
         assert_eq!(other["d"].unit, "2");
+        let chinese = "序号,编号,型号,楼栋,单元\n1,d,DS-K1T,3号楼,1单元\n";
+        let (gb18030, _, _) = encoding_rs::GB18030.encode(chinese);
+        for bytes in [
+            chinese.as_bytes(),
+            &gb18030,
+            b"ID,Building,UNIT,note\nd,B,U,\n",
+        ] {
+            let devices = read_bytes(bytes).expect("columns in Chinese, in any case, and others");
+            assert!(!devices["d"].building.is_empty() && !devices["d"].unit.is_empty());
+        }
     }
 
     #[test]
@@ -185,8 +207,8 @@ mod tests {
         for (text, key, fix) in [
             ("", "line 1", "id,building,unit"),
             ("building,unit\na,b\n", "line 1", "id,building,unit"),
-            ("id,house\n", "line 1, column 2", "building"),
-            ("id;building;unit\n", "line 1, column 1", "commas"),
+            ("id,house\n", "line 1", "building"),
+            ("id;building;unit\n", "line 1", "commas"),
             ("id,unit,id\n", "line 1, column 3", "twice"),
             ("building,id\na,d\nb,\n", "line 3, column 2 (id)", "empty"),
             ("id\nd\n\nd\n", "line 4, column 1 (id)", "twice"),
