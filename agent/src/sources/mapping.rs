@@ -34,7 +34,7 @@
 //! # by = "/status"                   # where it says so
 //! # on = ["1", "3"]                  # begins or goes on; under another id it has begun anew
 //! # off = ["2"]                      # is over: of the kind that `over` has, `info`, and without the id of its beginning
-//! # over = { "smoke.alarm" = "smoke.restored" }   # the end of a kind that is not here is left out
+//! # over = { "smoke.alarm" = "smoke.restored" }   # a kind that is not here is no state: each is an event, its end left out
 //! # pointer = "/eventType"           # the value here is part of the point
 //!
 //! [attributes.nature]
@@ -209,29 +209,57 @@ pub struct Mapping {
     state: Option<StateRule>,
 }
 
+/// What an item says of its state.
+enum Turn<'a> {
+    /// It is none.
+    None,
+    /// Its kind says whether it is on.
+    Kind(State<'a>),
+    /// It begins or goes on.
+    Begun(State<'a>),
+    /// It is over, and of this kind.
+    Over(State<'a>, &'a str),
+}
+
 impl StateRule {
     /// The state of an item of this kind.
-    fn state<'a>(&'a self, item: &'a Capture<'_>, kind: &str) -> Option<State<'a>> {
-        let active = match &self.turns {
-            Turns::Kinds(active) => active.iter().any(|active| active == kind),
-            Turns::Value { slot, on, off, .. } => {
-                let value = item.get(*slot)?;
-                let is_on = on.iter().any(|on| on == value);
-                if !is_on && !off.iter().any(|off| off == value) {
-                    return None;
-                }
-                is_on
+    fn turn<'a>(&'a self, item: &'a Capture<'_>, kind: &str) -> Result<Turn<'a>, Reject> {
+        match &self.turns {
+            Turns::Kinds(active) => {
+                let active = active.iter().any(|active| active == kind);
+                Ok(Turn::Kind(self.state(item, active)))
             }
-        };
+            Turns::Value {
+                slot,
+                on,
+                off,
+                over,
+            } => {
+                let Some(value) = item.get(*slot) else {
+                    return Ok(Turn::None);
+                };
+                let among = |values: &[String]| values.iter().any(|known| known == value);
+                // What nobody is told the end of must not stay on: each that begins is an event.
+                match over.get(kind) {
+                    Some(_) if among(on) => Ok(Turn::Begun(self.state(item, true))),
+                    Some(end) if among(off) => Ok(Turn::Over(self.state(item, false), end)),
+                    None if among(off) => Err(Reject::Filtered { field: "state" }),
+                    _ => Ok(Turn::None),
+                }
+            }
+        }
+    }
+
+    fn state<'a>(&'a self, item: &'a Capture<'_>, active: bool) -> State<'a> {
         let part = self.slot.and_then(|slot| item.get(slot));
-        Some(State {
+        State {
             point: match part {
                 Some(part) => Cow::Owned(format!("{}/{part}", self.point)),
                 None => Cow::Borrowed(&self.point),
             },
             active,
             initial: false,
-        })
+        }
     }
 }
 
@@ -388,25 +416,19 @@ impl Mapping {
                 })?
             }
         };
-        let state = match &self.state {
-            Some(rule) => rule.state(item, kind),
-            None => None,
+        let turn = match &self.state {
+            Some(rule) => rule.turn(item, kind)?,
+            None => Turn::None,
         };
-        let over = match self.state.as_ref().map(|rule| &rule.turns) {
-            Some(Turns::Value { over, .. }) => Some(over),
-            _ => None,
-        };
-        let is_on = state.as_ref().map(|state| state.active);
-        let ended = match over {
-            Some(over) if is_on == Some(false) => {
-                let end = over.get(kind);
-                Some(end.ok_or(Reject::Filtered { field: "state" })?)
-            }
-            _ => None,
+        let (state, ended, by_value) = match turn {
+            Turn::None => (None, None, false),
+            Turn::Kind(state) => (Some(state), None, false),
+            Turn::Begun(state) => (Some(state), None, true),
+            Turn::Over(state, end) => (Some(state), Some(end), true),
         };
         let (kind, severity, source_id) = match ended {
             // It comes under the id of its beginning, and would be taken for a repetition of it.
-            Some(end) => (end.as_str(), Severity::Info, ""),
+            Some(end) => (end, Severity::Info, ""),
             None => (kind, severity, take(&self.id, item)?),
         };
         // One more for the time of a device that cannot be.
@@ -456,7 +478,7 @@ impl Mapping {
             persons: persons
                 .filter_map(|(person, slot)| Some((*person, item.get(*slot)?)))
                 .collect(),
-            anew: over.is_some() && is_on == Some(true) && !source_id.is_empty(),
+            anew: by_value && ended.is_none() && !source_id.is_empty(),
             state,
         })
     }

@@ -85,6 +85,18 @@ impl Scene {
     }
 }
 
+fn mapping(toml: &str) -> Mapping {
+    let file = toml::from_str(&format!("schema = 1\n{toml}")).expect("TOML of a mapping");
+    Mapping::new("test", file).expect("a mapping")
+}
+
+/// A message that mappings read, as a group of its own.
+async fn map(scene: &Scene, text: &str, mappings: &[&Mapping]) -> Submitted {
+    let mut group = scene.feed.alone().await;
+    group.mapped(text.as_bytes(), text, mappings);
+    scene.feed.store(group).await.expect("stored")
+}
+
 fn fire(active: bool) -> Reading<'static> {
     let kind = if active {
         "fire.alarm"
@@ -437,6 +449,22 @@ async fn what_begins_under_another_id_has_begun_anew_and_its_end_is_told_once() 
         assert_eq!(submitted.stored, stored, "{text}");
     }
     assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 1));
+}
+
+#[tokio::test]
+async fn a_kind_whose_end_is_left_out_is_no_state_and_each_of_it_is_an_event() {
+    let scene = Scene::new(None);
+    let mapping = mapping(
+        "device = \"/at\"\nkind = \"/kind\"\n[state]\npoint = \"event\"\nby = \"/status\"\non = [\"1\"]\noff = [\"2\"]\n\
+         over = { \"camera.intrusion\" = \"camera.restored\" }\n",
+    );
+    let mut stored = Vec::new();
+    for status in [1, 2, 1, 2] {
+        let text = format!(r#"{{"at":"d","kind":"door.held","status":{status}}}"#);
+        stored.push(map(&scene, &text, &[&mapping]).await.stored);
+    }
+    assert_eq!(stored, [1, 0, 1, 0]);
+    assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 0));
 }
 
 #[tokio::test]
