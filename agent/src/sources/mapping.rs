@@ -33,7 +33,7 @@
 //! # in place of `active`, where one value says of many kinds whether they begin or end:
 //! # by = "/status"                   # where it says so
 //! # on = ["1", "3"]                  # begins or goes on; under another id it has begun anew
-//! # off = ["2"]                      # is over: of the kind that `over` has, `info`, and without the id of its beginning
+//! # off = ["2"]                      # is over: of the kind that `over` has, `info`, its id that of its beginning and "/over"
 //! # over = { "smoke.alarm" = "smoke.restored" }   # a kind that is not here is no state: each is an event, its end left out
 //! # pointer = "/eventType"           # the value here is part of the point
 //!
@@ -70,6 +70,9 @@ use time::Times;
 use super::reading::{Person, State};
 pub use super::time::Tense;
 use super::time::is_plausible;
+
+/// What the id of an end has behind that of its beginning.
+const END: &str = "/over";
 
 /// Why a message did not become an event.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -126,6 +129,8 @@ impl Reject {
 pub struct Mapped<'a> {
     /// The event.
     pub draft: Draft<'a>,
+    /// Of an end that has an id: the id of its event, in place of that of its beginning, which the draft has.
+    pub end_id: Option<String>,
     /// Its lane.
     pub lane: Lane,
     /// Its retention class.
@@ -134,7 +139,8 @@ pub struct Mapped<'a> {
     pub persons: Vec<(Person, &'a str)>,
     /// The state that it is.
     pub state: Option<State<'a>>,
-    /// It is an event also where the state is known: by its id it has begun anew.
+    /// It is an event also where the state is known: its id says which occurrence begins or ends, and one point can have
+    /// several at once. What is only said again the spool knows by the id.
     pub anew: bool,
 }
 
@@ -426,11 +432,14 @@ impl Mapping {
             Turn::Begun(state) => (Some(state), None, true),
             Turn::Over(state, end) => (Some(state), Some(end), true),
         };
-        let (kind, severity, source_id) = match ended {
-            // It comes under the id of its beginning, and would be taken for a repetition of it.
-            Some(end) => (end, Severity::Info, ""),
-            None => (kind, severity, take(&self.id, item)?),
+        let (kind, severity) = match ended {
+            Some(end) => (end, Severity::Info),
+            None => (kind, severity),
         };
+        let source_id = take(&self.id, item)?;
+        // It comes under the id of its beginning, and would be taken for a repetition of it.
+        let is_named_end = ended.is_some() && !source_id.is_empty();
+        let end_id = is_named_end.then(|| format!("{source_id}{END}"));
         // One more for the time of a device that cannot be.
         let mut attributes = Vec::with_capacity(self.attributes.len() + 1);
         for attribute in &self.attributes {
@@ -473,12 +482,13 @@ impl Mapping {
         let persons = self.persons.iter();
         Ok(Mapped {
             draft,
+            end_id,
             lane: self.lane.unwrap_or_else(|| lane_of(severity)),
             retention: self.retention,
             persons: persons
                 .filter_map(|(person, slot)| Some((*person, item.get(*slot)?)))
                 .collect(),
-            anew: by_value && ended.is_none() && !source_id.is_empty(),
+            anew: by_value && !source_id.is_empty(),
             state,
         })
     }

@@ -67,12 +67,16 @@ impl Group<'_> {
     fn draft(&mut self, mapped: Mapped<'_>) -> Result<ClockQuality, mapping::Reject> {
         let Mapped {
             mut draft,
+            end_id,
             lane,
             retention,
             persons,
             state,
             anew,
         } = mapped;
+        if let Some(id) = &end_id {
+            draft.source_id = id;
+        }
         let feed = self.feed;
         if self.submission.len() >= SUBMIT_EVENTS_MAX {
             return Err(mapping::Reject::Event(format!(

@@ -7,6 +7,7 @@ use crate::sources::devices::kept::Keeper;
 use crate::sources::mapping::Mapping;
 use crate::sources::reading::{DeviceTime, Person, State};
 use linli_shared::service::config::Bytes;
+use serde_json::json;
 
 /// A feed with spools of its own on a real disk.
 struct Scene {
@@ -448,7 +449,73 @@ async fn what_begins_under_another_id_has_begun_anew_and_its_end_is_told_once() 
         let submitted = scene.feed.store(group).await.expect("stored");
         assert_eq!(submitted.stored, stored, "{text}");
     }
-    assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 1));
+    assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 0));
+}
+
+/// A callback of iSecure with these events of one camera: id and status.
+fn callback(events: &[(&str, u8)]) -> String {
+    let events: Vec<_> = events
+        .iter()
+        .map(|(id, status)| {
+            json!({"eventId": id, "eventType": 131588, "srcIndex": "cam", "status": status,
+                   "happenTime": clock::rfc3339(clock::wall_ms())})
+        })
+        .collect();
+    json!({"params": {"events": events}}).to_string()
+}
+
+#[tokio::test]
+async fn occurrences_that_overlap_or_come_again_in_a_batch_each_have_one_beginning_and_one_end() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = path.join("../configs/mappings/isecure-events.toml");
+    let mapping = crate::config::load_mapping("test", &path).expect("a mapping of the project");
+    let (begun, over) = ("camera.intrusion", "camera.restored");
+    for (what, sequence, expected) in [
+        (
+            "one after the other",
+            &[("a", 1), ("a", 2), ("b", 1), ("b", 2)][..],
+            &[begun, over, begun, over][..],
+        ),
+        (
+            "at once",
+            &[("a", 1), ("b", 1), ("a", 2), ("b", 2)],
+            &[begun, begun, over, over],
+        ),
+        (
+            "an end was lost",
+            &[("a", 1), ("b", 1), ("b", 3), ("b", 2), ("c", 1)],
+            &[begun, begun, over, begun],
+        ),
+        ("a beginning was lost", &[("a", 2), ("b", 2)], &[over, over]),
+    ] {
+        // In one batch, and each by itself; both come twice.
+        let whole = vec![callback(sequence); 2];
+        let each = sequence.iter().map(|event| callback(&[*event]));
+        let each: Vec<String> = each.clone().chain(each).collect();
+        for texts in [whole, each] {
+            let scene = Scene::new(None);
+            let (mut stored, mut known) = (0, 0);
+            let mut seen = scene.watch();
+            for text in &texts {
+                let submitted = map(&scene, text, &[&mapping]).await;
+                stored += submitted.stored;
+                known += submitted.doubled;
+            }
+            assert_eq!(stored, expected.len(), "{what}: {texts:?}");
+            assert_eq!(known, sequence.len() * 2 - stored, "{what}: {texts:?}");
+            let mut kinds = Vec::new();
+            while let Ok(seen) = seen.try_recv() {
+                for event in &seen.events {
+                    let id = event["source_id"].as_str().unwrap_or_default().to_owned();
+                    if !kinds.iter().any(|(known, _)| *known == id) {
+                        kinds.push((id, event["kind"].as_str().unwrap_or_default().to_owned()));
+                    }
+                }
+            }
+            let kinds: Vec<&str> = kinds.iter().map(|(_, kind)| kind.as_str()).collect();
+            assert_eq!(kinds, expected, "{what}");
+        }
+    }
 }
 
 #[tokio::test]
