@@ -67,7 +67,7 @@ use capture::{Capture, Plan, Slot};
 pub use file::MappingFile;
 use time::Times;
 
-use super::reading::{Person, State};
+use super::reading::{self, Person, State};
 pub use super::time::Tense;
 use super::time::is_plausible;
 
@@ -115,6 +115,12 @@ pub enum Reject {
     /// A state that is known: not an error.
     #[error("the state is as it was")]
     Repeated,
+}
+
+impl From<reading::Reject> for Reject {
+    fn from(reject: reading::Reject) -> Self {
+        Self::Event(reject.reason)
+    }
 }
 
 impl Reject {

@@ -110,7 +110,7 @@ impl Group<'_> {
         }
         let staged = match &state {
             None => None,
-            Some(state) => match self.news(draft.device, state) {
+            Some(state) => match self.news(draft.device, state)? {
                 None if !anew => return Err(mapping::Reject::Repeated),
                 staged => staged,
             },

@@ -535,6 +535,48 @@ async fn a_kind_whose_end_is_left_out_is_no_state_and_each_of_it_is_an_event() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_points_is_bounded_however_long_their_names_are() {
+    let scene = Scene::new(Some(Duration::from_secs(60)));
+    let directory = scene._directory.path();
+    let keeper = Keeper::open(directory, vec![scene.feed.clone()]);
+    let mapping = mapping(
+        "device = \"/at\"\nkind = { value = \"smoke.alarm\" }\n\
+         [state]\npoint = \"p\"\npointer = \"/rule\"\nactive = [\"smoke.alarm\"]\n",
+    );
+    let long = "x".repeat(900_000);
+    let mut stored = Vec::new();
+    for end in ["a", "b", "a"] {
+        let text = format!(r#"{{"at":"d","rule":"{long}{end}"}}"#);
+        stored.push(map(&scene, &text, &[&mapping]).await.stored);
+    }
+    // With the sign of life; the third is a point that is known.
+    assert_eq!(stored, [2, 1, 0]);
+    // States that are only noted, of a part of a device and of one of a name that no event could have.
+    let noted = |device: &str, by: Option<&str>| {
+        let mut reading = fire(true);
+        reading.device = Cow::Owned(device.to_owned());
+        reading.by = by.map(|by| Cow::Owned(by.to_owned()));
+        reading.state = Some(State {
+            point: Cow::Owned(long.clone()),
+            active: true,
+            initial: true,
+        });
+        reading
+    };
+    scene.take(b"x", noted("panel/1", Some("panel"))).await;
+    scene.take(b"x", noted(&long, Some("panel"))).await;
+    assert_eq!(scene.figure("rejected"), 0);
+    scene.take(b"x", noted(&long, None)).await;
+    assert_eq!(scene.figure("rejected"), 1);
+    let said = &scene.feed.view().samples[0].reason;
+    assert!(said.contains("900000 bytes, at most 128"), "{said}");
+    keeper.keep().await;
+    let file = std::fs::metadata(directory.join("states/test"));
+    assert!(file.expect("a file").len() < 1024);
+    assert_eq!(scene.feed.view().online, 2);
+}
+
+#[tokio::test]
 async fn items_beyond_what_one_message_may_have_are_counted_and_said() {
     let scene = Scene::new(None);
     let mapping = toml::from_str("schema = 1\nkind = { value = \"door.opened\" }\n");
