@@ -67,6 +67,7 @@ use capture::{Capture, Plan, Slot};
 pub use file::MappingFile;
 use time::Times;
 
+use super::name;
 use super::reading::{self, Person, State};
 pub use super::time::Tense;
 use super::time::is_plausible;
@@ -445,7 +446,10 @@ impl Mapping {
         let source_id = take(&self.id, item)?;
         // It comes under the id of its beginning, and would be taken for a repetition of it.
         let is_named_end = ended.is_some() && !source_id.is_empty();
-        let end_id = is_named_end.then(|| format!("{source_id}{END}"));
+        let end_id = is_named_end.then(|| {
+            let id = Cow::Owned(format!("{source_id}{END}"));
+            name::bounded(id).into_owned()
+        });
         // One more for the time of a device that cannot be.
         let mut attributes = Vec::with_capacity(self.attributes.len() + 1);
         for attribute in &self.attributes {

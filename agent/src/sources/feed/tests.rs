@@ -470,6 +470,8 @@ async fn occurrences_that_overlap_or_come_again_in_a_batch_each_have_one_beginni
     let path = path.join("../configs/mappings/isecure-events.toml");
     let mapping = crate::config::load_mapping("test", &path).expect("a mapping of the project");
     let (begun, over) = ("camera.intrusion", "camera.restored");
+    let long = "x".repeat(128);
+    let long = long.as_str();
     for (what, sequence, expected) in [
         (
             "one after the other",
@@ -485,6 +487,11 @@ async fn occurrences_that_overlap_or_come_again_in_a_batch_each_have_one_beginni
             "an end was lost",
             &[("a", 1), ("b", 1), ("b", 3), ("b", 2), ("c", 1)],
             &[begun, begun, over, begun],
+        ),
+        (
+            "an id as long as one may be",
+            &[(long, 1), (long, 2)],
+            &[begun, over],
         ),
         ("a beginning was lost", &[("a", 2), ("b", 2)], &[over, over]),
     ] {
