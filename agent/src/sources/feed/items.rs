@@ -78,11 +78,6 @@ impl Group<'_> {
             draft.source_id = id;
         }
         let feed = self.feed;
-        if self.submission.len() >= SUBMIT_EVENTS_MAX {
-            return Err(mapping::Reject::Event(format!(
-                "more than {SUBMIT_EVENTS_MAX} events in one message"
-            )));
-        }
         let pseudonyms: Vec<(&str, String)> = persons
             .iter()
             .filter_map(|(person, value)| {
@@ -115,6 +110,12 @@ impl Group<'_> {
                 staged => staged,
             },
         };
+        // What is no event is none here either.
+        if self.submission.len() >= SUBMIT_EVENTS_MAX {
+            return Err(mapping::Reject::Event(format!(
+                "more than {SUBMIT_EVENTS_MAX} events in one message"
+            )));
+        }
         let clock = draft.clock;
         if clock == ClockQuality::Device {
             self.lag_ms = Some(draft.received_at_ms - draft.occurred_at_ms);
@@ -139,12 +140,6 @@ impl Group<'_> {
                 break;
             }
         }
-        if all.most > SUBMIT_EVENTS_MAX {
-            let count = all.most;
-            let reason =
-                format!("{count} items, at most {SUBMIT_EVENTS_MAX} of one message are read");
-            all.reject(SUBMIT_EVENTS_MAX, reason);
-        }
         all.left_out = usize::from(all.events == 0 && all.known == 0 && all.rejected == 0);
         all.rejected = all.rejected.min(1);
         self.came_to(raw, &all);
@@ -159,17 +154,14 @@ impl Group<'_> {
     ) -> Result<(), MessageError> {
         let mut index = 0;
         let read = mapping.items(text, &mut |item| {
-            // Whoever calls says what becomes of a message with more.
-            if index < SUBMIT_EVENTS_MAX {
-                match self.item(mapping, item) {
-                    Ok(clock) => {
-                        all.events += 1;
-                        all.implausible_times += usize::from(clock == ClockQuality::Implausible);
-                    }
-                    Err(mapping::Reject::Repeated) => all.known += 1,
-                    Err(mapping::Reject::Filtered { .. }) => all.left_out += 1,
-                    Err(reject) => all.reject(index, reject.to_string()),
+            match self.item(mapping, item) {
+                Ok(clock) => {
+                    all.events += 1;
+                    all.implausible_times += usize::from(clock == ClockQuality::Implausible);
                 }
+                Err(mapping::Reject::Repeated) => all.known += 1,
+                Err(mapping::Reject::Filtered { .. }) => all.left_out += 1,
+                Err(reject) => all.reject(index, reject.to_string()),
             }
             index += 1;
         });

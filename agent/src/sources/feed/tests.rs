@@ -584,16 +584,32 @@ async fn what_is_known_of_points_is_bounded_however_long_their_names_are() {
 }
 
 #[tokio::test]
-async fn items_beyond_what_one_message_may_have_are_counted_and_said() {
+async fn events_beyond_what_one_message_may_have_are_counted_and_said() {
     let scene = Scene::new(None);
-    let mapping = toml::from_str("schema = 1\nkind = { value = \"door.opened\" }\n");
-    let mapping = Mapping::new("test", mapping.expect("TOML of a mapping")).expect("a mapping");
+    let mapping = mapping("kind = { value = \"door.opened\" }\n");
     let text = format!("[{}{{}}]", "{},".repeat(SUBMIT_EVENTS_MAX));
-    let mut group = scene.feed.group();
-    group.mapped(text.as_bytes(), &text, &[&mapping]);
-    let submitted = scene.feed.store(group).await.expect("stored");
+    let submitted = map(&scene, &text, &[&mapping]).await;
     assert_eq!(submitted.stored, SUBMIT_EVENTS_MAX);
     assert_eq!(scene.figure("rejected"), 1);
     let sample = &scene.feed.view().samples[0].reason;
-    assert!(sample.contains("4097 items"), "{sample}");
+    assert!(sample.contains("more than 4096 events"), "{sample}");
+}
+
+#[tokio::test]
+async fn an_alarm_behind_many_items_that_are_left_out_or_known_is_stored() {
+    let scene = Scene::new(None);
+    let mapping = mapping(
+        "device = \"/at\"\nkind = \"/kind\"\n[[only]]\npointer = \"/take\"\nvalues = [\"1\"]\n\
+         [state]\npoint = \"p\"\nactive = [\"smoke.alarm\"]\n",
+    );
+    let alarm = r#"{"take":1,"at":"d","kind":"smoke.alarm"}"#;
+    let left_out = format!("[{}{alarm}]", "{},".repeat(5000));
+    assert_eq!(map(&scene, &left_out, &[&mapping]).await.stored, 1);
+    // States that are known are no events either, also where there is no room for one more.
+    let full: String = (0..SUBMIT_EVENTS_MAX)
+        .map(|number| format!(r#"{{"take":1,"at":"e{number}","kind":"smoke.alarm"}},"#))
+        .collect();
+    let submitted = map(&scene, &format!("[{full}{alarm}]"), &[&mapping]).await;
+    assert_eq!(submitted.stored, SUBMIT_EVENTS_MAX);
+    assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 1));
 }
