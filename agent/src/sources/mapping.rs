@@ -355,8 +355,8 @@ pub enum MessageError {
 }
 
 impl Mapping {
-    /// Reads a message and calls `each` with every item of it. After an error what `each` was given
-    /// is worth nothing.
+    /// Reads a message and calls `each` with every item of it. An error can come after items: they are whole, and what
+    /// follows them is not.
     pub fn items<'m>(
         &self,
         message: &'m str,

@@ -51,7 +51,8 @@ pub struct Push {
 /// An item that was not stored.
 #[derive(Debug, Serialize)]
 struct Rejected {
-    index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
     reason: String,
 }
 
@@ -247,7 +248,10 @@ async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, 
         let reasons: Vec<String> = items
             .reasons
             .iter()
-            .map(|(index, reason)| format!("item {index}: {reason}"))
+            .map(|(index, reason)| match index {
+                Some(index) => format!("item {index}: {reason}"),
+                None => reason.clone(),
+            })
             .collect();
         return Err(Refused {
             count,

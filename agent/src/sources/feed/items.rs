@@ -27,14 +27,14 @@ pub struct Items {
     pub left_out: usize,
     /// What it rejects.
     pub rejected: usize,
-    /// Why: the first of them, each with the number of its item.
-    pub reasons: Vec<(usize, String)>,
+    /// Why: the first of them, each with the number of its item, where it is of one.
+    pub reasons: Vec<(Option<usize>, String)>,
     /// Items of the mapping that saw most.
     pub most: usize,
 }
 
 impl Items {
-    fn reject(&mut self, index: usize, reason: String) {
+    fn reject(&mut self, index: Option<usize>, reason: String) {
         self.rejected += 1;
         if self.reasons.len() < REASONS_MAX {
             self.reasons.push((index, reason));
@@ -44,10 +44,9 @@ impl Items {
     /// Why the first that was rejected was.
     fn reason(&self) -> Option<String> {
         let (index, reason) = self.reasons.first()?;
-        Some(if self.most > 1 {
-            format!("item {index}: {reason}")
-        } else {
-            reason.clone()
+        Some(match index {
+            Some(index) if self.most > 1 => format!("item {index}: {reason}"),
+            _ => reason.clone(),
         })
     }
 }
@@ -129,15 +128,15 @@ impl Group<'_> {
         Ok(clock)
     }
 
-    /// Adds a message that these mappings read: each takes what it knows of. One that all of them leave out is of no
-    /// interest.
+    /// Adds a message that these mappings read: each takes what it knows of, whatever the others make of it. One that all of
+    /// them leave out is of no interest.
     pub fn mapped(&mut self, raw: &[u8], text: &str, mappings: &[&Mapping]) {
         self.begin(raw);
         let mut all = Items::default();
         for mapping in mappings {
             if let Err(error) = self.items(mapping, text, &mut all) {
-                all.reject(0, error.to_string());
-                break;
+                // It has no second chance: what it is by the others, and what it was up to here, stands.
+                all.reject(None, error.to_string());
             }
         }
         all.left_out = usize::from(all.events == 0 && all.known == 0 && all.rejected == 0);
@@ -145,7 +144,8 @@ impl Group<'_> {
         self.came_to(raw, &all);
     }
 
-    /// Adds the items of the message that was begun, as a mapping reads them. After an error what was added is worth nothing.
+    /// Adds the items of the message that was begun, as a mapping reads them. After an error those that came before it are in
+    /// the group: who can have the message again does not store it.
     pub fn items(
         &mut self,
         mapping: &Mapping,
@@ -161,7 +161,7 @@ impl Group<'_> {
                 }
                 Err(mapping::Reject::Repeated) => all.known += 1,
                 Err(mapping::Reject::Filtered { .. }) => all.left_out += 1,
-                Err(reject) => all.reject(index, reject.to_string()),
+                Err(reject) => all.reject(Some(index), reject.to_string()),
             }
             index += 1;
         });

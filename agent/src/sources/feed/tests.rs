@@ -613,3 +613,22 @@ async fn an_alarm_behind_many_items_that_are_left_out_or_known_is_stored() {
     assert_eq!(submitted.stored, SUBMIT_EVENTS_MAX);
     assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 1));
 }
+
+#[tokio::test]
+async fn a_mapping_that_cannot_read_a_message_takes_nothing_from_the_others() {
+    let scene = Scene::new(None);
+    let of_a_list = mapping("items = \"/list\"\nkind = { value = \"door.opened\" }\n");
+    let of_one = mapping("kind = { value = \"smoke.alarm\" }\n");
+    let deep = mapping("kind = { value = \"door.opened\" }\nid = \"/id\"\n");
+    for mappings in [[&of_a_list, &of_one], [&of_one, &of_a_list]] {
+        assert_eq!(map(&scene, r#"{"other":1}"#, &mappings).await.stored, 1);
+    }
+    // What came whole before the message broke off stands.
+    let broken = r#"[{"id":"1"},{"id":"2"},{"id"#;
+    assert_eq!(map(&scene, broken, &[&deep, &of_one]).await.stored, 4);
+    assert_eq!(scene.figure("rejected"), 3);
+    let samples = scene.feed.view().samples;
+    assert_eq!(samples[0].reason, samples[1].reason);
+    assert!(samples[0].reason.starts_with("no array at /list"));
+    assert!(samples[2].reason.starts_with("the body is not JSON"));
+}
