@@ -632,3 +632,25 @@ async fn a_mapping_that_cannot_read_a_message_takes_nothing_from_the_others() {
     assert!(samples[0].reason.starts_with("no array at /list"));
     assert!(samples[2].reason.starts_with("the body is not JSON"));
 }
+
+#[tokio::test]
+async fn who_is_refused_again_and_again_pushes_out_no_other_sample() {
+    let scene = Scene::new(None);
+    let said = Err(Reject::new("a message that cannot be read"));
+    scene.feed.take(b"x", said).await.expect("counted");
+    for number in 0..20 {
+        let why = format!("the {number}th time");
+        scene.feed.refused("cut_off", &[], &why);
+        scene.feed.refused("unauthorized", &[], &why);
+    }
+    let view = scene.feed.view();
+    let reasons: Vec<&str> = view.samples.iter().map(|sample| &*sample.reason).collect();
+    assert_eq!(
+        reasons,
+        [
+            "a message that cannot be read",
+            "the 19th time",
+            "the 19th time"
+        ]
+    );
+}
