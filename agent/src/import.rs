@@ -221,7 +221,8 @@ impl Row<'_> {
         };
         match mapping.map(&item, Tense::Backlog, clock::wall_ms()) {
             Ok(Mapped {
-                draft,
+                mut draft,
+                end_id,
                 lane,
                 retention,
                 // Each row of the past is an event, and nobody in it becomes a pseudonym.
@@ -229,6 +230,9 @@ impl Row<'_> {
                 state: _,
                 anew: _,
             }) => {
+                if let Some(id) = &end_id {
+                    draft.source_id = id;
+                }
                 let clock = draft.clock;
                 into.push(lane, retention, draft)
                     .map(|()| Some(clock))

@@ -25,6 +25,7 @@ pub mod mapping;
 pub mod modbus;
 pub mod mqtt;
 pub mod multipart;
+mod name;
 pub mod ocpp;
 pub mod onvif;
 pub(crate) mod peer;

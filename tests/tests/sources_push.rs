@@ -4,6 +4,8 @@ use linli_tests::harness::{DOORS_TOKEN, Equipped, Process, until};
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const WRONG_TOKEN: &str = "another-token-of-32-letters-long";
 
@@ -19,6 +21,7 @@ async fn bad_pushes(scene: &Equipped) -> Result<()> {
         (DOORS_TOKEN, "x".repeat(2 << 20), 413),
         (DOORS_TOKEN, "open the door".to_owned(), 400),
         (DOORS_TOKEN, events(&[&bad]), 422),
+        (DOORS_TOKEN, events(&[&bad, &bad]), 422),
         (DOORS_TOKEN, events(&[&good, &bad]), 200),
     ] {
         let answer = scene
@@ -70,7 +73,7 @@ async fn pushes_that_are_refused_and_items_that_are_rejected_are_shown_with_the_
         "doors",
         "--json",
         "--count",
-        "6",
+        "7",
         "--seconds",
         "60",
     ]);
@@ -84,18 +87,18 @@ async fn pushes_that_are_refused_and_items_that_are_rejected_are_shown_with_the_
     let shown = text(&log);
     all_are_told(&shown)?;
     ensure!(
-        shown.matches("\"outcome\":\"refused\"").count() == 5,
+        shown.matches("\"outcome\":\"refused\"").count() == 6,
         "{shown}"
     );
     ensure!(shown.contains("open the door"), "{shown}");
 
     let source = scene.source("doors")?;
     all_are_told(&source.to_string())?;
-    // Whoever comes again and again with a wrong token pushes out no other sample.
+    // Whoever comes again and again with a wrong token, or with the same bad item, pushes out no other sample.
     let samples = source["samples"].as_array().map_or(0, Vec::len);
     ensure!(samples == 5, "{source:#}");
     ensure!(
-        source["rejected"] == 3 && source["stored"] == 1,
+        source["rejected"] == 5 && source["stored"] == 1,
         "{source:#}"
     );
     // The last push was taken.
@@ -107,6 +110,31 @@ async fn pushes_that_are_refused_and_items_that_are_rejected_are_shown_with_the_
     let source = scene.source("doors")?;
     let error = source["last_error"].as_str().unwrap_or_default();
     ensure!(error.contains("wrong or missing"), "{source:#}");
+
+    for bytes in 5..=12 {
+        cut_off(&scene, bytes).await?;
+    }
+    scene
+        .source_is("doors", "bodies that were cut off to be shown", |source| {
+            let samples = source["samples"].as_array().cloned().unwrap_or_default();
+            let cut = |sample: &&serde_json::Value| sample.to_string().contains("cut off");
+            samples.len() == 6 && samples.iter().filter(cut).count() == 1
+        })
+        .await?;
+    all_are_told(&scene.source("doors")?.to_string())
+}
+
+/// A push that ends after so many bytes of its body.
+async fn cut_off(scene: &Equipped, bytes: usize) -> Result<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", scene.agent.push_port)).await?;
+    let head = format!(
+        "POST /push/doors HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {DOORS_TOKEN}\r\ncontent-length: 100\r\n\r\n{}",
+        "x".repeat(bytes)
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.shutdown().await?;
+    // However it is answered, it is over then.
+    let _ = stream.read_to_end(&mut Vec::new()).await;
     Ok(())
 }
 

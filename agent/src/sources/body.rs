@@ -3,6 +3,7 @@
 //! A source that shows a token is known before its body is read. One that signs its body is not, so its
 //! bodies have a room of their own: whoever sends unsigned bodies slowly can fill that one only.
 use axum::body::Body;
+use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
@@ -40,20 +41,26 @@ pub enum BodyError {
         bytes_max: usize,
     },
     /// The client ended within it.
-    #[error("the body was cut off after {bytes} bytes")]
-    CutOff {
-        /// What had come.
-        bytes: usize,
-        /// Why.
-        #[source]
-        source: axum::Error,
-    },
+    #[error("the body was cut off")]
+    CutOff(#[source] axum::Error),
     /// It did not come in time.
     #[error("the body did not come within {} s: send fewer items in one request", BODY_DEADLINE.as_secs())]
     TooSlow,
     /// Other bodies fill the room.
     #[error("the agent has as many bodies in memory as it may: send this one again later")]
     Full,
+}
+
+impl BodyError {
+    /// What it counts as, and how it is answered.
+    pub fn outcome(&self) -> (&'static str, StatusCode) {
+        match self {
+            Self::TooLarge { .. } => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::CutOff(_) => ("cut_off", StatusCode::BAD_REQUEST),
+            Self::TooSlow => ("too_slow", StatusCode::REQUEST_TIMEOUT),
+            Self::Full => ("refused", StatusCode::SERVICE_UNAVAILABLE),
+        }
+    }
 }
 
 /// The rooms of all bodies.
@@ -116,10 +123,7 @@ fn pieces(bytes: usize) -> usize {
 async fn whole(mut body: Body, bytes_max: usize) -> Result<Option<Bytes>, BodyError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|source| BodyError::CutOff {
-            bytes: bytes.len(),
-            source,
-        })?;
+        let frame = frame.map_err(BodyError::CutOff)?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -192,7 +196,7 @@ mod tests {
         let cut = bodies
             .read(Proof::Given, body([Ok(10), Err("reset")]))
             .await;
-        assert!(matches!(cut, Err(BodyError::CutOff { bytes: 10, .. })));
+        assert!(matches!(cut, Err(BodyError::CutOff(_))));
         let slow = bodies.read(Proof::Given, body([Ok(1)])).await;
         assert!(matches!(slow, Err(BodyError::TooSlow)));
     }

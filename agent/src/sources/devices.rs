@@ -18,6 +18,7 @@
 //!   before the start of devices that were not heard since gives way first.
 pub(crate) mod kept;
 
+use linli_shared::protocol::limits::NAME_BYTES_MAX;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -109,17 +110,26 @@ impl Devices {
         }
     }
 
-    /// The states of a device before the agent was started. To be told before anything is heard.
+    /// The states of a device before the agent was started. To be told before anything is heard. At most [`DEVICES_MAX`]
+    /// devices are taken that are not expected: else each start would add those that have gone meanwhile.
     pub fn recall(&mut self, device: String, states: impl IntoIterator<Item = (String, bool)>) {
+        if device.len() > NAME_BYTES_MAX {
+            return;
+        }
         let room = POINTS_MAX - self.points;
-        let states: HashMap<String, bool> = states.into_iter().take(room).collect();
+        let states = states.into_iter();
+        let states = states.filter(|(point, _)| point.len() <= NAME_BYTES_MAX);
+        let states: HashMap<String, bool> = states.take(room).collect();
         let count = states.len();
         match self.devices.get_mut(&device) {
             Some(known) if known.points.is_empty() => {
                 known.points = states.into_iter().map(stale).collect();
                 self.points += count;
             }
-            None if count > 0 && !self.recalled.contains_key(&device) => {
+            None if count > 0
+                && self.recalled.len() < DEVICES_MAX
+                && !self.recalled.contains_key(&device) =>
+            {
                 self.recalled.insert(device, states);
                 self.points += count;
             }

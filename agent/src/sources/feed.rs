@@ -253,10 +253,11 @@ impl Feed {
         self.0.figures.count(outcome, count);
     }
 
-    /// A message that was refused whole: shown and kept as a sample. `raw` is empty where nobody has proved to have sent it.
-    pub fn refused(&self, raw: &[u8], reason: &str) {
+    /// A message that was refused whole: shown and kept as the sample of this `key`, see [`Book::refused`]. `raw` is empty
+    /// where nobody has proved to have sent it.
+    pub fn refused(&self, key: &str, raw: &[u8], reason: &str) {
         let now_ms = clock::wall_ms();
-        self.book().refused(now_ms, reason, raw);
+        self.book().refused(now_ms, key, reason, raw);
         if self.0.watch.is_watched() {
             let mut seen = Seen::new(now_ms, raw);
             seen.outcome = Cow::Borrowed("refused");

@@ -33,8 +33,8 @@
 //! # in place of `active`, where one value says of many kinds whether they begin or end:
 //! # by = "/status"                   # where it says so
 //! # on = ["1", "3"]                  # begins or goes on; under another id it has begun anew
-//! # off = ["2"]                      # is over: of the kind that `over` has, `info`, and without the id of its beginning
-//! # over = { "smoke.alarm" = "smoke.restored" }   # the end of a kind that is not here is left out
+//! # off = ["2"]                      # is over: of the kind that `over` has, `info`, its id that of its beginning and "/over"
+//! # over = { "smoke.alarm" = "smoke.restored" }   # a kind that is not here is no state: each is an event, its end left out
 //! # pointer = "/eventType"           # the value here is part of the point
 //!
 //! [attributes.nature]
@@ -67,9 +67,13 @@ use capture::{Capture, Plan, Slot};
 pub use file::MappingFile;
 use time::Times;
 
-use super::reading::{Person, State};
+use super::name;
+use super::reading::{self, Person, State};
 pub use super::time::Tense;
 use super::time::is_plausible;
+
+/// What the id of an end has behind that of its beginning.
+const END: &str = "/over";
 
 /// Why a message did not become an event.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -114,6 +118,12 @@ pub enum Reject {
     Repeated,
 }
 
+impl From<reading::Reject> for Reject {
+    fn from(reject: reading::Reject) -> Self {
+        Self::Event(reject.reason)
+    }
+}
+
 impl Reject {
     /// The item is as it should be, and no event comes of it.
     pub fn is_left_out(&self) -> bool {
@@ -126,6 +136,8 @@ impl Reject {
 pub struct Mapped<'a> {
     /// The event.
     pub draft: Draft<'a>,
+    /// Of an end that has an id: the id of its event, in place of that of its beginning, which the draft has.
+    pub end_id: Option<String>,
     /// Its lane.
     pub lane: Lane,
     /// Its retention class.
@@ -134,7 +146,8 @@ pub struct Mapped<'a> {
     pub persons: Vec<(Person, &'a str)>,
     /// The state that it is.
     pub state: Option<State<'a>>,
-    /// It is an event also where the state is known: by its id it has begun anew.
+    /// It is an event also where the state is known: its id says which occurrence begins or ends, and one point can have
+    /// several at once. What is only said again the spool knows by the id.
     pub anew: bool,
 }
 
@@ -209,29 +222,57 @@ pub struct Mapping {
     state: Option<StateRule>,
 }
 
+/// What an item says of its state.
+enum Turn<'a> {
+    /// It is none.
+    None,
+    /// Its kind says whether it is on.
+    Kind(State<'a>),
+    /// It begins or goes on.
+    Begun(State<'a>),
+    /// It is over, and of this kind.
+    Over(State<'a>, &'a str),
+}
+
 impl StateRule {
     /// The state of an item of this kind.
-    fn state<'a>(&'a self, item: &'a Capture<'_>, kind: &str) -> Option<State<'a>> {
-        let active = match &self.turns {
-            Turns::Kinds(active) => active.iter().any(|active| active == kind),
-            Turns::Value { slot, on, off, .. } => {
-                let value = item.get(*slot)?;
-                let is_on = on.iter().any(|on| on == value);
-                if !is_on && !off.iter().any(|off| off == value) {
-                    return None;
-                }
-                is_on
+    fn turn<'a>(&'a self, item: &'a Capture<'_>, kind: &str) -> Result<Turn<'a>, Reject> {
+        match &self.turns {
+            Turns::Kinds(active) => {
+                let active = active.iter().any(|active| active == kind);
+                Ok(Turn::Kind(self.state(item, active)))
             }
-        };
+            Turns::Value {
+                slot,
+                on,
+                off,
+                over,
+            } => {
+                let Some(value) = item.get(*slot) else {
+                    return Ok(Turn::None);
+                };
+                let among = |values: &[String]| values.iter().any(|known| known == value);
+                // What nobody is told the end of must not stay on: each that begins is an event.
+                match over.get(kind) {
+                    Some(_) if among(on) => Ok(Turn::Begun(self.state(item, true))),
+                    Some(end) if among(off) => Ok(Turn::Over(self.state(item, false), end)),
+                    None if among(off) => Err(Reject::Filtered { field: "state" }),
+                    _ => Ok(Turn::None),
+                }
+            }
+        }
+    }
+
+    fn state<'a>(&'a self, item: &'a Capture<'_>, active: bool) -> State<'a> {
         let part = self.slot.and_then(|slot| item.get(slot));
-        Some(State {
+        State {
             point: match part {
                 Some(part) => Cow::Owned(format!("{}/{part}", self.point)),
                 None => Cow::Borrowed(&self.point),
             },
             active,
             initial: false,
-        })
+        }
     }
 }
 
@@ -314,8 +355,8 @@ pub enum MessageError {
 }
 
 impl Mapping {
-    /// Reads a message and calls `each` with every item of it. After an error what `each` was given
-    /// is worth nothing.
+    /// Reads a message and calls `each` with every item of it. An error can come after items: they are whole, and what
+    /// follows them is not.
     pub fn items<'m>(
         &self,
         message: &'m str,
@@ -388,27 +429,27 @@ impl Mapping {
                 })?
             }
         };
-        let state = match &self.state {
-            Some(rule) => rule.state(item, kind),
-            None => None,
+        let turn = match &self.state {
+            Some(rule) => rule.turn(item, kind)?,
+            None => Turn::None,
         };
-        let over = match self.state.as_ref().map(|rule| &rule.turns) {
-            Some(Turns::Value { over, .. }) => Some(over),
-            _ => None,
+        let (state, ended, by_value) = match turn {
+            Turn::None => (None, None, false),
+            Turn::Kind(state) => (Some(state), None, false),
+            Turn::Begun(state) => (Some(state), None, true),
+            Turn::Over(state, end) => (Some(state), Some(end), true),
         };
-        let is_on = state.as_ref().map(|state| state.active);
-        let ended = match over {
-            Some(over) if is_on == Some(false) => {
-                let end = over.get(kind);
-                Some(end.ok_or(Reject::Filtered { field: "state" })?)
-            }
-            _ => None,
+        let (kind, severity) = match ended {
+            Some(end) => (end, Severity::Info),
+            None => (kind, severity),
         };
-        let (kind, severity, source_id) = match ended {
-            // It comes under the id of its beginning, and would be taken for a repetition of it.
-            Some(end) => (end.as_str(), Severity::Info, ""),
-            None => (kind, severity, take(&self.id, item)?),
-        };
+        let source_id = take(&self.id, item)?;
+        // It comes under the id of its beginning, and would be taken for a repetition of it.
+        let is_named_end = ended.is_some() && !source_id.is_empty();
+        let end_id = is_named_end.then(|| {
+            let id = Cow::Owned(format!("{source_id}{END}"));
+            name::bounded(id).into_owned()
+        });
         // One more for the time of a device that cannot be.
         let mut attributes = Vec::with_capacity(self.attributes.len() + 1);
         for attribute in &self.attributes {
@@ -451,12 +492,13 @@ impl Mapping {
         let persons = self.persons.iter();
         Ok(Mapped {
             draft,
+            end_id,
             lane: self.lane.unwrap_or_else(|| lane_of(severity)),
             retention: self.retention,
             persons: persons
                 .filter_map(|(person, slot)| Some((*person, item.get(*slot)?)))
                 .collect(),
-            anew: over.is_some() && is_on == Some(true) && !source_id.is_empty(),
+            anew: by_value && !source_id.is_empty(),
             state,
         })
     }

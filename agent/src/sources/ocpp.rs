@@ -231,7 +231,7 @@ async fn attend(
         }
         Err(why) => {
             feed.count("handshake_failed", 1);
-            feed.refused(&[], &format!("{peer}: {why}"));
+            feed.refused("handshake_failed", &[], &format!("{peer}: {why}"));
             Ended::lost(why)
         }
     }

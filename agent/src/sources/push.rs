@@ -51,7 +51,8 @@ pub struct Push {
 /// An item that was not stored.
 #[derive(Debug, Serialize)]
 struct Rejected {
-    index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
     reason: String,
 }
 
@@ -115,6 +116,8 @@ struct Refused {
     problem: Box<Problem>,
     /// What it counts as.
     outcome: &'static str,
+    /// By what its sample is known: its outcome, until it is known to be the source's.
+    key: String,
     /// How often: items where it has some, else the message.
     count: usize,
     /// The message, where it is known to be the source's.
@@ -126,6 +129,7 @@ impl Refused {
         Self {
             problem: Box::new(problem),
             outcome,
+            key: outcome.to_owned(),
             count: 1,
             raw: Bytes::new(),
         }
@@ -164,7 +168,7 @@ async fn receive(
             feed.count(refused.outcome, refused.count as u64);
             let Problem { status, detail, .. } = &*refused.problem;
             push.told.tell(&source.name, *status, detail);
-            feed.refused(&refused.raw, detail);
+            feed.refused(&refused.key, &refused.raw, detail);
             Err(*refused.problem)
         }
     }
@@ -195,12 +199,7 @@ async fn take(
 }
 
 fn not_read(error: &BodyError) -> Refused {
-    let (outcome, status) = match error {
-        BodyError::TooLarge { .. } => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
-        BodyError::CutOff { .. } => ("cut_off", StatusCode::BAD_REQUEST),
-        BodyError::TooSlow => ("too_slow", StatusCode::REQUEST_TIMEOUT),
-        BodyError::Full => ("refused", StatusCode::SERVICE_UNAVAILABLE),
-    };
+    let (outcome, status) = error.outcome();
     let mut problem = Problem::new(status, "body", chain(error));
     if matches!(error, BodyError::Full) {
         problem = problem.retry_after(RETRY_AFTER_S);
@@ -211,6 +210,7 @@ fn not_read(error: &BodyError) -> Refused {
 async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, Refused> {
     let refused = |status, kind: &str, detail: String| Refused {
         raw: body.clone(),
+        key: kind.to_owned(),
         ..Refused::message("rejected", Problem::new(status, kind, detail))
     };
     let text = text::decode(&body).ok_or_else(|| {
@@ -247,10 +247,20 @@ async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, 
         let reasons: Vec<String> = items
             .reasons
             .iter()
-            .map(|(index, reason)| format!("item {index}: {reason}"))
+            .map(|(index, reason)| match index {
+                Some(index) => format!("item {index}: {reason}"),
+                None => reason.clone(),
+            })
             .collect();
         return Err(Refused {
             count,
+            // Where in a push it stands makes it no other reason.
+            key: items
+                .reasons
+                .into_iter()
+                .map(|(_, reason)| reason)
+                .take(1)
+                .collect(),
             ..refused(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "mapping",

@@ -34,7 +34,8 @@ pub struct Book {
     /// It was told that it is not.
     away_told: bool,
     last_error: Option<String>,
-    samples: VecDeque<Sample>,
+    /// Those of messages that were refused whole each with its key.
+    samples: VecDeque<(Option<String>, Sample)>,
 }
 
 /// What is to be told of the source itself.
@@ -187,20 +188,27 @@ impl Book {
 
     /// Writes down a message that could not be read.
     pub fn reject(&mut self, at_ms: i64, reason: String, raw: &[u8]) {
+        self.keep(None, at_ms, reason, raw);
+    }
+
+    fn keep(&mut self, key: Option<String>, at_ms: i64, reason: String, raw: &[u8]) {
         while self.samples.len() >= SAMPLES_MAX {
             self.samples.pop_front();
         }
-        self.samples.push_back(Sample {
+        let sample = Sample {
             at: clock::rfc3339(at_ms),
             reason,
             raw: shown(raw, SAMPLE_CHARS_MAX),
-        });
+        };
+        self.samples.push_back((key, sample));
     }
 
-    /// A message was refused whole. Each reason has one sample, so that who has no business here cannot push out the others.
-    pub fn refused(&mut self, at_ms: i64, reason: &str, raw: &[u8]) {
-        self.samples.retain(|sample| sample.reason != reason);
-        self.reject(at_ms, reason.to_owned(), raw);
+    /// A message was refused whole. Each `key` has one sample, the last of it, so that who has no business here cannot push
+    /// out the others: it is what kind of refusal it is, and nothing that a sender can make as many of as it likes.
+    pub fn refused(&mut self, at_ms: i64, key: &str, reason: &str, raw: &[u8]) {
+        self.samples
+            .retain(|(known, _)| known.as_deref() != Some(key));
+        self.keep(Some(key.to_owned()), at_ms, reason.to_owned(), raw);
         self.last_error = Some(reason.to_owned());
     }
 
@@ -235,7 +243,11 @@ impl Book {
                 .into_iter()
                 .map(|(device, last_error)| UnknownDevice { device, last_error })
                 .collect(),
-            samples: self.samples.iter().cloned().collect(),
+            samples: self
+                .samples
+                .iter()
+                .map(|(_, sample)| sample.clone())
+                .collect(),
         }
     }
 }

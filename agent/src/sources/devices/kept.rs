@@ -4,6 +4,8 @@
 //! <data>/states/<source>     version and the states of all points by device; CBOR and its CRC-32C; replaced whole, synced
 //! ```
 //!
+//! * **Bounded** by [`FILE_BYTES_MAX`]: `POINTS_MAX` points of `NAME_BYTES_MAX` bytes, and twice `DEVICES_MAX` names of devices
+//!   (those that were heard, and those of before), each with what CBOR puts before it. In memory it is about twice that.
 //! * **Written** every [`KEEP_EVERY_S`] s where a state has changed, and once more when everything else has ended. At rest
 //!   nothing is written.
 //! * **Read** at a start, as what was before: an end that a device tells only as the state that it finds is told, and so is
@@ -27,6 +29,8 @@ use crate::sources::feed::Feed;
 
 /// Seconds between two writes.
 pub const KEEP_EVERY_S: u64 = 10;
+/// Bytes of a file, of a source that has as much as it may.
+pub const FILE_BYTES_MAX: u64 = 10 << 20;
 const VERSION: u8 = 1;
 const MODE: u32 = 0o600;
 
@@ -57,6 +61,9 @@ pub enum BadStates {
     /// Another version wrote it.
     #[error("it is of version {0}, and this program reads version {VERSION}")]
     Version(u8),
+    /// This program writes none so large.
+    #[error("it has {0} bytes, and a source has at most {FILE_BYTES_MAX}")]
+    Large(u64),
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -89,6 +96,19 @@ pub fn decode(bytes: &[u8], devices: &mut Devices) -> Result<(), BadStates> {
     Ok(())
 }
 
+/// What a file has, if there is one.
+fn bytes_of(path: &Path) -> Result<Option<Vec<u8>>, BadStates> {
+    let length = match std::fs::metadata(path) {
+        Ok(of_file) => of_file.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if length > FILE_BYTES_MAX {
+        return Err(BadStates::Large(length));
+    }
+    Ok(Some(std::fs::read(path)?))
+}
+
 /// Keeps the states of all sources. Cloneable; all clones are the same.
 #[derive(Clone)]
 pub(crate) struct Keeper(Arc<Inner>);
@@ -106,10 +126,10 @@ impl Keeper {
         let directory = data_dir.join("states");
         for feed in &feeds {
             let path = directory.join(feed.name());
-            let read = match std::fs::read(&path) {
-                Ok(bytes) => feed.with_devices(|devices| decode(&bytes, devices)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                Err(error) => Err(error.into()),
+            let read = match bytes_of(&path) {
+                Ok(Some(bytes)) => feed.with_devices(|devices| decode(&bytes, devices)),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
             };
             if let Err(error) = read {
                 tracing::warn!(
@@ -215,7 +235,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{News, Staged};
+    use super::super::{DEVICES_MAX, News, POINTS_MAX, Staged};
     use super::*;
 
     fn devices(states: &[(&str, &str, bool)]) -> Devices {
@@ -259,6 +279,36 @@ mod tests {
         };
         assert_eq!(sorted(&read), sorted(&written));
         assert!(!read.is_changed());
+    }
+
+    #[test]
+    fn a_file_of_as_much_as_there_may_be_keeps_to_its_bound() {
+        // Devices of before and of now, longer names and more of them than are taken.
+        let mut all = Devices::new(None);
+        let name = |first: char, number: usize| format!("{first}{number:0>127}");
+        let each = POINTS_MAX / (2 * DEVICES_MAX);
+        for device in 0..DEVICES_MAX + 10 {
+            let points = (0..each).map(|point| (name('p', point), true));
+            let long = ("p".repeat(900_000), true);
+            all.recall(name('r', device), std::iter::once(long).chain(points));
+        }
+        all.recall("d".repeat(900_000), [("p".to_owned(), true)]);
+        for device in 0..DEVICES_MAX + 10 {
+            for point in 0..each {
+                let staged = Staged {
+                    device: name('d', device),
+                    point: name('p', point),
+                    active: true,
+                };
+                all.apply(staged, 0);
+            }
+        }
+        let states = all.states();
+        let points: usize = states.iter().map(|(_, states)| states.len()).sum();
+        assert_eq!((states.len(), points), (2 * DEVICES_MAX, POINTS_MAX));
+        let bytes = encode(&all).expect("bytes").len() as u64;
+        assert!(bytes <= FILE_BYTES_MAX, "{bytes}");
+        assert!(bytes > FILE_BYTES_MAX * 9 / 10, "{bytes}");
     }
 
     #[test]

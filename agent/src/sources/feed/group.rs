@@ -1,7 +1,7 @@
 //! Messages with what they came to, on their way to one sync.
 use linli_shared::protocol::event::{ClockQuality, Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::Lane;
-use linli_shared::protocol::limits::ATTRIBUTE_BYTES_MAX;
+use linli_shared::protocol::limits::{ATTRIBUTE_BYTES_MAX, NAME_BYTES_MAX};
 use linli_shared::service::clock;
 use std::borrow::Cow;
 use tokio::sync::OwnedMutexGuard;
@@ -11,6 +11,7 @@ use crate::intake::{SUBMIT_EVENTS_MAX, Submission};
 use crate::pending::Stamp;
 use crate::sources::devices::{News, Staged};
 use crate::sources::mapping::lane_of;
+use crate::sources::name;
 use crate::sources::raw;
 use crate::sources::reading::{DeviceTime, Reading, Reject, Said, State};
 use crate::sources::standing::Book;
@@ -160,8 +161,9 @@ impl<'f> Group<'f> {
     }
 
     /// A sign of life of a device; of one that is back, that is an event.
+    /// One whose name is longer than an event can have is not watched over.
     pub(super) fn heard(&mut self, device: &str) {
-        if device.is_empty() {
+        if device.is_empty() || device.len() > NAME_BYTES_MAX {
             return;
         }
         let back = self
@@ -188,9 +190,9 @@ impl<'f> Group<'f> {
                 // A part lives and falls silent with the panel that tells of it: its points are points of the panel.
                 Some(by) => {
                     let point = format!("{}/{}", reading.device, state.point).into();
-                    self.news(by, &State { point, ..*state })
+                    self.news(by, &State { point, ..*state })?
                 }
-                None => self.news(&reading.device, state),
+                None => self.news(&reading.device, state)?,
             };
             if staged.is_none() && !reading.anew {
                 return Ok(Taken::Repeated);
@@ -205,36 +207,48 @@ impl<'f> Group<'f> {
         Ok(Taken::Event)
     }
 
-    /// What is to be known of a state once its event is durable; `None` where it is no news.
-    pub(super) fn news(&mut self, device: &str, state: &State<'_>) -> Option<Staged> {
+    /// What is to be known of a state once its event is durable; `None` where it is no news. What is known stays bounded,
+    /// however long a message makes names.
+    pub(super) fn news(
+        &mut self,
+        device: &str,
+        state: &State<'_>,
+    ) -> Result<Option<Staged>, Reject> {
+        if device.len() > NAME_BYTES_MAX {
+            let bytes = device.len();
+            return Err(Reject::new(format!(
+                "device has {bytes} bytes, at most {NAME_BYTES_MAX} are accepted"
+            )));
+        }
+        let point = name::bounded(Cow::Borrowed(&*state.point));
         // What stands before it in this group is newer than what is known.
         let before = self
             .staged
             .iter()
             .rev()
             .map(|(_, staged)| staged)
-            .find(|staged| staged.device == device && staged.point == state.point);
+            .find(|staged| staged.device == device && staged.point == point);
         let news = match before {
             Some(before) if before.active == state.active => News::Repeated,
             Some(_) => News::Changed,
             None => {
                 let devices = &self.feed.book().devices;
-                devices.news(device, &state.point, state.active, state.initial)
+                devices.news(device, &point, state.active, state.initial)
             }
         };
         if news == News::Repeated {
-            return None;
+            return Ok(None);
         }
         let staged = Staged {
             device: device.to_owned(),
-            point: state.point.clone().into_owned(),
+            point: point.into_owned(),
             active: state.active,
         };
         if news == News::Noted {
             self.staged.push((None, staged));
-            return None;
+            return Ok(None);
         }
-        Some(staged)
+        Ok(Some(staged))
     }
 
     /// Packs the event of a reading. What it is, for those who watch; `Null` if nobody does.

@@ -27,14 +27,14 @@ pub struct Items {
     pub left_out: usize,
     /// What it rejects.
     pub rejected: usize,
-    /// Why: the first of them, each with the number of its item.
-    pub reasons: Vec<(usize, String)>,
+    /// Why: the first of them, each with the number of its item, where it is of one.
+    pub reasons: Vec<(Option<usize>, String)>,
     /// Items of the mapping that saw most.
     pub most: usize,
 }
 
 impl Items {
-    fn reject(&mut self, index: usize, reason: String) {
+    fn reject(&mut self, index: Option<usize>, reason: String) {
         self.rejected += 1;
         if self.reasons.len() < REASONS_MAX {
             self.reasons.push((index, reason));
@@ -44,10 +44,9 @@ impl Items {
     /// Why the first that was rejected was.
     fn reason(&self) -> Option<String> {
         let (index, reason) = self.reasons.first()?;
-        Some(if self.most > 1 {
-            format!("item {index}: {reason}")
-        } else {
-            reason.clone()
+        Some(match index {
+            Some(index) if self.most > 1 => format!("item {index}: {reason}"),
+            _ => reason.clone(),
         })
     }
 }
@@ -67,18 +66,17 @@ impl Group<'_> {
     fn draft(&mut self, mapped: Mapped<'_>) -> Result<ClockQuality, mapping::Reject> {
         let Mapped {
             mut draft,
+            end_id,
             lane,
             retention,
             persons,
             state,
             anew,
         } = mapped;
-        let feed = self.feed;
-        if self.submission.len() >= SUBMIT_EVENTS_MAX {
-            return Err(mapping::Reject::Event(format!(
-                "more than {SUBMIT_EVENTS_MAX} events in one message"
-            )));
+        if let Some(id) = &end_id {
+            draft.source_id = id;
         }
+        let feed = self.feed;
         let pseudonyms: Vec<(&str, String)> = persons
             .iter()
             .filter_map(|(person, value)| {
@@ -106,11 +104,17 @@ impl Group<'_> {
         }
         let staged = match &state {
             None => None,
-            Some(state) => match self.news(draft.device, state) {
+            Some(state) => match self.news(draft.device, state)? {
                 None if !anew => return Err(mapping::Reject::Repeated),
                 staged => staged,
             },
         };
+        // What is no event is none here either.
+        if self.submission.len() >= SUBMIT_EVENTS_MAX {
+            return Err(mapping::Reject::Event(format!(
+                "more than {SUBMIT_EVENTS_MAX} events in one message"
+            )));
+        }
         let clock = draft.clock;
         if clock == ClockQuality::Device {
             self.lag_ms = Some(draft.received_at_ms - draft.occurred_at_ms);
@@ -124,29 +128,24 @@ impl Group<'_> {
         Ok(clock)
     }
 
-    /// Adds a message that these mappings read: each takes what it knows of. One that all of them leave out is of no
-    /// interest.
+    /// Adds a message that these mappings read: each takes what it knows of, whatever the others make of it. One that all of
+    /// them leave out is of no interest.
     pub fn mapped(&mut self, raw: &[u8], text: &str, mappings: &[&Mapping]) {
         self.begin(raw);
         let mut all = Items::default();
         for mapping in mappings {
             if let Err(error) = self.items(mapping, text, &mut all) {
-                all.reject(0, error.to_string());
-                break;
+                // It has no second chance: what it is by the others, and what it was up to here, stands.
+                all.reject(None, error.to_string());
             }
-        }
-        if all.most > SUBMIT_EVENTS_MAX {
-            let count = all.most;
-            let reason =
-                format!("{count} items, at most {SUBMIT_EVENTS_MAX} of one message are read");
-            all.reject(SUBMIT_EVENTS_MAX, reason);
         }
         all.left_out = usize::from(all.events == 0 && all.known == 0 && all.rejected == 0);
         all.rejected = all.rejected.min(1);
         self.came_to(raw, &all);
     }
 
-    /// Adds the items of the message that was begun, as a mapping reads them. After an error what was added is worth nothing.
+    /// Adds the items of the message that was begun, as a mapping reads them. After an error those that came before it are in
+    /// the group: who can have the message again does not store it.
     pub fn items(
         &mut self,
         mapping: &Mapping,
@@ -155,17 +154,14 @@ impl Group<'_> {
     ) -> Result<(), MessageError> {
         let mut index = 0;
         let read = mapping.items(text, &mut |item| {
-            // Whoever calls says what becomes of a message with more.
-            if index < SUBMIT_EVENTS_MAX {
-                match self.item(mapping, item) {
-                    Ok(clock) => {
-                        all.events += 1;
-                        all.implausible_times += usize::from(clock == ClockQuality::Implausible);
-                    }
-                    Err(mapping::Reject::Repeated) => all.known += 1,
-                    Err(mapping::Reject::Filtered { .. }) => all.left_out += 1,
-                    Err(reject) => all.reject(index, reject.to_string()),
+            match self.item(mapping, item) {
+                Ok(clock) => {
+                    all.events += 1;
+                    all.implausible_times += usize::from(clock == ClockQuality::Implausible);
                 }
+                Err(mapping::Reject::Repeated) => all.known += 1,
+                Err(mapping::Reject::Filtered { .. }) => all.left_out += 1,
+                Err(reject) => all.reject(Some(index), reject.to_string()),
             }
             index += 1;
         });

@@ -7,6 +7,7 @@ use crate::sources::devices::kept::Keeper;
 use crate::sources::mapping::Mapping;
 use crate::sources::reading::{DeviceTime, Person, State};
 use linli_shared::service::config::Bytes;
+use serde_json::json;
 
 /// A feed with spools of its own on a real disk.
 struct Scene {
@@ -83,6 +84,18 @@ impl Scene {
             other => panic!("no figure {other}"),
         }
     }
+}
+
+fn mapping(toml: &str) -> Mapping {
+    let file = toml::from_str(&format!("schema = 1\n{toml}")).expect("TOML of a mapping");
+    Mapping::new("test", file).expect("a mapping")
+}
+
+/// A message that mappings read, as a group of its own.
+async fn map(scene: &Scene, text: &str, mappings: &[&Mapping]) -> Submitted {
+    let mut group = scene.feed.alone().await;
+    group.mapped(text.as_bytes(), text, mappings);
+    scene.feed.store(group).await.expect("stored")
 }
 
 fn fire(active: bool) -> Reading<'static> {
@@ -436,20 +449,208 @@ async fn what_begins_under_another_id_has_begun_anew_and_its_end_is_told_once() 
         let submitted = scene.feed.store(group).await.expect("stored");
         assert_eq!(submitted.stored, stored, "{text}");
     }
+    assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 0));
+}
+
+/// A callback of iSecure with these events of one camera: id and status.
+fn callback(events: &[(&str, u8)]) -> String {
+    let events: Vec<_> = events
+        .iter()
+        .map(|(id, status)| {
+            json!({"eventId": id, "eventType": 131588, "srcIndex": "cam", "status": status,
+                   "happenTime": clock::rfc3339(clock::wall_ms())})
+        })
+        .collect();
+    json!({"params": {"events": events}}).to_string()
+}
+
+#[tokio::test]
+async fn occurrences_that_overlap_or_come_again_in_a_batch_each_have_one_beginning_and_one_end() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = path.join("../configs/mappings/isecure-events.toml");
+    let mapping = crate::config::load_mapping("test", &path).expect("a mapping of the project");
+    let (begun, over) = ("camera.intrusion", "camera.restored");
+    let long = "x".repeat(128);
+    let long = long.as_str();
+    for (what, sequence, expected) in [
+        (
+            "one after the other",
+            &[("a", 1), ("a", 2), ("b", 1), ("b", 2)][..],
+            &[begun, over, begun, over][..],
+        ),
+        (
+            "at once",
+            &[("a", 1), ("b", 1), ("a", 2), ("b", 2)],
+            &[begun, begun, over, over],
+        ),
+        (
+            "an end was lost",
+            &[("a", 1), ("b", 1), ("b", 3), ("b", 2), ("c", 1)],
+            &[begun, begun, over, begun],
+        ),
+        (
+            "an id as long as one may be",
+            &[(long, 1), (long, 2)],
+            &[begun, over],
+        ),
+        ("a beginning was lost", &[("a", 2), ("b", 2)], &[over, over]),
+    ] {
+        // In one batch, and each by itself; both come twice.
+        let whole = vec![callback(sequence); 2];
+        let each = sequence.iter().map(|event| callback(&[*event]));
+        let each: Vec<String> = each.clone().chain(each).collect();
+        for texts in [whole, each] {
+            let scene = Scene::new(None);
+            let (mut stored, mut known) = (0, 0);
+            let mut seen = scene.watch();
+            for text in &texts {
+                let submitted = map(&scene, text, &[&mapping]).await;
+                stored += submitted.stored;
+                known += submitted.doubled;
+            }
+            assert_eq!(stored, expected.len(), "{what}: {texts:?}");
+            assert_eq!(known, sequence.len() * 2 - stored, "{what}: {texts:?}");
+            let mut kinds = Vec::new();
+            while let Ok(seen) = seen.try_recv() {
+                for event in &seen.events {
+                    let id = event["source_id"].as_str().unwrap_or_default().to_owned();
+                    if !kinds.iter().any(|(known, _)| *known == id) {
+                        kinds.push((id, event["kind"].as_str().unwrap_or_default().to_owned()));
+                    }
+                }
+            }
+            let kinds: Vec<&str> = kinds.iter().map(|(_, kind)| kind.as_str()).collect();
+            assert_eq!(kinds, expected, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kind_whose_end_is_left_out_is_no_state_and_each_of_it_is_an_event() {
+    let scene = Scene::new(None);
+    let mapping = mapping(
+        "device = \"/at\"\nkind = \"/kind\"\n[state]\npoint = \"event\"\nby = \"/status\"\non = [\"1\"]\noff = [\"2\"]\n\
+         over = { \"camera.intrusion\" = \"camera.restored\" }\n",
+    );
+    let mut stored = Vec::new();
+    for status in [1, 2, 1, 2] {
+        let text = format!(r#"{{"at":"d","kind":"door.held","status":{status}}}"#);
+        stored.push(map(&scene, &text, &[&mapping]).await.stored);
+    }
+    assert_eq!(stored, [1, 0, 1, 0]);
+    assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 0));
+}
+
+#[tokio::test]
+async fn what_is_known_of_points_is_bounded_however_long_their_names_are() {
+    let scene = Scene::new(Some(Duration::from_secs(60)));
+    let directory = scene._directory.path();
+    let keeper = Keeper::open(directory, vec![scene.feed.clone()]);
+    let mapping = mapping(
+        "device = \"/at\"\nkind = { value = \"smoke.alarm\" }\n\
+         [state]\npoint = \"p\"\npointer = \"/rule\"\nactive = [\"smoke.alarm\"]\n",
+    );
+    let long = "x".repeat(900_000);
+    let mut stored = Vec::new();
+    for end in ["a", "b", "a"] {
+        let text = format!(r#"{{"at":"d","rule":"{long}{end}"}}"#);
+        stored.push(map(&scene, &text, &[&mapping]).await.stored);
+    }
+    // With the sign of life; the third is a point that is known.
+    assert_eq!(stored, [2, 1, 0]);
+    // States that are only noted, of a part of a device and of one of a name that no event could have.
+    let noted = |device: &str, by: Option<&str>| {
+        let mut reading = fire(true);
+        reading.device = Cow::Owned(device.to_owned());
+        reading.by = by.map(|by| Cow::Owned(by.to_owned()));
+        reading.state = Some(State {
+            point: Cow::Owned(long.clone()),
+            active: true,
+            initial: true,
+        });
+        reading
+    };
+    scene.take(b"x", noted("panel/1", Some("panel"))).await;
+    scene.take(b"x", noted(&long, Some("panel"))).await;
+    assert_eq!(scene.figure("rejected"), 0);
+    scene.take(b"x", noted(&long, None)).await;
+    assert_eq!(scene.figure("rejected"), 1);
+    let said = &scene.feed.view().samples[0].reason;
+    assert!(said.contains("900000 bytes, at most 128"), "{said}");
+    keeper.keep().await;
+    let file = std::fs::metadata(directory.join("states/test"));
+    assert!(file.expect("a file").len() < 1024);
+    assert_eq!(scene.feed.view().online, 2);
+}
+
+#[tokio::test]
+async fn events_beyond_what_one_message_may_have_are_counted_and_said() {
+    let scene = Scene::new(None);
+    let mapping = mapping("kind = { value = \"door.opened\" }\n");
+    let text = format!("[{}{{}}]", "{},".repeat(SUBMIT_EVENTS_MAX));
+    let submitted = map(&scene, &text, &[&mapping]).await;
+    assert_eq!(submitted.stored, SUBMIT_EVENTS_MAX);
+    assert_eq!(scene.figure("rejected"), 1);
+    let sample = &scene.feed.view().samples[0].reason;
+    assert!(sample.contains("more than 4096 events"), "{sample}");
+}
+
+#[tokio::test]
+async fn an_alarm_behind_many_items_that_are_left_out_or_known_is_stored() {
+    let scene = Scene::new(None);
+    let mapping = mapping(
+        "device = \"/at\"\nkind = \"/kind\"\n[[only]]\npointer = \"/take\"\nvalues = [\"1\"]\n\
+         [state]\npoint = \"p\"\nactive = [\"smoke.alarm\"]\n",
+    );
+    let alarm = r#"{"take":1,"at":"d","kind":"smoke.alarm"}"#;
+    let left_out = format!("[{}{alarm}]", "{},".repeat(5000));
+    assert_eq!(map(&scene, &left_out, &[&mapping]).await.stored, 1);
+    // States that are known are no events either, also where there is no room for one more.
+    let full: String = (0..SUBMIT_EVENTS_MAX)
+        .map(|number| format!(r#"{{"take":1,"at":"e{number}","kind":"smoke.alarm"}},"#))
+        .collect();
+    let submitted = map(&scene, &format!("[{full}{alarm}]"), &[&mapping]).await;
+    assert_eq!(submitted.stored, SUBMIT_EVENTS_MAX);
     assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 1));
 }
 
 #[tokio::test]
-async fn items_beyond_what_one_message_may_have_are_counted_and_said() {
+async fn a_mapping_that_cannot_read_a_message_takes_nothing_from_the_others() {
     let scene = Scene::new(None);
-    let mapping = toml::from_str("schema = 1\nkind = { value = \"door.opened\" }\n");
-    let mapping = Mapping::new("test", mapping.expect("TOML of a mapping")).expect("a mapping");
-    let text = format!("[{}{{}}]", "{},".repeat(SUBMIT_EVENTS_MAX));
-    let mut group = scene.feed.group();
-    group.mapped(text.as_bytes(), &text, &[&mapping]);
-    let submitted = scene.feed.store(group).await.expect("stored");
-    assert_eq!(submitted.stored, SUBMIT_EVENTS_MAX);
-    assert_eq!(scene.figure("rejected"), 1);
-    let sample = &scene.feed.view().samples[0].reason;
-    assert!(sample.contains("4097 items"), "{sample}");
+    let of_a_list = mapping("items = \"/list\"\nkind = { value = \"door.opened\" }\n");
+    let of_one = mapping("kind = { value = \"smoke.alarm\" }\n");
+    let deep = mapping("kind = { value = \"door.opened\" }\nid = \"/id\"\n");
+    for mappings in [[&of_a_list, &of_one], [&of_one, &of_a_list]] {
+        assert_eq!(map(&scene, r#"{"other":1}"#, &mappings).await.stored, 1);
+    }
+    // What came whole before the message broke off stands.
+    let broken = r#"[{"id":"1"},{"id":"2"},{"id"#;
+    assert_eq!(map(&scene, broken, &[&deep, &of_one]).await.stored, 4);
+    assert_eq!(scene.figure("rejected"), 3);
+    let samples = scene.feed.view().samples;
+    assert_eq!(samples[0].reason, samples[1].reason);
+    assert!(samples[0].reason.starts_with("no array at /list"));
+    assert!(samples[2].reason.starts_with("the body is not JSON"));
+}
+
+#[tokio::test]
+async fn who_is_refused_again_and_again_pushes_out_no_other_sample() {
+    let scene = Scene::new(None);
+    let said = Err(Reject::new("a message that cannot be read"));
+    scene.feed.take(b"x", said).await.expect("counted");
+    for number in 0..20 {
+        let why = format!("the {number}th time");
+        scene.feed.refused("cut_off", &[], &why);
+        scene.feed.refused("unauthorized", &[], &why);
+    }
+    let view = scene.feed.view();
+    let reasons: Vec<&str> = view.samples.iter().map(|sample| &*sample.reason).collect();
+    assert_eq!(
+        reasons,
+        [
+            "a message that cannot be read",
+            "the 19th time",
+            "the 19th time"
+        ]
+    );
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 use super::HikvisionDevice;
-use crate::sources::body::{Bodies, BodyError, Proof};
+use crate::sources::body::{Bodies, Proof};
 use crate::sources::feed::Feed;
 use crate::sources::multipart::{Piece, Scanner};
 
@@ -81,12 +81,7 @@ async fn receive(
         .read(Proof::Given, body)
         .await
         .map_err(|error| {
-            let (outcome, status) = match error {
-                BodyError::TooLarge { .. } => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
-                BodyError::CutOff { .. } => ("cut_off", StatusCode::BAD_REQUEST),
-                BodyError::TooSlow => ("too_slow", StatusCode::REQUEST_TIMEOUT),
-                BodyError::Full => ("refused", StatusCode::SERVICE_UNAVAILABLE),
-            };
+            let (outcome, status) = error.outcome();
             refused(outcome, Problem::new(status, "body", chain(&error)))
         })?;
     let content_type = head

@@ -6,6 +6,7 @@ use linli_shared::protocol::event::Severity;
 use std::borrow::Cow;
 
 use super::soap::Notification;
+use crate::sources::name;
 use crate::sources::reading::{DeviceTime, Reading, Reject, Said, State};
 
 /// A topic that is on or off.
@@ -245,7 +246,8 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<Said<'a>, Rej
         .find(|(name, _)| name == "ObjectId")
         .map_or("", |(_, id)| id.as_str());
     if !told.time.is_empty() {
-        reading.id = format!("{whose} {} {} {rule} {object}", told.topic, told.time).into();
+        let id = format!("{whose} {} {} {rule} {object}", told.topic, told.time);
+        reading.id = name::bounded(id.into());
     }
     Ok(Said::Events(vec![reading]))
 }
@@ -253,6 +255,7 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<Said<'a>, Rej
 #[cfg(test)]
 mod tests {
     use super::*;
+    use linli_shared::protocol::limits::NAME_BYTES_MAX;
 
     fn told(topic: &str, operation: &str, data: (&str, &str)) -> Notification {
         Notification {
@@ -323,6 +326,20 @@ mod tests {
         ] {
             assert_eq!(shown(&told(topic, operation, data)), expected);
         }
+    }
+
+    #[test]
+    fn a_long_name_of_a_rule_costs_no_event() {
+        let mut crossed = told("RuleEngine/LineDetector/Crossed", "", ("ObjectId", "7"));
+        crossed.source[1].1 = "小区东门机动车道越界检测规则".repeat(9);
+        let id = |notification: &Notification| match said("cam", notification) {
+            Ok(Said::Events(readings)) => readings[0].id.to_string(),
+            other => format!("{other:?}"),
+        };
+        let seven = id(&crossed);
+        assert!(seven.len() <= NAME_BYTES_MAX, "{seven}");
+        crossed.data[0].1 = "8".to_owned();
+        assert_ne!(id(&crossed), seven);
     }
 
     #[test]
