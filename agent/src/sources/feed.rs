@@ -150,6 +150,7 @@ impl Feed {
             raw,
             seen,
             lag_ms,
+            said,
             _alone,
             ..
         } = group;
@@ -187,7 +188,9 @@ impl Feed {
             for (_, staged) in staged {
                 book.devices.apply(staged, now_ms);
             }
-            book.last_message_ms = Some(received_ms);
+            if said {
+                book.last_message_ms = Some(received_ms);
+            }
             if lag_ms.is_some() {
                 book.lag_ms = lag_ms;
             }

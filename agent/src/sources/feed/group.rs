@@ -61,6 +61,8 @@ pub struct Group<'f> {
     pub(super) raw: String,
     pub(super) seen: Vec<Seen>,
     pub(super) lag_ms: Option<i64>,
+    /// There is a message in it, and not only what the agent itself tells.
+    pub(super) said: bool,
 }
 
 /// What became of a reading.
@@ -86,6 +88,7 @@ impl<'f> Group<'f> {
             raw: String::new(),
             seen: Vec::new(),
             lag_ms: None,
+            said: false,
         }
     }
 
@@ -96,6 +99,7 @@ impl<'f> Group<'f> {
 
     /// Adds a message with what it came to.
     pub fn message(&mut self, raw: &[u8], said: Result<Said<'_>, Reject>) {
+        self.said = true;
         let mut shown = self
             .feed
             .0
@@ -347,6 +351,7 @@ impl<'f> Group<'f> {
 
     /// The items that follow are of this message.
     pub fn begin(&mut self, raw: &[u8]) {
+        self.said = true;
         if self.feed.0.watch.is_watched() {
             let mut seen = Seen::new(self.stamp.received_ms(), raw);
             seen.outcome = Cow::Borrowed("event");
