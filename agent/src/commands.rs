@@ -80,20 +80,45 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
         .iter()
         .map(|source| source.settings.name.as_str())
         .collect();
+    let devices = checked.sources.iter().flat_map(|source| &source.devices);
+    let without_place: Vec<&str> = devices
+        .filter(|device| !checked.devices.contains_key(*device))
+        .map(String::as_str)
+        .collect();
     if json {
         let report = serde_json::json!({
             "config": path, "valid": true, "joined": joined,
-            "sources": sources, "places": checked.devices.len(),
+            "sources": sources, "places": checked.devices.len(), "without_place": without_place,
         });
         return print(format!("{report}\n"));
     }
     print(format!(
-        "配置有效 config is valid: {}\n  数据源 sources: {}\n  位置 places: {}\n  身份 identity: {}\n",
+        "配置有效 config is valid: {}\n  数据源 sources: {}\n  位置 places: {}\n  身份 identity: {}\n{}",
         path.display(),
         sources.join(", "),
         checked.devices.len(),
         joined.as_deref().unwrap_or("尚未加入 not joined yet"),
+        placeless(&without_place),
     ))
+}
+
+/// Rules about buildings hear nothing of a device whose building nobody knows.
+fn placeless(devices: &[&str]) -> String {
+    const SHOWN_MAX: usize = 20;
+    if devices.is_empty() {
+        return String::new();
+    }
+    let shown = devices[..devices.len().min(SHOWN_MAX)].join(", ");
+    format!(
+        "  注意：{} 台设备没有位置，按楼栋的预警规则听不到它们，请补 [[device]] / devices without a place, of which rules about \
+         buildings hear nothing; add [[device]]: {shown}{}\n",
+        devices.len(),
+        if devices.len() > SHOWN_MAX {
+            " …"
+        } else {
+            ""
+        }
+    )
 }
 
 /// A directory that cannot be looked into may be mended without a change of the config.
