@@ -283,6 +283,20 @@ async fn a_push_is_answered_when_it_is_durable() -> Result<()> {
         let text = answer.text().await?;
         ensure!(text.contains("detail") && !text.contains(SECRET), "{text}");
     }
+    let source = scene.source("cams")?;
+    for (sample, reason) in [
+        (0, "the secret in the URL is wrong"),
+        (1, "\"door-2\" is no"),
+    ] {
+        let sample = &source["samples"][sample];
+        let said = sample["reason"].as_str().unwrap_or_default();
+        ensure!(
+            said.starts_with(reason) && sample["raw"] == "",
+            "{source:#}"
+        );
+    }
+    let error = source["last_error"].as_str().unwrap_or_default();
+    ensure!(error.starts_with("\"door-2\" is no"), "{source:#}");
     // What cannot be read is counted and not asked for again.
     let broken = client
         .post(url(&scene.agent, SECRET, "门 1"))
@@ -290,7 +304,11 @@ async fn a_push_is_answered_when_it_is_durable() -> Result<()> {
         .send()
         .await?;
     ensure!(broken.status() == 200, "{}", broken.status());
-    ensure!(scene.source("cams")?["rejected"] == 1);
+    let source = scene.source("cams")?;
+    ensure!(
+        source["rejected"] == 1 && source["last_error"].is_null(),
+        "{source:#}"
+    );
 
     // Killed again and again while the device pushes: what was answered is there, once.
     let mut answered = BTreeSet::new();

@@ -56,6 +56,8 @@ async fn receive(
     let feed = &listener.feed;
     let refused = |outcome, problem: Problem| {
         feed.count(outcome, 1);
+        // Nothing of the message: until its secret is seen to be right it is anybody's.
+        feed.refused(outcome, &[], &problem.detail);
         problem
     };
     if !bool::from(secret.as_bytes().ct_eq(&listener.secret)) {
@@ -91,9 +93,12 @@ async fn receive(
     let mut pieces = pieces(content_type.unwrap_or_default(), &body);
     drop(body);
     known.state.take(feed, &mut pieces).await.map_err(|error| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", chain(&error))
-            .retry_after(RETRY_AFTER_S)
+        // The feed has counted it.
+        let detail = chain(&error);
+        feed.refused("refused", &[], &detail);
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", detail).retry_after(RETRY_AFTER_S)
     })?;
+    feed.error_is_over();
     Ok(StatusCode::OK)
 }
 
