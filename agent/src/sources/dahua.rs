@@ -222,7 +222,7 @@ impl Session {
             match stream.read().await {
                 Ok(pieces) if pieces.is_empty() => {}
                 Ok(pieces) => {
-                    self.state.keep(&self.feed, pieces).await;
+                    Box::pin(self.state.keep(&self.feed, pieces)).await;
                     stream.waited();
                 }
                 Err(ended) => return ended,

@@ -68,12 +68,26 @@ impl fmt::Display for Ended {
 }
 
 /// Runs a session or a connection so that a panic is its end, counted and told as what it is: a fault to be mended.
-pub async fn guarded(feed: &Feed, session: impl Future<Output = Ended>) -> Ended {
+///
+/// A combinator and no `async fn`, which would hold the session twice: in its argument, and where it waits for it. There are
+/// hundreds.
+pub fn guarded<'f>(
+    feed: &'f Feed,
+    session: impl Future<Output = Ended> + Send + 'f,
+) -> impl Future<Output = Ended> + Send + 'f {
     // What sessions share changes whole in one statement, or is put in place of what was once it is stored.
-    if let Ok(ended) = AssertUnwindSafe(session).catch_unwind().await {
-        return ended;
-    }
-    // The panic itself, with its place, was printed when it began.
+    AssertUnwindSafe(session)
+        .catch_unwind()
+        .then(move |ended| async move {
+            match ended {
+                Ok(ended) => ended,
+                Err(_) => panicked(feed).await,
+            }
+        })
+}
+
+/// The panic itself, with its place, was printed when it began.
+async fn panicked(feed: &Feed) -> Ended {
     tracing::error!(source = feed.name(), "a session ended with a panic");
     feed.count("session_panicked", 1);
     // Who makes it happen may come again at once: the log is not to be filled.
