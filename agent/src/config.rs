@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::pseudonym::PseudonymConfig;
 use crate::sources::mapping::{Mapping, MappingFile};
 use crate::sources::push::PushSource;
+use crate::sources::text;
 use crate::sources::{Check, Prepared, SourceConfig};
 use crate::spool::WhenFull;
 use ports::Listener;
@@ -372,9 +373,7 @@ pub fn secret(file: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
 
 /// The secret in the bytes of a file, or what is wrong with it.
 pub fn secret_in(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    // Editors of Windows begin a text with a mark that nobody sees.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let secret = bytes.trim_ascii().to_vec();
+    let secret = text::unmarked(bytes).trim_ascii().to_vec();
     if secret.len() < SECRET_BYTES_MIN {
         return Err(format!(
             "holds fewer than {SECRET_BYTES_MIN} bytes: make one with `openssl rand -hex 32`"

@@ -64,6 +64,7 @@ use body::Bodies;
 use devices::kept::{KEEP_EVERY_S, Keeper};
 use feed::{Feed, Settings, Shared};
 use push::{Push, PushSource};
+use text::Encoding;
 
 /// How long raw messages stay unless the config says otherwise.
 const KEEP_RAW_FOR: Span = Span::from_secs(3 * 86_400);
@@ -206,9 +207,8 @@ impl Check<'_> {
     /// The one line of a file with a password.
     pub fn password(&self, key: &str, file: &Path) -> Result<String, ConfigError> {
         let bytes = self.read(key, file)?;
-        let text = std::str::from_utf8(&bytes).unwrap_or_default();
-        // Editors of Windows begin a text with a mark that nobody sees.
-        let text = text.trim_start_matches('\u{feff}').trim();
+        let text = Encoding::Utf8.decode(&bytes).unwrap_or_default();
+        let text = text.trim();
         if text.is_empty() {
             return Err(self.wrong(
                 key,

@@ -296,11 +296,7 @@ async fn a_host_that_falls_silent_is_unknown_and_a_taken_port_is_tried_again() -
         })
         .await?;
     drop(other);
-    scene
-        .source_is("fire", "the source to listen", |source| {
-            !source["connected"].is_null()
-        })
-        .await?;
+    scene.connected("fire").await?;
     exchange(&python, "tcp", port, &json!([{}, alarm(1)]))?;
     let standing = scene
         .source_is("fire", "the host to be unknown", |source| {

@@ -211,8 +211,7 @@ impl Session {
             return Ended::refused("the device has no address");
         };
         let mut peer = Peer::new(&self.client, url, account);
-        // What is over soon is not to lie in the task for as long as the session lives.
-        let answer = match Box::pin(peer.ask(Method::GET, &self.path, None)).await {
+        let answer = match peer.ask(Method::GET, &self.path, None).await {
             Ok(answer) => answer,
             Err(ended) => return ended,
         };
@@ -222,7 +221,7 @@ impl Session {
             match stream.read().await {
                 Ok(pieces) if pieces.is_empty() => {}
                 Ok(pieces) => {
-                    Box::pin(self.state.keep(&self.feed, pieces)).await;
+                    self.state.keep(&self.feed, pieces).await;
                     stream.waited();
                 }
                 Err(ended) => return ended,

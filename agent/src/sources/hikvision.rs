@@ -269,14 +269,14 @@ impl Session {
             return Ended::refused("the device has no address");
         };
         let mut peer = Peer::new(&self.client, url, account);
-        // What is over soon is not to lie in the task for as long as the session lives.
-        let answer = match Box::pin(peer.ask(Method::GET, STREAM, None)).await {
+        let answer = match peer.ask(Method::GET, STREAM, None).await {
             Ok(answer) => answer,
             Err(ended) => return ended,
         };
         let mut stream = Stream::new(answer, SILENCE);
         self.device.state.known(Mapper::connected).await;
         if !self.catch_up.is_zero() {
+            // Boxed: it is over soon, and the task of each device lives long.
             Box::pin(self.catch_up(&mut peer)).await;
             stream.waited();
         }
@@ -285,7 +285,7 @@ impl Session {
             match stream.read().await {
                 Ok(pieces) if pieces.is_empty() => {}
                 Ok(pieces) => {
-                    Box::pin(self.device.state.keep(&self.feed, pieces)).await;
+                    self.device.state.keep(&self.feed, pieces).await;
                     stream.waited();
                 }
                 Err(ended) => return ended,

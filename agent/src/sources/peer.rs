@@ -342,7 +342,9 @@ impl<'a> Peer<'a> {
             })?;
             request = request.header(AUTHORIZATION, value);
         }
-        match tokio::time::timeout(HEAD_DEADLINE, request.send()).await {
+        // Boxed: what is over soon is not to lie in the task of each device for as long as its session lives.
+        let sent = Box::pin(request.send());
+        match tokio::time::timeout(HEAD_DEADLINE, sent).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(Ended::lost(format!(
                 "{} cannot be asked: {}",

@@ -83,7 +83,8 @@ impl<D: Dialect> Device<D> {
     /// Makes pieces durable, however long that takes.
     pub async fn keep(&self, feed: &Feed, mut pieces: Vec<Piece>) {
         let mut again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
-        while let Err(error) = self.take(feed, &mut pieces).await {
+        // Boxed: 6 KB that the task of each device would hold while it waits for the next piece.
+        while let Err(error) = Box::pin(self.take(feed, &mut pieces)).await {
             tracing::debug!(
                 source = feed.name(),
                 error = chain(&error),

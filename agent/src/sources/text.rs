@@ -36,15 +36,17 @@ impl Encoding {
     /// The text of these bytes; `None` if they are not of this encoding.
     pub fn decode(self, bytes: &[u8]) -> Option<Cow<'_, str>> {
         match self {
-            Self::Utf8 => {
-                let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-                std::str::from_utf8(bytes).ok().map(Cow::Borrowed)
-            }
+            Self::Utf8 => std::str::from_utf8(unmarked(bytes)).ok().map(Cow::Borrowed),
             Self::Gb18030 => {
                 encoding_rs::GB18030.decode_without_bom_handling_and_without_replacement(bytes)
             }
         }
     }
+}
+
+/// Bytes without the mark that editors of Windows begin UTF-8 with, and nobody sees.
+pub fn unmarked(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 impl fmt::Display for Encoding {

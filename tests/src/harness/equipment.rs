@@ -102,12 +102,16 @@ impl Equipped {
         files: &[(&str, &str)],
     ) -> Result<Self> {
         let scene = Self::start(directory, blocks, files).await?;
-        scene
-            .source_is(source, "the source to listen", |source| {
-                !source["connected"].is_null()
-            })
-            .await?;
+        scene.connected(source).await?;
         Ok(scene)
+    }
+
+    /// Waits until a source listens, or is connected.
+    pub async fn connected(&self, source: &str) -> Result<()> {
+        let there = |source: &Value| !source["connected"].is_null();
+        self.source_is(source, "the source to be connected", there)
+            .await?;
+        Ok(())
     }
 
     /// Kills the agent so many times while a peer tells of `alarms` fires, each of a device of its own, and waits for answers:

@@ -95,20 +95,32 @@ impl Line {
     }
 }
 
-async fn listens(scene: &Equipped, place: &Place) -> Result<()> {
-    scene
-        .source_is(place.name, "the source to listen", |source| {
-            !source["connected"].is_null()
-        })
-        .await?;
-    Ok(())
-}
-
-pub struct FireHost {
+/// A device whose frames another implementation builds, on a connection.
+struct Caller {
     builder: Builder,
     line: Line,
     place: Place,
 }
+
+impl Caller {
+    fn new(script: &'static str, place: &Place) -> Result<Option<Self>> {
+        let Some(builder) = Builder::new(script) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            builder,
+            line: Line::new()?,
+            place: place.clone(),
+        }))
+    }
+
+    async fn garbage(&mut self) -> Result<&'static str> {
+        self.line.send(GARBAGE.as_bytes()).await?;
+        Ok(GARBAGE)
+    }
+}
+
+pub struct FireHost(Caller);
 
 /// Number of the host.
 const ADDRESS: &str = "889";
@@ -121,25 +133,18 @@ impl Device for FireHost {
     const REPEATS: bool = true;
 
     async fn start(place: &Place) -> Result<Option<Self>> {
-        let Some(builder) = Builder::new("gb26875.py") else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            builder,
-            line: Line::new()?,
-            place: place.clone(),
-        }))
+        Ok(Caller::new("gb26875.py", place)?.map(Self))
     }
 
     fn keys(&self) -> String {
         format!(
             "tcp = \"127.0.0.1:{}\"\n[[source.host]]\naddress = {ADDRESS}\nid = \"{}\"\n",
-            self.line.port, self.place.name
+            self.0.line.port, self.0.place.name
         )
     }
 
     async fn ready(&mut self, scene: &Equipped) -> Result<()> {
-        listens(scene, &self.place).await
+        scene.connected(self.0.place.name).await
     }
 
     async fn say(&mut self, _scene: &Equipped, alarm: &Alarm, wait: Duration) -> Result<Said> {
@@ -159,29 +164,24 @@ impl Device for FireHost {
                 "text": alarm.words(), "encoding": alarm.encoding(),
             }],
         });
-        let raw = self.builder.frame(alarm, &[ADDRESS], &step)?;
-        let answer = self.line.ask(&raw, b"##", wait).await?;
+        let raw = self.0.builder.frame(alarm, &[ADDRESS], &step)?;
+        let answer = self.0.line.ask(&raw, b"##", wait).await?;
         // A frame of its serial that confirms.
         let answered = answer.get(26) == Some(&3) && answer[2..4] == alarm.number.to_le_bytes();
         Ok(Said { answered, raw })
     }
 
     async fn garbage(&mut self, _scene: &Equipped) -> Result<&'static str> {
-        self.line.send(GARBAGE.as_bytes()).await?;
-        Ok(GARBAGE)
+        self.0.garbage().await
     }
 
     fn is(&self, alarm: &Alarm, event: &Event) -> bool {
-        let part = format!("{}/1.1.1.{}", self.place.name, alarm.number);
+        let part = format!("{}/1.1.1.{}", self.0.place.name, alarm.number);
         event.kind == "fire.alarm" && event.device == part
     }
 }
 
-pub struct Panel {
-    builder: Builder,
-    line: Line,
-    place: Place,
-}
+pub struct Panel(Caller);
 
 impl Device for Panel {
     const TYPE: &'static str = "dc09";
@@ -191,25 +191,18 @@ impl Device for Panel {
     const REPEATS: bool = true;
 
     async fn start(place: &Place) -> Result<Option<Self>> {
-        let Some(builder) = Builder::new("dc09.py") else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            builder,
-            line: Line::new()?,
-            place: place.clone(),
-        }))
+        Ok(Caller::new("dc09.py", place)?.map(Self))
     }
 
     fn keys(&self) -> String {
         format!(
             "tcp = \"127.0.0.1:{}\"\n[[source.account]]\naccount = \"1234\"\nid = \"{}\"\n",
-            self.line.port, self.place.name
+            self.0.line.port, self.0.place.name
         )
     }
 
     async fn ready(&mut self, scene: &Equipped) -> Result<()> {
-        listens(scene, &self.place).await
+        scene.connected(self.0.place.name).await
     }
 
     async fn say(&mut self, _scene: &Equipped, alarm: &Alarm, wait: Duration) -> Result<Said> {
@@ -217,20 +210,19 @@ impl Device for Panel {
             "id": "SIA-DCS", "seq": alarm.number, "at": alarm.at.as_second(),
             "data": format!("#1234|NFA{}^{}^", alarm.number, alarm.words()), "encoding": alarm.encoding(),
         });
-        let raw = self.builder.frame(alarm, &["1234", "-"], &step)?;
-        let answer = self.line.ask(&raw, b"\r", wait).await?;
+        let raw = self.0.builder.frame(alarm, &["1234", "-"], &step)?;
+        let answer = self.0.line.ask(&raw, b"\r", wait).await?;
         let acknowledges = format!("\"ACK\"{:04}", alarm.number);
         let answered = String::from_utf8_lossy(&answer).contains(&acknowledges);
         Ok(Said { answered, raw })
     }
 
     async fn garbage(&mut self, _scene: &Equipped) -> Result<&'static str> {
-        self.line.send(GARBAGE.as_bytes()).await?;
-        Ok(GARBAGE)
+        self.0.garbage().await
     }
 
     fn is(&self, alarm: &Alarm, event: &Event) -> bool {
-        let zone = format!("{}/{}", self.place.name, alarm.number);
+        let zone = format!("{}/{}", self.0.place.name, alarm.number);
         event.kind == "fire.alarm" && event.device == zone
     }
 }
@@ -278,7 +270,7 @@ impl Device for Recorder {
     }
 
     async fn ready(&mut self, scene: &Equipped) -> Result<()> {
-        listens(scene, &self.place).await
+        scene.connected(self.place.name).await
     }
 
     async fn say(&mut self, _scene: &Equipped, alarm: &Alarm, wait: Duration) -> Result<Said> {

@@ -120,12 +120,7 @@ impl Device for Charger {
     }
 
     async fn ready(&mut self, scene: &Equipped) -> Result<()> {
-        scene
-            .source_is(self.place.name, "the source to listen", |source| {
-                !source["connected"].is_null()
-            })
-            .await?;
-        Ok(())
+        scene.connected(self.place.name).await
     }
 
     async fn say(&mut self, _scene: &Equipped, alarm: &Alarm, wait: Duration) -> Result<Said> {

@@ -92,12 +92,7 @@ impl Device for Sensor {
     }
 
     async fn ready(&mut self, scene: &Equipped) -> Result<()> {
-        scene
-            .source_is(self.place.name, "the broker to be connected", |source| {
-                !source["connected"].is_null()
-            })
-            .await?;
-        Ok(())
+        scene.connected(self.place.name).await
     }
 
     async fn say(&mut self, _scene: &Equipped, alarm: &Alarm, wait: Duration) -> Result<Said> {

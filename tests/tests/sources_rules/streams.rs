@@ -9,19 +9,52 @@ use super::device::{Alarm, Clock, Device, GARBAGE, Place, Said};
 const NO_ANSWER: &str =
     "a stream has no answers: what is not durable is not known, and the device waits in TCP";
 
-async fn stream(place: &Place, make: &str) -> Result<Option<EventDevice>> {
-    let Some(python) = peers_python() else {
-        return Ok(None);
-    };
-    let device = EventDevice::start(&place.directory, &python, make, &[]).await?;
-    Ok(Some(device))
+/// A device of either make, and its stream.
+struct Stream {
+    device: EventDevice,
+    place: Place,
 }
 
-fn keys(device: &EventDevice, place: &Place, more: &str) -> String {
-    format!(
-        "password_file = \"secrets/device\"\n{more}[[source.device]]\nid = \"{}\"\naddress = \"127.0.0.1:{}\"\n",
-        place.name, device.port
-    )
+impl Stream {
+    async fn start(place: &Place, make: &str) -> Result<Option<Self>> {
+        let Some(python) = peers_python() else {
+            return Ok(None);
+        };
+        let device = EventDevice::start(&place.directory, &python, make, &[]).await?;
+        let place = place.clone();
+        Ok(Some(Self { device, place }))
+    }
+
+    fn keys(&self, more: &str) -> String {
+        format!(
+            "password_file = \"secrets/device\"\n{more}[[source.device]]\nid = \"{}\"\naddress = \"127.0.0.1:{}\"\n",
+            self.place.name, self.device.port
+        )
+    }
+
+    /// A part with this text, in the encoding of the alarm.
+    async fn say(&self, alarm: &Alarm, boundary: &str, kind: &str, text: &str) -> Result<Said> {
+        let raw = alarm.encoded(text);
+        self.device.say(part(boundary, kind, &raw)).await?;
+        Ok(Said {
+            answered: false,
+            raw,
+        })
+    }
+
+    async fn garbage(&self) -> Result<&'static str> {
+        self.device.say(format!("{GARBAGE}\r\n\r\n")).await?;
+        Ok(GARBAGE)
+    }
+
+    fn is(&self, alarm: &Alarm, event: &Event, kind: &str) -> bool {
+        let id = format!("{}/{}/", self.place.name, alarm.number);
+        event.kind == kind && event.source_id.starts_with(&id)
+    }
+}
+
+fn password() -> Vec<(String, String)> {
+    vec![("secrets/device".to_owned(), DEVICE_PASSWORD.to_owned())]
 }
 
 /// A part of a stream, as both makes take it.
@@ -33,10 +66,7 @@ fn part(boundary: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body, b"\r\n\r\n"].concat()
 }
 
-pub struct Hikvision {
-    device: EventDevice,
-    place: Place,
-}
+pub struct Hikvision(Stream);
 
 impl Device for Hikvision {
     const TYPE: &'static str = "hikvision";
@@ -46,21 +76,19 @@ impl Device for Hikvision {
     const REPEATS: bool = false;
 
     async fn start(place: &Place) -> Result<Option<Self>> {
-        let device = stream(place, "hikvision").await?;
-        let place = place.clone();
-        Ok(device.map(|device| Self { device, place }))
+        Ok(Stream::start(place, "hikvision").await?.map(Self))
     }
 
     fn keys(&self) -> String {
-        keys(&self.device, &self.place, "catch_up = \"0s\"\n")
+        self.0.keys("catch_up = \"0s\"\n")
     }
 
     fn files(&self) -> Vec<(String, String)> {
-        vec![("secrets/device".to_owned(), DEVICE_PASSWORD.to_owned())]
+        password()
     }
 
     async fn ready(&mut self, _scene: &Equipped) -> Result<()> {
-        self.device.has_streams(1).await
+        self.0.device.has_streams(1).await
     }
 
     async fn say(&mut self, _scene: &Equipped, alarm: &Alarm, _wait: Duration) -> Result<Said> {
@@ -71,31 +99,21 @@ impl Device for Hikvision {
             alarm.words(),
             alarm.number
         );
-        let raw = alarm.encoded(&text);
-        self.device
-            .say(part("boundary", "application/json", &raw))
-            .await?;
-        Ok(Said {
-            answered: false,
-            raw,
-        })
+        self.0
+            .say(alarm, "boundary", "application/json", &text)
+            .await
     }
 
     async fn garbage(&mut self, _scene: &Equipped) -> Result<&'static str> {
-        self.device.say(format!("{GARBAGE}\r\n\r\n")).await?;
-        Ok(GARBAGE)
+        self.0.garbage().await
     }
 
     fn is(&self, alarm: &Alarm, event: &Event) -> bool {
-        let id = format!("{}/{}/", self.place.name, alarm.number);
-        event.kind == "door.denied" && event.source_id.starts_with(&id)
+        self.0.is(alarm, event, "door.denied")
     }
 }
 
-pub struct Dahua {
-    device: EventDevice,
-    place: Place,
-}
+pub struct Dahua(Stream);
 
 impl Device for Dahua {
     const TYPE: &'static str = "dahua";
@@ -107,21 +125,19 @@ impl Device for Dahua {
     const SILENT_AFTER: &'static str = "6s";
 
     async fn start(place: &Place) -> Result<Option<Self>> {
-        let device = stream(place, "dahua").await?;
-        let place = place.clone();
-        Ok(device.map(|device| Self { device, place }))
+        Ok(Stream::start(place, "dahua").await?.map(Self))
     }
 
     fn keys(&self) -> String {
-        keys(&self.device, &self.place, "")
+        self.0.keys("")
     }
 
     fn files(&self) -> Vec<(String, String)> {
-        vec![("secrets/device".to_owned(), DEVICE_PASSWORD.to_owned())]
+        password()
     }
 
     async fn ready(&mut self, _scene: &Equipped) -> Result<()> {
-        self.device.has_streams(1).await
+        self.0.device.has_streams(1).await
     }
 
     async fn say(&mut self, _scene: &Equipped, alarm: &Alarm, _wait: Duration) -> Result<Said> {
@@ -132,23 +148,14 @@ impl Device for Dahua {
             alarm.local().strftime("%Y-%m-%d %H:%M:%S"),
             alarm.words()
         );
-        let raw = alarm.encoded(&text);
-        self.device
-            .say(part("myboundary", "text/plain", &raw))
-            .await?;
-        Ok(Said {
-            answered: false,
-            raw,
-        })
+        self.0.say(alarm, "myboundary", "text/plain", &text).await
     }
 
     async fn garbage(&mut self, _scene: &Equipped) -> Result<&'static str> {
-        self.device.say(format!("{GARBAGE}\r\n\r\n")).await?;
-        Ok(GARBAGE)
+        self.0.garbage().await
     }
 
     fn is(&self, alarm: &Alarm, event: &Event) -> bool {
-        let id = format!("{}/{}/", self.place.name, alarm.number);
-        event.kind == "door.granted" && event.source_id.starts_with(&id)
+        self.0.is(alarm, event, "door.granted")
     }
 }

@@ -20,6 +20,7 @@ use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::ids::Retention;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::alert::{Alert, Stage};
 use super::door::{DoorEvent, Doors, Meaning, Passage, meaning};
@@ -43,8 +44,9 @@ pub struct Mapper {
     zone: TimeZone,
     doors: Doors,
     conditions: HashMap<String, Condition>,
-    /// Channels that have said since the connection was made that their picture is there.
-    clear: HashSet<String>,
+    /// Channels that have said since the connection was made that their picture is there. Shared: a mapper is copied for each
+    /// message, and this hardly ever changes.
+    clear: Arc<HashSet<String>>,
     /// Last message of any kind.
     heard_ms: u64,
     /// The door event that was told last.
@@ -80,7 +82,7 @@ impl Mapper {
             parts,
             doors: Doors::default(),
             conditions: HashMap::new(),
-            clear: HashSet::new(),
+            clear: Arc::default(),
             heard_ms: 0,
             last: None,
             caught_up: false,
@@ -97,7 +99,7 @@ impl Mapper {
     /// A connection was made: what follows may be told again, and something may be missing.
     pub fn connected(&mut self) {
         self.caught_up = false;
-        self.clear.clear();
+        self.clear = Arc::default();
     }
 
     /// Everything up to the last event was asked for.
@@ -195,7 +197,7 @@ impl Mapper {
         if self.clear.contains(point) || self.clear.len() >= CONDITIONS_MAX {
             return false;
         }
-        self.clear.insert(point.to_owned())
+        Arc::make_mut(&mut self.clear).insert(point.to_owned())
     }
 
     /// A condition holds. True: it did not before.
