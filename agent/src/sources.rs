@@ -13,6 +13,7 @@
 //! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may hang routes below `/push/<name>` too.
 pub mod body;
 pub(crate) mod callers;
+mod check;
 pub mod dahua;
 pub mod dc09;
 pub mod devices;
@@ -45,26 +46,23 @@ use jiff::tz::TimeZone;
 use linli_shared::service::clock::wall_ms;
 use linli_shared::service::config::{ConfigError, Span};
 use linli_shared::service::telemetry::chain;
-use linli_shared::service::tls;
-use rustls::RootCertStore;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::secret_in;
 use crate::pseudonym::Pseudonyms;
 use body::Bodies;
+pub(crate) use check::Check;
 use devices::kept::{KEEP_EVERY_S, Keeper};
 use feed::{Feed, Settings, Shared};
 use push::{Push, PushSource};
-use text::Encoding;
 
 /// How long raw messages stay unless the config says otherwise.
 const KEEP_RAW_FOR: Span = Span::from_secs(3 * 86_400);
@@ -151,91 +149,6 @@ pub(crate) struct SourceConfig {
 
 fn push_type() -> String {
     "push".to_owned()
-}
-
-/// What checks of a source's config need.
-pub(crate) struct Check<'a> {
-    /// Name of the source.
-    pub name: &'a str,
-    /// The config file.
-    pub path: &'a Path,
-    /// `source "fire"`
-    pub key: &'a str,
-    /// Of times that carry none.
-    pub zone: TimeZone,
-}
-
-impl Check<'_> {
-    /// A value is wrong: the key within the source, and what to do.
-    pub fn wrong(&self, key: &str, message: impl Into<String>) -> ConfigError {
-        ConfigError::Value {
-            path: self.path.to_owned(),
-            key: format!("{}.{key}", self.key),
-            message: message.into(),
-        }
-    }
-
-    /// A file that the config names, relative to it.
-    pub fn file(&self, file: &Path) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new(".")).join(file)
-    }
-
-    /// The bytes of a file with a secret, which `key` names.
-    fn read(&self, key: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
-        let path = self.file(file);
-        std::fs::read(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => self.wrong(
-                key,
-                format!("{path:?} is not there: make it, (umask 077; printf '%s\\n' 'SECRET' > {path:?})"),
-            ),
-            io::ErrorKind::PermissionDenied => self.wrong(
-                key,
-                format!(
-                    "this user may not read {path:?}: for the service, chgrp linli-agent {path:?} && chmod 640 {path:?}"
-                ),
-            ),
-            _ => ConfigError::Read { path, source },
-        })
-    }
-
-    /// A file with a secret that machines share.
-    pub fn secret(&self, key: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
-        let bytes = self.read(key, file)?;
-        secret_in(&bytes).map_err(|what| self.wrong(key, format!("{file:?} {what}")))
-    }
-
-    /// The one line of a file with a password.
-    pub fn password(&self, key: &str, file: &Path) -> Result<String, ConfigError> {
-        let bytes = self.read(key, file)?;
-        let text = Encoding::Utf8.decode(&bytes).unwrap_or_default();
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(self.wrong(
-                key,
-                format!("{file:?} is empty or no text: write the password into it"),
-            ));
-        }
-        Ok(text.to_owned())
-    }
-
-    /// Roots of a file, to be trusted beside the system's.
-    pub fn roots(&self, file: Option<&Path>) -> Result<RootCertStore, ConfigError> {
-        let Some(file) = file else {
-            return Ok(RootCertStore::empty());
-        };
-        tls::roots(&self.file(file)).map_err(|error| self.wrong("ca_file", chain(&error)))
-    }
-
-    fn parse<T: DeserializeOwned>(&self, table: toml::Table) -> Result<T, ConfigError> {
-        table
-            .try_into()
-            .map_err(|error: toml::de::Error| ConfigError::Value {
-                path: self.path.to_owned(),
-                key: self.key.to_owned(),
-                // With the key within it, on a line of its own.
-                message: error.to_string().trim().replace('\n', " "),
-            })
-    }
 }
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;

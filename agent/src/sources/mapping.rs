@@ -55,16 +55,18 @@
 //! tree and no strings of its own at the edge. `file` reads and checks the TOML, `time` the times.
 pub mod capture;
 mod file;
+mod state;
 mod time;
 
 use linli_shared::protocol::event::{ClockQuality, Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Lane, Retention};
-use linli_shared::protocol::limits::{ATTRIBUTE_BYTES_MAX, RAW_BYTES_MAX};
+use linli_shared::protocol::limits::RAW_BYTES_MAX;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use capture::{Capture, Plan, Slot};
 pub use file::MappingFile;
+use state::{StateRule, Turn};
 use time::Times;
 
 use super::name;
@@ -171,28 +173,6 @@ struct Field {
     skip_missing: bool,
 }
 
-/// The event is a state of a point of its device.
-struct StateRule {
-    point: String,
-    /// The value here is part of the point.
-    slot: Option<Slot>,
-    turns: Turns,
-}
-
-/// What says whether a state is on.
-enum Turns {
-    /// These kinds are on.
-    Kinds(Vec<String>),
-    /// A value of the item; with any other the event is no state.
-    Value {
-        slot: Slot,
-        on: Vec<String>,
-        off: Vec<String>,
-        /// By the kind of a beginning, that of its end.
-        over: BTreeMap<String, String>,
-    },
-}
-
 struct Attribute {
     name: String,
     slot: Slot,
@@ -222,70 +202,11 @@ pub struct Mapping {
     state: Option<StateRule>,
 }
 
-/// What an item says of its state.
-enum Turn<'a> {
-    /// It is none.
-    None,
-    /// Its kind says whether it is on.
-    Kind(State<'a>),
-    /// It begins or goes on.
-    Begun(State<'a>),
-    /// It is over, and of this kind.
-    Over(State<'a>, &'a str),
-}
-
-impl StateRule {
-    /// The state of an item of this kind.
-    fn turn<'a>(&'a self, item: &'a Capture<'_>, kind: &str) -> Result<Turn<'a>, Reject> {
-        match &self.turns {
-            Turns::Kinds(active) => {
-                let active = active.iter().any(|active| active == kind);
-                Ok(Turn::Kind(self.state(item, active)))
-            }
-            Turns::Value {
-                slot,
-                on,
-                off,
-                over,
-            } => {
-                let Some(value) = item.get(*slot) else {
-                    return Ok(Turn::None);
-                };
-                let among = |values: &[String]| values.iter().any(|known| known == value);
-                // What nobody is told the end of must not stay on: each that begins is an event.
-                match over.get(kind) {
-                    Some(_) if among(on) => Ok(Turn::Begun(self.state(item, true))),
-                    Some(end) if among(off) => Ok(Turn::Over(self.state(item, false), end)),
-                    None if among(off) => Err(Reject::Filtered { field: "state" }),
-                    _ => Ok(Turn::None),
-                }
-            }
-        }
-    }
-
-    fn state<'a>(&'a self, item: &'a Capture<'_>, active: bool) -> State<'a> {
-        let part = self.slot.and_then(|slot| item.get(slot));
-        State {
-            point: match part {
-                Some(part) => Cow::Owned(format!("{}/{part}", self.point)),
-                None => Cow::Borrowed(&self.point),
-            },
-            active,
-            initial: false,
-        }
-    }
-}
-
 /// The front of a text that an error shows.
 fn shortened(text: &str) -> &str {
     const SHOWN_CHARS: usize = 60;
     let end = text.char_indices().nth(SHOWN_CHARS);
     &text[..end.map_or(text.len(), |(end, _)| end)]
-}
-
-/// The front of a value that keeps to the limit.
-fn bounded(value: &str) -> &str {
-    &value[..value.floor_char_boundary(ATTRIBUTE_BYTES_MAX)]
 }
 
 impl Field {
@@ -455,7 +376,7 @@ impl Mapping {
         for attribute in &self.attributes {
             if let Some(value) = item.get(attribute.slot) {
                 let value = attribute.table.get(value).map_or(value, String::as_str);
-                attributes.push((attribute.name.as_str(), bounded(value)));
+                attributes.push((attribute.name.as_str(), name::attribute(value)));
             }
         }
         let mut draft = Draft {

@@ -1,6 +1,7 @@
 //! Names that are made of what messages say: of points, and ids of events. They are bounded: a file of states and the memory
-//! of an agent must not be as large as what a device calls its rules, and no event is lost for the length of its id.
-use linli_shared::protocol::limits::NAME_BYTES_MAX;
+//! of an agent must not be as large as what a device calls its rules, and no event is lost for the length of its id. So are values
+//! of attributes.
+use linli_shared::protocol::limits::{ATTRIBUTE_BYTES_MAX, NAME_BYTES_MAX};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
@@ -16,6 +17,11 @@ pub fn bounded(name: Cow<'_, str>) -> Cow<'_, str> {
     let hash = Sha256::digest(name.as_bytes());
     let hash = hex::encode(&hash[..HASH_BYTES]);
     Cow::Owned(format!("{}~{hash}", &name[..front]))
+}
+
+/// The front of an attribute's value that keeps to the limit.
+pub fn attribute(value: &str) -> &str {
+    &value[..value.floor_char_boundary(ATTRIBUTE_BYTES_MAX)]
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Messages with what they came to, on their way to one sync.
 use linli_shared::protocol::event::{ClockQuality, Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::Lane;
-use linli_shared::protocol::limits::{ATTRIBUTE_BYTES_MAX, NAME_BYTES_MAX};
+use linli_shared::protocol::limits::NAME_BYTES_MAX;
 use linli_shared::service::clock;
 use std::borrow::Cow;
 use tokio::sync::OwnedMutexGuard;
@@ -278,7 +278,7 @@ impl<'f> Group<'f> {
         let mut attributes: Vec<(&str, &str)> = reading
             .attributes
             .iter()
-            .map(|(name, value)| (*name, bounded(value)))
+            .map(|(name, value)| (*name, name::attribute(value)))
             .chain(
                 pseudonyms
                     .iter()
@@ -303,7 +303,7 @@ impl<'f> Group<'f> {
         };
         if let Some(text) = &unread {
             clock = ClockQuality::Implausible;
-            attributes.push(("device_time", bounded(text)));
+            attributes.push(("device_time", name::attribute(text)));
         }
         // By name, each once: the first of a name stands.
         attributes.sort_by_key(|(name, _)| *name);
@@ -364,9 +364,4 @@ impl<'f> Group<'f> {
     pub fn received_ms(&self) -> i64 {
         self.stamp.received_ms()
     }
-}
-
-/// The front of a value that keeps to the limit.
-fn bounded(value: &str) -> &str {
-    &value[..value.floor_char_boundary(ATTRIBUTE_BYTES_MAX)]
 }

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 use super::capture::Plan;
+use super::state::{StateRule, Turns};
 use super::time::{TimeFile, Times};
-use super::{Attribute, Field, Mapping, Otherwise, StateRule, Turns};
+use super::{Attribute, Field, Mapping, Otherwise};
 use crate::sources::reading::Person;
 
 /// Where one field comes from.
