@@ -111,7 +111,7 @@ impl Submission {
         if let Some(monotonic_ms) = self.monotonic_ms {
             // Times of this clock are worth nothing until the hub puts them right.
             draft.monotonic_ms = Some(monotonic_ms);
-            if matches!(draft.clock, ClockQuality::Agent | ClockQuality::Implausible) {
+            if draft.clock.is_agents() {
                 draft.clock = ClockQuality::Unset;
             }
         }

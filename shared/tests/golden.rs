@@ -10,7 +10,7 @@
 )]
 use bytes::{Bytes, BytesMut};
 use linli_shared::protocol::chunk::{self, Chunk, ChunkBuilder, Packed, Run};
-use linli_shared::protocol::event::{ClockQuality, Event, Place, Severity};
+use linli_shared::protocol::event::{ClockQuality, Delivery, Event, Place, Severity};
 use linli_shared::protocol::frame::{
     self, Ack, CaseStatus, ClockAnchor, Command, Frame, Heartbeat, Hello, Join, Joined, LaneOpen,
     LanePosition, Lost, Refuse, SpoolFigures, Welcome, case_kind,
@@ -86,7 +86,25 @@ fn full_event() -> Event {
         attributes: [("k".to_owned(), "门".to_owned())].into(),
         raw: Some(serde_bytes::ByteBuf::from(vec![0xde, 0xad])),
         media: Some("m".to_owned()),
+        ..Event::default()
     }
+}
+
+/// The number of each field of an event that came after the first release.
+#[test]
+fn later_fields_of_an_event_are_frozen() {
+    let event = Event {
+        kind: "a.b".to_owned(),
+        occurred_at_ms: 2,
+        received_at_ms: 2,
+        clock: ClockQuality::Receipt,
+        device_time_ms: Some(1),
+        delivery: Delivery::Replayed,
+        ..Event::default()
+    };
+    let bytes = linli_shared::protocol::codec::encode("event", &event).unwrap();
+    let golden = bytes_of("a7 00 63612e62 01 02 02 02 03 05 04 00 0d 01 0e 01");
+    assert_eq!(hex::encode(&bytes), hex::encode(&golden));
 }
 
 /// An event with nothing but what it must have.
@@ -148,6 +166,7 @@ fn welcome() -> Frame {
             first: Sequence(0),
             next: Sequence(24),
         }],
+        clock_doubtful: false,
     })
 }
 

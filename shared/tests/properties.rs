@@ -5,7 +5,7 @@ use linli_shared::protocol::chunk::{
     self, BuildError, Chunk, ChunkBuilder, ChunkError, HEADER_BYTES, Packed, Run,
 };
 use linli_shared::protocol::codec;
-use linli_shared::protocol::event::{ClockQuality, Event, EventError, Place, Severity};
+use linli_shared::protocol::event::{ClockQuality, Delivery, Event, EventError, Place, Severity};
 use linli_shared::protocol::frame::{
     self, Ack, CaseStatus, ClockAnchor, Command, Frame, FrameError, Heartbeat, Hello, Join, Joined,
     LaneOpen, LanePosition, Lost, Refuse, SpoolFigures, Welcome, kind,
@@ -71,7 +71,11 @@ fn kinds() -> impl Strategy<Value = String> {
 }
 
 fn clocks() -> impl Strategy<Value = ClockQuality> {
-    (0..=5_u8).prop_map(ClockQuality::from)
+    (0..=8_u8).prop_map(ClockQuality::from)
+}
+
+fn deliveries() -> impl Strategy<Value = Delivery> {
+    (0..=2_u8).prop_map(Delivery::from)
 }
 
 fn severities() -> impl Strategy<Value = Severity> {
@@ -129,6 +133,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         attributes,
         raw,
         proptest::option::of(text(NAME_BYTES_MAX)),
+        (proptest::option::of(any::<i64>()), deliveries()),
     )
         .prop_map(
             |(
@@ -139,6 +144,7 @@ fn any_event() -> impl Strategy<Value = Event> {
                 attributes,
                 raw,
                 media,
+                (device_time_ms, delivery),
             )| Event {
                 kind,
                 occurred_at_ms,
@@ -153,6 +159,8 @@ fn any_event() -> impl Strategy<Value = Event> {
                 attributes,
                 raw: raw.map(Into::into),
                 media,
+                device_time_ms,
+                delivery,
             },
         )
 }
@@ -800,16 +808,20 @@ fn frames() -> impl Strategy<Value = Frame> {
             text(64),
             any::<i64>(),
             any::<u64>(),
-            positions()
+            positions(),
+            any::<bool>(),
         )
             .prop_map(
-                |(version, software, hub_ms, heartbeat_ms, lanes)| Frame::Welcome(Welcome {
-                    version,
-                    software,
-                    hub_ms,
-                    heartbeat_ms,
-                    lanes,
-                })
+                |(version, software, hub_ms, heartbeat_ms, lanes, clock_doubtful)| Frame::Welcome(
+                    Welcome {
+                        version,
+                        software,
+                        hub_ms,
+                        heartbeat_ms,
+                        lanes,
+                        clock_doubtful,
+                    }
+                )
             ),
         (text(20), text(2048), any::<u64>()).prop_map(|(code, message, retry_ms)| {
             Frame::Refuse(Refuse {

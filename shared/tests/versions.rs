@@ -5,7 +5,7 @@
 //! from before our last fields. Both are written with the same codec, and read in both directions.
 use bytes::{BufMut, Bytes, BytesMut};
 use linli_shared::protocol::codec;
-use linli_shared::protocol::event::{ClockQuality, Event, Place, Severity};
+use linli_shared::protocol::event::{ClockQuality, Delivery, Event, Place, Severity};
 use linli_shared::protocol::frame::{
     self, Ack, CaseStatus, Command, Frame, FrameError, Heartbeat, Hello, Join, Joined, LaneOpen,
     LanePosition, Lost, Refuse, Welcome, kind,
@@ -339,6 +339,9 @@ struct LaterEvent {
     attributes: BTreeMap<String, String>,
     raw: Option<serde_bytes::ByteBuf>,
     media: Option<String>,
+    device_time_ms: Option<i64>,
+    #[serde(default)]
+    delivery: u8,
     #[serde(default)]
     appendix: Option<Appendix>,
     #[serde(default)]
@@ -385,6 +388,8 @@ fn later_event() -> LaterEvent {
         attributes: [("k".to_owned(), "v".to_owned())].into(),
         raw: Some(serde_bytes::ByteBuf::from(vec![0, 255])),
         media: Some("m".to_owned()),
+        device_time_ms: Some(-7),
+        delivery: 2,
         appendix: Some(Appendix::some()),
         confidence: 99,
     }
@@ -409,6 +414,8 @@ fn our_event() -> Event {
         attributes: [("k".to_owned(), "v".to_owned())].into(),
         raw: Some(serde_bytes::ByteBuf::from(vec![0, 255])),
         media: Some("m".to_owned()),
+        device_time_ms: Some(-7),
+        delivery: Delivery::History,
     }
 }
 
@@ -537,6 +544,7 @@ fn every_control_frame_of_a_later_version_is_read_without_its_new_fields() {
                 hub_ms: 2,
                 heartbeat_ms: 3,
                 lanes: vec![position.clone()],
+                clock_doubtful: true,
             }),
         ),
         (

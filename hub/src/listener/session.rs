@@ -180,6 +180,7 @@ async fn session(
                 next: *next,
             })
             .collect(),
+        clock_doubtful: false,
     });
     shared
         .sessions

@@ -312,7 +312,7 @@ pub fn correct(event: &mut Event, clocks: Clocks) {
         && event.clock != ClockQuality::Other
     {
         event.received_at_ms = event.received_at_ms.saturating_sub(skew_ms);
-        if matches!(event.clock, ClockQuality::Agent | ClockQuality::Implausible) {
+        if event.clock.is_agents() {
             event.occurred_at_ms = event.occurred_at_ms.saturating_sub(skew_ms);
         }
     }

@@ -33,6 +33,8 @@ pub const KNOWN_KINDS: &[&str] = &[
     "danger.notice",
     "device.battery_low",
     "device.battery_restored",
+    DEVICE_CLOCK,
+    "device.clock_restored",
     "device.fault",
     "device.offline",
     "device.online",
@@ -84,6 +86,8 @@ pub const KNOWN_KINDS: &[&str] = &[
 /// The kind by which an agent says that it began to take events in: once at each start, of the source
 /// and the device [`AGENT_ITSELF`]. What happened since [`DOWN_SINCE`] it could not hear.
 pub const AGENT_STARTED: &str = "agent.started";
+/// The kind by which an agent says that the clock of a device is off by more than it accepts.
+pub const DEVICE_CLOCK: &str = "device.clock";
 /// Source and device of what an agent tells of itself.
 pub const AGENT_ITSELF: &str = "agent";
 /// Attribute of [`AGENT_STARTED`]: when the process before was last known to take events in, milliseconds
@@ -155,34 +159,45 @@ impl From<Severity> for u8 {
     }
 }
 
-/// How far `occurred_at_ms` can be trusted.
+/// By which rule `occurred_at_ms` was decided, and so how far it can be trusted.
+///
+/// Receipt is a fact, a device's time is a claim. [`Event::claim_ms`] gives the claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]
 pub enum ClockQuality {
-    /// The device's own time, which was plausible against the agent's clock.
+    /// The device's claim: its clock agrees with the agent's.
     #[default]
     Device,
-    /// The agent's clock at receipt: the device gave no time.
+    /// The receipt: the device gave no time.
     Agent,
-    /// The agent's clock was not set: `monotonic_ms` and the chunk's boot id tell the time once that
+    /// The agent's clock is not synchronised: `monotonic_ms` and the chunk's boot id tell the time once that
     /// boot's offset is known.
     Unset,
     /// Was `Unset`; the hub has put `occurred_at_ms` right from the boot's offset.
     Corrected,
-    /// The device gave a time that cannot be (far in the future or long past); `occurred_at_ms` is the
-    /// agent's, the device's own text is in the attribute `device_time`.
+    /// The receipt: a replayed message claims a time that cannot be (in the future or long past) and the
+    /// device's offset is not known.
     Implausible,
+    /// The receipt: the message is live, and the device's clock is off by more than the agent accepts.
+    Receipt,
+    /// The device's claim, corrected by the last known offset of its clock: the message is replayed.
+    Shifted,
+    /// The receipt: the device's time cannot be read; its text is in the attribute `device_time`.
+    Unknown,
     /// A quality of a newer version.
     Other,
 }
 
 impl ClockQuality {
-    const ALL: [ClockQuality; 5] = [
+    const ALL: [ClockQuality; 8] = [
         Self::Device,
         Self::Agent,
         Self::Unset,
         Self::Corrected,
         Self::Implausible,
+        Self::Receipt,
+        Self::Shifted,
+        Self::Unknown,
     ];
 
     /// The name in the API.
@@ -193,8 +208,19 @@ impl ClockQuality {
             Self::Unset => "unset",
             Self::Corrected => "corrected",
             Self::Implausible => "implausible",
+            Self::Receipt => "receipt",
+            Self::Shifted => "shifted",
+            Self::Unknown => "unknown",
             Self::Other => "other",
         }
+    }
+
+    /// `occurred_at_ms` was computed from the agent's clock, so an error of that clock is in it.
+    pub fn is_agents(self) -> bool {
+        matches!(
+            self,
+            Self::Agent | Self::Implausible | Self::Receipt | Self::Shifted | Self::Unknown
+        )
     }
 }
 
@@ -209,7 +235,59 @@ impl From<u8> for ClockQuality {
 
 impl From<ClockQuality> for u8 {
     fn from(quality: ClockQuality) -> u8 {
-        quality as u8
+        match quality {
+            ClockQuality::Other => u8::MAX,
+            known => known as u8,
+        }
+    }
+}
+
+/// Whether an event was reported when it happened. The protocol or the mapping of a source says so; its age does not.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+#[serde(from = "u8", into = "u8")]
+pub enum Delivery {
+    /// Reported when it happened. Its freshness counts from its receipt.
+    #[default]
+    Live,
+    /// Reported afterwards: from a device's memory, a catch-up, a retained message. It raises warnings, and pages nobody.
+    Replayed,
+    /// Imported history: stored for rules that look back and for statistics. It raises no warning and opens no case.
+    History,
+}
+
+impl Delivery {
+    const ALL: [Delivery; 3] = [Self::Live, Self::Replayed, Self::History];
+
+    /// The name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Replayed => "replayed",
+            Self::History => "history",
+        }
+    }
+
+    /// Reported when it happened.
+    pub fn is_live(&self) -> bool {
+        *self == Self::Live
+    }
+}
+
+impl From<u8> for Delivery {
+    /// A number from a newer version reads as live: too loud beats silent.
+    fn from(number: u8) -> Self {
+        Self::ALL
+            .get(usize::from(number))
+            .copied()
+            .unwrap_or(Self::Live)
+    }
+}
+
+impl From<Delivery> for u8 {
+    fn from(delivery: Delivery) -> u8 {
+        delivery as u8
     }
 }
 
@@ -236,7 +314,7 @@ pub struct Event {
     pub occurred_at_ms: i64,
     /// When the agent received it, milliseconds since 1970 UTC by the agent's clock.
     pub received_at_ms: i64,
-    /// How far `occurred_at_ms` can be trusted.
+    /// By which rule `occurred_at_ms` was decided.
     #[serde(default)]
     pub clock: ClockQuality,
     /// How bad it is.
@@ -266,6 +344,12 @@ pub struct Event {
     /// Where the picture or clip lies.
     #[serde(default)]
     pub media: Option<String>,
+    /// The device's own time where `occurred_at_ms` is another, milliseconds since 1970 UTC. See [`Event::claim_ms`].
+    #[serde(default)]
+    pub device_time_ms: Option<i64>,
+    /// Whether it was reported when it happened.
+    #[serde(default)]
+    pub delivery: Delivery,
 }
 
 /// A [`Place`] that is borrowed.
@@ -319,6 +403,10 @@ pub struct Draft<'a> {
     pub raw: Option<&'a [u8]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub media: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_time_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Delivery::is_live")]
+    pub delivery: Delivery,
 }
 
 fn as_map<S: Serializer>(pairs: &[(&str, &str)], serializer: S) -> Result<S::Ok, S::Error> {
@@ -470,7 +558,15 @@ impl Event {
             attributes: Vec::new(),
             raw: self.raw.as_ref().map(|raw| raw.as_slice()),
             media: self.media.as_deref(),
+            device_time_ms: self.device_time_ms,
+            delivery: self.delivery,
         }
+    }
+
+    /// The device's own time, milliseconds since 1970 UTC; `None` where it gave none that can be read.
+    pub fn claim_ms(&self) -> Option<i64> {
+        self.device_time_ms
+            .or_else(|| (self.clock == ClockQuality::Device).then_some(self.occurred_at_ms))
     }
 
     /// See [`Draft::unknown_from_ms`].

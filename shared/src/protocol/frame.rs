@@ -91,7 +91,7 @@ pub struct Hello {
     pub monotonic_ms: u64,
     /// Its wall clock, milliseconds since 1970 UTC, now.
     pub wall_ms: i64,
-    /// Its wall clock is believed to be set.
+    /// Its wall clock is synchronised: the kernel says so, or a hub did in this boot.
     pub wall_set: bool,
     /// Clock anchors of this and earlier boots.
     #[serde(default)]
@@ -121,6 +121,10 @@ pub struct Welcome {
     /// For each lane, the sequence that the hub wants next (as `next`; `first` is 0).
     #[serde(default)]
     pub lanes: Vec<LanePosition>,
+    /// The hub does not trust its own clock: `hub_ms` says nothing about the agent's. Left out of the bytes where the hub
+    /// trusts it, as by an older hub.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clock_doubtful: bool,
 }
 
 /// The hub does not take the agent in.
