@@ -17,16 +17,15 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 
 use crate::import::GROUP_ROWS;
+use crate::ingest::SourceIngest;
+use crate::ingest::live_tap::{LiveLine, Seen};
+use crate::ingest::source_status::SourceView;
 use crate::intake::{Intake, Submission, Submitted};
 use crate::metrics::Metrics;
 use crate::pseudonym::Pseudonyms;
-use crate::source_test::Live;
-use crate::sources::feed::Feed;
-use crate::sources::standing::SourceView;
-use crate::sources::watch::Seen;
-use crate::spool::{LaneStatus, Spool};
 use crate::stations::Stations;
 use crate::uplink::UplinkStatus;
+use linli_spool::{LaneStatus, Spool};
 
 /// A submission of an import, bytes: a group of rows, each as large as an event may be.
 const SUBMIT_BYTES_MAX: usize = 4 << 20;
@@ -53,7 +52,7 @@ pub struct Admin {
     /// Where events go.
     pub intake: Intake,
     /// The way of each source to the intake.
-    pub feeds: Arc<[Feed]>,
+    pub ingests: Arc<[SourceIngest]>,
     /// Pseudonyms.
     pub pseudonyms: Pseudonyms,
     /// Spools.
@@ -227,7 +226,7 @@ impl Admin {
                 .iter()
                 .map(|spool| lane_view(spool.lane(), &spool.status().borrow()))
                 .collect(),
-            sources: self.feeds.iter().map(Feed::view).collect(),
+            sources: self.ingests.iter().map(SourceIngest::view).collect(),
             station: self.stations.as_ref().map(|stations| {
                 let standing = stations.standing().borrow().clone();
                 StationView {
@@ -313,28 +312,28 @@ async fn watch_source(
     State(admin): State<Arc<Admin>>,
     UrlPath(name): UrlPath<String>,
 ) -> Result<Body, Problem> {
-    let feed = admin.feeds.iter().find(|feed| feed.name() == name);
-    let Some(feed) = feed else {
+    let ingest = admin.ingests.iter().find(|ingest| ingest.name() == name);
+    let Some(ingest) = ingest else {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             "unknown-source",
             format!("the running agent has no source {name:?}: restart it if its config is newer"),
         ));
     };
-    let seen = feed.watch().subscribe();
-    Ok(Body::from_stream(live(feed.clone(), seen)))
+    let seen = ingest.watch().subscribe();
+    Ok(Body::from_stream(live(ingest.clone(), seen)))
 }
 
 /// The source's standing first, then its messages.
 fn live(
-    feed: Feed,
+    ingest: SourceIngest,
     seen: broadcast::Receiver<Arc<Seen>>,
 ) -> impl Stream<Item = Result<String, serde_json::Error>> {
-    let standing = futures_util::stream::once(async move { Live::Standing(feed.view()) });
+    let standing = futures_util::stream::once(async move { LiveLine::Standing(ingest.view()) });
     let messages = futures_util::stream::unfold(seen, async |mut seen| {
         let live = match seen.recv().await {
-            Ok(seen) => Live::Message(Seen::clone(&seen)),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Live::Missed(missed),
+            Ok(seen) => LiveLine::Message(Seen::clone(&seen)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => LiveLine::Missed(missed),
             Err(broadcast::error::RecvError::Closed) => return None,
         };
         Some((live, seen))
@@ -367,8 +366,8 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, P
             .metrics
             .station(&stations.standing().borrow(), wall_ms);
     }
-    for feed in admin.feeds.iter() {
-        feed.scrape();
+    for ingest in admin.ingests.iter() {
+        ingest.scrape();
     }
     let text = admin.metrics.text().map_err(|error| {
         Problem::new(

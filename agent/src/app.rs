@@ -14,28 +14,28 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, METRICS_CONNECTIONS_MAX, SOCKET_CONNECTIONS_MAX, socket_path};
-use crate::alive::Alive;
-use crate::anchors::Anchors;
+use crate::bind;
+use crate::clock_anchors::ClockAnchors;
 use crate::config::station::Station;
 use crate::config::{Checked, Config};
+use crate::downtime::Downtime;
 use crate::http;
 use crate::identity::{Identity, IdentityError};
+use crate::ingest::Shared;
+use crate::ingest::raw_log::{self, RawWriter};
+use crate::ingest::state_store::StateStore;
 use crate::intake::Intake;
-use crate::listen;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::pending::Pending;
 use crate::pseudonym::{KeyError, Pseudonyms};
-use crate::sources::body::Bodies;
-use crate::sources::devices::kept::Keeper;
-use crate::sources::feed::Shared;
-use crate::sources::raw::{self, RawWriter};
 use crate::sources::{Prepared, Sources};
-use crate::spool::{self, Spool, SpoolThread, WhenFull};
 use crate::stations::fetch::{self, Fetch};
 use crate::stations::webhook::Webhook;
 use crate::stations::{Stations, StationsThread};
+use crate::transport::bodies::Bodies;
 use crate::uplink::{Downlink, Uplink, UplinkStatus};
+use linli_spool::{Spool, SpoolThread, WhenFull};
 
 /// How long parts may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -58,9 +58,9 @@ pub enum AppError {
     DataDir(#[from] DataDirError),
     /// A spool could not be opened.
     #[error("the spool cannot be opened")]
-    Spool(#[from] spool::OpenError),
+    Spool(#[from] linli_spool::OpenError),
     /// An address cannot be listened on.
-    #[error("cannot listen on {what} {address}: {}", listen::remedy(source))]
+    #[error("cannot listen on {what} {address}: {}", bind::remedy(source))]
     Listen {
         /// For what.
         what: &'static str,
@@ -108,10 +108,10 @@ pub struct Spools {
 
 impl Spools {
     /// Opens all lanes below the data directory.
-    pub fn open(config: &Config) -> Result<Self, spool::OpenError> {
+    pub fn open(config: &Config) -> Result<Self, linli_spool::OpenError> {
         let mut threads = Vec::new();
         let mut open = |lane: Lane| {
-            let (handle, thread) = Spool::open(spool::Settings {
+            let (handle, thread) = Spool::open(linli_spool::Settings {
                 directory: config.data_dir.join("spool").join(lane.as_str()),
                 lane,
                 generation_bytes: config.spool.generation.0,
@@ -129,7 +129,7 @@ impl Spools {
                 },
             })?;
             threads.push(thread);
-            Ok::<_, spool::OpenError>(handle)
+            Ok::<_, linli_spool::OpenError>(handle)
         };
         let handles = [
             open(Lane::Urgent)?,
@@ -157,8 +157,8 @@ pub struct App {
     raw: RawWriter,
     admin: Admin,
     uplink: Uplink,
-    alive: Alive,
-    anchors: Anchors,
+    alive: Downtime,
+    anchors: ClockAnchors,
     downlink: mpsc::Receiver<Downlink>,
     spools: Spools,
     station: Option<Served>,
@@ -249,11 +249,11 @@ impl App {
         let socket_path = socket_path(&config.data_dir);
         let socket = bind_socket(&socket_path)?;
         let intake = Intake::new(spools.handles.clone(), boot, metrics.clone());
-        let (anchors, anchors_seen) = Anchors::load(&config.data_dir, boot, metrics.clone());
+        let (anchors, anchors_seen) = ClockAnchors::load(&config.data_dir, boot, metrics.clone());
         let (uplink_status, uplink_seen) = watch::channel(UplinkStatus::default());
         let (downlink_sender, downlink) = mpsc::channel(DOWNLINK_MAX);
         let pending = Pending::default();
-        let (raw_log, raw) = raw::open(
+        let (raw_log, raw) = raw_log::open(
             &config.data_dir,
             keep_raw_for(&sources),
             metrics.raw_dropped.clone(),
@@ -271,7 +271,7 @@ impl App {
         sources.keeper().remove_others();
         let admin = Admin {
             agent,
-            feeds: sources.feeds().into(),
+            ingests: sources.ingests().into(),
             pseudonyms: shared.pseudonyms,
             site: identity.agent.site.to_string(),
             cert_not_after_s: identity.agent.not_after_s,
@@ -287,7 +287,7 @@ impl App {
         } else {
             config.hub.addresses.clone()
         };
-        let alive = Alive::load(&config.data_dir, boot, intake.clone(), &pending);
+        let alive = Downtime::load(&config.data_dir, boot, intake.clone(), &pending);
         let uplink = Uplink {
             identity,
             addresses,
@@ -425,7 +425,7 @@ fn keep_raw_for(sources: &[Prepared]) -> HashMap<String, Duration> {
 async fn close(
     spools: Spools,
     station: Option<StationsThread>,
-    keeper: Keeper,
+    keeper: StateStore,
 ) -> Result<(), AppError> {
     let (done, closed) = oneshot::channel();
     std::thread::spawn(move || {

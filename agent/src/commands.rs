@@ -16,7 +16,9 @@ use crate::cli::{Cli, Command, PseudonymsCommand, SourceCommand};
 use crate::config::Config;
 use crate::pseudonym::Pseudonyms;
 use crate::source_test::SourceTest;
-use crate::{admin, app, cli, config, identity, import, intake, join, memory, metrics, socket};
+use crate::{
+    admin, app, cli, config, files, identity, import, intake, join, memory, metrics, socket,
+};
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -189,7 +191,7 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
                     .unwrap_or_default()
             });
             let mapping_path = mapping;
-            let mapping = config::load_mapping(&name, &mapping_path)
+            let mapping = files::load_mapping(&name, &mapping_path)
                 .map_err(|error| failure(exit::CONFIG)(&error))?;
             let format = format
                 .or_else(|| import::Format::of(&file))

@@ -1,5 +1,4 @@
 //! The agent's config file: strict TOML, every key with a default that works.
-mod places;
 mod ports;
 pub mod station;
 
@@ -12,20 +11,16 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use crate::ingest::places::DevicePlace;
 use crate::pseudonym::PseudonymConfig;
-use crate::sources::mapping::{Mapping, MappingFile};
 use crate::sources::push::PushSource;
-use crate::sources::text;
 use crate::sources::{Check, Prepared, SourceConfig};
-use crate::spool::WhenFull;
+use linli_spool::WhenFull;
 use ports::Listener;
 use station::{Station, StationConfig};
 
 /// What `spool.seen_max` may be.
 const SEEN_MAX: RangeInclusive<usize> = 1_000..=10_000_000;
-
-/// Of a secret that machines share.
-const SECRET_BYTES_MIN: usize = 16;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -48,7 +43,7 @@ pub struct Config {
     /// Sources.
     pub source: Vec<SourceConfig>,
     /// Devices whose messages do not say where they are.
-    pub device: Vec<DeviceConfig>,
+    pub device: Vec<DevicePlace>,
     /// A table of more of them, CSV, relative to the config.
     pub devices_file: Option<PathBuf>,
     /// The station that is told what became of its incidents.
@@ -95,20 +90,6 @@ pub struct PushConfig {
 pub struct MetricsConfig {
     /// Address to listen on.
     pub listen: SocketAddr,
-}
-
-/// `[[device]]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeviceConfig {
-    /// Id as the device's messages carry it.
-    pub id: String,
-    /// Building, shed or zone.
-    #[serde(default)]
-    pub building: String,
-    /// Unit of the place.
-    #[serde(default)]
-    pub unit: String,
 }
 
 impl Default for Config {
@@ -167,7 +148,7 @@ pub struct Checked {
     /// All sources, pushes too.
     pub sources: Vec<Prepared>,
     /// Places by device id.
-    pub devices: HashMap<String, DeviceConfig>,
+    pub devices: HashMap<String, DevicePlace>,
     /// The station.
     pub station: Option<Station>,
 }
@@ -332,7 +313,7 @@ impl Config {
             }
         }
         if let Some(file) = &self.devices_file {
-            places::read(&directory.join(file), &mut devices)?;
+            crate::ingest::places::read(&directory.join(file), &mut devices)?;
         }
         let station = match self.station.take() {
             Some(station) => Some(station::checked(station, &directory, path)?),
@@ -346,38 +327,4 @@ impl Config {
             station,
         })
     }
-}
-
-/// Reads and checks a mapping file.
-pub fn load_mapping(name: &str, path: &Path) -> Result<Mapping, ConfigError> {
-    let file: MappingFile = load(path)?;
-    Mapping::new(name, file).map_err(|error| ConfigError::Value {
-        path: path.to_owned(),
-        key: error.key,
-        message: error.message,
-    })
-}
-
-/// The secret in a file.
-pub fn secret(file: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
-    let bytes = std::fs::read(file).map_err(|source| ConfigError::Read {
-        path: file.to_owned(),
-        source,
-    })?;
-    secret_in(&bytes).map_err(|message| ConfigError::Value {
-        path: file.to_owned(),
-        key: key.to_owned(),
-        message,
-    })
-}
-
-/// The secret in the bytes of a file, or what is wrong with it.
-pub fn secret_in(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    let secret = text::unmarked(bytes).trim_ascii().to_vec();
-    if secret.len() < SECRET_BYTES_MIN {
-        return Err(format!(
-            "holds fewer than {SECRET_BYTES_MIN} bytes: make one with `openssl rand -hex 32`"
-        ));
-    }
-    Ok(secret)
 }

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use crate::intake::{Intake, Submission, SubmitError, Submitted};
 use crate::socket::{self, SocketError};
-use crate::sources::mapping::{Mapped, Mapping, Tense};
-use crate::sources::text::Encoding;
+use linli_devices::mapping::{Mapped, Mapping, Tense};
+use linli_devices::text::Encoding;
 use mark::Mark;
 use rows::{Place, Row, Rows, RowsError};
 

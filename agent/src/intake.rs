@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::metrics::Metrics;
-use crate::spool::{AppendError, EventKey, Spool};
+use linli_spool::{AppendError, EventKey, Spool};
 
 /// Most events of one submission.
 pub const SUBMIT_EVENTS_MAX: usize = 4096;

@@ -1,31 +1,32 @@
-//! What `linli-agent` is made of. A library so that fuzz targets and benches reach the decoders; nobody else
-//! depends on it.
+//! What `linli-agent` is made of. Decoders of devices are in `linli-devices`, the spool is in `linli-spool`.
 #![expect(
     rustdoc::private_intra_doc_links,
     reason = "the docs are for who works on the program, and are made with what is private"
 )]
 
 mod admin;
-mod alive;
-mod anchors;
 mod app;
+mod bind;
 mod cli;
+mod clock_anchors;
 pub mod commands;
 mod config;
+mod downtime;
+mod files;
 mod http;
 mod identity;
 mod import;
+mod ingest;
 mod intake;
 mod join;
-mod listen;
 mod memory;
 mod metrics;
 mod pending;
 mod pseudonym;
-mod records;
+mod random;
 mod socket;
 mod source_test;
-pub mod sources;
-mod spool;
+mod sources;
 mod stations;
+mod transport;
 mod uplink;

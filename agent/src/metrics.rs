@@ -350,7 +350,7 @@ impl Metrics {
     }
 
     /// Copies a lane's status into its gauges.
-    pub fn spool(&self, lane: Lane, status: &crate::spool::LaneStatus, wall_ms: i64) {
+    pub fn spool(&self, lane: Lane, status: &linli_spool::LaneStatus, wall_ms: i64) {
         let lane = [lane.as_str()];
         let oldest_age_s = status
             .oldest_ms

@@ -20,7 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::sources::reading::Person;
+use linli_devices::device_event::Person;
 
 const KEY_BYTES: usize = 32;
 /// Of the tag that a pseudonym shows.
@@ -150,13 +150,7 @@ impl Key {
             path: path.to_owned(),
             source,
         };
-        let mut bytes = [0; KEY_BYTES];
-        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        if filled.map_err(|error| failed(error.into()))? != KEY_BYTES {
-            return Err(failed(io::Error::other(
-                "the kernel gave too few random bytes",
-            )));
-        }
+        let bytes: [u8; KEY_BYTES] = crate::random::bytes().map_err(failed)?;
         let written = KeyFile {
             number,
             made_at_ms: now_ms,

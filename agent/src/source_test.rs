@@ -5,7 +5,6 @@
 use http_body_util::BodyExt;
 use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, data_dir, output};
-use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +16,15 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Status, socket_path};
 use crate::app::Spools;
 use crate::config::Checked;
+use crate::ingest::Shared;
+use crate::ingest::live_tap::{LiveLine, Seen};
+use crate::ingest::source_status::SourceView;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::pseudonym::Pseudonyms;
 use crate::sources::Sources;
-use crate::sources::body::Bodies;
-use crate::sources::feed::Shared;
-use crate::sources::standing::SourceView;
-use crate::sources::watch::Seen;
-use crate::{http, listen, socket};
+use crate::transport::bodies::Bodies;
+use crate::{bind, http, socket};
 
 /// Lines on their way to the screen.
 const LINES_MAX: usize = 64;
@@ -33,18 +32,6 @@ const LINES_MAX: usize = 64;
 const CONNECTIONS_MAX: usize = 64;
 /// How long the source may take to end after the test.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// What is shown.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Live {
-    /// How the source stands.
-    Standing(SourceView),
-    /// A message.
-    Message(Seen),
-    /// Messages that were too fast to be shown.
-    Missed(u64),
-}
 
 /// What was asked for.
 pub struct SourceTest {
@@ -174,7 +161,7 @@ impl SourceTest {
                 text: format!(
                     "cannot listen on [push] listen {}: {error}: {}",
                     config.push.listen,
-                    listen::remedy(&error)
+                    bind::remedy(&error)
                 ),
                 code: exit::UNAVAILABLE,
             })?;
@@ -193,33 +180,33 @@ impl SourceTest {
         let bodies = Bodies::new(config.push.body_max.0 as usize);
         let sources = Sources::new(sources, pushes, bodies, &config.data_dir, &shared);
         let keeper = sources.keeper();
-        let feed = sources.feeds().remove(0);
-        let mut seen = feed.watch().subscribe();
+        let ingest = sources.ingests().remove(0);
+        let mut seen = ingest.watch().subscribe();
         let stop = CancellationToken::new();
         let (routes, running) = sources.start(stop.clone());
         let running = tokio::spawn(running);
         let served = tokio::spawn(http::serve(listener, routes, CONNECTIONS_MAX, stop.clone()));
         let (sender, lines) = mpsc::channel(LINES_MAX);
-        let first = Live::Standing(feed.view());
+        let first = LiveLine::Standing(ingest.view());
         let reader = tokio::spawn(async move {
             let mut live = first;
             while sender.send(live).await.is_ok() {
                 live = match seen.recv().await {
-                    Ok(seen) => Live::Message(Seen::clone(&seen)),
+                    Ok(seen) => LiveLine::Message(Seen::clone(&seen)),
                     Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
-                        Live::Missed(missed)
+                        LiveLine::Missed(missed)
                     }
                     Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
                 };
             }
         });
         let tally = self.show(lines).await;
-        let view = feed.view();
+        let view = ingest.view();
         stop.cancel();
         reader.abort();
         // What does not end in time is cut off: what was answered is synced.
         let _ = tokio::time::timeout(GRACE, async { tokio::join!(running, served) }).await;
-        drop((feed, shared));
+        drop((ingest, shared));
         tokio::task::block_in_place(|| {
             // First: once the spools are free an agent may start, and read them.
             keeper.keep_now();
@@ -229,11 +216,11 @@ impl SourceTest {
     }
 
     /// Prints what comes until the time is over.
-    async fn show(&self, mut lines: mpsc::Receiver<Live>) -> Tally {
+    async fn show(&self, mut lines: mpsc::Receiver<LiveLine>) -> Tally {
         let end = Instant::now() + self.lasts;
         let mut tally = Tally::default();
         while let Ok(Some(live)) = tokio::time::timeout_at(end, lines.recv()).await {
-            if let Live::Message(seen) = &live {
+            if let LiveLine::Message(seen) = &live {
                 tally.messages += 1;
                 tally.events += seen.events.len() as u64;
                 tally.rejected +=
@@ -247,21 +234,21 @@ impl SourceTest {
         tally
     }
 
-    fn line(&self, live: &Live) -> String {
+    fn line(&self, live: &LiveLine) -> String {
         if self.json {
             return serde_json::to_string(live).unwrap_or_default() + "\n";
         }
         match live {
-            Live::Standing(view) => format!(
+            LiveLine::Standing(view) => format!(
                 "{}\n观察 {} 秒，触发一次设备以查看 watching for {} s; make the device do something\n",
                 view.lines().join("\n"),
                 self.lasts.as_secs(),
                 self.lasts.as_secs()
             ),
-            Live::Missed(missed) => {
+            LiveLine::Missed(missed) => {
                 format!("… {missed} 条未显示 messages were too fast to be shown\n")
             }
-            Live::Message(seen) => {
+            LiveLine::Message(seen) => {
                 let outcome = words(&seen.outcome);
                 if seen.outcome == "heartbeat" && seen.events.is_empty() && !self.all {
                     return format!("{} {outcome}\n", seen.at);
@@ -296,7 +283,7 @@ impl SourceTest {
         };
         if self.json {
             output::text(
-                (serde_json::to_string(&Live::Standing(view)).unwrap_or_default() + "\n")
+                (serde_json::to_string(&LiveLine::Standing(view)).unwrap_or_default() + "\n")
                     .as_bytes(),
             );
             return code;
@@ -348,7 +335,7 @@ mod tests {
         };
         let mut seen = Seen::new(0, b"the raw message");
         seen.outcome = outcome.into();
-        test.line(&Live::Message(seen))
+        test.line(&LiveLine::Message(seen))
     }
 
     #[test]

@@ -3,43 +3,25 @@
 //!
 //! ```text
 //! [[source]] of the config ─ Prepared (checked, secrets read) ─ app ─▶ Source::run(feed, stop)
-//!     messages ▶ decode (pure) ▶ Said ▶ feed (what holds for all) ▶ intake ▶ spool, then the device is answered
+//!     messages ▶ decode (pure) ▶ DecodedMessage ▶ feed (what holds for all) ▶ intake ▶ spool, then the device is answered
 //! ```
 //!
 //! * `run` ends at `stop` and at nothing else: a device that is away, a port that is taken, a wrong password are shown
-//!   by `linli-agent status` and tried again ([`session::hold`]); so is a session that panics. A push that panics
+//!   by `linli-agent status` and tried again ([`reconnect::run_with_reconnect`]); so is a session that panics. A push that panics
 //!   costs its connection. One source never ends another.
 //! * A decoder does no I/O and knows no clock. What it holds of a stream has a limit, and one bad message costs itself.
 //! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may hang routes below `/push/<name>` too.
-pub mod body;
-pub(crate) mod callers;
 mod check;
-pub mod dahua;
-pub mod dc09;
-pub mod devices;
-pub(crate) mod feed;
-pub mod gb26875;
-pub mod gb28181;
-pub mod hikvision;
-pub mod loose;
-pub mod mapping;
-pub mod modbus;
-pub mod mqtt;
-pub mod multipart;
-mod name;
-pub mod ocpp;
-pub mod onvif;
-pub(crate) mod peer;
+mod dahua;
+mod dc09;
+mod gb26875;
+mod gb28181;
+mod hikvision;
+mod modbus;
+mod mqtt;
+mod ocpp;
+mod onvif;
 pub(crate) mod push;
-pub(crate) mod raw;
-pub mod reading;
-pub(crate) mod session;
-pub(crate) mod standing;
-pub(crate) mod stream;
-pub mod text;
-pub mod time;
-pub(crate) mod watch;
-pub mod xml;
 
 use axum::Router;
 use jiff::tz::TimeZone;
@@ -57,11 +39,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::ingest::state_store::{KEEP_EVERY_S, StateStore};
+use crate::ingest::{Settings, Shared, SourceIngest};
 use crate::pseudonym::Pseudonyms;
-use body::Bodies;
+use crate::transport::bodies::Bodies;
 pub(crate) use check::Check;
-use devices::kept::{KEEP_EVERY_S, Keeper};
-use feed::{Feed, Settings, Shared};
 use push::{Push, PushSource};
 
 /// How long raw messages stay unless the config says otherwise.
@@ -102,12 +84,12 @@ pub(crate) trait Source: Sized + Send + 'static {
     }
 
     /// Routes on the agent's push listener; their paths begin with `/push/<name>/`.
-    fn router(&self, _feed: &Feed) -> Option<Router> {
+    fn router(&self, _feed: &SourceIngest) -> Option<Router> {
         None
     }
 
     /// Runs until `stop`.
-    fn run(self, feed: Feed, stop: CancellationToken) -> impl Future<Output = ()> + Send;
+    fn run(self, ingest: SourceIngest, stop: CancellationToken) -> impl Future<Output = ()> + Send;
 }
 
 /// The key that says so, `tcp` or `udp`, and where.
@@ -154,7 +136,7 @@ fn push_type() -> String {
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What starts a source: gives its routes, and what runs until the token is cancelled.
-type Start = Box<dyn FnOnce(Feed, CancellationToken) -> (Option<Router>, Running) + Send>;
+type Start = Box<dyn FnOnce(SourceIngest, CancellationToken) -> (Option<Router>, Running) + Send>;
 
 /// A source of some type that is checked and does not run yet.
 struct Parts {
@@ -176,9 +158,9 @@ fn prepare<S: Source>(rest: toml::Table, check: &Check<'_>) -> Result<Parts, Con
         interval: source.interval(),
         devices: source.devices(),
         listens: source.listens(),
-        start: Box::new(|feed, stop| {
-            let router = source.router(&feed);
-            (router, Box::pin(source.run(feed, stop)))
+        start: Box::new(|ingest, stop| {
+            let router = source.router(&ingest);
+            (router, Box::pin(source.run(ingest, stop)))
         }),
     })
 }
@@ -287,10 +269,14 @@ impl Prepared {
     }
 
     /// Starts it: its routes, and what runs until `stop`. A push has routes only, in `push`.
-    pub fn start(self, feed: Feed, stop: CancellationToken) -> (Option<Router>, Option<Running>) {
+    pub fn start(
+        self,
+        ingest: SourceIngest,
+        stop: CancellationToken,
+    ) -> (Option<Router>, Option<Running>) {
         match self.start {
             Some(start) => {
-                let (router, running) = start(feed, stop);
+                let (router, running) = start(ingest, stop);
                 (router, Some(running))
             }
             None => (None, None),
@@ -300,9 +286,9 @@ impl Prepared {
 
 /// All sources of an agent.
 pub(crate) struct Sources {
-    prepared: Vec<(Prepared, Feed)>,
+    prepared: Vec<(Prepared, SourceIngest)>,
     push: Push,
-    keeper: Keeper,
+    keeper: StateStore,
     pseudonyms: Pseudonyms,
 }
 
@@ -321,19 +307,20 @@ impl Sources {
             metrics: shared.metrics.clone(),
             told: Default::default(),
         };
-        let prepared: Vec<(Prepared, Feed)> = prepared
+        let prepared: Vec<(Prepared, SourceIngest)> = prepared
             .into_iter()
             .map(|prepared| {
-                let feed = Feed::new(prepared.settings.clone(), &prepared.devices, shared.clone());
-                if let Some((name, source)) = pushes.remove_entry(feed.name()) {
-                    push.sources.insert(name, (source, feed.clone()));
+                let ingest =
+                    SourceIngest::new(prepared.settings.clone(), &prepared.devices, shared.clone());
+                if let Some((name, source)) = pushes.remove_entry(ingest.name()) {
+                    push.sources.insert(name, (source, ingest.clone()));
                 }
-                (prepared, feed)
+                (prepared, ingest)
             })
             .collect();
-        let feeds = prepared.iter().map(|(_, feed)| feed.clone()).collect();
+        let ingests = prepared.iter().map(|(_, ingest)| ingest.clone()).collect();
         Self {
-            keeper: Keeper::open(data_dir, feeds),
+            keeper: StateStore::open(data_dir, ingests),
             prepared,
             push,
             pseudonyms: shared.pseudonyms.clone(),
@@ -341,12 +328,15 @@ impl Sources {
     }
 
     /// The way of each to the intake.
-    pub fn feeds(&self) -> Vec<Feed> {
-        self.prepared.iter().map(|(_, feed)| feed.clone()).collect()
+    pub fn ingests(&self) -> Vec<SourceIngest> {
+        self.prepared
+            .iter()
+            .map(|(_, ingest)| ingest.clone())
+            .collect()
     }
 
     /// What keeps the states of their points.
-    pub fn keeper(&self) -> Keeper {
+    pub fn keeper(&self) -> StateStore {
         self.keeper.clone()
     }
 
@@ -355,11 +345,11 @@ impl Sources {
         self,
         stop: CancellationToken,
     ) -> (Router, impl Future<Output = io::Result<()>> + Send) {
-        let feeds = self.feeds();
+        let ingests = self.ingests();
         let mut router = push::router(self.push);
         let mut running = JoinSet::new();
-        for (prepared, feed) in self.prepared {
-            let (routes, source) = prepared.start(feed, stop.clone());
+        for (prepared, ingest) in self.prepared {
+            let (routes, source) = prepared.start(ingest, stop.clone());
             if let Some(routes) = routes {
                 router = router.merge(routes);
             }
@@ -367,7 +357,7 @@ impl Sources {
                 running.spawn(source);
             }
         }
-        running.spawn(clock(feeds, self.keeper, self.pseudonyms, stop.clone()));
+        running.spawn(clock(ingests, self.keeper, self.pseudonyms, stop.clone()));
         let ended = async move {
             while let Some(ended) = running.join_next().await {
                 // Sessions are guarded, the clock is not: without it nobody watches over silence, so the process is started anew.
@@ -381,7 +371,12 @@ impl Sources {
 
 /// Once a second, until `stop`: tells of silent devices; states that have changed are kept; a key of pseudonyms whose time
 /// is over is replaced.
-async fn clock(feeds: Vec<Feed>, keeper: Keeper, pseudonyms: Pseudonyms, stop: CancellationToken) {
+async fn clock(
+    ingests: Vec<SourceIngest>,
+    keeper: StateStore,
+    pseudonyms: Pseudonyms,
+    stop: CancellationToken,
+) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     for seconds in 1_u64.. {
         // Both arms are cancel-safe: a tick and a token.
@@ -389,8 +384,8 @@ async fn clock(feeds: Vec<Feed>, keeper: Keeper, pseudonyms: Pseudonyms, stop: C
             () = stop.cancelled() => return,
             _ = second.tick() => {}
         }
-        for feed in &feeds {
-            feed.tick().await;
+        for ingest in &ingests {
+            ingest.tick().await;
         }
         if seconds.is_multiple_of(KEEP_EVERY_S) {
             keeper.keep().await;

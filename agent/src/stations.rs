@@ -32,8 +32,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-use crate::records::Trouble;
 use inbox::{Held, Inbox, Limits};
+use linli_spool::sled_log::Trouble;
 
 /// Requests that wait for the thread: what a session may bring, and room for who reads.
 const REQUESTS_MAX: usize = 2 * CASES_IN_FLIGHT_MAX + 16;

@@ -30,8 +30,8 @@ use tokio_util::sync::CancellationToken;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::pending::Pending;
-use crate::spool::Spool;
 use crate::stations::Stations;
+use linli_spool::Spool;
 
 use session::{Ended, SessionError};
 
@@ -107,14 +107,6 @@ impl Sent {
     }
 }
 
-/// Any number.
-pub fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // Without randomness there is no jitter; that is all that is lost.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    u64::from_ne_bytes(bytes)
-}
-
 impl Uplink {
     /// Keeps a session until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), std::io::Error> {
@@ -149,7 +141,7 @@ impl Uplink {
             if taken_in.is_some_and(|at| at.elapsed() >= GOOD_SESSION) {
                 backoff.reset();
             }
-            let mut pause = backoff.next(random());
+            let mut pause = backoff.next(crate::random::jitter());
             if let SessionError::Refused { retry_ms, .. } = error {
                 pause = pause.max(if retry_ms > 0 {
                     Duration::from_millis(retry_ms).min(BACKOFF_MAX)

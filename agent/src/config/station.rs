@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::secret;
+use crate::files::secret;
 use crate::stations::inbox::Limits;
 
 const MESSAGES_MAX: RangeInclusive<usize> = 10..=100_000;

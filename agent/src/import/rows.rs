@@ -10,9 +10,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::{Format, ImportError};
-use crate::sources::mapping::Mapping;
-use crate::sources::mapping::capture::{Capture, Slot};
-use crate::sources::text::Encoding;
+use linli_devices::mapping::Mapping;
+use linli_devices::mapping::capture::{Capture, Slot};
+use linli_devices::text::Encoding;
 
 /// Longest row, bytes.
 pub const ROW_BYTES_MAX: usize = 1 << 20;

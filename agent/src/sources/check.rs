@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::text::Encoding;
-use crate::config::secret_in;
+use crate::files::secret_in;
+use linli_devices::text::Encoding;
 
 /// A source whose config is being checked.
 pub(crate) struct Check<'a> {

@@ -10,8 +10,6 @@
 //! * The protocol has no way to ask for what was missed: that is lost, and the device was offline meanwhile.
 //!
 //! What messages mean stands in [`map`]; `configs/devices/dahua.md` says what to set on a device.
-pub mod map;
-pub mod message;
 
 use linli_shared::service::config::ConfigError;
 use reqwest::{Client, Method};
@@ -22,12 +20,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{Feed, Group};
-use super::peer::{self, DeviceConfig, Keys, Known, Peer};
-use super::reading::{Reject, Said};
-use super::session::{self, Ended};
-use super::stream::{Device, Dialect, Stream};
-use super::{Check, Source, text};
+use super::{Check, Source};
+use crate::ingest::{IngestBatch, SourceIngest};
+use crate::transport::event_stream::{Device, Dialect, Stream};
+use crate::transport::outbound::{self, DeviceConfig, Keys, Known, Peer};
+use crate::transport::reconnect::{self, Ended};
+use linli_devices::dahua::{map, message};
+use linli_devices::device_event::{DecodedMessage, Reject};
+use linli_devices::text;
 
 /// A stream without a whole message for so long is opened anew.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -98,7 +98,7 @@ impl Source for Dahua {
             ));
         }
         Ok(Self {
-            client: peer::client(check, config.ca_file.as_deref(), &devices)?,
+            client: outbound::client(check, config.ca_file.as_deref(), &devices)?,
             path: format!(
                 "/cgi-bin/eventManager.cgi?action=attach&codes=[{}]&heartbeat={HEARTBEAT_S}",
                 config.codes.join(",")
@@ -122,7 +122,7 @@ impl Source for Dahua {
             .collect()
     }
 
-    async fn run(self, feed: Feed, stop: CancellationToken) {
+    async fn run(self, ingest: SourceIngest, stop: CancellationToken) {
         let mut running = JoinSet::new();
         for known in self.devices {
             let session = Session {
@@ -134,15 +134,16 @@ impl Source for Dahua {
                     begun: HashSet::new(),
                 }),
                 known,
-                feed: feed.clone(),
+                ingest: ingest.clone(),
             };
             let stop = stop.clone();
             running.spawn(async move {
                 let device = [session.known.id.as_str()];
-                session::hold(&session.feed, &device, &stop, || session.run()).await;
+                reconnect::run_with_reconnect(&session.ingest, &device, &stop, || session.run())
+                    .await;
             });
         }
-        session::all(running).await;
+        reconnect::all(running).await;
     }
 }
 
@@ -158,14 +159,16 @@ struct Words {
 
 impl Words {
     /// What began and ended of a message.
-    fn note(&mut self, said: &mut Said<'_>) {
-        let Said::Events(readings) = said else { return };
-        for reading in readings {
-            let Some(state) = &reading.state else {
+    fn note(&mut self, said: &mut DecodedMessage<'_>) {
+        let DecodedMessage::Events(device_events) = said else {
+            return;
+        };
+        for device_event in device_events {
+            let Some(state) = &device_event.state else {
                 continue;
             };
             if state.active {
-                reading.anew = self.begun.insert(state.point.to_string());
+                device_event.anew = self.begun.insert(state.point.to_string());
             } else {
                 self.begun.remove(state.point.as_ref());
             }
@@ -174,10 +177,10 @@ impl Words {
 }
 
 impl Dialect for Words {
-    fn message(&mut self, group: &mut Group<'_>, body: &[u8], _now_ms: u64) {
+    fn message(&mut self, batch: &mut IngestBatch<'_>, body: &[u8], _now_ms: u64) {
         let Some(text) = text::decode(body) else {
             let reject = Reject::new("neither UTF-8 nor GB18030").of(&self.device);
-            group.message(body, Err(reject));
+            batch.message(body, Err(reject));
             return;
         };
         match message::decode(&text) {
@@ -185,9 +188,9 @@ impl Dialect for Words {
                 let device = self.device.clone();
                 let mut said = map::map(&device, self.parts, &message);
                 self.note(&mut said);
-                group.message(body, Ok(said));
+                batch.message(body, Ok(said));
             }
-            Err(reject) => group.message(body, Err(reject.of(&self.device))),
+            Err(reject) => batch.message(body, Err(reject.of(&self.device))),
         }
     }
 
@@ -202,7 +205,7 @@ struct Session {
     path: String,
     known: Known,
     state: Device<Words>,
-    feed: Feed,
+    ingest: SourceIngest,
 }
 
 impl Session {
@@ -221,7 +224,7 @@ impl Session {
             match stream.read().await {
                 Ok(pieces) if pieces.is_empty() => {}
                 Ok(pieces) => {
-                    self.state.keep(&self.feed, pieces).await;
+                    self.state.keep(&self.ingest, pieces).await;
                     stream.waited();
                 }
                 Err(ended) => return ended,

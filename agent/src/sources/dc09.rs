@@ -13,27 +13,19 @@
 //! * `NULL` is the panel's sign of life. What it sends again is stored once ([`recent`]).
 //! * Limits: those of `callers`, [`frame`], [`message`] and [`sia_dcs`].
 pub(crate) mod accounts;
-pub mod cipher;
-pub mod contact_id;
-pub mod frame;
 mod line;
-pub mod map;
-pub mod meaning;
-pub mod message;
-pub mod recent;
-pub mod sia_dcs;
 
 use linli_shared::service::config::ConfigError;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use super::callers::{self, Callers};
-use super::feed::Feed;
 use super::{Check, Listens, Source};
+use crate::ingest::SourceIngest;
+use crate::transport::inbound::{self, Callers};
 use accounts::{Accounts, Config};
 use line::PanelLine;
-use recent::Recent;
+use linli_devices::dc09::recent::Recent;
 
 /// The source.
 #[derive(Debug)]
@@ -75,10 +67,10 @@ impl Source for Dc09 {
         self.accounts.ids()
     }
 
-    async fn run(self, feed: Feed, stop: CancellationToken) {
+    async fn run(self, ingest: SourceIngest, stop: CancellationToken) {
         let accounts = Arc::new(self.accounts);
         let recent = Arc::new(Mutex::new(Recent::default()));
         let line = move || PanelLine::new(accounts.clone(), recent.clone());
-        callers::run(self.callers, feed, stop, line).await;
+        inbound::run(self.callers, ingest, stop, line).await;
     }
 }

@@ -11,22 +11,17 @@
 //! * A device's clock that is off by more than `set_clock_beyond` is set by the agent, at most every ten
 //!   minutes, where the agent's own clock is set.
 //! * Limits: those of `callers` and [`frame`].
-pub mod answer;
-pub mod frame;
 pub(crate) mod hosts;
 mod line;
-pub mod map;
-mod names;
-pub mod unit;
 
 use linli_shared::service::config::ConfigError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use super::callers::{self, Callers};
-use super::feed::Feed;
 use super::{Check, Listens, Source};
+use crate::ingest::SourceIngest;
+use crate::transport::inbound::{self, Callers};
 use hosts::{Config, Hosts};
 use line::HostLine;
 
@@ -78,12 +73,12 @@ impl Source for Gb26875 {
         self.hosts.ids()
     }
 
-    async fn run(self, feed: Feed, stop: CancellationToken) {
+    async fn run(self, ingest: SourceIngest, stop: CancellationToken) {
         let hosts = Arc::new(self.hosts);
-        let zone = feed.zone().clone();
+        let zone = ingest.zone().clone();
         let set_clock_beyond = self.set_clock_beyond;
         let line = move || HostLine::new(hosts.clone(), zone.clone(), set_clock_beyond);
-        callers::run(self.callers, feed, stop, line).await;
+        inbound::run(self.callers, ingest, stop, line).await;
     }
 }
 

@@ -22,13 +22,8 @@
 //! and queues without a bound, which answers by transactions that it keeps; of all of it this source needs messages, and to
 //! answer only when it has stored.
 pub(crate) mod accounts;
-pub mod digest;
 mod line;
-pub mod manscdp;
-pub mod map;
-pub mod registry;
 mod server;
-pub mod sip;
 mod talk;
 
 use linli_shared::service::config::ConfigError;
@@ -36,9 +31,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use super::callers::{self, Callers};
-use super::feed::Feed;
 use super::{Check, Listens, Source};
+use crate::ingest::SourceIngest;
+use crate::transport::inbound::{self, Callers};
 use accounts::{Accounts, Config};
 use line::SipLine;
 use server::Server;
@@ -81,9 +76,9 @@ impl Source for Gb28181 {
         self.accounts.ids()
     }
 
-    async fn run(self, feed: Feed, stop: CancellationToken) {
-        let server = Arc::new(Server::new(self.callers, self.accounts, feed.clone()));
+    async fn run(self, ingest: SourceIngest, stop: CancellationToken) {
+        let server = Arc::new(Server::new(self.callers, self.accounts, ingest.clone()));
         let line = move || SipLine::new(server.clone());
-        callers::run(self.callers, feed, stop, line).await;
+        inbound::run(self.callers, ingest, stop, line).await;
     }
 }

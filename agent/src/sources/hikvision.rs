@@ -15,12 +15,8 @@
 //!   and a device that were told no would send it for ever. 503: the spool refuses, it comes again.
 //!
 //! What messages mean stands in [`map`]; `configs/devices/hikvision.md` says what to set on a device.
-pub mod alert;
 mod catch_up;
-pub mod door;
-mod known;
 mod listen;
-pub mod map;
 
 use linli_shared::service::clock;
 use linli_shared::service::config::{ConfigError, Span};
@@ -34,13 +30,15 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{Feed, Group};
-use super::peer::{self, DeviceConfig, Keys, Known, Peer};
-use super::reading::{Reject, Said};
-use super::session::{self, Ended};
-use super::stream::{Device, Dialect, Stream};
-use super::{Check, Source, text};
-use map::Mapper;
+use super::{Check, Source};
+use crate::ingest::{IngestBatch, SourceIngest};
+use crate::transport::event_stream::{Device, Dialect, Stream};
+use crate::transport::outbound::{self, DeviceConfig, Keys, Known, Peer};
+use crate::transport::reconnect::{self, Ended};
+use linli_devices::device_event::{DecodedMessage, Reject};
+use linli_devices::hikvision::alert;
+use linli_devices::hikvision::map::Mapper;
+use linli_devices::text;
 
 /// A stream without a whole message for so long is opened anew.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -120,7 +118,7 @@ impl Source for Hikvision {
         if catch_up > Duration::from_secs(30 * 86_400) {
             return Err(check.wrong("catch_up", "must be at most \"30d\""));
         }
-        let client = peer::client(check, config.ca_file.as_deref(), &known)?;
+        let client = outbound::client(check, config.ca_file.as_deref(), &known)?;
         let push_secret = config
             .push_secret_file
             .map(|file| check.secret("push_secret_file", &file))
@@ -132,7 +130,7 @@ impl Source for Hikvision {
         {
             return Err(check.wrong(
                 "push_secret_file",
-                "must hold letters, digits, '-' and '_' only, for it is a part of a URL: make one with `openssl rand -hex 32`",
+                "must run_with_reconnect letters, digits, '-' and '_' only, for it is a part of a URL: make one with `openssl rand -hex 32`",
             ));
         }
         let devices = known.into_iter().map(|known| {
@@ -159,12 +157,12 @@ impl Source for Hikvision {
             .collect()
     }
 
-    fn router(&self, feed: &Feed) -> Option<axum::Router> {
+    fn router(&self, ingest: &SourceIngest) -> Option<axum::Router> {
         let secret = self.push_secret.clone()?;
-        Some(listen::router(feed, secret, self.devices.clone()))
+        Some(listen::router(ingest, secret, self.devices.clone()))
     }
 
-    async fn run(self, feed: Feed, stop: CancellationToken) {
+    async fn run(self, ingest: SourceIngest, stop: CancellationToken) {
         let mut running = JoinSet::new();
         let catch_ups = Arc::new(Semaphore::new(CATCH_UPS_MAX));
         for device in &self.devices {
@@ -176,29 +174,30 @@ impl Source for Hikvision {
                 device: device.clone(),
                 catch_up: self.catch_up,
                 catch_ups: catch_ups.clone(),
-                feed: feed.clone(),
+                ingest: ingest.clone(),
             };
             let stop = stop.clone();
             running.spawn(async move {
                 let device = [session.device.known.id.as_str()];
-                session::hold(&session.feed, &device, &stop, || session.run()).await;
+                reconnect::run_with_reconnect(&session.ingest, &device, &stop, || session.run())
+                    .await;
             });
         }
         running.spawn(async move {
             while !stop.is_cancelled() {
                 let ends = async {
-                    quiet(&self.devices, &feed, &stop).await;
+                    quiet(&self.devices, &ingest, &stop).await;
                     Ended::lost("it is stopped")
                 };
-                session::guarded(&feed, ends).await;
+                reconnect::catch_panic(&ingest, ends).await;
             }
         });
-        session::all(running).await;
+        reconnect::all(running).await;
     }
 }
 
 /// Tells the ends of what is not told any more, until `stop`.
-async fn quiet(devices: &[Arc<HikvisionDevice>], feed: &Feed, stop: &CancellationToken) {
+async fn quiet(devices: &[Arc<HikvisionDevice>], ingest: &SourceIngest, stop: &CancellationToken) {
     let mut tick = tokio::time::interval(QUIET_EVERY);
     loop {
         // Both arms are cancel-safe: a tick and a token.
@@ -216,15 +215,18 @@ async fn quiet(devices: &[Arc<HikvisionDevice>], feed: &Feed, stop: &Cancellatio
             {
                 continue;
             }
-            let stored = device.state.with(feed, |mapper, group| {
-                for reading in mapper.quiet(now_ms) {
-                    let raw = format!("{} is not told any more", reading.kind);
-                    group.message(raw.as_bytes(), Ok(Said::Events(vec![reading])));
+            let stored = device.state.with(ingest, |mapper, batch| {
+                for device_event in mapper.quiet(now_ms) {
+                    let raw = format!("{} is not told any more", device_event.kind);
+                    batch.message(
+                        raw.as_bytes(),
+                        Ok(DecodedMessage::Events(vec![device_event])),
+                    );
                 }
             });
             if let Err(error) = stored.await {
                 tracing::debug!(
-                    source = feed.name(),
+                    source = ingest.name(),
                     error = chain(&error),
                     "ends are told later"
                 );
@@ -234,18 +236,18 @@ async fn quiet(devices: &[Arc<HikvisionDevice>], feed: &Feed, stop: &Cancellatio
 }
 
 impl Dialect for Mapper {
-    fn message(&mut self, group: &mut Group<'_>, body: &[u8], now_ms: u64) {
+    fn message(&mut self, batch: &mut IngestBatch<'_>, body: &[u8], now_ms: u64) {
         let Some(text) = text::decode(body) else {
             let reject = Reject::new("neither UTF-8 nor GB18030").of(self.device());
-            group.message(body, Err(reject));
+            batch.message(body, Err(reject));
             return;
         };
         match alert::decode(&text) {
             Ok(alert) => {
                 let said = self.map(&alert, now_ms);
-                group.message(body, said.map_err(|reject| reject.of(self.device())));
+                batch.message(body, said.map_err(|reject| reject.of(self.device())));
             }
-            Err(reject) => group.message(body, Err(reject.of(self.device()))),
+            Err(reject) => batch.message(body, Err(reject.of(self.device()))),
         }
     }
 
@@ -260,7 +262,7 @@ struct Session {
     device: Arc<HikvisionDevice>,
     catch_up: Duration,
     catch_ups: Arc<Semaphore>,
-    feed: Feed,
+    ingest: SourceIngest,
 }
 
 impl Session {
@@ -285,7 +287,7 @@ impl Session {
             match stream.read().await {
                 Ok(pieces) if pieces.is_empty() => {}
                 Ok(pieces) => {
-                    self.device.state.keep(&self.feed, pieces).await;
+                    self.device.state.keep(&self.ingest, pieces).await;
                     stream.waited();
                 }
                 Err(ended) => return ended,

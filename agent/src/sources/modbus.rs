@@ -9,8 +9,6 @@
 //! * What stands is known across connections: a break does not end an alarm, and does not begin it anew.
 //! * An answer takes at most [`ANSWER_DEADLINE`], and is as long as the protocol lets it be (260 bytes).
 //! * Nothing is answered, so there is nothing that must wait for the spool: what it refuses is told again at the next poll.
-pub mod map;
-pub mod watchers;
 
 use linli_shared::service::clock;
 use linli_shared::service::config::{ConfigError, Span, load};
@@ -27,12 +25,12 @@ use tokio_modbus::prelude::SlaveContext;
 use tokio_modbus::{ExceptionCode, Slave};
 use tokio_util::sync::CancellationToken;
 
-use super::feed::Feed;
-use super::reading::{Reject, Said};
-use super::session::{Ended, all, hold};
 use super::{Check, Source};
-use map::{Answer, Area, MapFile, RegisterMap, Request, Value};
-use watchers::Watchers;
+use crate::ingest::SourceIngest;
+use crate::transport::reconnect::{Ended, all, run_with_reconnect};
+use linli_devices::device_event::{DecodedMessage, Reject};
+use linli_devices::modbus::map::{Answer, Area, MapFile, RegisterMap, Request, Value};
+use linli_devices::modbus::watchers::Watchers;
 
 /// How long a device may say nothing, where three polls take less.
 const SILENT_AFTER_MIN: Duration = Duration::from_secs(60);
@@ -161,16 +159,17 @@ impl Source for Modbus {
         self.lines.values().flatten().map(|unit| unit.every).max()
     }
 
-    async fn run(self, feed: Feed, stop: CancellationToken) {
+    async fn run(self, ingest: SourceIngest, stop: CancellationToken) {
         let mut lines = JoinSet::new();
         for (address, units) in self.lines {
-            let (feed, stop) = (feed.clone(), stop.clone());
+            let (ingest, stop) = (ingest.clone(), stop.clone());
             lines.spawn(async move {
                 let ids: Vec<String> = units.iter().map(|unit| unit.id.clone()).collect();
                 let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
                 let polled = units.into_iter().map(Polled::new).collect();
                 let polled: Mutex<Vec<Polled>> = Mutex::new(polled);
-                hold(&feed, &ids, &stop, || session(&address, &polled, &feed)).await;
+                run_with_reconnect(&ingest, &ids, &stop, || session(&address, &polled, &ingest))
+                    .await;
             });
         }
         all(lines).await;
@@ -203,7 +202,7 @@ enum Missed {
 }
 
 /// Connections to an address, until none can be made or the last unit behind it says nothing.
-async fn session(address: &str, polled: &Mutex<Vec<Polled>>, feed: &Feed) -> Ended {
+async fn session(address: &str, polled: &Mutex<Vec<Polled>>, ingest: &SourceIngest) -> Ended {
     // One session at a time: the lock is free.
     let mut polled = polled.lock().await;
     loop {
@@ -219,7 +218,7 @@ async fn session(address: &str, polled: &Mutex<Vec<Polled>>, feed: &Feed) -> End
             let alone = polled.len() == 1;
             let polled = &mut polled[next];
             tokio::time::sleep_until(polled.due).await;
-            let missed = poll(&mut context, &polled.unit, &mut polled.watchers, feed).await;
+            let missed = poll(&mut context, &polled.unit, &mut polled.watchers, ingest).await;
             let pause = match missed {
                 Ok(()) => polled.unit.every,
                 Err(_) => polled.unit.every.max(SILENT_PAUSE),
@@ -233,7 +232,7 @@ async fn session(address: &str, polled: &Mutex<Vec<Polled>>, feed: &Feed) -> End
                 }
                 // The others behind the gateway go on; its late answer must not be taken for theirs.
                 Err(Missed::Silent(why)) => {
-                    feed.trouble(&polled.unit.id, &format!("{address}: {why}"));
+                    ingest.trouble(&polled.unit.id, &format!("{address}: {why}"));
                     polled.due = Instant::now() + pause;
                     break;
                 }
@@ -263,7 +262,7 @@ async fn poll(
     context: &mut Context,
     unit: &Unit,
     watchers: &mut Watchers,
-    feed: &Feed,
+    ingest: &SourceIngest,
 ) -> Result<(), Missed> {
     context.set_slave(Slave(unit.unit));
     let mut answers = Vec::with_capacity(unit.map.requests.len());
@@ -303,7 +302,7 @@ async fn poll(
             unit.unit
         )));
     }
-    let mut group = feed.group();
+    let mut batch = ingest.batch();
     let now_ms = clock::monotonic_ms();
     for (request, answer) in &answers {
         let (raw, said) = match answer {
@@ -327,14 +326,14 @@ async fn poll(
         if said.is_err() && is_heard {
             // It answers: that it is there is known.
             let device = unit.id.as_str().into();
-            group.message(&[], Ok(Said::Heartbeat { device }));
+            batch.message(&[], Ok(DecodedMessage::Heartbeat { device }));
         }
-        group.message(&raw, said);
+        batch.message(&raw, said);
     }
-    match feed.store(group).await {
+    match ingest.store(batch).await {
         Ok(_) => watchers.stored(),
         Err(error) => {
-            tracing::debug!(source = feed.name(), %error, "values are told again at the next poll");
+            tracing::debug!(source = ingest.name(), %error, "values are told again at the next poll");
         }
     }
     missed
@@ -394,8 +393,8 @@ fn read_points<'a>(
     unit: &'a Unit,
     watchers: &mut Watchers,
     now_ms: u64,
-) -> Result<Said<'a>, Reject> {
-    let mut readings = Vec::new();
+) -> Result<DecodedMessage<'a>, Reject> {
+    let mut device_events = Vec::new();
     let mut broken = Vec::new();
     for index in request.points.clone() {
         let point = &unit.map.points[index];
@@ -408,18 +407,18 @@ fn read_points<'a>(
         if let Value::Invalid(number) = value {
             broken.push(format!("{} {}: {number}", point.name, point.part));
         }
-        watchers.step(index, point, &unit.id, value, now_ms, &mut readings);
+        watchers.step(index, point, &unit.id, value, now_ms, &mut device_events);
     }
-    if readings.is_empty() && !broken.is_empty() {
+    if device_events.is_empty() && !broken.is_empty() {
         return Err(Reject::new(format!(
             "values that cannot be (see valid in the map): {}",
             broken.join(", ")
         )));
     }
-    if readings.is_empty() {
-        return Ok(Said::Heartbeat {
+    if device_events.is_empty() {
+        return Ok(DecodedMessage::Heartbeat {
             device: unit.id.as_str().into(),
         });
     }
-    Ok(Said::Events(readings))
+    Ok(DecodedMessage::Events(device_events))
 }

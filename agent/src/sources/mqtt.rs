@@ -15,7 +15,7 @@
 //! * A packet larger than [`PACKET_BYTES_MAX`] ends the connection; at most [`WAITING_MAX`] messages wait in the agent,
 //!   and then the broker waits.
 mod link;
-pub mod message;
+mod publish;
 
 use linli_shared::service::config::ConfigError;
 use rustls::RootCertStore;
@@ -25,13 +25,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::feed::Feed;
-use super::mapping::Mapping;
-use super::session::{Ended, hold};
 use super::{Check, MAPPING_HAS_ZONE, Source};
-use crate::config::load_mapping;
+use crate::files::load_mapping;
+use crate::ingest::SourceIngest;
+use crate::transport::reconnect::{Ended, run_with_reconnect};
 use link::{Acker, Link};
-use message::Message;
+use linli_devices::mapping::Mapping;
+use linli_devices::mqtt::message;
+use publish::Publish;
 
 /// Largest packet that is taken, bytes.
 pub const PACKET_BYTES_MAX: u32 = 256 * 1024;
@@ -195,14 +196,14 @@ impl Source for Mqtt {
         None
     }
 
-    async fn run(self, feed: Feed, stop: CancellationToken) {
-        hold(&feed, &[], &stop, || self.session(&feed)).await;
+    async fn run(self, ingest: SourceIngest, stop: CancellationToken) {
+        run_with_reconnect(&ingest, &[], &stop, || self.session(&ingest)).await;
     }
 }
 
 impl Mqtt {
     /// One connection, until it ends.
-    async fn session(&self, feed: &Feed) -> Ended {
+    async fn session(&self, ingest: &SourceIngest) -> Ended {
         let (mut link, acker) = match Link::open(&self.broker) {
             Ok(opened) => opened,
             Err(ended) => return ended,
@@ -213,11 +214,11 @@ impl Mqtt {
             .iter()
             .map(|topic| topic.filter.as_str())
             .collect();
-        let driver = link.drive(&filters, sender, || feed.up(&self.broker.shown));
+        let driver = link.drive(&filters, sender, || ingest.up(&self.broker.shown));
         // Both go on until the connection ends; what is dropped then was not acknowledged.
         tokio::select! {
             ended = driver => ended,
-            ended = store(&self.topics, feed, messages, &acker) => ended,
+            ended = store(&self.topics, ingest, messages, &acker) => ended,
         }
     }
 }
@@ -232,17 +233,17 @@ fn host_name() -> String {
 /// Stores what comes, as much at once as is there, and then acknowledges it.
 async fn store(
     topics: &[Topic],
-    feed: &Feed,
-    mut messages: mpsc::Receiver<Message>,
+    ingest: &SourceIngest,
+    mut messages: mpsc::Receiver<Publish>,
     acker: &Acker,
 ) -> Ended {
     let mut taken = Vec::with_capacity(WAITING_MAX);
     while messages.recv_many(&mut taken, WAITING_MAX).await > 0 {
         while !taken.is_empty() {
-            let mut group = feed.group();
+            let mut batch = ingest.batch();
             let mut count = 0;
             for message in &taken {
-                if group.is_full() {
+                if batch.is_full() {
                     break;
                 }
                 count += 1;
@@ -251,10 +252,10 @@ async fn store(
                     .filter(|topic| message::matches(&topic.filter, message.topic()))
                     .flat_map(|topic| &topic.mappings)
                     .collect();
-                group.mapped(message.payload(), &message.json(), &mappings);
+                batch.mapped(message.payload(), &message.json(), &mappings);
             }
-            if let Err(error) = feed.store(group).await {
-                tracing::debug!(source = feed.name(), %error, "the broker waits for the spool");
+            if let Err(error) = ingest.store(batch).await {
+                tracing::debug!(source = ingest.name(), %error, "the broker waits for the spool");
                 tokio::time::sleep(RETRY_EVERY).await;
                 continue;
             }

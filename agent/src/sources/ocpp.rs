@@ -7,8 +7,7 @@
 //!   is given. The transport is plain: use it in the compound's own network only.
 //! * A call is answered once what it tells is durable. While the spool refuses, it is tried for [`STORE_DEADLINE`]; then the
 //!   connection is ended, and the states are asked for again when the charge point is back.
-//! * Limits: `connections_max`, those of one address ([`callers`](super::callers)), [`MESSAGE_BYTES_MAX`], [`HANDSHAKE_DEADLINE`], and silence of three heartbeats.
-pub mod message;
+//! * Limits: `connections_max`, those of one address ([`callers`](crate::transport::inbound)), [`MESSAGE_BYTES_MAX`], [`HANDSHAKE_DEADLINE`], and silence of three heartbeats.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -31,12 +30,12 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 use tokio_util::sync::CancellationToken;
 
-use super::callers::places::{Peers, Place};
-use super::feed::Feed;
-use super::reading::Reject;
-use super::session::{Ended, guarded, hold};
 use super::{Check, Listens, Source};
-use message::{Message, Reply};
+use crate::ingest::SourceIngest;
+use crate::transport::inbound::places::{Peers, Place};
+use crate::transport::reconnect::{Ended, catch_panic, run_with_reconnect};
+use linli_devices::device_event::Reject;
+use linli_devices::ocpp::message::{self, Message, Reply};
 
 const SUBPROTOCOL: &str = "ocpp1.6";
 /// Largest message.
@@ -130,9 +129,12 @@ impl Source for Ocpp {
         self.config.chargers.clone()
     }
 
-    async fn run(self, feed: Feed, stop: CancellationToken) {
+    async fn run(self, ingest: SourceIngest, stop: CancellationToken) {
         let shared = Arc::new(self);
-        hold(&feed, &[], &stop, || listen(shared.clone(), feed.clone())).await;
+        run_with_reconnect(&ingest, &[], &stop, || {
+            listen(shared.clone(), ingest.clone())
+        })
+        .await;
     }
 }
 
@@ -144,18 +146,18 @@ fn is_charger(id: &str) -> bool {
 }
 
 /// Takes connections until the listener fails.
-async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
+async fn listen(source: Arc<Ocpp>, ingest: SourceIngest) -> Ended {
     let address = source.config.listen;
     let listener = match TcpListener::bind(address).await {
         Ok(listener) => listener,
         Err(error) => {
             return Ended::lost(format!(
                 "cannot listen on {address}: {error}: {}",
-                crate::listen::remedy(&error)
+                crate::bind::remedy(&error)
             ));
         }
     };
-    feed.listens(&format!("ws://{address}"));
+    ingest.listens(&format!("ws://{address}"));
     let mut connections = JoinSet::new();
     let peers = Peers::default();
     loop {
@@ -166,18 +168,18 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
                 match accepted {
                     Ok((stream, peer)) => match Place::take(&peers, peer.ip().to_canonical(), source.config.connections_max) {
                         Some(place) => {
-                            let (source, feed) = (source.clone(), feed.clone());
+                            let (source, ingest) = (source.clone(), ingest.clone());
                             let peer = peer.ip().to_canonical();
                             connections.spawn(async move {
                                 let _place = place;
                                 let mut charger = String::new();
-                                let ended = guarded(&feed, attend(&source, &feed, stream, peer, &mut charger)).await;
+                                let ended = catch_panic(&ingest, attend(&source, &ingest, stream, peer, &mut charger)).await;
                                 if !charger.is_empty() {
-                                    feed.trouble(&charger, &ended.why);
+                                    ingest.trouble(&charger, &ended.why);
                                 }
                             });
                         }
-                        None => feed.count("too_many_connections", 1),
+                        None => ingest.count("too_many_connections", 1),
                     },
                     // Too many files are open: others end.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -190,7 +192,7 @@ async fn listen(source: Arc<Ocpp>, feed: Feed) -> Ended {
 /// One charge point, from its connection to its end; sets its id once that is known.
 async fn attend(
     source: &Ocpp,
-    feed: &Feed,
+    ingest: &SourceIngest,
     stream: TcpStream,
     peer: IpAddr,
     charger: &mut String,
@@ -226,12 +228,12 @@ async fn attend(
     };
     match opened {
         Ok(mut socket) => {
-            feed.error_is_over();
-            converse(source, feed, charger, &mut socket).await
+            ingest.error_is_over();
+            converse(source, ingest, charger, &mut socket).await
         }
         Err(why) => {
-            feed.count("handshake_failed", 1);
-            feed.refused("handshake_failed", &[], &format!("{peer}: {why}"));
+            ingest.count("handshake_failed", 1);
+            ingest.refused("handshake_failed", &[], &format!("{peer}: {why}"));
             Ended::lost(why)
         }
     }
@@ -279,7 +281,7 @@ fn greet<'r>(source: &Ocpp, request: &'r Request) -> Result<&'r str, (StatusCode
 /// Messages and answers, until the connection ends.
 async fn converse(
     source: &Ocpp,
-    feed: &Feed,
+    ingest: &SourceIngest,
     charger: &str,
     socket: &mut WebSocketStream<TcpStream>,
 ) -> Ended {
@@ -306,7 +308,7 @@ async fn converse(
             Frame::Close(_) => return Ended::lost("the charge point ended the connection"),
             Frame::Binary(bytes) => {
                 let said = Err(Reject::new("a binary frame: OCPP-J is text"));
-                if feed.take(bytes, said).await.is_err() {
+                if ingest.take(bytes, said).await.is_err() {
                     return Ended::lost("the spool refuses");
                 }
                 continue;
@@ -326,7 +328,7 @@ async fn converse(
                 }) => {
                     let (said, reply) =
                         message::call(charger, &action, payload.get(), &now, interval_s);
-                    let stored = feed.take(text.as_bytes(), said).await.map(|_| ());
+                    let stored = ingest.take(text.as_bytes(), said).await.map(|_| ());
                     let reply = match reply {
                         Reply::Result(payload) => message::result(&id, &payload),
                         Reply::Error(code, text) => message::error(&id, code, &text),
@@ -334,7 +336,7 @@ async fn converse(
                     (stored, Some(reply))
                 }
                 Err(reject) => (
-                    feed.take(text.as_bytes(), Err(reject)).await.map(|_| ()),
+                    ingest.take(text.as_bytes(), Err(reject)).await.map(|_| ()),
                     None,
                 ),
             };

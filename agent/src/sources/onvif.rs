@@ -13,8 +13,6 @@
 //!   more is pulled meanwhile; what was pulled and not stored when the agent is killed is lost.
 //! * An answer that cannot be read is a message that could not be read, and ends the session.
 //! * An answer has at most [`ANSWER_BYTES_MAX`], and comes within [`ANSWER_DEADLINE`] beyond the wait that was asked for.
-pub mod map;
-pub mod soap;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -31,12 +29,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::feed::Feed;
-use super::peer::{self, Account, DeviceConfig, Keys};
-use super::reading::{Reject, Said};
-use super::session::{Ended, all, hold};
-use super::{Check, Source, text};
-use soap::{Answer, Call, PULL_S, TERMINATION_S, Token};
+use super::{Check, Source};
+use crate::ingest::SourceIngest;
+use crate::transport::outbound::{self, Account, DeviceConfig, Keys};
+use crate::transport::reconnect::{Ended, all, run_with_reconnect};
+use linli_devices::device_event::{DecodedMessage, Reject};
+use linli_devices::onvif::map;
+use linli_devices::onvif::soap::{self, Answer, Call, PULL_S, TERMINATION_S, Token};
+use linli_devices::text;
 
 /// Largest answer.
 const ANSWER_BYTES_MAX: usize = 512 * 1024;
@@ -100,7 +100,7 @@ impl Source for Onvif {
             ));
         }
         let known = keys.check_asked(check)?;
-        let client = peer::client(check, config.ca_file.as_deref(), &known)?;
+        let client = outbound::client(check, config.ca_file.as_deref(), &known)?;
         let devices = known.into_iter().filter_map(|known| {
             let (url, account) = known.at?;
             Some(Camera {
@@ -128,13 +128,16 @@ impl Source for Onvif {
             .collect()
     }
 
-    async fn run(self, feed: Feed, stop: CancellationToken) {
+    async fn run(self, ingest: SourceIngest, stop: CancellationToken) {
         let mut running = JoinSet::new();
         for camera in self.devices {
-            let (client, feed, stop) = (self.client.clone(), feed.clone(), stop.clone());
+            let (client, ingest, stop) = (self.client.clone(), ingest.clone(), stop.clone());
             running.spawn(async move {
                 let device = [camera.id.as_str()];
-                hold(&feed, &device, &stop, || session(&client, &camera, &feed)).await;
+                run_with_reconnect(&ingest, &device, &stop, || {
+                    session(&client, &camera, &ingest)
+                })
+                .await;
             });
         }
         all(running).await;
@@ -145,18 +148,18 @@ impl Source for Onvif {
 struct Asker<'a> {
     client: &'a Client,
     camera: &'a Camera,
-    feed: &'a Feed,
+    ingest: &'a SourceIngest,
     /// By how much the device's clock is ahead of ours, milliseconds.
     ahead_ms: i64,
 }
 
 /// One subscription, until it ends.
-async fn session(client: &Client, camera: &Camera, feed: &Feed) -> Ended {
+async fn session(client: &Client, camera: &Camera, ingest: &SourceIngest) -> Ended {
     let run = async {
         let mut asker = Asker {
             client,
             camera,
-            feed,
+            ingest,
             ahead_ms: 0,
         };
         let device_service = asker.at(DEVICE_SERVICE)?;
@@ -185,12 +188,12 @@ async fn session(client: &Client, camera: &Camera, feed: &Feed) -> Ended {
         })?;
         let subscription = asker.at(&address)?;
         // The device lives; what it tells comes next.
-        store(feed, &camera.id, "", &Answer::default()).await;
+        store(ingest, &camera.id, "", &Answer::default()).await;
         let renew_every = Duration::from_secs(TERMINATION_S / 2);
         let mut renew_at = Instant::now() + renew_every;
         let ended = loop {
             match asker.ask(Call::PullMessages, &subscription).await {
-                Ok((text, pulled)) => store(feed, &camera.id, &text, &pulled).await,
+                Ok((text, pulled)) => store(ingest, &camera.id, &text, &pulled).await,
                 Err(ended) => break ended,
             }
             if Instant::now() >= renew_at {
@@ -227,23 +230,23 @@ fn utc_ms([year, month, day, hour, minute, second]: [i32; 6]) -> Option<i64> {
 }
 
 /// Hands over what a device told, until it is durable.
-async fn store(feed: &Feed, device: &str, text: &str, answer: &Answer) {
+async fn store(ingest: &SourceIngest, device: &str, text: &str, answer: &Answer) {
     loop {
-        let mut group = feed.group();
+        let mut batch = ingest.batch();
         if answer.notifications.is_empty() && answer.broken.is_empty() {
-            let said = Said::Heartbeat {
+            let said = DecodedMessage::Heartbeat {
                 device: device.into(),
             };
-            group.message(text.as_bytes(), Ok(said));
+            batch.message(text.as_bytes(), Ok(said));
         }
         for told in &answer.notifications {
             let raw = text.get(told.bytes.clone()).unwrap_or_default();
-            group.message(raw.as_bytes(), map::said(device, told));
+            batch.message(raw.as_bytes(), map::said(device, told));
         }
         for reason in &answer.broken {
-            group.message(text.as_bytes(), Err(Reject::new(reason.clone())));
+            batch.message(text.as_bytes(), Err(Reject::new(reason.clone())));
         }
-        match feed.store(group).await {
+        match ingest.store(batch).await {
             Ok(_) => return,
             Err(error) => {
                 tracing::debug!(device, %error, "the device waits for the spool");
@@ -287,8 +290,7 @@ impl Asker<'_> {
 
     async fn exchange(&self, call: Call, to: &Url) -> Result<(String, Answer), Ended> {
         let (user, password) = self.camera.account.parts();
-        let mut nonce = [0; 16];
-        rustix::rand::getrandom(&mut nonce, rustix::rand::GetRandomFlags::empty())
+        let nonce = crate::random::bytes()
             .map_err(|error| Ended::lost(format!("the kernel gives no random bytes: {error}")))?;
         let created = Timestamp::from_millisecond(clock::wall_ms() + self.ahead_ms)
             .unwrap_or_default()
@@ -325,14 +327,17 @@ impl Asker<'_> {
         if status == reqwest::StatusCode::UNAUTHORIZED {
             return Err(refused("401"));
         }
-        let bytes = peer::body(answer, ANSWER_BYTES_MAX).await?;
+        let bytes = outbound::body(answer, ANSWER_BYTES_MAX).await?;
         let text = text::decode(&bytes).unwrap_or_default();
         let read = match soap::read(&text) {
             Ok(read) => read,
             Err(error) => {
                 let why = format!("{to} answered {call:?} with {status}: {error}");
                 // Nothing of it is an event, so no spool refuses it.
-                let _ = self.feed.take(&bytes, Err(Reject::new(why.clone()))).await;
+                let _ = self
+                    .ingest
+                    .take(&bytes, Err(Reject::new(why.clone())))
+                    .await;
                 return Err(Ended::lost(why));
             }
         };

@@ -6,7 +6,7 @@
 //! the reason; of one that has not proved where it comes from, nothing but that.
 //!
 //! The name of the source and its token are looked at before the body is read, so that a stranger cannot
-//! make the agent hold anything; see [`body`](super::body) for the rest.
+//! make the agent hold anything; see [`body`](crate::transport::bodies) for the rest.
 mod key;
 
 use axum::extract::{Path, Request, State};
@@ -22,13 +22,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::body::{Bodies, BodyError, Proof};
-use super::feed::{Feed, Items};
-use super::mapping::MessageError;
-use super::text;
+use crate::ingest::{Items, SourceIngest};
 use crate::intake::SUBMIT_EVENTS_MAX;
 use crate::metrics::Metrics;
+use crate::transport::bodies::{Bodies, BodyError, Proof};
 pub use key::PushSource;
+use linli_devices::mapping::MessageError;
+use linli_devices::text;
 
 /// `type` in the config.
 pub const TYPE: &str = "push";
@@ -39,7 +39,7 @@ const RETRY_AFTER_S: u32 = 10;
 /// What the handlers share.
 pub struct Push {
     /// Pushes by name, each with its way to the intake.
-    pub sources: BTreeMap<String, (PushSource, Feed)>,
+    pub sources: BTreeMap<String, (PushSource, SourceIngest)>,
     /// Room for bodies.
     pub bodies: Bodies,
     /// Figures.
@@ -141,7 +141,7 @@ async fn receive(
     Path(name): Path<String>,
     request: Request,
 ) -> Result<Json<Answer>, Problem> {
-    let Some((source, feed)) = push.sources.get(&name) else {
+    let Some((source, ingest)) = push.sources.get(&name) else {
         push.metrics
             .source_messages
             .with_label_values(&["", "unknown_source"])
@@ -156,19 +156,19 @@ async fn receive(
         push.told.tell("", problem.status, &problem.detail);
         return Err(problem);
     };
-    match take(&push, source, feed, request).await {
+    match take(&push, source, ingest, request).await {
         Ok(answer) => {
-            feed.error_is_over();
+            ingest.error_is_over();
             if let Some(first) = answer.reasons.first() {
                 push.told.tell(&source.name, 200, &first.reason);
             }
             Ok(Json(answer))
         }
         Err(refused) => {
-            feed.count(refused.outcome, refused.count as u64);
+            ingest.count(refused.outcome, refused.count as u64);
             let Problem { status, detail, .. } = &*refused.problem;
             push.told.tell(&source.name, *status, detail);
-            feed.refused(&refused.key, &refused.raw, detail);
+            ingest.refused(&refused.key, &refused.raw, detail);
             Err(*refused.problem)
         }
     }
@@ -178,7 +178,7 @@ async fn receive(
 async fn take(
     push: &Push,
     source: &PushSource,
-    feed: &Feed,
+    ingest: &SourceIngest,
     request: Request,
 ) -> Result<Answer, Refused> {
     let denied = |detail: String| {
@@ -195,7 +195,7 @@ async fn take(
     if proof == Proof::InBody {
         source.verify(&head.headers, &body).map_err(denied)?;
     }
-    store(source, feed, body).await
+    store(source, ingest, body).await
 }
 
 fn not_read(error: &BodyError) -> Refused {
@@ -207,7 +207,7 @@ fn not_read(error: &BodyError) -> Refused {
     Refused::message(outcome, problem)
 }
 
-async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, Refused> {
+async fn store(source: &PushSource, ingest: &SourceIngest, body: Bytes) -> Result<Answer, Refused> {
     let refused = |status, kind: &str, detail: String| Refused {
         raw: body.clone(),
         key: kind.to_owned(),
@@ -220,14 +220,14 @@ async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, 
             "the body is neither UTF-8 nor GB18030 text".to_owned(),
         )
     })?;
-    let mut group = if source.mapping.has_states() {
-        feed.alone().await
+    let mut batch = if source.mapping.has_states() {
+        ingest.alone().await
     } else {
-        feed.group()
+        ingest.batch()
     };
-    group.begin(&body);
+    batch.begin(&body);
     let mut items = Items::default();
-    let read = group.items(&source.mapping, &text, &mut items);
+    let read = batch.items(&source.mapping, &text, &mut items);
     read.map_err(|error| {
         let (status, kind) = match error {
             MessageError::Json(_) => (StatusCode::BAD_REQUEST, "not-json"),
@@ -268,11 +268,11 @@ async fn store(source: &PushSource, feed: &Feed, body: Bytes) -> Result<Answer, 
             )
         });
     }
-    group.came_to(&body, &items);
+    batch.came_to(&body, &items);
     // Everything is packed: while the disk works there is one copy of it.
     drop(text);
     drop(body);
-    let submitted = feed.store(group).await.map_err(|error| {
+    let submitted = ingest.store(batch).await.map_err(|error| {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", chain(&error));
         Refused::message("refused", problem.retry_after(RETRY_AFTER_S))
     })?;

@@ -13,7 +13,7 @@
 //! * **Written**: a message counts as stored after `flush()` of sled, `fdatasync` of its log, and the new
 //!   `marks` are synced. Then the hub is told.
 //! * **Once**: a number that is not above the last one stored is a repetition and is dropped.
-//! * **Removed**: by `marks`, in one replacement of the file. Records are never deleted one by one: a
+//! * **Removed**: by `marks`, in one replacement of the file. SledLog are never deleted one by one: a
 //!   database whose removed records outnumber the rest is written anew without them. So sled never gives a
 //!   segment that is not synced to something else.
 //! * **Opened**: everything is read and written anew, synced, so that nothing rests on a sync that failed.
@@ -29,8 +29,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::records::{Records, Trouble};
-use crate::spool::disk;
+use linli_spool::disk;
+use linli_spool::sled_log::{SledLog, Trouble};
 
 /// Removed records that a database may hold before it is written anew, unless more than that still wait.
 const REMOVED_RECORDS_MAX: usize = 512;
@@ -75,7 +75,7 @@ struct Entry {
 pub struct Inbox {
     directory: PathBuf,
     limits: Limits,
-    records: Records,
+    records: SledLog,
     /// Where they are.
     place: PathBuf,
     /// Of the next database.
@@ -83,7 +83,7 @@ pub struct Inbox {
     marks: Marks,
     waiting: VecDeque<Entry>,
     bytes: u64,
-    /// Records in the database that were removed.
+    /// SledLog in the database that were removed.
     removed_records: usize,
 }
 
@@ -363,7 +363,7 @@ fn read_all(directory: &Path) -> Result<(BTreeMap<u64, Held>, Vec<(u64, PathBuf)
     }
     places.sort();
     for (_, place) in &places {
-        let read = Records::open(place).and_then(|records| {
+        let read = SledLog::open(place).and_then(|records| {
             let read = records.all(|_, value| {
                 let held = decoded(value)?;
                 found.insert(held.status.id, held);
@@ -384,7 +384,7 @@ fn read_all(directory: &Path) -> Result<(BTreeMap<u64, Held>, Vec<(u64, PathBuf)
 }
 
 /// Makes a database with these records, whole and synced or not at all, and opens it.
-fn make(directory: &Path, number: u64, whole: &[Held]) -> Result<(Records, PathBuf), Trouble> {
+fn make(directory: &Path, number: u64, whole: &[Held]) -> Result<(SledLog, PathBuf), Trouble> {
     let temporary = directory.join("tmp");
     if temporary.exists() {
         std::fs::remove_dir_all(&temporary)?;
@@ -393,7 +393,7 @@ fn make(directory: &Path, number: u64, whole: &[Held]) -> Result<(Records, PathB
         .iter()
         .map(|held| Ok((held.status.id, encoded(held)?)))
         .collect::<Result<_, Trouble>>()?;
-    let records = Records::open(&temporary)?;
+    let records = SledLog::open(&temporary)?;
     records.write(encoded.iter().map(|(key, value)| (*key, value.as_slice())))?;
     records.sync()?;
     records.close()?;
@@ -404,7 +404,7 @@ fn make(directory: &Path, number: u64, whole: &[Held]) -> Result<(Records, PathB
     let place = directory.join(format!("i-{number:020}"));
     std::fs::rename(&temporary, &place)?;
     sync_directory(directory)?;
-    Ok((Records::open(&place)?, place))
+    Ok((SledLog::open(&place)?, place))
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ impl Webhook {
                 let view = MessageView::from(held);
                 while let Err(failure) = self.send(&view).await {
                     self.metrics.station_failures.inc();
-                    let mut pause = backoff.next(crate::uplink::random());
+                    let mut pause = backoff.next(crate::random::jitter());
                     if let Failure::Temporary {
                         retry_after_ms: Some(ms),
                         ..

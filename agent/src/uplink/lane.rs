@@ -11,7 +11,7 @@ use super::flight::Flight;
 use super::session::SessionError;
 use super::{Sent, UplinkStatus};
 use crate::metrics::Metrics;
-use crate::spool::{Item, Spool};
+use linli_spool::{Item, Spool};
 
 /// A batch of a backlog. A hub takes a batch whole, so a larger one would make alarms wait longer.
 const BATCH_BYTES: usize = 64 * 1024;

@@ -60,7 +60,7 @@ pub enum SessionError {
     /// Sending failed.
     #[error("sending to the hub failed")]
     Write(#[from] quinn::WriteError),
-    /// Reading failed.
+    /// DeviceEvent failed.
     #[error("reading from the hub failed")]
     Read(#[from] ReadError),
     /// The hub ended a stream.

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::cipher::Key;
-use super::message::{ACCOUNT_BYTES_MAX, Window};
 use crate::sources::Check;
-use crate::sources::callers::{Ids, Unknown, default_connections_max, default_idle};
-use crate::sources::reading::Reject;
+use crate::transport::inbound::{Ids, Unknown, default_connections_max, default_idle};
+use linli_devices::dc09::cipher::Key;
+use linli_devices::dc09::message::{ACCOUNT_BYTES_MAX, Window};
+use linli_devices::device_event::Reject;
 
 /// Accounts in the config.
 const ACCOUNTS_MAX: usize = 4096;

@@ -8,16 +8,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::accounts::{Account, Accounts};
-use super::cipher::PAD_BYTES_MAX;
-use super::contact_id::Report;
-use super::frame::{self, Framer, Piece};
-use super::map::{self, From};
-use super::message::{self, Content, Header, Id, MessageError, Window};
-use super::recent::{Mark, Recent};
-use super::sia_dcs::Block;
-use crate::sources::callers::{Line, Out, Rest};
-use crate::sources::feed::Group;
-use crate::sources::reading::{Reject, Said};
+use crate::ingest::IngestBatch;
+use crate::transport::inbound::{Line, Out, Rest};
+use linli_devices::dc09::contact_id::Report;
+use linli_devices::dc09::frame::{self, Framer, Piece};
+use linli_devices::dc09::map::{self, From};
+use linli_devices::dc09::message::{self, Content, Header, Id, MessageError, Window};
+use linli_devices::dc09::recent::{Mark, Recent};
+use linli_devices::dc09::sia_dcs::Block;
+use linli_devices::device_event::{DecodedMessage, Reject};
 
 /// What comes on a connection, or in datagrams.
 pub(crate) struct PanelLine {
@@ -135,7 +134,7 @@ impl Opened<'_> {
         window: Window,
         recent: &Mutex<Recent>,
         now: &Now,
-        group: &mut Group<'_>,
+        batch: &mut IngestBatch<'_>,
     ) -> Result<(), Refusal> {
         let content = Content::read(&self.clear).map_err(Refusal::duh)?;
         if self.header.sealed
@@ -152,7 +151,7 @@ impl Opened<'_> {
         let panel = self.account.id.as_str();
         if self.kind == Id::Null {
             let device = panel.into();
-            group.message(raw, Ok(Said::Heartbeat { device }));
+            batch.message(raw, Ok(DecodedMessage::Heartbeat { device }));
             return Ok(());
         }
         let mark = Mark {
@@ -175,7 +174,7 @@ impl Opened<'_> {
             Id::AdmCid => from.report(Report::read(&content.data).map_err(Refusal::duh)?),
             Id::SiaDcs | Id::Null => from.block(Block::read(&content.data).map_err(Refusal::duh)?),
         };
-        group.message(raw, Ok(said));
+        batch.message(raw, Ok(said));
         Ok(())
     }
 }
@@ -187,18 +186,20 @@ impl PanelLine {
         raw: &[u8],
         peer: IpAddr,
         now: &Now,
-        group: &mut Group<'_>,
+        batch: &mut IngestBatch<'_>,
         out: &mut Out,
     ) {
         let taken = match open(body, &self.accounts, peer) {
             Ok(opened) => {
                 out.good(&opened.account.id);
                 let window = self.accounts.window;
-                match opened.take(raw, window, &self.recent, now, group) {
+                match opened.take(raw, window, &self.recent, now, batch) {
                     Ok(()) => {
                         let key = opened.account.key.as_ref();
+                        // Without randomness all pads are alike, which costs secrecy of answers and nothing else.
+                        let pad = crate::random::bytes().unwrap_or_default();
                         out.answers
-                            .push(message::ack(&opened.header, key, now.utc, &random()));
+                            .push(message::ack(&opened.header, key, now.utc, &pad));
                         return;
                     }
                     Err(refusal) => Err((refusal, Some(opened.header))),
@@ -227,15 +228,8 @@ impl PanelLine {
                 reject
             }
         };
-        group.message(raw, Err(reject));
+        batch.message(raw, Err(reject));
     }
-}
-
-/// For a pad. Without randomness all pads are alike, which costs secrecy of answers and nothing else.
-fn random() -> [u8; PAD_BYTES_MAX] {
-    let mut bytes = [0; PAD_BYTES_MAX];
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    bytes
 }
 
 impl Line for PanelLine {
@@ -244,9 +238,9 @@ impl Line for PanelLine {
         self.framer.feed(bytes);
     }
 
-    fn take(&mut self, group: &mut Group<'_>, out: &mut Out, mut rest: Rest) {
+    fn take(&mut self, batch: &mut IngestBatch<'_>, out: &mut Out, mut rest: Rest) {
         let Some(peer) = self.peer else { return };
-        let ms = group.received_ms();
+        let ms = batch.received_ms();
         let now = Now {
             ms,
             utc: Timestamp::from_millisecond(ms)
@@ -256,7 +250,7 @@ impl Line for PanelLine {
             is_set: clock::is_set(ms),
         };
         let mut framer = std::mem::take(&mut self.framer);
-        while !group.is_full() {
+        while !batch.is_full() {
             let piece = match rest {
                 Rest::Coming => framer.take(),
                 Rest::Late | Rest::Ended => framer.give_up(),
@@ -268,9 +262,9 @@ impl Line for PanelLine {
                 None => break,
                 Some(Piece::Rejected(why, bytes)) => {
                     out.bad();
-                    group.message(bytes, Err(Reject::new(why.to_string())));
+                    batch.message(bytes, Err(Reject::new(why.to_string())));
                 }
-                Some(Piece::Body(body, raw)) => self.body(body, raw, peer, &now, group, out),
+                Some(Piece::Body(body, raw)) => self.body(body, raw, peer, &now, batch, out),
             }
         }
         self.framer = framer;
@@ -285,7 +279,7 @@ impl Line for PanelLine {
 mod tests {
     use super::*;
     use crate::sources::dc09::accounts::tests::{account, checked};
-    use crate::sources::dc09::cipher::Key;
+    use linli_devices::dc09::cipher::{Key, PAD_BYTES_MAX};
 
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 

@@ -4,10 +4,10 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use super::frame::Address;
 use crate::sources::Check;
-use crate::sources::callers::{Ids, Unknown, default_connections_max, default_idle};
-use crate::sources::reading::Reject;
+use crate::transport::inbound::{Ids, Unknown, default_connections_max, default_idle};
+use linli_devices::device_event::Reject;
+use linli_devices::gb26875::frame::Address;
 
 /// Hosts in the config.
 const HOSTS_MAX: usize = 1024;

@@ -8,14 +8,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::{self, Answer};
-use super::frame::{Address, Frame, Framer, Head, Piece};
 use super::hosts::Hosts;
-use super::map;
-use super::unit::Unit;
-use crate::sources::callers::{Line, Out, Rest};
-use crate::sources::feed::Group;
-use crate::sources::reading::Reject;
+use crate::ingest::IngestBatch;
+use crate::transport::inbound::{Line, Out, Rest};
+use linli_devices::device_event::Reject;
+use linli_devices::gb26875::answer::{self, Answer};
+use linli_devices::gb26875::frame::{Address, Frame, Framer, Head, Piece};
+use linli_devices::gb26875::map;
+use linli_devices::gb26875::unit::Unit;
 
 /// A host's clock is set no more often.
 const CLOCK_EVERY: Duration = Duration::from_secs(600);
@@ -73,13 +73,13 @@ impl Line for HostLine {
         self.framer.feed(bytes);
     }
 
-    fn take(&mut self, group: &mut Group<'_>, out: &mut Out, mut rest: Rest) {
+    fn take(&mut self, batch: &mut IngestBatch<'_>, out: &mut Out, mut rest: Rest) {
         let Some(peer) = self.peer else { return };
-        let now = Timestamp::from_millisecond(group.received_ms())
+        let now = Timestamp::from_millisecond(batch.received_ms())
             .unwrap_or(Timestamp::UNIX_EPOCH)
             .to_zoned(self.zone.clone())
             .datetime();
-        while !group.is_full() {
+        while !batch.is_full() {
             let piece = match rest {
                 Rest::Coming => self.framer.take(),
                 Rest::Late | Rest::Ended => self.framer.give_up(),
@@ -91,7 +91,7 @@ impl Line for HostLine {
                 None => return,
                 Some(Piece::Rejected { why, bytes, head }) => {
                     out.bad();
-                    group.message(bytes, Err(Reject::new(why.to_string())));
+                    batch.message(bytes, Err(Reject::new(why.to_string())));
                     if let Some(head) = head
                         && self.hosts.id(head.source, peer).is_ok()
                     {
@@ -102,14 +102,14 @@ impl Line for HostLine {
                     let Ok(id) = self
                         .hosts
                         .id(frame.head.source, peer)
-                        .map_err(|reject| group.message(raw, Err(reject)))
+                        .map_err(|reject| batch.message(raw, Err(reject)))
                     else {
                         out.bad();
                         out.answers.push(Answer::Deny.encode(&frame.head, now));
                         continue;
                     };
                     out.good(&id);
-                    out.answers.extend(taken(&id, &frame, raw, now, group));
+                    out.answers.extend(taken(&id, &frame, raw, now, batch));
                     let Some(beyond) = self.set_clock_beyond else {
                         continue;
                     };
@@ -118,7 +118,7 @@ impl Line for HostLine {
                     let last_ms = self.clocks.get(&head.source).copied();
                     let is_known = last_ms.is_some() || self.clocks.len() < CLOCKS_MAX;
                     if is_known
-                        && clock::is_set(group.received_ms())
+                        && clock::is_set(batch.received_ms())
                         && is_clock_due(&head, now, beyond, last_ms, now_ms)
                     {
                         self.clocks.insert(head.source, now_ms);
@@ -141,17 +141,17 @@ fn taken(
     frame: &Frame<'_>,
     raw: &[u8],
     now: DateTime,
-    group: &mut Group<'_>,
+    batch: &mut IngestBatch<'_>,
 ) -> Option<Vec<u8>> {
     let unit = Unit::decode(frame.data);
     let answer = match unit {
         Ok(unit) => {
             let answer = answer::to(&frame.head, Some(&unit), true);
-            group.message(raw, map::said(id, &frame.head, unit, now));
+            batch.message(raw, map::said(id, &frame.head, unit, now));
             answer
         }
         Err(error) => {
-            group.message(raw, Err(Reject::new(error.to_string())));
+            batch.message(raw, Err(Reject::new(error.to_string())));
             answer::to(&frame.head, None, false)
         }
     };
@@ -161,7 +161,7 @@ fn taken(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::gb26875::frame::{Command, WireTime};
+    use linli_devices::gb26875::frame::{Command, WireTime};
 
     #[test]
     fn a_clock_is_set_when_it_is_off_and_not_all_the_time() {

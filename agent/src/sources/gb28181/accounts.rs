@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::sources::Check;
-use crate::sources::callers::{default_connections_max, default_idle};
+use crate::transport::inbound::{default_connections_max, default_idle};
 
 /// Devices in the config.
 const DEVICES_MAX: usize = 1024;

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::server::Server;
-use super::sip::{Framer, Piece, SipError};
 use super::talk::{Taking, without_credentials};
-use crate::sources::callers::{Line, Out, Rest};
-use crate::sources::feed::Group;
-use crate::sources::reading::Reject;
+use crate::ingest::IngestBatch;
+use crate::transport::inbound::{Line, Out, Rest};
+use linli_devices::device_event::Reject;
+use linli_devices::gb28181::sip::{Framer, Piece, SipError};
 
 /// What comes on a connection, or in datagrams.
 pub(crate) struct SipLine {
@@ -34,7 +34,7 @@ impl Line for SipLine {
         self.framer.feed(bytes);
     }
 
-    fn take(&mut self, group: &mut Group<'_>, out: &mut Out, mut rest: Rest) {
+    fn take(&mut self, batch: &mut IngestBatch<'_>, out: &mut Out, mut rest: Rest) {
         let Some(peer) = self.peer else { return };
         let now_ms = clock::monotonic_ms();
         let server = &*self.server;
@@ -47,12 +47,12 @@ impl Line for SipLine {
             {
                 drop(registry);
                 self.framer.clear();
-                server.feed.count("flood", 1);
+                server.ingest.count("flood", 1);
                 out.bad();
                 return;
             }
         }
-        while !group.is_full() {
+        while !batch.is_full() {
             let piece = match rest {
                 Rest::Coming => self.framer.take(),
                 Rest::Late | Rest::Ended => self.framer.give_up(),
@@ -66,7 +66,7 @@ impl Line for SipLine {
                 Some(Piece::Rejected(why, raw, head)) => {
                     out.bad();
                     if !server.registry().stranger_may(peer.ip(), now_ms) {
-                        server.feed.count("flood", 1);
+                        server.ingest.count("flood", 1);
                         continue;
                     }
                     if let Some(head) = head.filter(|head| head.is_answerable()) {
@@ -77,7 +77,7 @@ impl Line for SipLine {
                         out.answers
                             .push(head.answer(code, peer, &server.tag(&head), ""));
                     }
-                    group.message(&without_credentials(raw), Err(Reject::new(why.to_string())));
+                    batch.message(&without_credentials(raw), Err(Reject::new(why.to_string())));
                 }
                 Some(Piece::Message(message, raw)) => Taking {
                     server,
@@ -85,7 +85,7 @@ impl Line for SipLine {
                     raw,
                     peer,
                     now_ms,
-                    group,
+                    batch,
                     out,
                 }
                 .take(),

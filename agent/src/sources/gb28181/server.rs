@@ -7,17 +7,17 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::accounts::Accounts;
-use super::digest::Nonces;
-use super::registry::Registry;
-use super::sip::Message;
-use crate::sources::callers::Callers;
-use crate::sources::feed::Feed;
+use crate::ingest::SourceIngest;
+use crate::transport::inbound::Callers;
+use linli_devices::gb28181::digest::Nonces;
+use linli_devices::gb28181::registry::Registry;
+use linli_devices::gb28181::sip::Message;
 
 /// What all lines of a source share.
 pub(crate) struct Server {
     callers: Callers,
     pub accounts: Accounts,
-    pub feed: Feed,
+    pub ingest: SourceIngest,
     registry: Mutex<Registry>,
     pub nonces: Nonces,
     tags: [u8; 16],
@@ -26,11 +26,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Nobody has registered.
-    pub fn new(callers: Callers, accounts: Accounts, feed: Feed) -> Self {
+    pub fn new(callers: Callers, accounts: Accounts, ingest: SourceIngest) -> Self {
         Self {
             callers,
             accounts,
-            feed,
+            ingest,
             registry: Mutex::new(Registry::new(clock::monotonic_ms())),
             nonces: Nonces::new(random()),
             tags: random(),
@@ -79,8 +79,5 @@ impl Server {
 
 /// Random bytes.
 pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
-        .expect("the system gives randomness, as it did for the keys of TLS");
-    bytes
+    crate::random::bytes().expect("the kernel gives randomness, as it did for the keys of TLS")
 }

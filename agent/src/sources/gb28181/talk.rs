@@ -7,17 +7,17 @@ use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use super::digest::{Credentials, Nonce};
-use super::manscdp::{self, Root};
-use super::map;
-use super::registry::{EXPIRES_MAX_S, EXPIRES_S};
 use super::server::{Server, random};
-use super::sip::{self, Message, Request, Start};
-use crate::sources::callers::Out;
-use crate::sources::feed::Group;
-use crate::sources::reading::{Reject, Said};
-use crate::sources::text;
-use crate::sources::time::{self, Tense, is_plausible};
+use crate::ingest::IngestBatch;
+use crate::transport::inbound::Out;
+use linli_devices::device_event::{DecodedMessage, Reject};
+use linli_devices::gb28181::digest::{Credentials, Nonce};
+use linli_devices::gb28181::manscdp::{self, Root};
+use linli_devices::gb28181::map;
+use linli_devices::gb28181::registry::{EXPIRES_MAX_S, EXPIRES_S};
+use linli_devices::gb28181::sip::{self, Message, Request, Start};
+use linli_devices::text;
+use linli_devices::time::{self, Tense, is_plausible};
 
 /// Methods that are served.
 const ALLOW: &str = "Allow: REGISTER, MESSAGE, NOTIFY\r\n";
@@ -29,7 +29,7 @@ pub struct Taking<'t, 'g> {
     pub raw: &'t [u8],
     pub peer: SocketAddr,
     pub now_ms: u64,
-    pub group: &'t mut Group<'g>,
+    pub batch: &'t mut IngestBatch<'g>,
     pub out: &'t mut Out,
 }
 
@@ -41,7 +41,7 @@ impl Taking<'_, '_> {
             Start::Request { .. } if !self.message.is_answerable() => {
                 if self.stranger() {
                     let why = "has no Via, From, To, Call-ID or CSeq, so nobody can be answered";
-                    self.group
+                    self.batch
                         .message(&without_credentials(self.raw), Err(Reject::new(why)));
                 }
             }
@@ -51,7 +51,7 @@ impl Taking<'_, '_> {
                 "ACK" => {
                     // Of a 405 to an INVITE: nothing answers it.
                     if self.stranger() {
-                        self.server.feed.count("ack", 1);
+                        self.server.ingest.count("ack", 1);
                     }
                 }
                 _ => {
@@ -62,11 +62,11 @@ impl Taking<'_, '_> {
                         };
                         self.answer(code, allow);
                         let what = method.to_owned().into();
-                        let said = Said::LeftOut {
+                        let said = DecodedMessage::LeftOut {
                             device: Cow::default(),
                             what,
                         };
-                        self.group.message(&without_credentials(self.raw), Ok(said));
+                        self.batch.message(&without_credentials(self.raw), Ok(said));
                     }
                 }
             },
@@ -81,7 +81,7 @@ impl Taking<'_, '_> {
             .registry()
             .stranger_may(self.peer.ip(), self.now_ms);
         if !may {
-            self.server.feed.count("flood", 1);
+            self.server.ingest.count("flood", 1);
         }
         may
     }
@@ -94,7 +94,7 @@ impl Taking<'_, '_> {
 
     fn refuse(&mut self, code: u16, why: String) {
         self.answer(code, "");
-        self.group
+        self.batch
             .message(&without_credentials(self.raw), Err(Reject::new(why)));
     }
 
@@ -109,26 +109,26 @@ impl Taking<'_, '_> {
         if !is_registered {
             if self.stranger() {
                 let why = format!("an answer {code} to what nobody asked");
-                self.group
+                self.batch
                     .message(&without_credentials(self.raw), Err(Reject::new(why)));
             }
             return;
         }
         if !self.server.registry().device_may(&device, self.now_ms) {
             self.out.bad();
-            self.server.feed.count("flood", 1);
+            self.server.ingest.count("flood", 1);
             return;
         }
         self.out.good(&device);
         let device = device.into();
         let said = match code {
-            ..300 => Said::Heartbeat { device },
-            _ => Said::LeftOut {
+            ..300 => DecodedMessage::Heartbeat { device },
+            _ => DecodedMessage::LeftOut {
                 device,
                 what: format!("an answer {code} to a question of the agent").into(),
             },
         };
-        self.group.message(self.raw, Ok(said));
+        self.batch.message(self.raw, Ok(said));
     }
 
     fn register(&mut self) {
@@ -182,7 +182,7 @@ impl Taking<'_, '_> {
                 server.accounts.realm
             );
             self.out.bad();
-            server.feed.count("challenged", 1);
+            server.ingest.count("challenged", 1);
             return self.answer(401, &challenge);
         };
         if !credentials.prove("REGISTER", &server.accounts.realm, &account.password) {
@@ -191,7 +191,7 @@ impl Taking<'_, '_> {
                 peer.ip(),
                 server.accounts.realm
             );
-            server.feed.trouble(&device, &why);
+            server.ingest.trouble(&device, &why);
             self.out.bad();
             return self.refuse(403, why);
         }
@@ -210,32 +210,32 @@ impl Taking<'_, '_> {
         self.answer(200, &more);
         if expires_s == 0 {
             server.registry().remove(&device);
-            let said = Said::LeftOut {
+            let said = DecodedMessage::LeftOut {
                 device: device.as_str().into(),
                 what: "REGISTER with Expires 0: it goes".into(),
             };
-            self.group.message(&without_credentials(self.raw), Ok(said));
+            self.batch.message(&without_credentials(self.raw), Ok(said));
             server
-                .feed
+                .ingest
                 .trouble(&device, "it has ended its registration");
             return;
         }
         server.registry().register(&device, peer, expires_s, now_ms);
-        let said = Said::Heartbeat {
+        let said = DecodedMessage::Heartbeat {
             device: device.as_str().into(),
         };
-        self.group.message(&without_credentials(self.raw), Ok(said));
+        self.batch.message(&without_credentials(self.raw), Ok(said));
         self.ask(&device);
     }
 
     /// `Date`, by which devices set their clocks (§ 9.10.1): the agent's own where it is set.
     fn date(&self) -> String {
-        let ms = self.group.received_ms();
+        let ms = self.batch.received_ms();
         if !clock::is_set(ms) {
             return String::new();
         }
         let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
-        let civil = time.to_zoned(self.server.feed.zone().clone()).datetime();
+        let civil = time.to_zoned(self.server.ingest.zone().clone()).datetime();
         format!(
             "Date: {}.{:03}\r\n",
             civil.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -262,7 +262,7 @@ impl Taking<'_, '_> {
             drop(registry);
             if !may {
                 self.out.bad();
-                server.feed.count("flood", 1);
+                server.ingest.count("flood", 1);
             }
             return may;
         }
@@ -290,10 +290,10 @@ impl Taking<'_, '_> {
         if method == "NOTIFY" && self.message.body.is_empty() {
             // A subscription that ends.
             self.answer(200, "");
-            let said = Said::Heartbeat {
+            let said = DecodedMessage::Heartbeat {
                 device: device.as_str().into(),
             };
-            return self.group.message(self.raw, Ok(said));
+            return self.batch.message(self.raw, Ok(said));
         }
         let Some(text) = text::decode(self.message.body) else {
             return self.refuse(
@@ -311,7 +311,7 @@ impl Taking<'_, '_> {
             call: &call,
         };
         match from.said(&body) {
-            Ok(said) => self.group.message(self.raw, Ok(said)),
+            Ok(said) => self.batch.message(self.raw, Ok(said)),
             Err(reject) => return self.refuse(400, format!("device {device}: {reject}")),
         }
         self.answer(200, "");
@@ -331,8 +331,8 @@ impl Taking<'_, '_> {
 
     /// What tells an alarm apart beside its own words: nothing where its time can be, else its call.
     fn call(&self, at: &str) -> String {
-        let now_ms = self.group.received_ms();
-        let at_ms = time::read(at, self.server.feed.zone());
+        let now_ms = self.batch.received_ms();
+        let at_ms = time::read(at, self.server.ingest.zone());
         if at_ms.is_some_and(|at_ms| is_plausible(at_ms, Tense::Live, now_ms)) {
             return String::new();
         }

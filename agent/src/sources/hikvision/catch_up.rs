@@ -14,13 +14,15 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::door::DoorEvent;
-use super::map::Mapper;
-use super::{Ended, Peer, Session};
-use crate::sources::loose::Loose;
-use crate::sources::peer;
-use crate::sources::reading::Reject;
-use crate::uplink::random;
+use super::Session;
+use crate::random;
+use crate::transport::outbound;
+use crate::transport::outbound::Peer;
+use crate::transport::reconnect::Ended;
+use linli_devices::device_event::Reject;
+use linli_devices::hikvision::door::DoorEvent;
+use linli_devices::hikvision::map::Mapper;
+use linli_devices::lenient_json::LenientText;
 
 const PATH: &str = "/ISAPI/AccessControl/AcsEvent?format=json";
 /// Events of a page; more than 30 are refused by some devices.
@@ -41,7 +43,7 @@ struct Answer<'a> {
 #[derive(Deserialize)]
 struct Page<'a> {
     #[serde(borrow, default, rename = "responseStatusStrg")]
-    status: Loose<'a>,
+    status: LenientText<'a>,
     #[serde(borrow, default, rename = "InfoList")]
     rows: Vec<&'a RawValue>,
 }
@@ -49,7 +51,7 @@ struct Page<'a> {
 #[derive(Deserialize)]
 struct At<'a> {
     #[serde(borrow, default)]
-    time: Loose<'a>,
+    time: LenientText<'a>,
 }
 
 impl Session {
@@ -62,15 +64,15 @@ impl Session {
         match self.pages(peer).await {
             Ok(true) => state.known(Mapper::caught_up).await,
             Ok(false) => tracing::warn!(
-                source = self.feed.name(),
+                source = self.ingest.name(),
                 device = self.device.known.id,
                 events = PAGES_MAX * PAGE_EVENTS,
                 "a device has more events of the past than are asked for at once: what is left is asked for after the next connection"
             ),
             Err(ended) => {
-                self.feed.count("catch_up_failed", 1);
+                self.ingest.count("catch_up_failed", 1);
                 tracing::debug!(
-                    source = self.feed.name(),
+                    source = self.ingest.name(),
                     device = self.device.known.id,
                     why = %ended,
                     "what was missed cannot be asked for"
@@ -86,7 +88,7 @@ impl Session {
             .state
             .known(|mapper| mapper.last().cloned())
             .await;
-        let zone = self.feed.zone();
+        let zone = self.ingest.zone();
         let at = |ms: i64| {
             let time = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
             time.to_zoned(zone.clone())
@@ -98,7 +100,7 @@ impl Session {
             Some(last) => (last.time.clone(), last.serial.saturating_add(1)),
             None => (at(now_ms - self.catch_up.as_millis() as i64), 1),
         };
-        let search = format!("{:016x}", random());
+        let search = format!("{:016x}", random::jitter());
         let mut position = 0;
         for _ in 0..PAGES_MAX {
             let condition = serde_json::json!({"AcsEventCond": {
@@ -108,8 +110,8 @@ impl Session {
             let answer = peer
                 .ask(Method::POST, PATH, Some(&condition.to_string()))
                 .await?;
-            let body = peer::body(answer, PAGE_BYTES_MAX).await?;
-            let text = crate::sources::text::decode(&body)
+            let body = outbound::body(answer, PAGE_BYTES_MAX).await?;
+            let text = linli_devices::text::decode(&body)
                 .ok_or_else(|| Ended::lost("the answer is no text"))?;
             let answer: Answer<'_> = serde_json::from_str(&text).map_err(|error| {
                 Ended::lost(format!("the answer is not what it should be: {error}"))
@@ -127,7 +129,7 @@ impl Session {
     /// Makes the rows of a page durable, however long that takes.
     async fn store(&self, rows: &[&RawValue]) {
         loop {
-            let stored = self.device.state.with(&self.feed, |mapper, group| {
+            let stored = self.device.state.with(&self.ingest, |mapper, batch| {
                 for row in rows {
                     let raw = row.get();
                     let read = (
@@ -136,10 +138,10 @@ impl Session {
                     );
                     match &read {
                         (Ok(event), Ok(at)) => {
-                            group.message(raw.as_bytes(), Ok(mapper.door(event, &at.time.0)))
+                            batch.message(raw.as_bytes(), Ok(mapper.door(event, &at.time.0)))
                         }
                         (Err(error), _) | (_, Err(error)) => {
-                            group.message(
+                            batch.message(
                                 raw.as_bytes(),
                                 Err(Reject::new(format!("a row is broken: {error}"))),
                             );

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 use super::HikvisionDevice;
-use crate::sources::body::{Bodies, Proof};
-use crate::sources::feed::Feed;
-use crate::sources::multipart::{Piece, Scanner};
+use crate::ingest::SourceIngest;
+use crate::transport::bodies::{Bodies, Proof};
+use linli_devices::multipart::{Piece, Scanner};
 
 /// Largest push: a message and its pictures.
 const PUSH_BYTES_MAX: usize = 4 << 20;
@@ -25,24 +25,28 @@ const PUSH_BYTES_MAX: usize = 4 << 20;
 const RETRY_AFTER_S: u32 = 10;
 
 struct Listener {
-    feed: Feed,
+    ingest: SourceIngest,
     secret: Vec<u8>,
     devices: HashMap<String, Arc<HikvisionDevice>>,
     bodies: Bodies,
 }
 
 /// The route of a source.
-pub(super) fn router(feed: &Feed, secret: Vec<u8>, devices: Vec<Arc<HikvisionDevice>>) -> Router {
+pub(super) fn router(
+    ingest: &SourceIngest,
+    secret: Vec<u8>,
+    devices: Vec<Arc<HikvisionDevice>>,
+) -> Router {
     let devices = devices
         .into_iter()
         .map(|device| (device.known.id.clone(), device));
     let listener = Listener {
-        feed: feed.clone(),
+        ingest: ingest.clone(),
         secret,
         devices: devices.collect(),
         bodies: Bodies::new(PUSH_BYTES_MAX),
     };
-    let path = format!("/push/{}/{{secret}}/{{device}}", feed.name());
+    let path = format!("/push/{}/{{secret}}/{{device}}", ingest.name());
     Router::new()
         .route(&path, post(receive))
         .with_state(Arc::new(listener))
@@ -53,11 +57,11 @@ async fn receive(
     Path((secret, device)): Path<(String, String)>,
     request: Request,
 ) -> Result<StatusCode, Problem> {
-    let feed = &listener.feed;
+    let ingest = &listener.ingest;
     let refused = |outcome, problem: Problem| {
-        feed.count(outcome, 1);
+        ingest.count(outcome, 1);
         // Nothing of the message: until its secret is seen to be right it is anybody's.
-        feed.refused(outcome, &[], &problem.detail);
+        ingest.refused(outcome, &[], &problem.detail);
         problem
     };
     if !bool::from(secret.as_bytes().ct_eq(&listener.secret)) {
@@ -92,13 +96,18 @@ async fn receive(
         .and_then(|value| value.to_str().ok());
     let mut pieces = pieces(content_type.unwrap_or_default(), &body);
     drop(body);
-    known.state.take(feed, &mut pieces).await.map_err(|error| {
-        // The feed has counted it.
-        let detail = chain(&error);
-        feed.refused("refused", &[], &detail);
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", detail).retry_after(RETRY_AFTER_S)
-    })?;
-    feed.error_is_over();
+    known
+        .state
+        .take(ingest, &mut pieces)
+        .await
+        .map_err(|error| {
+            // The feed has counted it.
+            let detail = chain(&error);
+            ingest.refused("refused", &[], &detail);
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", detail)
+                .retry_after(RETRY_AFTER_S)
+        })?;
+    ingest.error_is_over();
     Ok(StatusCode::OK)
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-use super::message::Message;
+use super::publish::Publish;
 use super::{Broker, PACKET_BYTES_MAX, SESSION_EXPIRY_S, WAITING_MAX};
-use crate::sources::session::Ended;
+use crate::transport::reconnect::Ended;
 use linli_shared::service::{peer, telemetry};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -37,12 +37,12 @@ pub enum Acker {
 
 impl Acker {
     /// Tells the broker that a message is durable.
-    pub async fn ack(&self, message: Message) -> Result<(), ()> {
+    pub async fn ack(&self, message: Publish) -> Result<(), ()> {
         match (self, message) {
-            (Self::V4(client), Message::V4(publish)) => {
+            (Self::V4(client), Publish::V4(publish)) => {
                 client.ack(&publish).await.map_err(|_: ClientError| ())
             }
-            (Self::V5(client), Message::V5(publish)) => {
+            (Self::V5(client), Publish::V5(publish)) => {
                 client.ack(&publish).await.map_err(|_: v5::ClientError| ())
             }
             _ => Err(()),
@@ -57,7 +57,7 @@ impl Acker {
 )]
 enum Came {
     Connected,
-    Message(Message),
+    Publish(Publish),
     Nothing,
 }
 
@@ -124,7 +124,7 @@ impl Link {
     pub async fn drive(
         &mut self,
         filters: &[&str],
-        messages: mpsc::Sender<Message>,
+        messages: mpsc::Sender<Publish>,
         connected: impl Fn(),
     ) -> Ended {
         loop {
@@ -136,7 +136,7 @@ impl Link {
                     }
                     connected();
                 }
-                Ok(Came::Message(message)) => {
+                Ok(Came::Publish(message)) => {
                     if messages.send(message).await.is_err() {
                         return Ended::lost("nobody takes messages any more");
                     }
@@ -190,7 +190,7 @@ impl Link {
             Inner::V4(_, events) => match events.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => Ok(Came::Connected),
                 Ok(Event::Incoming(Packet::Publish(publish))) => {
-                    Ok(Came::Message(Message::V4(publish)))
+                    Ok(Came::Publish(Publish::V4(publish)))
                 }
                 Ok(Event::Incoming(Packet::SubAck(answer)))
                     if answer
@@ -212,7 +212,7 @@ impl Link {
             Inner::V5(_, events) => match events.poll().await {
                 Ok(v5::Event::Incoming(v5::Incoming::ConnAck(_))) => Ok(Came::Connected),
                 Ok(v5::Event::Incoming(v5::Incoming::Publish(publish))) => {
-                    Ok(Came::Message(Message::V5(publish)))
+                    Ok(Came::Publish(Publish::V5(publish)))
                 }
                 Ok(v5::Event::Incoming(v5::Incoming::SubAck(answer)))
                     if answer.return_codes.iter().any(|code| {

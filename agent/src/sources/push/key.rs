@@ -6,11 +6,11 @@ use serde::Deserialize;
 use sha2::Sha256;
 use std::path::PathBuf;
 
-use crate::config::load_mapping;
+use crate::files::load_mapping;
 use crate::http::has_token;
 use crate::sources::Check;
-use crate::sources::body::Proof;
-use crate::sources::mapping::Mapping;
+use crate::transport::bodies::Proof;
+use linli_devices::mapping::Mapping;
 
 /// The keys of `[[source]]` with `type = "push"`.
 #[derive(Debug, Deserialize)]

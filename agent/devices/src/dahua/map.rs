@@ -1,0 +1,258 @@
+//! What an event of a Dahua device means here. Pure.
+//!
+//! Start and Stop come once each, so what goes on is a state of the frame and needs no memory here. Codes that are
+//! not known are left out and counted by their name.
+//!
+//! Times: `RealUTC` is what it says; `UTC` is the local time written as if it were UTC on many firmwares, so `LocaleTime`,
+//! read in the source's zone, is preferred to it.
+use linli_shared::protocol::event::Severity;
+use linli_shared::protocol::ids::Retention;
+use std::borrow::Cow;
+
+use super::message::{Action, Data, Event, Message};
+use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Person, State};
+
+/// Longest name of a code or a field.
+const NAME_CHARS_MAX: usize = 40;
+
+/// What a code means.
+enum Sort {
+    /// It happens; its end is no event.
+    Moment(&'static str, Severity),
+    /// It begins and ends.
+    State(&'static str, Severity, &'static str),
+    /// A part does not work.
+    Fault(&'static str),
+    /// Somebody was let in, or was not.
+    Access,
+    /// A door is open or closed, by `Status`.
+    Door,
+    /// Not known, or of no interest.
+    LeftOut,
+}
+
+fn sort(code: &str) -> Sort {
+    match code {
+        "VideoMotion" | "SmartMotionHuman" | "SmartMotionVehicle" => {
+            Sort::Moment("camera.motion", Severity::Info)
+        }
+        "CrossLineDetection" => Sort::Moment("camera.line_crossed", Severity::Info),
+        "CrossRegionDetection" => Sort::Moment("camera.intrusion", Severity::Notice),
+        "VideoBlind" | "VideoLoss" => {
+            Sort::State("camera.blind", Severity::Warning, "camera.restored")
+        }
+        "VideoAbnormalDetection" | "SceneChange" => {
+            Sort::State("camera.tamper", Severity::Warning, "camera.restored")
+        }
+        "AlarmLocal" => Sort::State("input.active", Severity::Info, "input.inactive"),
+        "FireDetection" | "FireWarning" => {
+            Sort::State("fire.alarm", Severity::Life, "fire.restored")
+        }
+        "SmokeDetection" => Sort::State("smoke.alarm", Severity::Life, "smoke.restored"),
+        "ChassisIntruded" | "TamperAlarm" => {
+            Sort::State("device.tamper", Severity::Warning, "device.tamper_restored")
+        }
+        "StorageNotExist" | "StorageFailure" => Sort::Fault("disk"),
+        "StorageLowSpace" => Sort::Fault("disk full"),
+        "IPConflict" | "MACConflict" => Sort::Fault("network address"),
+        "NetAbort" => Sort::Fault("network"),
+        "FanSpeed" | "HighTemperature" => Sort::Fault("cooling"),
+        "PowerFault" => Sort::State(
+            "device.power_lost",
+            Severity::Notice,
+            "device.power_restored",
+        ),
+        "BatteryLowPower" => Sort::State(
+            "device.battery_low",
+            Severity::Notice,
+            "device.battery_restored",
+        ),
+        "AccessControl" => Sort::Access,
+        "DoorStatus" => Sort::Door,
+        "BreakIn" => Sort::Moment("door.forced", Severity::Alarm),
+        "DoorNotClosed" | "DoorNotClosedForLongTime" => {
+            Sort::Moment("door.held", Severity::Warning)
+        }
+        "Duress" => Sort::Moment("panic.alarm", Severity::Alarm),
+        _ => Sort::LeftOut,
+    }
+}
+
+/// What a part comes to. `parts`: channels and doors are devices of their own, `<device>/<number>`, counted from 1 as on
+/// the device's own pages.
+pub fn map<'a>(device: &str, parts: bool, message: &'a Message<'_>) -> DecodedMessage<'a> {
+    let device = || Cow::Owned(device.to_owned());
+    let Message::Events(events) = message else {
+        return DecodedMessage::Heartbeat { device: device() };
+    };
+    let mut device_events = Vec::new();
+    let mut what = "";
+    for event in events {
+        match device_event(&device(), parts, event) {
+            Ok(device_event) => device_events.push(device_event),
+            Err(left_out) => what = left_out,
+        }
+    }
+    if device_events.is_empty() {
+        return DecodedMessage::LeftOut {
+            device: device(),
+            what: what.into(),
+        };
+    }
+    DecodedMessage::Events(device_events)
+}
+
+fn device_event<'a>(
+    device: &str,
+    parts: bool,
+    event: &'a Event<'_>,
+) -> Result<DeviceEvent<'a>, &'a str> {
+    let data = &event.data;
+    let code = short(event.code);
+    let over = event.action == Action::Stop;
+    let mut state = None;
+    let mut part = "";
+    let (kind, severity) = match sort(event.code) {
+        Sort::LeftOut => return Err(code),
+        Sort::Moment(_, _) if over => return Err(code),
+        Sort::Moment(kind, severity) => (kind, severity),
+        Sort::State(kind, severity, end) => {
+            state = Some(());
+            if over {
+                (end, Severity::Info)
+            } else {
+                (kind, severity)
+            }
+        }
+        Sort::Fault(name) => {
+            part = name;
+            state = Some(());
+            if over {
+                ("device.restored", Severity::Info)
+            } else {
+                ("device.fault", Severity::Notice)
+            }
+        }
+        Sort::Access if over => return Err(code),
+        // A device that gives no status tells of what succeeded.
+        Sort::Access if matches!(data.status.0.as_ref(), "0") => ("door.denied", Severity::Info),
+        Sort::Access => ("door.granted", Severity::Info),
+        Sort::Door => match data.status.0.as_ref() {
+            "Open" => ("door.opened", Severity::Info),
+            "Close" => ("door.closed", Severity::Info),
+            "Break" => ("door.forced", Severity::Alarm),
+            "" if event.action == Action::Start => ("door.opened", Severity::Info),
+            "" if over => ("door.closed", Severity::Info),
+            _ => return Err(code),
+        },
+    };
+    // A pulse of what goes on has no end that would be told.
+    let state = state.filter(|()| event.action != Action::Pulse);
+    let is_door = kind.starts_with("door.");
+    let index = if is_door && !data.door.0.is_empty() {
+        &data.door.0
+    } else {
+        event.index
+    };
+    let number = index
+        .parse::<u32>()
+        .map_or(0, |index| index.saturating_add(1));
+    let named = if parts && number > 0 {
+        format!("{device}/{number}")
+    } else {
+        device.to_owned()
+    };
+    let mut device_event = DeviceEvent::new(kind, severity, named).with("part", part);
+    device_event.by = Some(device.to_owned().into());
+    if number > 0 {
+        let name = match kind {
+            _ if is_door => "door",
+            "input.active" | "input.inactive" => "input",
+            _ => "channel",
+        };
+        device_event = device_event.with(name, number.to_string());
+    }
+    if state.is_some() {
+        device_event.state = Some(State {
+            point: format!("{code}/{number}").into(),
+            active: !over,
+            initial: false,
+        });
+    }
+    device_event = device_event
+        .with("target", target(event))
+        .with("code", code);
+    if is_door {
+        device_event.retention = Retention::Access;
+        device_event = device_event.with("by", method(&data.method.0));
+        let at = [&data.real_utc, &data.utc, &data.locale_time]
+            .into_iter()
+            .find(|time| !time.0.is_empty());
+        // SledLog of a device are numbered until somebody clears them; the time makes it one for good.
+        if let Some(at) = at
+            && !data.rec_no.0.is_empty()
+        {
+            device_event.id = format!("{device}/{}/{}", short(&data.rec_no.0), short(&at.0)).into();
+        }
+    }
+    device_event.time = time(data);
+    for (person, value) in [
+        (Person::Card, &data.card_no.0),
+        (Person::Employee, &data.user_id.0),
+        (Person::Name, &data.card_name.0),
+    ] {
+        if !value.is_empty() && value.chars().any(|letter| letter != '0') {
+            device_event.persons.push((person, Cow::Borrowed(value)));
+        }
+    }
+    Ok(device_event)
+}
+
+fn target<'a>(event: &'a Event<'_>) -> &'a str {
+    match event.code {
+        "SmartMotionHuman" => "human",
+        "SmartMotionVehicle" => "vehicle",
+        _ => short(&event.data.object.object_type),
+    }
+}
+
+/// How somebody was let in.
+fn method(number: &str) -> &'static str {
+    match number {
+        "0" => "password",
+        "1" => "card",
+        "2" => "card then password",
+        "3" => "password then card",
+        "4" => "remote",
+        "5" => "button",
+        "6" => "fingerprint",
+        "15" => "face",
+        _ => "",
+    }
+}
+
+fn time<'a>(data: &'a Data<'_>) -> DeviceTime<'a> {
+    let seconds = |text: &str| {
+        text.parse::<i64>()
+            .ok()
+            .and_then(|seconds| seconds.checked_mul(1000))
+    };
+    if let Some(ms) = seconds(&data.real_utc.0) {
+        return DeviceTime::Ms(ms);
+    }
+    if !data.locale_time.0.is_empty() {
+        return DeviceTime::Text(&data.locale_time.0);
+    }
+    seconds(&data.utc.0).map_or(DeviceTime::None, DeviceTime::Ms)
+}
+
+/// The beginning of a name that a device gives.
+fn short(name: &str) -> &str {
+    match name.char_indices().nth(NAME_CHARS_MAX) {
+        Some((end, _)) => &name[..end],
+        None => name,
+    }
+}
+
+#[cfg(test)]
+mod tests;

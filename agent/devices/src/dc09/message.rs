@@ -1,0 +1,497 @@
+//! A message of SIA DC-09 (clauses 5.5.1.2 to 5.5.1.9): its header, its data, and what is said in answer. Pure.
+//!
+//! ```text
+//! "ID"seq R receiver L prefix #account [data] [xdata]… _HH:MM:SS,MM-DD-YYYY
+//! ```
+//!
+//! `*` before the ID: all behind the first `[` is sealed ([`cipher`](super::cipher)). The receiver may be missing, the time
+//! too where nothing is sealed; times are UTC. IDs that are read: `NULL` and `XNM` (link tests), `SIA-DCS`, `ADM-CID`.
+//!
+//! | answer | when |
+//! | --- | --- |
+//! | `ACK` with the message's sequence, receiver, prefix and account; sealed where the message was | what it comes to is durable |
+//! | `NAK` 0000 R0 L0 A0 with the agent's time | it could not be opened, or its time is too far from now; the panel sets its clock by it |
+//! | `DUH` with the message's fields | it was opened, and what it says could not be read |
+//! | none | length or CRC are wrong: the panel sends again |
+use jiff::civil::DateTime;
+use std::borrow::Cow;
+
+use super::cipher::{Key, PAD_BYTES_MAX};
+use super::frame;
+use crate::text;
+
+/// Longest ID.
+const ID_BYTES_MAX: usize = 16;
+/// Longest receiver or prefix.
+const PLACE_BYTES_MAX: usize = 6;
+/// Longest account.
+pub const ACCOUNT_BYTES_MAX: usize = 16;
+/// Most blocks of extended data.
+const XDATA_MAX: usize = 32;
+
+/// What a message carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id {
+    /// A link test.
+    Null,
+    /// DC-03 events.
+    SiaDcs,
+    /// DC-05, that is Contact ID.
+    AdmCid,
+}
+
+/// What stands before the data. Parts are as they came, for the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// As it is named.
+    pub id: &'a str,
+    /// Behind the first `[` all is sealed.
+    pub sealed: bool,
+    /// Four digits.
+    pub sequence: &'a str,
+    /// Without its `R`.
+    pub receiver: Option<&'a str>,
+    /// Without its `L`.
+    pub prefix: Option<&'a str>,
+    /// Without its `#`; empty where only the data name it.
+    pub account: &'a str,
+}
+
+/// Why a body is no message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// The header.
+    #[error("the header has no {0} where it should stand")]
+    Header(&'static str),
+    /// What is sealed is no hexadecimal, or no whole blocks, or the key is another.
+    #[error(
+        "what is sealed does not open: is the key of account {0} the one of the panel? Set key_file to a file with its digits"
+    )]
+    Sealed(String),
+    /// The data.
+    #[error("the data have no ] at their end")]
+    NoEnd,
+    /// The extended data.
+    #[error("behind the data stands neither [ nor _")]
+    Xdata,
+    /// The time.
+    #[error("{0:?} is no time like 23:59:59,12-31-2026")]
+    Time(String),
+}
+
+/// The rest of bytes, which is read from its front.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn skip(&mut self, byte: u8) -> bool {
+        let found = self.0.first() == Some(&byte);
+        if found {
+            self.0 = &self.0[1..];
+        }
+        found
+    }
+
+    /// Bytes for which it holds, between `least` and `most` of them.
+    fn run(&mut self, least: usize, most: usize, holds: impl Fn(u8) -> bool) -> Option<&'a str> {
+        let length = self.0.iter().take_while(|byte| holds(**byte)).count();
+        if !(least..=most).contains(&length) {
+            return None;
+        }
+        let (front, rest) = self.0.split_at(length);
+        self.0 = rest;
+        std::str::from_utf8(front).ok()
+    }
+}
+
+impl<'a> Header<'a> {
+    /// Reads it from a body; gives what stands behind the first `[`.
+    pub fn read(body: &'a [u8]) -> Result<(Self, &'a [u8]), MessageError> {
+        let missing = MessageError::Header;
+        let mut rest = Rest(body);
+        if !rest.skip(b'"') {
+            return Err(missing("ID in quotation marks"));
+        }
+        let sealed = rest.skip(b'*');
+        let id = rest
+            .run(1, ID_BYTES_MAX, |byte| {
+                byte.is_ascii_alphanumeric() || byte == b'-'
+            })
+            .filter(|_| rest.skip(b'"'))
+            .ok_or(missing("ID in quotation marks"))?;
+        let sequence = rest
+            .0
+            .split_at_checked(4)
+            .filter(|(digits, _)| digits.iter().all(u8::is_ascii_digit))
+            .and_then(|(digits, behind)| Some((std::str::from_utf8(digits).ok()?, behind)));
+        let Some((sequence, behind)) = sequence else {
+            return Err(missing("sequence of four digits"));
+        };
+        rest.0 = behind;
+        let mut place = |mark, name| {
+            let digits = rest
+                .skip(mark)
+                .then(|| rest.run(1, PLACE_BYTES_MAX, |byte| byte.is_ascii_hexdigit()));
+            match digits {
+                Some(None) => Err(missing(name)),
+                found => Ok(found.flatten()),
+            }
+        };
+        let receiver = place(b'R', "receiver of up to six hexadecimal digits")?;
+        let prefix = place(b'L', "prefix of up to six hexadecimal digits")?;
+        let account = match rest.skip(b'#') {
+            true => rest.run(0, ACCOUNT_BYTES_MAX, |byte| byte.is_ascii_alphanumeric()),
+            false => Some(""),
+        }
+        .ok_or(missing("account of up to 16 letters and digits"))?;
+        if !rest.skip(b'[') {
+            return Err(missing("[ before the data"));
+        }
+        let header = Self {
+            id,
+            sealed,
+            sequence,
+            receiver,
+            prefix,
+            account,
+        };
+        Ok((header, rest.0))
+    }
+
+    /// What it carries; `None`: nothing that is read here.
+    pub fn kind(&self) -> Option<Id> {
+        match self.id {
+            "NULL" | "XNM" => Some(Id::Null),
+            "SIA-DCS" => Some(Id::SiaDcs),
+            "ADM-CID" => Some(Id::AdmCid),
+            _ => None,
+        }
+    }
+}
+
+/// What stands behind the first `[`, in clear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content<'a> {
+    /// Of the kind that the ID says.
+    pub data: Cow<'a, str>,
+    /// Letter and text of each block, in their order.
+    pub xdata: Vec<(char, Cow<'a, str>)>,
+    /// When it was sent, UTC.
+    pub time: Option<DateTime>,
+}
+
+/// `HH:MM:SS,MM-DD-YYYY`
+pub fn time(text: &str) -> Option<DateTime> {
+    let bytes = text.as_bytes();
+    let marks = [(2, b':'), (5, b':'), (8, b','), (11, b'-'), (14, b'-')];
+    if bytes.len() != 19 || marks.iter().any(|(at, mark)| bytes[*at] != *mark) {
+        return None;
+    }
+    let part = |from: usize, to: usize| -> Option<i16> {
+        let digits = text.get(from..to)?;
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse().ok())?
+    };
+    let byte = |from| part(from, from + 2).and_then(|part| i8::try_from(part).ok());
+    DateTime::new(
+        part(15, 19)?,
+        byte(9)?,
+        byte(12)?,
+        byte(0)?,
+        byte(3)?,
+        byte(6)?,
+        0,
+    )
+    .ok()
+}
+
+fn decoded(bytes: &[u8]) -> Cow<'_, str> {
+    text::decode(bytes).unwrap_or_else(|| String::from_utf8_lossy(bytes))
+}
+
+impl<'a> Content<'a> {
+    /// Reads what is in clear.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, MessageError> {
+        let end = memchr::memchr(b']', bytes).ok_or(MessageError::NoEnd)?;
+        let data = decoded(&bytes[..end]);
+        let mut rest = &bytes[end + 1..];
+        let mut xdata = Vec::new();
+        while let Some(inner) = rest.strip_prefix(b"[") {
+            let end = memchr::memchr(b']', inner).ok_or(MessageError::NoEnd)?;
+            if let Some((letter, value)) = inner[..end].split_first()
+                && xdata.len() < XDATA_MAX
+            {
+                xdata.push((char::from(*letter), decoded(value)));
+            }
+            rest = &inner[end + 1..];
+        }
+        let time = match rest {
+            [] => None,
+            [b'_', rest @ ..] => {
+                let text = decoded(rest);
+                Some(time(&text).ok_or_else(|| MessageError::Time(text.into_owned()))?)
+            }
+            _ => return Err(MessageError::Xdata),
+        };
+        Ok(Self { data, xdata, time })
+    }
+
+    /// The text of the first block of this letter.
+    pub fn block(&self, letter: char) -> Option<&str> {
+        let found = self.xdata.iter().find(|(known, _)| *known == letter);
+        found.map(|(_, text)| text.as_ref())
+    }
+}
+
+/// Opens what is sealed; gives what stands behind the pad.
+pub fn open(header: &Header<'_>, sealed: &[u8], key: &Key) -> Result<Vec<u8>, MessageError> {
+    let wrong = || MessageError::Sealed(header.account.to_owned());
+    let mut clear = key.open(sealed).ok_or_else(wrong)?;
+    let end = memchr::memchr(b']', &clear).ok_or_else(wrong)?;
+    // A link test has no data: its pad goes to the end of them, with or without a mark.
+    let pad = memchr::memchr(b'|', &clear[..end]).map_or(end, |mark| mark + 1);
+    clear.drain(..pad);
+    // With the wrong key there is a ] somewhere now and then, but never a time at the end.
+    match Content::read(&clear) {
+        Ok(Content { time: Some(_), .. }) => Ok(clear),
+        Ok(_) | Err(_) => Err(wrong()),
+    }
+}
+
+fn stamp(now: DateTime) -> String {
+    now.strftime("_%H:%M:%S,%m-%d-%Y").to_string()
+}
+
+/// What goes back to a panel with its sequence and places.
+fn back(header: &Header<'_>, id: &str) -> String {
+    let receiver = header.receiver.map(|digits| format!("R{digits}"));
+    format!(
+        "\"{id}\"{}{}L{}#{}[",
+        header.sequence,
+        receiver.unwrap_or_default(),
+        header.prefix.unwrap_or("0"),
+        header.account
+    )
+}
+
+/// It is taken, and durable. Sealed with the key that the message was sealed with.
+pub fn ack(
+    header: &Header<'_>,
+    key: Option<&Key>,
+    now: DateTime,
+    random: &[u8; PAD_BYTES_MAX],
+) -> Vec<u8> {
+    let body = match key {
+        Some(key) => {
+            let clear = format!("]{}", stamp(now));
+            back(header, "*ACK") + &key.seal(clear.as_bytes(), random)
+        }
+        None => back(header, "ACK") + "]",
+    };
+    frame::encode(body.as_bytes())
+}
+
+/// It is not taken; this is the time here.
+pub fn nak(now: DateTime) -> Vec<u8> {
+    frame::encode(format!("\"NAK\"0000R0L0A0[]{}", stamp(now)).as_bytes())
+}
+
+/// It is not understood.
+pub fn duh(header: &Header<'_>) -> Vec<u8> {
+    frame::encode((back(header, "DUH") + "]").as_bytes())
+}
+
+/// How far a panel's time may be from the agent's, seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Behind.
+    pub behind_s: i64,
+    /// Ahead.
+    pub ahead_s: i64,
+}
+
+impl Window {
+    /// Whether a time is near enough. Both are UTC.
+    pub fn holds(self, time: DateTime, now: DateTime) -> bool {
+        let ahead_s = time.duration_since(now).as_secs();
+        (-self.behind_s..=self.ahead_s).contains(&ahead_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: DateTime = DateTime::constant(2026, 10, 22, 7, 15, 0, 0);
+    const RANDOM: [u8; PAD_BYTES_MAX] = [7; PAD_BYTES_MAX];
+
+    fn key() -> Key {
+        Key::from_digits(&"a5".repeat(16)).expect("a key")
+    }
+
+    #[test]
+    fn a_header_gives_its_parts() {
+        let body = b"\"*SIA-DCS\"9876R579BDFL789ABC#123456A[0011";
+        let (header, rest) = Header::read(body).expect("a header");
+        assert_eq!(
+            header,
+            Header {
+                id: "SIA-DCS",
+                sealed: true,
+                sequence: "9876",
+                receiver: Some("579BDF"),
+                prefix: Some("789ABC"),
+                account: "123456A",
+            }
+        );
+        assert_eq!(header.kind(), Some(Id::SiaDcs));
+        assert_eq!(rest, b"0011");
+        // Without receiver, prefix, account: seen at diallers.
+        let (header, _) = Header::read(b"\"NULL\"0001[]").expect("a header");
+        assert_eq!(
+            (header.receiver, header.prefix, header.account),
+            (None, None, "")
+        );
+        for bad in [
+            "",
+            "NULL",
+            "\"NULL",
+            "\"NULL\"001L0#1[]",
+            "\"NULL\"00a1L0#1[]",
+            "\"NULL\"0001RL0#1[]",
+            "\"NULL\"0001L1234567#1[]",
+            "\"NULL\"0001L0#12345678901234567[]",
+            "\"NULL\"0001L0#1-2[]",
+            "\"NULL\"0001L0#1",
+            "\"\"0001L0#1[]",
+        ] {
+            assert!(Header::read(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn content_gives_data_blocks_and_time() {
+        let content =
+            Content::read("#1234|NFA1][M1234567890AB][L3楼][X]_23:59:58,12-31-2026".as_bytes())
+                .expect("content");
+        assert_eq!(content.data, "#1234|NFA1");
+        assert_eq!(content.block('M'), Some("1234567890AB"));
+        assert_eq!(content.block('L'), Some("3楼"));
+        assert_eq!(content.block('X'), Some(""));
+        assert_eq!(content.block('Y'), None);
+        assert_eq!(
+            content.time,
+            Some(DateTime::constant(2026, 12, 31, 23, 59, 58, 0))
+        );
+        assert_eq!(Content::read(b"]").expect("content").time, None);
+        for bad in [
+            "",
+            "abc",
+            "a]x",
+            "a][x",
+            "a]_",
+            "a]_25:00:00,01-01-2026",
+            "a]_1:00:00,01-01-2026 ",
+        ] {
+            assert!(Content::read(bad.as_bytes()).is_err(), "{bad}");
+        }
+        let many = format!("]{}", "[La]".repeat(100));
+        assert_eq!(
+            Content::read(many.as_bytes()).expect("content").xdata.len(),
+            XDATA_MAX
+        );
+    }
+
+    #[test]
+    fn what_is_sealed_opens_with_its_key_and_no_other() {
+        let header = Header::read(b"\"*SIA-DCS\"0001L0#1234[")
+            .expect("a header")
+            .0;
+        let sealed = key().seal(b"|#1234|NFA1]_07:15:00,10-22-2026", &RANDOM);
+        let clear = open(&header, sealed.as_bytes(), &key()).expect("the key");
+        assert_eq!(clear, b"#1234|NFA1]_07:15:00,10-22-2026");
+        let null = key().seal(b"]_07:15:00,10-22-2026", &RANDOM);
+        assert_eq!(
+            open(&header, null.as_bytes(), &key()).expect("the key"),
+            b"]_07:15:00,10-22-2026"
+        );
+        let without_time = key().seal(b"|#1234|NFA1]", &RANDOM);
+        assert!(open(&header, without_time.as_bytes(), &key()).is_err());
+        for number in 0..=255_u8 {
+            let other = Key::from_digits(&format!("{number:02x}").repeat(24)).expect("a key");
+            assert!(open(&header, sealed.as_bytes(), &other).is_err());
+        }
+        for bad in ["", "0", "zz", "00112233"] {
+            assert!(open(&header, bad.as_bytes(), &key()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn answers_carry_the_fields_of_what_they_answer() {
+        let (header, _) = Header::read(b"\"SIA-DCS\"0007R75L1#001465[").expect("a header");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("ASCII");
+        assert_eq!(
+            text(ack(&header, None, NOW, &RANDOM))[9..],
+            *"\"ACK\"0007R75L1#001465[]\r"
+        );
+        assert_eq!(text(duh(&header))[9..], *"\"DUH\"0007R75L1#001465[]\r");
+        assert_eq!(
+            text(nak(DateTime::constant(2024, 7, 30, 10, 10, 18, 0))),
+            "\nE5630025\"NAK\"0000R0L0A0[]_10:10:18,07-30-2024\r"
+        );
+        let sealed = text(ack(&header, Some(&key()), NOW, &RANDOM));
+        let body = &sealed.as_bytes()[9..sealed.len() - 1];
+        let (back, rest) = Header::read(body).expect("a header");
+        assert_eq!((back.id, back.sealed, back.sequence), ("ACK", true, "0007"));
+        assert_eq!(
+            open(&back, rest, &key()).expect("the key"),
+            b"]_07:15:00,10-22-2026"
+        );
+        let (bare, _) = Header::read(b"\"NULL\"0001#12[").expect("a header");
+        assert_eq!(
+            text(ack(&bare, None, NOW, &RANDOM))[9..],
+            *"\"ACK\"0001L0#12[]\r"
+        );
+    }
+
+    #[test]
+    fn a_time_is_near_within_the_window() {
+        let window = Window {
+            behind_s: 40,
+            ahead_s: 20,
+        };
+        let at = |second: i8| DateTime::constant(2026, 10, 22, 7, 15, second, 0);
+        assert!(window.holds(at(20), NOW));
+        assert!(!window.holds(at(21), NOW));
+        assert!(window.holds(DateTime::constant(2026, 10, 22, 7, 14, 20, 0), NOW));
+        assert!(!window.holds(DateTime::constant(2026, 10, 22, 7, 14, 19, 0), NOW));
+        assert!(!window.holds(DateTime::constant(1970, 1, 1, 0, 0, 0, 0), NOW));
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok((header, rest)) = Header::read(&body) {
+                let _ = Content::read(rest);
+                let _ = open(&header, rest, &key());
+            }
+            let _ = Content::read(&body);
+        }
+
+        #[test]
+        fn no_content_makes_it_panic(text in "[\\[\\]_|#A-Z0-9:,-]{0,80}") {
+            let _ = Content::read(text.as_bytes());
+            let _ = time(&text);
+        }
+
+        #[test]
+        fn a_time_comes_back(year in 1970_i16..2200, month in 1_i8..=12, day in 1_i8..=28, hour in 0_i8..24,
+            minute in 0_i8..60, second in 0_i8..60)
+        {
+            let at = DateTime::constant(year, month, day, hour, minute, second, 0);
+            prop_assert_eq!(time(&stamp(at)[1..]), Some(at));
+        }
+    }
+}

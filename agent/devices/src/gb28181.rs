@@ -1,0 +1,6 @@
+//! Recorders and cameras by GB/T 28181: SIP, Digest, registrations, MANSCDP bodies, and what these mean.
+pub mod digest;
+pub mod manscdp;
+pub mod map;
+pub mod registry;
+pub mod sip;

@@ -1,0 +1,335 @@
+//! What a body comes to: readings, a sign of life, or nothing of interest. Pure.
+//!
+//! A device is known by its id of 20 digits; what is behind it is `<device>/<channel>`.
+//!
+//! * Alarms (GB/T 28181-2016 § 9.4 and A.2.5.2; types 8 to 13 of video are of 2022) are events and no states: no device
+//!   tells of an end of one. What is sent again has the id of the first: device, channel, SN, time and kind. Where the
+//!   device's time cannot be believed, SNs that begin anew would make alarms of two days the same, so Call-ID joins the id.
+//! * Channels of a catalogue are states: `OFF` is an event also when it is told first, `ON` only after an `OFF`.
+//! * The words of an alarm are kept of devices' own faults only: those of others may name a person or a plate.
+use linli_shared::protocol::event::Severity;
+use std::borrow::Cow;
+
+use super::manscdp::{Body, Item, Root};
+use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Reject, State};
+
+/// Longest id of a device or channel.
+const ID_BYTES_MAX: usize = 32;
+
+/// Of which message.
+#[derive(Debug, Clone, Copy)]
+pub struct From<'a> {
+    /// The device that sends it.
+    pub device: &'a str,
+    /// What tells its message apart where its time cannot be believed; empty where it can.
+    pub call: &'a str,
+}
+
+/// An alarm by `AlarmMethod`, `AlarmType` and the channel's id: kind, severity, and what the standard calls it.
+fn alarm(method: &str, alarm_type: &str, channel: &str) -> (&'static str, Severity, &'static str) {
+    use Severity::{Alarm, Info, Notice, Warning};
+    // Digits 11 to 13 of an id: 134 is an input for alarms (annex D).
+    let is_input = channel.get(10..13) == Some("134");
+    match (method, alarm_type) {
+        ("1", _) => ("panic.alarm", Alarm, "电话报警"),
+        ("3", _) => ("panic.alarm", Alarm, "短信报警"),
+        ("4", _) => ("panic.alarm", Alarm, "GPS报警"),
+        ("2", "1") => ("camera.blind", Warning, "视频丢失"),
+        ("2", "2") => ("device.tamper", Warning, "设备防拆"),
+        ("2", "3") => ("device.fault", Notice, "存储设备磁盘满"),
+        ("2", "4") => ("device.fault", Notice, "设备高温"),
+        ("2", "5") => ("device.fault", Notice, "设备低温"),
+        ("5", "1") => ("panic.alarm", Alarm, "人工视频报警"),
+        ("5", "2") => ("camera.motion", Info, "运动目标检测"),
+        ("5", "3") => ("camera.motion", Warning, "遗留物检测"),
+        ("5", "4") => ("camera.motion", Warning, "物体移除检测"),
+        ("5", "5") => ("camera.line_crossed", Warning, "绊线检测"),
+        ("5", "6") => ("camera.intrusion", Warning, "入侵检测"),
+        ("5", "7") => ("camera.motion", Notice, "逆行检测"),
+        ("5", "8") => ("camera.motion", Notice, "徘徊检测"),
+        ("5", "9") => ("camera.motion", Notice, "流量统计"),
+        ("5", "10") => ("camera.motion", Notice, "密度检测"),
+        ("5", "11") => ("device.fault", Notice, "视频异常检测"),
+        ("5", "12") => ("camera.motion", Notice, "快速移动"),
+        ("5", "13") => ("camera.blind", Warning, "图像遮挡"),
+        ("6", "1") => ("device.fault", Notice, "存储设备磁盘故障"),
+        ("6", "2") => ("device.fault", Notice, "存储设备风扇故障"),
+        _ if is_input => ("input.active", Warning, "报警输入"),
+        ("2", _) => ("device.fault", Notice, "设备报警"),
+        ("5", _) => ("camera.motion", Info, "视频报警"),
+        ("6", _) => ("device.fault", Notice, "设备故障报警"),
+        _ => ("input.active", Warning, "其他报警"),
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Whether a number can be told a device in an answer as it came.
+pub fn number(sn: &str) -> Option<u32> {
+    sn.parse().ok()
+}
+
+impl<'a> From<'a> {
+    /// The device of what is told, and whose message it was where that is another.
+    fn place(&self, id: &str) -> Result<(Cow<'a, str>, Option<Cow<'a, str>>), Reject> {
+        if id == self.device {
+            return Ok((self.device.into(), None));
+        }
+        if !is_id(id) {
+            return Err(Reject::new(format!(
+                "DeviceID {:?} is none of a device or channel",
+                id.chars().take(40).collect::<String>()
+            )));
+        }
+        let part = format!("{}/{id}", self.device).into();
+        Ok((part, Some(self.device.into())))
+    }
+
+    /// What a body comes to.
+    pub fn said(&self, body: &'a Body<'a>) -> Result<DecodedMessage<'a>, Reject> {
+        match (body.root, body.command.as_ref()) {
+            (Root::Notify, "Keepalive") => Ok(DecodedMessage::Heartbeat {
+                device: self.device.into(),
+            }),
+            (Root::Notify, "Alarm") => self
+                .alarm(body)
+                .map(|device_event| DecodedMessage::Events(vec![device_event])),
+            (Root::Response | Root::Notify, "Catalog") => self.catalog(body),
+            (_, command) => Ok(DecodedMessage::LeftOut {
+                device: self.device.into(),
+                what: command.chars().take(40).collect::<String>().into(),
+            }),
+        }
+    }
+
+    fn alarm(&self, body: &'a Body<'a>) -> Result<DeviceEvent<'a>, Reject> {
+        let (device, by) = self.place(&body.device)?;
+        let (kind, severity, name) = alarm(&body.method, &body.alarm_type, &body.device);
+        let id = format!(
+            "{}-{}-{}-{}-{}-{}-{}",
+            self.device,
+            body.device,
+            bounded(&body.sn),
+            bounded(&body.time),
+            bounded(&body.method),
+            bounded(&body.alarm_type),
+            self.call,
+        );
+        let is_fault = matches!(body.method.as_ref(), "2" | "6");
+        let device_event = DeviceEvent {
+            id: id.into(),
+            by,
+            time: match body.time.as_ref() {
+                "" => DeviceTime::None,
+                time => DeviceTime::Text(time),
+            },
+            ..DeviceEvent::new(kind, severity, device)
+        };
+        Ok(device_event
+            .with("alarm", name)
+            .with("alarm_method", body.method.as_ref())
+            .with("alarm_type", body.alarm_type.as_ref())
+            .with("priority", body.priority.as_ref())
+            .with(
+                "passage",
+                match body.event_type.as_ref() {
+                    "1" => "enters",
+                    "2" => "leaves",
+                    _ => "",
+                },
+            )
+            .with(
+                "text",
+                if is_fault {
+                    body.description.as_ref()
+                } else {
+                    ""
+                },
+            ))
+    }
+
+    fn catalog(&self, body: &'a Body<'a>) -> Result<DecodedMessage<'a>, Reject> {
+        let mut device_events = Vec::new();
+        for item in &body.items {
+            device_events.extend(self.channel(item)?);
+        }
+        if device_events.is_empty() {
+            return Ok(DecodedMessage::LeftOut {
+                device: self.device.into(),
+                what: "Catalog without a channel that is on or off".into(),
+            });
+        }
+        Ok(DecodedMessage::Events(device_events))
+    }
+
+    fn channel(&self, item: &'a Item<'a>) -> Result<Option<DeviceEvent<'a>>, Reject> {
+        let is_on = match (item.event.as_ref(), item.status.as_ref()) {
+            ("ON", _) => true,
+            ("OFF" | "VLOST" | "DEFECT", _) => false,
+            // What is added, changed or taken away is looked at with its status.
+            (_, status) if status.eq_ignore_ascii_case("ON") || status == "OK" => true,
+            (_, status) if status.eq_ignore_ascii_case("OFF") => false,
+            _ => return Ok(None),
+        };
+        if item.id == self.device {
+            return Ok(None);
+        }
+        let (device, by) = self.place(&item.id)?;
+        let (kind, severity) = match is_on {
+            true => ("camera.restored", Severity::Info),
+            false => ("camera.offline", Severity::Notice),
+        };
+        let device_event = DeviceEvent {
+            by,
+            state: Some(State {
+                point: "catalog".into(),
+                active: !is_on,
+                initial: is_on,
+            }),
+            ..DeviceEvent::new(kind, severity, device)
+        };
+        Ok(Some(device_event.with("channel", item.name.as_ref())))
+    }
+}
+
+/// The front of a value, so that an id stays short.
+fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(24)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gb28181::manscdp::decode;
+    use linli_shared::protocol::event::KNOWN_KINDS;
+
+    const DEVICE: &str = "34020000001180000001";
+    const CHANNEL: &str = "34020000001320000001";
+    const FROM: From<'static> = From {
+        device: DEVICE,
+        call: "",
+    };
+
+    fn text(channel: &str, method: &str, alarm_type: &str) -> String {
+        format!(
+            "<Notify><CmdType>Alarm</CmdType><SN>5</SN><DeviceID>{channel}</DeviceID><AlarmPriority>4</AlarmPriority><AlarmMethod>{method}</AlarmMethod><AlarmTime>2026-07-01T12:00:00</AlarmTime><AlarmDescription>words</AlarmDescription><Info><AlarmType>{alarm_type}</AlarmType><AlarmTypeParam><EventType>2</EventType></AlarmTypeParam></Info></Notify>"
+        )
+    }
+
+    fn attribute<'a>(device_event: &'a DeviceEvent<'_>, name: &str) -> &'a str {
+        let found = device_event
+            .attributes
+            .iter()
+            .find(|(found, _)| *found == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    #[test]
+    fn each_method_and_type_has_a_known_kind() {
+        for method in ["", "0", "1", "2", "3", "4", "5", "6", "7", "8", "x"] {
+            for alarm_type in 0..20 {
+                for channel in [CHANNEL, "34020000001340000001", "9"] {
+                    let (kind, _, name) = alarm(method, &alarm_type.to_string(), channel);
+                    assert!(KNOWN_KINDS.contains(&kind) && !name.is_empty(), "{kind}");
+                }
+            }
+        }
+        let kind = |method, alarm_type, channel| alarm(method, alarm_type, channel).0;
+        assert_eq!(kind("5", "6", CHANNEL), "camera.intrusion");
+        assert_eq!(kind("5", "5", CHANNEL), "camera.line_crossed");
+        assert_eq!(kind("5", "13", CHANNEL), "camera.blind");
+        assert_eq!(kind("2", "2", CHANNEL), "device.tamper");
+        assert_eq!(kind("2", "", CHANNEL), "device.fault");
+        assert_eq!(kind("2", "", "34020000001340000001"), "input.active");
+        assert_eq!(kind("6", "1", DEVICE), "device.fault");
+        assert_eq!(kind("1", "", DEVICE), "panic.alarm");
+    }
+
+    #[test]
+    fn an_alarm_is_of_its_channel_and_has_the_same_id_when_it_comes_again() {
+        let text = text(CHANNEL, "5", "6");
+        let body = decode(&text).expect("a body");
+        let Ok(DecodedMessage::Events(device_events)) = FROM.said(&body) else {
+            panic!("no events");
+        };
+        let [device_event] = device_events.as_slice() else {
+            panic!("{device_events:?}");
+        };
+        assert_eq!(device_event.device, format!("{DEVICE}/{CHANNEL}"));
+        assert_eq!(device_event.by.as_deref(), Some(DEVICE));
+        assert_eq!(device_event.time, DeviceTime::Text("2026-07-01T12:00:00"));
+        assert_eq!(
+            device_event.id,
+            format!("{DEVICE}-{CHANNEL}-5-2026-07-01T12:00:00-5-6-")
+        );
+        assert!(device_event.id.len() <= 128 && device_event.state.is_none());
+        assert_eq!(attribute(device_event, "passage"), "leaves");
+        assert_eq!(attribute(device_event, "alarm"), "入侵检测");
+        // The words of a camera may name somebody; those of a disk do not.
+        assert_eq!(attribute(device_event, "text"), "");
+        let fault = self::text(DEVICE, "6", "1");
+        let body = decode(&fault).expect("a body");
+        let Ok(DecodedMessage::Events(device_events)) = FROM.said(&body) else {
+            panic!("no events");
+        };
+        assert_eq!(device_events[0].device, DEVICE);
+        assert_eq!(attribute(&device_events[0], "text"), "words");
+    }
+
+    #[test]
+    fn channels_that_are_off_are_told_at_once_and_those_on_only_after() {
+        let text = format!(
+            "<Response><CmdType>Catalog</CmdType><SN>1</SN><DeviceID>{DEVICE}</DeviceID><SumNum>4</SumNum><DeviceList Num=\"4\"><Item><DeviceID>{CHANNEL}</DeviceID><Name>大堂</Name><Status>ON</Status></Item><Item><DeviceID>2</DeviceID><Status>OFF</Status></Item><Item><DeviceID>3</DeviceID></Item><Item><DeviceID>{DEVICE}</DeviceID><Status>ON</Status></Item></DeviceList></Response>"
+        );
+        let body = decode(&text).expect("a body");
+        let Ok(DecodedMessage::Events(device_events)) = FROM.said(&body) else {
+            panic!("no events");
+        };
+        let told: Vec<(&str, &str, bool)> = device_events
+            .iter()
+            .map(|device_event| {
+                let state = device_event.state.as_ref().expect("a state");
+                (
+                    device_event.kind.as_ref(),
+                    device_event.device.as_ref(),
+                    state.initial,
+                )
+            })
+            .collect();
+        let (on, off) = (format!("{DEVICE}/{CHANNEL}"), format!("{DEVICE}/2"));
+        assert_eq!(
+            told,
+            [
+                ("camera.restored", on.as_str(), true),
+                ("camera.offline", off.as_str(), false)
+            ]
+        );
+    }
+
+    #[test]
+    fn signs_of_life_and_what_is_of_no_interest() {
+        let said = |text: &str| {
+            let body = decode(text).expect("a body");
+            match FROM.said(&body) {
+                Ok(DecodedMessage::Heartbeat { .. }) => "heartbeat",
+                Ok(DecodedMessage::LeftOut { .. }) => "left out",
+                Ok(DecodedMessage::Events(_)) => "events",
+                Err(_) => "rejected",
+            }
+        };
+        let of = |root: &str, command: &str, id: &str| {
+            said(&format!(
+                "<{root}><CmdType>{command}</CmdType><SN>1</SN><DeviceID>{id}</DeviceID></{root}>"
+            ))
+        };
+        assert_eq!(of("Notify", "Keepalive", DEVICE), "heartbeat");
+        assert_eq!(of("Notify", "MobilePosition", DEVICE), "left out");
+        assert_eq!(of("Response", "Catalog", DEVICE), "left out");
+        assert_eq!(of("Response", "Alarm", DEVICE), "left out");
+        assert_eq!(of("Query", "Catalog", DEVICE), "left out");
+        assert_eq!(of("Notify", "Alarm", "a/b"), "rejected");
+        assert_eq!(of("Notify", "Alarm", ""), "rejected");
+    }
+}

@@ -1,0 +1,5 @@
+//! Hikvision devices by ISAPI: alerts of cameras (`alert`), events of doors (`door`), and what these mean (`map`).
+pub mod alert;
+pub mod door;
+mod known;
+pub mod map;

@@ -1,0 +1,340 @@
+//! What a door controller or door station says (ISAPI `AccessControllerEvent`; a row of the answer to
+//! `POST /ISAPI/AccessControl/AcsEvent` has the same under other names), and what its codes mean.
+//!
+//! A code is `majorEventType` / `subEventType`. The meanings are those of the device SDK's public table of access
+//! control events (majors 1 alarm, 2 exception, 3 operation, 5 event); a code that is not in [`meaning`] is
+//! left out and counted under its numbers.
+//!
+//! Which of them is the door's opening depends on the wiring. A lock that opens opens the door where there is no
+//! contact at it; where there is one, both are told, and the lock closes again long before the door does.
+//! [`Doors`] keeps that apart for each door: a door is open from the first of both on, and closed when the contact is, or,
+//! if the contact never opened, when the lock is.
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::lenient_json::LenientText;
+
+/// Doors of one device that are kept apart.
+const DOORS_MAX: usize = 256;
+
+/// What came.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DoorEvent<'a> {
+    /// `majorEventType`.
+    pub major: u32,
+    /// `subEventType`.
+    pub minor: u32,
+    /// `doorNo`; empty for what is of no door.
+    pub door: Cow<'a, str>,
+    /// `serialNo`: counts up, and begins anew when the device is reset.
+    pub serial: Cow<'a, str>,
+    /// `currentVerifyMode`.
+    pub mode: Cow<'a, str>,
+    /// `cardNo`.
+    pub card: Cow<'a, str>,
+    /// `employeeNoString`, else `employeeNo`.
+    pub employee: Cow<'a, str>,
+    /// `name`.
+    pub name: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Row<'a> {
+    #[serde(borrow, default, alias = "major")]
+    major_event_type: LenientText<'a>,
+    #[serde(borrow, default, alias = "minor")]
+    sub_event_type: LenientText<'a>,
+    #[serde(borrow, default)]
+    door_no: LenientText<'a>,
+    #[serde(borrow, default)]
+    serial_no: LenientText<'a>,
+    #[serde(borrow, default)]
+    current_verify_mode: LenientText<'a>,
+    #[serde(borrow, default)]
+    card_no: LenientText<'a>,
+    #[serde(borrow, default)]
+    employee_no_string: LenientText<'a>,
+    #[serde(borrow, default)]
+    employee_no: LenientText<'a>,
+    #[serde(borrow, default)]
+    name: LenientText<'a>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for DoorEvent<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let row = Row::deserialize(deserializer)?;
+        let mut event = Self {
+            major: number(&row.major_event_type.0),
+            minor: number(&row.sub_event_type.0),
+            door: row.door_no.0,
+            serial: row.serial_no.0,
+            mode: row.current_verify_mode.0,
+            card: row.card_no.0,
+            employee: row.employee_no_string.0,
+            name: row.name.0,
+        };
+        if event.employee.is_empty() {
+            event.employee = row.employee_no.0;
+        }
+        Ok(event)
+    }
+}
+
+fn number(text: &str) -> u32 {
+    text.parse().unwrap_or_default()
+}
+
+impl<'a> DoorEvent<'a> {
+    /// Takes an element of the XML form.
+    pub fn set(&mut self, name: &str, value: Cow<'a, str>) {
+        match name {
+            "majorEventType" => self.major = number(&value),
+            "subEventType" => self.minor = number(&value),
+            "doorNo" => self.door = value,
+            "serialNo" => self.serial = value,
+            "currentVerifyMode" => self.mode = value,
+            "cardNo" => self.card = value,
+            "employeeNoString" => self.employee = value,
+            "employeeNo" if self.employee.is_empty() => self.employee = value,
+            "name" => self.name = value,
+            _ => {}
+        }
+    }
+}
+
+/// What a code means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// The lock is open, or closed again.
+    Lock(bool),
+    /// The contact at the door says open, or closed.
+    Contact(bool),
+    /// Opened without anybody being let in.
+    Forced,
+    /// Open for longer than the device allows.
+    Held,
+    /// Somebody was let in.
+    Granted,
+    /// Somebody was not.
+    Denied,
+    /// Opened under duress, or the emergency button is pressed, or released.
+    Panic(bool),
+    /// The fire button is pressed, or released.
+    FireButton(bool),
+    /// A contact of the controller: which, and whether it is active.
+    Input(&'static str, bool),
+    /// The housing of a part is opened, or closed.
+    Tamper(&'static str, bool),
+    /// A part does not work, or works again.
+    Fault(&'static str, bool),
+    /// A part does not work, and nothing will tell when it does.
+    Broken(&'static str),
+    /// Mains power is gone, or back.
+    Power(bool),
+    /// The battery is low, or charged.
+    Battery(bool),
+    /// The device has a sign of life for this.
+    Heartbeat,
+    /// Known, and of no interest: why.
+    LeftOut(&'static str),
+    /// Not known.
+    Unknown,
+}
+
+/// See [`Meaning`].
+pub fn meaning(major: u32, minor: u32) -> Meaning {
+    match major {
+        1 => alarm(minor),
+        2 => exception(minor),
+        3 => Meaning::LeftOut("operation"),
+        5 => event(minor),
+        _ => Meaning::Unknown,
+    }
+}
+
+fn alarm(minor: u32) -> Meaning {
+    match minor {
+        0x400..=0x402 => Meaning::Fault("zone", true),
+        0x403 => Meaning::Fault("zone", false),
+        0x404 | 0x405 => Meaning::Tamper("host", minor == 0x404),
+        0x406 | 0x407 => Meaning::Tamper("reader", minor == 0x406),
+        0x408 | 0x409 => Meaning::Input("case", minor == 0x408),
+        0x40a | 0x41c => Meaning::Panic(true),
+        0x40b => Meaning::LeftOut("memory for events nearly full"),
+        0x40c => Meaning::Denied,
+        0x40d => Meaning::Broken("memory card"),
+        0x40e => Meaning::LeftOut("picture taken"),
+        0x40f | 0x410 => Meaning::Tamper("security module", minor == 0x40f),
+        0x415 | 0x416 => Meaning::Fault("fire input", true),
+        0x417 => Meaning::Fault("fire input", false),
+        0x418 | 0x419 => Meaning::FireButton(minor == 0x418),
+        0x41a | 0x41b => Meaning::LeftOut("maintenance button"),
+        0x41d => Meaning::Panic(false),
+        0x41e | 0x41f => Meaning::Tamper("zone controller", minor == 0x41e),
+        0x422 | 0x423 => Meaning::Tamper("lane controller", minor == 0x422),
+        0x424 | 0x425 => Meaning::Input("fire", minor == 0x424),
+        _ => Meaning::Unknown,
+    }
+}
+
+fn exception(minor: u32) -> Meaning {
+    let pair = |part, fault: u32| Meaning::Fault(part, minor == fault);
+    match minor {
+        0x27 => Meaning::Fault("network", true),
+        0x407 => Meaning::Fault("network", false),
+        0x3a | 0x3b => pair("RS-485", 0x3a),
+        0x400 => Meaning::LeftOut("started"),
+        0x401 => Meaning::LeftOut("shut down"),
+        0x402 => Meaning::Broken("watchdog"),
+        0x403 | 0x404 => Meaning::Battery(minor == 0x404),
+        0x405 | 0x406 => Meaning::Power(minor == 0x406),
+        0x408 => Meaning::Broken("flash"),
+        0x409 | 0x40a => pair("reader", 0x409),
+        0x40b | 0x40c => Meaning::LeftOut("indicator light"),
+        0x40d | 0x40e => pair("lane controller", 0x40d),
+        0x40f | 0x410 => pair("security module", 0x40f),
+        0x411 | 0x412 => Meaning::Battery(minor == 0x412),
+        0x413 | 0x414 => pair("controller's network", 0x413),
+        0x415 | 0x416 => pair("RS-485 loop", 0x415),
+        0x417 | 0x418 => pair("local controller", 0x417),
+        0x419 | 0x41a => pair("RS-485 loop below", 0x419),
+        0x41b | 0x41c => pair("zone controller", 0x41c),
+        0x41d | 0x41e => pair("ID card reader", 0x41d),
+        0x41f | 0x420 => pair("fingerprint module", 0x41f),
+        0x421 | 0x422 => pair("camera", 0x421),
+        0x423 | 0x424 => pair("serial line", 0x423),
+        0x428 | 0x429 => Meaning::LeftOut("local login locked"),
+        0x42c => Meaning::Broken("motor sensor"),
+        0x42d | 0x42e => pair("CAN bus", 0x42d),
+        _ => Meaning::Unknown,
+    }
+}
+
+fn event(minor: u32) -> Meaning {
+    match minor {
+        0x01 | 0x02 | 0x10 | 0x22 | 0x26 | 0x28 | 0x2b | 0x2e | 0x36 | 0x39 | 0x3c | 0x3f
+        | 0x42 | 0x45 | 0x48 | 0x4b | 0x4d | 0x65 | 0x69 | 0x99 => Meaning::Granted,
+        0x03
+        | 0x05..=0x0f
+        | 0x27
+        | 0x29
+        | 0x2c
+        | 0x2f
+        | 0x31
+        | 0x37
+        | 0x3a
+        | 0x3d
+        | 0x40
+        | 0x43
+        | 0x46
+        | 0x49
+        | 0x4c
+        | 0x4e
+        | 0x50
+        | 0x5e
+        | 0x66
+        | 0x68
+        | 0x70
+        | 0x71
+        | 0x73
+        | 0x75..=0x77
+        | 0x82
+        | 0x84
+        | 0x97
+        | 0x98
+        | 0x9b => Meaning::Denied,
+        0x04 | 0x24 | 0x2a | 0x2d | 0x30 | 0x38 | 0x3b | 0x3e | 0x41 | 0x44 | 0x47 | 0x4a
+        | 0x4f | 0x67 | 0x9a => Meaning::LeftOut("verification not finished in time"),
+        0x11 | 0x12 | 0x51 | 0x52 => Meaning::LeftOut("first card"),
+        0x13 | 0x14 => Meaning::LeftOut("kept open by its schedule"),
+        0x15 | 0x16 => Meaning::Lock(minor == 0x15),
+        0x17 | 0x18 => Meaning::LeftOut("exit button"),
+        0x19 | 0x1a => Meaning::Contact(minor == 0x19),
+        0x1b => Meaning::Forced,
+        0x1c => Meaning::Held,
+        0x1d | 0x1e => Meaning::LeftOut("alarm output"),
+        0x1f | 0x20 => Meaning::LeftOut("kept closed by its schedule"),
+        0x21 | 0x23 | 0x32 => Meaning::LeftOut("verification goes on"),
+        0x25 | 0x33 => Meaning::LeftOut("bell or call"),
+        0x34 | 0x35 => Meaning::Input("fire relay", minor == 0x34),
+        0x53..=0x55 | 0x5c | 0x5d => Meaning::Broken("lock"),
+        0x56..=0x58 => Meaning::Broken("door contact"),
+        0x59..=0x5b => Meaning::Broken("exit button"),
+        0x5f..=0x64 => Meaning::LeftOut("relay"),
+        0x83 => Meaning::Heartbeat,
+        0x87 | 0x88 => Meaning::Forced,
+        _ => Meaning::Unknown,
+    }
+}
+
+/// What becomes of a lock or a contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// The door opened.
+    Opened,
+    /// The door closed.
+    Closed,
+    /// Told already by the other one.
+    Told,
+}
+
+/// Lock and contact of each door of one device.
+#[derive(Debug, Clone, Default)]
+pub struct Doors(HashMap<String, Door>);
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Door {
+    /// `None`: not known since the start.
+    open: Option<bool>,
+    contact_open: bool,
+}
+
+impl Doors {
+    fn door(&mut self, door: &str) -> Option<&mut Door> {
+        if !self.0.contains_key(door) {
+            if self.0.len() >= DOORS_MAX {
+                return None;
+            }
+            self.0.insert(door.to_owned(), Door::default());
+        }
+        self.0.get_mut(door)
+    }
+
+    /// The lock opened or closed.
+    pub fn lock(&mut self, door: &str, open: bool) -> Passage {
+        let passage = if open {
+            Passage::Opened
+        } else {
+            Passage::Closed
+        };
+        match self.door(door) {
+            // Nothing is kept of it, so both are told.
+            None => passage,
+            Some(state) if state.contact_open || state.open == Some(open) => Passage::Told,
+            Some(state) => {
+                state.open = Some(open);
+                passage
+            }
+        }
+    }
+
+    /// The contact opened or closed.
+    pub fn contact(&mut self, door: &str, open: bool) -> Passage {
+        let passage = if open {
+            Passage::Opened
+        } else {
+            Passage::Closed
+        };
+        let Some(state) = self.door(door) else {
+            return passage;
+        };
+        state.contact_open = open;
+        if state.open == Some(open) {
+            return Passage::Told;
+        }
+        state.open = Some(open);
+        passage
+    }
+}

@@ -1,0 +1,393 @@
+use super::*;
+use crate::hikvision::alert::decode;
+use crate::multipart::{Piece, Scanner};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+fn camera(kind: &str, state: &str, channel: &str) -> String {
+    format!(
+        "<EventNotificationAlert><channelID>{channel}</channelID><dateTime>2026-07-01T12:00:00</dateTime>\
+         <eventType>{kind}</eventType><eventState>{state}</eventState></EventNotificationAlert>"
+    )
+}
+
+fn door(major: u32, minor: u32, serial: u32) -> String {
+    serde_json::json!({
+        "dateTime": "2026-07-01T12:00:00+08:00", "eventType": "AccessControllerEvent",
+        "AccessControllerEvent": {
+            "majorEventType": major, "subEventType": minor, "doorNo": 1, "serialNo": serial, "cardNo": "3271",
+            "employeeNoString": "0", "name": "王小明", "currentVerifyMode": "card", "currentEvent": true,
+        }
+    })
+    .to_string()
+}
+
+/// The kind of its one event, or what else it came to.
+fn said(mapper: &mut Mapper, text: &str, now_ms: u64) -> String {
+    let alert = decode(text).expect(text);
+    match mapper.map(&alert, now_ms).expect(text) {
+        DecodedMessage::Events(device_events) => {
+            assert_eq!(device_events.len(), 1);
+            assert_eq!(device_events[0].by.as_deref(), Some(mapper.device()));
+            device_events[0].kind.to_string()
+        }
+        DecodedMessage::Heartbeat { .. } => "heartbeat".to_owned(),
+        DecodedMessage::LeftOut { what, .. } => format!("left out: {what}"),
+    }
+}
+
+#[test]
+fn a_condition_is_one_event_however_often_it_is_told() {
+    let mut mapper = Mapper::new("cam", false);
+    let motion = camera("VMD", "active", "1");
+    assert_eq!(said(&mut mapper, &motion, 0), "camera.motion");
+    for second in 1..100 {
+        assert_eq!(
+            said(&mut mapper, &motion, second * 1000),
+            "left out: VMD goes on"
+        );
+    }
+    assert_eq!(
+        said(&mut mapper, &camera("vmd", "active", "2"), 99_000),
+        "camera.motion"
+    );
+    assert_eq!(
+        said(&mut mapper, &camera("VMD", "inactive", "1"), 100_000),
+        "left out: VMD ended"
+    );
+    assert_eq!(said(&mut mapper, &motion, 100_000), "camera.motion");
+    // One that nobody ended and that was not told for a while is another.
+    assert_eq!(
+        said(&mut mapper, &motion, 100_000 + QUIET_MS),
+        "camera.motion"
+    );
+}
+
+#[test]
+fn a_state_ends_when_it_is_told_to_or_is_not_told_any_more() {
+    let mut mapper = Mapper::new("nvr", true);
+    let alert = camera("shelteralarm", "active", "3");
+    let alert = decode(&alert).expect("an alert");
+    let Ok(DecodedMessage::Events(device_events)) = mapper.map(&alert, 0) else {
+        panic!("no event");
+    };
+    assert_eq!(device_events[0].device, "nvr/3");
+    assert_eq!(device_events[0].by.as_deref(), Some("nvr"));
+    let state = device_events[0].state.as_ref().expect("a state");
+    assert!(state.active && state.point == "shelteralarm/3");
+    // The first one may be the end of what was before; it is no news where nothing was.
+    let alive = camera("videoloss", "inactive", "3");
+    assert_eq!(said(&mut mapper, &alive, QUIET_MS - 1), "camera.restored");
+    assert_eq!(said(&mut mapper, &alive, QUIET_MS - 1), "heartbeat");
+    assert_eq!(mapper.quiet(QUIET_MS - 1), []);
+    let ended = mapper.quiet(QUIET_MS);
+    assert_eq!(
+        (ended[0].kind.as_ref(), ended[0].device.as_ref()),
+        ("camera.restored", "nvr/3")
+    );
+    assert!(!ended[0].state.as_ref().expect("a state").active);
+    assert_eq!(mapper.quiet(QUIET_MS), []);
+
+    let now_ms = QUIET_MS;
+    assert_eq!(
+        said(&mut mapper, &camera("shelteralarm", "active", "3"), now_ms),
+        "camera.blind"
+    );
+    assert_eq!(
+        said(
+            &mut mapper,
+            &camera("shelteralarm", "inactive", "3"),
+            now_ms
+        ),
+        "camera.restored"
+    );
+    // What somebody has to mend is not over because it is not told.
+    assert_eq!(
+        said(&mut mapper, &camera("diskfull", "active", "3"), now_ms),
+        "device.fault"
+    );
+    let mut later_ms = now_ms;
+    for _ in 0..20 {
+        later_ms += 10_000;
+        assert_eq!(said(&mut mapper, &alive, later_ms), "heartbeat");
+        assert_eq!(mapper.quiet(later_ms), []);
+    }
+    assert_eq!(
+        said(&mut mapper, &camera("diskfull", "active", "3"), later_ms),
+        "left out: diskfull goes on"
+    );
+    assert_eq!(
+        said(&mut mapper, &camera("diskfull", "inactive", "3"), later_ms),
+        "device.restored"
+    );
+}
+
+#[test]
+fn while_the_device_is_away_nothing_is_over_and_then_all_is_news() {
+    let mut mapper = Mapper::new("cam", false);
+    let blind = camera("shelteralarm", "active", "1");
+    assert_eq!(said(&mut mapper, &blind, 0), "camera.blind");
+    assert_eq!(
+        said(&mut mapper, &camera("VMD", "active", "1"), 0),
+        "camera.motion"
+    );
+    assert_eq!(mapper.quiet(10 * QUIET_MS), []);
+    let back_ms = 10 * QUIET_MS;
+    assert_eq!(
+        said(&mut mapper, &camera("heartbeat", "active", ""), back_ms),
+        "heartbeat"
+    );
+    // It has its time to be told again.
+    assert_eq!(mapper.quiet(back_ms + 1), []);
+    // The frame knows whether that is news.
+    assert_eq!(said(&mut mapper, &blind, back_ms + 1), "camera.blind");
+    assert_eq!(
+        said(&mut mapper, &blind, back_ms + 2),
+        "left out: shelteralarm goes on"
+    );
+    assert_eq!(
+        said(&mut mapper, &camera("VMD", "active", "1"), back_ms + 3),
+        "camera.motion"
+    );
+}
+
+#[test]
+fn what_a_device_tells_again_after_a_catch_up_is_known() {
+    let mut mapper = Mapper::new("gate", false);
+    assert_eq!(said(&mut mapper, &door(5, 0x15, 7), 0), "door.opened");
+    assert_eq!(
+        mapper.last().map(|last| (last.serial, last.time.as_str())),
+        Some((7, "2026-07-01T12:00:00+08:00"))
+    );
+    mapper.connected();
+    assert_eq!(said(&mut mapper, &door(5, 0x01, 6), 0), "door.granted");
+    assert_eq!(said(&mut mapper, &door(5, 0x16, 8), 0), "door.closed");
+    mapper.caught_up();
+    assert_eq!(
+        said(&mut mapper, &door(5, 0x15, 7), 0),
+        "left out: 5/21 told before"
+    );
+    // Serials that begin anew come with a later time.
+    let reset = door(5, 0x15, 1).replace("12:00:00", "12:00:01");
+    assert_eq!(said(&mut mapper, &reset, 0), "door.opened");
+    assert_eq!(mapper.last().map(|last| last.serial), Some(1));
+}
+
+#[test]
+fn the_heartbeat_is_one_unless_a_picture_was_lost() {
+    let mut mapper = Mapper::new("cam", false);
+    let well = camera("videoloss", "inactive", "1");
+    let other = camera("videoloss", "inactive", "2");
+    // The first one of each channel may be the end of what was before the connection.
+    assert_eq!(said(&mut mapper, &well, 0), "camera.restored");
+    assert_eq!(said(&mut mapper, &other, 0), "camera.restored");
+    assert_eq!(said(&mut mapper, &well, 0), "heartbeat");
+    assert_eq!(
+        said(&mut mapper, &camera("videoloss", "active", "1"), 0),
+        "camera.blind"
+    );
+    assert_eq!(said(&mut mapper, &other, 0), "heartbeat");
+    assert_eq!(said(&mut mapper, &well, 0), "camera.restored");
+    assert_eq!(said(&mut mapper, &well, 0), "heartbeat");
+    mapper.connected();
+    assert_eq!(said(&mut mapper, &well, 0), "camera.restored");
+    assert_eq!(said(&mut mapper, &well, 0), "heartbeat");
+    assert_eq!(
+        said(&mut mapper, &camera("heartBeat", "active", ""), 0),
+        "heartbeat"
+    );
+}
+
+#[test]
+fn an_unknown_type_is_left_out_by_its_name() {
+    let mut mapper = Mapper::new("cam", false);
+    let long = "x".repeat(500);
+    assert_eq!(
+        said(&mut mapper, &camera("parkingDetection", "active", "1"), 0),
+        "left out: parkingDetection"
+    );
+    assert_eq!(
+        said(&mut mapper, &camera(&long, "active", "1"), 0),
+        format!("left out: {}", &long[..40])
+    );
+}
+
+#[test]
+fn a_door_opens_once_and_closes_when_its_contact_does() {
+    let mut mapper = Mapper::new("gate", false);
+    let mut serial = 0;
+    let mut tell = |minor| {
+        serial += 1;
+        said(&mut mapper, &door(5, minor, serial), 0)
+    };
+    let other = |minor: u32| format!("left out: 5/{minor} the other one of lock and contact");
+    // No contact: the lock is the door.
+    assert_eq!(
+        [tell(0x15), tell(0x4b), tell(0x16)],
+        ["door.opened", "door.granted", "door.closed"]
+    );
+    // With one: the lock falls shut long before the door does.
+    assert_eq!(
+        [tell(0x15), tell(0x19), tell(0x16), tell(0x1a)],
+        [
+            "door.opened".to_owned(),
+            other(0x19),
+            other(0x16),
+            "door.closed".to_owned()
+        ]
+    );
+    // Let in, and nobody came.
+    assert_eq!([tell(0x15), tell(0x16)], ["door.opened", "door.closed"]);
+    assert_eq!(
+        [tell(0x1b), tell(0x1c), tell(0x1a)],
+        ["door.forced", "door.held", "door.closed"]
+    );
+    assert_eq!(tell(0x09), "door.denied");
+    assert_eq!(tell(0xfff), "left out: 5/4095 unknown");
+}
+
+#[test]
+fn an_event_of_a_door_has_an_id_for_good_and_persons_apart() {
+    let mut mapper = Mapper::new("gate", true);
+    let text = door(5, 0x01, 18);
+    let alert = decode(&text).expect("an alert");
+    let Ok(DecodedMessage::Events(device_events)) = mapper.map(&alert, 0) else {
+        panic!("no event");
+    };
+    let device_event = &device_events[0];
+    assert_eq!(device_event.id, "gate/18/1782878400");
+    assert_eq!(device_event.device, "gate/1");
+    assert_eq!(device_event.retention, Retention::Access);
+    assert_eq!(
+        device_event.time,
+        DeviceTime::Text("2026-07-01T12:00:00+08:00")
+    );
+    let persons: Vec<_> = device_event
+        .persons
+        .iter()
+        .map(|(person, value)| (*person, value.as_ref()))
+        .collect();
+    assert_eq!(persons, [(Person::Card, "3271"), (Person::Name, "王小明")]);
+    let shown = format!("{:?}", device_event.attributes);
+    assert!(
+        !shown.contains("3271") && !shown.contains("王小明"),
+        "{shown}"
+    );
+}
+
+/// Recordings of real devices, where they are beside the clone.
+fn recording(name: &str) -> Option<Vec<u8>> {
+    let folder: PathBuf = [
+        env!("CARGO_MANIFEST_DIR"),
+        "..",
+        "..",
+        "..",
+        "shared",
+        "captures",
+        "isapi",
+    ]
+    .iter()
+    .collect();
+    let read = std::fs::read(folder.join(name));
+    if read.is_err() {
+        println!("skipped: the recording {name} is not there");
+    }
+    read.ok()
+}
+
+/// What each message of a stream came to.
+fn account(mapper: &mut Mapper, stream: &[u8], step_ms: u64) -> BTreeMap<String, usize> {
+    let mut scanner = Scanner::new("multipart/mixed; boundary=MIME_boundary");
+    let mut pieces = Vec::new();
+    scanner.scan(stream, &mut pieces);
+    scanner.finish(&mut pieces);
+    let mut counts = BTreeMap::new();
+    for (index, piece) in pieces.iter().enumerate() {
+        let Piece::Part(body) = piece else {
+            panic!("{piece:?}");
+        };
+        let text = std::str::from_utf8(body).expect("UTF-8");
+        *counts
+            .entry(said(mapper, text, index as u64 * step_ms))
+            .or_default() += 1;
+    }
+    counts
+}
+
+/// The messages of a recording, one a line of JSON, as the device sent them.
+fn stream(name: &str) -> Option<Vec<u8>> {
+    let lines = recording(name)?;
+    let mut stream = Vec::new();
+    for line in lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        let line: serde_json::Value = serde_json::from_slice(line).expect("JSON");
+        let body = line["content"].as_str().expect("content");
+        let head = format!(
+            "--MIME_boundary\r\nContent-Type: application/xml; charset=\"UTF-8\"\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.extend_from_slice(head.as_bytes());
+        stream.extend_from_slice(body.as_bytes());
+    }
+    Some(stream)
+}
+
+fn counts<const N: usize>(wanted: [(&str, usize); N]) -> BTreeMap<String, usize> {
+    wanted
+        .into_iter()
+        .map(|(what, count)| (what.to_owned(), count))
+        .collect()
+}
+
+#[test]
+fn every_message_of_a_recorded_camera_is_accounted_for() {
+    if let Some(stream) = stream("hiksink-camera.txt") {
+        let found = account(&mut Mapper::new("cam", false), &stream, 100);
+        assert_eq!(found.values().sum::<usize>(), 770);
+        assert_eq!((found["heartbeat"], found["camera.restored"]), (348, 1));
+        assert_eq!(found["left out: VMD ended"], 30);
+        assert_eq!(found["camera.motion"] + found["left out: VMD goes on"], 259);
+        assert_eq!(
+            found["camera.line_crossed"] + found["left out: linedetection goes on"],
+            112
+        );
+        assert_eq!(found["left out: linedetection ended"], 20);
+        assert!((30..60).contains(&found["camera.motion"]), "{found:?}");
+    }
+}
+
+#[test]
+fn every_message_of_a_recorded_dome_is_accounted_for() {
+    if let Some(stream) = stream("hiksink-ptz.txt") {
+        let found = account(&mut Mapper::new("dome", false), &stream, 100);
+        assert_eq!(found.values().sum::<usize>(), 1516);
+        assert_eq!((found["heartbeat"], found["camera.restored"]), (74, 1));
+        assert_eq!(
+            found["camera.motion"] + found["left out: VMD goes on"],
+            1425
+        );
+        assert_eq!(
+            found["camera.intrusion"] + found["left out: fielddetection goes on"],
+            16
+        );
+    }
+}
+
+#[test]
+fn every_message_of_a_recorded_door_terminal_is_accounted_for() {
+    if let Some(stream) = recording("door-stream.txt") {
+        let found = account(&mut Mapper::new("door", false), &stream, 0);
+        let wanted = counts([
+            ("door.opened", 3),
+            ("door.closed", 2),
+            ("door.granted", 1),
+            ("device.fault", 1),
+            ("left out: 2/1024 started", 1),
+            ("left out: 3/112 operation", 1),
+            ("left out: 5/23 exit button", 1),
+        ]);
+        assert_eq!(found, wanted);
+    }
+}

@@ -1,0 +1,334 @@
+//! The TOML of a mapping, and its checks.
+use linli_shared::protocol::event::{Severity, is_kind};
+use linli_shared::protocol::ids::{Lane, Retention};
+use linli_shared::protocol::limits::ATTRIBUTES_MAX;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use super::capture::Plan;
+use super::state::{StateRule, Turns};
+use super::time::{TimeFile, Times};
+use super::{Attribute, Field, Mapping, Otherwise};
+use crate::device_event::Person;
+
+/// Where one field comes from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum FieldFile {
+    Pointer(String),
+    Full(Full),
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Full {
+    pointer: Option<String>,
+    value: Option<String>,
+    #[serde(default)]
+    table: BTreeMap<String, String>,
+    otherwise: Option<String>,
+    #[serde(default)]
+    required: bool,
+    missing: Option<Missing>,
+}
+
+/// What becomes of an item without a value that must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Missing {
+    Reject,
+    Skip,
+}
+
+/// The event is a state of a point of its device.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateFile {
+    point: String,
+    pointer: Option<String>,
+    active: Option<Vec<String>>,
+    by: Option<String>,
+    #[serde(default)]
+    on: Vec<String>,
+    #[serde(default)]
+    off: Vec<String>,
+    #[serde(default)]
+    over: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AttributeFile {
+    pointer: String,
+    purpose: String,
+    #[serde(default)]
+    table: BTreeMap<String, String>,
+    pseudonym: Option<Person>,
+}
+
+/// Items whose value here is none of these are left out.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnlyFile {
+    pointer: String,
+    values: Vec<String>,
+}
+
+/// A mapping as its file has it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MappingFile {
+    schema: u32,
+    items: Option<String>,
+    id: Option<FieldFile>,
+    kind: FieldFile,
+    severity: Option<FieldFile>,
+    device: Option<FieldFile>,
+    building: Option<FieldFile>,
+    unit: Option<FieldFile>,
+    address: Option<FieldFile>,
+    occurred_at: Option<TimeFile>,
+    lane: Option<Lane>,
+    state: Option<StateFile>,
+    #[serde(default)]
+    only: Vec<OnlyFile>,
+    #[serde(default)]
+    retention: Retention,
+    #[serde(default)]
+    keep_raw: bool,
+    #[serde(default)]
+    attributes: BTreeMap<String, AttributeFile>,
+}
+
+/// A mapping file is wrong: the key and what to do.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{key}: {message}")]
+pub struct MappingError {
+    /// Dotted key.
+    pub key: String,
+    /// What is wrong and how to put it right.
+    pub message: String,
+}
+
+pub fn wrong(key: impl Into<String>, message: impl Into<String>) -> MappingError {
+    MappingError {
+        key: key.into(),
+        message: message.into(),
+    }
+}
+
+pub fn check_pointer(key: &str, pointer: &str) -> Result<(), MappingError> {
+    if pointer.is_empty() || pointer.starts_with('/') {
+        return Ok(());
+    }
+    Err(wrong(
+        key,
+        format!("{pointer:?} is not a JSON pointer: it starts with '/', like \"/{pointer}\""),
+    ))
+}
+
+fn field(name: &'static str, file: FieldFile, plan: &mut Plan) -> Result<Field, MappingError> {
+    let full = match file {
+        FieldFile::Pointer(pointer) => Full {
+            pointer: Some(pointer),
+            ..Full::default()
+        },
+        FieldFile::Full(full) => full,
+    };
+    if let Some(pointer) = &full.pointer {
+        check_pointer(name, pointer)?;
+    }
+    if full.pointer.is_none() && full.value.is_none() {
+        return Err(wrong(
+            name,
+            "needs a pointer into the message or a fixed value",
+        ));
+    }
+    let otherwise = match full.otherwise.as_deref() {
+        None if full.table.is_empty() => Otherwise::Keep,
+        None | Some("reject") => Otherwise::Reject,
+        Some("skip") => Otherwise::Skip,
+        Some("keep") => Otherwise::Keep,
+        Some(value) => Otherwise::Value(value.to_owned()),
+    };
+    Ok(Field {
+        name,
+        place: full.pointer.map(|pointer| (plan.slot(&pointer), pointer)),
+        value: full.value,
+        table: full.table,
+        otherwise,
+        required: full.required || full.missing.is_some(),
+        skip_missing: full.missing == Some(Missing::Skip),
+    })
+}
+
+/// Checks `[state]` of a mapping that gives these kinds.
+fn state(file: StateFile, kind: &Field, plan: &mut Plan) -> Result<StateRule, MappingError> {
+    let results: Vec<&String> = kind.results().collect();
+    let given = |key: &str, kind: &String| {
+        if results.is_empty() || results.contains(&kind) {
+            return Ok(());
+        }
+        let message = format!("{kind:?} is no kind that this mapping gives");
+        Err(wrong(key, message))
+    };
+    let by_value = !file.on.is_empty() || !file.off.is_empty() || !file.over.is_empty();
+    let turns = match (file.active, file.by) {
+        (Some(active), None) if !by_value => {
+            for kind in &active {
+                given("state.active", kind)?;
+            }
+            Turns::Kinds(active)
+        }
+        (None, Some(by)) => {
+            check_pointer("state.by", &by)?;
+            for (key, values) in [("state.on", &file.on), ("state.off", &file.off)] {
+                if values.is_empty() {
+                    return Err(wrong(key, "is missing: the values beside by that say so"));
+                }
+            }
+            if let Some(both) = file.on.iter().find(|on| file.off.contains(on)) {
+                return Err(wrong("state.off", format!("{both:?} stands in on too")));
+            }
+            for (begun, ended) in &file.over {
+                given("state.over", begun)?;
+                if !is_kind(ended) {
+                    return Err(wrong(
+                        "state.over",
+                        format!("{ended:?} is not a dotted lower-case kind like \"door.opened\""),
+                    ));
+                }
+            }
+            if file.over.is_empty() {
+                return Err(wrong(
+                    "state.over",
+                    "is missing: by the kind of a beginning, the kind of its end",
+                ));
+            }
+            Turns::Value {
+                slot: plan.slot(&by),
+                on: file.on,
+                off: file.off,
+                over: file.over,
+            }
+        }
+        _ => {
+            return Err(wrong(
+                "state",
+                "needs active, the kinds that are on, or by with on, off and over; one of the two",
+            ));
+        }
+    };
+    if let Some(pointer) = &file.pointer {
+        check_pointer("state.pointer", pointer)?;
+    }
+    Ok(StateRule {
+        point: file.point,
+        slot: file.pointer.map(|pointer| plan.slot(&pointer)),
+        turns,
+    })
+}
+
+impl Mapping {
+    /// Checks a mapping and makes it ready. `source` becomes the source of its events.
+    pub fn new(source: &str, file: MappingFile) -> Result<Self, MappingError> {
+        if file.schema != 1 {
+            return Err(wrong(
+                "schema",
+                format!(
+                    "{} is not known here: this version reads schema 1",
+                    file.schema
+                ),
+            ));
+        }
+        if let Some(items) = &file.items {
+            check_pointer("items", items)?;
+        }
+        let mut plan = Plan::default();
+        let mut kind = field("kind", file.kind, &mut plan)?;
+        kind.required = true;
+        for value in kind.results() {
+            if !is_kind(value) {
+                return Err(wrong(
+                    "kind",
+                    format!("{value:?} is not a dotted lower-case kind like \"door.opened\""),
+                ));
+            }
+        }
+        let mut optional = |name, file: Option<FieldFile>| {
+            file.map(|file| field(name, file, &mut plan)).transpose()
+        };
+        let severity = optional("severity", file.severity)?;
+        for value in severity.iter().flat_map(Field::results) {
+            if Severity::from_name(value).is_none() {
+                let names = Severity::ALL.map(Severity::as_str).join(", ");
+                return Err(wrong("severity", format!("{value:?} is none of {names}")));
+            }
+        }
+        let id = optional("id", file.id)?;
+        let device = optional("device", file.device)?;
+        let building = optional("building", file.building)?;
+        let unit = optional("unit", file.unit)?;
+        let address = optional("address", file.address)?;
+        let occurred_at = file
+            .occurred_at
+            .map(|file| Times::new(file, &mut plan))
+            .transpose()?;
+        // One is left for the device's own time.
+        if file.attributes.len() >= ATTRIBUTES_MAX {
+            return Err(wrong(
+                "attributes",
+                format!("at most {} are accepted", ATTRIBUTES_MAX - 1),
+            ));
+        }
+        let mut attributes = Vec::with_capacity(file.attributes.len());
+        let mut persons = Vec::new();
+        for (name, attribute) in file.attributes {
+            check_pointer(&format!("attributes.{name}"), &attribute.pointer)?;
+            if attribute.purpose.trim().is_empty() {
+                return Err(wrong(
+                    format!("attributes.{name}.purpose"),
+                    "say what the value is kept for; data without a purpose is not taken",
+                ));
+            }
+            let slot = plan.slot(&attribute.pointer);
+            match attribute.pseudonym {
+                Some(person) => persons.push((person, slot)),
+                None => attributes.push(Attribute {
+                    slot,
+                    name,
+                    table: attribute.table,
+                }),
+            }
+        }
+        let mut only = Vec::with_capacity(file.only.len());
+        for rule in file.only {
+            check_pointer("only.pointer", &rule.pointer)?;
+            only.push((plan.slot(&rule.pointer), rule.values));
+        }
+        let state = file
+            .state
+            .map(|file| state(file, &kind, &mut plan))
+            .transpose()?;
+        Ok(Self {
+            source: source.to_owned(),
+            items: file.items,
+            id,
+            kind,
+            severity,
+            device,
+            building,
+            unit,
+            address,
+            occurred_at,
+            lane: file.lane,
+            retention: file.retention,
+            keep_raw: file.keep_raw,
+            attributes,
+            persons,
+            only,
+            state,
+            plan,
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! The mappings of `configs/mappings`, each with a message as its platform documents it.
+use super::*;
+use crate::mqtt::message;
+use crate::time::Tense;
+use serde_json::json;
+use std::path::Path;
+
+const NOW_MS: i64 = 1_782_878_400_000;
+
+fn mapping(name: &str) -> Mapping {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../configs/mappings/{name}.toml"));
+    let text = std::fs::read_to_string(path).expect("a mapping of the project");
+    let file = toml::from_str(&text).expect("a mapping of the project");
+    Mapping::new("preset", file).expect("a mapping of the project")
+}
+
+/// `kind severity device lane attributes… state` of each item, or why there is none.
+fn read(name: &str, message: &str) -> Vec<String> {
+    let mapping = mapping(name);
+    let mut found = Vec::new();
+    mapping
+        .items(message, &mut |item| {
+            found.push(match mapping.map(item, Tense::Live, NOW_MS) {
+                Ok(mapped) => {
+                    let draft = &mapped.draft;
+                    let mut words = vec![
+                        draft.kind.to_owned(),
+                        draft.severity.as_str().to_owned(),
+                        draft.device.to_owned(),
+                        mapped.lane.to_string(),
+                    ];
+                    words.extend(
+                        draft
+                            .attributes
+                            .iter()
+                            .map(|(name, value)| format!("{name}={value}")),
+                    );
+                    words.extend(
+                        mapped
+                            .persons
+                            .iter()
+                            .map(|(person, value)| format!("{person:?}:{value}")),
+                    );
+                    if let Some(state) = &mapped.state {
+                        words.push(if state.active { "on" } else { "off" }.to_owned());
+                    }
+                    words.extend(mapped.end_id);
+                    if mapped.anew {
+                        words.push("anew".to_owned());
+                    }
+                    words.join(" ")
+                }
+                Err(reject) => reject.to_string(),
+            });
+        })
+        .expect("JSON");
+    found
+}
+
+#[test]
+fn isecure_callbacks() {
+    let event = |kind: u32, status: u8| {
+        // All that is told of one occurrence has its id.
+        json!({"eventId": format!("occurrence-{kind}"), "eventType": kind, "happenTime": "2026-07-01T11:59:00.000+08:00",
+               "srcIndex": "d17", "srcName": "1号门", "srcType": "door", "status": status,
+               "data": {"ExtEventCardNo": "0012345678", "ExtEventPersonName": "王小明"}})
+    };
+    let events = [
+        (198657, 0),
+        (198914, 0),
+        (131588, 1),
+        (131588, 2),
+        (131330, 3),
+        (198914, 2),
+        (131588, 4),
+        (999, 0),
+    ];
+    let events: Vec<_> = events.map(|(kind, status)| event(kind, status)).into();
+    let body = json!({"method": "OnEventNotify", "params": {"ability": "event_acs", "events": events, "sendTime": "x"}});
+    assert_eq!(
+        read("isecure-events", &body.to_string()),
+        [
+            "door.forced alarm d17 urgent srcName=1号门 Card:0012345678",
+            "door.granted info d17 routine srcName=1号门 Card:0012345678",
+            "camera.intrusion warning d17 routine srcName=1号门 Card:0012345678 on anew",
+            "camera.restored info d17 routine srcName=1号门 Card:0012345678 off occurrence-131588/over anew",
+            "camera.tamper warning d17 routine srcName=1号门 Card:0012345678 on anew",
+            // An end of what has none.
+            "left out by the mapping's table for state",
+            "left out by the mapping's table for only",
+            "left out by the mapping's table for kind",
+        ]
+    );
+}
+
+#[test]
+fn ai_boxes_for_lifts_and_falling_objects() {
+    let message = |kind: &str| {
+        json!({"alarmId": kind, "cameraId": "lift-2", "alarmType": kind, "alarmTime": "2026-07-01 11:59:00",
+               "imageUrl": "/p/1.jpg", "confidence": 0.93, "face": "AAAA"}).to_string()
+    };
+    assert_eq!(
+        read("ai-box", &message("电动车进电梯")),
+        ["lift.ebike alarm lift-2 urgent confidence=0.93 picture=/p/1.jpg"]
+    );
+    assert_eq!(
+        read("ai-box", &message("throwing")),
+        ["object.fallen alarm lift-2 urgent confidence=0.93 picture=/p/1.jpg"]
+    );
+    assert_eq!(
+        read("ai-box", &message("人脸识别")),
+        ["left out by the mapping's table for kind"]
+    );
+}
+
+#[test]
+fn cloudevents_alone_and_in_a_batch() {
+    let event = |kind: &str| {
+        json!({"specversion": "1.0", "id": kind, "source": "//cloud.example/site/1", "type": kind, "subject": "smoke-7",
+               "time": "2026-07-01T03:59:00Z", "datacontenttype": "application/json", "data": {"level": 3}})
+    };
+    let one = event("com.example.alarm.smoke");
+    let expected = "smoke.alarm life smoke-7 urgent platform=//cloud.example/site/1";
+    assert_eq!(read("cloudevents", &one.to_string()), [expected]);
+    let batch = json!([one, event("com.example.other")]);
+    assert_eq!(
+        read("cloudevents", &batch.to_string()),
+        [expected, "left out by the mapping's table for kind"]
+    );
+}
+
+#[test]
+fn zigbee_sensors_say_what_they_have_and_no_more() {
+    let payload = br#"{"smoke":true,"battery_low":false,"tamper":false,"linkquality":120}"#;
+    let message = message::json("zigbee2mqtt/smoke-3", false, payload);
+    assert_eq!(
+        read("zigbee-smoke", &message),
+        ["smoke.alarm life smoke-3 urgent on"]
+    );
+    assert_eq!(
+        read("zigbee-tamper", &message),
+        ["device.tamper_restored info smoke-3 routine off"]
+    );
+    assert_eq!(
+        read("zigbee-battery", &message),
+        ["device.battery_restored info smoke-3 routine off"]
+    );
+    for other in ["zigbee-gas", "zigbee-water", "zigbee-availability"] {
+        assert_eq!(
+            read(other, &message),
+            ["left out by the mapping's table for kind"],
+            "{other}"
+        );
+    }
+    let gone = message::json(
+        "zigbee2mqtt/smoke-3/availability",
+        true,
+        br#"{"state":"offline"}"#,
+    );
+    assert_eq!(
+        read("zigbee-availability", &gone),
+        ["device.offline notice smoke-3 routine on"]
+    );
+}
+
+#[test]
+fn frigate_tells_of_an_object_once_and_names_nobody() {
+    let event = |kind: &str| {
+        let after = json!({"id": "1782878300.1-abc", "camera": "gate", "label": "person", "sub_label": "王小明", "score": 0.8,
+                           "entered_zones": ["yard"], "start_time": 1_782_878_300.123});
+        let body = json!({"type": kind, "before": after, "after": after}).to_string();
+        message::json("frigate/events", false, body.as_bytes())
+    };
+    assert_eq!(
+        read("frigate-events", &event("new")),
+        ["camera.motion info gate routine label=person zone=yard"]
+    );
+    for again in ["update", "end"] {
+        assert_eq!(
+            read("frigate-events", &event(again)),
+            ["left out by the mapping's table for only"]
+        );
+    }
+}

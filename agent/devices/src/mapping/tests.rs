@@ -1,0 +1,576 @@
+use super::file::MappingError;
+use super::*;
+use crate::time::FUTURE_MS_MAX;
+use linli_shared::protocol::codec;
+use linli_shared::protocol::event::{Event, Place};
+use linli_shared::protocol::limits::ATTRIBUTES_MAX;
+use serde_json::{Value, json};
+
+/// 2026-01-01T00:00:00Z.
+const NOW_MS: i64 = 1_767_225_600_000;
+const HOUR_MS: i64 = 3_600_000;
+
+fn load(toml: &str) -> Result<Mapping, MappingError> {
+    let file: MappingFile = toml::from_str(toml).expect("the mapping is TOML of its schema");
+    Mapping::new("desk", file)
+}
+
+fn mapping(toml: &str) -> Mapping {
+    load(&format!("schema = 1\n{toml}")).expect("the mapping is good")
+}
+
+fn refused(toml: &str) -> MappingError {
+    match load(&format!("schema = 1\n{toml}")) {
+        Ok(_) => panic!("must be refused: {toml}"),
+        Err(error) => error,
+    }
+}
+
+/// A mapping of doors whose `occurred_at` table has these lines.
+fn timed(lines: &str) -> Mapping {
+    mapping(&format!(
+        "kind = {{ value = \"door.opened\" }}\n[occurred_at]\npointer = \"/time\"\n{lines}"
+    ))
+}
+
+/// What a mapping makes of an item, read back from the bytes that would be stored.
+#[derive(Debug, PartialEq)]
+struct Admitted {
+    event: Event,
+    lane: Lane,
+    retention: Retention,
+}
+
+fn admitted(mapping: &Mapping, item: &Value, tense: Tense) -> Result<Admitted, Reject> {
+    let text = item.to_string();
+    let item = mapping.item(&text).expect("JSON");
+    let mapped = mapping.map(&item, tense, NOW_MS)?;
+    mapped
+        .draft
+        .check()
+        .map_err(|error| Reject::Event(error.to_string()))?;
+    let bytes = codec::encode("event", &mapped.draft).expect("plain values are CBOR");
+    Ok(Admitted {
+        event: codec::decode("event", &bytes).expect("an event"),
+        lane: mapped.lane,
+        retention: mapped.retention,
+    })
+}
+
+fn live(mapping: &Mapping, item: &Value) -> Result<Admitted, Reject> {
+    admitted(mapping, item, Tense::Live)
+}
+
+fn event(mapping: &Mapping, item: &Value) -> Event {
+    live(mapping, item).expect("the item is good").event
+}
+
+/// The time of an item in a backlog, so that any year is good.
+fn time_of(mapping: &Mapping, time: Value) -> Event {
+    admitted(mapping, &json!({ "time": time }), Tense::Backlog)
+        .expect("the time is good")
+        .event
+}
+
+#[test]
+fn each_field_comes_from_where_the_mapping_says() {
+    let mapping = mapping(
+        r#"
+        id = "/no"
+        kind = { pointer = "/nature", table = { FIGHT = "dispute.reported" } }
+        severity = { pointer = "/grade", table = { "1" = "alarm" } }
+        device = { value = "110-desk" }
+        building = "/where/building"
+        unit = "/where/units/1"
+        address = "/where/a~1b"
+        retention = "incident"
+        [attributes.nature]
+        pointer = "/nature"
+        purpose = "type of dispute for dispatch"
+        table = { FIGHT = "fight" }
+        [attributes.armed]
+        pointer = "/armed"
+        purpose = "safety of who is sent"
+        "#,
+    );
+    let admitted = live(
+        &mapping,
+        &json!({
+            "no": 42, "nature": " FIGHT ", "grade": 1, "armed": false,
+            "where": { "building": "B1", "units": ["U0", "U1"], "a/b": "A9" },
+        }),
+    )
+    .expect("the item is good");
+    assert_eq!(
+        admitted,
+        Admitted {
+            lane: Lane::Urgent,
+            retention: Retention::Incident,
+            event: Event {
+                kind: "dispute.reported".to_owned(),
+                severity: Severity::Alarm,
+                occurred_at_ms: NOW_MS,
+                received_at_ms: NOW_MS,
+                clock: ClockQuality::Agent,
+                source: "desk".to_owned(),
+                source_id: "42".to_owned(),
+                device: "110-desk".to_owned(),
+                place: Place {
+                    building: "B1".to_owned(),
+                    unit: "U1".to_owned(),
+                    address: "A9".to_owned(),
+                },
+                attributes: [
+                    ("nature".to_owned(), "fight".to_owned()),
+                    ("armed".to_owned(), "false".to_owned()),
+                ]
+                .into(),
+                ..Event::default()
+            },
+        }
+    );
+}
+
+#[test]
+fn the_lane_follows_the_severity_unless_the_mapping_names_one() {
+    let by_severity = mapping("kind = { value = \"a.b\" }\nseverity = \"/s\"");
+    for (severity, lane) in [
+        ("info", Lane::Routine),
+        ("warning", Lane::Routine),
+        ("alarm", Lane::Urgent),
+        ("life", Lane::Urgent),
+    ] {
+        let admitted = live(&by_severity, &json!({ "s": severity })).expect("good");
+        assert_eq!(admitted.lane, lane, "{severity}");
+    }
+    let named = mapping("kind = { value = \"a.b\" }\nseverity = \"/s\"\nlane = \"media\"");
+    let admitted = live(&named, &json!({ "s": "life" })).expect("good");
+    assert_eq!(
+        (admitted.lane, admitted.retention),
+        (Lane::Media, Retention::Standard)
+    );
+}
+
+#[test]
+fn a_value_that_is_not_in_the_table_does_what_otherwise_says() {
+    let with = |otherwise: &str| {
+        mapping(&format!(
+            "kind = {{ pointer = \"/k\", table = {{ OPEN = \"door.opened\" }}{otherwise} }}"
+        ))
+    };
+    let other = json!({ "k": "SHUT" });
+    assert_eq!(
+        live(&with(", otherwise = \"skip\""), &other),
+        Err(Reject::Filtered { field: "kind" })
+    );
+    for reject in ["", ", otherwise = \"reject\""] {
+        assert_eq!(
+            live(&with(reject), &other),
+            Err(Reject::Unknown {
+                field: "kind",
+                value: "SHUT".to_owned(),
+            })
+        );
+    }
+    let value = with(", otherwise = \"door.held\"");
+    assert_eq!(event(&value, &other).kind, "door.held");
+    assert_eq!(event(&value, &json!({ "k": "OPEN" })).kind, "door.opened");
+}
+
+#[test]
+fn a_fixed_value_stands_in_for_a_pointer_that_finds_nothing() {
+    let mapping = mapping(
+        "kind = { value = \"a.b\" }\ndevice = { pointer = \"/d\", value = \"gate\" }\nunit = \"/u\"",
+    );
+    assert_eq!(event(&mapping, &json!({ "d": "cam" })).device, "cam");
+    for nothing in [
+        json!({}),
+        json!({ "d": null }),
+        json!({ "d": "  " }),
+        json!({ "d": [1] }),
+    ] {
+        let event = event(&mapping, &nothing);
+        assert_eq!(
+            (event.device.as_str(), event.place.unit.as_str()),
+            ("gate", "")
+        );
+    }
+}
+
+#[test]
+fn a_required_field_that_is_missing_is_named_with_its_pointer() {
+    let missing = |field, pointer: &str| {
+        Err(Reject::Missing {
+            field,
+            pointer: pointer.to_owned(),
+        })
+    };
+    let by_pointer = mapping("kind = \"/k\"\nid = { pointer = \"/no\", required = true }");
+    assert_eq!(
+        live(&by_pointer, &json!({ "no": 1 })),
+        missing("kind", "/k")
+    );
+    assert_eq!(
+        live(&by_pointer, &json!({ "k": "a.b" })),
+        missing("id", "/no")
+    );
+    assert_eq!(
+        live(&by_pointer, &json!({ "k": "a.b", "no": {} })),
+        missing("id", "/no")
+    );
+    assert_eq!(
+        live(&timed(""), &json!({})),
+        missing("occurred_at", "/time")
+    );
+}
+
+#[test]
+fn a_mapping_that_is_wrong_is_refused_with_its_key() {
+    let kind = "kind = { value = \"a.b\" }\n";
+    let by = "[state]\npoint = \"p\"\nby = \"/s\"\non = [\"1\"]\n";
+    for (key, toml) in [
+        ("kind", "kind = \"nature\"".to_owned()),
+        ("kind", "kind = {}".to_owned()),
+        ("kind", "kind = { value = \"Door Opened\" }".to_owned()),
+        (
+            "kind",
+            "kind = { pointer = \"/k\", table = { A = \"opened\" } }".to_owned(),
+        ),
+        (
+            "kind",
+            "kind = { pointer = \"/k\", table = { A = \"a.b\" }, otherwise = \"rejct\" }"
+                .to_owned(),
+        ),
+        ("id", format!("{kind}id = \"no\"")),
+        (
+            "address",
+            format!("{kind}address = {{ pointer = \"place\" }}"),
+        ),
+        ("device", format!("{kind}device = {{ required = true }}")),
+        ("items", format!("{kind}items = \"data\"")),
+        (
+            "severity",
+            format!("{kind}severity = {{ value = \"loud\" }}"),
+        ),
+        (
+            "severity",
+            format!("{kind}severity = {{ pointer = \"/s\", table = {{ A = \"loud\" }} }}"),
+        ),
+        (
+            "severity",
+            format!(
+                "{kind}severity = {{ pointer = \"/s\", table = {{ A = \"info\" }}, otherwise = \"loud\" }}"
+            ),
+        ),
+        (
+            "occurred_at.pointer",
+            format!("{kind}occurred_at = {{ pointer = \"t\" }}"),
+        ),
+        (
+            "occurred_at.zone",
+            format!("{kind}occurred_at = {{ pointer = \"/t\", zone = \"Asia/Peking\" }}"),
+        ),
+        (
+            "occurred_at.formats",
+            format!("{kind}occurred_at = {{ pointer = \"/t\", formats = [\"iso\"] }}"),
+        ),
+        (
+            "occurred_at.formats",
+            format!("{kind}occurred_at = {{ pointer = \"/t\", formats = [] }}"),
+        ),
+        (
+            "attributes.floor",
+            format!("{kind}[attributes.floor]\npointer = \"f\"\npurpose = \"p\""),
+        ),
+        (
+            "attributes.floor.purpose",
+            format!("{kind}[attributes.floor]\npointer = \"/f\"\npurpose = \" \""),
+        ),
+        ("state", format!("{kind}[state]\npoint = \"p\"")),
+        (
+            "state",
+            format!("{kind}[state]\npoint = \"p\"\nactive = []\non = [\"1\"]"),
+        ),
+        (
+            "state.active",
+            format!("{kind}[state]\npoint = \"p\"\nactive = [\"other.kind\"]"),
+        ),
+        (
+            "state.by",
+            format!("{kind}[state]\npoint = \"p\"\nby = \"s\""),
+        ),
+        ("state.off", format!("{kind}{by}over = {{}}")),
+        ("state.off", format!("{kind}{by}off = [\"2\", \"1\"]")),
+        ("state.over", format!("{kind}{by}off = [\"2\"]")),
+        (
+            "state.over",
+            format!("{kind}{by}off = [\"2\"]\nover = {{ \"x.y\" = \"a.b\" }}"),
+        ),
+        (
+            "state.over",
+            format!("{kind}{by}off = [\"2\"]\nover = {{ \"a.b\" = \"Over\" }}"),
+        ),
+        (
+            "state.pointer",
+            format!("{kind}[state]\npoint = \"p\"\npointer = \"t\"\nactive = []"),
+        ),
+    ] {
+        let error = refused(&toml);
+        assert_eq!(error.key, key, "{toml}");
+        assert!(error.to_string().starts_with(&format!("{key}: ")));
+        assert!(error.message.len() > 10, "says what to do: {error}");
+    }
+    let later = load("schema = 2\nkind = { value = \"a.b\" }").map(|_| ());
+    assert_eq!(later.expect_err("a later schema").key, "schema");
+}
+
+#[test]
+fn unknown_keys_and_an_attribute_without_purpose_are_no_mapping() {
+    for (toml, named) in [
+        (
+            "schema = 1\nkind = { value = \"a.b\" }\nfilter = \"/x\"",
+            "filter",
+        ),
+        (
+            "schema = 1\nkind = { value = \"a.b\" }\n[attributes.a]\npointer = \"/a\"",
+            "purpose",
+        ),
+        (
+            "schema = 1\nkind = { value = \"a.b\" }\n[occurred_at]\npointer = \"/t\"\nformat = \"x\"",
+            "format",
+        ),
+    ] {
+        let error = toml::from_str::<MappingFile>(toml).expect_err("must be refused");
+        assert!(error.to_string().contains(named), "{error}");
+    }
+}
+
+#[test]
+fn there_is_room_for_the_time_of_the_device_beside_the_attributes() {
+    let with = |count: usize| {
+        let attributes: String = (0..count)
+            .map(|n| format!("[attributes.a{n}]\npointer = \"/a\"\npurpose = \"p\"\n"))
+            .collect();
+        load(&format!(
+            "schema = 1\nkind = {{ value = \"a.b\" }}\noccurred_at = {{ pointer = \"/t\" }}\n{attributes}"
+        ))
+    };
+    let most = with(ATTRIBUTES_MAX - 1).expect("within the limit");
+    let event = event(&most, &json!({ "a": 1, "t": "2000-01-01 00:00:00" }));
+    assert_eq!(event.attributes.len(), ATTRIBUTES_MAX);
+    let error = with(ATTRIBUTES_MAX).map(|_| ()).expect_err("one too many");
+    assert_eq!(error.key, "attributes");
+}
+
+#[test]
+fn times_are_read_in_each_format_and_the_first_that_fits_counts() {
+    let formats = timed(
+        "formats = [\"rfc3339\", \"%Y-%m-%d %H:%M:%S\", \"%d/%m/%Y %H:%M %z\", \"epoch_ms\"]",
+    );
+    for (time, shift_ms) in [
+        (json!("2026-01-01T00:00:00Z"), 0),
+        (json!("2026-01-01T08:00:00.250+08:00"), 250),
+        // No zone in the text: the mapping's, which is +08:00 unless it says otherwise.
+        (json!("2026-01-01 08:00:00"), 0),
+        (json!(" 2026-01-01 00:00:00 "), -8 * HOUR_MS),
+        // A zone in the text counts more than the mapping's.
+        (json!("01/01/2026 02:00 +0200"), 0),
+        (json!(NOW_MS), 0),
+        (json!((NOW_MS - 1).to_string()), -1),
+    ] {
+        let event = time_of(&formats, time.clone());
+        assert_eq!(event.occurred_at_ms, NOW_MS + shift_ms, "{time}");
+        assert_eq!(
+            (event.clock, event.received_at_ms),
+            (ClockQuality::Device, NOW_MS)
+        );
+    }
+    let seconds = timed("formats = [\"epoch_s\"]");
+    assert_eq!(
+        time_of(&seconds, json!(NOW_MS / 1000)).occurred_at_ms,
+        NOW_MS
+    );
+    for bad in [json!("yesterday"), json!("2026-13-01 00:00:00"), json!(1.5)] {
+        let reject = live(&formats, &json!({ "time": bad })).expect_err("no time");
+        assert!(matches!(&reject, Reject::Time { .. }), "{reject:?}");
+        assert!(reject.to_string().contains("%d/%m/%Y"), "{reject}");
+    }
+    let too_far = live(&seconds, &json!({ "time": i64::MAX }));
+    assert!(matches!(too_far, Err(Reject::Time { .. })));
+}
+
+#[test]
+fn local_times_follow_their_zone_through_the_change_of_the_clocks() {
+    let chicago = timed("zone = \"America/Chicago\"");
+    let utc = timed("zone = \"UTC\"");
+    for (local, in_utc) in [
+        ("2025-01-15 12:00:00", "2025-01-15 18:00:00"),
+        ("2025-07-15 12:00:00", "2025-07-15 17:00:00"),
+        // 02:30 is skipped that night: it reads as 03:30 of the new time.
+        ("2025-03-09 02:30:00", "2025-03-09 08:30:00"),
+        ("2025-03-09 01:59:59", "2025-03-09 07:59:59"),
+        ("2025-03-09 03:00:00", "2025-03-09 08:00:00"),
+        // 01:30 comes twice that night: the first is taken.
+        ("2025-11-02 01:30:00", "2025-11-02 06:30:00"),
+        ("2025-11-02 02:00:00", "2025-11-02 08:00:00"),
+    ] {
+        assert_eq!(
+            time_of(&chicago, json!(local)).occurred_at_ms,
+            time_of(&utc, json!(in_utc)).occurred_at_ms,
+            "{local}"
+        );
+    }
+}
+
+#[test]
+fn a_time_in_the_future_is_not_believed_and_not_lost() {
+    let mapping = timed("formats = [\"epoch_ms\"]");
+    for tense in [Tense::Live, Tense::Backlog] {
+        let at = |ms: i64| {
+            admitted(&mapping, &json!({ "time": ms }), tense)
+                .expect("good")
+                .event
+        };
+        let edge = at(NOW_MS + FUTURE_MS_MAX);
+        assert_eq!(
+            (edge.clock, edge.occurred_at_ms),
+            (ClockQuality::Device, NOW_MS + FUTURE_MS_MAX)
+        );
+        assert_eq!(edge.attributes.len(), 0);
+
+        let future_ms = NOW_MS + FUTURE_MS_MAX + 1;
+        let beyond = at(future_ms);
+        assert_eq!(beyond.clock, ClockQuality::Implausible);
+        assert_eq!(
+            (beyond.occurred_at_ms, beyond.received_at_ms),
+            (NOW_MS, NOW_MS)
+        );
+        assert_eq!(beyond.attributes["device_time"], future_ms.to_string());
+    }
+}
+
+#[test]
+fn a_time_before_2020_is_an_unset_clock_live_and_history_in_a_backlog() {
+    let mapping = timed("");
+    let item = json!({ "time": "2000-01-01 00:00:12" });
+    let live = event(&mapping, &item);
+    assert_eq!(
+        (live.clock, live.occurred_at_ms),
+        (ClockQuality::Implausible, NOW_MS)
+    );
+    assert_eq!(live.attributes["device_time"], "2000-01-01 00:00:12");
+
+    let old = time_of(&mapping, json!("2000-01-01 00:00:12"));
+    assert_eq!(
+        (old.clock, old.occurred_at_ms),
+        (ClockQuality::Device, 946_656_012_000)
+    );
+    assert_eq!(old.attributes.len(), 0);
+}
+
+#[test]
+fn what_a_mapping_does_not_declare_never_reaches_the_event() {
+    let mapping = mapping(
+        r#"
+        id = "/no"
+        kind = { value = "dispute.reported" }
+        address = "/place"
+        [attributes.nature]
+        pointer = "/nature"
+        purpose = "type of dispute for dispatch"
+        "#,
+    );
+    let event = event(
+        &mapping,
+        &json!({
+            "no": "J1", "place": "A1", "nature": "noise",
+            "caller": "SECRET", "phone": "SECRET", "SECRET": 1,
+            "deep": { "id_number": "SECRET", "list": ["SECRET"] },
+        }),
+    );
+    assert_eq!(event.raw, None);
+    let shown = serde_json::to_string(&event).expect("an event is JSON");
+    assert!(!shown.contains("SECRET"), "{shown}");
+    assert_eq!(event.attributes.len(), 1);
+}
+
+#[test]
+fn an_attribute_that_points_at_more_than_a_value_takes_nothing() {
+    let mapping = mapping(
+        "kind = { value = \"a.b\" }\n[attributes.a]\npointer = \"/a\"\npurpose = \"p\"\n\
+         [attributes.all]\npointer = \"\"\npurpose = \"p\"",
+    );
+    for item in [
+        json!({ "a": { "phone": "1" } }),
+        json!({ "a": ["1"] }),
+        json!({ "a": null }),
+    ] {
+        assert_eq!(event(&mapping, &item).attributes.len(), 0, "{item}");
+    }
+}
+
+#[test]
+fn a_long_attribute_is_cut_where_a_character_ends() {
+    let mapping =
+        mapping("kind = { value = \"a.b\" }\n[attributes.a]\npointer = \"/a\"\npurpose = \"p\"");
+    let cut = |text: String| event(&mapping, &json!({ "a": text })).attributes["a"].clone();
+    assert_eq!(cut("x".repeat(1024)).len(), 1024);
+    assert_eq!(cut("x".repeat(1025)).len(), 1024);
+    // Three bytes a character: 341 fit into 1,024, and one byte stays free.
+    assert_eq!(cut("门".repeat(342)), "门".repeat(341));
+    assert_eq!(
+        cut(format!("x{}", "门".repeat(342))),
+        format!("x{}", "门".repeat(341))
+    );
+    assert_eq!(cut("🚪".repeat(257)), "🚪".repeat(256));
+}
+
+#[test]
+fn items_are_found_where_the_mapping_points() {
+    let count = |mapping: &Mapping, message: Value| {
+        let mut count = 0;
+        mapping
+            .items(&message.to_string(), &mut |_| count += 1)
+            .map(|()| count)
+            .map_err(|error| error.to_string())
+    };
+    let pointed = mapping("kind = { value = \"a.b\" }\nitems = \"/data/list\"");
+    let message = json!({ "data": { "list": [1, 2] } });
+    assert_eq!(count(&pointed, message.clone()), Ok(2));
+    for wrong in [json!({}), json!({ "data": { "list": {} } }), json!([1])] {
+        let error = count(&pointed, wrong).expect_err("there is no array");
+        assert!(error.contains("no array at /data/list"), "{error}");
+    }
+    let plain = mapping("kind = { value = \"a.b\" }");
+    assert_eq!(count(&plain, json!([1, 2])), Ok(2));
+    assert_eq!(count(&plain, message), Ok(1));
+    let nested = mapping("kind = { value = \"a.b\" }\nitems = \"/1/x\"");
+    assert_eq!(count(&nested, json!([0, { "x": [1, 2, 3] }])), Ok(3));
+}
+
+#[test]
+fn the_message_is_kept_only_where_the_mapping_wants_it_and_only_up_to_its_limit() {
+    let keep = mapping("kind = { value = \"a.b\" }\nkeep_raw = true");
+    // The frame of JSON around the text has eight bytes.
+    let item = |bytes: usize| json!({ "t": "x".repeat(bytes - 8) });
+    let raw_of = |item: &Value| event(&keep, item).raw.map(|raw| raw.into_vec());
+    let most = item(RAW_BYTES_MAX);
+    assert_eq!(raw_of(&most), Some(most.to_string().into_bytes()));
+    assert_eq!(raw_of(&most).map(|raw| raw.len()), Some(RAW_BYTES_MAX));
+    assert_eq!(raw_of(&item(RAW_BYTES_MAX + 1)), None);
+    let forget = mapping("kind = { value = \"a.b\" }");
+    assert_eq!(event(&forget, &most).raw, None);
+}
+
+#[test]
+fn an_event_that_breaks_a_limit_is_rejected_with_its_field() {
+    let mapping = mapping("kind = \"/k\"\ndevice = \"/d\"\nseverity = \"/s\"");
+    let reject = |item: Value| {
+        live(&mapping, &item)
+            .expect_err("breaks a limit")
+            .to_string()
+    };
+    assert!(reject(json!({ "k": "a.b", "d": "x".repeat(129) })).contains("device"));
+    assert!(reject(json!({ "k": "Not a kind" })).contains("kind"));
+    assert!(reject(json!({ "k": "a.b", "s": "loud" })).contains("severity"));
+}

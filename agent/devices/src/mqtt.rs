@@ -1,0 +1,2 @@
+//! MQTT topics and payloads.
+pub mod message;

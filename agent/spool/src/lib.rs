@@ -1,0 +1,370 @@
+//! The spool: events that were acknowledged to their source and not yet by the hub.
+//!
+//! One spool for each lane, in a directory of its own, owned by one thread. Sources append through a
+//! cloneable [`Spool`] handle; the uplink reads, and acknowledges what the hub holds.
+//!
+//! ```text
+//! <data>/spool/<lane>/
+//!   position                 epoch, next, acked, lost ranges; checksummed; replaced whole
+//!   high                     the sequence after the last synced event, a hint that finds damage
+//!   lock                     held by the process that has the lane
+//!   seen                     16-byte ids of source events that are no longer in a generation
+//!   reserve                  released when the disk is full, so that acknowledging still works
+//!   g-<first sequence>/      a generation: one sled database of at most generation_bytes
+//!   tmp-<first sequence>/    a generation that is being made; removed at start
+//!   salv-<first sequence>/   what was saved of a damaged one, about to take its place
+//!   bad-<first sequence>-<n>/ a damaged generation, kept for a person; the two newest are kept
+//! ```
+//!
+//! A record is a chunk: key = sequence of its first event (u64, big-endian), value = the chunk's bytes
+//! as [`linli_shared::protocol::chunk`] writes them.
+//!
+//! # Rules
+//! * **Written**: an append is answered after `flush()` of sled, which hands its log to the kernel, and
+//!   an `fdatasync` of ours on the database file, which sled leaves out. One sync for all appends that
+//!   wait, at most `COMMIT_EVENTS_MAX` of `lane` events.
+//! * **Small values**: no record is larger than a chunk (6 KiB): sled keeps larger values in files that
+//!   it never syncs. `blobs/` is checked to stay empty.
+//! * **Read**: from any sequence, in order, whole chunks. A sequence that is not there is reported as a
+//!   [`LostRange`], never passed over.
+//! * **Deleted**: a generation goes whole, after its last event is acknowledged. Before that, `position`
+//!   is replaced and its ids go to `seen`, so that neither sequence nor id comes twice.
+//! * **Doubled**: an event whose source id is among the last [`Settings::seen_max`] is answered as stored
+//!   and not stored again.
+//! * **Damaged**: sled panics on damage, so it is opened and read inside `catch_unwind`. Chunks describe
+//!   themselves; what a damaged file still holds is found by its magic and checksum, before sled opens it
+//!   and tidies the rest away, and moves to a new generation. What is not found is a lost range. An error
+//!   of the system (no space, no descriptors) is not damage: it is tried again.
+//! * **Full**: below [`Settings::free_bytes_min`] of free disk, or above the lane's quota, an append is refused
+//!   and the source holds back; nothing that was acknowledged is dropped. With `when_full = "drop-oldest"`
+//!   the routine lane drops its oldest generation instead, as a lost range. The urgent lane never drops.
+//! * **Failed**: after an error of the disk the whole lane is opened again, as after a crash: one way to
+//!   recover. A generation whose sync failed is written anew, for the kernel tells of lost pages once.
+mod carve;
+mod contents;
+pub mod disk;
+mod generation;
+mod lane;
+mod position;
+mod recover;
+mod seen;
+pub mod sled_log;
+
+use linli_shared::protocol::chunk::{BuildError, Chunk, Packed};
+use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
+use std::path::PathBuf;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use position::LostRange;
+pub use seen::EventKey;
+
+/// Appends, reads and acknowledgements that wait for the thread. When it is full, sources wait.
+const REQUESTS_MAX: usize = 64;
+
+/// What a lane does when its quota is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// Refuse new events: the source keeps them and comes again.
+    Refuse,
+    /// Drop the oldest generation and report its range as lost.
+    DropOldest,
+}
+
+/// How a lane's spool is laid out and bounded.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Directory of the lane.
+    pub directory: PathBuf,
+    /// Lane.
+    pub lane: Lane,
+    /// A generation is closed when it holds this much, bytes.
+    pub generation_bytes: u64,
+    /// Most bytes of this lane on disk.
+    pub quota_bytes: u64,
+    /// Least bytes of disk that stay free.
+    pub free_bytes_min: u64,
+    /// Ids that are remembered.
+    pub seen_max: usize,
+    /// When the quota is reached.
+    pub when_full: WhenFull,
+}
+
+/// Why an append was not stored.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// The disk has too little space left.
+    #[error(
+        "the disk of the spool has {free_bytes} bytes free, less than the {free_bytes_min} that must stay: \
+         make room on it or move [spool] directory"
+    )]
+    DiskFull {
+        /// Free now.
+        free_bytes: u64,
+        /// Must stay free.
+        free_bytes_min: u64,
+    },
+    /// The lane's quota is reached.
+    #[error(
+        "the {lane} spool holds {bytes} bytes, its quota is {quota_bytes}: check why the hub does not \
+         take events, or raise [spool] quota"
+    )]
+    Quota {
+        /// Lane.
+        lane: Lane,
+        /// Held.
+        bytes: u64,
+        /// Allowed.
+        quota_bytes: u64,
+    },
+    /// The disk failed; the lane is being opened again.
+    #[error("the {lane} spool cannot write: {reason}")]
+    Disk {
+        /// Lane.
+        lane: Lane,
+        /// Why.
+        reason: String,
+    },
+    /// The program stops.
+    #[error("the spool is closed: the agent stops")]
+    Closed,
+}
+
+/// Why a lane could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file operation failed.
+    #[error("{operation} {path:?} failed")]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A generation could not be made.
+    #[error("the database {path:?} cannot be opened: {reason}")]
+    Database {
+        /// The generation.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The compressor could not be set up.
+    #[error("chunks cannot be built")]
+    Build(#[from] BuildError),
+    /// Another process has the spool.
+    #[error("the spool {0:?} is in use by another process: is the agent already running?")]
+    InUse(PathBuf),
+}
+
+/// What was stored of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Appended {
+    /// New events.
+    pub stored: usize,
+    /// Events that were there already.
+    pub doubled: usize,
+}
+
+/// What a read gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A chunk.
+    Chunk(Chunk),
+    /// A range that is gone.
+    Lost(LostRange),
+}
+
+/// How a lane stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LaneStatus {
+    /// Epoch.
+    pub epoch: u64,
+    /// First sequence that is not acknowledged.
+    pub acked: Sequence,
+    /// Sequence of the next event.
+    pub next: Sequence,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Receipt of the oldest event that waits, milliseconds since 1970 UTC; a lower bound. A start of the
+    /// agent counts from when it went down.
+    pub oldest_ms: Option<i64>,
+    /// Why appends are refused, if they are.
+    pub refusing: Option<String>,
+    /// Events that were lost since the start, by damage or by quota.
+    pub lost_events: u64,
+    /// Damaged generations that were found since the start.
+    pub damaged: u64,
+    /// Syncs since the start.
+    pub syncs: u64,
+    /// Files in `blobs/`: must stay 0.
+    pub blob_files: u64,
+    /// Rises with each tick that the thread has answered: the watchdog's proof of life.
+    pub rounds: u64,
+}
+
+impl LaneStatus {
+    /// Events that wait.
+    pub fn events(&self) -> u64 {
+        self.next.0.saturating_sub(self.acked.0)
+    }
+}
+
+struct Append {
+    retention: Retention,
+    boot: BootId,
+    received_ms: i64,
+    events: Packed,
+    keys: Vec<EventKey>,
+    reply: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+enum Request {
+    Append(Append),
+    Read {
+        from: Sequence,
+        bytes_max: usize,
+        reply: oneshot::Sender<Vec<Item>>,
+    },
+    Ack {
+        next: Sequence,
+    },
+    SkipTo {
+        next: Sequence,
+    },
+    Tick,
+    Close,
+}
+
+/// Handle of a lane's spool.
+#[derive(Clone)]
+pub struct Spool {
+    lane: Lane,
+    epoch: Epoch,
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<LaneStatus>,
+}
+
+/// The thread of a lane's spool.
+pub struct SpoolThread {
+    requests: mpsc::Sender<Request>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl SpoolThread {
+    /// Ends the thread, whoever still has a handle: what was asked before is done and everything is on
+    /// disk when it returns; what is asked later gets [`AppendError::Closed`]. Blocking.
+    pub fn close(self) {
+        // A thread that has ended has nothing left to close.
+        let _ = self.requests.blocking_send(Request::Close);
+        if self.thread.join().is_err() {
+            tracing::error!("a spool thread ended with a panic");
+        }
+    }
+}
+
+impl Spool {
+    /// Opens the lane, recovers what is there, and starts its thread. Blocking.
+    pub fn open(settings: Settings) -> Result<(Self, SpoolThread), OpenError> {
+        let lane = settings.lane;
+        let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+        let (status, status_seen) = watch::channel(LaneStatus::default());
+        let task = lane::LaneTask::open(settings, status)?;
+        let epoch = task.epoch();
+        let thread = std::thread::Builder::new()
+            .name(format!("spool-{lane}"))
+            .spawn(move || task.run(inbox))
+            .map_err(|source| OpenError::File {
+                operation: "starting the thread of",
+                path: PathBuf::from(lane.as_str()),
+                source,
+            })?;
+        Ok((
+            Self {
+                lane,
+                epoch,
+                requests: requests.clone(),
+                status: status_seen,
+            },
+            SpoolThread { requests, thread },
+        ))
+    }
+
+    /// The lane.
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// The epoch of its sequences.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Stores events for good. `keys` has the key of each event. Returns after the sync.
+    pub async fn append(
+        &self,
+        retention: Retention,
+        boot: BootId,
+        received_ms: i64,
+        events: Packed,
+        keys: Vec<EventKey>,
+    ) -> Result<Appended, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Append(Append {
+            retention,
+            boot,
+            received_ms,
+            events,
+            keys,
+            reply,
+        });
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| AppendError::Closed)?;
+        answer.await.map_err(|_| AppendError::Closed)?
+    }
+
+    /// Chunks and lost ranges from `from` on, up to about `bytes_max`; empty when there is nothing
+    /// yet, or nothing that can be read at the moment.
+    pub async fn read(&self, from: Sequence, bytes_max: usize) -> Vec<Item> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Read {
+            from,
+            bytes_max,
+            reply,
+        };
+        if self.requests.send(request).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// Everything before `next` is durable at the hub.
+    pub async fn ack(&self, next: Sequence) {
+        // A closed spool needs no acknowledgement: the hub will tell its position again.
+        let _ = self.requests.send(Request::Ack { next }).await;
+    }
+
+    /// The hub already has events up to `next`: this spool was put back to an older state. Numbering
+    /// goes on from there, so that no sequence is used twice.
+    pub async fn skip_to(&self, next: Sequence) {
+        let _ = self.requests.send(Request::SkipTo { next }).await;
+    }
+
+    /// Makes the thread go round once, for the watchdog.
+    pub async fn tick(&self) {
+        let _ = self.requests.send(Request::Tick).await;
+    }
+
+    /// How the lane stands.
+    pub fn status(&self) -> watch::Receiver<LaneStatus> {
+        self.status.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! A database of records on disk, by number: what the spool's generations and the stations' inbox are made of.
+//! The one place that knows sled.
+//!
+//! sled panics on damage. Every call into it goes through [`guarded`], which turns a panic into an
+//! error; the handle is not used again after one. What is written is durable after [`SledLog::sync`], which
+//! sled leaves out. A record is at most a chunk's size: sled keeps larger values in files that it never syncs.
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+const SEGMENT_BYTES: usize = 512 * 1024;
+/// sled does not keep to it, but a small one makes it let go early.
+const CACHE_BYTES: u64 = 1 << 20;
+/// Opening right after closing can fail because the lock of the old handle is let go late.
+const OPEN_TRIES: u32 = 60;
+const OPEN_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a database could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// Its bytes are not what was written: what can still be read moves to a new one.
+    #[error("{0}")]
+    Damage(String),
+    /// The system refused (no space, no descriptors, no right): its bytes may be as good as ever.
+    #[error("{0}")]
+    System(String),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        // A sector that cannot be read is damage; sled's own findings come without a number.
+        match error.raw_os_error() {
+            Some(number) if number != rustix::io::Errno::IO.raw_os_error() => {
+                Self::System(error.to_string())
+            }
+            _ => Self::Damage(error.to_string()),
+        }
+    }
+}
+
+impl From<sled::Error> for Trouble {
+    fn from(error: sled::Error) -> Self {
+        match error {
+            // sled wraps the cause of a refused open in a text of its own kind.
+            sled::Error::Io(error) if is_busy(&error) => Self::System(error.to_string()),
+            sled::Error::Io(error) => error.into(),
+            other => Self::Damage(other.to_string()),
+        }
+    }
+}
+
+/// Another handle still holds the lock of the database.
+fn is_busy(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("WouldBlock")
+}
+
+/// Runs a call into sled; a panic is damage.
+pub fn guarded<T>(
+    what: &'static str,
+    call: impl FnOnce() -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(Trouble::Damage(reason))) => Err(Trouble::Damage(format!("{what}: {reason}"))),
+        Ok(Err(Trouble::System(reason))) => Err(Trouble::System(format!("{what}: {reason}"))),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no reason given");
+            let reason = format!("{what}: the database panicked: {text}");
+            // sled turns some refusals of the system into panics; they say so.
+            if text.contains("No space left") || text.contains("Too many open files") {
+                return Err(Trouble::System(reason));
+            }
+            Err(Trouble::Damage(reason))
+        }
+    }
+}
+
+/// An open database.
+pub struct SledLog {
+    db: sled::Db,
+    /// The log file, for the sync that sled leaves out.
+    file: File,
+}
+
+impl SledLog {
+    /// Opens the database of a directory, and makes it where there is none.
+    pub fn open(directory: &Path) -> Result<Self, Trouble> {
+        let mut tries = 0;
+        loop {
+            let opened = guarded("opening", || {
+                Ok(sled::Config::new()
+                    .path(directory)
+                    .segment_size(SEGMENT_BYTES)
+                    .cache_capacity(CACHE_BYTES)
+                    .flush_every_ms(None)
+                    .open()?)
+            });
+            tries += 1;
+            match opened {
+                Ok(db) => {
+                    let file = File::open(directory.join("db"))?;
+                    return Ok(Self { db, file });
+                }
+                Err(Trouble::System(reason))
+                    if reason.contains("WouldBlock") && tries < OPEN_TRIES =>
+                {
+                    std::thread::sleep(OPEN_PAUSE);
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
+    }
+
+    /// Hands records to the kernel; they are durable after [`SledLog::sync`].
+    pub fn write<'a>(&self, records: impl Iterator<Item = (u64, &'a [u8])>) -> Result<(), Trouble> {
+        guarded("writing", || {
+            for (number, bytes) in records {
+                self.db.insert(number.to_be_bytes(), bytes)?;
+            }
+            self.db.flush()?;
+            Ok(())
+        })
+    }
+
+    /// Makes durable what was written.
+    pub fn sync(&self) -> Result<(), Trouble> {
+        Ok(self.file.sync_data()?)
+    }
+
+    /// Bytes of the log file.
+    pub fn file_bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Visits all records in order.
+    pub fn all(
+        &self,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        guarded("reading", || {
+            for record in self.db.iter() {
+                let (key, value) = record?;
+                visit(&key, &value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Visits records in order, beginning with the last one at or before `from` if there is one, else with
+    /// the first one after it, as long as `visit` wants more.
+    pub fn around(
+        &self,
+        from: u64,
+        mut visit: impl FnMut(&[u8]) -> Result<bool, Trouble>,
+    ) -> Result<(), Trouble> {
+        guarded("reading", || {
+            let key = from.to_be_bytes();
+            let start = match self.db.get_lt(from.saturating_add(1).to_be_bytes())? {
+                Some((before, _)) => before,
+                None => sled::IVec::from(&key),
+            };
+            for record in self.db.range(start..) {
+                let (_, value) = record?;
+                if !visit(&value)? {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Lets go of the database. A panic on the way changes nothing of what is on disk.
+    pub fn close(self) -> Result<(), Trouble> {
+        guarded("closing", || {
+            drop(self);
+            Ok(())
+        })
+    }
+}

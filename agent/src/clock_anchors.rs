@@ -1,0 +1,161 @@
+//! Clock anchors: for each boot, the difference of wall and monotonic time, learnt while the wall
+//! clock is set. With it the hub puts right the times of events that came before. Kept in
+//! `<data>/anchors` (JSON), the last [`ANCHORS_MAX`] boots.
+use linli_shared::protocol::frame::ClockAnchor;
+use linli_shared::protocol::ids::BootId;
+use linli_shared::protocol::limits::ANCHORS_MAX;
+use linli_shared::service::{clock, file};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// A smaller difference is drift or the cost of looking.
+const STEP_MS_MIN: i64 = 2000;
+
+/// The task that watches the wall clock.
+pub struct ClockAnchors {
+    path: PathBuf,
+    boot: BootId,
+    known: watch::Sender<Vec<ClockAnchor>>,
+    metrics: Metrics,
+}
+
+impl ClockAnchors {
+    /// Reads what earlier boots have left. A file that cannot be read is started anew: it only helps
+    /// events that wait from those boots.
+    pub fn load(
+        data_dir: &Path,
+        boot: BootId,
+        metrics: Metrics,
+    ) -> (Self, watch::Receiver<Vec<ClockAnchor>>) {
+        let path = data_dir.join("anchors");
+        let earlier = std::fs::read(&path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let (known, seen) = watch::channel(earlier);
+        let anchors = Self {
+            path,
+            boot,
+            known,
+            metrics,
+        };
+        anchors.look();
+        (anchors, seen)
+    }
+
+    /// Looks every two seconds until `stop`.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), std::io::Error> {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            // Both arms are cancel-safe.
+            tokio::select! {
+                _ = look.tick() => self.look(),
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    fn look(&self) {
+        let wall_ms = clock::wall_ms();
+        self.metrics
+            .clock_set
+            .set(i64::from(clock::is_set(wall_ms)));
+        let before = self.known.borrow().clone();
+        let Some((after, stepped_ms)) = advance(&before, self.boot, wall_ms, clock::monotonic_ms())
+        else {
+            return;
+        };
+        if let Some(step_ms) = stepped_ms {
+            self.metrics.clock_steps.inc();
+            tracing::warn!(step_ms, "the wall clock was stepped");
+        }
+        match serde_json::to_vec(&after) {
+            Ok(bytes) => {
+                if let Err(error) = file::replace(&self.path, &bytes, 0o600) {
+                    tracing::warn!(path = ?self.path, %error, "clock anchors cannot be written");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "clock anchors cannot be encoded"),
+        }
+        self.known.send_replace(after);
+    }
+}
+
+/// The anchors after looking at the clocks, and by how much the wall clock was stepped; `None` if
+/// nothing has changed.
+fn advance(
+    known: &[ClockAnchor],
+    boot: BootId,
+    wall_ms: i64,
+    monotonic_ms: u64,
+) -> Option<(Vec<ClockAnchor>, Option<i64>)> {
+    if !clock::is_set(wall_ms) {
+        return None;
+    }
+    let offset_ms = wall_ms - monotonic_ms as i64;
+    let before = known.iter().find(|anchor| anchor.boot == boot);
+    let step_ms = before.map(|anchor| offset_ms - anchor.offset_ms);
+    if step_ms.is_some_and(|step_ms| step_ms.abs() < STEP_MS_MIN) {
+        return None;
+    }
+    let mut after: Vec<ClockAnchor> = known
+        .iter()
+        .filter(|anchor| anchor.boot != boot)
+        .cloned()
+        .collect();
+    after.push(ClockAnchor { boot, offset_ms });
+    let surplus = after.len().saturating_sub(ANCHORS_MAX);
+    after.drain(..surplus);
+    Some((after, step_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON_MS: i64 = 1_790_000_000_000;
+
+    #[test]
+    fn an_unset_clock_gives_no_anchor_and_a_set_one_does_once() {
+        assert_eq!(advance(&[], BootId(1), 5_000, 5_000), None);
+        let (anchors, step_ms) = advance(&[], BootId(1), NOON_MS, 60_000).expect("a first anchor");
+        assert_eq!((anchors[0].offset_ms, step_ms), (NOON_MS - 60_000, None));
+        assert_eq!(advance(&anchors, BootId(1), NOON_MS + 1_500, 61_000), None);
+    }
+
+    #[test]
+    fn a_step_replaces_the_anchor_of_this_boot_only() {
+        let anchors = vec![
+            ClockAnchor {
+                boot: BootId(1),
+                offset_ms: 1,
+            },
+            ClockAnchor {
+                boot: BootId(2),
+                offset_ms: NOON_MS,
+            },
+        ];
+        let (after, step_ms) =
+            advance(&anchors, BootId(2), NOON_MS + 90_000, 30_000).expect("a step");
+        assert_eq!(step_ms, Some(60_000));
+        assert_eq!(after[0], anchors[0]);
+        assert_eq!(after[1].offset_ms, NOON_MS + 60_000);
+    }
+
+    #[test]
+    fn only_so_many_boots_are_kept() {
+        let mut anchors = Vec::new();
+        for boot in 0..40 {
+            anchors = advance(&anchors, BootId(boot), NOON_MS, 0)
+                .expect("a new boot")
+                .0;
+        }
+        assert_eq!(anchors.len(), ANCHORS_MAX);
+        assert_eq!(anchors.last().map(|anchor| anchor.boot), Some(BootId(39)));
+    }
+}

@@ -1,0 +1,292 @@
+//! The agent's own starts, told in the event log: what was not heard is then known not to have been heard.
+//!
+//! At each start one event of the kind [`AGENT_STARTED`] is taken in, on the routine lane, with the time
+//! since when no process was known to take events in. So a rule about absence ("opened and not closed
+//! within 5 min") does not take the silence of an agent that was down for the silence of a door.
+//!
+//! ```text
+//! <data>/alive     the wall clock, milliseconds since 1970 UTC, twenty digits and a line feed
+//! ```
+//!
+//! `alive` is written every [`WRITE_EVERY`] while the wall clock is set, and at a clean stop. The first
+//! time in a process it is replaced whole and synced; then it is written over in place, at the same length
+//! and without a sync. After a power cut an older value may be there: the gap that is told is longer then
+//! than the one that was, never shorter. Where the wall clock was put back since, the beginning would lie
+//! after the end: the gap is told to begin at the start then, for its length is not known.
+//!
+//! # Order
+//! * `alive` is not touched before the event is in the spool: an agent that is killed before that tells
+//!   the whole gap at its next start.
+//! * The event is tried before pushes are served, for [`FIRST_TRY`] at most, so it is ordinarily in the
+//!   spool before anything of this process is answered. A full disk refuses it: then it is tried again until
+//!   it is taken, beside pushes, which never wait for it.
+//! * What holds in every case is the watermark: until the hub has acknowledged the event, no heartbeat
+//!   tells that all is known beyond the beginning of the gap. On its way into the spool a [`Stamp`] sees to
+//!   that, then the spool's own mark, also after another start.
+use linli_shared::protocol::chunk::BuildError;
+use linli_shared::protocol::event::{
+    AGENT_ITSELF, AGENT_STARTED, ClockQuality, DOWN_SINCE, Draft, Severity,
+};
+use linli_shared::protocol::ids::{BootId, Lane, Retention};
+use linli_shared::service::{clock, file, telemetry};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use crate::intake::{Intake, Submission, SubmitError};
+use crate::pending::{Pending, Stamp};
+
+/// How often the file is written: by so much a gap is told longer than it was.
+const WRITE_EVERY: Duration = Duration::from_secs(15);
+/// How long the start waits for its event to be stored before pushes are served.
+const FIRST_TRY: Duration = Duration::from_secs(2);
+/// How often a start that was refused is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// More is no time of ours.
+const FILE_BYTES_MAX: u64 = 64;
+
+/// Why a start is not told yet.
+#[derive(Debug, thiserror::Error)]
+enum TellError {
+    /// The spool.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The event cannot be packed.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+/// The task that tells this start and keeps the file.
+pub struct Downtime {
+    path: PathBuf,
+    start: Start,
+    intake: Intake,
+    /// Held until the event is in the spool.
+    untold: Option<Stamp>,
+    /// Open once it was written in this process.
+    file: Option<File>,
+}
+
+/// What there is to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Start {
+    /// Since boot.
+    at_monotonic_ms: u64,
+    down_since_ms: Option<i64>,
+    /// The id of the event: a second try of an event that was stored after all is known by it.
+    id: String,
+}
+
+impl Start {
+    fn new(boot: BootId, known_ms: Option<i64>, wall_ms: i64, monotonic_ms: u64) -> Self {
+        Self {
+            at_monotonic_ms: monotonic_ms,
+            down_since_ms: known_ms.map(|known_ms| {
+                if clock::is_set(wall_ms) {
+                    // The clock was put back since; the gap did not begin after its end.
+                    known_ms.min(wall_ms)
+                } else {
+                    known_ms
+                }
+            }),
+            id: format!("{boot}-{monotonic_ms}"),
+        }
+    }
+
+    /// The event, by the clocks of now: a wall clock that was set since the start is better than it was.
+    fn draft<'a>(
+        &'a self,
+        down_since: Option<&'a str>,
+        wall_ms: i64,
+        monotonic_ms: u64,
+    ) -> Draft<'a> {
+        let since_ms = monotonic_ms.saturating_sub(self.at_monotonic_ms) as i64;
+        let at_ms = wall_ms.saturating_sub(since_ms);
+        let down_since = down_since.map(|text| (DOWN_SINCE, text));
+        let version = ("version", env!("CARGO_PKG_VERSION"));
+        Draft {
+            kind: AGENT_STARTED,
+            occurred_at_ms: at_ms,
+            received_at_ms: at_ms,
+            clock: ClockQuality::Agent,
+            severity: Severity::Info,
+            source: AGENT_ITSELF,
+            source_id: &self.id,
+            device: AGENT_ITSELF,
+            // In the order of their names.
+            attributes: down_since.into_iter().chain([version]).collect(),
+            ..Draft::default()
+        }
+    }
+}
+
+impl Downtime {
+    /// Reads what the process before has left, and holds the watermark there.
+    pub fn load(data_dir: &Path, boot: BootId, intake: Intake, pending: &Pending) -> Self {
+        let path = data_dir.join("alive");
+        let known_ms = match read(&path) {
+            Ok(known_ms) => known_ms,
+            Err(error) => {
+                tracing::warn!(?path, %error, "it is not known since when the agent was down");
+                None
+            }
+        };
+        let start = Start::new(boot, known_ms, clock::wall_ms(), clock::monotonic_ms());
+        let untold = match start.down_since_ms {
+            Some(down_since_ms) => pending.stamp_at(down_since_ms),
+            None => pending.stamp(),
+        };
+        Self {
+            path,
+            start,
+            intake,
+            untold: Some(untold),
+            file: None,
+        }
+    }
+
+    /// Tells the start, or gives up for now after a moment.
+    pub async fn tell_first(&mut self) {
+        // A try that is cut off may still be stored; the next one is known by its id then.
+        match tokio::time::timeout(FIRST_TRY, self.tell()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(
+                reason = telemetry::chain(&error),
+                "the start cannot be told yet; it is tried again until it can"
+            ),
+            Err(_) => tracing::warn!("the spool is slow: the start is told later"),
+        }
+    }
+
+    /// Tells the start until it is told, then keeps the file until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) -> io::Result<()> {
+        let mut retry = tokio::time::interval(RETRY_EVERY);
+        while self.untold.is_some() {
+            // Both arms are cancel-safe: see tell_first.
+            tokio::select! {
+                () = async {
+                    retry.tick().await;
+                    // Why was said at the first try, and status says it as long as it lasts.
+                    let _ = self.tell().await;
+                } => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+        let mut write = tokio::time::interval(WRITE_EVERY);
+        loop {
+            // Both arms are cancel-safe.
+            tokio::select! {
+                _ = write.tick() => self.note(),
+                () = stop.cancelled() => {
+                    self.note();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn tell(&mut self) -> Result<(), TellError> {
+        let down_since = self.start.down_since_ms.map(|ms| ms.to_string());
+        let mut submission = Submission::new();
+        let draft = self.start.draft(
+            down_since.as_deref(),
+            clock::wall_ms(),
+            clock::monotonic_ms(),
+        );
+        submission.push(Lane::Routine, Retention::Standard, draft)?;
+        self.intake.submit(submission).await?;
+        self.untold = None;
+        Ok(())
+    }
+
+    /// Notes that the process takes events in.
+    fn note(&mut self) {
+        let now_ms = clock::wall_ms();
+        if !clock::is_set(now_ms) {
+            return;
+        }
+        if let Err(error) = self.write(now_ms) {
+            self.file = None;
+            tracing::warn!(path = ?self.path, %error, "the sign of life cannot be written");
+        }
+    }
+
+    fn write(&mut self, now_ms: i64) -> io::Result<()> {
+        let text = format!("{now_ms:020}\n");
+        if let Some(file) = &self.file {
+            return file.write_all_at(text.as_bytes(), 0);
+        }
+        file::replace(&self.path, text.as_bytes(), 0o600)?;
+        self.file = Some(OpenOptions::new().write(true).open(&self.path)?);
+        Ok(())
+    }
+}
+
+/// What the file says; `None` if there is none.
+fn read(path: &Path) -> io::Result<Option<i64>> {
+    let text = match std::fs::metadata(path) {
+        Ok(found) if found.len() > FILE_BYTES_MAX => String::new(),
+        Ok(_) => std::fs::read_to_string(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match text.trim().parse() {
+        Ok(known_ms) if clock::is_set(known_ms) => Ok(Some(known_ms)),
+        _ => Err(io::Error::other("the file does not hold a time")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::tempdir;
+
+    const NOON_MS: i64 = 1_790_000_000_000;
+
+    #[test]
+    fn the_file_is_read_as_it_is_written_and_anything_else_is_no_time() {
+        let directory = tempdir().expect("a directory");
+        let path = directory.path().join("alive");
+        assert_eq!(read(&path).expect("no file"), None);
+        for (text, wanted) in [
+            (format!("{NOON_MS:020}\n"), Some(NOON_MS)),
+            (String::new(), None),
+            ("0".repeat(20), None),
+            ("1".repeat(100), None),
+            ("noon".to_owned(), None),
+        ] {
+            std::fs::write(&path, &text).expect("written");
+            assert_eq!(read(&path).ok().flatten(), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_gap_never_begins_after_its_end_and_a_clock_that_is_not_set_says_nothing_of_it() {
+        let since = |known_ms, wall_ms| Start::new(BootId(1), known_ms, wall_ms, 7).down_since_ms;
+        assert_eq!(since(None, NOON_MS), None);
+        assert_eq!(since(Some(NOON_MS - 5), NOON_MS), Some(NOON_MS - 5));
+        assert_eq!(since(Some(NOON_MS + 5), NOON_MS), Some(NOON_MS));
+        assert_eq!(since(Some(NOON_MS), 5_000), Some(NOON_MS));
+    }
+
+    #[test]
+    fn a_start_that_is_told_late_keeps_its_time_and_its_id() {
+        let start = Start::new(BootId(1), Some(NOON_MS - 60_000), NOON_MS, 1_000);
+        let told = |late_ms: i64| {
+            start.draft(
+                Some("1789999940000"),
+                NOON_MS + late_ms,
+                1_000 + late_ms as u64,
+            )
+        };
+        for draft in [told(0), told(90_000)] {
+            draft.check().expect("an event within the limits");
+            assert_eq!(draft.occurred_at_ms, NOON_MS);
+            assert_eq!(draft.unknown_from_ms(), NOON_MS - 60_000);
+            assert_eq!(draft.source_id, start.id);
+        }
+    }
+}

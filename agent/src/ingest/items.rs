@@ -1,0 +1,203 @@
+//! Items that mappings read, on their way into a group.
+use linli_shared::protocol::event::{ClockQuality, Draft};
+use linli_shared::protocol::ids::{Lane, Retention};
+use std::borrow::Cow;
+
+use super::IngestBatch;
+use crate::ingest::live_tap::event as watched_event;
+use crate::ingest::source_status::SourceStatus;
+use crate::intake::SUBMIT_EVENTS_MAX;
+use linli_devices::mapping::capture::Capture;
+use linli_devices::mapping::{self, Mapped, Mapping, MessageError};
+use linli_devices::time::Tense;
+
+/// Rejected items of a message of which it is said why.
+const REASONS_MAX: usize = 20;
+
+/// What became of the items of a message that mappings read.
+#[derive(Debug, Default)]
+pub struct Items {
+    /// New events, or such as came before under their id.
+    pub events: usize,
+    /// Of these, events whose device time could not be.
+    pub implausible_times: usize,
+    /// States that were known.
+    pub known: usize,
+    /// What the mapping leaves out.
+    pub left_out: usize,
+    /// What it rejects.
+    pub rejected: usize,
+    /// Why: the first of them, each with the number of its item, where it is of one.
+    pub reasons: Vec<(Option<usize>, String)>,
+    /// Items of the mapping that saw most.
+    pub most: usize,
+}
+
+impl Items {
+    fn reject(&mut self, index: Option<usize>, reason: String) {
+        self.rejected += 1;
+        if self.reasons.len() < REASONS_MAX {
+            self.reasons.push((index, reason));
+        }
+    }
+
+    /// Why the first that was rejected was.
+    fn reason(&self) -> Option<String> {
+        let (index, reason) = self.reasons.first()?;
+        Some(match index {
+            Some(index) if self.most > 1 => format!("item {index}: {reason}"),
+            _ => reason.clone(),
+        })
+    }
+}
+
+impl IngestBatch<'_> {
+    /// Adds an item of a mapping; gives the quality of its time.
+    fn item(
+        &mut self,
+        mapping: &Mapping,
+        item: &Capture<'_>,
+    ) -> Result<ClockQuality, mapping::Reject> {
+        let mapped = mapping.map(item, Tense::Live, self.stamp.received_ms())?;
+        self.draft(mapped)
+    }
+
+    /// Adds a mapped event.
+    fn draft(&mut self, mapped: Mapped<'_>) -> Result<ClockQuality, mapping::Reject> {
+        let Mapped {
+            mut draft,
+            end_id,
+            lane,
+            retention,
+            persons,
+            state,
+            anew,
+        } = mapped;
+        if let Some(id) = &end_id {
+            draft.source_id = id;
+        }
+        let ingest = self.ingest;
+        let pseudonyms: Vec<(&str, String)> = persons
+            .iter()
+            .filter_map(|(person, value)| {
+                let pseudonym = ingest.0.shared.pseudonyms.of(*person, value)?;
+                Some((person.attribute(), pseudonym))
+            })
+            .collect();
+        if !pseudonyms.is_empty() {
+            draft.attributes.extend(
+                pseudonyms
+                    .iter()
+                    .map(|(name, value)| (*name, value.as_str())),
+            );
+            draft.attributes.sort_by_key(|(name, _)| *name);
+            draft.attributes.dedup_by_key(|(name, _)| *name);
+        }
+        if draft.place.building.is_empty()
+            && let Some(place) = ingest.0.place(draft.device)
+        {
+            draft.place.building = &place.building;
+            draft.place.unit = &place.unit;
+        }
+        if ingest.0.settings.silent_after.is_some() {
+            self.heard(draft.device);
+        }
+        let staged = match &state {
+            None => None,
+            Some(state) => match self.news(draft.device, state)? {
+                None if !anew => return Err(mapping::Reject::Repeated),
+                staged => staged,
+            },
+        };
+        // What is no event is none here either.
+        if self.submission.len() >= SUBMIT_EVENTS_MAX {
+            return Err(mapping::Reject::Event(format!(
+                "more than {SUBMIT_EVENTS_MAX} events in one message"
+            )));
+        }
+        let clock = draft.clock;
+        if clock == ClockQuality::Device {
+            self.lag_ms = Some(draft.received_at_ms - draft.occurred_at_ms);
+        }
+        if ingest.0.watch.is_watched() {
+            self.watched(watched_event(&draft));
+        }
+        self.push(lane, retention, draft)?;
+        self.staged
+            .extend(staged.map(|staged| (Some(lane), staged)));
+        Ok(clock)
+    }
+
+    /// Adds a message that these mappings read: each takes what it knows of, whatever the others make of it. One that all of
+    /// them leave out is of no interest.
+    pub fn mapped(&mut self, raw: &[u8], text: &str, mappings: &[&Mapping]) {
+        self.begin(raw);
+        let mut all = Items::default();
+        for mapping in mappings {
+            if let Err(error) = self.items(mapping, text, &mut all) {
+                // It has no second chance: what it is by the others, and what it was up to here, stands.
+                all.reject(None, error.to_string());
+            }
+        }
+        all.left_out = usize::from(all.events == 0 && all.known == 0 && all.rejected == 0);
+        all.rejected = all.rejected.min(1);
+        self.came_to(raw, &all);
+    }
+
+    /// Adds the items of the message that was begun, as a mapping reads them. After an error those that came before it are in
+    /// the group: who can have the message again does not store it.
+    pub fn items(
+        &mut self,
+        mapping: &Mapping,
+        text: &str,
+        all: &mut Items,
+    ) -> Result<(), MessageError> {
+        let mut index = 0;
+        let read = mapping.items(text, &mut |item| {
+            match self.item(mapping, item) {
+                Ok(clock) => {
+                    all.events += 1;
+                    all.implausible_times += usize::from(clock == ClockQuality::Implausible);
+                }
+                Err(mapping::Reject::Repeated) => all.known += 1,
+                Err(mapping::Reject::Filtered { .. }) => all.left_out += 1,
+                Err(reject) => all.reject(Some(index), reject.to_string()),
+            }
+            index += 1;
+        });
+        all.most = all.most.max(index);
+        read
+    }
+
+    /// Counts what the items of the message that was begun came to, and shows why some are none.
+    pub fn came_to(&mut self, raw: &[u8], all: &Items) {
+        self.tally.repeated += all.known as u64;
+        self.tally.left_out += all.left_out as u64;
+        self.tally.rejected += all.rejected as u64;
+        self.tally.implausible_times += all.implausible_times as u64;
+        let reason = all.reason();
+        if let Some(reason) = &reason {
+            SourceStatus::sample(&mut self.tally.samples, reason, raw);
+        }
+        if let Some(seen) = self.seen.last_mut() {
+            seen.outcome = Cow::Borrowed(match all {
+                _ if reason.is_some() => "rejected",
+                Items { events: 1.., .. } => "event",
+                Items { known: 1.., .. } => "repeated",
+                _ => "left_out",
+            });
+            seen.reason = reason;
+        }
+    }
+
+    fn push(
+        &mut self,
+        lane: Lane,
+        retention: Retention,
+        draft: Draft<'_>,
+    ) -> Result<(), mapping::Reject> {
+        self.submission
+            .push(lane, retention, draft)
+            .map_err(|error| mapping::Reject::Event(error.to_string()))
+    }
+}

@@ -1,0 +1,402 @@
+//! How a source stands: what `linli-agent status` shows of it, in memory only.
+use linli_shared::service::clock;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::ingest::presence::{DEVICES_MAX, Devices};
+use crate::metrics::SourceFigures;
+
+/// Rejected messages that are shown.
+const SAMPLES_MAX: usize = 8;
+/// Of each, characters.
+const SAMPLE_CHARS_MAX: usize = 256;
+/// How long a broker may be away, or a port be taken, before it is told.
+pub const AWAY_AFTER_MS: u64 = 60_000;
+/// Devices of which nothing is known that are shown.
+const UNKNOWN_SHOWN_MAX: usize = 20;
+
+/// What is written down of a source.
+pub struct SourceStatus {
+    /// Its devices.
+    pub devices: Devices,
+    /// When the last message was received.
+    pub last_message_ms: Option<i64>,
+    /// By how much the last event came after its device's time.
+    pub lag_ms: Option<i64>,
+    peer: Option<String>,
+    /// It listens there, and is connected to nothing.
+    listens: bool,
+    judges: bool,
+    since_ms: Option<i64>,
+    /// Since when it is not, by the clock of the machine.
+    away_since_ms: Option<u64>,
+    /// It was told that it is not.
+    away_told: bool,
+    last_error: Option<String>,
+    /// Those of messages that were refused whole each with its key.
+    samples: VecDeque<(Option<String>, Sample)>,
+}
+
+/// What is to be told of the source itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Away {
+    /// It has been away for [`AWAY_AFTER_MS`], for this reason: nothing is known of any of its devices.
+    Gone(String),
+    /// It is there again.
+    Back,
+}
+
+/// A message that could not be read. It stays on this box.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sample {
+    /// Receipt.
+    pub at: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// Its beginning; bytes that are no text stand as `\x..`.
+    pub raw: String,
+}
+
+/// A device of which nothing is known.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UnknownDevice {
+    /// Id.
+    pub device: String,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+}
+
+/// A source in the status.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SourceView {
+    /// Name.
+    pub name: String,
+    /// Type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it is connected to or listens on.
+    pub connected: Option<String>,
+    /// It listens there: devices may come or not.
+    #[serde(default)]
+    pub listens: bool,
+    /// A device that says nothing is told.
+    #[serde(default)]
+    pub judges_silence: bool,
+    /// Since when it is so, or not so.
+    pub since: Option<String>,
+    /// Why it is not, or was not last; of a push, why the last one was refused.
+    pub last_error: Option<String>,
+    /// Receipt of the last message.
+    pub last_message: Option<String>,
+    /// By how much the last event came after its device's time, milliseconds.
+    pub lag_ms: Option<i64>,
+    /// Events that were stored since the start.
+    pub stored: u64,
+    /// Signs of life.
+    pub heartbeats: u64,
+    /// Events that came again, and states that were known.
+    pub repeated: u64,
+    /// Messages of no interest.
+    pub left_out: u64,
+    /// Messages that could not be read.
+    pub rejected: u64,
+    /// Devices that are heard.
+    pub online: usize,
+    /// Devices of which nothing is known.
+    pub unknown: usize,
+    /// Signs of life of devices beyond the limit, over which nobody watches.
+    #[serde(default)]
+    pub unwatched: u64,
+    /// The first of them.
+    pub unknown_devices: Vec<UnknownDevice>,
+    /// The last messages that could not be read.
+    pub samples: Vec<Sample>,
+}
+
+impl SourceStatus {
+    /// Of a source that has just been started.
+    pub fn new(silent_after: Option<Duration>) -> Self {
+        Self {
+            devices: Devices::new(silent_after),
+            last_message_ms: None,
+            lag_ms: None,
+            peer: None,
+            listens: false,
+            judges: silent_after.is_some(),
+            since_ms: None,
+            away_since_ms: None,
+            away_told: false,
+            last_error: None,
+            samples: VecDeque::new(),
+        }
+    }
+
+    /// It is connected, or listens.
+    pub fn up(&mut self, peer: &str, now_ms: i64) {
+        self.away_since_ms = None;
+        self.peer = Some(peer.to_owned());
+        self.listens = false;
+        self.since_ms = Some(now_ms);
+    }
+
+    /// It listens there: nobody may be there yet.
+    pub fn listening(&mut self, address: &str, now_ms: i64) {
+        self.up(address, now_ms);
+        self.listens = true;
+    }
+
+    /// It is not.
+    pub fn down(&mut self, why: &str, now_ms: i64, monotonic_ms: u64) {
+        if self.peer.take().is_some() || self.since_ms.is_none() {
+            self.since_ms = Some(now_ms);
+        }
+        self.away_since_ms.get_or_insert(monotonic_ms);
+        self.last_error = Some(why.to_owned());
+    }
+
+    /// What is to be told of the source itself and is not yet.
+    pub fn away(&self, now_ms: u64) -> Option<Away> {
+        match self.away_since_ms {
+            Some(since_ms)
+                if !self.away_told && now_ms.saturating_sub(since_ms) >= AWAY_AFTER_MS =>
+            {
+                Some(Away::Gone(self.last_error.clone().unwrap_or_default()))
+            }
+            None if self.away_told => Some(Away::Back),
+            _ => None,
+        }
+    }
+
+    /// That was told.
+    pub fn told_away(&mut self, away: &Away) {
+        self.away_told = matches!(away, Away::Gone(_));
+    }
+
+    /// It is connected, or listens.
+    pub fn is_up(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// Adds a message to samples on their way to the book, which are bounded as the book's are.
+    pub fn sample(samples: &mut Vec<(String, Vec<u8>)>, reason: &str, raw: &[u8]) {
+        if samples.len() < SAMPLES_MAX {
+            let kept = &raw[..raw.len().min(SAMPLE_CHARS_MAX)];
+            samples.push((reason.to_owned(), kept.to_vec()));
+        }
+    }
+
+    /// Writes down a message that could not be read.
+    pub fn reject(&mut self, at_ms: i64, reason: String, raw: &[u8]) {
+        self.keep(None, at_ms, reason, raw);
+    }
+
+    fn keep(&mut self, key: Option<String>, at_ms: i64, reason: String, raw: &[u8]) {
+        while self.samples.len() >= SAMPLES_MAX {
+            self.samples.pop_front();
+        }
+        let sample = Sample {
+            at: clock::rfc3339(at_ms),
+            reason,
+            raw: shown(raw, SAMPLE_CHARS_MAX),
+        };
+        self.samples.push_back((key, sample));
+    }
+
+    /// A message was refused whole. Each `key` has one sample, the last of it, so that who has no business here cannot push
+    /// out the others: it is what kind of refusal it is, and nothing that a sender can make as many of as it likes.
+    pub fn refused(&mut self, at_ms: i64, key: &str, reason: &str, raw: &[u8]) {
+        self.samples
+            .retain(|(known, _)| known.as_deref() != Some(key));
+        self.keep(Some(key.to_owned()), at_ms, reason.to_owned(), raw);
+        self.last_error = Some(reason.to_owned());
+    }
+
+    /// What was wrong last is over.
+    pub fn error_is_over(&mut self) {
+        self.last_error = None;
+    }
+
+    /// As the status shows it.
+    pub fn view(&self, name: &str, kind: &str, figures: &SourceFigures) -> SourceView {
+        let count = self.devices.count();
+        let unknown = self.devices.unknown(UNKNOWN_SHOWN_MAX);
+        SourceView {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            connected: self.peer.clone(),
+            listens: self.listens,
+            judges_silence: self.judges,
+            since: self.since_ms.map(clock::rfc3339),
+            last_error: self.last_error.clone(),
+            last_message: self.last_message_ms.map(clock::rfc3339),
+            lag_ms: self.lag_ms,
+            stored: figures.stored.get(),
+            heartbeats: figures.heartbeat.get(),
+            repeated: figures.repeated.get() + figures.doubled.get(),
+            left_out: figures.filtered.get(),
+            rejected: figures.rejected.get(),
+            online: count.online,
+            unknown: count.unknown,
+            unwatched: self.devices.overflow(),
+            unknown_devices: unknown
+                .into_iter()
+                .map(|(device, last_error)| UnknownDevice { device, last_error })
+                .collect(),
+            samples: self
+                .samples
+                .iter()
+                .map(|(_, sample)| sample.clone())
+                .collect(),
+        }
+    }
+}
+
+impl SourceView {
+    /// Lines of `status`.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "数据源 source {} ({}): {}  最近消息 last message {}  事件 events {}  心跳 heartbeats {}  拒绝 rejected {}",
+            self.name,
+            self.kind,
+            match &self.connected {
+                _ if self.kind == crate::sources::push::TYPE =>
+                    "等待推送 waiting for pushes".to_owned(),
+                Some(address) if self.listens => format!("正在监听 listening on {address}"),
+                Some(peer) => format!("已连接 connected to {peer}"),
+                None if self.online > 0 => "有设备在线 devices are heard".to_owned(),
+                None => "未连接 not connected".to_owned(),
+            },
+            self.last_message.as_deref().unwrap_or("-"),
+            self.stored,
+            self.heartbeats,
+            self.rejected,
+        )];
+        if self.online + self.unknown > 0 || !self.judges_silence {
+            let silence = if self.judges_silence {
+                ""
+            } else {
+                "  静默 silence: 不判断 not judged (silent_after)"
+            };
+            lines.push(format!(
+                "  设备 devices: 在线 online {}  未知 unknown {}{silence}",
+                self.online, self.unknown
+            ));
+        }
+        if self.unwatched > 0 {
+            lines.push(format!(
+                "  设备过多，超出部分不判断离线 too many devices: of those beyond {DEVICES_MAX} silence is not told"
+            ));
+        }
+        for device in &self.unknown_devices {
+            let why = device
+                .last_error
+                .as_deref()
+                .unwrap_or("没有消息 nothing is heard of it");
+            lines.push(format!("    {}: {why}", device.device));
+        }
+        if self.connected.is_none()
+            && let Some(error) = &self.last_error
+        {
+            lines.push(format!("  最近错误 last error: {error}"));
+        }
+        if let Some(sample) = self.samples.last() {
+            lines.push(format!(
+                "  最近拒绝 last rejected {}: {}",
+                sample.at, sample.reason
+            ));
+        }
+        lines
+    }
+}
+
+/// Bytes as one line of text, at most so many characters of it.
+pub fn shown(raw: &[u8], chars_max: usize) -> String {
+    let text = linli_devices::text::decode(raw).unwrap_or_else(|| {
+        let mut out = String::new();
+        for chunk in raw.utf8_chunks() {
+            out.push_str(chunk.valid());
+            for byte in chunk.invalid() {
+                out.push_str(&format!("\\x{byte:02x}"));
+            }
+        }
+        out.into()
+    });
+    let mut out = String::new();
+    for letter in text.chars().take(chars_max) {
+        match letter {
+            '\n' | '\r' | '\t' => out.push(letter),
+            letter if letter.is_control() => out.push_str(&format!("\\x{:02x}", letter as u32)),
+            letter => out.push(letter),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn a_source_that_is_away_is_told_once_and_so_is_its_return() {
+        let mut book = SourceStatus::new(None);
+        assert_eq!(book.away(0), None);
+        book.down("no broker", 0, 1_000);
+        book.down("still none", 0, 30_000);
+        assert_eq!(book.away(1_000 + AWAY_AFTER_MS - 1), None);
+        let gone = Away::Gone("still none".to_owned());
+        assert_eq!(book.away(1_000 + AWAY_AFTER_MS), Some(gone.clone()));
+        // The spool refused: it is told later.
+        assert_eq!(book.away(1_000 + 2 * AWAY_AFTER_MS), Some(gone.clone()));
+        book.told_away(&gone);
+        assert_eq!(book.away(1_000 + 3 * AWAY_AFTER_MS), None);
+        book.up("broker", 0);
+        assert_eq!(book.away(0), Some(Away::Back));
+        book.told_away(&Away::Back);
+        assert_eq!(book.away(0), None);
+        // One that comes back in time is not told.
+        book.down("no broker", 0, 0);
+        book.up("broker", 0);
+        assert_eq!(book.away(AWAY_AFTER_MS), None);
+    }
+
+    fn first_lines(kind: &str, silent_after: Option<Duration>, up: Option<(&str, bool)>) -> String {
+        let metrics = Metrics::new().expect("figures");
+        let mut book = SourceStatus::new(silent_after);
+        match up {
+            Some((address, true)) => book.listening(address, 0),
+            Some((peer, false)) => book.up(peer, 0),
+            None => {}
+        }
+        let view = book.view("s", kind, &metrics.source("s"));
+        view.lines().join("\n")
+    }
+
+    #[test]
+    fn only_what_the_agent_connects_to_is_connected() {
+        let minute = Some(Duration::from_secs(60));
+        let listens = first_lines("gb26875", minute, Some(("tcp 0.0.0.0:5200", true)));
+        assert!(
+            listens.contains("正在监听 listening on tcp 0.0.0.0:5200"),
+            "{listens}"
+        );
+        let connects = first_lines("mqtt", minute, Some(("mqtt://h:1883", false)));
+        assert!(
+            connects.contains("已连接 connected to mqtt://h:1883"),
+            "{connects}"
+        );
+        let away = first_lines("mqtt", minute, None);
+        assert!(away.contains("未连接 not connected"), "{away}");
+        let push = first_lines("push", minute, None);
+        assert!(push.contains("等待推送 waiting for pushes"), "{push}");
+    }
+
+    #[test]
+    fn where_silence_is_not_judged_the_status_says_so() {
+        let judged = first_lines("mqtt", Some(Duration::from_secs(60)), None);
+        assert!(!judged.contains("不判断"), "{judged}");
+        let not = first_lines("mqtt", None, None);
+        assert!(not.contains("不判断 not judged"), "{not}");
+    }
+}

@@ -1,0 +1,659 @@
+use super::*;
+use crate::app::Spools;
+use crate::config::Config;
+use crate::ingest::state_store::StateStore;
+use crate::intake::SUBMIT_EVENTS_MAX;
+use crate::pseudonym::PseudonymConfig;
+use linli_devices::device_event::{DeviceTime, Person, State};
+use linli_devices::mapping::Mapping;
+use linli_shared::service::config::Bytes;
+use serde_json::json;
+
+/// A feed with spools of its own on a real disk.
+struct Scene {
+    _directory: tempfile::TempDir,
+    spools: Option<Spools>,
+    ingest: SourceIngest,
+}
+
+impl Scene {
+    fn new(silent_after: Option<Duration>) -> Self {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut config = Config {
+            data_dir: directory.path().to_owned(),
+            pseudonyms: PseudonymConfig {
+                enabled: true,
+                ..PseudonymConfig::default()
+            },
+            ..Config::default()
+        };
+        config.spool.free_min = Bytes(8 << 20);
+        let spools = Spools::open(&config).expect("spools");
+        let metrics = Metrics::new().expect("metrics");
+        let boot = clock::boot_id().expect("boot id");
+        let place = DevicePlace {
+            id: "panel".to_owned(),
+            building: "3号楼".to_owned(),
+            unit: "1单元".to_owned(),
+        };
+        let shared = Shared {
+            intake: Intake::new(spools.handles.clone(), boot, metrics.clone()),
+            pending: Pending::default(),
+            places: Arc::new(HashMap::from([("panel".to_owned(), place)])),
+            pseudonyms: Pseudonyms::load(directory.path(), &config.pseudonyms, 0).expect("a key"),
+            raw: None,
+            metrics,
+        };
+        let settings = Settings {
+            name: "test".to_owned(),
+            kind: "test",
+            zone: TimeZone::get("Asia/Shanghai").expect("a zone"),
+            keep_raw_for: Duration::from_secs(60),
+            silent_after,
+        };
+        let ingest = SourceIngest::new(settings, &[], shared);
+        Self {
+            _directory: directory,
+            spools: Some(spools),
+            ingest,
+        }
+    }
+
+    /// The same source after a start of the agent.
+    fn started(&self) -> SourceIngest {
+        let inner = &self.ingest.0;
+        SourceIngest::new(inner.settings.clone(), &[], inner.shared.clone())
+    }
+
+    fn watch(&self) -> tokio::sync::broadcast::Receiver<Arc<Seen>> {
+        self.ingest.watch().subscribe()
+    }
+
+    async fn take(&self, raw: &[u8], device_event: DeviceEvent<'_>) -> Submitted {
+        let said = Ok(DecodedMessage::Events(vec![device_event]));
+        self.ingest.take(raw, said).await.expect("stored")
+    }
+
+    fn figure(&self, name: &str) -> u64 {
+        let figures = &self.ingest.0.figures;
+        match name {
+            "stored" => figures.stored.get(),
+            "repeated" => figures.repeated.get(),
+            "rejected" => figures.rejected.get(),
+            "refused" => figures.refused.get(),
+            other => panic!("no figure {other}"),
+        }
+    }
+}
+
+fn mapping(toml: &str) -> Mapping {
+    let file = toml::from_str(&format!("schema = 1\n{toml}")).expect("TOML of a mapping");
+    Mapping::new("test", file).expect("a mapping")
+}
+
+/// A message that mappings read, as a group of its own.
+async fn map(scene: &Scene, text: &str, mappings: &[&Mapping]) -> Submitted {
+    let mut batch = scene.ingest.alone().await;
+    batch.mapped(text.as_bytes(), text, mappings);
+    scene.ingest.store(batch).await.expect("stored")
+}
+
+fn fire(active: bool) -> DeviceEvent<'static> {
+    let kind = if active {
+        "fire.alarm"
+    } else {
+        "fire.restored"
+    };
+    DeviceEvent {
+        state: Some(State {
+            point: "fire".into(),
+            active,
+            initial: false,
+        }),
+        ..DeviceEvent::new(kind, Severity::Life, "panel/1-2")
+    }
+}
+
+fn last(seen: &mut tokio::sync::broadcast::Receiver<Arc<Seen>>) -> Seen {
+    Seen::clone(&seen.try_recv().expect("a message"))
+}
+
+#[tokio::test]
+async fn a_state_that_is_known_is_no_event_and_only_what_is_durable_is_known() {
+    let mut scene = Scene::new(None);
+    scene.take(b"on", fire(true)).await;
+    scene.take(b"on", fire(true)).await;
+    assert_eq!((scene.figure("stored"), scene.figure("repeated")), (1, 1));
+    scene.take(b"off", fire(false)).await;
+    assert_eq!(scene.figure("stored"), 2);
+    // The spools end: what they refuse is not known, so the device may say it again.
+    let spools = scene.spools.take().expect("open");
+    tokio::task::spawn_blocking(|| spools.close())
+        .await
+        .expect("closed");
+    for _ in 0..2 {
+        let said = Ok(DecodedMessage::Events(vec![fire(true)]));
+        assert!(scene.ingest.take(b"on", said).await.is_err());
+    }
+    assert_eq!((scene.figure("refused"), scene.figure("repeated")), (2, 1));
+}
+
+#[tokio::test]
+async fn a_part_lives_with_its_panel_and_an_alarm_that_began_anew_is_an_event() {
+    let scene = Scene::new(Some(Duration::from_secs(60)));
+    let part = |active, anew| DeviceEvent {
+        by: Some("panel".into()),
+        anew,
+        ..fire(active)
+    };
+    scene.take(b"on", part(true, false)).await;
+    // The panel came, and the alarm; the part is no device of its own that could fall silent.
+    assert_eq!(scene.figure("stored"), 2);
+    let count = scene.ingest.book().devices.count();
+    assert_eq!((count.online, count.unknown), (1, 0));
+    scene.take(b"on", part(true, false)).await;
+    assert_eq!(scene.figure("repeated"), 1);
+    scene.take(b"on", part(true, true)).await;
+    assert_eq!((scene.figure("stored"), scene.figure("repeated")), (3, 1));
+    scene.take(b"off", part(false, false)).await;
+    assert_eq!(scene.figure("stored"), 4);
+    // With the panel, what is known of its parts goes.
+    scene.ingest.book().devices.told_silent("panel");
+    scene.take(b"off", part(false, false)).await;
+    assert_eq!(scene.figure("stored"), 6);
+}
+
+#[tokio::test]
+async fn a_state_that_comes_and_goes_in_one_group_is_two_events() {
+    let scene = Scene::new(None);
+    let mut batch = scene.ingest.batch();
+    for active in [true, true, false, false, true] {
+        batch.message(b"x", Ok(DecodedMessage::Events(vec![fire(active)])));
+    }
+    let submitted = scene.ingest.store(batch).await.expect("stored");
+    assert_eq!((submitted.stored, scene.figure("repeated")), (3, 2));
+}
+
+#[tokio::test]
+async fn a_device_that_replays_its_event_is_stored_once() {
+    let scene = Scene::new(None);
+    let opened = || DeviceEvent {
+        id: "panel-17-2026".into(),
+        ..DeviceEvent::new("door.opened", Severity::Info, "panel")
+    };
+    assert_eq!(scene.take(b"x", opened()).await.stored, 1);
+    assert_eq!(scene.take(b"x", opened()).await.doubled, 1);
+}
+
+#[tokio::test]
+async fn place_time_and_pseudonyms_are_put_to_an_event_and_nothing_of_a_person_is_left() {
+    let scene = Scene::new(None);
+    let mut seen = scene.watch();
+    let device_event = DeviceEvent {
+        time: DeviceTime::Text("2026-07-01T12:00:00"),
+        persons: vec![
+            (Person::Card, "0012345678".into()),
+            (Person::Name, "王小明".into()),
+        ],
+        ..DeviceEvent::new("door.opened", Severity::Info, "panel/1-2").with("mode", "card")
+    };
+    scene.take("raw 邻里".as_bytes(), device_event).await;
+    let seen = last(&mut seen);
+    assert_eq!(seen.raw, "raw 邻里");
+    let event = &seen.events[0];
+    assert_eq!(event["occurred_at"], "2026-07-01T04:00:00Z");
+    assert_eq!(event["building"], "3号楼");
+    assert_eq!(event["attributes"]["mode"], "card");
+    let text = event.to_string();
+    assert!(
+        event["attributes"]["card_pseudonym"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("k1-"))
+    );
+    assert!(
+        !text.contains("12345678") && !text.contains("王小明"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_time_that_cannot_be_or_cannot_be_read_costs_no_event() {
+    let scene = Scene::new(None);
+    let mut seen = scene.watch();
+    for text in ["1970-01-01T00:00:09", "noon", "2199-01-01T00:00:00Z"] {
+        let device_event = DeviceEvent {
+            time: DeviceTime::Text(text),
+            ..DeviceEvent::new("door.opened", Severity::Info, "panel")
+        };
+        assert_eq!(scene.take(b"x", device_event).await.stored, 1);
+        let seen = last(&mut seen);
+        assert_eq!(seen.events[0]["clock"], "implausible");
+        assert_eq!(seen.events[0]["attributes"]["device_time"], text);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_counted_and_kept_as_a_bounded_sample() {
+    let scene = Scene::new(None);
+    for number in 0..20 {
+        let said = Err(Reject::new(format!("reason {number}")));
+        scene
+            .ingest
+            .take(&vec![b'x'; 10_000], said)
+            .await
+            .expect("counted");
+    }
+    // An event beyond the limits of the model, too.
+    let long = "x".repeat(200);
+    scene
+        .ingest
+        .take(
+            b"long",
+            Ok(DecodedMessage::Events(vec![DeviceEvent::new(
+                "door.opened",
+                Severity::Info,
+                long,
+            )])),
+        )
+        .await
+        .expect("counted");
+    assert_eq!(scene.figure("rejected"), 21);
+    let view = scene.ingest.view();
+    assert_eq!(view.samples.len(), 8);
+    assert!(view.samples.iter().all(|sample| sample.raw.len() <= 256));
+    assert!(
+        view.samples[7].reason.contains("device has 200 bytes"),
+        "{}",
+        view.samples[7].reason
+    );
+}
+
+#[tokio::test]
+async fn a_device_that_falls_silent_is_told_and_told_again_when_it_is_back() {
+    let scene = Scene::new(Some(Duration::from_millis(1)));
+    scene
+        .ingest
+        .take(
+            b"h",
+            Ok(DecodedMessage::Heartbeat {
+                device: "panel".into(),
+            }),
+        )
+        .await
+        .expect("stored");
+    scene.take(b"on", fire(true)).await;
+    let before = scene.figure("stored");
+    while scene.ingest.view().unknown < 2 {
+        scene.ingest.tick().await;
+        tokio::task::yield_now().await;
+    }
+    // Two devices fell silent: the panel and its part.
+    assert_eq!(scene.figure("stored"), before + 2);
+    assert_eq!(scene.ingest.view().online, 0);
+    // Of a silent device nothing is known: the same state is news, and the device is back.
+    scene.take(b"on", fire(true)).await;
+    assert_eq!(scene.figure("stored"), before + 4);
+}
+
+#[tokio::test]
+async fn two_that_tell_of_one_device_at_once_are_compared_one_after_the_other() {
+    let scene = Scene::new(None);
+    scene.take(b"off", fire(false)).await;
+    // The first has looked at the state and is not stored; the second waits for it.
+    let mut first = scene.ingest.alone().await;
+    first.message(b"on", Ok(DecodedMessage::Events(vec![fire(true)])));
+    let second = async {
+        let mut batch = scene.ingest.alone().await;
+        batch.message(b"off", Ok(DecodedMessage::Events(vec![fire(false)])));
+        scene.ingest.store(batch).await.expect("stored").stored
+    };
+    let (first, second) = tokio::join!(scene.ingest.store(first), second);
+    assert_eq!((first.expect("stored").stored, second), (1, 1));
+    assert_eq!(scene.take(b"on", fire(true)).await.stored, 1);
+}
+
+#[tokio::test]
+async fn a_group_that_is_never_stored_has_told_nothing() {
+    let scene = Scene::new(Some(Duration::from_secs(60)));
+    let mut batch = scene.ingest.batch();
+    batch.message(
+        b"h",
+        Ok(DecodedMessage::Heartbeat {
+            device: "panel".into(),
+        }),
+    );
+    drop(batch);
+    let said = Ok(DecodedMessage::Heartbeat {
+        device: "panel".into(),
+    });
+    assert_eq!(
+        scene.ingest.take(b"h", said).await.expect("stored").stored,
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_panics_is_begun_anew_and_what_it_held_is_free() {
+    let scene = Scene::new(Some(Duration::from_secs(30)));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let sessions = std::sync::atomic::AtomicU32::new(0);
+    let session = || async {
+        if sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+            let mut batch = scene.ingest.alone().await;
+            batch.message(b"on", Ok(DecodedMessage::Events(vec![fire(true)])));
+            panic!("what a fault of a decoder does");
+        }
+        scene.take(b"on", fire(true)).await;
+        stop.cancel();
+        std::future::pending().await
+    };
+    crate::transport::reconnect::run_with_reconnect(&scene.ingest, &[], &stop, session).await;
+    // Of the first nothing was stored or known: the alarm, and that its device is there, are told by the second.
+    assert_eq!((scene.figure("stored"), scene.figure("repeated")), (2, 0));
+    let text = scene.ingest.0.shared.metrics.text().expect("metrics");
+    assert!(
+        text.contains(r#"outcome="session_panicked",source="test"} 1"#),
+        "{text}"
+    );
+}
+
+/// The end of a fire, as the state that is found.
+fn found_over() -> DecodedMessage<'static> {
+    let mut over = fire(false);
+    over.state = over.state.map(|state| State {
+        initial: true,
+        ..state
+    });
+    DecodedMessage::Events(vec![over])
+}
+
+#[tokio::test]
+async fn states_outlive_a_start_and_are_written_where_they_have_changed() {
+    let scene = Scene::new(None);
+    let directory = scene._directory.path();
+    let file = directory.join("states/test");
+    let keeper = StateStore::open(directory, vec![scene.ingest.clone()]);
+    keeper.keep().await;
+    assert!(!file.exists());
+    scene.take(b"on", fire(true)).await;
+    // A disk that takes nothing: it is tried again.
+    std::fs::write(directory.join("states"), "in the way").expect("written");
+    keeper.keep_now();
+    std::fs::remove_file(directory.join("states")).expect("removed");
+    keeper.keep().await;
+    assert!(file.exists());
+    // At rest nothing is written.
+    let kept = std::fs::read(&file).expect("a file");
+    std::fs::remove_file(&file).expect("removed");
+    scene.take(b"on", fire(true)).await;
+    keeper.keep().await;
+    keeper.keep_now();
+    assert!(!file.exists());
+
+    // It ended while the agent was away, and the device tells only what it finds.
+    std::fs::write(&file, &kept).expect("written");
+    std::fs::write(directory.join("states/gone"), "x").expect("written");
+    let ingest = scene.started();
+    let keeper = StateStore::open(directory, vec![ingest.clone()]);
+    keeper.remove_others();
+    assert!(file.exists() && !directory.join("states/gone").exists());
+    for stored in [1, 0] {
+        let submitted = ingest.take(b"off", Ok(found_over())).await.expect("stored");
+        assert_eq!(submitted.stored, stored);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_file_of_states_is_dropped_and_what_it_had_is_unknown() {
+    let scene = Scene::new(None);
+    let directory = scene._directory.path();
+    let file = directory.join("states/test");
+    let keeper = StateStore::open(directory, vec![scene.ingest.clone()]);
+    scene.take(b"on", fire(true)).await;
+    keeper.keep().await;
+    let mut kept = std::fs::read(&file).expect("a file");
+    kept[3] ^= 1;
+    std::fs::write(&file, kept).expect("written");
+    let ingest = scene.started();
+    StateStore::open(directory, vec![ingest.clone()]);
+    assert!(!file.exists());
+    let submitted = ingest.take(b"off", Ok(found_over())).await.expect("stored");
+    assert_eq!(submitted.stored, 0);
+    let said = Ok(DecodedMessage::Events(vec![fire(true)]));
+    assert_eq!(ingest.take(b"on", said).await.expect("stored").stored, 1);
+}
+
+#[tokio::test]
+async fn what_begins_under_another_id_has_begun_anew_and_its_end_is_told_once() {
+    let scene = Scene::new(None);
+    let mapping = "schema = 1\nid = \"/id\"\ndevice = \"/at\"\nkind = { value = \"camera.intrusion\" }\n\
+                   [state]\npoint = \"event\"\npointer = \"/rule\"\nby = \"/status\"\non = [\"1\", \"3\"]\noff = [\"2\"]\n\
+                   over = { \"camera.intrusion\" = \"camera.restored\" }\n";
+    let mapping = toml::from_str(mapping).expect("TOML of a mapping");
+    let mapping = Mapping::new("test", mapping).expect("a mapping");
+    for (id, rule, status, stored) in [
+        ("1", "a", 1, 1),
+        // It goes on; another place is another point.
+        ("1", "a", 3, 0),
+        ("2", "b", 1, 1),
+        // The end of the one before was lost.
+        ("3", "a", 1, 1),
+        ("3", "a", 2, 1),
+        ("3", "a", 2, 0),
+        ("2", "b", 2, 1),
+        // What happens once is no state, and is known by its id.
+        ("4", "a", 0, 1),
+        ("5", "a", 0, 1),
+        ("5", "a", 0, 0),
+    ] {
+        let text = format!(r#"{{"id":"{id}","at":"cam","rule":"{rule}","status":{status}}}"#);
+        let mut batch = scene.ingest.alone().await;
+        batch.mapped(text.as_bytes(), &text, &[&mapping]);
+        let submitted = scene.ingest.store(batch).await.expect("stored");
+        assert_eq!(submitted.stored, stored, "{text}");
+    }
+    assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 0));
+}
+
+/// A callback of iSecure with these events of one camera: id and status.
+fn callback(events: &[(&str, u8)]) -> String {
+    let events: Vec<_> = events
+        .iter()
+        .map(|(id, status)| {
+            json!({"eventId": id, "eventType": 131588, "srcIndex": "cam", "status": status,
+                   "happenTime": clock::rfc3339(clock::wall_ms())})
+        })
+        .collect();
+    json!({"params": {"events": events}}).to_string()
+}
+
+#[tokio::test]
+async fn occurrences_that_overlap_or_come_again_in_a_batch_each_have_one_beginning_and_one_end() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = path.join("../configs/mappings/isecure-events.toml");
+    let mapping = crate::files::load_mapping("test", &path).expect("a mapping of the project");
+    let (begun, over) = ("camera.intrusion", "camera.restored");
+    let long = "x".repeat(128);
+    let long = long.as_str();
+    for (what, sequence, expected) in [
+        (
+            "one after the other",
+            &[("a", 1), ("a", 2), ("b", 1), ("b", 2)][..],
+            &[begun, over, begun, over][..],
+        ),
+        (
+            "at once",
+            &[("a", 1), ("b", 1), ("a", 2), ("b", 2)],
+            &[begun, begun, over, over],
+        ),
+        (
+            "an end was lost",
+            &[("a", 1), ("b", 1), ("b", 3), ("b", 2), ("c", 1)],
+            &[begun, begun, over, begun],
+        ),
+        (
+            "an id as long as one may be",
+            &[(long, 1), (long, 2)],
+            &[begun, over],
+        ),
+        ("a beginning was lost", &[("a", 2), ("b", 2)], &[over, over]),
+    ] {
+        // In one batch, and each by itself; both come twice.
+        let whole = vec![callback(sequence); 2];
+        let each = sequence.iter().map(|event| callback(&[*event]));
+        let each: Vec<String> = each.clone().chain(each).collect();
+        for texts in [whole, each] {
+            let scene = Scene::new(None);
+            let (mut stored, mut known) = (0, 0);
+            let mut seen = scene.watch();
+            for text in &texts {
+                let submitted = map(&scene, text, &[&mapping]).await;
+                stored += submitted.stored;
+                known += submitted.doubled;
+            }
+            assert_eq!(stored, expected.len(), "{what}: {texts:?}");
+            assert_eq!(known, sequence.len() * 2 - stored, "{what}: {texts:?}");
+            let mut kinds = Vec::new();
+            while let Ok(seen) = seen.try_recv() {
+                for event in &seen.events {
+                    let id = event["source_id"].as_str().unwrap_or_default().to_owned();
+                    if !kinds.iter().any(|(known, _)| *known == id) {
+                        kinds.push((id, event["kind"].as_str().unwrap_or_default().to_owned()));
+                    }
+                }
+            }
+            let kinds: Vec<&str> = kinds.iter().map(|(_, kind)| kind.as_str()).collect();
+            assert_eq!(kinds, expected, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kind_whose_end_is_left_out_is_no_state_and_each_of_it_is_an_event() {
+    let scene = Scene::new(None);
+    let mapping = mapping(
+        "device = \"/at\"\nkind = \"/kind\"\n[state]\npoint = \"event\"\nby = \"/status\"\non = [\"1\"]\noff = [\"2\"]\n\
+         over = { \"camera.intrusion\" = \"camera.restored\" }\n",
+    );
+    let mut stored = Vec::new();
+    for status in [1, 2, 1, 2] {
+        let text = format!(r#"{{"at":"d","kind":"door.held","status":{status}}}"#);
+        stored.push(map(&scene, &text, &[&mapping]).await.stored);
+    }
+    assert_eq!(stored, [1, 0, 1, 0]);
+    assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 0));
+}
+
+#[tokio::test]
+async fn what_is_known_of_points_is_bounded_however_long_their_names_are() {
+    let scene = Scene::new(Some(Duration::from_secs(60)));
+    let directory = scene._directory.path();
+    let keeper = StateStore::open(directory, vec![scene.ingest.clone()]);
+    let mapping = mapping(
+        "device = \"/at\"\nkind = { value = \"smoke.alarm\" }\n\
+         [state]\npoint = \"p\"\npointer = \"/rule\"\nactive = [\"smoke.alarm\"]\n",
+    );
+    let long = "x".repeat(900_000);
+    let mut stored = Vec::new();
+    for end in ["a", "b", "a"] {
+        let text = format!(r#"{{"at":"d","rule":"{long}{end}"}}"#);
+        stored.push(map(&scene, &text, &[&mapping]).await.stored);
+    }
+    // With the sign of life; the third is a point that is known.
+    assert_eq!(stored, [2, 1, 0]);
+    // States that are only noted, of a part of a device and of one of a name that no event could have.
+    let noted = |device: &str, by: Option<&str>| {
+        let mut device_event = fire(true);
+        device_event.device = Cow::Owned(device.to_owned());
+        device_event.by = by.map(|by| Cow::Owned(by.to_owned()));
+        device_event.state = Some(State {
+            point: Cow::Owned(long.clone()),
+            active: true,
+            initial: true,
+        });
+        device_event
+    };
+    scene.take(b"x", noted("panel/1", Some("panel"))).await;
+    scene.take(b"x", noted(&long, Some("panel"))).await;
+    assert_eq!(scene.figure("rejected"), 0);
+    scene.take(b"x", noted(&long, None)).await;
+    assert_eq!(scene.figure("rejected"), 1);
+    let said = &scene.ingest.view().samples[0].reason;
+    assert!(said.contains("900000 bytes, at most 128"), "{said}");
+    keeper.keep().await;
+    let file = std::fs::metadata(directory.join("states/test"));
+    assert!(file.expect("a file").len() < 1024);
+    assert_eq!(scene.ingest.view().online, 2);
+}
+
+#[tokio::test]
+async fn events_beyond_what_one_message_may_have_are_counted_and_said() {
+    let scene = Scene::new(None);
+    let mapping = mapping("kind = { value = \"door.opened\" }\n");
+    let text = format!("[{}{{}}]", "{},".repeat(SUBMIT_EVENTS_MAX));
+    let submitted = map(&scene, &text, &[&mapping]).await;
+    assert_eq!(submitted.stored, SUBMIT_EVENTS_MAX);
+    assert_eq!(scene.figure("rejected"), 1);
+    let sample = &scene.ingest.view().samples[0].reason;
+    assert!(sample.contains("more than 4096 events"), "{sample}");
+}
+
+#[tokio::test]
+async fn an_alarm_behind_many_items_that_are_left_out_or_known_is_stored() {
+    let scene = Scene::new(None);
+    let mapping = mapping(
+        "device = \"/at\"\nkind = \"/kind\"\n[[only]]\npointer = \"/take\"\nvalues = [\"1\"]\n\
+         [state]\npoint = \"p\"\nactive = [\"smoke.alarm\"]\n",
+    );
+    let alarm = r#"{"take":1,"at":"d","kind":"smoke.alarm"}"#;
+    let left_out = format!("[{}{alarm}]", "{},".repeat(5000));
+    assert_eq!(map(&scene, &left_out, &[&mapping]).await.stored, 1);
+    // States that are known are no events either, also where there is no room for one more.
+    let full: String = (0..SUBMIT_EVENTS_MAX)
+        .map(|number| format!(r#"{{"take":1,"at":"e{number}","kind":"smoke.alarm"}},"#))
+        .collect();
+    let submitted = map(&scene, &format!("[{full}{alarm}]"), &[&mapping]).await;
+    assert_eq!(submitted.stored, SUBMIT_EVENTS_MAX);
+    assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 1));
+}
+
+#[tokio::test]
+async fn a_mapping_that_cannot_read_a_message_takes_nothing_from_the_others() {
+    let scene = Scene::new(None);
+    let of_a_list = mapping("items = \"/list\"\nkind = { value = \"door.opened\" }\n");
+    let of_one = mapping("kind = { value = \"smoke.alarm\" }\n");
+    let deep = mapping("kind = { value = \"door.opened\" }\nid = \"/id\"\n");
+    for mappings in [[&of_a_list, &of_one], [&of_one, &of_a_list]] {
+        assert_eq!(map(&scene, r#"{"other":1}"#, &mappings).await.stored, 1);
+    }
+    // What came whole before the message broke off stands.
+    let broken = r#"[{"id":"1"},{"id":"2"},{"id"#;
+    assert_eq!(map(&scene, broken, &[&deep, &of_one]).await.stored, 4);
+    assert_eq!(scene.figure("rejected"), 3);
+    let samples = scene.ingest.view().samples;
+    assert_eq!(samples[0].reason, samples[1].reason);
+    assert!(samples[0].reason.starts_with("no array at /list"));
+    assert!(samples[2].reason.starts_with("the body is not JSON"));
+}
+
+#[tokio::test]
+async fn who_is_refused_again_and_again_pushes_out_no_other_sample() {
+    let scene = Scene::new(None);
+    let said = Err(Reject::new("a message that cannot be read"));
+    scene.ingest.take(b"x", said).await.expect("counted");
+    for number in 0..20 {
+        let why = format!("the {number}th time");
+        scene.ingest.refused("cut_off", &[], &why);
+        scene.ingest.refused("unauthorized", &[], &why);
+    }
+    let view = scene.ingest.view();
+    let reasons: Vec<&str> = view.samples.iter().map(|sample| &*sample.reason).collect();
+    assert_eq!(
+        reasons,
+        [
+            "a message that cannot be read",
+            "the 19th time",
+            "the 19th time"
+        ]
+    );
+}
