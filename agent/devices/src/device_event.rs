@@ -16,6 +16,8 @@ pub enum DecodedMessage<'a> {
     Heartbeat {
         /// Of this device; empty: of the source itself.
         device: Cow<'a, str>,
+        /// The device's clock when it was sent, where it says so.
+        time: DeviceTime<'a>,
     },
     /// Understood, and of no interest here.
     LeftOut {
@@ -63,8 +65,10 @@ pub struct DeviceEvent<'a> {
     /// The device's own serial or id of this event, which no other event of the source ever has; empty where
     /// it gives none. What comes again under it is stored once.
     pub id: Cow<'a, str>,
-    /// When it happened by the device's clock.
+    /// When it happened by the device's clock: a claim.
     pub time: DeviceTime<'a>,
+    /// The protocol says that it is reported afterwards: from the device's memory, or in answer to a search.
+    pub replayed: bool,
     /// It is a state that goes on, not something that is over.
     pub state: Option<State<'a>>,
     /// The state began another time: an event also where it is known to be so already. For devices that tell of a new
@@ -76,6 +80,16 @@ pub struct DeviceEvent<'a> {
     pub attributes: Vec<(&'static str, Cow<'a, str>)>,
     /// Who was there, by the device: becomes a keyed pseudonym, or is dropped.
     pub persons: Vec<(Person, Cow<'a, str>)>,
+}
+
+impl<'a> DecodedMessage<'a> {
+    /// A sign of life without a time.
+    pub fn heartbeat(device: impl Into<Cow<'a, str>>) -> Self {
+        Self::Heartbeat {
+            device: device.into(),
+            time: DeviceTime::None,
+        }
+    }
 }
 
 impl<'a> DeviceEvent<'a> {

@@ -21,7 +21,11 @@
 //! [occurred_at]
 //! pointer = "/time"
 //! formats = ["%Y-%m-%d %H:%M:%S"]    # also "rfc3339", "epoch_s", "epoch_ms"
-//! zone = "Asia/Shanghai"             # for times that carry none
+//! zone = "Asia/Shanghai"             # for times that carry none; other spellings are read too, see `time`
+//!
+//! [replayed]                         # items whose value is one of these report the past; `replayed = true`: all of them do
+//! pointer = "/history"
+//! values = ["true"]
 //!
 //! [[only]]                           # items whose value is none of these are left out
 //! pointer = "/status"
@@ -58,7 +62,7 @@ mod file;
 mod state;
 mod time;
 
-use linli_shared::protocol::event::{ClockQuality, Draft, PlaceDraft, Severity};
+use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Lane, Retention};
 use linli_shared::protocol::limits::RAW_BYTES_MAX;
 use std::borrow::Cow;
@@ -69,10 +73,10 @@ pub use file::MappingFile;
 use state::{StateRule, Turn};
 use time::Times;
 
+use crate::time::Claim;
+
 use super::bounded;
 use super::device_event::{self, Person, State};
-pub use super::time::Tense;
-use super::time::is_plausible;
 
 /// What the id of an end has behind that of its beginning.
 const END: &str = "/over";
@@ -102,16 +106,6 @@ pub enum Reject {
         /// The value, shortened.
         value: String,
     },
-    /// A time in no known form.
-    #[error(
-        "time {value:?} has none of the mapping's formats ({formats}): add its format to occurred_at.formats"
-    )]
-    Time {
-        /// The value, shortened.
-        value: String,
-        /// The formats.
-        formats: String,
-    },
     /// The event breaks a limit of the event model.
     #[error("{0}")]
     Event(String),
@@ -136,8 +130,12 @@ impl Reject {
 /// An item as the mapping sees it, with the way that it goes.
 #[derive(Debug)]
 pub struct Mapped<'a> {
-    /// The event.
+    /// The event; its times are the caller's to decide.
     pub draft: Draft<'a>,
+    /// When it happened, by the message.
+    pub claim: Claim<'a>,
+    /// The mapping says that it reports the past.
+    pub replayed: bool,
     /// Of an end that has an id: the id of its event, in place of that of its beginning, which the draft has.
     pub end_id: Option<String>,
     /// Its lane.
@@ -173,6 +171,13 @@ struct Field {
     skip_missing: bool,
 }
 
+/// Which items report the past.
+#[derive(Debug, Clone)]
+enum Replayed {
+    All(bool),
+    Where(Slot, Vec<String>),
+}
+
 struct Attribute {
     name: String,
     slot: Slot,
@@ -192,6 +197,7 @@ pub struct Mapping {
     unit: Option<Field>,
     address: Option<Field>,
     occurred_at: Option<Times>,
+    replayed: Replayed,
     lane: Option<Lane>,
     retention: Retention,
     keep_raw: bool,
@@ -325,14 +331,8 @@ impl Mapping {
         self.keep_raw
     }
 
-    /// The event of one item; whether it keeps to the limits of the event model is seen when it is
-    /// packed. `now_ms` is the agent's clock.
-    pub fn map<'a>(
-        &'a self,
-        item: &'a Capture<'_>,
-        tense: Tense,
-        now_ms: i64,
-    ) -> Result<Mapped<'a>, Reject> {
+    /// The event of one item; whether it keeps to the limits of the event model is seen when it is packed.
+    pub fn map<'a>(&'a self, item: &'a Capture<'_>) -> Result<Mapped<'a>, Reject> {
         for (slot, values) in &self.only {
             let value = item.get(*slot);
             if !value.is_some_and(|value| values.iter().any(|wanted| wanted == value)) {
@@ -382,9 +382,6 @@ impl Mapping {
         let mut draft = Draft {
             kind,
             severity,
-            received_at_ms: now_ms,
-            occurred_at_ms: now_ms,
-            clock: ClockQuality::Agent,
             source: &self.source,
             source_id,
             device: take(&self.device, item)?,
@@ -396,16 +393,16 @@ impl Mapping {
             attributes,
             ..Draft::default()
         };
-        if let Some(times) = &self.occurred_at {
-            let (text, device_ms) = times.read(item)?;
-            if is_plausible(device_ms, tense, now_ms) {
-                draft.clock = ClockQuality::Device;
-                draft.occurred_at_ms = device_ms;
-            } else {
-                draft.clock = ClockQuality::Implausible;
-                set_attribute(&mut draft, "device_time", shortened(text));
-            }
-        }
+        let claim = match &self.occurred_at {
+            Some(times) => times.read(item),
+            None => Claim::None,
+        };
+        let replayed = match &self.replayed {
+            Replayed::All(replayed) => *replayed,
+            Replayed::Where(slot, values) => item
+                .get(*slot)
+                .is_some_and(|value| values.iter().any(|wanted| wanted == value)),
+        };
         if self.keep_raw {
             let raw = item.raw.as_deref().map(str::as_bytes);
             draft.raw = raw.filter(|raw| raw.len() <= RAW_BYTES_MAX);
@@ -413,6 +410,8 @@ impl Mapping {
         let persons = self.persons.iter();
         Ok(Mapped {
             draft,
+            claim,
+            replayed,
             end_id,
             lane: self.lane.unwrap_or_else(|| lane_of(severity)),
             retention: self.retention,
@@ -431,17 +430,6 @@ pub fn lane_of(severity: Severity) -> Lane {
         Lane::Urgent
     } else {
         Lane::Routine
-    }
-}
-
-/// Attributes stay in the order of their names.
-fn set_attribute<'a>(draft: &mut Draft<'a>, name: &'a str, value: &'a str) {
-    match draft
-        .attributes
-        .binary_search_by(|(other, _)| (*other).cmp(name))
-    {
-        Ok(at) => draft.attributes[at].1 = value,
-        Err(at) => draft.attributes.insert(at, (name, value)),
     }
 }
 

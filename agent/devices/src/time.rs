@@ -1,54 +1,215 @@
-//! Times of devices: read with or without a zone, and believed or not.
+//! Times as devices write them. What is decided from a claim and the receipt belongs to the agent; here a text becomes a
+//! claim, or is said to be unreadable.
+//!
+//! [`read`] takes, with a zone of its own or in the source's zone: ISO 8601 in its usual spellings (`T` or a space, a comma
+//! or a point before the fraction, an offset with or without a colon, seconds left out), `/` or `.` in a date, the compact
+//! `YYYYMMDDhhmmss`, Chinese `2026年11月30日 18:26:22`, and numbers since 1970: seconds, milliseconds, microseconds or
+//! nanoseconds by their size, also with a fraction or an exponent. A number is read by its digits, for a float would round it.
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use linli_shared::service::clock;
+use jiff::tz::{Offset, TimeZone};
+use std::borrow::Cow;
 
-use super::device_event::DeviceTime;
+use crate::device_event::DeviceTime;
 
-/// A device time further ahead than this is not believed, milliseconds.
-pub const FUTURE_MS_MAX: i64 = 5 * 60 * 1000;
+/// Longest text that is looked at, bytes.
+const TEXT_BYTES_MAX: usize = 64;
+/// 2000-01-01T00:00:00Z. No device of today has seen an earlier time; one that says so has no clock.
+const FLOOR_MS: i64 = 946_684_800_000;
+/// 2100-01-01T00:00:00Z.
+const CEILING_MS: i64 = 4_102_444_800_000;
 
-/// Whether a message tells of now or of the past.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tense {
-    /// From a device: a time before 2020 comes from a clock that was not set.
-    Live,
-    /// An import: any past time is good.
-    Backlog,
+/// What a message says of when it happened.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Claim<'a> {
+    /// Nothing.
+    #[default]
+    None,
+    /// Milliseconds since 1970 UTC.
+    Ms(i64),
+    /// Something that is no time: as it is written.
+    Unreadable(Cow<'a, str>),
 }
 
-/// Whether a device's time can be, by the agent's clock.
-pub fn is_plausible(device_ms: i64, tense: Tense, now_ms: i64) -> bool {
-    let ahead = clock::is_set(now_ms) && device_ms > now_ms + FUTURE_MS_MAX;
-    let unset = tense == Tense::Live && !clock::is_set(device_ms);
-    !(ahead || unset)
+/// A time that a clock can show which was set at some time.
+pub fn can_be(ms: i64) -> bool {
+    (FLOOR_MS..CEILING_MS).contains(&ms)
 }
 
-/// A time without a zone, in this one.
+/// A time without a zone, in this one. A time that a change of the clocks leaves out or repeats is the earlier reading.
 pub fn in_zone(civil: DateTime, zone: &TimeZone) -> Option<i64> {
     let time = zone.to_ambiguous_timestamp(civil).compatible().ok()?;
     Some(time.as_millisecond())
 }
 
-/// A time as ISO 8601 has it, with a zone of its own or in this one.
+/// A time, with a zone of its own or in this one.
 pub fn read(text: &str, zone: &TimeZone) -> Option<i64> {
-    let text = text.trim();
+    let text = text.trim().trim_matches('"').trim();
+    if text.is_empty() || text.len() > TEXT_BYTES_MAX {
+        return None;
+    }
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Some(time.as_millisecond());
     }
-    in_zone(text.parse().ok()?, zone)
+    if let Ok(civil) = text.parse::<DateTime>() {
+        return in_zone(civil, zone);
+    }
+    if let Some(ms) = number_ms(text) {
+        return Some(ms);
+    }
+    civil_parts(text, zone)
 }
 
-impl DeviceTime<'_> {
-    /// Milliseconds since 1970 UTC. `Ok(None)`: the device gives none; `Err`: it gives what is no time.
-    pub fn ms(self, zone: &TimeZone) -> Result<Option<i64>, String> {
+/// A number since 1970 by its size: from 10 digits on seconds, from 13 milliseconds, from 16 microseconds, from 19
+/// nanoseconds. Smaller ones are no times.
+fn number_ms(text: &str) -> Option<i64> {
+    let (mantissa, exponent) = match text.find(['e', 'E']) {
+        Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || exponent.abs() > 30 {
+        return None;
+    }
+    // Digits, and where the point stands among them.
+    let digits = format!("{whole}{fraction}");
+    let point = whole.len() as i32 + exponent;
+    let digits = digits.as_str();
+    let zeros = digits.len() - digits.trim_start_matches('0').len();
+    let (digits, point) = (&digits[zeros..], point - zeros as i32);
+    // Compact civil times have 14 or 17 digits, and no number of today has as many.
+    let scale = match point {
+        10 => 3,
+        13 => 0,
+        16 => -3,
+        19 => -6,
+        _ => return None,
+    };
+    let wanted = usize::try_from(point + scale).ok()?;
+    let mut ms: i64 = 0;
+    for place in 0..wanted {
+        let digit = digits.as_bytes().get(place).map_or(0, |byte| byte - b'0');
+        ms = ms.checked_mul(10)?.checked_add(i64::from(digit))?;
+    }
+    Some(ms)
+}
+
+/// A date and a time whose parts stand between anything that is no digit, or without anything between.
+fn civil_parts(text: &str, zone: &TimeZone) -> Option<i64> {
+    let (body, offset) = split_offset(text)?;
+    let mut parts: Vec<&str> = body
+        .split(|letter: char| !letter.is_ascii_digit())
+        .filter(|part| !part.is_empty())
+        .collect();
+    // 20261130182622, 20261130182622123, 20261130 182622
+    if let [first, ..] = parts[..]
+        && first.len() >= 8
+    {
+        let digits = parts.concat();
+        if !matches!(digits.len(), 8 | 12 | 14 | 17) {
+            return None;
+        }
+        let lengths = [4, 2, 2, 2, 2, 2, 3];
+        let mut at = 0;
+        let mut cut = Vec::new();
+        for length in lengths {
+            if at >= digits.len() {
+                break;
+            }
+            cut.push(digits[at..at + length].to_owned());
+            at += length;
+        }
+        return civil_ms(
+            &cut.iter().map(String::as_str).collect::<Vec<_>>(),
+            zone,
+            offset,
+        );
+    }
+    parts.truncate(7);
+    civil_ms(&parts, zone, offset)
+}
+
+/// Year first, then the others as far as they are there; at least a date.
+fn civil_ms(parts: &[&str], zone: &TimeZone, offset: Option<Offset>) -> Option<i64> {
+    if parts.len() < 3 || parts[0].len() != 4 {
+        return None;
+    }
+    let small = |at: usize| match parts.get(at) {
+        None => Some(0),
+        Some(part) if part.len() <= 2 => part.parse::<i8>().ok(),
+        Some(_) => None,
+    };
+    let nanosecond = match parts.get(6) {
+        None => 0,
+        Some(part) => format!("{part:0<9.9}").parse().ok()?,
+    };
+    let civil = DateTime::new(
+        parts[0].parse().ok()?,
+        small(1)?,
+        small(2)?,
+        small(3)?,
+        small(4)?,
+        small(5)?,
+        nanosecond,
+    )
+    .ok()?;
+    match offset {
+        Some(offset) => Some(offset.to_timestamp(civil).ok()?.as_millisecond()),
+        None => in_zone(civil, zone),
+    }
+}
+
+/// What stands before an offset, and the offset: `Z`, `+08:00`, `+0800`, `+08`, ` UTC`, ` GMT`.
+fn split_offset(text: &str) -> Option<(&str, Option<Offset>)> {
+    for name in ["Z", "z", "UTC", "GMT"] {
+        if let Some(body) = text.strip_suffix(name) {
+            return Some((body, Some(Offset::UTC)));
+        }
+    }
+    // A '-' of an offset stands behind a time of day; one of a date does not.
+    let Some(time_at) = text.find(':') else {
+        return Some((text, None));
+    };
+    let Some(sign_at) = text[time_at..].rfind(['+', '-']).map(|at| time_at + at) else {
+        return Some((text, None));
+    };
+    let sign = if text[sign_at..].starts_with('-') {
+        -1
+    } else {
+        1
+    };
+    let digits: String = text[sign_at + 1..]
+        .chars()
+        .filter(|letter| *letter != ':')
+        .collect();
+    if !matches!(digits.len(), 2 | 4) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        // `18:26:22-2026`: no offset.
+        return Some((text, None));
+    }
+    let hours: i32 = digits[..2].parse().ok()?;
+    let minutes: i32 = digits
+        .get(2..)
+        .filter(|rest| !rest.is_empty())
+        .map_or(Some(0), |rest| rest.parse().ok())?;
+    let offset = Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok()?;
+    Some((text[..sign_at].trim_end(), Some(offset)))
+}
+
+impl<'a> DeviceTime<'a> {
+    /// What it claims, read in the zone of the source where it has none of its own.
+    pub fn claim(self, zone: &TimeZone) -> Claim<'a> {
         match self {
-            Self::None => Ok(None),
-            Self::Ms(ms) => Ok(Some(ms)),
-            Self::Text(text) => read(text, zone).map(Some).ok_or_else(|| text.to_owned()),
-            Self::Civil(civil) => in_zone(civil, zone)
-                .map(Some)
-                .ok_or_else(|| civil.to_string()),
+            Self::None => Claim::None,
+            Self::Ms(ms) => Claim::Ms(ms),
+            Self::Text(text) if text.trim().is_empty() => Claim::None,
+            Self::Text(text) => match read(text, zone) {
+                Some(ms) => Claim::Ms(ms),
+                None => Claim::Unreadable(Cow::Borrowed(text)),
+            },
+            Self::Civil(civil) => match in_zone(civil, zone) {
+                Some(ms) => Claim::Ms(ms),
+                None => Claim::Unreadable(Cow::Owned(civil.to_string())),
+            },
         }
     }
 }
@@ -57,36 +218,91 @@ impl DeviceTime<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_time_without_a_zone_is_of_the_sources_zone() {
-        let zone = TimeZone::get("Asia/Shanghai").expect("a zone");
-        let noon_ms = 1_782_878_400_000;
-        for text in [
-            "2026-07-01T12:00:00+08:00",
-            "2026-07-01T04:00:00Z",
-            "2026-07-01T12:00:00",
-            " 2026-07-01 12:00:00 ",
-        ] {
-            assert_eq!(read(text, &zone), Some(noon_ms), "{text}");
-        }
-        for text in ["", "noon", "2026-13-01T12:00:00", "1970"] {
-            assert_eq!(read(text, &zone), None, "{text}");
-        }
-        assert_eq!(DeviceTime::Text("noon").ms(&zone), Err("noon".to_owned()));
+    const NOON_MS: i64 = 1_782_878_400_000;
+
+    fn zone() -> TimeZone {
+        TimeZone::get("Asia/Shanghai").expect("a zone")
     }
 
     #[test]
-    fn a_time_that_cannot_be_is_not_believed() {
-        let now_ms = 1_782_878_400_000;
-        assert!(is_plausible(now_ms + FUTURE_MS_MAX, Tense::Live, now_ms));
-        assert!(!is_plausible(
-            now_ms + FUTURE_MS_MAX + 1,
-            Tense::Live,
-            now_ms
-        ));
-        assert!(!is_plausible(0, Tense::Live, now_ms));
-        assert!(is_plausible(0, Tense::Backlog, now_ms));
-        // A clock of ours that is not set judges nobody's future.
-        assert!(is_plausible(now_ms, Tense::Live, 0));
+    fn a_time_is_read_however_it_is_spelt() {
+        for text in [
+            "2026-07-01T12:00:00+08:00",
+            "2026-07-01T04:00:00Z",
+            "2026-07-01T04:00:00.000Z",
+            "2026-07-01T12:00:00",
+            " 2026-07-01 12:00:00 ",
+            "2026-07-01 12:00:00,000",
+            "2026-07-01 12:00",
+            "2026/07/01 12:00:00",
+            "2026/7/1 12:00:00",
+            "2026.07.01 12:00:00",
+            "2026-07-01T12:00:00+0800",
+            "2026-07-01 12:00:00 +08:00",
+            "2026-07-01T12:00:00+08",
+            "2026-07-01 04:00:00 UTC",
+            "2026年07月01日 12:00:00",
+            "2026年7月1日12时0分0秒",
+            "20260701120000",
+            "20260701 120000",
+            "20260701120000000",
+            "202607011200",
+            "1782878400",
+            "1782878400.0",
+            "1782878400000",
+            "1782878400000000",
+            "1782878400000000000",
+            "1.7828784e12",
+            "1.7828784E+12",
+            "1.7828784e9",
+            "\"2026-07-01 12:00:00\"",
+        ] {
+            assert_eq!(read(text, &zone()), Some(NOON_MS), "{text}");
+        }
+        assert_eq!(
+            read("1.79606318225079e+12", &zone()),
+            Some(1_796_063_182_250)
+        );
+        assert_eq!(
+            read("2026-07-01T12:00:00.250", &zone()),
+            Some(NOON_MS + 250)
+        );
+    }
+
+    #[test]
+    fn what_is_no_time_is_none() {
+        for text in [
+            "",
+            "noon",
+            "2026-13-01T12:00:00",
+            "1970",
+            "0",
+            "-",
+            "0000-00-00",
+            "0000-00-00 00:00:00",
+            "2026-02-30 01:00:00",
+            "12:00:00",
+            "17",
+            "1e400",
+            "99999999999999999999999",
+            "2026-07-01 25:00:00",
+            "0x6a44",
+            "null",
+            "NaN",
+        ] {
+            assert_eq!(read(text, &zone()), None, "{text}");
+        }
+        assert_eq!(
+            DeviceTime::Text("noon").claim(&zone()),
+            Claim::Unreadable("noon".into())
+        );
+        assert_eq!(DeviceTime::Text(" ").claim(&zone()), Claim::None);
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_known_by_its_year() {
+        assert!(can_be(NOON_MS));
+        assert!(!can_be(0));
+        assert!(!can_be(i64::MAX));
     }
 }

@@ -273,12 +273,7 @@ async fn a_device_that_falls_silent_is_told_and_told_again_when_it_is_back() {
     let scene = Scene::new(Some(Duration::from_millis(1)));
     scene
         .ingest
-        .take(
-            b"h",
-            Ok(DecodedMessage::Heartbeat {
-                device: "panel".into(),
-            }),
-        )
+        .take(b"h", Ok(DecodedMessage::heartbeat("panel")))
         .await
         .expect("stored");
     scene.take(b"on", fire(true)).await;
@@ -316,16 +311,9 @@ async fn two_that_tell_of_one_device_at_once_are_compared_one_after_the_other() 
 async fn a_group_that_is_never_stored_has_told_nothing() {
     let scene = Scene::new(Some(Duration::from_secs(60)));
     let mut batch = scene.ingest.batch();
-    batch.message(
-        b"h",
-        Ok(DecodedMessage::Heartbeat {
-            device: "panel".into(),
-        }),
-    );
+    batch.message(b"h", Ok(DecodedMessage::heartbeat("panel")));
     drop(batch);
-    let said = Ok(DecodedMessage::Heartbeat {
-        device: "panel".into(),
-    });
+    let said = Ok(DecodedMessage::heartbeat("panel"));
     assert_eq!(
         scene.ingest.take(b"h", said).await.expect("stored").stored,
         1

@@ -326,7 +326,7 @@ async fn poll(
         if said.is_err() && is_heard {
             // It answers: that it is there is known.
             let device = unit.id.as_str().into();
-            batch.message(&[], Ok(DecodedMessage::Heartbeat { device }));
+            batch.message(&[], Ok(DecodedMessage::heartbeat(device)));
         }
         batch.message(&raw, said);
     }
@@ -416,9 +416,7 @@ fn read_points<'a>(
         )));
     }
     if device_events.is_empty() {
-        return Ok(DecodedMessage::Heartbeat {
-            device: unit.id.as_str().into(),
-        });
+        return Ok(DecodedMessage::heartbeat(unit.id.as_str()));
     }
     Ok(DecodedMessage::Events(device_events))
 }

@@ -234,9 +234,7 @@ async fn store(ingest: &SourceIngest, device: &str, text: &str, answer: &Answer)
     loop {
         let mut batch = ingest.batch();
         if answer.notifications.is_empty() && answer.broken.is_empty() {
-            let said = DecodedMessage::Heartbeat {
-                device: device.into(),
-            };
+            let said = DecodedMessage::heartbeat(device);
             batch.message(text.as_bytes(), Ok(said));
         }
         for told in &answer.notifications {

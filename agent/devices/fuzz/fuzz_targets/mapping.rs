@@ -1,7 +1,7 @@
 //! A pushed body, read by a mapping with attributes and times: no panic, and no item without an end.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use linli_devices::mapping::{Mapping, Tense};
+use linli_devices::mapping::Mapping;
 use linli_devices::text;
 use std::sync::LazyLock;
 
@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     let Some(text) = text::decode(data) else { return };
     // What is not JSON is an error and no more.
     let _ = MAPPING.items(&text, &mut |item| {
-        if let Ok(mapped) = MAPPING.map(item, Tense::Live, 1_782_878_400_000) {
+        if let Ok(mapped) = MAPPING.map(item) {
             assert!(!mapped.draft.kind.is_empty());
         }
     });

@@ -1,7 +1,7 @@
 //! A message of a broker: topics against filters, and the payload as mappings see it.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use linli_devices::mapping::{Mapping, Tense};
+use linli_devices::mapping::Mapping;
 use linli_devices::mqtt::message;
 use std::sync::LazyLock;
 
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     for mapping in &*MAPPINGS {
         // Deep JSON is an error and no more.
         let _ = mapping.items(&text, &mut |item| {
-            let _ = mapping.map(item, Tense::Live, 1_782_878_400_000);
+            let _ = mapping.map(item);
         });
     }
 });

@@ -83,7 +83,7 @@ fn sort(code: &str) -> Sort {
 pub fn map<'a>(device: &str, parts: bool, message: &'a Message<'_>) -> DecodedMessage<'a> {
     let device = || Cow::Owned(device.to_owned());
     let Message::Events(events) = message else {
-        return DecodedMessage::Heartbeat { device: device() };
+        return DecodedMessage::heartbeat(device());
     };
     let mut device_events = Vec::new();
     let mut what = "";

@@ -150,9 +150,7 @@ pub fn said<'a>(
     let mut device_events = Vec::new();
     match unit {
         Unit::Empty => {
-            return Ok(DecodedMessage::Heartbeat {
-                device: host.into(),
-            });
+            return Ok(DecodedMessage::heartbeat(host));
         }
         Unit::SystemStates(states) => {
             for state in &states {

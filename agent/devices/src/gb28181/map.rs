@@ -90,9 +90,7 @@ impl<'a> From<'a> {
     /// What a body comes to.
     pub fn said(&self, body: &'a Body<'a>) -> Result<DecodedMessage<'a>, Reject> {
         match (body.root, body.command.as_ref()) {
-            (Root::Notify, "Keepalive") => Ok(DecodedMessage::Heartbeat {
-                device: self.device.into(),
-            }),
+            (Root::Notify, "Keepalive") => Ok(DecodedMessage::heartbeat(self.device)),
             (Root::Notify, "Alarm") => self
                 .alarm(body)
                 .map(|device_event| DecodedMessage::Events(vec![device_event])),

@@ -375,9 +375,7 @@ impl Mapper {
     }
 
     fn heartbeat<'a>(&self) -> DecodedMessage<'a> {
-        DecodedMessage::Heartbeat {
-            device: self.device.clone().into(),
-        }
+        DecodedMessage::heartbeat(self.device.clone())
     }
 
     fn left_out<'a>(&self, what: impl Into<Cow<'a, str>>) -> DecodedMessage<'a> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::capture::Plan;
 use super::state::{StateRule, Turns};
 use super::time::{TimeFile, Times};
-use super::{Attribute, Field, Mapping, Otherwise};
+use super::{Attribute, Field, Mapping, Otherwise, Replayed};
 use crate::device_event::Person;
 
 /// Where one field comes from.
@@ -66,6 +66,17 @@ struct AttributeFile {
     pseudonym: Option<Person>,
 }
 
+/// Which items report the past.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum ReplayedFile {
+    All(bool),
+    Where {
+        pointer: String,
+        values: Vec<String>,
+    },
+}
+
 /// Items whose value here is none of these are left out.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +99,7 @@ pub struct MappingFile {
     unit: Option<FieldFile>,
     address: Option<FieldFile>,
     occurred_at: Option<TimeFile>,
+    replayed: Option<ReplayedFile>,
     lane: Option<Lane>,
     state: Option<StateFile>,
     #[serde(default)]
@@ -274,6 +286,14 @@ impl Mapping {
             .occurred_at
             .map(|file| Times::new(file, &mut plan))
             .transpose()?;
+        let replayed = match file.replayed {
+            None => Replayed::All(false),
+            Some(ReplayedFile::All(all)) => Replayed::All(all),
+            Some(ReplayedFile::Where { pointer, values }) => {
+                check_pointer("replayed.pointer", &pointer)?;
+                Replayed::Where(plan.slot(&pointer), values)
+            }
+        };
         // One is left for the device's own time.
         if file.attributes.len() >= ATTRIBUTES_MAX {
             return Err(wrong(
@@ -321,6 +341,7 @@ impl Mapping {
             unit,
             address,
             occurred_at,
+            replayed,
             lane: file.lane,
             retention: file.retention,
             keep_raw: file.keep_raw,

@@ -1,11 +1,8 @@
 //! The mappings of `configs/mappings`, each with a message as its platform documents it.
 use super::*;
 use crate::mqtt::message;
-use crate::time::Tense;
 use serde_json::json;
 use std::path::Path;
-
-const NOW_MS: i64 = 1_782_878_400_000;
 
 fn mapping(name: &str) -> Mapping {
     let path =
@@ -21,7 +18,7 @@ fn read(name: &str, message: &str) -> Vec<String> {
     let mut found = Vec::new();
     mapping
         .items(message, &mut |item| {
-            found.push(match mapping.map(item, Tense::Live, NOW_MS) {
+            found.push(match mapping.map(item) {
                 Ok(mapped) => {
                     let draft = &mapped.draft;
                     let mut words = vec![

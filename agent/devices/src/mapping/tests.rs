@@ -1,6 +1,6 @@
 use super::file::MappingError;
 use super::*;
-use crate::time::FUTURE_MS_MAX;
+use crate::time::Claim;
 use linli_shared::protocol::codec;
 use linli_shared::protocol::event::{Event, Place};
 use linli_shared::protocol::limits::ATTRIBUTES_MAX;
@@ -41,10 +41,10 @@ struct Admitted {
     retention: Retention,
 }
 
-fn admitted(mapping: &Mapping, item: &Value, tense: Tense) -> Result<Admitted, Reject> {
+fn live(mapping: &Mapping, item: &Value) -> Result<Admitted, Reject> {
     let text = item.to_string();
     let item = mapping.item(&text).expect("JSON");
-    let mapped = mapping.map(&item, tense, NOW_MS)?;
+    let mapped = mapping.map(&item)?;
     mapped
         .draft
         .check()
@@ -57,19 +57,19 @@ fn admitted(mapping: &Mapping, item: &Value, tense: Tense) -> Result<Admitted, R
     })
 }
 
-fn live(mapping: &Mapping, item: &Value) -> Result<Admitted, Reject> {
-    admitted(mapping, item, Tense::Live)
-}
-
 fn event(mapping: &Mapping, item: &Value) -> Event {
     live(mapping, item).expect("the item is good").event
 }
 
-/// The time of an item in a backlog, so that any year is good.
-fn time_of(mapping: &Mapping, time: Value) -> Event {
-    admitted(mapping, &json!({ "time": time }), Tense::Backlog)
-        .expect("the time is good")
-        .event
+/// What an item claims of its time.
+fn claim_of(mapping: &Mapping, time: Value) -> Claim<'static> {
+    let text = json!({ "time": time }).to_string();
+    let item = mapping.item(&text).expect("JSON");
+    match mapping.map(&item).expect("a time costs no event").claim {
+        Claim::None => Claim::None,
+        Claim::Ms(ms) => Claim::Ms(ms),
+        Claim::Unreadable(text) => Claim::Unreadable(text.into_owned().into()),
+    }
 }
 
 #[test]
@@ -109,9 +109,6 @@ fn each_field_comes_from_where_the_mapping_says() {
             event: Event {
                 kind: "dispute.reported".to_owned(),
                 severity: Severity::Alarm,
-                occurred_at_ms: NOW_MS,
-                received_at_ms: NOW_MS,
-                clock: ClockQuality::Agent,
                 source: "desk".to_owned(),
                 source_id: "42".to_owned(),
                 device: "110-desk".to_owned(),
@@ -217,10 +214,6 @@ fn a_required_field_that_is_missing_is_named_with_its_pointer() {
     assert_eq!(
         live(&by_pointer, &json!({ "k": "a.b", "no": {} })),
         missing("id", "/no")
-    );
-    assert_eq!(
-        live(&timed(""), &json!({})),
-        missing("occurred_at", "/time")
     );
 }
 
@@ -357,16 +350,14 @@ fn there_is_room_for_the_time_of_the_device_beside_the_attributes() {
     };
     let most = with(ATTRIBUTES_MAX - 1).expect("within the limit");
     let event = event(&most, &json!({ "a": 1, "t": "2000-01-01 00:00:00" }));
-    assert_eq!(event.attributes.len(), ATTRIBUTES_MAX);
+    assert_eq!(event.attributes.len(), ATTRIBUTES_MAX - 1);
     let error = with(ATTRIBUTES_MAX).map(|_| ()).expect_err("one too many");
     assert_eq!(error.key, "attributes");
 }
 
 #[test]
 fn times_are_read_in_each_format_and_the_first_that_fits_counts() {
-    let formats = timed(
-        "formats = [\"rfc3339\", \"%Y-%m-%d %H:%M:%S\", \"%d/%m/%Y %H:%M %z\", \"epoch_ms\"]",
-    );
+    let formats = timed("formats = [\"%d/%m/%Y %H:%M %z\", \"epoch_ms\"]");
     for (time, shift_ms) in [
         (json!("2026-01-01T00:00:00Z"), 0),
         (json!("2026-01-01T08:00:00.250+08:00"), 250),
@@ -377,26 +368,31 @@ fn times_are_read_in_each_format_and_the_first_that_fits_counts() {
         (json!("01/01/2026 02:00 +0200"), 0),
         (json!(NOW_MS), 0),
         (json!((NOW_MS - 1).to_string()), -1),
+        // A platform that changes its unit, or writes a float, is read all the same.
+        (json!(NOW_MS / 1000), 0),
+        (json!(NOW_MS as f64), 0),
     ] {
-        let event = time_of(&formats, time.clone());
-        assert_eq!(event.occurred_at_ms, NOW_MS + shift_ms, "{time}");
-        assert_eq!(
-            (event.clock, event.received_at_ms),
-            (ClockQuality::Device, NOW_MS)
-        );
+        let claim = claim_of(&formats, time.clone());
+        assert_eq!(claim, Claim::Ms(NOW_MS + shift_ms), "{time}");
     }
     let seconds = timed("formats = [\"epoch_s\"]");
-    assert_eq!(
-        time_of(&seconds, json!(NOW_MS / 1000)).occurred_at_ms,
-        NOW_MS
-    );
-    for bad in [json!("yesterday"), json!("2026-13-01 00:00:00"), json!(1.5)] {
-        let reject = live(&formats, &json!({ "time": bad })).expect_err("no time");
-        assert!(matches!(&reject, Reject::Time { .. }), "{reject:?}");
-        assert!(reject.to_string().contains("%d/%m/%Y"), "{reject}");
+    assert_eq!(claim_of(&seconds, json!(NOW_MS / 1000)), Claim::Ms(NOW_MS));
+    assert_eq!(claim_of(&seconds, json!(NOW_MS)), Claim::Ms(NOW_MS));
+    for bad in [
+        json!("yesterday"),
+        json!("2026-13-01 00:00:00"),
+        json!("0000-00-00 00:00:00"),
+        json!(1.5),
+        json!(0),
+        json!(99_999),
+    ] {
+        let text = bad.as_str().map_or_else(|| bad.to_string(), str::to_owned);
+        let unreadable = Claim::Unreadable(text.into());
+        assert_eq!(claim_of(&formats, bad.clone()), unreadable, "{bad}");
     }
-    let too_far = live(&seconds, &json!({ "time": i64::MAX }));
-    assert!(matches!(too_far, Err(Reject::Time { .. })));
+    for none in [json!(null), json!(""), json!({}), json!([])] {
+        assert_eq!(claim_of(&formats, none), Claim::None);
+    }
 }
 
 #[test]
@@ -414,58 +410,27 @@ fn local_times_follow_their_zone_through_the_change_of_the_clocks() {
         ("2025-11-02 01:30:00", "2025-11-02 06:30:00"),
         ("2025-11-02 02:00:00", "2025-11-02 08:00:00"),
     ] {
-        assert_eq!(
-            time_of(&chicago, json!(local)).occurred_at_ms,
-            time_of(&utc, json!(in_utc)).occurred_at_ms,
-            "{local}"
-        );
+        let claim = claim_of(&chicago, json!(local));
+        assert!(matches!(claim, Claim::Ms(_)), "{local}");
+        assert_eq!(claim, claim_of(&utc, json!(in_utc)), "{local}");
     }
 }
 
 #[test]
-fn a_time_in_the_future_is_not_believed_and_not_lost() {
-    let mapping = timed("formats = [\"epoch_ms\"]");
-    for tense in [Tense::Live, Tense::Backlog] {
-        let at = |ms: i64| {
-            admitted(&mapping, &json!({ "time": ms }), tense)
-                .expect("good")
-                .event
-        };
-        let edge = at(NOW_MS + FUTURE_MS_MAX);
-        assert_eq!(
-            (edge.clock, edge.occurred_at_ms),
-            (ClockQuality::Device, NOW_MS + FUTURE_MS_MAX)
-        );
-        assert_eq!(edge.attributes.len(), 0);
-
-        let future_ms = NOW_MS + FUTURE_MS_MAX + 1;
-        let beyond = at(future_ms);
-        assert_eq!(beyond.clock, ClockQuality::Implausible);
-        assert_eq!(
-            (beyond.occurred_at_ms, beyond.received_at_ms),
-            (NOW_MS, NOW_MS)
-        );
-        assert_eq!(beyond.attributes["device_time"], future_ms.to_string());
-    }
-}
-
-#[test]
-fn a_time_before_2020_is_an_unset_clock_live_and_history_in_a_backlog() {
-    let mapping = timed("");
-    let item = json!({ "time": "2000-01-01 00:00:12" });
-    let live = event(&mapping, &item);
-    assert_eq!(
-        (live.clock, live.occurred_at_ms),
-        (ClockQuality::Implausible, NOW_MS)
-    );
-    assert_eq!(live.attributes["device_time"], "2000-01-01 00:00:12");
-
-    let old = time_of(&mapping, json!("2000-01-01 00:00:12"));
-    assert_eq!(
-        (old.clock, old.occurred_at_ms),
-        (ClockQuality::Device, 946_656_012_000)
-    );
-    assert_eq!(old.attributes.len(), 0);
+fn a_mapping_says_which_items_report_the_past() {
+    let replayed = |lines: &str, item: Value| {
+        let mapping = mapping(&format!("kind = {{ value = \"door.opened\" }}\n{lines}"));
+        let text = item.to_string();
+        let item = mapping.item(&text).expect("JSON");
+        mapping.map(&item).expect("an event").replayed
+    };
+    assert!(!replayed("", json!({})));
+    assert!(replayed("replayed = true", json!({})));
+    let by_value = "[replayed]\npointer = \"/history\"\nvalues = [\"true\", \"1\"]";
+    assert!(replayed(by_value, json!({ "history": true })));
+    assert!(replayed(by_value, json!({ "history": 1 })));
+    assert!(!replayed(by_value, json!({ "history": false })));
+    assert!(!replayed(by_value, json!({})));
 }
 
 #[test]

@@ -1,11 +1,15 @@
-//! Times of devices: which formats a mapping accepts, and the zone of those that carry none.
+//! Times of a mapping: which formats it declares, and the zone of those that carry none.
+//!
+//! Declared formats are tried first, in their order; what none of them reads is read as [`crate::time::read`] does. A time
+//! that cannot be read costs the time and never the event.
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use std::borrow::Cow;
 
 use super::capture::{Capture, Plan, Slot};
 use super::file::{MappingError, check_pointer, wrong};
-use super::{Reject, shortened};
-use crate::time::in_zone;
+use super::shortened;
+use crate::time::{Claim, in_zone, read};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,10 +32,8 @@ fn default_zone() -> String {
 /// Where the time is, and how to read it.
 pub struct Times {
     slot: Slot,
-    pointer: String,
     formats: Vec<Format>,
     zone: TimeZone,
-    shown: String,
 }
 
 enum Format {
@@ -53,7 +55,6 @@ impl Times {
                 ),
             )
         })?;
-        let shown = file.formats.join(", ");
         let formats = file
             .formats
             .into_iter()
@@ -75,27 +76,24 @@ impl Times {
         }
         Ok(Self {
             slot: plan.slot(&file.pointer),
-            pointer: file.pointer,
             formats,
             zone,
-            shown,
         })
     }
 
-    /// The time's text, and the time in milliseconds since 1970 UTC.
-    pub fn read<'a>(&self, item: &'a Capture<'_>) -> Result<(&'a str, i64), Reject> {
-        let text = item.get(self.slot).ok_or_else(|| Reject::Missing {
-            field: "occurred_at",
-            pointer: self.pointer.clone(),
-        })?;
-        self.formats
+    /// What an item claims.
+    pub fn read<'a>(&self, item: &'a Capture<'_>) -> Claim<'a> {
+        let Some(text) = item.get(self.slot) else {
+            return Claim::None;
+        };
+        let declared = self
+            .formats
             .iter()
-            .find_map(|format| format.parse(text, &self.zone))
-            .map(|device_ms| (text, device_ms))
-            .ok_or_else(|| Reject::Time {
-                value: shortened(text).to_owned(),
-                formats: self.shown.clone(),
-            })
+            .find_map(|format| format.parse(text, &self.zone));
+        match declared.or_else(|| read(text, &self.zone)) {
+            Some(ms) => Claim::Ms(ms),
+            None => Claim::Unreadable(Cow::Borrowed(shortened(text))),
+        }
     }
 }
 
@@ -106,16 +104,12 @@ impl Format {
                 .parse::<jiff::Timestamp>()
                 .ok()
                 .map(|time| time.as_millisecond()),
+            // A zero is a clock or a field that was never set; longer numbers are of a finer unit, which `read` knows.
             Self::EpochSeconds => match text.parse::<i64>() {
-                Ok(seconds) => seconds.checked_mul(1000),
-                // With a fraction; what is beyond the range saturates and is not believed then.
-                Err(_) => text
-                    .parse::<f64>()
-                    .ok()
-                    .filter(|seconds| seconds.is_finite())
-                    .map(|seconds| (seconds * 1000.0) as i64),
+                Ok(seconds) if (9..=11).contains(&text.len()) => seconds.checked_mul(1000),
+                _ => None,
             },
-            Self::EpochMillis => text.parse().ok(),
+            Self::EpochMillis => text.parse().ok().filter(|_| text.len() == 13),
             Self::Strptime(pattern) => {
                 let broken = jiff::fmt::strtime::parse(pattern, text).ok()?;
                 if let Ok(time) = broken.to_timestamp() {

@@ -125,9 +125,7 @@ pub fn call<'a>(
         (Ok(said), Reply::Result(reply))
     };
     let heartbeat = |reply: Value| {
-        let said = DecodedMessage::Heartbeat {
-            device: charger.into(),
-        };
+        let said = DecodedMessage::heartbeat(charger);
         (Ok(said), Reply::Result(reply))
     };
     match action {

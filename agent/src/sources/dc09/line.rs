@@ -151,7 +151,7 @@ impl Opened<'_> {
         let panel = self.account.id.as_str();
         if self.kind == Id::Null {
             let device = panel.into();
-            batch.message(raw, Ok(DecodedMessage::Heartbeat { device }));
+            batch.message(raw, Ok(DecodedMessage::heartbeat(device)));
             return Ok(());
         }
         let mark = Mark {

@@ -122,7 +122,7 @@ impl Taking<'_, '_> {
         self.out.good(&device);
         let device = device.into();
         let said = match code {
-            ..300 => DecodedMessage::Heartbeat { device },
+            ..300 => DecodedMessage::heartbeat(device),
             _ => DecodedMessage::LeftOut {
                 device,
                 what: format!("an answer {code} to a question of the agent").into(),
@@ -221,9 +221,7 @@ impl Taking<'_, '_> {
             return;
         }
         server.registry().register(&device, peer, expires_s, now_ms);
-        let said = DecodedMessage::Heartbeat {
-            device: device.as_str().into(),
-        };
+        let said = DecodedMessage::heartbeat(device.as_str());
         self.batch.message(&without_credentials(self.raw), Ok(said));
         self.ask(&device);
     }
@@ -290,9 +288,7 @@ impl Taking<'_, '_> {
         if method == "NOTIFY" && self.message.body.is_empty() {
             // A subscription that ends.
             self.answer(200, "");
-            let said = DecodedMessage::Heartbeat {
-                device: device.as_str().into(),
-            };
+            let said = DecodedMessage::heartbeat(device.as_str());
             return self.batch.message(self.raw, Ok(said));
         }
         let Some(text) = text::decode(self.message.body) else {
