@@ -20,7 +20,7 @@ use crate::import::GROUP_ROWS;
 use crate::ingest::SourceIngest;
 use crate::ingest::live_tap::{LiveLine, Seen};
 use crate::ingest::source_status::SourceView;
-use crate::intake::{Intake, Submission, Submitted};
+use crate::intake::{Intake, Outcome, Submission, Submitted};
 use crate::metrics::Metrics;
 use crate::pseudonym::Pseudonyms;
 use crate::stations::Stations;
@@ -282,7 +282,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<Status> {
 }
 
 async fn submit(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Json<Submitted>, Problem> {
-    let submission = Submission::decode(&body).map_err(|error| {
+    let submission = Submission::decode(&body, admin.intake.gateway()).map_err(|error| {
         Problem::new(
             StatusCode::BAD_REQUEST,
             "submission",
@@ -296,6 +296,7 @@ async fn submit(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Json<Sub
         .intake
         .submit(submission)
         .await
+        .and_then(Outcome::whole)
         .map(Json)
         .map_err(|error| {
             Problem::new(
@@ -320,7 +321,7 @@ async fn watch_source(
             format!("the running agent has no source {name:?}: restart it if its config is newer"),
         ));
     };
-    let seen = ingest.watch().subscribe();
+    let seen = ingest.tap().subscribe();
     Ok(Body::from_stream(live(ingest.clone(), seen)))
 }
 

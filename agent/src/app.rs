@@ -19,6 +19,7 @@ use crate::clock_anchors::ClockAnchors;
 use crate::config::station::Station;
 use crate::config::{Checked, Config};
 use crate::downtime::Downtime;
+use crate::gateway_clock::GatewayClock;
 use crate::http;
 use crate::identity::{Identity, IdentityError};
 use crate::ingest::Shared;
@@ -139,6 +140,12 @@ impl Spools {
         Ok(Self { handles, threads })
     }
 
+    /// Ends the thread of one lane: what it is asked is refused from then on. Blocking.
+    #[cfg(test)]
+    pub fn close_lane(&mut self, lane: Lane) {
+        self.threads.remove(usize::from(lane.number())).close();
+    }
+
     /// Ends the threads, whoever still has a handle, and waits until everything is on disk. Blocking.
     pub fn close(self) {
         for thread in self.threads {
@@ -248,8 +255,15 @@ impl App {
         let stations = station.as_ref().map(|station| station.handle.clone());
         let socket_path = socket_path(&config.data_dir);
         let socket = bind_socket(&socket_path)?;
-        let intake = Intake::new(spools.handles.clone(), boot, metrics.clone());
-        let (anchors, anchors_seen) = ClockAnchors::load(&config.data_dir, boot, metrics.clone());
+        let gateway = GatewayClock::default();
+        let intake = Intake::new(
+            spools.handles.clone(),
+            boot,
+            gateway.clone(),
+            metrics.clone(),
+        );
+        let (anchors, anchors_seen) =
+            ClockAnchors::load(&config.data_dir, boot, gateway.clone(), metrics.clone());
         let (uplink_status, uplink_seen) = watch::channel(UplinkStatus::default());
         let (downlink_sender, downlink) = mpsc::channel(DOWNLINK_MAX);
         let pending = Pending::default();
@@ -294,6 +308,7 @@ impl App {
             spools: spools.handles.clone(),
             sent: Default::default(),
             pending: pending.clone(),
+            gateway: gateway.clone(),
             anchors: anchors_seen,
             stations,
             downlink: downlink_sender,

@@ -1,6 +1,6 @@
-//! Clock anchors: for each boot, the difference of wall and monotonic time, learnt while the wall
-//! clock is set. With it the hub puts right the times of events that came before. Kept in
-//! `<data>/anchors` (JSON), the last [`ANCHORS_MAX`] boots.
+//! Clock anchors: for each boot, the difference of wall and monotonic time, learnt while the wall clock is synchronised
+//! ([`GatewayClock`]). With it the hub puts right the times of events of before. Kept in `<data>/anchors` (JSON), the last
+//! [`ANCHORS_MAX`] boots.
 use linli_shared::protocol::frame::ClockAnchor;
 use linli_shared::protocol::ids::BootId;
 use linli_shared::protocol::limits::ANCHORS_MAX;
@@ -10,16 +10,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::gateway_clock::{GatewayClock, STEP_MS_MIN};
 use crate::metrics::Metrics;
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// A smaller difference is drift or the cost of looking.
-const STEP_MS_MIN: i64 = 2000;
 
 /// The task that watches the wall clock.
 pub struct ClockAnchors {
     path: PathBuf,
     boot: BootId,
+    gateway: GatewayClock,
     known: watch::Sender<Vec<ClockAnchor>>,
     metrics: Metrics,
 }
@@ -30,17 +30,17 @@ impl ClockAnchors {
     pub fn load(
         data_dir: &Path,
         boot: BootId,
+        gateway: GatewayClock,
         metrics: Metrics,
     ) -> (Self, watch::Receiver<Vec<ClockAnchor>>) {
         let path = data_dir.join("anchors");
-        let earlier = std::fs::read(&path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
+        let earlier = read(data_dir);
+        recall(&gateway, &earlier, boot, offset_ms());
         let (known, seen) = watch::channel(earlier);
         let anchors = Self {
             path,
             boot,
+            gateway,
             known,
             metrics,
         };
@@ -61,13 +61,15 @@ impl ClockAnchors {
     }
 
     fn look(&self) {
-        let wall_ms = clock::wall_ms();
-        self.metrics
-            .clock_set
-            .set(i64::from(clock::is_set(wall_ms)));
+        let offset_ms = offset_ms();
+        self.gateway.look(clock::kernel_synchronised(), offset_ms);
+        let is_synchronised = self.gateway.is_synchronised();
+        self.metrics.clock_set.set(i64::from(is_synchronised));
+        if !is_synchronised {
+            return;
+        }
         let before = self.known.borrow().clone();
-        let Some((after, stepped_ms)) = advance(&before, self.boot, wall_ms, clock::monotonic_ms())
-        else {
+        let Some((after, stepped_ms)) = advance(&before, self.boot, offset_ms) else {
             return;
         };
         if let Some(step_ms) = stepped_ms {
@@ -86,18 +88,42 @@ impl ClockAnchors {
     }
 }
 
-/// The anchors after looking at the clocks, and by how much the wall clock was stepped; `None` if
-/// nothing has changed.
+/// The clock of this gateway, by the kernel and by what an agent of this boot has left.
+pub fn gateway(data_dir: &Path, boot: BootId) -> GatewayClock {
+    let gateway = GatewayClock::default();
+    gateway.look(clock::kernel_synchronised(), offset_ms());
+    recall(&gateway, &read(data_dir), boot, offset_ms());
+    gateway
+}
+
+fn read(data_dir: &Path) -> Vec<ClockAnchor> {
+    std::fs::read(data_dir.join("anchors"))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
+}
+
+/// Wall minus monotonic time, now.
+pub fn offset_ms() -> i64 {
+    clock::wall_ms() - clock::monotonic_ms() as i64
+}
+
+/// An earlier process of this boot knew the clock to be synchronised, and it was not stepped since: so it is still.
+fn recall(gateway: &GatewayClock, earlier: &[ClockAnchor], boot: BootId, offset_ms: i64) {
+    let anchor = earlier.iter().find(|anchor| anchor.boot == boot);
+    if let Some(anchor) = anchor
+        && (anchor.offset_ms - offset_ms).abs() < STEP_MS_MIN
+    {
+        gateway.hub_says(0, offset_ms);
+    }
+}
+
+/// The anchors after a look at a synchronised clock, and by how much it was stepped; `None` if nothing has changed.
 fn advance(
     known: &[ClockAnchor],
     boot: BootId,
-    wall_ms: i64,
-    monotonic_ms: u64,
+    offset_ms: i64,
 ) -> Option<(Vec<ClockAnchor>, Option<i64>)> {
-    if !clock::is_set(wall_ms) {
-        return None;
-    }
-    let offset_ms = wall_ms - monotonic_ms as i64;
     let before = known.iter().find(|anchor| anchor.boot == boot);
     let step_ms = before.map(|anchor| offset_ms - anchor.offset_ms);
     if step_ms.is_some_and(|step_ms| step_ms.abs() < STEP_MS_MIN) {
@@ -121,11 +147,26 @@ mod tests {
     const NOON_MS: i64 = 1_790_000_000_000;
 
     #[test]
-    fn an_unset_clock_gives_no_anchor_and_a_set_one_does_once() {
-        assert_eq!(advance(&[], BootId(1), 5_000, 5_000), None);
-        let (anchors, step_ms) = advance(&[], BootId(1), NOON_MS, 60_000).expect("a first anchor");
-        assert_eq!((anchors[0].offset_ms, step_ms), (NOON_MS - 60_000, None));
-        assert_eq!(advance(&anchors, BootId(1), NOON_MS + 1_500, 61_000), None);
+    fn a_boot_has_one_anchor_and_drift_changes_it_not() {
+        let (anchors, step_ms) = advance(&[], BootId(1), NOON_MS).expect("a first anchor");
+        assert_eq!((anchors[0].offset_ms, step_ms), (NOON_MS, None));
+        assert_eq!(advance(&anchors, BootId(1), NOON_MS + 1_500), None);
+    }
+
+    #[test]
+    fn a_restart_within_the_boot_knows_the_clock_again_unless_it_was_stepped() {
+        let anchors = vec![ClockAnchor {
+            boot: BootId(1),
+            offset_ms: NOON_MS,
+        }];
+        let known = |boot, offset_ms| {
+            let gateway = GatewayClock::default();
+            recall(&gateway, &anchors, boot, offset_ms);
+            gateway.is_synchronised()
+        };
+        assert!(known(BootId(1), NOON_MS + 500));
+        assert!(!known(BootId(1), NOON_MS - 3_600_000));
+        assert!(!known(BootId(2), NOON_MS));
     }
 
     #[test]
@@ -140,8 +181,7 @@ mod tests {
                 offset_ms: NOON_MS,
             },
         ];
-        let (after, step_ms) =
-            advance(&anchors, BootId(2), NOON_MS + 90_000, 30_000).expect("a step");
+        let (after, step_ms) = advance(&anchors, BootId(2), NOON_MS + 60_000).expect("a step");
         assert_eq!(step_ms, Some(60_000));
         assert_eq!(after[0], anchors[0]);
         assert_eq!(after[1].offset_ms, NOON_MS + 60_000);
@@ -151,7 +191,7 @@ mod tests {
     fn only_so_many_boots_are_kept() {
         let mut anchors = Vec::new();
         for boot in 0..40 {
-            anchors = advance(&anchors, BootId(boot), NOON_MS, 0)
+            anchors = advance(&anchors, BootId(boot), NOON_MS)
                 .expect("a new boot")
                 .0;
         }

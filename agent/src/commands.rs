@@ -17,7 +17,8 @@ use crate::config::Config;
 use crate::pseudonym::Pseudonyms;
 use crate::source_test::SourceTest;
 use crate::{
-    admin, app, cli, config, files, identity, import, intake, join, memory, metrics, socket,
+    admin, app, cli, clock_anchors, config, files, identity, import, intake, join, memory, metrics,
+    socket,
 };
 
 /// Runs the program.
@@ -209,6 +210,10 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
                 mapping_path: &mapping_path,
                 rejects_path: rejects.as_deref(),
                 data_dir: &checked.config.data_dir,
+                gateway: clock_anchors::gateway(
+                    &checked.config.data_dir,
+                    clock::boot_id().unwrap_or_default(),
+                ),
                 again,
             };
             run_import(&checked.config, &import, json).await
@@ -303,7 +308,12 @@ async fn run_import(
         let spools = app::Spools::open(config).map_err(|error| failure(exit::IO)(&error))?;
         let boot = clock::boot_id().map_err(|error| failure(exit::IO)(&error))?;
         let metrics = metrics::Metrics::new().map_err(|error| failure(exit::FAILURE)(&error))?;
-        let intake = intake::Intake::new(spools.handles.clone(), boot, metrics);
+        let intake = intake::Intake::new(
+            spools.handles.clone(),
+            boot,
+            clock_anchors::gateway(&config.data_dir, boot),
+            metrics,
+        );
         (import::Target::Spool(Box::new(intake)), Some(spools))
     };
     let (summary, outcome) = import.run(&target).await;

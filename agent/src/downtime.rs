@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use crate::intake::{Intake, Submission, SubmitError};
+use crate::intake::{Intake, SubmitError};
 use crate::pending::{Pending, Stamp};
 
 /// How often the file is written: by so much a gap is told longer than it was.
@@ -190,14 +190,14 @@ impl Downtime {
 
     async fn tell(&mut self) -> Result<(), TellError> {
         let down_since = self.start.down_since_ms.map(|ms| ms.to_string());
-        let mut submission = Submission::new();
+        let mut submission = self.intake.submission();
         let draft = self.start.draft(
             down_since.as_deref(),
             clock::wall_ms(),
             clock::monotonic_ms(),
         );
         submission.push(Lane::Routine, Retention::Standard, draft)?;
-        self.intake.submit(submission).await?;
+        self.intake.submit(submission).await?.whole()?;
         self.untold = None;
         Ok(())
     }

@@ -8,7 +8,7 @@ mod mark;
 mod rows;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use linli_shared::protocol::event::ClockQuality;
+use linli_shared::protocol::event::{ClockQuality, Delivery};
 use linli_shared::service::{clock, telemetry};
 use serde::Serialize;
 use std::fs::File;
@@ -16,10 +16,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::intake::{Intake, Submission, SubmitError, Submitted};
+use crate::gateway_clock::GatewayClock;
+use crate::ingest::Receipt;
+use crate::ingest::device_clock::DeviceClock;
+use crate::intake::{Intake, Outcome, Submission, SubmitError, Submitted};
 use crate::socket::{self, SocketError};
-use linli_devices::mapping::{Mapped, Mapping, Tense};
+use linli_devices::mapping::{Mapped, Mapping};
 use linli_devices::text::Encoding;
+use linli_devices::time::Claim;
 use mark::Mark;
 use rows::{Place, Row, Rows, RowsError};
 
@@ -171,6 +175,7 @@ impl Target {
             Self::Spool(intake) => intake
                 .submit(rows)
                 .await
+                .and_then(Outcome::whole)
                 .map_err(|source| ImportError::Submit { line, source }),
             Self::Running(path) => {
                 let body = rows.encode()?;
@@ -204,6 +209,7 @@ impl Row<'_> {
         &self,
         mapping: &Mapping,
         encoding: Encoding,
+        receipt: &Receipt,
         into: &mut Submission,
     ) -> Result<Option<ClockQuality>, String> {
         let text;
@@ -219,9 +225,11 @@ impl Row<'_> {
             }
             Self::Bad(reason) => return Err(reason.clone()),
         };
-        match mapping.map(&item, Tense::Backlog, clock::wall_ms()) {
+        match mapping.map(&item) {
             Ok(Mapped {
                 mut draft,
+                claim,
+                replayed: _,
                 end_id,
                 lane,
                 retention,
@@ -232,6 +240,16 @@ impl Row<'_> {
             }) => {
                 if let Some(id) = &end_id {
                     draft.source_id = id;
+                }
+                let moment = DeviceClock::default().moment(&claim, Delivery::History, receipt);
+                draft.occurred_at_ms = moment.occurred_at_ms;
+                draft.received_at_ms = receipt.received_ms;
+                draft.clock = moment.clock;
+                draft.device_time_ms = moment.device_time_ms;
+                draft.delivery = Delivery::Replayed;
+                if let Claim::Unreadable(text) = &claim {
+                    draft.attributes.push(("device_time", text));
+                    draft.attributes.sort_by_key(|(name, _)| *name);
                 }
                 let clock = draft.clock;
                 into.push(lane, retention, draft)
@@ -260,6 +278,8 @@ pub struct Import<'a> {
     pub rejects_path: Option<&'a Path>,
     /// Where marks are kept.
     pub data_dir: &'a Path,
+    /// The clock of this gateway.
+    pub gateway: GatewayClock,
     /// Rows are imported although a mark says that they have been.
     pub again: bool,
 }
@@ -269,6 +289,7 @@ struct Running<'a> {
     target: &'a Target,
     mark: Mark,
     group: Submission,
+    gateway: &'a GatewayClock,
     /// The last row that was read.
     last: Place,
     summary: &'a mut Summary,
@@ -277,7 +298,7 @@ struct Running<'a> {
 impl Running<'_> {
     /// Stores what has gathered, then says so in the mark.
     async fn store(&mut self) -> Result<(), ImportError> {
-        let group = std::mem::replace(&mut self.group, Submission::new());
+        let group = std::mem::replace(&mut self.group, Submission::new(self.gateway));
         if group.len() > 0 {
             let submitted = self.target.submit(group, self.last.line).await?;
             self.summary.stored += submitted.stored as u64;
@@ -339,9 +360,15 @@ impl Import<'_> {
         let mut running = Running {
             target,
             mark,
-            group: Submission::new(),
+            group: Submission::new(&self.gateway),
+            gateway: &self.gateway,
             last: Place::default(),
             summary,
+        };
+        let receipt = Receipt {
+            received_ms: clock::wall_ms(),
+            is_synchronised: self.gateway.is_synchronised(),
+            bound_ms: i64::MAX,
         };
         let mut printed = Instant::now();
         let outcome = loop {
@@ -363,7 +390,7 @@ impl Import<'_> {
                 running.summary.earlier += 1;
                 continue;
             }
-            match row.admit(self.mapping, encoding, &mut running.group) {
+            match row.admit(self.mapping, encoding, &receipt, &mut running.group) {
                 Ok(Some(ClockQuality::Implausible)) => running.summary.implausible_times += 1,
                 Ok(Some(_)) => {}
                 Ok(None) => running.summary.filtered += 1,

@@ -1,24 +1,32 @@
 //! The door between a source and the intake: what must hold for every device holds here, once.
 //!
-//! A source gives each message with what it came to; the feed
+//! A source gives each message with what it is decoded to; the ingest
 //! 1. keeps the raw message on this box for `keep_raw_for` ([`raw_log`]),
-//! 2. stamps the receipt, reads the device's time in the source's zone, and does not believe what cannot be,
+//! 2. stamps the receipt, and decides from it and the device's claim when the event happened ([`device_clock`]),
 //! 3. stores what a device says again once: the id of its event goes to the spool, a state that is known is no event,
-//! 4. watches over the silence of devices ([`devices`](crate::ingest::presence)): unknown, never normal,
-//! 5. counts what could not be read, with a bounded sample ([`standing`](crate::ingest::source_status)),
+//! 4. watches over the silence of devices ([`devices`]): unknown, never normal,
+//! 5. counts what could not be read, with a bounded sample ([`source_status`]),
 //! 6. gives back only when everything is synced: then the source may answer its device,
 //! 7. makes pseudonyms of cards and names, or drops them.
 //!
 //! ```text
-//! source ─ raw, DecodedMessage ▶ IngestBatch ─ store ▶ intake ▶ spool      Ok: all of it is durable, states are known, it is counted
-//!                        │                                 Err: nothing of it is known or counted; ask the device again
-//!                        └▶ raw log, live watch
+//! source ─ raw, DecodedMessage ▶ IngestBatch ─ store ▶ intake ▶ spool    Ok: all of it is durable, states are known, it is counted
+//!                                    │                                   Err: ask the device again; what one lane stored is done
+//!                                    └▶ raw log, live tap
 //! ```
+//!
+//! **Nothing waits for another.** No lock is held over a sync: batches of a source are stored side by side and share syncs.
+//! A message that repeats a state in flight is answered when that state is durable. The lanes of a batch do not wait for
+//! each other's outcome, and what the agent itself tells (`device.online`, `device.clock`) holds up no device: if the spool
+//! refuses it, it is told again.
+//!
+//! **A store that has begun is finished** on a task of its own, though its source goes: what is durable is known.
 mod batch;
+pub(crate) mod device_clock;
+pub(crate) mod devices;
 mod items;
 pub(crate) mod live_tap;
 pub(crate) mod places;
-pub(crate) mod presence;
 pub(crate) mod raw_log;
 pub(crate) mod source_status;
 pub(crate) mod state_store;
@@ -28,24 +36,25 @@ use linli_shared::protocol::event::Severity;
 use linli_shared::service::clock;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Mutex as AsyncMutex;
 
-use crate::ingest::live_tap::{LiveTap, Seen};
-use crate::ingest::places::DevicePlace;
-use crate::ingest::presence::Devices;
-use crate::ingest::raw_log::RawLog;
-use crate::ingest::source_status::{Away, SourceStatus, SourceView};
-use crate::intake::{Intake, SubmitError, Submitted};
+use crate::intake::{Intake, Outcome, Submission, SubmitError, Submitted};
 use crate::metrics::{Metrics, SourceFigures};
 use crate::pending::Pending;
 use crate::pseudonym::Pseudonyms;
 pub use batch::IngestBatch;
+pub use device_clock::Receipt;
+use devices::Devices;
 pub use items::Items;
 use linli_devices::device_event::{DecodedMessage, DeviceEvent, Reject};
+use live_tap::{LiveTap, Seen};
+use places::DevicePlace;
+use raw_log::RawLog;
+use source_status::{Away, SourceStatus, SourceView};
 
-/// A group that has as many events is stored before more is read.
+/// A batch that has as many events is stored before more is read.
 pub const BATCH_EVENTS: usize = 256;
 
 /// What all sources of an agent share.
@@ -78,6 +87,14 @@ pub struct Settings {
     pub keep_raw_for: Duration,
     /// How long a device may say nothing.
     pub silent_after: Option<Duration>,
+    /// A device's clock that is off by more is not believed.
+    pub clock_bound: Duration,
+}
+
+impl Settings {
+    fn clock_bound_ms(&self) -> i64 {
+        self.clock_bound.as_millis() as i64
+    }
 }
 
 /// Cloneable; all clones are of the same source.
@@ -88,26 +105,25 @@ struct Inner {
     settings: Settings,
     shared: Shared,
     figures: SourceFigures,
-    /// Held from the look at a state to its durability, where several may tell of one device at once.
-    states: Arc<AsyncMutex<()>>,
-    book: Mutex<SourceStatus>,
-    watch: LiveTap,
+    status: Mutex<SourceStatus>,
+    tap: LiveTap,
+    batches: AtomicU64,
 }
 
 impl SourceIngest {
     /// Of a source that expects these devices.
     pub fn new(settings: Settings, devices: &[String], shared: Shared) -> Self {
-        let mut book = SourceStatus::new(settings.silent_after);
+        let mut status = SourceStatus::new(settings.silent_after);
         let now_ms = clock::monotonic_ms();
         for device in devices {
-            book.devices.expect(device, now_ms);
+            status.devices.expect(device, now_ms);
         }
         let figures = shared.metrics.source(&settings.name);
         Self(Arc::new(Inner {
             figures,
-            states: Arc::default(),
-            book: Mutex::new(book),
-            watch: LiveTap::new(),
+            status: Mutex::new(status),
+            tap: LiveTap::new(),
+            batches: AtomicU64::new(0),
             settings,
             shared,
         }))
@@ -123,136 +139,205 @@ impl SourceIngest {
         &self.0.settings.zone
     }
 
-    fn book(&self) -> MutexGuard<'_, SourceStatus> {
+    /// The gateway's clock can be believed: devices may be told the time.
+    pub fn is_synchronised(&self) -> bool {
+        self.0.shared.intake.gateway().is_synchronised()
+    }
+
+    fn status(&self) -> MutexGuard<'_, SourceStatus> {
         // Each change of it is whole after one statement.
-        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_batch(&self) -> u64 {
+        self.0.batches.fetch_add(1, Ordering::Relaxed)
     }
 
     /// What is known of its devices.
     pub fn with_devices<T>(&self, look: impl FnOnce(&mut Devices) -> T) -> T {
-        look(&mut self.book().devices)
+        look(&mut self.status().devices)
     }
 
-    /// An empty group, alone with the states of the source until it is stored: for sources that hear one device in several
-    /// ways at once. Without it a state that waits for its sync would be compared with what was before it.
-    pub async fn alone(&self) -> IngestBatch<'_> {
-        let alone = self.0.states.clone().lock_owned().await;
-        IngestBatch::new(self, Some(alone))
+    /// An empty batch; messages are received now. Only for what is at hand: while it lives, no watermark passes its beginning.
+    pub fn batch(&self) -> IngestBatch {
+        IngestBatch::new(self)
     }
 
-    /// An empty group; messages are received now. Only for what is at hand: while it lives, no watermark passes its beginning.
-    pub fn batch(&self) -> IngestBatch<'_> {
-        IngestBatch::new(self, None)
+    /// Makes a batch durable. Only then may its device be answered. It is finished though nobody waits for it any more.
+    pub async fn store(&self, batch: IngestBatch) -> Result<Submitted, SubmitError> {
+        let (stored, _) = self.finished(batch).await;
+        stored
     }
 
-    /// Makes a group durable. Only then may its device be answered.
-    pub async fn store(&self, batch: IngestBatch<'_>) -> Result<Submitted, SubmitError> {
+    /// Makes durable what the agent itself tells. False: it is to be told again.
+    async fn store_told(&self, batch: IngestBatch) -> bool {
+        let (_, is_told) = self.finished(batch).await;
+        is_told
+    }
+
+    async fn finished(&self, batch: IngestBatch) -> (Result<Submitted, SubmitError>, bool) {
+        match tokio::spawn(Self::finish(batch)).await {
+            Ok(finished) => finished,
+            Err(error) => {
+                tracing::error!(source = self.name(), %error, "storing a batch ended with a fault");
+                (Err(SubmitError::Task), false)
+            }
+        }
+    }
+
+    async fn finish(batch: IngestBatch) -> (Result<Submitted, SubmitError>, bool) {
+        let mut is_told = false;
+        let stored = Self::settle(batch, &mut is_told).await;
+        (stored, is_told)
+    }
+
+    async fn settle(batch: IngestBatch, is_told: &mut bool) -> Result<Submitted, SubmitError> {
         let IngestBatch {
+            ingest,
             stamp,
             submission,
-            staged,
-            mut back,
+            own,
+            mut pledges,
+            earlier,
+            prints,
+            done,
             tally,
             raw,
             seen,
             lag_ms,
             said,
-            _alone,
             ..
         } = batch;
         let received_ms = stamp.received_ms();
-        let events = submission.len();
-        let submitted = if events == 0 {
-            Ok(Submitted::default())
-        } else {
-            self.0.shared.intake.submit(submission).await
-        };
-        drop(stamp);
-        let submitted = match submitted {
-            Ok(submitted) => {
-                back.devices.clear();
-                submitted
+        let events = submission.len() as u64;
+        let inner = &ingest.0;
+        let intake = &inner.shared.intake;
+        let submit = |submission: Submission| async {
+            match submission.len() {
+                0 => Ok(Outcome::default()),
+                _ => intake.submit(submission).await,
             }
+        };
+        let (told, outcome) = tokio::join!(submit(own), submit(submission));
+        match told {
+            Ok(told) if told.refused.is_empty() => {
+                *is_told = true;
+                pledges.back.clear();
+                pledges.clocks.clear();
+                inner.figures.stored.inc_by(told.submitted.stored as u64);
+            }
+            _ => pledges.not_told(),
+        }
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
             Err(error) => {
-                self.0.figures.refused.inc_by(events as u64);
-                if let SubmitError::Append { lane: refused, .. } = &error {
-                    // What was for a lane before is durable: said again it is no news.
-                    let mut book = self.book();
-                    let now_ms = clock::monotonic_ms();
-                    for (lane, staged) in staged {
-                        if lane.is_some_and(|lane| lane < *refused) {
-                            book.devices.apply(staged, now_ms);
-                        }
-                    }
-                }
+                inner.figures.refused.inc_by(events);
                 return Err(error);
             }
         };
+        let refused: Vec<_> = outcome.refused.iter().map(|(way, _)| *way).collect();
+        let is_whole = refused.is_empty();
         {
-            let mut book = self.book();
-            let now_ms = clock::monotonic_ms();
-            for (_, staged) in staged {
-                book.devices.apply(staged, now_ms);
-            }
-            if said {
-                book.last_message_ms = Some(received_ms);
-            }
-            if lag_ms.is_some() {
-                book.lag_ms = lag_ms;
-            }
-            for (reason, sample) in tally.samples {
-                book.reject(received_ms, reason, &sample);
+            let mut status = ingest.status();
+            if is_whole {
+                status.remove_done(&done);
+            } else {
+                status.remove_done(&done);
+                // Its device sends all of it again: what is durable is not stored again.
+                let durable = prints.iter().filter(|(_, way)| !refused.contains(way));
+                status.add_done(
+                    done.into_iter().chain(durable.map(|(print, _)| *print)),
+                    clock::monotonic_ms(),
+                );
             }
         }
-        let figures = &self.0.figures;
-        figures.stored.inc_by(submitted.stored as u64);
-        figures.doubled.inc_by(submitted.doubled as u64);
+        pledges.settle(refused);
+        let stored = outcome.submitted.stored as u64;
+        let figures = &inner.figures;
+        figures.stored.inc_by(stored);
+        figures
+            .doubled
+            .inc_by(outcome.submitted.doubled as u64 + tally.doubled);
+        figures.conflicts.inc_by(outcome.submitted.conflicts as u64);
+        let submitted = match outcome.whole() {
+            Ok(submitted) => submitted,
+            Err(error) => {
+                figures.refused.inc_by(events.saturating_sub(stored));
+                return Err(error);
+            }
+        };
+        drop(stamp);
+        for mut batch in earlier {
+            // A sender that is gone has stored nothing.
+            let settled = batch.settled.wait_for(Option::is_some).await;
+            let is_durable = settled.is_ok_and(|refused| {
+                refused
+                    .as_ref()
+                    .is_some_and(|ways| !ways.contains(&batch.way))
+            });
+            if !is_durable {
+                return Err(SubmitError::Earlier);
+            }
+        }
+        {
+            let mut status = ingest.status();
+            if said {
+                status.last_message_ms = Some(received_ms);
+            }
+            if lag_ms.is_some() {
+                status.lag_ms = lag_ms;
+            }
+            for (reason, sample) in tally.samples {
+                status.reject(received_ms, reason, &sample);
+            }
+        }
         figures.repeated.inc_by(tally.repeated);
         figures.heartbeat.inc_by(tally.heartbeat);
         figures.filtered.inc_by(tally.left_out);
         figures.rejected.inc_by(tally.rejected);
         figures.implausible_times.inc_by(tally.implausible_times);
-        if let Some(log) = &self.0.shared.raw
+        figures.unreadable_times.inc_by(tally.unreadable_times);
+        if let Some(log) = &inner.shared.raw
             && !raw.is_empty()
         {
-            log.keep(self.name(), raw);
+            log.keep(ingest.name(), raw);
         }
         for seen in seen {
-            self.0.watch.show(seen);
+            inner.tap.show(seen);
         }
         Ok(submitted)
     }
 
-    /// One message as a group of its own.
+    /// One message as a batch of its own.
     pub async fn take(
         &self,
         raw: &[u8],
-        said: Result<DecodedMessage<'_>, Reject>,
+        decoded: Result<DecodedMessage<'_>, Reject>,
     ) -> Result<Submitted, SubmitError> {
-        let mut batch = self.alone().await;
-        batch.message(raw, said);
+        let mut batch = self.batch();
+        batch.message(raw, decoded);
         self.store(batch).await
     }
 
     /// What the source is connected to is there.
     pub fn up(&self, peer: &str) {
-        self.book().up(peer, clock::wall_ms());
+        self.status().up(peer, clock::wall_ms());
     }
 
     /// The source listens: its devices may come or not.
     pub fn listens(&self, address: &str) {
-        self.book().listening(address, clock::wall_ms());
+        self.status().listening(address, clock::wall_ms());
     }
 
     /// It is not, or no more.
     pub fn down(&self, why: &str) {
-        self.book()
+        self.status()
             .down(why, clock::wall_ms(), clock::monotonic_ms());
     }
 
     /// The connection of one device could not be made, or ended. It is heard again when it says something.
     pub fn trouble(&self, device: &str, why: &str) {
-        self.book()
+        self.status()
             .devices
             .trouble(device, why, clock::monotonic_ms());
     }
@@ -266,12 +351,12 @@ impl SourceIngest {
     /// where nobody has proved to have sent it.
     pub fn refused(&self, key: &str, raw: &[u8], reason: &str) {
         let now_ms = clock::wall_ms();
-        self.book().refused(now_ms, key, reason, raw);
-        if self.0.watch.is_watched() {
+        self.status().refused(now_ms, key, reason, raw);
+        if self.0.tap.is_watched() {
             let mut seen = Seen::new(now_ms, raw);
             seen.outcome = Cow::Borrowed("refused");
             seen.reason = Some(reason.to_owned());
-            self.0.watch.show(seen);
+            self.0.tap.show(seen);
         }
         if let Some(log) = &self.0.shared.raw
             && !raw.is_empty()
@@ -285,13 +370,13 @@ impl SourceIngest {
 
     /// What was refused last has come well.
     pub fn error_is_over(&self) {
-        self.book().error_is_over();
+        self.status().error_is_over();
     }
 
     /// Tells devices that have fallen silent, and that the source itself is away. Called by the clock of all sources.
     pub async fn tick(&self) {
         self.tell_away().await;
-        let silent = self.book().devices.fallen_silent(clock::monotonic_ms());
+        let silent = self.status().devices.fallen_silent(clock::monotonic_ms());
         if silent.is_empty() {
             return;
         }
@@ -301,24 +386,24 @@ impl SourceIngest {
                 let device_event =
                     DeviceEvent::new("device.offline", Severity::Notice, name.as_str())
                         .with("state", "unknown");
-                if let Err(reject) = batch.event(&device_event) {
+                if let Err(reject) = batch.tell(&device_event) {
                     tracing::warn!(source = self.name(), %reject, "a silent device cannot be told");
                 }
             }
-            if let Err(error) = self.store(batch).await {
-                tracing::debug!(source = self.name(), %error, "silent devices are told later");
+            if !self.store_told(batch).await {
+                tracing::debug!(source = self.name(), "silent devices are told later");
                 return;
             }
-            let mut book = self.book();
+            let mut status = self.status();
             for name in names {
-                book.devices.told_silent(name);
+                status.devices.told_silent(name);
             }
         }
     }
 
     /// Without its broker, or the port that its devices call, a source hears none of them: that is told under its own name.
     async fn tell_away(&self) {
-        let Some(away) = self.book().away(clock::monotonic_ms()) else {
+        let Some(away) = self.status().away(clock::monotonic_ms()) else {
             return;
         };
         let name = self.name();
@@ -329,43 +414,50 @@ impl SourceIngest {
             Away::Back => DeviceEvent::new("device.online", Severity::Info, name),
         };
         let mut batch = self.batch();
-        if let Err(reject) = batch.event(&device_event) {
+        if let Err(reject) = batch.tell(&device_event) {
             tracing::warn!(source = name, %reject, "a source that is away cannot be told");
         }
-        match self.store(batch).await {
-            Ok(_) => self.book().told_away(&away),
-            Err(error) => {
-                tracing::debug!(source = name, %error, "that a source is away is told later")
-            }
+        if self.store_told(batch).await {
+            self.status().told_away(&away);
+        } else {
+            tracing::debug!(source = name, "that a source is away is told later");
         }
     }
 
     /// Copies how the devices stand into the figures.
     pub fn scrape(&self) {
-        let book = self.book();
+        let status = self.status();
         let figures = &self.0.figures;
-        let count = book.devices.count();
+        let count = status.devices.count();
         figures
             .connected
-            .set(i64::from(book.is_up() || count.online > 0));
+            .set(i64::from(status.is_up() || count.online > 0));
         figures.online.set(count.online as i64);
         figures.unknown.set(count.unknown as i64);
         figures
             .last_message
-            .set(book.last_message_ms.unwrap_or(0) / 1000);
-        figures.lag.set(book.lag_ms.unwrap_or(0) as f64 / 1000.0);
+            .set(status.last_message_ms.unwrap_or(0) / 1000);
+        figures.lag.set(status.lag_ms.unwrap_or(0) as f64 / 1000.0);
+        let clocks = status.devices.clocks_off(self.0.settings.clock_bound_ms());
+        let offset_ms = clocks.first().map_or(0, |(_, offset_ms)| *offset_ms);
+        figures.clocks_off.set(clocks.len() as i64);
+        figures.clock_offset.set(offset_ms as f64 / 1000.0);
     }
 
     /// How it stands, as `status` shows it.
     pub fn view(&self) -> SourceView {
         let settings = &self.0.settings;
-        self.book()
-            .view(&settings.name, settings.kind, &self.0.figures)
+        self.status().view(
+            &settings.name,
+            settings.kind,
+            settings.clock_bound_ms(),
+            &self.0.figures,
+        )
     }
 
     /// What arrives, live.
-    pub fn watch(&self) -> &LiveTap {
-        &self.0.watch
+    pub fn tap(&self) -> &LiveTap {
+        &self.0.tap
     }
 }
 

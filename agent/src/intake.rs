@@ -1,9 +1,10 @@
 //! The one door to the spool: stamps, routes, packs, appends, counts.
 //!
 //! A source fills a [`Submission`], which packs each event at once, and may answer its device only after
-//! [`Intake::submit`] has returned: then everything of it is synced. A lane that refuses makes the whole
-//! submission an error; what other lanes stored meanwhile is recognised by its id when the source comes
-//! again.
+//! [`Intake::submit`] has returned that everything of it is synced. Lanes are appended side by side, and the outcome is per
+//! lane: what one lane has synced is done, whatever another refuses.
+//!
+//! While the gateway's clock is not synchronised, times that rest on it are marked so, and events carry the time since boot.
 //!
 //! A submission also travels, from `linli-agent import` to the running agent: packed CBOR, an array of
 //! [`Part`], checked event by event when it arrives.
@@ -14,12 +15,17 @@ use linli_shared::protocol::ids::{BootId, Lane, Retention};
 use linli_shared::service::clock;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use tokio::task::JoinSet;
 
+use crate::gateway_clock::GatewayClock;
 use crate::metrics::Metrics;
 use linli_spool::{AppendError, EventKey, Spool};
 
 /// Most events of one submission.
 pub const SUBMIT_EVENTS_MAX: usize = 4096;
+
+/// Lane and retention class: what is appended together.
+pub type Way = (Lane, Retention);
 
 const SLOTS: usize = Lane::ALL.len() * Retention::ALL.len();
 
@@ -30,6 +36,28 @@ pub struct Submitted {
     pub stored: usize,
     /// Events that were there already.
     pub doubled: usize,
+    /// New events under the id of another event of the source.
+    #[serde(default)]
+    pub conflicts: usize,
+}
+
+/// What became of a submission.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Of the lanes that took theirs.
+    pub submitted: Submitted,
+    /// What was refused, and why.
+    pub refused: Vec<(Way, AppendError)>,
+}
+
+impl Outcome {
+    /// Everything is durable, or why not.
+    pub fn whole(self) -> Result<Submitted, SubmitError> {
+        match self.refused.into_iter().next() {
+            None => Ok(self.submitted),
+            Some(((lane, _), source)) => Err(SubmitError::Append { lane, source }),
+        }
+    }
 }
 
 /// Why nothing, or not all, was stored.
@@ -38,15 +66,23 @@ pub enum SubmitError {
     /// A lane did not take it.
     #[error("the {lane} lane did not take it")]
     Append {
-        /// What was for lanes before this one is durable.
+        /// The lane.
         lane: Lane,
         /// Why.
         #[source]
         source: AppendError,
     },
+    /// It rests on an earlier message of its device, which was not stored.
+    #[error("an earlier message of the device was not stored: it is to be sent again")]
+    Earlier,
     /// Too many at once.
     #[error("{0} events in one submission, at most {SUBMIT_EVENTS_MAX} are accepted")]
     TooMany(usize),
+    /// The task that stores it ended.
+    #[error(
+        "storing it ended with a fault of this program: please report what its log says of a panic"
+    )]
+    Task,
 }
 
 /// Why bytes are not a submission.
@@ -92,12 +128,12 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// An empty one; looks at the clock.
-    pub fn new() -> Self {
-        let unset = !clock::is_set(clock::wall_ms());
+    /// An empty one; looks whether the clock is synchronised.
+    pub fn new(gateway: &GatewayClock) -> Self {
+        let is_unset = !gateway.is_synchronised();
         Self {
             batches: Default::default(),
-            monotonic_ms: unset.then(clock::monotonic_ms),
+            monotonic_ms: is_unset.then(clock::monotonic_ms),
         }
     }
 
@@ -160,9 +196,9 @@ impl Submission {
     }
 
     /// Reads what travelled.
-    pub fn decode(bytes: &[u8]) -> Result<Self, PartError> {
+    pub fn decode(bytes: &[u8], gateway: &GatewayClock) -> Result<Self, PartError> {
         let parts: Vec<Part> = codec::decode("submission", bytes)?;
-        let mut submission = Self::new();
+        let mut submission = Self::new(gateway);
         for part in parts {
             let (lane, retention) = Lane::from_number(part.lane)
                 .zip(Retention::from_number(part.retention))
@@ -185,48 +221,87 @@ impl Submission {
 pub struct Intake {
     spools: [Spool; Lane::ALL.len()],
     boot: BootId,
+    gateway: GatewayClock,
     metrics: Metrics,
 }
 
 impl Intake {
     /// `spools` in the order of [`Lane::ALL`].
-    pub fn new(spools: [Spool; Lane::ALL.len()], boot: BootId, metrics: Metrics) -> Self {
+    pub fn new(
+        spools: [Spool; Lane::ALL.len()],
+        boot: BootId,
+        gateway: GatewayClock,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             spools,
             boot,
+            gateway,
             metrics,
         }
     }
 
-    /// Stores events for good.
-    pub async fn submit(&self, submission: Submission) -> Result<Submitted, SubmitError> {
+    /// The gateway's clock.
+    pub fn gateway(&self) -> &GatewayClock {
+        &self.gateway
+    }
+
+    /// Nothing is in it.
+    pub fn submission(&self) -> Submission {
+        Submission::new(&self.gateway)
+    }
+
+    /// Stores events for good, each lane by itself. What has begun is finished, though nobody waits for it any more.
+    pub async fn submit(&self, submission: Submission) -> Result<Outcome, SubmitError> {
         let count = submission.len();
         if count > SUBMIT_EVENTS_MAX {
             return Err(SubmitError::TooMany(count));
         }
-        let mut total = Submitted::default();
+        let mut appends = JoinSet::new();
+        let mut first = None;
         for (lane, retention, batch) in submission.into_batches() {
-            let spool = &self.spools[usize::from(lane.number())];
-            let count = batch.events.len() as u64;
-            let appended = spool
-                .append(
-                    retention,
-                    self.boot,
-                    batch.oldest_ms,
-                    batch.events,
-                    batch.keys,
-                )
-                .await
-                .map_err(|source| {
-                    self.metrics.refused(lane, count);
-                    SubmitError::Append { lane, source }
-                })?;
-            self.metrics
-                .stored(lane, appended.stored as u64, appended.doubled as u64);
-            total.stored += appended.stored;
-            total.doubled += appended.doubled;
+            let spool = self.spools[usize::from(lane.number())].clone();
+            let boot = self.boot;
+            let append = async move {
+                let count = batch.events.len() as u64;
+                let appended = spool
+                    .append(retention, boot, batch.oldest_ms, batch.events, batch.keys)
+                    .await;
+                ((lane, retention), count, appended)
+            };
+            // Most submissions have one batch: it costs no task.
+            match first {
+                None => first = Some(append),
+                Some(_) => {
+                    appends.spawn(append);
+                }
+            }
         }
-        Ok(total)
+        let mut outcome = Outcome::default();
+        let mut done = Vec::with_capacity(1 + appends.len());
+        if let Some(first) = first {
+            done.push(first.await);
+        }
+        while let Some(joined) = appends.join_next().await {
+            done.push(joined.map_err(|_| SubmitError::Task)?);
+        }
+        done.sort_by_key(|(way, _, _)| way.0);
+        for (way, count, appended) in done {
+            let lane = way.0;
+            match appended {
+                Ok(appended) => {
+                    self.metrics
+                        .stored(lane, appended.stored as u64, appended.doubled as u64);
+                    outcome.submitted.stored += appended.stored;
+                    outcome.submitted.doubled += appended.doubled;
+                }
+                Err(source) => {
+                    self.metrics.refused(lane, count);
+                    outcome.refused.push((way, source));
+                }
+            }
+        }
+        Ok(outcome)
     }
 }
 
@@ -246,7 +321,8 @@ mod tests {
 
     #[test]
     fn a_submission_travels_whole_and_urgent_comes_first() {
-        let mut submission = Submission::new();
+        let gateway = GatewayClock::default();
+        let mut submission = Submission::new(&gateway);
         submission
             .push(Lane::Routine, Retention::Access, draft("door.opened"))
             .expect("within the limits");
@@ -254,7 +330,7 @@ mod tests {
             .push(Lane::Urgent, Retention::Standard, draft("fire.alarm"))
             .expect("within the limits");
         let bytes = submission.encode().expect("CBOR");
-        let arrived = Submission::decode(&bytes).expect("a submission");
+        let arrived = Submission::decode(&bytes, &gateway).expect("a submission");
         assert_eq!(arrived.len(), 2);
         let ways: Vec<(Lane, Retention, usize)> = arrived
             .into_batches()
@@ -272,7 +348,7 @@ mod tests {
     #[test]
     fn what_is_no_submission_is_refused() {
         assert!(matches!(
-            Submission::decode(b"{}"),
+            Submission::decode(b"{}", &GatewayClock::default()),
             Err(PartError::Codec(_))
         ));
         let part = |lane, events: &[u8]| {
@@ -284,16 +360,16 @@ mod tests {
             codec::encode("submission", &[part]).expect("CBOR")
         };
         assert!(matches!(
-            Submission::decode(&part(9, b"")),
+            Submission::decode(&part(9, b""), &GatewayClock::default()),
             Err(PartError::Unknown { lane: 9, .. })
         ));
         assert!(matches!(
-            Submission::decode(&part(0, &[0x61])),
+            Submission::decode(&part(0, &[0x61]), &GatewayClock::default()),
             Err(PartError::Codec(_))
         ));
         let bad = codec::encode("event", &draft("No Kind")).expect("CBOR");
         assert!(matches!(
-            Submission::decode(&part(0, &bad)),
+            Submission::decode(&part(0, &bad), &GatewayClock::default()),
             Err(PartError::Event(_))
         ));
     }

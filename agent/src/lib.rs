@@ -13,6 +13,7 @@ pub mod commands;
 mod config;
 mod downtime;
 mod files;
+mod gateway_clock;
 mod http;
 mod identity;
 mod import;

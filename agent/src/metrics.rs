@@ -26,8 +26,16 @@ pub struct SourceFigures {
     pub rejected: IntCounter,
     /// Events that the spool did not take.
     pub refused: IntCounter,
-    /// Events whose device time could not be.
+    /// Events whose device time cannot be, in a message of the past.
     pub implausible_times: IntCounter,
+    /// Times that cannot be read: the field is rejected, the event is stored.
+    pub unreadable_times: IntCounter,
+    /// Events under the id of another event of the source.
+    pub conflicts: IntCounter,
+    /// Devices whose clock is off.
+    pub clocks_off: IntGauge,
+    /// By how much the clock that is off most is behind, seconds; negative: ahead.
+    pub clock_offset: Gauge,
     /// 1 while it is connected.
     pub connected: IntGauge,
     /// Devices that are heard.
@@ -61,6 +69,10 @@ pub struct Metrics {
     /// Requests and rows of a source, by outcome.
     pub source_messages: IntCounterVec,
     source_implausible_times: IntCounterVec,
+    source_rejected_fields: IntCounterVec,
+    source_conflicts: IntCounterVec,
+    source_clocks_off: IntGaugeVec,
+    source_clock_offset: GaugeVec,
     source_connected: IntGaugeVec,
     source_devices: IntGaugeVec,
     source_last_message: IntGaugeVec,
@@ -81,7 +93,9 @@ pub struct Metrics {
     pub unknown_frames: IntCounter,
     /// End of the certificate, seconds since 1970 UTC.
     pub cert_not_after: IntGauge,
-    /// 1 when the wall clock is set.
+    /// By how much this clock is ahead of the hub's, seconds.
+    pub clock_skew: prometheus::Gauge,
+    /// 1 when the wall clock is synchronised.
     pub clock_set: IntGauge,
     /// Steps of the wall clock of more than two seconds.
     pub clock_steps: IntCounter,
@@ -161,9 +175,35 @@ impl Metrics {
             )?,
             source_implausible_times: counters(
                 "linli_agent_source_implausible_times_total",
-                "Events whose device time lay in the future or before 2020.",
+                "Events of the past whose device time cannot be: in the future, or before 2000.",
                 &["source"],
             )?,
+            source_rejected_fields: counters(
+                "linli_agent_source_rejected_fields_total",
+                "Fields that could not be read; their events are stored without them.",
+                &["source", "field"],
+            )?,
+            source_conflicts: counters(
+                "linli_agent_source_conflicts_total",
+                "Events that came under the id of another event of the source, with other content. They are stored.",
+                &["source"],
+            )?,
+            source_clocks_off: gauges(
+                "linli_agent_source_clocks_off",
+                "Devices of a source whose clock is off by more than clock_bound.",
+                &["source"],
+            )?,
+            source_clock_offset: {
+                let offset = GaugeVec::new(
+                    Opts::new(
+                        "linli_agent_source_clock_offset_seconds",
+                        "By how much the clock of the source's device that is off most is behind; negative: ahead.",
+                    ),
+                    &["source"],
+                )?;
+                registry.register(Box::new(offset.clone()))?;
+                offset
+            },
             source_connected: gauges(
                 "linli_agent_source_connected",
                 "1 while the source is connected or listens, or a device of it is heard.",
@@ -227,8 +267,16 @@ impl Metrics {
             )?,
             clock_set: gauge(
                 "linli_agent_clock_set",
-                "1 when the wall clock has been set since power came.",
+                "1 when the wall clock is synchronised: the kernel says so, or a hub did in this boot.",
             )?,
+            clock_skew: {
+                let skew = prometheus::Gauge::new(
+                    "linli_agent_clock_skew_seconds",
+                    "By how much this clock was ahead of the hub's at its last welcome.",
+                )?;
+                registry.register(Box::new(skew.clone()))?;
+                skew
+            },
             clock_steps: counter(
                 "linli_agent_clock_steps_total",
                 "Steps of the wall clock of more than two seconds.",
@@ -326,6 +374,12 @@ impl Metrics {
             rejected: messages("rejected"),
             refused: messages("refused"),
             implausible_times: self.source_implausible_times.with_label_values(&[name]),
+            unreadable_times: self
+                .source_rejected_fields
+                .with_label_values(&[name, "time"]),
+            conflicts: self.source_conflicts.with_label_values(&[name]),
+            clocks_off: self.source_clocks_off.with_label_values(&[name]),
+            clock_offset: self.source_clock_offset.with_label_values(&[name]),
             connected: self.source_connected.with_label_values(&[name]),
             online: self.source_devices.with_label_values(&[name, "online"]),
             unknown: self.source_devices.with_label_values(&[name, "unknown"]),

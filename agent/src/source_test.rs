@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::pseudonym::Pseudonyms;
 use crate::sources::Sources;
 use crate::transport::bodies::Bodies;
-use crate::{bind, http, socket};
+use crate::{bind, clock_anchors, http, socket};
 
 /// Lines on their way to the screen.
 const LINES_MAX: usize = 64;
@@ -169,7 +169,12 @@ impl SourceTest {
         let boot = clock::boot_id().map_err(|error| failure(exit::IO)(&error))?;
         let metrics = Metrics::new().map_err(|error| failure(exit::FAILURE)(&error))?;
         let shared = Shared {
-            intake: Intake::new(spools.handles.clone(), boot, metrics.clone()),
+            intake: Intake::new(
+                spools.handles.clone(),
+                boot,
+                clock_anchors::gateway(&config.data_dir, boot),
+                metrics.clone(),
+            ),
             pending: Default::default(),
             places: Arc::new(devices),
             pseudonyms: Pseudonyms::load(&config.data_dir, &config.pseudonyms, clock::wall_ms())
@@ -181,7 +186,7 @@ impl SourceTest {
         let sources = Sources::new(sources, pushes, bodies, &config.data_dir, &shared);
         let keeper = sources.keeper();
         let ingest = sources.ingests().remove(0);
-        let mut seen = ingest.watch().subscribe();
+        let mut seen = ingest.tap().subscribe();
         let stop = CancellationToken::new();
         let (routes, running) = sources.start(stop.clone());
         let running = tokio::spawn(running);

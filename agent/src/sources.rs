@@ -49,6 +49,12 @@ use push::{Push, PushSource};
 /// How long raw messages stay unless the config says otherwise.
 const KEEP_RAW_FOR: Span = Span::from_secs(3 * 86_400);
 
+/// `clock_bound` unless the config says otherwise.
+const CLOCK_BOUND: Span = Span::from_secs(120);
+/// What it may be.
+const CLOCK_BOUNDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(86_400);
+
 /// See [`Source::NO_ZONE`].
 const MAPPING_HAS_ZONE: &str =
     "mappings read the times of this type; write zone under [occurred_at] of the mapping";
@@ -124,6 +130,8 @@ pub(crate) struct SourceConfig {
     keep_raw_for: Option<Span>,
     /// How long a device may say nothing before its state is unknown.
     silent_after: Option<Span>,
+    /// A device's clock that is off by more is not believed: its live events happened when they were received.
+    clock_bound: Option<Span>,
     /// What the type wants.
     #[serde(flatten)]
     pub rest: toml::Table,
@@ -202,6 +210,11 @@ impl Prepared {
         {
             return Err(check.wrong("silent_after", "must be at least \"1s\""));
         }
+        if let Some(span) = config.clock_bound
+            && !CLOCK_BOUNDS.contains(&span.0)
+        {
+            return Err(check.wrong("clock_bound", "must be between \"5s\" and \"1d\""));
+        }
         let (parts, push) = if config.kind == push::TYPE {
             (None, Some(config.rest))
         } else {
@@ -254,6 +267,7 @@ impl Prepared {
             zone,
             keep_raw_for,
             silent_after: config.silent_after.map(|span| span.0).or(default_silence),
+            clock_bound: config.clock_bound.unwrap_or(CLOCK_BOUND).0,
         };
         let (devices, listens, start) = match parts {
             Some(parts) => (parts.devices, parts.listens, Some(parts.start)),

@@ -27,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::gateway_clock::GatewayClock;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::pending::Pending;
@@ -79,6 +80,8 @@ pub struct Uplink {
     pub sent: [Sent; Lane::ALL.len()],
     /// What is on its way into them.
     pub pending: Pending,
+    /// Whether this gateway's clock is synchronised.
+    pub gateway: GatewayClock,
     /// Clock anchors of this and earlier boots.
     pub anchors: watch::Receiver<Vec<ClockAnchor>>,
     /// The inbox of the station, if this agent serves one.

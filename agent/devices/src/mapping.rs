@@ -326,6 +326,11 @@ impl Mapping {
         self.state.is_some()
     }
 
+    /// Its events have ids where the messages give them.
+    pub fn has_id(&self) -> bool {
+        self.id.is_some()
+    }
+
     /// The message is kept beside its event.
     pub fn keeps_raw(&self) -> bool {
         self.keep_raw

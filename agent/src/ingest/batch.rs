@@ -1,94 +1,194 @@
-//! Messages with what they came to, on their way to one sync.
-use linli_shared::protocol::event::{ClockQuality, Draft, PlaceDraft, Severity};
-use linli_shared::protocol::ids::Lane;
+//! Messages with what they are decoded to, on their way to one sync.
+use linli_shared::protocol::event::{
+    ClockQuality, DEVICE_CLOCK, Delivery, Draft, PlaceDraft, Severity,
+};
 use linli_shared::protocol::limits::NAME_BYTES_MAX;
 use linli_shared::service::clock;
+use siphasher::sip::SipHasher13;
 use std::borrow::Cow;
-use tokio::sync::OwnedMutexGuard;
+use std::hash::Hasher;
+use tokio::sync::watch;
 
-use super::{BATCH_EVENTS, SourceIngest};
-use crate::ingest::live_tap::{Seen, event as watched_event};
-use crate::ingest::presence::{News, Staged};
-use crate::ingest::raw_log;
-use crate::ingest::source_status::SourceStatus;
-use crate::intake::{SUBMIT_EVENTS_MAX, Submission};
+use super::device_clock::{self, Moment};
+use super::devices::{Flight, News, Staged};
+use super::live_tap::{Seen, event as watched_event};
+use super::raw_log;
+use super::source_status::SourceStatus;
+use super::{BATCH_EVENTS, Receipt, SourceIngest};
+use crate::intake::{SUBMIT_EVENTS_MAX, Submission, Way};
 use crate::pending::Stamp;
 use linli_devices::bounded;
-use linli_devices::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Reject, State};
+use linli_devices::device_event::{DecodedMessage, DeviceEvent, Reject, State};
 use linli_devices::mapping::lane_of;
-use linli_devices::time::{Tense, is_plausible};
+use linli_devices::time::Claim;
 
 /// What is counted once it is durable.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) repeated: u64,
+    pub(super) doubled: u64,
     pub(super) heartbeat: u64,
     pub(super) left_out: u64,
     pub(super) rejected: u64,
     pub(super) implausible_times: u64,
+    pub(super) unreadable_times: u64,
     pub(super) samples: Vec<(String, Vec<u8>)>,
 }
 
-/// Devices that a group tells to be there. A group that is not stored, however it ends, has not told.
-pub(super) struct Back<'f> {
-    pub(super) ingest: &'f SourceIngest,
-    pub(super) devices: Vec<String>,
+/// What a batch has said of devices before it is durable. However the batch ends, this is settled.
+pub(super) struct Pledges {
+    pub(super) ingest: SourceIngest,
+    pub(super) number: u64,
+    /// Devices that it tells to be there.
+    pub(super) back: Vec<String>,
+    /// Devices whose clocks it tells of.
+    pub(super) clocks: Vec<String>,
+    /// States in flight that have an event, with the way that it goes; those without one are known at once.
+    pub(super) flying: Vec<(Staged, Option<Way>)>,
+    /// Which ways refused their events; `None` until the spool has answered.
+    pub(super) settled: Option<watch::Sender<Option<Vec<Way>>>>,
 }
 
-impl Drop for Back<'_> {
-    fn drop(&mut self) {
-        if self.devices.is_empty() {
+impl Pledges {
+    /// The spool has answered: these ways refused.
+    pub(super) fn settle(&mut self, refused: Vec<Way>) {
+        let now_ms = clock::monotonic_ms();
+        let flying = std::mem::take(&mut self.flying);
+        let is_durable = |staged: &Staged| {
+            flying.iter().any(|(known, way)| {
+                known == staged && way.is_none_or(|way| !refused.contains(&way))
+            })
+        };
+        let mut status = self.ingest.status();
+        status.devices.land(self.number, now_ms, is_durable);
+        status.end_flight(self.number);
+        drop(status);
+        if let Some(settled) = self.settled.take() {
+            settled.send_replace(Some(refused));
+        }
+    }
+
+    /// What the agent itself tells was not stored: it tells it again.
+    pub(super) fn not_told(&mut self) {
+        if self.back.is_empty() && self.clocks.is_empty() {
             return;
         }
-        let mut book = self.ingest.book();
-        for device in &self.devices {
-            book.devices.not_told(device);
+        let mut status = self.ingest.status();
+        for device in self.back.drain(..) {
+            status.devices.not_told(&device);
+        }
+        for device in self.clocks.drain(..) {
+            let told = status.devices.was_clock_told(&device);
+            status.devices.clock_told(&device, !told);
         }
     }
 }
 
+impl Drop for Pledges {
+    fn drop(&mut self) {
+        if !self.flying.is_empty() {
+            let now_ms = clock::monotonic_ms();
+            let mut status = self.ingest.status();
+            status.devices.land(self.number, now_ms, |_| false);
+            status.end_flight(self.number);
+        }
+        self.not_told();
+    }
+}
+
+/// What an earlier batch, which is not durable yet, is waited for.
+pub(super) struct Earlier {
+    pub(super) way: Way,
+    pub(super) settled: watch::Receiver<Option<Vec<Way>>>,
+}
+
 /// Messages that become durable with one sync.
-pub struct IngestBatch<'f> {
-    pub(super) ingest: &'f SourceIngest,
-    pub(super) _alone: Option<OwnedMutexGuard<()>>,
+pub struct IngestBatch {
+    pub(super) ingest: SourceIngest,
     /// Lives until everything is stored or refused.
     pub(super) stamp: Stamp,
     pub(super) submission: Submission,
-    /// States that are known once it is durable, each with the lane of its event, where it has one.
-    pub(super) staged: Vec<(Option<Lane>, Staged)>,
-    pub(super) back: Back<'f>,
+    /// What the agent itself tells: it holds up no device.
+    pub(super) own: Submission,
+    pub(super) pledges: Pledges,
+    /// Batches in flight that say what this one takes for known.
+    pub(super) earlier: Vec<Earlier>,
+    /// Events without an id of their own, by their message, with the way that they go.
+    pub(super) prints: Vec<(u64, Way)>,
+    /// Events without an id that an earlier try has stored.
+    pub(super) done: Vec<u64>,
     pub(super) tally: Tally,
     pub(super) raw: String,
     pub(super) seen: Vec<Seen>,
     pub(super) lag_ms: Option<i64>,
     /// There is a message in it, and not only what the agent itself tells.
     pub(super) said: bool,
+    /// Of the message that is being read, where it has events without an id.
+    raw_hash: u64,
+    /// Events of the message that is being read, so far.
+    nth: u32,
+    is_replayed: bool,
+    receipt: Receipt,
 }
 
-/// What became of a reading.
+/// What became of a device's event.
 enum Taken {
     Event,
     Repeated,
 }
 
-impl<'f> IngestBatch<'f> {
+/// What a told state is for a batch.
+pub(super) enum StateNews {
+    /// It is known.
+    Known,
+    /// It is another than before: known once its event is durable.
+    Changed(Staged),
+    /// It is of before what is known: an event, and no more.
+    Late,
+}
+
+/// Whose event it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Teller {
+    Device,
+    Agent,
+}
+
+impl IngestBatch {
     /// Nothing is in it; received now.
-    pub(super) fn new(ingest: &'f SourceIngest, alone: Option<OwnedMutexGuard<()>>) -> Self {
+    pub(super) fn new(ingest: &SourceIngest) -> Self {
+        let shared = &ingest.0.shared;
+        let stamp = shared.pending.stamp();
+        let receipt = Receipt {
+            received_ms: stamp.received_ms(),
+            is_synchronised: shared.intake.gateway().is_synchronised(),
+            bound_ms: ingest.0.settings.clock_bound_ms(),
+        };
         Self {
-            ingest,
-            _alone: alone,
-            stamp: ingest.0.shared.pending.stamp(),
-            submission: Submission::new(),
-            staged: Vec::new(),
-            back: Back {
-                ingest,
-                devices: Vec::new(),
+            stamp,
+            receipt,
+            submission: shared.intake.submission(),
+            own: shared.intake.submission(),
+            pledges: Pledges {
+                ingest: ingest.clone(),
+                number: ingest.next_batch(),
+                back: Vec::new(),
+                clocks: Vec::new(),
+                flying: Vec::new(),
+                settled: None,
             },
+            earlier: Vec::new(),
+            prints: Vec::new(),
+            done: Vec::new(),
             tally: Tally::default(),
             raw: String::new(),
             seen: Vec::new(),
             lag_ms: None,
             said: false,
+            raw_hash: 0,
+            nth: 0,
+            is_replayed: false,
+            ingest: ingest.clone(),
         }
     }
 
@@ -97,17 +197,46 @@ impl<'f> IngestBatch<'f> {
         self.submission.len() >= BATCH_EVENTS
     }
 
-    /// Adds a message with what it came to.
-    pub fn message(&mut self, raw: &[u8], said: Result<DecodedMessage<'_>, Reject>) {
+    /// Another event of the message.
+    pub(super) fn begin_event(&mut self) {
+        self.nth += 1;
+    }
+
+    /// The message that is being read has events without an id: they are known by its bytes.
+    pub(super) fn hash(&mut self, raw: &[u8]) {
+        let mut hasher = SipHasher13::new();
+        hasher.write(raw);
+        self.raw_hash = hasher.finish();
+    }
+
+    /// The messages that follow report the past, or not: the transport says so.
+    pub fn set_replayed(&mut self, is_replayed: bool) {
+        self.is_replayed = is_replayed;
+    }
+
+    pub(super) fn delivery(&self, replayed: bool) -> Delivery {
+        if replayed || self.is_replayed {
+            Delivery::Replayed
+        } else {
+            Delivery::Live
+        }
+    }
+
+    /// Adds a message with what it is decoded to.
+    pub fn message(&mut self, raw: &[u8], decoded: Result<DecodedMessage<'_>, Reject>) {
         self.said = true;
+        self.nth = 0;
         let mut shown = self
             .ingest
             .0
-            .watch
+            .tap
             .is_watched()
             .then(|| Seen::new(self.stamp.received_ms(), raw));
-        let outcome = match said {
+        let outcome = match decoded {
             Ok(DecodedMessage::Events(device_events)) => {
+                if device_events.iter().any(|event| event.id.is_empty()) {
+                    self.hash(raw);
+                }
                 let mut outcome = "repeated";
                 for device_event in &device_events {
                     self.heard(device_event.by.as_deref().unwrap_or(&device_event.device));
@@ -122,8 +251,13 @@ impl<'f> IngestBatch<'f> {
                 }
                 outcome
             }
-            Ok(DecodedMessage::Heartbeat { device }) => {
+            Ok(DecodedMessage::Heartbeat { device, time }) => {
                 self.heard(&device);
+                if let Claim::Ms(claim_ms) = time.claim(&self.ingest.0.settings.zone)
+                    && !self.is_replayed
+                {
+                    self.sample_clock(&device, claim_ms);
+                }
                 self.tally.heartbeat += 1;
                 "heartbeat"
             }
@@ -172,15 +306,74 @@ impl<'f> IngestBatch<'f> {
         }
         let back = self
             .ingest
-            .book()
+            .status()
             .devices
             .heard(device, clock::monotonic_ms());
         if back {
             let device_event = DeviceEvent::new("device.online", Severity::Info, device);
-            if self.event(&device_event).is_ok() {
-                self.back.devices.push(device.to_owned());
+            if self.tell(&device_event).is_ok() {
+                self.pledges.back.push(device.to_owned());
             }
         }
+    }
+
+    /// A live message of a device claims this time: whether its clock is off may be news.
+    pub(super) fn sample_clock(&mut self, device: &str, claim_ms: i64) {
+        if device.len() > NAME_BYTES_MAX {
+            return;
+        }
+        let news = {
+            let mut status = self.ingest.status();
+            let now_ms = clock::monotonic_ms();
+            status
+                .devices
+                .sample_clock(device, claim_ms, &self.receipt, now_ms);
+            let news = status.devices.clock_news(device, self.receipt.bound_ms);
+            if news.is_some() {
+                let is_off = matches!(news, Some(Some(_)));
+                status.devices.clock_told(device, is_off);
+            }
+            news
+        };
+        let Some(offset_ms) = news else { return };
+        let named = if device.is_empty() {
+            self.ingest.name().to_owned()
+        } else {
+            device.to_owned()
+        };
+        let device_event = match offset_ms {
+            Some(offset_ms) => DeviceEvent::new(DEVICE_CLOCK, Severity::Notice, named)
+                .with("offset_s", (offset_ms / 1000).to_string())
+                .with("reason", device_clock::words(offset_ms)),
+            None => DeviceEvent::new("device.clock_restored", Severity::Info, named),
+        };
+        self.pledges.clocks.push(device.to_owned());
+        if self.tell(&device_event).is_err() {
+            self.pledges.not_told();
+        }
+    }
+
+    /// When an event of a device happened.
+    pub(super) fn moment(&mut self, device: &str, claim: &Claim<'_>, delivery: Delivery) -> Moment {
+        if delivery.is_live()
+            && let Claim::Ms(claim_ms) = claim
+        {
+            self.sample_clock(device, *claim_ms);
+        }
+        let moment = self
+            .ingest
+            .status()
+            .devices
+            .moment(device, claim, delivery, &self.receipt);
+        match moment.clock {
+            ClockQuality::Implausible => self.tally.implausible_times += 1,
+            ClockQuality::Unknown => self.tally.unreadable_times += 1,
+            ClockQuality::Device if delivery.is_live() => {
+                self.lag_ms = Some(self.receipt.received_ms - moment.occurred_at_ms);
+            }
+            _ => {}
+        }
+        moment
     }
 
     fn device_event(
@@ -188,85 +381,151 @@ impl<'f> IngestBatch<'f> {
         device_event: &DeviceEvent<'_>,
         shown: Option<&mut Seen>,
     ) -> Result<Taken, Reject> {
-        let mut staged = None;
+        self.begin_event();
+        let mut news = StateNews::Late;
         if let Some(state) = &device_event.state {
-            staged = match device_event.by.as_deref() {
+            news = match device_event.by.as_deref() {
                 // A part lives and falls silent with the panel that tells of it: its points are points of the panel.
                 Some(by) => {
                     let point = format!("{}/{}", device_event.device, state.point).into();
-                    self.news(by, &State { point, ..*state })?
+                    self.news(by, &State { point, ..*state }, None)?
                 }
-                None => self.news(&device_event.device, state)?,
+                None => self.news(&device_event.device, state, None)?,
             };
-            if staged.is_none() && !device_event.anew {
+            if matches!(news, StateNews::Known) && !device_event.anew {
                 return Ok(Taken::Repeated);
             }
         }
-        let event = self.event(device_event)?;
+        let event = self.event(device_event, Teller::Device)?;
         if let Some(shown) = shown {
             shown.events.push(event);
         }
-        let lane = Some(lane_of(device_event.severity));
-        self.staged.extend(staged.map(|staged| (lane, staged)));
+        if let StateNews::Changed(staged) = news {
+            let way = (lane_of(device_event.severity), device_event.retention);
+            self.fly(staged, Some(way));
+        }
         Ok(Taken::Event)
     }
 
-    /// What is to be known of a state once its event is durable; `None` where it is no news. What is known stays bounded,
-    /// however long a message makes names.
+    /// Whether an event without an id was stored by a batch of which another lane refused its part: its device sends all of
+    /// it again then. It is known by the message and its place in it.
+    fn is_done(&mut self, draft: &Draft<'_>, way: Way) -> bool {
+        let mut print = SipHasher13::new();
+        print.write_u64(self.raw_hash);
+        print.write_u32(self.nth);
+        print.write(draft.kind.as_bytes());
+        print.write(draft.device.as_bytes());
+        let print = print.finish();
+        if self.ingest.status().is_done(print, clock::monotonic_ms()) {
+            self.done.push(print);
+            return true;
+        }
+        self.prints.push((print, way));
+        false
+    }
+
+    /// Packs an event of a device.
+    pub(super) fn push(
+        &mut self,
+        way: Way,
+        draft: Draft<'_>,
+    ) -> Result<(), linli_shared::protocol::chunk::BuildError> {
+        if draft.source_id.is_empty() && self.is_done(&draft, way) {
+            self.tally.doubled += 1;
+            return Ok(());
+        }
+        let is_offline = draft.kind == "device.offline";
+        let devices = &mut self.ingest.status().devices;
+        devices.said_offline(draft.device, is_offline);
+        self.submission.push(way.0, way.1, draft)
+    }
+
+    /// The event of a state is in this batch, or it is a state without one.
+    pub(super) fn fly(&mut self, staged: Staged, way: Option<Way>) {
+        let number = self.pledges.number;
+        let flight = Flight { batch: number, way };
+        self.ingest.status().devices.fly(flight, staged.clone());
+        if self.pledges.flying.is_empty() {
+            let settled = watch::Sender::new(None);
+            self.ingest
+                .status()
+                .begin_flight(number, settled.subscribe());
+            self.pledges.settled = Some(settled);
+        }
+        self.pledges.flying.push((staged, way));
+    }
+
+    /// What a state is, seen from what is known and in flight. What is known stays bounded, however long a message makes
+    /// names. `at_ms`: when it became so, where messages can come out of order.
     pub(super) fn news(
         &mut self,
         device: &str,
         state: &State<'_>,
-    ) -> Result<Option<Staged>, Reject> {
+        at_ms: Option<i64>,
+    ) -> Result<StateNews, Reject> {
         if device.len() > NAME_BYTES_MAX {
             let bytes = device.len();
             return Err(Reject::new(format!(
                 "device has {bytes} bytes, at most {NAME_BYTES_MAX} are accepted"
             )));
         }
-        let point = bounded::bounded(Cow::Borrowed(&*state.point));
-        // What stands before it in this group is newer than what is known.
-        let before = self
-            .staged
-            .iter()
-            .rev()
-            .map(|(_, staged)| staged)
-            .find(|staged| staged.device == device && staged.point == point);
-        let news = match before {
-            Some(before) if before.active == state.active => News::Repeated,
-            Some(_) => News::Changed,
-            None => {
-                let devices = &self.ingest.book().devices;
-                devices.news(device, &point, state.active, state.initial)
-            }
-        };
-        if news == News::Repeated {
-            return Ok(None);
-        }
         let staged = Staged {
             device: device.to_owned(),
-            point: point.into_owned(),
+            point: bounded::bounded(Cow::Borrowed(&*state.point)).into_owned(),
             active: state.active,
+            at_ms,
         };
-        if news == News::Noted {
-            self.staged.push((None, staged));
-            return Ok(None);
+        let news = self.ingest.status().devices.news(&staged, state.initial);
+        match news {
+            News::Repeated(flight) => {
+                if let Some(flight) = flight.filter(|flight| flight.batch != self.pledges.number) {
+                    self.hang_on(flight);
+                }
+                Ok(StateNews::Known)
+            }
+            News::Noted => {
+                self.fly(staged, None);
+                Ok(StateNews::Known)
+            }
+            News::Changed => Ok(StateNews::Changed(staged)),
+            News::Late => Ok(StateNews::Late),
         }
-        Ok(Some(staged))
     }
 
-    /// Packs the event of a reading. What it is, for those who watch; `Null` if nobody does.
-    pub(super) fn event(
+    /// What this batch takes for known is known only if that one becomes durable.
+    fn hang_on(&mut self, flight: Flight) {
+        if let Some(way) = flight.way
+            && let Some(settled) = self.ingest.status().flight(flight.batch)
+        {
+            self.earlier.push(Earlier { way, settled });
+        }
+    }
+
+    /// Adds what the agent itself tells of a device.
+    pub(super) fn tell(&mut self, device_event: &DeviceEvent<'_>) -> Result<(), Reject> {
+        self.event(device_event, Teller::Agent).map(|_| ())
+    }
+
+    /// Packs the event of a device. What it is, for those who watch; `Null` if nobody does.
+    fn event(
         &mut self,
         device_event: &DeviceEvent<'_>,
+        teller: Teller,
     ) -> Result<serde_json::Value, Reject> {
-        let inner = &self.ingest.0;
-        if self.submission.len() >= SUBMIT_EVENTS_MAX {
+        if self.submission.len() >= SUBMIT_EVENTS_MAX || self.own.len() >= SUBMIT_EVENTS_MAX {
             return Err(Reject::new(format!(
                 "more than {SUBMIT_EVENTS_MAX} events in one message"
             )));
         }
-        let now_ms = self.stamp.received_ms();
+        let claim = device_event.time.claim(&self.ingest.0.settings.zone);
+        let delivery = match teller {
+            Teller::Device => self.delivery(device_event.replayed),
+            Teller::Agent => Delivery::Live,
+        };
+        let whose = device_event.by.as_deref().unwrap_or(&device_event.device);
+        let moment = self.moment(whose, &claim, delivery);
+        let ingest = self.ingest.clone();
+        let inner = &ingest.0;
         let pseudonyms: Vec<(&str, Option<String>)> = device_event
             .persons
             .iter()
@@ -288,24 +547,7 @@ impl<'f> IngestBatch<'f> {
                     .filter_map(|(name, value)| Some((*name, value.as_deref()?))),
             )
             .collect();
-        let mut occurred_at_ms = now_ms;
-        let mut clock = ClockQuality::Agent;
-        let told = device_event.time.ms(&inner.settings.zone);
-        let unread = match &told {
-            Ok(None) => None,
-            Ok(Some(device_ms)) if is_plausible(*device_ms, Tense::Live, now_ms) => {
-                occurred_at_ms = *device_ms;
-                clock = ClockQuality::Device;
-                None
-            }
-            Ok(Some(device_ms)) => Some(match device_event.time {
-                DeviceTime::Text(text) => text.to_owned(),
-                _ => clock::rfc3339(*device_ms),
-            }),
-            Err(text) => Some(text.clone()),
-        };
-        if let Some(text) = &unread {
-            clock = ClockQuality::Implausible;
+        if let Claim::Unreadable(text) = &claim {
             attributes.push(("device_time", bounded::attribute(text)));
         }
         // By name, each once: the first of a name stands.
@@ -314,9 +556,11 @@ impl<'f> IngestBatch<'f> {
         let place = inner.place(&device_event.device);
         let draft = Draft {
             kind: &device_event.kind,
-            occurred_at_ms,
-            received_at_ms: now_ms,
-            clock,
+            occurred_at_ms: moment.occurred_at_ms,
+            received_at_ms: self.receipt.received_ms,
+            clock: moment.clock,
+            device_time_ms: moment.device_time_ms,
+            delivery,
             severity: device_event.severity,
             source: &inner.settings.name,
             source_id: &device_event.id,
@@ -329,23 +573,17 @@ impl<'f> IngestBatch<'f> {
             attributes,
             ..Draft::default()
         };
-        let shown = if inner.watch.is_watched() {
+        let shown = if inner.tap.is_watched() {
             watched_event(&draft)
         } else {
             serde_json::Value::Null
         };
-        self.submission
-            .push(
-                lane_of(device_event.severity),
-                device_event.retention,
-                draft,
-            )
-            .map_err(|error| Reject::new(linli_shared::service::telemetry::chain(&error)))?;
-        match clock {
-            ClockQuality::Implausible => self.tally.implausible_times += 1,
-            ClockQuality::Device => self.lag_ms = Some(now_ms - occurred_at_ms),
-            _ => {}
-        }
+        let way = (lane_of(device_event.severity), device_event.retention);
+        let pushed = match teller {
+            Teller::Device => self.push(way, draft),
+            Teller::Agent => self.own.push(way.0, way.1, draft),
+        };
+        pushed.map_err(|error| Reject::new(linli_shared::service::telemetry::chain(&error)))?;
         Ok(shown)
     }
 
@@ -359,7 +597,8 @@ impl<'f> IngestBatch<'f> {
     /// The items that follow are of this message.
     pub fn begin(&mut self, raw: &[u8]) {
         self.said = true;
-        if self.ingest.0.watch.is_watched() {
+        self.nth = 0;
+        if self.ingest.0.tap.is_watched() {
             let mut seen = Seen::new(self.stamp.received_ms(), raw);
             seen.outcome = Cow::Borrowed("event");
             self.seen.push(seen);
@@ -370,5 +609,10 @@ impl<'f> IngestBatch<'f> {
     /// When the messages were received, milliseconds since 1970 UTC.
     pub fn received_ms(&self) -> i64 {
         self.stamp.received_ms()
+    }
+
+    /// That time can be believed: devices may be told it.
+    pub fn is_synchronised(&self) -> bool {
+        self.receipt.is_synchronised
     }
 }

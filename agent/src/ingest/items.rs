@@ -1,15 +1,15 @@
-//! Items that mappings read, on their way into a group.
-use linli_shared::protocol::event::{ClockQuality, Draft};
-use linli_shared::protocol::ids::{Lane, Retention};
+//! Items that mappings read, on their way into a batch.
+use linli_shared::protocol::event::ClockQuality;
 use std::borrow::Cow;
 
 use super::IngestBatch;
-use crate::ingest::live_tap::event as watched_event;
-use crate::ingest::source_status::SourceStatus;
+use super::batch::StateNews;
+use super::live_tap::event as watched_event;
+use super::source_status::SourceStatus;
 use crate::intake::SUBMIT_EVENTS_MAX;
 use linli_devices::mapping::capture::Capture;
 use linli_devices::mapping::{self, Mapped, Mapping, MessageError};
-use linli_devices::time::Tense;
+use linli_devices::time::Claim;
 
 /// Rejected items of a message of which it is said why.
 const REASONS_MAX: usize = 20;
@@ -19,7 +19,7 @@ const REASONS_MAX: usize = 20;
 pub struct Items {
     /// New events, or such as came before under their id.
     pub events: usize,
-    /// Of these, events whose device time could not be.
+    /// Of these, events whose device time was not believed or could not be read.
     pub implausible_times: usize,
     /// States that were known.
     pub known: usize,
@@ -51,21 +51,22 @@ impl Items {
     }
 }
 
-impl IngestBatch<'_> {
+impl IngestBatch {
     /// Adds an item of a mapping; gives the quality of its time.
     fn item(
         &mut self,
         mapping: &Mapping,
         item: &Capture<'_>,
     ) -> Result<ClockQuality, mapping::Reject> {
-        let mapped = mapping.map(item, Tense::Live, self.stamp.received_ms())?;
-        self.draft(mapped)
+        self.mapped_item(mapping.map(item)?)
     }
 
     /// Adds a mapped event.
-    fn draft(&mut self, mapped: Mapped<'_>) -> Result<ClockQuality, mapping::Reject> {
+    fn mapped_item(&mut self, mapped: Mapped<'_>) -> Result<ClockQuality, mapping::Reject> {
         let Mapped {
             mut draft,
+            claim,
+            replayed,
             end_id,
             lane,
             retention,
@@ -73,41 +74,60 @@ impl IngestBatch<'_> {
             state,
             anew,
         } = mapped;
+        self.begin_event();
+        let ingest = self.ingest.clone();
+        let inner = &ingest.0;
         if let Some(id) = &end_id {
             draft.source_id = id;
         }
-        let ingest = self.ingest;
         let pseudonyms: Vec<(&str, String)> = persons
             .iter()
             .filter_map(|(person, value)| {
-                let pseudonym = ingest.0.shared.pseudonyms.of(*person, value)?;
+                let pseudonym = inner.shared.pseudonyms.of(*person, value)?;
                 Some((person.attribute(), pseudonym))
             })
             .collect();
-        if !pseudonyms.is_empty() {
+        if !pseudonyms.is_empty() || matches!(claim, Claim::Unreadable(_)) {
             draft.attributes.extend(
                 pseudonyms
                     .iter()
                     .map(|(name, value)| (*name, value.as_str())),
             );
+            if let Claim::Unreadable(text) = &claim {
+                draft.attributes.push(("device_time", text));
+            }
             draft.attributes.sort_by_key(|(name, _)| *name);
             draft.attributes.dedup_by_key(|(name, _)| *name);
         }
         if draft.place.building.is_empty()
-            && let Some(place) = ingest.0.place(draft.device)
+            && let Some(place) = inner.place(draft.device)
         {
             draft.place.building = &place.building;
             draft.place.unit = &place.unit;
         }
-        if ingest.0.settings.silent_after.is_some() {
+        if inner.settings.silent_after.is_some() {
             self.heard(draft.device);
         }
-        let staged = match &state {
-            None => None,
-            Some(state) => match self.news(draft.device, state)? {
-                None if !anew => return Err(mapping::Reject::Repeated),
-                staged => staged,
-            },
+        draft.delivery = self.delivery(replayed);
+        let moment = self.moment(draft.device, &claim, draft.delivery);
+        draft.occurred_at_ms = moment.occurred_at_ms;
+        draft.received_at_ms = self.received_ms();
+        draft.clock = moment.clock;
+        draft.device_time_ms = moment.device_time_ms;
+        let news = match &state {
+            None => StateNews::Late,
+            Some(state) => {
+                // Times order the messages of a state only where the source writes them.
+                let at_ms = match claim {
+                    Claim::Ms(claim_ms) => Some(claim_ms),
+                    Claim::None | Claim::Unreadable(_) => None,
+                };
+                let news = self.news(draft.device, state, at_ms)?;
+                if matches!(news, StateNews::Known) && !anew {
+                    return Err(mapping::Reject::Repeated);
+                }
+                news
+            }
         };
         // What is no event is none here either.
         if self.submission.len() >= SUBMIT_EVENTS_MAX {
@@ -115,17 +135,16 @@ impl IngestBatch<'_> {
                 "more than {SUBMIT_EVENTS_MAX} events in one message"
             )));
         }
-        let clock = draft.clock;
-        if clock == ClockQuality::Device {
-            self.lag_ms = Some(draft.received_at_ms - draft.occurred_at_ms);
-        }
-        if ingest.0.watch.is_watched() {
+        if inner.tap.is_watched() {
             self.watched(watched_event(&draft));
         }
-        self.push(lane, retention, draft)?;
-        self.staged
-            .extend(staged.map(|staged| (Some(lane), staged)));
-        Ok(clock)
+        let way = (lane, retention);
+        self.push(way, draft)
+            .map_err(|error| mapping::Reject::Event(error.to_string()))?;
+        if let StateNews::Changed(staged) = news {
+            self.fly(staged, Some(way));
+        }
+        Ok(moment.clock)
     }
 
     /// Adds a message that these mappings read: each takes what it knows of, whatever the others make of it. One that all of
@@ -152,12 +171,18 @@ impl IngestBatch<'_> {
         text: &str,
         all: &mut Items,
     ) -> Result<(), MessageError> {
+        if !mapping.has_id() {
+            self.hash(text.as_bytes());
+        }
         let mut index = 0;
         let read = mapping.items(text, &mut |item| {
             match self.item(mapping, item) {
                 Ok(clock) => {
                     all.events += 1;
-                    all.implausible_times += usize::from(clock == ClockQuality::Implausible);
+                    all.implausible_times += usize::from(matches!(
+                        clock,
+                        ClockQuality::Implausible | ClockQuality::Receipt | ClockQuality::Unknown
+                    ));
                 }
                 Err(mapping::Reject::Repeated) => all.known += 1,
                 Err(mapping::Reject::Filtered { .. }) => all.left_out += 1,
@@ -174,7 +199,6 @@ impl IngestBatch<'_> {
         self.tally.repeated += all.known as u64;
         self.tally.left_out += all.left_out as u64;
         self.tally.rejected += all.rejected as u64;
-        self.tally.implausible_times += all.implausible_times as u64;
         let reason = all.reason();
         if let Some(reason) = &reason {
             SourceStatus::sample(&mut self.tally.samples, reason, raw);
@@ -188,16 +212,5 @@ impl IngestBatch<'_> {
             });
             seen.reason = reason;
         }
-    }
-
-    fn push(
-        &mut self,
-        lane: Lane,
-        retention: Retention,
-        draft: Draft<'_>,
-    ) -> Result<(), mapping::Reject> {
-        self.submission
-            .push(lane, retention, draft)
-            .map_err(|error| mapping::Reject::Event(error.to_string()))
     }
 }

@@ -1,10 +1,13 @@
 //! How a source stands: what `linli-agent status` shows of it, in memory only.
 use linli_shared::service::clock;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
+use tokio::sync::watch;
 
-use crate::ingest::presence::{DEVICES_MAX, Devices};
+use super::device_clock;
+use super::devices::{DEVICES_MAX, Devices};
+use crate::intake::Way;
 use crate::metrics::SourceFigures;
 
 /// Rejected messages that are shown.
@@ -13,6 +16,12 @@ const SAMPLES_MAX: usize = 8;
 const SAMPLE_CHARS_MAX: usize = 256;
 /// How long a broker may be away, or a port be taken, before it is told.
 pub const AWAY_AFTER_MS: u64 = 60_000;
+/// Events without an id that are remembered until their messages come again.
+const DONE_MAX: usize = 4096;
+/// How long the message of such an event is waited for. Then the same bytes are another message.
+const DONE_FOR_MS: u64 = 10 * 60_000;
+/// Devices whose clocks are off that are shown.
+const CLOCKS_SHOWN_MAX: usize = 20;
 /// Devices of which nothing is known that are shown.
 const UNKNOWN_SHOWN_MAX: usize = 20;
 
@@ -36,6 +45,11 @@ pub struct SourceStatus {
     last_error: Option<String>,
     /// Those of messages that were refused whole each with its key.
     samples: VecDeque<(Option<String>, Sample)>,
+    /// Batches in flight that have states, and which ways refused them once the spool has answered.
+    flights: HashMap<u64, watch::Receiver<Option<Vec<Way>>>>,
+    /// Events without an id that were stored by a batch of which another lane refused its part, each with the time until
+    /// which its message is waited for; oldest first.
+    done: VecDeque<(u64, u64)>,
 }
 
 /// What is to be told of the source itself.
@@ -65,6 +79,17 @@ pub struct UnknownDevice {
     pub device: String,
     /// What went wrong last.
     pub last_error: Option<String>,
+}
+
+/// A device whose clock is off.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClockOff {
+    /// Id.
+    pub device: String,
+    /// By how much it is behind, milliseconds; negative: ahead.
+    pub offset_ms: i64,
+    /// The same in words.
+    pub words: String,
 }
 
 /// A source in the status.
@@ -110,6 +135,15 @@ pub struct SourceView {
     pub unwatched: u64,
     /// The first of them.
     pub unknown_devices: Vec<UnknownDevice>,
+    /// Devices whose clock is off by more than `clock_bound`.
+    #[serde(default)]
+    pub clocks_off: usize,
+    /// The first of them, the largest offset first.
+    #[serde(default)]
+    pub clocks: Vec<ClockOff>,
+    /// Events that came under the id of another event of the source.
+    #[serde(default)]
+    pub conflicts: u64,
     /// The last messages that could not be read.
     pub samples: Vec<Sample>,
 }
@@ -129,6 +163,46 @@ impl SourceStatus {
             away_told: false,
             last_error: None,
             samples: VecDeque::new(),
+            flights: HashMap::new(),
+            done: VecDeque::new(),
+        }
+    }
+
+    /// A batch has states in flight; `settled` says what became of it.
+    pub fn begin_flight(&mut self, batch: u64, settled: watch::Receiver<Option<Vec<Way>>>) {
+        self.flights.insert(batch, settled);
+    }
+
+    /// What says what became of a batch in flight.
+    pub fn flight(&self, batch: u64) -> Option<watch::Receiver<Option<Vec<Way>>>> {
+        self.flights.get(&batch).cloned()
+    }
+
+    /// A batch has landed.
+    pub fn end_flight(&mut self, batch: u64) {
+        self.flights.remove(&batch);
+    }
+
+    /// An event without an id was stored by an earlier try.
+    pub fn is_done(&self, print: u64, now_ms: u64) -> bool {
+        let mut done = self.done.iter();
+        done.any(|(known, until_ms)| *known == print && now_ms < *until_ms)
+    }
+
+    /// These were stored, and their messages come again: another lane refused its part.
+    pub fn add_done(&mut self, prints: impl IntoIterator<Item = u64>, now_ms: u64) {
+        for print in prints {
+            if self.done.len() >= DONE_MAX {
+                self.done.pop_front();
+            }
+            self.done.push_back((print, now_ms + DONE_FOR_MS));
+        }
+    }
+
+    /// Their messages came again, and are whole now.
+    pub fn remove_done(&mut self, prints: &[u64]) {
+        if !prints.is_empty() {
+            self.done.retain(|(print, _)| !prints.contains(print));
         }
     }
 
@@ -218,8 +292,15 @@ impl SourceStatus {
     }
 
     /// As the status shows it.
-    pub fn view(&self, name: &str, kind: &str, figures: &SourceFigures) -> SourceView {
+    pub fn view(
+        &self,
+        name: &str,
+        kind: &str,
+        clock_bound_ms: i64,
+        figures: &SourceFigures,
+    ) -> SourceView {
         let count = self.devices.count();
+        let clocks = self.devices.clocks_off(clock_bound_ms);
         let unknown = self.devices.unknown(UNKNOWN_SHOWN_MAX);
         SourceView {
             name: name.to_owned(),
@@ -243,6 +324,17 @@ impl SourceStatus {
                 .into_iter()
                 .map(|(device, last_error)| UnknownDevice { device, last_error })
                 .collect(),
+            clocks_off: clocks.len(),
+            clocks: clocks
+                .into_iter()
+                .take(CLOCKS_SHOWN_MAX)
+                .map(|(device, offset_ms)| ClockOff {
+                    device: device.to_owned(),
+                    offset_ms,
+                    words: device_clock::words(offset_ms),
+                })
+                .collect(),
+            conflicts: figures.conflicts.get(),
             samples: self
                 .samples
                 .iter()
@@ -294,6 +386,21 @@ impl SourceView {
                 .as_deref()
                 .unwrap_or("没有消息 nothing is heard of it");
             lines.push(format!("    {}: {why}", device.device));
+        }
+        if self.clocks_off > 0 {
+            lines.push(format!(
+                "  时钟不准的设备 devices whose clock is off: {}",
+                self.clocks_off
+            ));
+        }
+        for clock in &self.clocks {
+            lines.push(format!("    {}: {}", clock.device, clock.words));
+        }
+        if self.conflicts > 0 {
+            lines.push(format!(
+                "  同一编号、内容不同 same id, other content: {}（均已入库 all stored）",
+                self.conflicts
+            ));
         }
         if self.connected.is_none()
             && let Some(error) = &self.last_error
@@ -369,7 +476,7 @@ mod tests {
             Some((peer, false)) => book.up(peer, 0),
             None => {}
         }
-        let view = book.view("s", kind, &metrics.source("s"));
+        let view = book.view("s", kind, 120_000, &metrics.source("s"));
         view.lines().join("\n")
     }
 

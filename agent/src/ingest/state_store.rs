@@ -1,7 +1,8 @@
-//! States of points on disk, so that they outlive a start of the agent.
+//! What is known of devices on disk, so that it outlives a start of the agent: states of points, the offset of the clock,
+//! and how far the device's memory was read.
 //!
 //! ```text
-//! <data>/states/<source>     version and the states of all points by device; CBOR and its CRC-32C; replaced whole, synced
+//! <data>/states/<source>     version, and what is kept of each device; CBOR and its CRC-32C; replaced whole, synced
 //! ```
 //!
 //! * **Bounded** by [`FILE_BYTES_MAX`]: `POINTS_MAX` points of `NAME_BYTES_MAX` bytes, and twice `DEVICES_MAX` names of devices
@@ -24,29 +25,26 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Devices;
-use crate::ingest::SourceIngest;
+use super::SourceIngest;
+use super::devices::{Devices, Kept};
 
 /// Seconds between two writes.
 pub const KEEP_EVERY_S: u64 = 10;
 /// Bytes of a file, of a source that has as much as it may.
 pub const FILE_BYTES_MAX: u64 = 10 << 20;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MODE: u32 = 0o600;
-
-/// The states of a device.
-type States<Text> = (Text, Vec<(Text, bool)>);
 
 #[derive(Serialize)]
 struct Written<'a> {
     version: u8,
-    devices: Vec<States<&'a str>>,
+    devices: Vec<(&'a str, Kept)>,
 }
 
 #[derive(Deserialize)]
 struct Read {
     version: u8,
-    devices: Vec<States<String>>,
+    devices: Vec<(String, Kept)>,
 }
 
 /// Why a file of states is worth nothing.
@@ -73,7 +71,7 @@ pub enum BadStates {
 pub fn encode(devices: &Devices) -> Result<Vec<u8>, CodecError> {
     let written = Written {
         version: VERSION,
-        devices: devices.states(),
+        devices: devices.kept(),
     };
     let mut bytes = codec::encode("states of points", &written)?;
     bytes.extend(crc32c::crc32c(&bytes).to_be_bytes());
@@ -90,8 +88,8 @@ pub fn decode(bytes: &[u8], devices: &mut Devices) -> Result<(), BadStates> {
     if read.version != VERSION {
         return Err(BadStates::Version(read.version));
     }
-    for (device, states) in read.devices {
-        devices.recall(device, states);
+    for (device, kept) in read.devices {
+        devices.recall(device, kept);
     }
     Ok(())
 }
@@ -236,7 +234,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::presence::{DEVICES_MAX, News, POINTS_MAX, Staged};
+    use crate::ingest::devices::{DEVICES_MAX, News, POINTS_MAX, Staged};
 
     fn devices(states: &[(&str, &str, bool)]) -> Devices {
         let mut devices = Devices::new(None);
@@ -245,10 +243,21 @@ mod tests {
                 device: (*device).to_owned(),
                 point: (*point).to_owned(),
                 active: *active,
+                at_ms: None,
             };
             devices.apply(staged, 0);
         }
         devices
+    }
+
+    fn news(devices: &Devices, device: &str, point: &str, active: bool) -> News {
+        let staged = Staged {
+            device: device.to_owned(),
+            point: point.to_owned(),
+            active,
+            at_ms: None,
+        };
+        devices.news(&staged, true)
     }
 
     #[test]
@@ -261,15 +270,15 @@ mod tests {
         let bytes = encode(&written).expect("bytes");
         let mut read = Devices::new(None);
         decode(&bytes, &mut read).expect("a file");
-        assert_eq!(read.news("闸机", "门/1", false, true), News::Changed);
-        assert_eq!(read.news("闸机", "锁", false, true), News::Noted);
-        assert_eq!(read.news("b", "", true, true), News::Changed);
+        assert_eq!(news(&read, "闸机", "门/1", false), News::Changed);
+        assert_eq!(news(&read, "闸机", "锁", false), News::Noted);
+        assert_eq!(news(&read, "b", "", true), News::Changed);
         let sorted = |devices: &Devices| {
             let mut states: Vec<String> = devices
-                .states()
+                .kept()
                 .into_iter()
-                .flat_map(|(device, states)| {
-                    states
+                .flat_map(|(device, kept)| {
+                    kept.states
                         .into_iter()
                         .map(move |(point, active)| format!("{device} {point} {active}"))
                 })
@@ -290,22 +299,31 @@ mod tests {
         for device in 0..DEVICES_MAX + 10 {
             let points = (0..each).map(|point| (name('p', point), true));
             let long = ("p".repeat(900_000), true);
-            all.recall(name('r', device), std::iter::once(long).chain(points));
+            let kept = Kept {
+                states: std::iter::once(long).chain(points).collect(),
+                ..Kept::default()
+            };
+            all.recall(name('r', device), kept);
         }
-        all.recall("d".repeat(900_000), [("p".to_owned(), true)]);
+        let kept = Kept {
+            states: vec![("p".to_owned(), true)],
+            ..Kept::default()
+        };
+        all.recall("d".repeat(900_000), kept);
         for device in 0..DEVICES_MAX + 10 {
             for point in 0..each {
                 let staged = Staged {
                     device: name('d', device),
                     point: name('p', point),
                     active: true,
+                    at_ms: None,
                 };
                 all.apply(staged, 0);
             }
         }
-        let states = all.states();
-        let points: usize = states.iter().map(|(_, states)| states.len()).sum();
-        assert_eq!((states.len(), points), (2 * DEVICES_MAX, POINTS_MAX));
+        let kept = all.kept();
+        let points: usize = kept.iter().map(|(_, kept)| kept.states.len()).sum();
+        assert_eq!((kept.len(), points), (2 * DEVICES_MAX, POINTS_MAX));
         let bytes = encode(&all).expect("bytes").len() as u64;
         assert!(bytes <= FILE_BYTES_MAX, "{bytes}");
         assert!(bytes > FILE_BYTES_MAX * 9 / 10, "{bytes}");
@@ -321,7 +339,7 @@ mod tests {
             for damaged in [cut, &flipped] {
                 let mut read = Devices::new(None);
                 assert!(decode(damaged, &mut read).is_err(), "byte {at}");
-                assert!(read.states().is_empty());
+                assert!(read.kept().is_empty());
             }
         }
     }

@@ -1,11 +1,13 @@
 use super::*;
 use crate::app::Spools;
 use crate::config::Config;
+use crate::gateway_clock::GatewayClock;
 use crate::ingest::state_store::StateStore;
 use crate::intake::SUBMIT_EVENTS_MAX;
 use crate::pseudonym::PseudonymConfig;
 use linli_devices::device_event::{DeviceTime, Person, State};
 use linli_devices::mapping::Mapping;
+use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::Bytes;
 use serde_json::json;
 
@@ -31,13 +33,15 @@ impl Scene {
         let spools = Spools::open(&config).expect("spools");
         let metrics = Metrics::new().expect("metrics");
         let boot = clock::boot_id().expect("boot id");
+        let gateway = GatewayClock::default();
+        gateway.look(true, crate::clock_anchors::offset_ms());
         let place = DevicePlace {
             id: "panel".to_owned(),
             building: "3号楼".to_owned(),
             unit: "1单元".to_owned(),
         };
         let shared = Shared {
-            intake: Intake::new(spools.handles.clone(), boot, metrics.clone()),
+            intake: Intake::new(spools.handles.clone(), boot, gateway, metrics.clone()),
             pending: Pending::default(),
             places: Arc::new(HashMap::from([("panel".to_owned(), place)])),
             pseudonyms: Pseudonyms::load(directory.path(), &config.pseudonyms, 0).expect("a key"),
@@ -50,6 +54,7 @@ impl Scene {
             zone: TimeZone::get("Asia/Shanghai").expect("a zone"),
             keep_raw_for: Duration::from_secs(60),
             silent_after,
+            clock_bound: Duration::from_secs(120),
         };
         let ingest = SourceIngest::new(settings, &[], shared);
         Self {
@@ -66,7 +71,7 @@ impl Scene {
     }
 
     fn watch(&self) -> tokio::sync::broadcast::Receiver<Arc<Seen>> {
-        self.ingest.watch().subscribe()
+        self.ingest.tap().subscribe()
     }
 
     async fn take(&self, raw: &[u8], device_event: DeviceEvent<'_>) -> Submitted {
@@ -93,7 +98,7 @@ fn mapping(toml: &str) -> Mapping {
 
 /// A message that mappings read, as a group of its own.
 async fn map(scene: &Scene, text: &str, mappings: &[&Mapping]) -> Submitted {
-    let mut batch = scene.ingest.alone().await;
+    let mut batch = scene.ingest.batch();
     batch.mapped(text.as_bytes(), text, mappings);
     scene.ingest.store(batch).await.expect("stored")
 }
@@ -149,7 +154,7 @@ async fn a_part_lives_with_its_panel_and_an_alarm_that_began_anew_is_an_event() 
     scene.take(b"on", part(true, false)).await;
     // The panel came, and the alarm; the part is no device of its own that could fall silent.
     assert_eq!(scene.figure("stored"), 2);
-    let count = scene.ingest.book().devices.count();
+    let count = scene.ingest.status().devices.count();
     assert_eq!((count.online, count.unknown), (1, 0));
     scene.take(b"on", part(true, false)).await;
     assert_eq!(scene.figure("repeated"), 1);
@@ -158,7 +163,7 @@ async fn a_part_lives_with_its_panel_and_an_alarm_that_began_anew_is_an_event() 
     scene.take(b"off", part(false, false)).await;
     assert_eq!(scene.figure("stored"), 4);
     // With the panel, what is known of its parts goes.
-    scene.ingest.book().devices.told_silent("panel");
+    scene.ingest.status().devices.told_silent("panel");
     scene.take(b"off", part(false, false)).await;
     assert_eq!(scene.figure("stored"), 6);
 }
@@ -191,6 +196,7 @@ async fn place_time_and_pseudonyms_are_put_to_an_event_and_nothing_of_a_person_i
     let mut seen = scene.watch();
     let device_event = DeviceEvent {
         time: DeviceTime::Text("2026-07-01T12:00:00"),
+        replayed: true,
         persons: vec![
             (Person::Card, "0012345678".into()),
             (Person::Name, "王小明".into()),
@@ -220,15 +226,180 @@ async fn place_time_and_pseudonyms_are_put_to_an_event_and_nothing_of_a_person_i
 async fn a_time_that_cannot_be_or_cannot_be_read_costs_no_event() {
     let scene = Scene::new(None);
     let mut seen = scene.watch();
-    for text in ["1970-01-01T00:00:09", "noon", "2199-01-01T00:00:00Z"] {
+    for (text, replayed, clock, device_time) in [
+        (
+            "1970-01-01T00:00:09",
+            false,
+            "receipt",
+            json!("1969-12-31T16:00:09Z"),
+        ),
+        (
+            "2199-01-01T00:00:00Z",
+            false,
+            "receipt",
+            json!("2199-01-01T00:00:00Z"),
+        ),
+        ("noon", false, "unknown", json!(null)),
+        ("0000-00-00 00:00:00", true, "unknown", json!(null)),
+    ] {
         let device_event = DeviceEvent {
             time: DeviceTime::Text(text),
+            replayed,
             ..DeviceEvent::new("door.opened", Severity::Info, "panel")
         };
         assert_eq!(scene.take(b"x", device_event).await.stored, 1);
-        let seen = last(&mut seen);
-        assert_eq!(seen.events[0]["clock"], "implausible");
-        assert_eq!(seen.events[0]["attributes"]["device_time"], text);
+        let event = &last(&mut seen).events[0];
+        assert_eq!(
+            (&event["clock"], &event["device_time"]),
+            (&json!(clock), &device_time)
+        );
+        assert_eq!(event["occurred_at"], event["received_at"]);
+        let kept = &event["attributes"]["device_time"];
+        assert_eq!(kept == text, clock == "unknown", "{event}");
+    }
+    let figures = &scene.ingest.0.figures;
+    assert_eq!(figures.unreadable_times.get(), 2);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_told_once_and_so_is_that_it_is_right_again() {
+    let scene = Scene::new(None);
+    let opened = |behind_s: i64| DeviceEvent {
+        time: DeviceTime::Ms(clock::wall_ms() - behind_s * 1000),
+        ..DeviceEvent::new("door.opened", Severity::Info, "panel")
+    };
+    for behind_s in [960, 961, 960] {
+        assert_eq!(scene.take(b"x", opened(behind_s)).await.stored, 1);
+    }
+    // Three openings, and once that the clock is off.
+    assert_eq!(scene.figure("stored"), 4);
+    let view = scene.ingest.view();
+    assert_eq!(
+        (view.clocks_off, view.clocks[0].device.as_str()),
+        (1, "panel")
+    );
+    assert!(
+        view.lines()
+            .join("\n")
+            .contains("panel: 慢 16 分 / 16 min behind")
+    );
+    scene.ingest.scrape();
+    assert_eq!(scene.ingest.0.figures.clocks_off.get(), 1);
+    scene.take(b"x", opened(0)).await;
+    assert_eq!(scene.figure("stored"), 6);
+    assert_eq!(scene.ingest.view().clocks_off, 0);
+    // A sign of life shows a clock too.
+    let time = DeviceTime::Ms(clock::wall_ms() + 8 * 3_600_000);
+    let alive = DecodedMessage::Heartbeat {
+        device: "panel".into(),
+        time,
+    };
+    scene.ingest.take(b"h", Ok(alive)).await.expect("stored");
+    assert_eq!(scene.figure("stored"), 7);
+    let words = &scene.ingest.view().clocks[0].words;
+    assert!(words.contains("设备的时区？"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_lane_has_stored_is_never_stored_again_because_another_refuses() {
+    let mut scene = Scene::new(Some(Duration::from_secs(60)));
+    let spools = scene.spools.as_mut().expect("open");
+    tokio::task::block_in_place(|| spools.close_lane(Lane::Routine));
+    let forced = || DeviceEvent::new("door.forced", Severity::Alarm, "panel");
+    let opened = || DeviceEvent::new("door.opened", Severity::Info, "panel");
+    // Without ids; one of them is a state.
+    let message = || vec![forced(), fire(true), opened(), forced()];
+    for _ in 0..3 {
+        let decoded = Ok(DecodedMessage::Events(message()));
+        assert!(scene.ingest.take(b"x", decoded).await.is_err());
+        assert_eq!(scene.figure("stored"), 3);
+    }
+    // An alarm by itself goes on, though that the device is there cannot be told.
+    assert_eq!(scene.take(b"y", forced()).await.stored, 1);
+    let alive = Ok(DecodedMessage::heartbeat("panel"));
+    assert!(scene.ingest.take(b"h", alive).await.is_ok());
+    assert_eq!(scene.figure("stored"), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_repeats_a_state_in_flight_is_answered_when_it_is_durable_and_not_before() {
+    let mut scene = Scene::new(None);
+    // The first says "on" and its store has not begun; the second says the same.
+    let mut first = scene.ingest.batch();
+    first.message(b"on", Ok(DecodedMessage::Events(vec![fire(true)])));
+    let mut second = scene.ingest.batch();
+    second.message(b"on", Ok(DecodedMessage::Events(vec![fire(true)])));
+    let ingest = scene.ingest.clone();
+    let waits = tokio::spawn(async move { ingest.store(second).await });
+    assert_eq!(scene.ingest.store(first).await.expect("stored").stored, 1);
+    assert_eq!(waits.await.expect("ended").expect("stored").stored, 0);
+    // Where the first is refused, so is the second: its device says it again.
+    let spools = scene.spools.as_mut().expect("open");
+    tokio::task::block_in_place(|| spools.close_lane(Lane::Urgent));
+    let mut first = scene.ingest.batch();
+    let off = || DeviceEvent {
+        severity: Severity::Alarm,
+        ..fire(false)
+    };
+    first.message(b"off", Ok(DecodedMessage::Events(vec![off()])));
+    let mut second = scene.ingest.batch();
+    second.message(b"off", Ok(DecodedMessage::Events(vec![off()])));
+    let (first, second) = tokio::join!(scene.ingest.store(first), scene.ingest.store(second));
+    assert!(
+        matches!(first, Err(SubmitError::Append { .. })),
+        "{first:?}"
+    );
+    assert!(matches!(second, Err(SubmitError::Earlier)), "{second:?}");
+    // So too where the first is dropped.
+    let mut first = scene.ingest.batch();
+    first.message(b"off", Ok(DecodedMessage::Events(vec![off()])));
+    let mut second = scene.ingest.batch();
+    second.message(b"off", Ok(DecodedMessage::Events(vec![off()])));
+    drop(first);
+    let second = scene.ingest.store(second).await;
+    assert!(matches!(second, Err(SubmitError::Earlier)), "{second:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_has_begun_is_finished_though_its_asker_is_gone() {
+    let scene = Scene::new(None);
+    let mut batch = scene.ingest.batch();
+    batch.message(b"on", Ok(DecodedMessage::Events(vec![fire(true)])));
+    {
+        let mut store = Box::pin(scene.ingest.store(batch));
+        // Begins, and is given up.
+        assert!(futures_util::poll!(&mut store).is_pending());
+    }
+    while scene.figure("stored") == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(scene.take(b"on", fire(true)).await.stored, 0);
+    assert_eq!(scene.figure("repeated"), 1);
+}
+
+#[tokio::test]
+async fn mapped_states_that_arrive_out_of_order_are_each_stored_once() {
+    let scene = Scene::new(None);
+    let mapping = mapping(
+        "device = \"/at\"\nid = \"/id\"\nkind = \"/kind\"\noccurred_at = { pointer = \"/time\" }\n\
+         [state]\npoint = \"door\"\nactive = [\"door.opened\"]\n",
+    );
+    let text = |number: usize| {
+        let kind = ["door.opened", "door.closed"][number % 2];
+        let minute = number % 60;
+        format!(
+            r#"{{"at":"d","id":"{number}","kind":"{kind}","time":"2026-11-30 09:{minute:02}:00"}}"#
+        )
+    };
+    // Every seventh of forty: an order that is none.
+    let shuffled: Vec<usize> = (0..40).map(|number| number * 7 % 40).collect();
+    let mut stored = 0;
+    for number in &shuffled {
+        stored += map(&scene, &text(*number), &[&mapping]).await.stored;
+    }
+    assert_eq!(stored, 40);
+    for number in &shuffled {
+        assert_eq!(map(&scene, &text(*number), &[&mapping]).await.stored, 0);
     }
 }
 
@@ -295,10 +466,10 @@ async fn two_that_tell_of_one_device_at_once_are_compared_one_after_the_other() 
     let scene = Scene::new(None);
     scene.take(b"off", fire(false)).await;
     // The first has looked at the state and is not stored; the second waits for it.
-    let mut first = scene.ingest.alone().await;
+    let mut first = scene.ingest.batch();
     first.message(b"on", Ok(DecodedMessage::Events(vec![fire(true)])));
     let second = async {
-        let mut batch = scene.ingest.alone().await;
+        let mut batch = scene.ingest.batch();
         batch.message(b"off", Ok(DecodedMessage::Events(vec![fire(false)])));
         scene.ingest.store(batch).await.expect("stored").stored
     };
@@ -308,16 +479,15 @@ async fn two_that_tell_of_one_device_at_once_are_compared_one_after_the_other() 
 }
 
 #[tokio::test]
-async fn a_group_that_is_never_stored_has_told_nothing() {
+async fn a_batch_that_is_never_stored_has_told_nothing() {
     let scene = Scene::new(Some(Duration::from_secs(60)));
     let mut batch = scene.ingest.batch();
     batch.message(b"h", Ok(DecodedMessage::heartbeat("panel")));
     drop(batch);
+    assert_eq!(scene.figure("stored"), 0);
     let said = Ok(DecodedMessage::heartbeat("panel"));
-    assert_eq!(
-        scene.ingest.take(b"h", said).await.expect("stored").stored,
-        1
-    );
+    scene.ingest.take(b"h", said).await.expect("stored");
+    assert_eq!(scene.figure("stored"), 1);
 }
 
 #[tokio::test]
@@ -327,7 +497,7 @@ async fn a_session_that_panics_is_begun_anew_and_what_it_held_is_free() {
     let sessions = std::sync::atomic::AtomicU32::new(0);
     let session = || async {
         if sessions.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
-            let mut batch = scene.ingest.alone().await;
+            let mut batch = scene.ingest.batch();
             batch.message(b"on", Ok(DecodedMessage::Events(vec![fire(true)])));
             panic!("what a fault of a decoder does");
         }
@@ -435,7 +605,7 @@ async fn what_begins_under_another_id_has_begun_anew_and_its_end_is_told_once() 
         ("5", "a", 0, 0),
     ] {
         let text = format!(r#"{{"id":"{id}","at":"cam","rule":"{rule}","status":{status}}}"#);
-        let mut batch = scene.ingest.alone().await;
+        let mut batch = scene.ingest.batch();
         batch.mapped(text.as_bytes(), &text, &[&mapping]);
         let submitted = scene.ingest.store(batch).await.expect("stored");
         assert_eq!(submitted.stored, stored, "{text}");
@@ -547,8 +717,8 @@ async fn what_is_known_of_points_is_bounded_however_long_their_names_are() {
         let text = format!(r#"{{"at":"d","rule":"{long}{end}"}}"#);
         stored.push(map(&scene, &text, &[&mapping]).await.stored);
     }
-    // With the sign of life; the third is a point that is known.
-    assert_eq!(stored, [2, 1, 0]);
+    // The third is a point that is known.
+    assert_eq!(stored, [1, 1, 0]);
     // States that are only noted, of a part of a device and of one of a name that no event could have.
     let noted = |device: &str, by: Option<&str>| {
         let mut device_event = fire(true);

@@ -177,7 +177,7 @@ impl Words {
 }
 
 impl Dialect for Words {
-    fn message(&mut self, batch: &mut IngestBatch<'_>, body: &[u8], _now_ms: u64) {
+    fn message(&mut self, batch: &mut IngestBatch, body: &[u8], _now_ms: u64) {
         let Some(text) = text::decode(body) else {
             let reject = Reject::new("neither UTF-8 nor GB18030").of(&self.device);
             batch.message(body, Err(reject));

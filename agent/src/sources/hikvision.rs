@@ -236,7 +236,7 @@ async fn quiet(devices: &[Arc<HikvisionDevice>], ingest: &SourceIngest, stop: &C
 }
 
 impl Dialect for Mapper {
-    fn message(&mut self, batch: &mut IngestBatch<'_>, body: &[u8], now_ms: u64) {
+    fn message(&mut self, batch: &mut IngestBatch, body: &[u8], now_ms: u64) {
         let Some(text) = text::decode(body) else {
             let reject = Reject::new("neither UTF-8 nor GB18030").of(self.device());
             batch.message(body, Err(reject));

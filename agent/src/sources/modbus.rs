@@ -325,8 +325,7 @@ async fn poll(
         };
         if said.is_err() && is_heard {
             // It answers: that it is there is known.
-            let device = unit.id.as_str().into();
-            batch.message(&[], Ok(DecodedMessage::heartbeat(device)));
+            batch.message(&[], Ok(DecodedMessage::heartbeat(unit.id.as_str())));
         }
         batch.message(&raw, said);
     }

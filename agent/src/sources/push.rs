@@ -221,7 +221,7 @@ async fn store(source: &PushSource, ingest: &SourceIngest, body: Bytes) -> Resul
         )
     })?;
     let mut batch = if source.mapping.has_states() {
-        ingest.alone().await
+        ingest.batch()
     } else {
         ingest.batch()
     };

@@ -29,7 +29,7 @@ const AGAIN_MAX: Duration = Duration::from_secs(10);
 /// How a make of devices speaks, with what is known of one of them.
 pub(crate) trait Dialect: Clone {
     /// Adds a whole message to a group.
-    fn message(&mut self, batch: &mut IngestBatch<'_>, body: &[u8], now_ms: u64);
+    fn message(&mut self, batch: &mut IngestBatch, body: &[u8], now_ms: u64);
 
     /// The id of the device.
     fn device(&self) -> &str;
@@ -48,7 +48,7 @@ impl<D: Dialect> Device<D> {
     pub async fn with(
         &self,
         ingest: &SourceIngest,
-        add: impl FnOnce(&mut D, &mut IngestBatch<'_>),
+        add: impl FnOnce(&mut D, &mut IngestBatch),
     ) -> Result<(), SubmitError> {
         let mut known = self.0.lock().await;
         let mut next = known.clone();
@@ -99,7 +99,7 @@ impl<D: Dialect> Device<D> {
     }
 }
 
-fn add<D: Dialect>(dialect: &mut D, batch: &mut IngestBatch<'_>, piece: &Piece, now_ms: u64) {
+fn add<D: Dialect>(dialect: &mut D, batch: &mut IngestBatch, piece: &Piece, now_ms: u64) {
     match piece {
         Piece::Part(body) => dialect.message(batch, body, now_ms),
         Piece::Picture { bytes } => {

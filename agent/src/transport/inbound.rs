@@ -152,7 +152,7 @@ impl Callers {
 /// What a line has to say, in order; each answer is a datagram of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
-    /// DecodedMessage once everything is durable.
+    /// Sent once everything is durable.
     pub answers: Vec<Vec<u8>>,
     /// Frames that were good.
     pub good: usize,
@@ -199,7 +199,7 @@ pub(crate) trait Line: Send {
     fn feed(&mut self, peer: SocketAddr, bytes: &[u8]);
 
     /// Adds messages to the group until it is full or no whole one is left, and what is to be answered.
-    fn take(&mut self, batch: &mut IngestBatch<'_>, out: &mut Out, rest: Rest);
+    fn take(&mut self, batch: &mut IngestBatch, out: &mut Out, rest: Rest);
 
     /// Bytes of a frame that is not complete.
     fn held(&self) -> usize;

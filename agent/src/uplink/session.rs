@@ -15,6 +15,7 @@ use super::dial::Dialer;
 use super::flight::{AckError, Flight};
 use super::lane::LaneSender;
 use super::{Downlink, Uplink};
+use crate::clock_anchors;
 use crate::stations::{InboxError, Standing, Stations};
 
 /// From the connection to `Welcome`.
@@ -60,7 +61,7 @@ pub enum SessionError {
     /// Sending failed.
     #[error("sending to the hub failed")]
     Write(#[from] quinn::WriteError),
-    /// DeviceEvent failed.
+    /// Reading failed.
     #[error("reading from the hub failed")]
     Read(#[from] ReadError),
     /// The hub ended a stream.
@@ -158,6 +159,9 @@ impl Uplink {
             .with_label_values(&["taken_in"])
             .inc();
         *taken_in = Some(Instant::now());
+        if !welcome.clock_doubtful {
+            self.judge_clock(&welcome, connection.rtt());
+        }
         self.metrics.uplink_connected.set(1);
         tracing::info!(
             hub = address,
@@ -273,6 +277,26 @@ impl Uplink {
         let _ = self.downlink.send(message).await;
     }
 
+    /// Compares this gateway's clock with the hub's at its welcome. Half of the round trip is the welcome's way.
+    fn judge_clock(&self, welcome: &Welcome, round_trip: Duration) {
+        let hub_ms = welcome.hub_ms + (round_trip / 2).as_millis() as i64;
+        let skew_ms = clock::wall_ms() - hub_ms;
+        let was_synchronised = self.gateway.is_synchronised();
+        self.gateway.hub_says(skew_ms, clock_anchors::offset_ms());
+        self.metrics.clock_skew.set(skew_ms as f64 / 1000.0);
+        let is_synchronised = self.gateway.is_synchronised();
+        self.metrics.clock_set.set(i64::from(is_synchronised));
+        if !is_synchronised {
+            tracing::warn!(
+                skew_ms,
+                "the hub says that this clock is off: set it, or let chrony or systemd-timesyncd do so; until then events \
+                 carry the time since boot, which the hub puts right"
+            );
+        } else if !was_synchronised {
+            tracing::info!(skew_ms, "the hub vouches for this clock");
+        }
+    }
+
     fn hello(&self) -> Result<Hello, SessionError> {
         let anchors = self.anchors.borrow().clone();
         let wall_ms = clock::wall_ms();
@@ -285,7 +309,7 @@ impl Uplink {
             software: env!("CARGO_PKG_VERSION").to_owned(),
             monotonic_ms: clock::monotonic_ms(),
             wall_ms,
-            wall_set: clock::is_set(wall_ms),
+            wall_set: self.gateway.is_synchronised(),
             anchors,
             lanes: self
                 .spools

@@ -38,3 +38,17 @@ pub fn rfc3339(ms: i64) -> String {
         .map(|time| time.to_string())
         .unwrap_or_else(|_| format!("{ms} ms"))
 }
+
+/// The kernel says that its clock is synchronised (`adjtimex(2)`, STA_UNSYNC is clear): chrony, ntpd, PTP or
+/// systemd-timesyncd set it in this boot and still do.
+#[expect(
+    unsafe_code,
+    reason = "adjtimex(2) has no safe form; with modes = 0 it fills a struct of ours and changes nothing"
+)]
+pub fn kernel_synchronised() -> bool {
+    // SAFETY: all fields of a timex are integers, for which zero is a value.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a timex of ours; modes is 0.
+    let code = unsafe { libc::adjtimex(&raw mut state) };
+    code >= 0 && state.status & libc::STA_UNSYNC == 0
+}

@@ -134,7 +134,7 @@ impl Opened<'_> {
         window: Window,
         recent: &Mutex<Recent>,
         now: &Now,
-        batch: &mut IngestBatch<'_>,
+        batch: &mut IngestBatch,
     ) -> Result<(), Refusal> {
         let content = Content::read(&self.clear).map_err(Refusal::duh)?;
         if self.header.sealed
@@ -150,8 +150,7 @@ impl Opened<'_> {
         }
         let panel = self.account.id.as_str();
         if self.kind == Id::Null {
-            let device = panel.into();
-            batch.message(raw, Ok(DecodedMessage::heartbeat(device)));
+            batch.message(raw, Ok(DecodedMessage::heartbeat(panel)));
             return Ok(());
         }
         let mark = Mark {
@@ -186,7 +185,7 @@ impl PanelLine {
         raw: &[u8],
         peer: IpAddr,
         now: &Now,
-        batch: &mut IngestBatch<'_>,
+        batch: &mut IngestBatch,
         out: &mut Out,
     ) {
         let taken = match open(body, &self.accounts, peer) {
@@ -238,7 +237,7 @@ impl Line for PanelLine {
         self.framer.feed(bytes);
     }
 
-    fn take(&mut self, batch: &mut IngestBatch<'_>, out: &mut Out, mut rest: Rest) {
+    fn take(&mut self, batch: &mut IngestBatch, out: &mut Out, mut rest: Rest) {
         let Some(peer) = self.peer else { return };
         let ms = batch.received_ms();
         let now = Now {

@@ -73,7 +73,7 @@ impl Line for HostLine {
         self.framer.feed(bytes);
     }
 
-    fn take(&mut self, batch: &mut IngestBatch<'_>, out: &mut Out, mut rest: Rest) {
+    fn take(&mut self, batch: &mut IngestBatch, out: &mut Out, mut rest: Rest) {
         let Some(peer) = self.peer else { return };
         let now = Timestamp::from_millisecond(batch.received_ms())
             .unwrap_or(Timestamp::UNIX_EPOCH)
@@ -141,7 +141,7 @@ fn taken(
     frame: &Frame<'_>,
     raw: &[u8],
     now: DateTime,
-    batch: &mut IngestBatch<'_>,
+    batch: &mut IngestBatch,
 ) -> Option<Vec<u8>> {
     let unit = Unit::decode(frame.data);
     let answer = match unit {

@@ -34,7 +34,7 @@ impl Line for SipLine {
         self.framer.feed(bytes);
     }
 
-    fn take(&mut self, batch: &mut IngestBatch<'_>, out: &mut Out, mut rest: Rest) {
+    fn take(&mut self, batch: &mut IngestBatch, out: &mut Out, mut rest: Rest) {
         let Some(peer) = self.peer else { return };
         let now_ms = clock::monotonic_ms();
         let server = &*self.server;

@@ -17,23 +17,23 @@ use linli_devices::gb28181::map;
 use linli_devices::gb28181::registry::{EXPIRES_MAX_S, EXPIRES_S};
 use linli_devices::gb28181::sip::{self, Message, Request, Start};
 use linli_devices::text;
-use linli_devices::time::{self, Tense, is_plausible};
+use linli_devices::time;
 
 /// Methods that are served.
 const ALLOW: &str = "Allow: REGISTER, MESSAGE, NOTIFY\r\n";
 
 /// A request that is being taken, and where its answers go.
-pub struct Taking<'t, 'g> {
+pub struct Taking<'t> {
     pub server: &'t Server,
     pub message: &'t Message<'t>,
     pub raw: &'t [u8],
     pub peer: SocketAddr,
     pub now_ms: u64,
-    pub batch: &'t mut IngestBatch<'g>,
+    pub batch: &'t mut IngestBatch,
     pub out: &'t mut Out,
 }
 
-impl Taking<'_, '_> {
+impl Taking<'_> {
     /// Takes it: what it comes to goes to the group, what is answered to `out`.
     pub fn take(&mut self) {
         match self.message.start {
@@ -327,9 +327,8 @@ impl Taking<'_, '_> {
 
     /// What tells an alarm apart beside its own words: nothing where its time can be, else its call.
     fn call(&self, at: &str) -> String {
-        let now_ms = self.batch.received_ms();
         let at_ms = time::read(at, self.server.ingest.zone());
-        if at_ms.is_some_and(|at_ms| is_plausible(at_ms, Tense::Live, now_ms)) {
+        if at_ms.is_some_and(time::can_be) {
             return String::new();
         }
         let call = self.message.header("Call-ID").unwrap_or_default();

@@ -72,7 +72,7 @@ impl Connection {
             }
             let mut found = false;
             loop {
-                let mut batch = ingest.alone().await;
+                let mut batch = ingest.batch();
                 let mut out = Out {
                     bad,
                     ..Out::default()

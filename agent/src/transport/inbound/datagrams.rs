@@ -26,7 +26,7 @@ pub(crate) async fn receive(
             // What cannot be read for another reason than the wait is said by the read.
             let _ = socket.readable().await;
         }
-        let mut batch = ingest.alone().await;
+        let mut batch = ingest.batch();
         let mut answers: Vec<(SocketAddr, Vec<u8>)> = Vec::new();
         let mut pieces = 0;
         for _ in 0..DATAGRAMS_MAX {

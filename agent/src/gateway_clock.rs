@@ -1,0 +1,156 @@
+//! Whether this gateway's wall clock is synchronised, and who says so.
+//!
+//! ```text
+//! hub (at each welcome) ──agrees / is off by──┐ the authority, while the clock was not stepped since
+//! kernel (adjtimex)     ──synchronised or not─┴▶ synchronised
+//! ```
+//!
+//! The year says nothing: systemd restores the last saved time at boot, so a gateway without a battery wakes up hours
+//! behind. Until the kernel or a hub vouches for the clock, events carry boot id and monotonic time, and devices are not
+//! told the time. A verdict of the hub outlives a restart of the agent within the boot: the clock anchor of the boot has it.
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A smaller difference of clocks is drift or the cost of looking, milliseconds. The hub puts right what is larger.
+pub const STEP_MS_MIN: i64 = 2000;
+
+/// Who vouches for the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClockSource {
+    /// Nobody.
+    #[default]
+    None,
+    /// The kernel: NTP or PTP.
+    Kernel,
+    /// A hub, in this boot.
+    Hub,
+}
+
+/// What a hub said of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Verdict {
+    /// This clock minus the hub's.
+    skew_ms: i64,
+    /// Wall minus monotonic time when it said so: another one now means that the clock was stepped since.
+    offset_ms: i64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    kernel: bool,
+    verdict: Option<Verdict>,
+    offset_ms: i64,
+}
+
+/// Cloneable; all clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct GatewayClock(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    synchronised: AtomicBool,
+    state: Mutex<State>,
+}
+
+impl State {
+    fn source(&self) -> ClockSource {
+        match self.standing_verdict() {
+            Some(verdict) if verdict.skew_ms.abs() < STEP_MS_MIN => ClockSource::Hub,
+            Some(_) => ClockSource::None,
+            None if self.kernel => ClockSource::Kernel,
+            None => ClockSource::None,
+        }
+    }
+
+    fn standing_verdict(&self) -> Option<Verdict> {
+        self.verdict
+            .filter(|verdict| (self.offset_ms - verdict.offset_ms).abs() < STEP_MS_MIN)
+    }
+}
+
+impl GatewayClock {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is whole after one statement.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        let is_synchronised = state.source() != ClockSource::None;
+        self.0
+            .synchronised
+            .store(is_synchronised, Ordering::Relaxed);
+    }
+
+    /// The kernel was asked; `offset_ms` is wall minus monotonic time.
+    pub fn look(&self, kernel: bool, offset_ms: i64) {
+        self.change(|state| {
+            state.kernel = kernel;
+            state.offset_ms = offset_ms;
+        });
+    }
+
+    /// A hub was asked: this clock is ahead of its clock by `skew_ms`.
+    pub fn hub_says(&self, skew_ms: i64, offset_ms: i64) {
+        self.change(|state| {
+            state.offset_ms = offset_ms;
+            state.verdict = Some(Verdict { skew_ms, offset_ms });
+        });
+    }
+
+    /// Times of this clock can be believed.
+    pub fn is_synchronised(&self) -> bool {
+        self.0.synchronised.load(Ordering::Relaxed)
+    }
+
+    /// Who vouches for it.
+    pub fn source(&self) -> ClockSource {
+        self.state().source()
+    }
+
+    /// By how much it is ahead of the hub's, where a hub said so and it was not stepped since.
+    pub fn skew_ms(&self) -> Option<i64> {
+        self.state()
+            .standing_verdict()
+            .map(|verdict| verdict.skew_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFSET_MS: i64 = 1_790_000_000_000;
+
+    #[test]
+    fn nobody_vouches_for_a_clock_that_neither_kernel_nor_hub_knows() {
+        let clock = GatewayClock::default();
+        clock.look(false, OFFSET_MS);
+        assert!(!clock.is_synchronised());
+        clock.look(true, OFFSET_MS);
+        assert_eq!(clock.source(), ClockSource::Kernel);
+    }
+
+    #[test]
+    fn the_hub_is_the_authority_until_the_clock_is_stepped() {
+        let clock = GatewayClock::default();
+        clock.look(true, OFFSET_MS);
+        // Three hours behind, whatever the kernel believes.
+        clock.hub_says(-10_800_000, OFFSET_MS);
+        assert!(!clock.is_synchronised());
+        assert_eq!(clock.skew_ms(), Some(-10_800_000));
+        // Somebody sets it: the verdict is about another clock.
+        clock.look(true, OFFSET_MS + 10_800_000);
+        assert_eq!(clock.source(), ClockSource::Kernel);
+        assert_eq!(clock.skew_ms(), None);
+        clock.look(false, OFFSET_MS + 10_800_000);
+        assert!(!clock.is_synchronised());
+        clock.hub_says(40, OFFSET_MS + 10_800_000);
+        assert_eq!(clock.source(), ClockSource::Hub);
+        // Drift is no step.
+        clock.look(false, OFFSET_MS + 10_801_500);
+        assert!(clock.is_synchronised());
+    }
+}
