@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 
+use crate::gateway_clock::ClockSource;
 use crate::import::GROUP_ROWS;
 use crate::ingest::SourceIngest;
+use crate::ingest::device_clock;
 use crate::ingest::live_tap::{LiveLine, Seen};
 use crate::ingest::source_status::SourceView;
 use crate::intake::{Intake, Outcome, Submission, Submitted};
@@ -128,8 +130,17 @@ pub struct Status {
     pub last_error: Option<String>,
     /// End of the certificate.
     pub cert_not_after: String,
-    /// The wall clock is set.
+    /// The wall clock is synchronised.
     pub clock_set: bool,
+    /// Who says so.
+    #[serde(default)]
+    pub clock_source: ClockSource,
+    /// By how much it is ahead of the hub's, where a hub said so, milliseconds.
+    #[serde(default)]
+    pub clock_skew_ms: Option<i64>,
+    /// Why persons are dropped from events, or why their key is an old one.
+    #[serde(default)]
+    pub pseudonyms: Option<String>,
     /// Lanes.
     pub lanes: Vec<LaneView>,
     /// Sources.
@@ -141,6 +152,27 @@ pub struct Status {
 }
 
 impl Status {
+    /// What is known of this gateway's clock, in words.
+    pub fn clock_text(&self) -> String {
+        let skew = match self.clock_skew_ms {
+            // Within the second the way of the question is as long.
+            Some(skew_ms) if skew_ms.abs() < 1000 => "，与中枢一致 as the hub's".to_owned(),
+            Some(skew_ms) => {
+                let words = device_clock::words(-skew_ms);
+                format!("，中枢认为 the hub says: {words}")
+            }
+            None => "，中枢尚未核对 not compared with a hub yet".to_owned(),
+        };
+        let state = match (self.clock_set, self.clock_source) {
+            (true, ClockSource::Kernel) => "已同步 synchronised (NTP)",
+            (true, _) => "已同步 synchronised (中枢 hub)",
+            (false, _) => {
+                "未同步 not synchronised: 检查 NTP 或时钟电池 check NTP or the clock's battery"
+            }
+        };
+        format!("时钟 clock:    {state}{skew}")
+    }
+
     /// The status as a person reads it, Chinese first.
     pub fn text(&self) -> String {
         let mut lines = vec![format!(
@@ -165,10 +197,9 @@ impl Status {
             "证书到期 certificate until: {}",
             self.cert_not_after
         ));
-        if !self.clock_set {
-            lines.push(
-                "时钟未校准 the clock is not set: check NTP or the battery of the clock".to_owned(),
-            );
+        lines.push(self.clock_text());
+        if let Some(trouble) = &self.pseudonyms {
+            lines.push(format!("化名 pseudonyms: {trouble}"));
         }
         for lane in &self.lanes {
             lines.push(format!(
@@ -220,7 +251,10 @@ impl Admin {
             last_ack: uplink.last_ack_ms.map(clock::rfc3339),
             last_error: uplink.last_error,
             cert_not_after: clock::rfc3339(self.cert_not_after_s.saturating_mul(1000)),
-            clock_set: clock::is_set(clock::wall_ms()),
+            clock_set: self.intake.gateway().is_synchronised(),
+            clock_source: self.intake.gateway().source(),
+            clock_skew_ms: self.intake.gateway().skew_ms(),
+            pseudonyms: self.pseudonyms.trouble(),
             lanes: self
                 .spools
                 .iter()
@@ -370,6 +404,8 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, P
     for ingest in admin.ingests.iter() {
         ingest.scrape();
     }
+    let is_broken = admin.pseudonyms.trouble().is_some();
+    admin.metrics.pseudonyms_broken.set(i64::from(is_broken));
     let text = admin.metrics.text().map_err(|error| {
         Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,

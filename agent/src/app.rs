@@ -29,7 +29,7 @@ use crate::intake::Intake;
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::pending::Pending;
-use crate::pseudonym::{KeyError, Pseudonyms};
+use crate::pseudonym::Pseudonyms;
 use crate::sources::{Prepared, Sources};
 use crate::stations::fetch::{self, Fetch};
 use crate::stations::webhook::Webhook;
@@ -43,6 +43,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long the spools may take to end after that. With the grace it is less than the unit's
 /// TimeoutStopSec.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a source is watched at most: only this user reaches the socket.
+const WATCH_FOR_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Connections of devices and platforms at once.
 const PUSH_CONNECTIONS_MAX: usize = 512;
 /// Messages of the hub that wait to be acted on.
@@ -71,9 +73,6 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
-    /// There is no key of pseudonyms.
-    #[error(transparent)]
-    Pseudonyms(#[from] KeyError),
     /// The boot id cannot be read.
     #[error("the boot id cannot be read")]
     Boot(#[source] io::Error),
@@ -270,13 +269,15 @@ impl App {
         let (raw_log, raw) = raw_log::open(
             &config.data_dir,
             keep_raw_for(&sources),
+            config.spool.free_min.0,
             metrics.raw_dropped.clone(),
         );
         let shared = Shared {
+            agent: agent.as_str().into(),
             intake: intake.clone(),
             pending: pending.clone(),
             places: Arc::new(devices),
-            pseudonyms: Pseudonyms::load(&config.data_dir, &config.pseudonyms, clock::wall_ms())?,
+            pseudonyms: Pseudonyms::load(&config.data_dir, &config.pseudonyms, clock::wall_ms()),
             raw: Some(raw_log),
             metrics: metrics.clone(),
         };
@@ -362,19 +363,22 @@ impl App {
         let push = http::serve(
             self.push_listener,
             routes.merge(fetch::router(fetch)),
-            PUSH_CONNECTIONS_MAX,
+            http::Limits::of_connections(PUSH_CONNECTIONS_MAX),
             stop.clone(),
         );
         let socket = http::serve(
             self.socket,
             self.admin.clone().socket_router(),
-            SOCKET_CONNECTIONS_MAX,
+            http::Limits {
+                connections_max: SOCKET_CONNECTIONS_MAX,
+                age_max: WATCH_FOR_MAX,
+            },
             stop.clone(),
         );
         let metrics = http::serve(
             self.metrics_listener,
             self.admin.metrics_router(),
-            METRICS_CONNECTIONS_MAX,
+            http::Limits::of_connections(METRICS_CONNECTIONS_MAX),
             stop.clone(),
         );
         let uplink = self.uplink.run(stop.clone());

@@ -362,7 +362,7 @@ async fn rotate(config: &Config) -> Result<u8, Failure> {
     } else {
         let now_ms = clock::wall_ms();
         Pseudonyms::load(&config.data_dir, &config.pseudonyms, now_ms)
-            .and_then(|pseudonyms| pseudonyms.rotate(now_ms))
+            .rotate(now_ms)
             .map_err(|error| failure(exit::CONFIG)(&error))?
     };
     print(format!("化名密钥已更换 pseudonyms have key {number} now\n"))

@@ -19,8 +19,8 @@ use linli_spool::WhenFull;
 use ports::Listener;
 use station::{Station, StationConfig};
 
-/// What `spool.seen_max` may be.
-const SEEN_MAX: RangeInclusive<usize> = 1_000..=10_000_000;
+/// What `spool.seen_max` may be. Three lanes of as many ids take a third of what the service may (MemoryMax of the unit).
+const SEEN_MAX: RangeInclusive<usize> = 1_000..=250_000;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -177,6 +177,9 @@ impl Config {
             key,
             message,
         };
+        self.log
+            .check()
+            .map_err(|message| wrong("log.level".to_owned(), message))?;
         let at_least: [(&str, u64, u64); 3] = [
             ("spool.generation", self.spool.generation.0, 1 << 20),
             ("spool.quota", self.spool.quota.0, 64 << 20),

@@ -105,6 +105,14 @@ impl GatewayClock {
         self.0.synchronised.load(Ordering::Relaxed)
     }
 
+    /// The time that devices may be told: that of a synchronised clock, or one that a hub puts right.
+    pub fn told_ms(&self, wall_ms: i64) -> Option<i64> {
+        match self.skew_ms() {
+            Some(skew_ms) => Some(wall_ms.saturating_sub(skew_ms)),
+            None => self.is_synchronised().then_some(wall_ms),
+        }
+    }
+
     /// Who vouches for it.
     pub fn source(&self) -> ClockSource {
         self.state().source()
@@ -129,6 +137,7 @@ mod tests {
         let clock = GatewayClock::default();
         clock.look(false, OFFSET_MS);
         assert!(!clock.is_synchronised());
+        assert_eq!(clock.told_ms(0), None);
         clock.look(true, OFFSET_MS);
         assert_eq!(clock.source(), ClockSource::Kernel);
     }
@@ -141,6 +150,7 @@ mod tests {
         clock.hub_says(-10_800_000, OFFSET_MS);
         assert!(!clock.is_synchronised());
         assert_eq!(clock.skew_ms(), Some(-10_800_000));
+        assert_eq!(clock.told_ms(0), Some(10_800_000));
         // Somebody sets it: the verdict is about another clock.
         clock.look(true, OFFSET_MS + 10_800_000);
         assert_eq!(clock.source(), ClockSource::Kernel);

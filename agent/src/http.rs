@@ -1,6 +1,9 @@
 //! HTTP/1.1 as the agent serves it to devices, to itself and to Prometheus: every connection is bounded
 //! in size and in time, so that no peer can hold memory or a shutdown by sending slowly or not at all.
 //!
+//! One address has at most half of the connections. Where an address, or the listener, has all that it may have, its oldest
+//! idle connection makes room for a new one; an address whose connections are all busy gets no further one.
+//!
 //! `app` starts one [`serve`] for each listener. A connection ends by itself after [`CONNECTION_AGE_MAX`];
 //! at a stop it may answer the request that it has, then it is cut off. [`serve`] returns after the last
 //! connection is gone, with everything that its handlers held.
@@ -15,9 +18,13 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use linli_shared::service::problem::Problem;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -41,28 +48,137 @@ const LINGER_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// What a connection buffers: a head must fit, a body comes in pieces of it.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
 
-/// Serves until `stop`. With `connections_max` open, further ones wait in the kernel's queue until one
-/// ends, which the deadlines above see to.
-pub async fn serve<L: Listener>(
+/// What a listener allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Open connections.
+    pub connections_max: usize,
+    /// Age of a connection that takes another request, and of an answer that goes on.
+    pub age_max: Duration,
+}
+
+impl Limits {
+    /// So many connections of strangers.
+    pub fn of_connections(connections_max: usize) -> Self {
+        Self {
+            connections_max,
+            age_max: CONNECTION_AGE_MAX,
+        }
+    }
+}
+
+/// Where a connection comes from, as far as that tells senders apart.
+pub trait Peer {
+    /// Its address.
+    fn ip(&self) -> Option<IpAddr>;
+}
+
+impl Peer for SocketAddr {
+    fn ip(&self) -> Option<IpAddr> {
+        Some(SocketAddr::ip(self).to_canonical())
+    }
+}
+
+impl Peer for tokio::net::unix::SocketAddr {
+    fn ip(&self) -> Option<IpAddr> {
+        None
+    }
+}
+
+/// An open connection.
+struct Open {
+    peer: Option<IpAddr>,
+    /// It has a request that is not answered yet.
+    is_busy: Arc<AtomicBool>,
+    cut: CancellationToken,
+}
+
+/// Open connections by their numbers: the oldest comes first.
+#[derive(Default)]
+struct Connections(BTreeMap<u64, Open>);
+
+impl Connections {
+    /// The oldest idle connection of this peer, or of any.
+    fn idle(&self, peer: Option<Option<IpAddr>>) -> Option<u64> {
+        let mut open = self.0.iter();
+        let found = open.find(|(_, open)| {
+            peer.is_none_or(|peer| open.peer == peer) && !open.is_busy.load(Ordering::Relaxed)
+        });
+        found.map(|(number, _)| *number)
+    }
+
+    /// Makes room for a connection of this peer. False: there is none.
+    fn make_room(&mut self, peer: Option<IpAddr>, connections_max: usize) -> bool {
+        let of_peer = self.0.values().filter(|open| open.peer == peer).count();
+        let is_peer_full = peer.is_some() && of_peer >= connections_max.div_ceil(2);
+        if !is_peer_full && self.0.len() < connections_max {
+            return true;
+        }
+        let whose = is_peer_full.then_some(peer);
+        let Some(idle) = self.idle(whose) else {
+            return false;
+        };
+        if let Some(open) = self.0.remove(&idle) {
+            open.cut.cancel();
+        }
+        true
+    }
+}
+
+/// Serves until `stop`. With `connections_max` open and busy, further ones wait in the kernel's queue until one ends, which
+/// the deadlines above see to.
+pub async fn serve<L: Listener<Addr: Peer>>(
     mut listener: L,
     router: Router,
-    connections_max: usize,
+    limits: Limits,
     stop: CancellationToken,
 ) -> io::Result<()> {
+    let connections_max = limits.connections_max;
     let mut connections = JoinSet::new();
+    let mut open = Connections::default();
+    let mut number = 0;
     loop {
+        let has_room = open.0.len() < connections_max || open.idle(None).is_some();
         // All arms are cancel-safe: a connection that is not accepted yet stays in the kernel's queue.
-        let stream = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a connection ended with a panic");
+                match ended {
+                    Ok(number) => {
+                        open.0.remove(&number);
+                    }
+                    Err(error) => tracing::error!(%error, "a connection ended with a panic"),
                 }
                 continue;
             }
-            (stream, _) = listener.accept(), if connections.len() < connections_max => stream,
+            accepted = listener.accept(), if has_room => accepted,
         };
-        connections.spawn(attend(stream, router.clone(), stop.clone()));
+        let peer = address.ip();
+        if !open.make_room(peer, connections_max) {
+            tracing::debug!(
+                ?peer,
+                "a connection is refused: its address has all that it may have, and all are busy"
+            );
+            continue;
+        }
+        number += 1;
+        let this = Open {
+            peer,
+            is_busy: Arc::default(),
+            cut: stop.child_token(),
+        };
+        let served = attend(
+            stream,
+            router.clone(),
+            this.is_busy.clone(),
+            limits.age_max,
+            this.cut.clone(),
+        );
+        connections.spawn(async move {
+            served.await;
+            number
+        });
+        open.0.insert(number, this);
     }
     drop(listener);
     let drained = tokio::time::timeout(DRAIN_DEADLINE, async {
@@ -82,14 +198,19 @@ pub async fn serve<L: Listener>(
 async fn attend(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
+    is_busy: Arc<AtomicBool>,
+    age_max: Duration,
     stop: CancellationToken,
 ) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
         let with_body = !request.body().is_end_stream();
         let answer = router.call(request);
+        let is_busy = is_busy.clone();
+        is_busy.store(true, Ordering::Relaxed);
         Box::pin(async move {
             let mut response = in_time(answer).await;
+            is_busy.store(false, Ordering::Relaxed);
             // What is refused may not have been read to its end, and then this connection takes no other
             // request: who is not told so loses the next one.
             if with_body && !response.status().is_success() {
@@ -109,7 +230,7 @@ async fn attend(
         ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
         () = async {
             tokio::select! {
-                () = tokio::time::sleep(CONNECTION_AGE_MAX) => {}
+                () = tokio::time::sleep(age_max) => {}
                 () = stop.cancelled() => {}
             }
         } => {
@@ -132,13 +253,18 @@ async fn attend(
     }
 }
 
+/// The scheme of tokens (RFC 6750, § 2.1), in any case (RFC 9110, § 11.1).
+const SCHEME: &[u8] = b"bearer";
+
 /// A request shows this token, compared in constant time.
 pub fn has_token(headers: &HeaderMap, token: &[u8]) -> bool {
     let sent = headers
         .get(header::AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-        .unwrap_or_default();
-    bool::from(sent.ct_eq(token))
+        .map(|value| value.as_bytes().trim_ascii())
+        .and_then(|value| value.split_at_checked(SCHEME.len()))
+        .filter(|(scheme, rest)| scheme.eq_ignore_ascii_case(SCHEME) && rest.starts_with(b" "))
+        .map(|(_, rest)| rest.trim_ascii());
+    bool::from(sent.unwrap_or_default().ct_eq(token))
 }
 
 /// Says that nothing more will be written, then reads until the peer is done too.
@@ -167,5 +293,71 @@ async fn in_time(answer: impl Future<Output = Result<Response, Infallible>>) -> 
         )
         .retry_after(10)
         .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_known_whatever_the_case_of_its_scheme() {
+        let shows = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().expect("a value"));
+            has_token(&headers, b"secret")
+        };
+        for good in [
+            "Bearer secret",
+            "bearer secret",
+            "BEARER  secret",
+            " bearer secret ",
+        ] {
+            assert!(shows(good), "{good}");
+        }
+        for bad in [
+            "secret",
+            "Bearersecret",
+            "Basic secret",
+            "Bearer",
+            "Bearer secre",
+            "",
+        ] {
+            assert!(!shows(bad), "{bad}");
+        }
+        assert!(!has_token(&HeaderMap::new(), b"secret"));
+    }
+
+    #[test]
+    fn one_address_cannot_take_all_connections() {
+        const MAX: usize = 8;
+        let (one, other): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let mut open = Connections::default();
+        let mut number = 0;
+        let mut connect = |open: &mut Connections, peer, is_busy: bool| {
+            if !open.make_room(Some(peer), MAX) {
+                return false;
+            }
+            number += 1;
+            let this = Open {
+                peer: Some(peer),
+                is_busy: Arc::new(AtomicBool::new(is_busy)),
+                cut: CancellationToken::new(),
+            };
+            open.0.insert(number, this);
+            true
+        };
+        for _ in 0..700 {
+            assert!(connect(&mut open, one, false));
+        }
+        // The youngest half of them all; the other address has room.
+        assert_eq!(open.0.len(), MAX / 2);
+        for _ in 0..MAX / 2 {
+            assert!(connect(&mut open, other, true));
+        }
+        // Who is busy is not cut off for another of its own address, nor for one of another.
+        assert!(!connect(&mut open, other, false));
+        assert!(connect(&mut open, one, false));
+        assert_eq!(open.0.len(), MAX);
     }
 }

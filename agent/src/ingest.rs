@@ -60,6 +60,8 @@ pub const BATCH_EVENTS: usize = 256;
 /// What all sources of an agent share.
 #[derive(Clone)]
 pub struct Shared {
+    /// Name of the agent; empty before it has joined.
+    pub agent: Arc<str>,
     /// Where events go.
     pub intake: Intake,
     /// What is on its way there.
@@ -134,14 +136,20 @@ impl SourceIngest {
         &self.0.settings.name
     }
 
+    /// Name of the agent.
+    pub fn agent(&self) -> &str {
+        &self.0.shared.agent
+    }
+
     /// The zone of times that carry none.
     pub fn zone(&self) -> &TimeZone {
         &self.0.settings.zone
     }
 
-    /// The gateway's clock can be believed: devices may be told the time.
-    pub fn is_synchronised(&self) -> bool {
-        self.0.shared.intake.gateway().is_synchronised()
+    /// The time that devices may be told, milliseconds since 1970 UTC; `None` while nobody vouches for the gateway's clock.
+    pub fn told_ms(&self) -> Option<i64> {
+        let gateway = self.0.shared.intake.gateway();
+        gateway.told_ms(clock::wall_ms())
     }
 
     fn status(&self) -> MutexGuard<'_, SourceStatus> {

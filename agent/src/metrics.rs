@@ -77,6 +77,8 @@ pub struct Metrics {
     source_devices: IntGaugeVec,
     source_last_message: IntGaugeVec,
     source_lag: GaugeVec,
+    /// 1 while the key of pseudonyms is in trouble.
+    pub pseudonyms_broken: IntGauge,
     /// Groups of raw messages that were not kept on this box.
     pub raw_dropped: IntCounter,
     /// Events that the hub has acknowledged.
@@ -230,6 +232,10 @@ impl Metrics {
                 registry.register(Box::new(lag.clone()))?;
                 lag
             },
+            pseudonyms_broken: gauge(
+                "linli_agent_pseudonyms_broken",
+                "1 while persons are dropped because the key of pseudonyms is damaged, or its replacement fails.",
+            )?,
             raw_dropped: counter(
                 "linli_agent_raw_dropped_total",
                 "Groups of raw messages that were not kept on this box: a full day, disk or queue.",

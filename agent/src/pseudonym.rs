@@ -6,7 +6,9 @@
 //!   so the key never leaves this machine, and a rotated key is gone for good.
 //! * Off unless `[pseudonyms] enabled` says otherwise: then cards and names are dropped.
 //! * A key lives for `rotate_every`, or until `linli-agent pseudonyms rotate`. It is on the disk, synced, before it
-//!   is used.
+//!   is used. A rotation that fails is tried again after [`RETRY_EVERY_MS`]; the old key serves meanwhile.
+//! * A key that is damaged or cannot be read stops nothing: persons are dropped, alarms go on, and log, status and
+//!   `linli_agent_pseudonyms_broken` say so. It is never replaced in silence: `pseudonyms rotate` makes a new one.
 //!
 //! ```text
 //! <data>/pseudonym.key     JSON {"number", "made_at_ms", "key"}, the key in hexadecimal; 0600
@@ -14,6 +16,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use linli_shared::service::config::Span;
 use linli_shared::service::file;
+use linli_shared::service::telemetry::chain;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::io;
@@ -23,6 +26,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use linli_devices::device_event::Person;
 
 const KEY_BYTES: usize = 32;
+/// Before a rotation that failed is tried again, milliseconds.
+const RETRY_EVERY_MS: i64 = 3_600_000;
 /// Of the tag that a pseudonym shows.
 const SHOWN_BYTES: usize = 16;
 
@@ -59,7 +64,8 @@ pub enum KeyError {
     },
     /// It is not a key.
     #[error(
-        "{0:?} is no key of pseudonyms: remove it, and a new one is made (old pseudonyms then stand alone)"
+        "{0:?} is damaged, so persons are dropped from events: `linli-agent pseudonyms rotate` makes a new key (old pseudonyms \
+         then stand alone)"
     )]
     Damaged(PathBuf),
     /// They are off.
@@ -89,32 +95,59 @@ pub struct Pseudonyms(Option<Arc<Kept>>);
 struct Kept {
     path: PathBuf,
     rotate_every_ms: i64,
-    key: RwLock<Key>,
+    state: RwLock<State>,
+}
+
+struct State {
+    /// `None`: damaged, or it cannot be read.
+    key: Option<Key>,
+    /// Why there is none, or why it could not be replaced.
+    trouble: Option<String>,
+    /// A rotation that failed is not tried before.
+    retry_at_ms: i64,
 }
 
 impl Pseudonyms {
-    /// Reads the key, and makes it where there is none.
-    pub fn load(data_dir: &Path, config: &PseudonymConfig, now_ms: i64) -> Result<Self, KeyError> {
+    /// Reads the key, and makes it where there is none. Where that fails there is none, and [`trouble`](Self::trouble) says
+    /// why.
+    pub fn load(data_dir: &Path, config: &PseudonymConfig, now_ms: i64) -> Self {
         if !config.enabled {
-            return Ok(Self(None));
+            return Self(None);
         }
         let path = data_dir.join("pseudonym.key");
         let key = match std::fs::read(&path) {
-            Ok(bytes) => Key::read(&bytes).ok_or_else(|| KeyError::Damaged(path.clone()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Key::make(&path, 1, now_ms)?,
-            Err(source) => return Err(KeyError::File { path, source }),
+            Ok(bytes) => Key::read(&bytes).ok_or_else(|| KeyError::Damaged(path.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Key::make(&path, 1, now_ms),
+            Err(source) => Err(KeyError::File {
+                path: path.clone(),
+                source,
+            }),
         };
-        Ok(Self(Some(Arc::new(Kept {
+        let (key, trouble) = match key {
+            Ok(key) => (Some(key), None),
+            Err(error) => {
+                let trouble = chain(&error);
+                tracing::error!(reason = trouble, "persons are dropped from events");
+                (None, Some(trouble))
+            }
+        };
+        let state = State {
+            key,
+            trouble,
+            retry_at_ms: i64::MIN,
+        };
+        Self(Some(Arc::new(Kept {
             path,
             rotate_every_ms: config.rotate_every.as_millis(),
-            key: RwLock::new(key),
-        }))))
+            state: RwLock::new(state),
+        })))
     }
 
-    /// The pseudonym of a value; `None` where they are off.
+    /// The pseudonym of a value; `None` where they are off or have no key.
     pub fn of(&self, person: Person, value: &str) -> Option<String> {
         let kept = self.0.as_ref()?;
-        let key = kept.key.read().unwrap_or_else(PoisonError::into_inner);
+        let state = kept.state.read().unwrap_or_else(PoisonError::into_inner);
+        let key = state.key.as_ref()?;
         let mut mac = key.mac.clone();
         mac.update(person.attribute().as_bytes());
         mac.update(&[0]);
@@ -127,20 +160,48 @@ impl Pseudonyms {
         ))
     }
 
-    /// The time of the key is over.
+    /// Why there is no key, or why it could not be replaced.
+    pub fn trouble(&self) -> Option<String> {
+        let kept = self.0.as_ref()?;
+        let state = kept.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.trouble.clone()
+    }
+
+    /// The time of the key is over, and no try to replace it failed a moment ago.
     pub fn is_due(&self, now_ms: i64) -> bool {
         self.0.as_ref().is_some_and(|kept| {
-            let key = kept.key.read().unwrap_or_else(PoisonError::into_inner);
-            now_ms.saturating_sub(key.made_at_ms) >= kept.rotate_every_ms
+            let state = kept.state.read().unwrap_or_else(PoisonError::into_inner);
+            state.key.as_ref().is_some_and(|key| {
+                now_ms.saturating_sub(key.made_at_ms) >= kept.rotate_every_ms
+                    && now_ms >= state.retry_at_ms
+            })
         })
     }
 
     /// Makes a new key and forgets the old one; gives its number. Blocking.
     pub fn rotate(&self, now_ms: i64) -> Result<u64, KeyError> {
         let kept = self.0.as_ref().ok_or(KeyError::Off)?;
-        let mut key = kept.key.write().unwrap_or_else(PoisonError::into_inner);
-        *key = Key::make(&kept.path, key.number + 1, now_ms)?;
-        Ok(key.number)
+        let mut state = kept.state.write().unwrap_or_else(PoisonError::into_inner);
+        // The number of a damaged key is not known, and must not be given again.
+        let number = match &state.key {
+            Some(key) => key.number + 1,
+            None => (now_ms / 1000).unsigned_abs(),
+        };
+        match Key::make(&kept.path, number, now_ms) {
+            Ok(key) => {
+                *state = State {
+                    key: Some(key),
+                    trouble: None,
+                    retry_at_ms: i64::MIN,
+                };
+                Ok(number)
+            }
+            Err(error) => {
+                state.trouble = Some(chain(&error));
+                state.retry_at_ms = now_ms.saturating_add(RETRY_EVERY_MS);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -190,8 +251,7 @@ mod tests {
     #[test]
     fn off_by_default_and_then_nothing_is_made_or_kept() {
         let directory = tempfile::tempdir().expect("directory");
-        let pseudonyms =
-            Pseudonyms::load(directory.path(), &PseudonymConfig::default(), 0).expect("off");
+        let pseudonyms = Pseudonyms::load(directory.path(), &PseudonymConfig::default(), 0);
         assert_eq!(pseudonyms.of(Person::Card, "0012345678"), None);
         assert_eq!(
             std::fs::read_dir(directory.path()).expect("list").count(),
@@ -203,7 +263,7 @@ mod tests {
     #[test]
     fn the_same_card_has_one_pseudonym_across_restarts_and_another_after_a_rotation() {
         let directory = tempfile::tempdir().expect("directory");
-        let load = || Pseudonyms::load(directory.path(), &on(), 1_000).expect("a key");
+        let load = || Pseudonyms::load(directory.path(), &on(), 1_000);
         let first = load();
         let card = first.of(Person::Card, "0012345678").expect("on");
         assert!(
@@ -232,17 +292,49 @@ mod tests {
     fn two_sites_do_not_share_pseudonyms() {
         let of = || {
             let directory = tempfile::tempdir().expect("directory");
-            let pseudonyms = Pseudonyms::load(directory.path(), &on(), 0).expect("a key");
+            let pseudonyms = Pseudonyms::load(directory.path(), &on(), 0);
             pseudonyms.of(Person::Card, "0012345678")
         };
         assert_ne!(of(), of());
     }
 
     #[test]
-    fn a_damaged_key_is_not_replaced_in_silence() {
+    fn a_damaged_key_drops_persons_and_is_replaced_by_a_person_only() {
         let directory = tempfile::tempdir().expect("directory");
-        std::fs::write(directory.path().join("pseudonym.key"), "{}").expect("write");
-        let loaded = Pseudonyms::load(directory.path(), &on(), 0);
-        assert!(matches!(loaded, Err(KeyError::Damaged(_))));
+        let path = directory.path().join("pseudonym.key");
+        std::fs::write(&path, "{}").expect("write");
+        let loaded = Pseudonyms::load(directory.path(), &on(), 5_000);
+        assert_eq!(loaded.of(Person::Card, "0012345678"), None);
+        assert!(
+            loaded
+                .trouble()
+                .is_some_and(|trouble| trouble.contains("pseudonyms rotate"))
+        );
+        // Not by itself, however much time goes by.
+        assert!(!loaded.is_due(i64::MAX));
+        assert_eq!(std::fs::read(&path).expect("read"), b"{}");
+        assert_eq!(
+            loaded.rotate(1_790_000_000_000).expect("rotate"),
+            1_790_000_000
+        );
+        assert!(loaded.trouble().is_none());
+        assert!(loaded.of(Person::Card, "0012345678").is_some());
+    }
+
+    #[test]
+    fn a_rotation_that_fails_is_tried_again_later_and_the_old_key_serves() {
+        let directory = tempfile::tempdir().expect("directory");
+        let data_dir = directory.path().join("data");
+        std::fs::create_dir(&data_dir).expect("made");
+        let pseudonyms = Pseudonyms::load(&data_dir, &on(), 0);
+        let card = pseudonyms.of(Person::Card, "1");
+        let due_ms = 90 * 86_400_000;
+        assert!(pseudonyms.is_due(due_ms));
+        std::fs::remove_dir_all(&data_dir).expect("removed");
+        assert!(pseudonyms.rotate(due_ms).is_err());
+        assert!(pseudonyms.trouble().is_some());
+        assert!(!pseudonyms.is_due(due_ms + RETRY_EVERY_MS - 1));
+        assert!(pseudonyms.is_due(due_ms + RETRY_EVERY_MS));
+        assert_eq!(pseudonyms.of(Person::Card, "1"), card);
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{Status, socket_path};
 use crate::app::Spools;
 use crate::config::Checked;
+use crate::identity::Identity;
 use crate::ingest::Shared;
 use crate::ingest::live_tap::{LiveLine, Seen};
 use crate::ingest::source_status::SourceView;
@@ -131,6 +132,9 @@ impl SourceTest {
             .map_err(|error| failure(exit::UNAVAILABLE)(&error))?;
         let status: Status =
             serde_json::from_slice(&bytes).map_err(|error| failure(exit::FAILURE)(&error))?;
+        if !self.json {
+            output::text(format!("{}\n", status.clock_text()).as_bytes());
+        }
         let view = status
             .sources
             .into_iter()
@@ -168,7 +172,10 @@ impl SourceTest {
         let spools = Spools::open(&config).map_err(|error| failure(exit::IO)(&error))?;
         let boot = clock::boot_id().map_err(|error| failure(exit::IO)(&error))?;
         let metrics = Metrics::new().map_err(|error| failure(exit::FAILURE)(&error))?;
+        let agent =
+            Identity::load(&config.data_dir).map(|identity| identity.agent.agent.to_string());
         let shared = Shared {
+            agent: agent.unwrap_or_default().into(),
             intake: Intake::new(
                 spools.handles.clone(),
                 boot,
@@ -177,8 +184,7 @@ impl SourceTest {
             ),
             pending: Default::default(),
             places: Arc::new(devices),
-            pseudonyms: Pseudonyms::load(&config.data_dir, &config.pseudonyms, clock::wall_ms())
-                .map_err(|error| failure(exit::IO)(&error))?,
+            pseudonyms: Pseudonyms::load(&config.data_dir, &config.pseudonyms, clock::wall_ms()),
             raw: None,
             metrics,
         };
@@ -190,7 +196,12 @@ impl SourceTest {
         let stop = CancellationToken::new();
         let (routes, running) = sources.start(stop.clone());
         let running = tokio::spawn(running);
-        let served = tokio::spawn(http::serve(listener, routes, CONNECTIONS_MAX, stop.clone()));
+        let served = tokio::spawn(http::serve(
+            listener,
+            routes,
+            http::Limits::of_connections(CONNECTIONS_MAX),
+            stop.clone(),
+        ));
         let (sender, lines) = mpsc::channel(LINES_MAX);
         let first = LiveLine::Standing(ingest.view());
         let reader = tokio::spawn(async move {

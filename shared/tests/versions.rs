@@ -778,6 +778,9 @@ fn severities_and_clock_qualities_of_a_later_version_read_as_documented() {
             2 => ClockQuality::Unset,
             3 => ClockQuality::Corrected,
             4 => ClockQuality::Implausible,
+            5 => ClockQuality::Receipt,
+            6 => ClockQuality::Shifted,
+            7 => ClockQuality::Unknown,
             _ => ClockQuality::Other,
         };
         assert_eq!((event.severity, event.clock), (severity, clock), "{number}");
@@ -796,9 +799,18 @@ fn severities_and_clock_qualities_keep_their_numbers() {
         ClockQuality::Unset,
         ClockQuality::Corrected,
         ClockQuality::Implausible,
-        ClockQuality::Other,
+        ClockQuality::Receipt,
+        ClockQuality::Shifted,
+        ClockQuality::Unknown,
     ]) {
         assert_eq!(u8::from(quality), number);
         assert_eq!(ClockQuality::from(number), quality);
     }
+    assert_eq!(u8::from(ClockQuality::Other), u8::MAX);
+    for (number, delivery) in (0..).zip([Delivery::Live, Delivery::Replayed, Delivery::History]) {
+        assert_eq!(u8::from(delivery), number);
+        assert_eq!(Delivery::from(number), delivery);
+    }
+    // Too loud beats silent.
+    assert_eq!(Delivery::from(3), Delivery::Live);
 }

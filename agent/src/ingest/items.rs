@@ -34,7 +34,8 @@ pub struct Items {
 }
 
 impl Items {
-    fn reject(&mut self, index: Option<usize>, reason: String) {
+    /// Counts what is rejected, and why.
+    pub fn reject(&mut self, index: Option<usize>, reason: String) {
         self.rejected += 1;
         if self.reasons.len() < REASONS_MAX {
             self.reasons.push((index, reason));

@@ -9,6 +9,8 @@
 //!
 //! * A file of a day takes [`DAY_BYTES_MAX`]; what is beyond is counted and not kept. Files older than the source's
 //!   `keep_raw_for` are removed, day by day: a message stays for up to a day longer.
+//! * They are the first thing to go when space is short: below twice `[spool] free_min` of free disk the oldest files are
+//!   removed, and nothing is kept where that is not enough. Events need the room.
 //! * Writing is not synced and never waited for: the way to the disk has room for [`QUEUE_MAX`] groups, and on a full
 //!   disk messages are not kept. Events are what is durable.
 use linli_shared::service::clock;
@@ -49,13 +51,16 @@ pub struct RawWriter {
     directory: PathBuf,
     lines: mpsc::Receiver<Lines>,
     keep: HashMap<String, Duration>,
+    free_bytes_min: u64,
     dropped: IntCounter,
 }
 
-/// A handle and the task behind it. `keep`: for how long, by source; `dropped` counts what was not kept.
+/// A handle and the task behind it. `keep`: for how long, by source; `spool_free_min`: what the spool leaves free, bytes;
+/// `dropped` counts what was not kept.
 pub fn open(
     data_dir: &Path,
     keep: HashMap<String, Duration>,
+    spool_free_min: u64,
     dropped: IntCounter,
 ) -> (RawLog, RawWriter) {
     let (sender, lines) = mpsc::channel(QUEUE_MAX);
@@ -67,6 +72,7 @@ pub fn open(
         directory: data_dir.join("raw"),
         lines,
         keep,
+        free_bytes_min: 2 * spool_free_min,
         dropped,
     };
     (log, writer)
@@ -137,6 +143,7 @@ impl RawWriter {
 
     fn append(&self, lines: &Lines, now_ms: i64) -> io::Result<()> {
         let directory = self.directory.join(&lines.source);
+        self.make_room()?;
         let path = directory.join(format!("{}.jsonl", day(now_ms)));
         let mut options = OpenOptions::new();
         options.append(true).create(true).mode(0o600);
@@ -155,6 +162,39 @@ impl RawWriter {
             return Err(io::Error::other("the day is full"));
         }
         file.write_all(lines.text.as_bytes())
+    }
+
+    /// Removes the oldest files while space is short.
+    fn make_room(&self) -> io::Result<()> {
+        let above = self.directory.parent().unwrap_or(&self.directory);
+        let is_short = || {
+            let free_bytes = linli_spool::disk::free_bytes(above)?;
+            Ok::<bool, io::Error>(free_bytes < self.free_bytes_min)
+        };
+        if !is_short()? {
+            return Ok(());
+        }
+        let mut files = self.files();
+        // Named by their days: the oldest come first, whatever their source.
+        files.sort_by(|one, other| one.file_name().cmp(&other.file_name()));
+        for file in files {
+            // One that cannot be removed frees nothing; the others may.
+            let _ = std::fs::remove_file(&file);
+            if !is_short()? {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other("too little space is free"))
+    }
+
+    /// The files of all sources.
+    fn files(&self) -> Vec<PathBuf> {
+        let below = |directory: &Path| {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        let sources = below(&self.directory);
+        sources.iter().flat_map(|source| below(source)).collect()
     }
 
     /// Removes files that are older than their source keeps them. What cannot be removed now is tried again.
@@ -207,9 +247,13 @@ mod tests {
     const NOW_MS: i64 = 1_782_878_400_000;
 
     fn writer(directory: &Path) -> (RawLog, RawWriter) {
+        writer_on(directory, 0)
+    }
+
+    fn writer_on(directory: &Path, spool_free_min: u64) -> (RawLog, RawWriter) {
         let keep = HashMap::from([("doors".to_owned(), Duration::from_secs(3 * 86_400))]);
         let dropped = IntCounter::new("dropped", "of a test").expect("a counter");
-        open(directory, keep, dropped)
+        open(directory, keep, spool_free_min, dropped)
     }
 
     #[test]
@@ -249,6 +293,23 @@ mod tests {
             kept.contains("\"raw\":\"邻里\"") && kept.contains("\"raw_base64\":\"/wA=\""),
             "{kept}"
         );
+    }
+
+    #[test]
+    fn where_space_is_short_raw_messages_go_first_and_none_are_kept() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (_, plenty) = writer(directory.path());
+        let lines = Lines {
+            source: "doors".to_owned(),
+            text: "x".to_owned(),
+        };
+        plenty.write(&lines, NOW_MS - DAY_MS);
+        plenty.write(&lines, NOW_MS);
+        assert_eq!(plenty.files().len(), 2);
+        // No disk has as much: all go, the oldest first, and what comes is counted.
+        let (_, short) = writer_on(directory.path(), u64::MAX / 2);
+        short.write(&lines, NOW_MS);
+        assert_eq!((short.files().len(), short.dropped.get()), (0, 1));
     }
 
     #[test]

@@ -41,10 +41,11 @@ impl Scene {
             unit: "1单元".to_owned(),
         };
         let shared = Shared {
+            agent: "test".into(),
             intake: Intake::new(spools.handles.clone(), boot, gateway, metrics.clone()),
             pending: Pending::default(),
             places: Arc::new(HashMap::from([("panel".to_owned(), place)])),
-            pseudonyms: Pseudonyms::load(directory.path(), &config.pseudonyms, 0).expect("a key"),
+            pseudonyms: Pseudonyms::load(directory.path(), &config.pseudonyms, 0),
             raw: None,
             metrics,
         };

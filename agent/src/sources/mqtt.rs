@@ -12,8 +12,11 @@
 //!   [`SESSION_EXPIRY_S`]). PUBACK only after the events are synced; what was not acknowledged comes again.
 //! * Every CONNACK is followed by SUBSCRIBE: a broker that lost its sessions is asked anew. Retained messages come again
 //!   then; those of a mapping with `[state]` are events only where the state is news.
-//! * A packet larger than [`PACKET_BYTES_MAX`] ends the connection; at most [`WAITING_MAX`] messages wait in the agent,
-//!   and then the broker waits.
+//! * A payload larger than [`PAYLOAD_BYTES_MAX`] is rejected and acknowledged. A packet larger than [`PACKET_BYTES_MAX`] is
+//!   not read: a broker of version 5 is told so and drops it, one of version 4 is asked seldom then, for a retained one comes
+//!   again with every subscription.
+//! * At most [`WAITING_MAX`] messages wait in the agent, and then the broker waits.
+//! * Retained messages are replayed: they tell of before the subscription.
 mod link;
 mod publish;
 
@@ -30,12 +33,15 @@ use crate::files::load_mapping;
 use crate::ingest::SourceIngest;
 use crate::transport::reconnect::{Ended, run_with_reconnect};
 use link::{Acker, Link};
+use linli_devices::device_event::Reject;
 use linli_devices::mapping::Mapping;
 use linli_devices::mqtt::message;
 use publish::Publish;
 
-/// Largest packet that is taken, bytes.
-pub const PACKET_BYTES_MAX: u32 = 256 * 1024;
+/// Largest payload that is taken, bytes.
+const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// Largest packet that is read, bytes.
+const PACKET_BYTES_MAX: u32 = 8 << 20;
 /// Messages between the connection and the spool.
 const WAITING_MAX: usize = 64;
 /// How long a broker of version 5 keeps what comes while the agent is away, seconds: a week.
@@ -86,7 +92,8 @@ struct Broker {
     host: String,
     port: u16,
     version: u8,
-    client_id: String,
+    /// `linli-<agent>-<source>` unless the config says otherwise.
+    client_id: Option<String>,
     credentials: Option<(String, String)>,
     tls: Option<RootCertStore>,
 }
@@ -175,16 +182,13 @@ impl Source for Mqtt {
                 mappings,
             });
         }
-        let client_id = config
-            .client_id
-            .unwrap_or_else(|| format!("linli-{}-{}", host_name(), check.name));
         Ok(Self {
             broker: Broker {
                 shown: config.broker,
                 host,
                 port,
                 version: config.version,
-                client_id,
+                client_id: config.client_id,
                 credentials,
                 tls,
             },
@@ -204,7 +208,9 @@ impl Source for Mqtt {
 impl Mqtt {
     /// One connection, until it ends.
     async fn session(&self, ingest: &SourceIngest) -> Ended {
-        let (mut link, acker) = match Link::open(&self.broker) {
+        let own = || format!("linli-{}-{}", ingest.agent(), ingest.name());
+        let client_id = self.broker.client_id.clone().unwrap_or_else(own);
+        let (mut link, acker) = match Link::open(&self.broker, &client_id) {
             Ok(opened) => opened,
             Err(ended) => return ended,
         };
@@ -221,13 +227,6 @@ impl Mqtt {
             ended = store(&self.topics, ingest, messages, &acker) => ended,
         }
     }
-}
-
-fn host_name() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
 }
 
 /// Stores what comes, as much at once as is there, and then acknowledges it.
@@ -252,6 +251,18 @@ async fn store(
                     .filter(|topic| message::matches(&topic.filter, message.topic()))
                     .flat_map(|topic| &topic.mappings)
                     .collect();
+                if message.payload().len() > PAYLOAD_BYTES_MAX {
+                    let bytes = message.payload().len();
+                    let reject = Reject::new(format!(
+                        "topic {}: a payload of {bytes} bytes, at most {PAYLOAD_BYTES_MAX} are read: subscribe to a narrower \
+                         filter, pictures are not for this source",
+                        message.topic()
+                    ));
+                    batch.message(message.payload(), Err(reject));
+                    continue;
+                }
+                // What the broker retained tells of before the subscription.
+                batch.set_replayed(message.is_retained());
                 batch.mapped(message.payload(), &message.json(), &mappings);
             }
             if let Err(error) = ingest.store(batch).await {

@@ -4,7 +4,7 @@
 //! The agent is a monitor and no billing system: it accepts who wants to charge, and keeps no transaction.
 //!
 //! * Proof is HTTP Basic with the charge point's id and the source's password (OCPP-J 1.6, § 6.2), where `password_file`
-//!   is given. The transport is plain: use it in the compound's own network only.
+//!   is given: as text, or as the 20 bytes that 40 hexadecimal digits stand for. Ids have no `/`: parts stand behind one. The transport is plain: use it in the compound's own network only.
 //! * A call is answered once what it tells is durable. While the spool refuses, it is tried for [`STORE_DEADLINE`]; then the
 //!   connection is ended, and the states are asked for again when the charge point is back.
 //! * Limits: `connections_max`, those of one address ([`callers`](crate::transport::inbound)), [`MESSAGE_BYTES_MAX`], [`HANDSHAKE_DEADLINE`], and silence of three heartbeats.
@@ -47,6 +47,8 @@ const STORE_DEADLINE: Duration = Duration::from_secs(20);
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// For an answer.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Of an AuthorizationKey.
+const AUTHORIZATION_KEY_BYTES: usize = 20;
 /// Longest id of a charge point.
 const CHARGER_BYTES_MAX: usize = 48;
 
@@ -201,7 +203,7 @@ async fn attend(
     #[expect(clippy::result_large_err, reason = "the type is the library's")]
     let check = |request: &Request, mut response: Response| match greet(source, request) {
         Ok(id) => {
-            id.clone_into(charger);
+            *charger = id;
             response.headers_mut().insert(
                 header::SEC_WEBSOCKET_PROTOCOL,
                 HeaderValue::from_static(SUBPROTOCOL),
@@ -240,8 +242,9 @@ async fn attend(
 }
 
 /// The id of a charge point that is taken; else how it is refused, and what to do.
-fn greet<'r>(source: &Ocpp, request: &'r Request) -> Result<&'r str, (StatusCode, String)> {
-    let id = request.uri().path().rsplit('/').next().unwrap_or_default();
+fn greet(source: &Ocpp, request: &Request) -> Result<String, (StatusCode, String)> {
+    let last = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let id = &*percent_decoded(last);
     if !is_charger(id) {
         let why = "the path does not end with the id of a charge point: set the URL of the charge point to ws://<gateway>:<port>/<id>";
         return Err((StatusCode::NOT_FOUND, why.to_owned()));
@@ -255,27 +258,75 @@ fn greet<'r>(source: &Ocpp, request: &'r Request) -> Result<&'r str, (StatusCode
     if let Some(password) = &source.password {
         let sent = headers
             .get(header::AUTHORIZATION)
-            .and_then(|value| value.as_bytes().strip_prefix(b"Basic "))
-            .and_then(|value| BASE64.decode(value).ok())
+            .and_then(|value| basic(value.as_bytes()))
             .unwrap_or_default();
-        if !bool::from(sent.ct_eq(format!("{id}:{password}").as_bytes())) {
+        let is_good = keys(password)
+            .iter()
+            .any(|key| bool::from(sent.ct_eq(&[id.as_bytes(), b":", key].concat())));
+        if !is_good {
             let why = format!(
                 "the password of charge point {id:?} is wrong or missing: set the one of password_file (its AuthorizationKey, Basic, user = id)"
             );
             return Err((StatusCode::UNAUTHORIZED, why));
         }
     }
-    let offered = headers
-        .get(header::SEC_WEBSOCKET_PROTOCOL)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    if !offered.split(',').any(|name| name.trim() == SUBPROTOCOL) {
+    // Several lines are one list (RFC 9110, § 5.3); names of protocols are compared without case by most servers.
+    let is_offered = headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim().eq_ignore_ascii_case(SUBPROTOCOL));
+    if !is_offered {
         let why = format!(
             "charge point {id:?} does not offer the subprotocol {SUBPROTOCOL}: set it to OCPP 1.6-J"
         );
         return Err((StatusCode::BAD_REQUEST, why));
     }
-    Ok(id)
+    Ok(id.to_owned())
+}
+
+/// The credentials of Basic, whose scheme is without case.
+fn basic(value: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, rest) = value.trim_ascii().split_at_checked(b"basic".len())?;
+    let is_basic = scheme.eq_ignore_ascii_case(b"basic") && rest.starts_with(b" ");
+    BASE64.decode(rest.trim_ascii()).ok().filter(|_| is_basic)
+}
+
+/// What a charge point may show for this password: the text, or, where it is an AuthorizationKey of 40 hexadecimal digits, the
+/// 20 bytes that they stand for (OCPP-J 1.6, § 6.2, and the white paper on security, A00).
+fn keys(password: &str) -> Vec<Vec<u8>> {
+    let mut keys = vec![password.as_bytes().to_vec()];
+    if password.len() == 2 * AUTHORIZATION_KEY_BYTES {
+        keys.extend(hex::decode(password).ok());
+    }
+    keys
+}
+
+/// A part of a path with its escapes read; one that cannot be stays as it is written.
+fn percent_decoded(part: &str) -> std::borrow::Cow<'_, str> {
+    if !part.contains('%') {
+        return part.into();
+    }
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = (*first == b'%')
+            .then(|| tail.get(..2))
+            .flatten()
+            .and_then(|digits| hex::decode(digits).ok());
+        match escaped {
+            Some(byte) => {
+                bytes.extend(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(bytes).map_or(part.into(), Into::into)
 }
 
 /// Messages and answers, until the connection ends.
@@ -318,7 +369,10 @@ async fn converse(
         };
         let until = Instant::now() + STORE_DEADLINE;
         loop {
-            let now = clock::rfc3339(clock::wall_ms());
+            let told_ms = ingest.told_ms();
+            // A charge point that is not accepted tells of no fault, and the answer must have a time: that of a clock for
+            // which nobody vouches is better than no alarm.
+            let now = clock::rfc3339(told_ms.unwrap_or_else(clock::wall_ms));
             let (stored, reply) = match message::read(text) {
                 Ok(Message::Answer) => (Ok(()), None),
                 Ok(Message::Call {
@@ -329,6 +383,12 @@ async fn converse(
                     let (said, reply) =
                         message::call(charger, &action, payload.get(), &now, interval_s);
                     let stored = ingest.take(text.as_bytes(), said).await.map(|_| ());
+                    let reply = if action == "Heartbeat" && told_ms.is_none() {
+                        let why = "the clock of the gateway is not synchronised";
+                        Reply::Error("InternalError", why.into())
+                    } else {
+                        reply
+                    };
                     let reply = match reply {
                         Reply::Result(payload) => message::result(&id, &payload),
                         Reply::Error(code, text) => message::error(&id, code, &text),
@@ -349,5 +409,28 @@ async fn converse(
                 Err(error) => return Ended::lost(format!("the spool refuses: {error}")),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_its_text_or_the_bytes_that_its_digits_stand_for() {
+        assert_eq!(keys("secret"), [b"secret"]);
+        let digits = "a1".repeat(AUTHORIZATION_KEY_BYTES);
+        let raw = vec![0xa1; AUTHORIZATION_KEY_BYTES];
+        assert_eq!(keys(&digits), [digits.as_bytes().to_vec(), raw]);
+        assert_eq!(basic(b"basic YTpi").as_deref(), Some(&b"a:b"[..]));
+        assert_eq!(basic(b"Bearer YTpi"), None);
+    }
+
+    #[test]
+    fn an_id_of_a_path_has_no_slash() {
+        assert_eq!(percent_decoded("CP%2D1"), "CP-1");
+        assert_eq!(percent_decoded("CP%2f1"), "CP/1");
+        assert_eq!(percent_decoded("CP%"), "CP%");
+        assert!(is_charger("CP-1") && !is_charger("CP/1") && !is_charger(""));
     }
 }

@@ -6,6 +6,8 @@
 //! ```
 //!
 //! * The password goes out as a digest of WS-UsernameToken with the *device's* time: one whose clock is off refuses any other.
+//!   A device that refuses is asked for its time once more: many set their clocks a minute after their start. Devices that
+//!   want HTTP Digest beside it, or in its place, get that too.
 //! * The addresses that a device tells are used with the host of the config: behind a router they are of another network.
 //! * When a Renew fails, or a PullMessages does, the session ends and a new subscription is made. What comes with it as
 //!   *Initialized* raises nothing unless it was known otherwise.
@@ -20,7 +22,7 @@ use jiff::tz::TimeZone;
 use linli_shared::service::clock;
 use linli_shared::service::config::ConfigError;
 use linli_shared::service::telemetry::chain;
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use reqwest::{Client, Url};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Check, Source};
 use crate::ingest::SourceIngest;
+use crate::transport::digest::Digest;
 use crate::transport::outbound::{self, Account, DeviceConfig, Keys};
 use crate::transport::reconnect::{Ended, all, run_with_reconnect};
 use linli_devices::device_event::{DecodedMessage, Reject};
@@ -151,6 +154,20 @@ struct Asker<'a> {
     ingest: &'a SourceIngest,
     /// By how much the device's clock is ahead of ours, milliseconds.
     ahead_ms: i64,
+    digest: Digest,
+}
+
+/// Why a question has no answer.
+enum Failed {
+    /// The device does not accept who asks.
+    Denied(Ended),
+    Ended(Ended),
+}
+
+impl From<Ended> for Failed {
+    fn from(ended: Ended) -> Self {
+        Self::Ended(ended)
+    }
 }
 
 /// One subscription, until it ends.
@@ -161,14 +178,10 @@ async fn session(client: &Client, camera: &Camera, ingest: &SourceIngest) -> End
             camera,
             ingest,
             ahead_ms: 0,
+            digest: Digest::default(),
         };
         let device_service = asker.at(DEVICE_SERVICE)?;
-        let (_, clock) = asker
-            .ask(Call::GetSystemDateAndTime, &device_service)
-            .await?;
-        if let Some(device_ms) = clock.utc.and_then(utc_ms) {
-            asker.ahead_ms = device_ms - clock::wall_ms();
-        }
+        asker.look_at_clock().await?;
         let (_, capabilities) = asker.ask(Call::GetCapabilities, &device_service).await?;
         let events = capabilities.events.ok_or_else(|| {
             Ended::refused(format!(
@@ -274,19 +287,46 @@ impl Asker<'_> {
         Ok(url)
     }
 
-    /// Asks; gives the answer as it came, and as it was read. A fault is an error.
-    async fn ask(&self, call: Call, to: &Url) -> Result<(String, Answer), Ended> {
+    /// Asks the device for its time, which needs no password. One that does not say it is taken to be right.
+    async fn look_at_clock(&mut self) -> Result<(), Ended> {
+        let device_service = self.at(DEVICE_SERVICE)?;
+        let (_, clock) = match self.once(Call::GetSystemDateAndTime, &device_service).await {
+            Ok(answered) => answered,
+            Err(Failed::Denied(ended) | Failed::Ended(ended)) => return Err(ended),
+        };
+        if let Some(device_ms) = clock.utc.and_then(utc_ms) {
+            self.ahead_ms = device_ms - clock::wall_ms();
+        }
+        Ok(())
+    }
+
+    /// Asks; gives the answer as it came, and as it was read. A fault is an error. One who is denied looks at the device's
+    /// clock again first: it may have been set since.
+    async fn ask(&mut self, call: Call, to: &Url) -> Result<(String, Answer), Ended> {
+        match self.once(call, to).await {
+            Ok(answered) => return Ok(answered),
+            Err(Failed::Ended(ended)) => return Err(ended),
+            Err(Failed::Denied(_)) => {}
+        }
+        self.look_at_clock().await?;
+        match self.once(call, to).await {
+            Ok(answered) => Ok(answered),
+            Err(Failed::Denied(ended) | Failed::Ended(ended)) => Err(ended),
+        }
+    }
+
+    async fn once(&mut self, call: Call, to: &Url) -> Result<(String, Answer), Failed> {
         let wait = match call {
             Call::PullMessages => Duration::from_secs(PULL_S),
             _ => Duration::ZERO,
         };
         match tokio::time::timeout(wait + ANSWER_DEADLINE, self.exchange(call, to)).await {
             Ok(answered) => answered,
-            Err(_) => Err(Ended::lost(format!("{to} did not answer {call:?} in time"))),
+            Err(_) => Err(Ended::lost(format!("{to} did not answer {call:?} in time")).into()),
         }
     }
 
-    async fn exchange(&self, call: Call, to: &Url) -> Result<(String, Answer), Ended> {
+    async fn exchange(&mut self, call: Call, to: &Url) -> Result<(String, Answer), Failed> {
         let (user, password) = self.camera.account.parts();
         let nonce = crate::random::bytes()
             .map_err(|error| Ended::lost(format!("the kernel gives no random bytes: {error}")))?;
@@ -305,17 +345,39 @@ impl Asker<'_> {
             "application/soap+xml; charset=utf-8; action=\"{}\"",
             call.action()
         );
-        let request = self
-            .client
-            .post(to.clone())
-            .header(CONTENT_TYPE, content_type)
-            .body(call.envelope(to.as_str(), token));
-        let answer = request.send().await.map_err(|error| {
-            Ended::lost(format!(
-                "{to} cannot be asked: {}",
-                chain(&error.without_url())
-            ))
-        })?;
+        let envelope = call.envelope(to.as_str(), token);
+        let uri = match to.query() {
+            Some(query) => format!("{}?{query}", to.path()),
+            None => to.path().to_owned(),
+        };
+        let mut is_challenged = false;
+        let answer = loop {
+            let mut request = self
+                .client
+                .post(to.clone())
+                .header(CONTENT_TYPE, &content_type)
+                .body(envelope.clone());
+            let account = &self.camera.account;
+            if let Some(value) =
+                self.digest
+                    .authorization(account, "POST", &uri, envelope.as_bytes())?
+            {
+                request = request.header(AUTHORIZATION, value);
+            }
+            let answer = request.send().await.map_err(|error| {
+                Ended::lost(format!(
+                    "{to} cannot be asked: {}",
+                    chain(&error.without_url())
+                ))
+            })?;
+            let wants_digest = answer.status() == reqwest::StatusCode::UNAUTHORIZED
+                && answer.headers().contains_key(WWW_AUTHENTICATE);
+            if !wants_digest || is_challenged {
+                break answer;
+            }
+            self.digest.challenge(&answer)?;
+            is_challenged = true;
+        };
         let status = answer.status();
         let refused = |why: &str| {
             Ended::refused(format!(
@@ -323,7 +385,7 @@ impl Asker<'_> {
             ))
         };
         if status == reqwest::StatusCode::UNAUTHORIZED {
-            return Err(refused("401"));
+            return Err(Failed::Denied(refused("401")));
         }
         let bytes = outbound::body(answer, ANSWER_BYTES_MAX).await?;
         let text = text::decode(&bytes).unwrap_or_default();
@@ -336,14 +398,14 @@ impl Asker<'_> {
                     .ingest
                     .take(&bytes, Err(Reject::new(why.clone())))
                     .await;
-                return Err(Ended::lost(why));
+                return Err(Ended::lost(why).into());
             }
         };
         if let Some(fault) = read.fault {
             if fault.contains("NotAuthorized") || fault.contains("FailedAuthentication") {
-                return Err(refused(&fault));
+                return Err(Failed::Denied(refused(&fault)));
             }
-            return Err(Ended::lost(format!("{to} answered {call:?}: {fault:.300}")));
+            return Err(Ended::lost(format!("{to} answered {call:?}: {fault:.300}")).into());
         }
         Ok((text.into_owned(), read))
     }

@@ -8,9 +8,11 @@
 //! The name of the source and its token are looked at before the body is read, so that a stranger cannot
 //! make the agent hold anything; see [`body`](crate::transport::bodies) for the rest.
 mod key;
+mod replays;
 
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_ENCODING;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -29,6 +31,7 @@ use crate::transport::bodies::{Bodies, BodyError, Proof};
 pub use key::PushSource;
 use linli_devices::mapping::MessageError;
 use linli_devices::text;
+use replays::Replay;
 
 /// `type` in the config.
 pub const TYPE: &str = "push";
@@ -63,6 +66,11 @@ struct Answer {
     stored: usize,
     /// Events that were there already.
     doubled: usize,
+    /// States that are as they were.
+    repeated: usize,
+    /// Events under the id of another one, with other content. They are stored.
+    #[serde(skip_serializing_if = "is_zero")]
+    conflicts: usize,
     /// Items that the mapping leaves out.
     filtered: usize,
     /// Items that the mapping rejects.
@@ -195,7 +203,46 @@ async fn take(
     if proof == Proof::InBody {
         source.verify(&head.headers, &body).map_err(denied)?;
     }
-    store(source, ingest, body).await
+    readable(&head.headers, &body)?;
+    let replay = (proof == Proof::InBody && !source.mapping.has_id()).then(|| Replay::of(&body));
+    if let Some(replay) = &replay
+        && source.replays.holds(replay, clock::monotonic_ms())
+    {
+        let answer = Answer {
+            doubled: 1,
+            ..Answer::default()
+        };
+        ingest.count("replayed", 1);
+        return Ok(answer);
+    }
+    let answer = store(source, ingest, body).await?;
+    if let Some(replay) = replay {
+        source.replays.add(replay, clock::monotonic_ms());
+    }
+    Ok(answer)
+}
+
+/// A body that is empty, or compressed, says so in its own words.
+fn readable(headers: &HeaderMap, body: &[u8]) -> Result<(), Refused> {
+    if body.trim_ascii().is_empty() {
+        let detail = "the body is empty: the sender must POST its JSON".to_owned();
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "empty", detail);
+        return Err(Refused::message("empty", problem));
+    }
+    let named = headers
+        .get(CONTENT_ENCODING)
+        .and_then(|value| value.to_str().ok())
+        .map(str::trim)
+        .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"));
+    let found = named.or_else(|| body.starts_with(&[0x1f, 0x8b]).then_some("gzip"));
+    if let Some(encoding) = found {
+        let detail = format!(
+            "the body is compressed ({encoding}): send it as it is, without Content-Encoding"
+        );
+        let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "compressed", detail);
+        return Err(Refused::message("compressed", problem));
+    }
+    Ok(())
 }
 
 fn not_read(error: &BodyError) -> Refused {
@@ -220,21 +267,22 @@ async fn store(source: &PushSource, ingest: &SourceIngest, body: Bytes) -> Resul
             "the body is neither UTF-8 nor GB18030 text".to_owned(),
         )
     })?;
-    let mut batch = if source.mapping.has_states() {
-        ingest.batch()
-    } else {
-        ingest.batch()
-    };
+    let mut batch = ingest.batch();
     batch.begin(&body);
     let mut items = Items::default();
     let read = batch.items(&source.mapping, &text, &mut items);
-    read.map_err(|error| {
-        let (status, kind) = match error {
-            MessageError::Json(_) => (StatusCode::BAD_REQUEST, "not-json"),
-            MessageError::NoItems(_) => (StatusCode::UNPROCESSABLE_ENTITY, "mapping"),
-        };
-        refused(status, kind, error.to_string())
-    })?;
+    match read {
+        Ok(()) => {}
+        // What stands before the fault is whole: it is stored, and the rest is named.
+        Err(error) if items.events > 0 => items.reject(None, error.to_string()),
+        Err(error) => {
+            let (status, kind) = match error {
+                MessageError::Json(_) => (StatusCode::BAD_REQUEST, "not-json"),
+                MessageError::NoItems(_) => (StatusCode::UNPROCESSABLE_ENTITY, "mapping"),
+            };
+            return Err(refused(status, kind, error.to_string()));
+        }
+    }
     let count = items.most;
     if count > SUBMIT_EVENTS_MAX {
         return Err(refused(
@@ -280,7 +328,9 @@ async fn store(source: &PushSource, ingest: &SourceIngest, body: Bytes) -> Resul
     Ok(Answer {
         stored: submitted.stored,
         doubled: submitted.doubled,
-        filtered: items.left_out + items.known,
+        repeated: items.known,
+        conflicts: submitted.conflicts,
+        filtered: items.left_out,
         rejected: items.rejected,
         reasons: reasons
             .map(|(index, reason)| Rejected { index, reason })

@@ -48,14 +48,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const CONNECTIONS_MAX: RangeInclusive<usize> = 1..=4096;
 
 /// `connections_max` unless the config says otherwise.
-pub(crate) fn default_connections_max() -> usize {
-    256
-}
-
+const CONNECTIONS: usize = 256;
 /// `idle` unless the config says otherwise.
-pub(crate) fn default_idle() -> Span {
-    Span::from_secs(300)
-}
+const IDLE: Span = Span::from_secs(300);
 
 /// Ids of the callers that a config names, while it is checked.
 #[derive(Default)]
@@ -103,9 +98,9 @@ pub(crate) struct Callers {
     /// Datagrams.
     pub udp: Option<SocketAddr>,
     /// At once.
-    pub connections_max: usize,
+    pub connections_max: Option<usize>,
     /// How long a connection may say nothing.
-    pub idle: Span,
+    pub idle: Option<Span>,
 }
 
 impl Callers {
@@ -120,6 +115,14 @@ impl Callers {
             .collect()
     }
 
+    fn connections_max(&self) -> usize {
+        self.connections_max.unwrap_or(CONNECTIONS)
+    }
+
+    fn idle(&self) -> Duration {
+        self.idle.unwrap_or(IDLE).0
+    }
+
     /// Checks the keys.
     pub fn check(self, check: &Check<'_>) -> Result<Self, ConfigError> {
         if self.tcp.is_none() && self.udp.is_none() {
@@ -128,18 +131,31 @@ impl Callers {
                 "is missing, and udp too: write where devices connect, like tcp = \"0.0.0.0:5200\"",
             ));
         }
-        if !CONNECTIONS_MAX.contains(&self.connections_max) {
+        if self.tcp.is_none() {
+            for (key, is_written) in [
+                ("connections_max", self.connections_max.is_some()),
+                ("idle", self.idle.is_some()),
+            ] {
+                if is_written {
+                    return Err(check.wrong(
+                        key,
+                        "does nothing here: datagrams have no connection; leave it out, or write tcp",
+                    ));
+                }
+            }
+        }
+        if !CONNECTIONS_MAX.contains(&self.connections_max()) {
             return Err(check.wrong(
                 "connections_max",
                 format!(
                     "is {}, must be between {} and {}",
-                    self.connections_max,
+                    self.connections_max(),
                     CONNECTIONS_MAX.start(),
                     CONNECTIONS_MAX.end()
                 ),
             ));
         }
-        if self.idle.0 < Duration::from_secs(10) {
+        if self.idle() < Duration::from_secs(10) {
             return Err(check.wrong(
                 "idle",
                 "must be at least \"10s\": devices say something now and then only",
@@ -272,7 +288,7 @@ async fn accept<L: Line + 'static>(
     line: &(impl Fn() -> L + Send + Sync + 'static),
 ) -> Ended {
     let peers = Peers::default();
-    let idle = callers.idle.0;
+    let idle = callers.idle();
     // Dropped with the session, and all connections with it.
     let mut connections = JoinSet::new();
     loop {
@@ -291,7 +307,7 @@ async fn accept<L: Line + 'static>(
             }
         };
         let peer = address.ip().to_canonical();
-        let Some(place) = Place::take(&peers, peer, callers.connections_max) else {
+        let Some(place) = Place::take(&peers, peer, callers.connections_max()) else {
             ingest.count("connection_refused", 1);
             continue;
         };

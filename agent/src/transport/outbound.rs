@@ -6,10 +6,9 @@
 //!   ([`Ended::refused`](crate::transport::reconnect::Ended)): many devices lock an address out after a few wrong tries.
 //! * Redirects are not followed and proxies are not used.
 //! * HTTPS verifies that a certificate is for the address and by the system's roots or those of `ca_file`.
-use http_auth::{PasswordClient, PasswordParams};
 use linli_shared::service::config::ConfigError;
 use linli_shared::service::telemetry::chain;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -17,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::sources::Check;
+use crate::transport::digest::Digest;
 use crate::transport::reconnect::Ended;
 
 /// Until a connection is there.
@@ -236,8 +236,7 @@ pub(crate) struct Peer<'a> {
     client: &'a Client,
     url: &'a Url,
     account: &'a Account,
-    /// What the device wanted last.
-    digest: Option<PasswordClient>,
+    digest: Digest,
 }
 
 impl<'a> Peer<'a> {
@@ -247,7 +246,7 @@ impl<'a> Peer<'a> {
             client,
             url,
             account,
-            digest: None,
+            digest: Digest::default(),
         }
     }
 
@@ -260,13 +259,13 @@ impl<'a> Peer<'a> {
     ) -> Result<Response, Ended> {
         let mut answer = self.once(&method, path, json).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
-            let known = self.digest.take().is_some();
-            self.challenge(&answer)?;
+            let known = self.digest.is_known();
+            self.digest.challenge(&answer)?;
             drop(answer);
             answer = self.once(&method, path, json).await?;
             if answer.status() == StatusCode::UNAUTHORIZED && known {
                 // The number that was used before had become old, and this may be another one.
-                self.challenge(&answer)?;
+                self.digest.challenge(&answer)?;
                 answer = self.once(&method, path, json).await?;
             }
         }
@@ -293,23 +292,6 @@ impl<'a> Peer<'a> {
         })
     }
 
-    fn challenge(&mut self, answer: &Response) -> Result<(), Ended> {
-        let mut builder = PasswordClient::builder();
-        for value in answer.headers().get_all(WWW_AUTHENTICATE) {
-            if let Ok(value) = value.to_str() {
-                builder = builder.challenges(value);
-            }
-        }
-        let digest = builder.build().map_err(|error| {
-            Ended::refused(format!(
-                "{} wants a password in a way that is not Digest: set its web authentication to digest ({error})",
-                self.url
-            ))
-        })?;
-        self.digest = Some(digest);
-        Ok(())
-    }
-
     async fn once(
         &mut self,
         method: &Method,
@@ -326,20 +308,11 @@ impl<'a> Peer<'a> {
                 .header(CONTENT_TYPE, "application/json")
                 .body(json.to_owned());
         }
-        if let Some(digest) = &mut self.digest {
-            let params = PasswordParams {
-                username: &self.account.user,
-                password: &self.account.password,
-                uri: path,
-                method: method.as_str(),
-                body: Some(json.unwrap_or_default().as_bytes()),
-            };
-            let value = digest.respond(&params).map_err(|error| {
-                Ended::refused(format!(
-                    "{} wants a digest that is not known here: {error}",
-                    self.url
-                ))
-            })?;
+        let body = json.unwrap_or_default().as_bytes();
+        if let Some(value) = self
+            .digest
+            .authorization(self.account, method.as_str(), path, body)?
+        {
             request = request.header(AUTHORIZATION, value);
         }
         // Boxed: what is over soon is not to lie in the task of each device for as long as its session lives.

@@ -1,5 +1,8 @@
 //! Finds a hub: each address of the list in turn, each with a deadline of our own, because QUIC's
 //! handshake can hang where a path drops large datagrams.
+//!
+//! The UDP socket is kept from session to session. After [`FAILURES_MAX`] tries in a row that no address answered it is
+//! replaced: a router may hold a stale mapping for its port, or the network that it was bound in is gone.
 use linli_shared::service::{link, tls};
 use quinn::{Connection, Endpoint};
 use std::io;
@@ -11,6 +14,8 @@ use super::session::SessionError;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+/// Connections that failed one after another before the socket is replaced.
+const FAILURES_MAX: u32 = 3;
 
 pub struct Dialer {
     addresses: Vec<String>,
@@ -18,6 +23,8 @@ pub struct Dialer {
     /// Which address is next.
     turn: usize,
     endpoint: Option<(bool, Endpoint)>,
+    /// Connections that failed since the last good one.
+    failures: u32,
 }
 
 impl Dialer {
@@ -27,6 +34,7 @@ impl Dialer {
             config,
             turn: 0,
             endpoint: None,
+            failures: 0,
         }
     }
 
@@ -82,18 +90,28 @@ impl Dialer {
     }
 
     async fn connect(&mut self, address: SocketAddr) -> io::Result<Connection> {
+        if self.failures >= FAILURES_MAX {
+            self.failures = 0;
+            // Dropped with all that is under way: nothing is, for no connection was made.
+            self.endpoint = None;
+        }
         let config = self.config.clone();
         let endpoint = self.endpoint(address.is_ipv6())?;
         let connecting = endpoint
             .connect_with(config, address, tls::HUB_NAME)
             .map_err(io::Error::other)?;
-        match tokio::time::timeout(CONNECT_DEADLINE, connecting).await {
+        let connected = match tokio::time::timeout(CONNECT_DEADLINE, connecting).await {
             Ok(connected) => connected.map_err(io::Error::other),
             Err(_) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "no answer in 5 s: check that UDP reaches the hub's port",
             )),
+        };
+        match &connected {
+            Ok(_) => self.failures = 0,
+            Err(_) => self.failures += 1,
         }
+        connected
     }
 
     fn endpoint(&mut self, v6: bool) -> io::Result<&Endpoint> {
@@ -145,6 +163,14 @@ mod tests {
         assert!(matches!(dialled, Err(SessionError::Connect { .. })));
         assert!(began.elapsed() >= 3 * CONNECT_DEADLINE);
         rounds.push(began.elapsed());
+        // Three failures: the next try is from a socket of its own, which a stale mapping of a router does not know.
+        let port = |dialer: &Dialer| {
+            let (_, endpoint) = dialer.endpoint.as_ref().expect("an endpoint");
+            endpoint.local_addr().expect("bound").port()
+        };
+        let before = port(&dialer);
+        assert!(dialer.dial(&mut || {}).await.is_err());
+        assert_ne!(port(&dialer), before);
         let longest = rounds.windows(2).map(|pair| pair[1] - pair[0]).max();
         assert!(
             longest <= Some(CONNECT_DEADLINE + Duration::from_secs(1)),

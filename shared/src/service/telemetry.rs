@@ -30,11 +30,40 @@ impl Default for LogConfig {
     }
 }
 
+/// The levels by name.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The filter of a level, or of directives like `info,linli_agent::uplink=debug`. A word that is no level would be taken for
+/// the name of a module by the library, and silence everything else.
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    let is_known = |word: &str| LEVELS.iter().any(|known| known.eq_ignore_ascii_case(word));
+    let unknown = level.split(',').map(str::trim).find(|directive| {
+        let word = directive
+            .rsplit_once('=')
+            .map_or(*directive, |(_, word)| word);
+        !is_known(word.trim())
+    });
+    if let Some(unknown) = unknown {
+        return Err(format!(
+            "log.level {level:?}: {unknown:?} is no level: there are {}",
+            LEVELS.join(", ")
+        ));
+    }
+    EnvFilter::builder()
+        .parse(level)
+        .map_err(|error| format!("log.level {level:?}: {error}"))
+}
+
+impl LogConfig {
+    /// What is wrong with the level, if anything is.
+    pub fn check(&self) -> Result<(), String> {
+        filter(&self.level).map(|_| ())
+    }
+}
+
 /// Starts logging. Returns what is wrong with the level, if anything is.
 pub fn start(config: &LogConfig) -> Result<(), String> {
-    let filter = EnvFilter::builder()
-        .parse(&config.level)
-        .map_err(|error| format!("log.level {:?}: {error}", config.level))?;
+    let filter = filter(&config.level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // On a full disk a line is lost; saying so on the same stream would be a panic.
@@ -63,4 +92,27 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_levels_are_taken() {
+        for good in ["info", "DEBUG", "warn,linli_agent::uplink=debug", "off"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "verbose",
+            "inf",
+            "warn,loud",
+            "linli_agent=loud",
+            "linli_agent",
+        ] {
+            let error = filter(bad).map(|_| ()).expect_err(bad);
+            assert!(error.contains("there are off, error"), "{error}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::sources::Check;
-use crate::transport::inbound::{Ids, Unknown, default_connections_max, default_idle};
+use crate::transport::inbound::{Ids, Unknown};
 use linli_devices::dc09::cipher::Key;
 use linli_devices::dc09::message::{ACCOUNT_BYTES_MAX, Window};
 use linli_devices::device_event::Reject;
@@ -23,11 +23,9 @@ pub(crate) struct Config {
     /// Where they send datagrams.
     pub udp: Option<SocketAddr>,
     /// At once.
-    #[serde(default = "default_connections_max")]
-    pub connections_max: usize,
+    pub connections_max: Option<usize>,
     /// How long a connection may say nothing.
-    #[serde(default = "default_idle")]
-    pub idle: Span,
+    pub idle: Option<Span>,
     /// What is done with accounts that are not below.
     #[serde(default)]
     pub unknown: Unknown,

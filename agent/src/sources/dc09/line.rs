@@ -2,7 +2,6 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use linli_shared::service::clock;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,7 +41,7 @@ impl PanelLine {
 struct Now {
     ms: i64,
     utc: DateTime,
-    is_set: bool,
+    is_synchronised: bool,
 }
 
 /// Why a message is not taken, and what its panel is told.
@@ -138,7 +137,7 @@ impl Opened<'_> {
     ) -> Result<(), Refusal> {
         let content = Content::read(&self.clear).map_err(Refusal::duh)?;
         if self.header.sealed
-            && now.is_set
+            && now.is_synchronised
             && let Some(time) = content.time
             && !window.holds(time, now.utc)
         {
@@ -216,7 +215,7 @@ impl PanelLine {
             Refusal::Silent(reject) => reject,
             Refusal::Nak(reject) => {
                 // The panel would set its clock by ours.
-                if now.is_set {
+                if now.is_synchronised {
                     out.answers.push(message::nak(now.utc));
                 }
                 reject
@@ -246,7 +245,7 @@ impl Line for PanelLine {
                 .unwrap_or(Timestamp::UNIX_EPOCH)
                 .to_zoned(TimeZone::UTC)
                 .datetime(),
-            is_set: clock::is_set(ms),
+            is_synchronised: batch.is_synchronised(),
         };
         let mut framer = std::mem::take(&mut self.framer);
         while !batch.is_full() {

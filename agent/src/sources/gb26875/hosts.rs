@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::sources::Check;
-use crate::transport::inbound::{Ids, Unknown, default_connections_max, default_idle};
+use crate::transport::inbound::{Ids, Unknown};
 use linli_devices::device_event::Reject;
 use linli_devices::gb26875::frame::Address;
 
@@ -21,11 +21,9 @@ pub(crate) struct Config {
     /// Where they send datagrams.
     pub udp: Option<SocketAddr>,
     /// At once.
-    #[serde(default = "default_connections_max")]
-    pub connections_max: usize,
+    pub connections_max: Option<usize>,
     /// How long a connection may say nothing.
-    #[serde(default = "default_idle")]
-    pub idle: Span,
+    pub idle: Option<Span>,
     /// What is done with hosts that are not below.
     #[serde(default)]
     pub unknown: Unknown,

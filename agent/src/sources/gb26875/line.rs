@@ -118,7 +118,7 @@ impl Line for HostLine {
                     let last_ms = self.clocks.get(&head.source).copied();
                     let is_known = last_ms.is_some() || self.clocks.len() < CLOCKS_MAX;
                     if is_known
-                        && clock::is_set(batch.received_ms())
+                        && batch.is_synchronised()
                         && is_clock_due(&head, now, beyond, last_ms, now_ms)
                     {
                         self.clocks.insert(head.source, now_ms);

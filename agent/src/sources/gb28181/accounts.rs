@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::sources::Check;
-use crate::transport::inbound::{default_connections_max, default_idle};
 
 /// Devices in the config.
 const DEVICES_MAX: usize = 1024;
@@ -23,11 +22,9 @@ pub(crate) struct Config {
     /// Where they send datagrams.
     pub udp: Option<SocketAddr>,
     /// At once.
-    #[serde(default = "default_connections_max")]
-    pub connections_max: usize,
+    pub connections_max: Option<usize>,
     /// How long a connection may say nothing.
-    #[serde(default = "default_idle")]
-    pub idle: Span,
+    pub idle: Option<Span>,
     /// The agent's own id, 20 digits.
     id: String,
     /// Domain and realm; left out: the first ten digits of the id.

@@ -1,6 +1,5 @@
 //! A message of a device, from who may say it to what it is told: registrations, alarms, channels.
 use jiff::Timestamp;
-use linli_shared::service::clock;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::borrow::Cow;
 use std::hash::Hasher;
@@ -226,10 +225,10 @@ impl Taking<'_> {
         self.ask(&device);
     }
 
-    /// `Date`, by which devices set their clocks (§ 9.10.1): the agent's own where it is set.
+    /// `Date`, by which devices set their clocks (§ 9.10.1): the agent's own where it is synchronised.
     fn date(&self) -> String {
         let ms = self.batch.received_ms();
-        if !clock::is_set(ms) {
+        if !self.batch.is_synchronised() {
             return String::new();
         }
         let time = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);

@@ -63,7 +63,7 @@ enum Came {
 
 impl Link {
     /// Prepares a connection, which is made when it is driven.
-    pub fn open(broker: &Broker) -> Result<(Self, Acker), Ended> {
+    pub fn open(broker: &Broker, id: &str) -> Result<(Self, Acker), Ended> {
         let transport = match &broker.tls {
             None => Transport::Tcp,
             Some(roots) => {
@@ -72,7 +72,7 @@ impl Link {
                 Transport::Tls(TlsConfiguration::Rustls(Arc::new(tls)))
             }
         };
-        let (id, host) = (&broker.client_id, &broker.host);
+        let host = &broker.host;
         let (inner, acker) = if broker.version == 4 {
             let mut options = MqttOptions::new(id, host, broker.port);
             options
@@ -180,11 +180,15 @@ impl Link {
             ))
         };
         let lost = |error: &(dyn std::error::Error + 'static)| {
-            Ended::lost(format!(
-                "broker {}: {}",
-                self.shown,
-                telemetry::chain(error)
-            ))
+            let why = telemetry::chain(error);
+            if why.to_ascii_lowercase().contains("size limit") {
+                return Ended::refused(format!(
+                    "broker {} sends a packet of more than {PACKET_BYTES_MAX} bytes ({why}): subscribe to narrower filters, or \
+                     clear the retained message",
+                    self.shown
+                ));
+            }
+            Ended::lost(format!("broker {}: {why}", self.shown))
         };
         match &mut self.inner {
             Inner::V4(_, events) => match events.poll().await {

@@ -26,12 +26,16 @@ impl Publish {
         }
     }
 
-    /// As mappings see it.
-    pub fn json(&self) -> String {
-        let retain = match self {
+    /// The broker kept it for who subscribes.
+    pub fn is_retained(&self) -> bool {
+        match self {
             Self::V4(publish) => publish.retain,
             Self::V5(publish) => publish.retain,
-        };
-        json(self.topic(), retain, self.payload())
+        }
+    }
+
+    /// As mappings see it.
+    pub fn json(&self) -> String {
+        json(self.topic(), self.is_retained(), self.payload())
     }
 }

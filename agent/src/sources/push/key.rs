@@ -6,6 +6,7 @@ use serde::Deserialize;
 use sha2::Sha256;
 use std::path::PathBuf;
 
+use super::replays::Replays;
 use crate::files::load_mapping;
 use crate::http::has_token;
 use crate::sources::Check;
@@ -52,6 +53,8 @@ pub struct PushSource {
     pub mapping: Mapping,
     /// Key.
     pub key: PushKey,
+    /// Signed bodies that were stored a moment ago.
+    pub replays: Replays,
 }
 
 impl PushSource {
@@ -89,6 +92,7 @@ impl PushSource {
         Ok(Self {
             mapping: load_mapping(check.name, &check.file(&config.mapping))?,
             name: check.name.to_owned(),
+            replays: Replays::default(),
             key,
         })
     }

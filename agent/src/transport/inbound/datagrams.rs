@@ -7,8 +7,8 @@ use super::{Line, Out, REFUSED_PAUSE, Rest};
 use crate::ingest::SourceIngest;
 use crate::transport::reconnect::Ended;
 
-/// Longest datagram that is read whole.
-const DATAGRAM_BYTES: usize = 8192;
+/// Longest datagram that UDP has.
+const DATAGRAM_BYTES: usize = 65_535;
 /// Datagrams that are stored with one sync.
 const DATAGRAMS_MAX: usize = 64;
 
