@@ -65,6 +65,17 @@ pub enum Command {
         /// Import all rows, also those that an earlier import of the file has answered for
         #[arg(long)]
         again: bool,
+        /// 全部作为历史，不产生预警 / All of it is history: for rules that look back and statistics, it raises nothing
+        ///
+        /// 默认：早于 7 天的为历史。By default what is older than 7 days is history.
+        #[arg(long, conflicts_with = "no_history")]
+        history: bool,
+        /// 全部作为新事件 / None of it is history, however old it is
+        #[arg(long)]
+        no_history: bool,
+        /// 只看会做什么，不导入 / Show what it would do, and import nothing
+        #[arg(long)]
+        dry_run: bool,
         /// JSON output
         #[arg(long)]
         json: bool,

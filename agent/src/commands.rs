@@ -183,6 +183,9 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
             format,
             rejects,
             again,
+            history,
+            no_history,
+            dry_run,
             json,
         } => {
             let name = source.unwrap_or_else(|| {
@@ -215,7 +218,27 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
                     clock::boot_id().unwrap_or_default(),
                 ),
                 again,
+                mode: match (history, no_history) {
+                    (true, _) => import::history::Mode::All,
+                    (_, true) => import::history::Mode::None,
+                    _ => import::history::Mode::ByAge,
+                },
+                skew_ms: hub_skew_ms(&checked.config).await,
             };
+            let preview = import.preview().map_err(|error| import_failure(&error))?;
+            if dry_run {
+                print(if json {
+                    let text = serde_json::to_string(&preview)
+                        .map_err(|error| failure(exit::FAILURE)(&error))?;
+                    format!("{text}\n")
+                } else {
+                    preview.text()
+                })?;
+                return Ok(exit::OK);
+            }
+            if !json {
+                print(preview.text())?;
+            }
             run_import(&checked.config, &import, json).await
         }
         Command::Source(SourceCommand::Test {
@@ -331,23 +354,40 @@ async fn run_import(
             summary.text()
         })?;
     }
-    outcome.map_err(|error| {
-        let code = match &error {
-            import::ImportError::Socket { .. } | import::ImportError::Submit { .. } => {
-                exit::UNAVAILABLE
-            }
-            import::ImportError::Header(_)
-            | import::ImportError::NotAFile(_)
-            | import::ImportError::Unclosed { .. } => exit::DATA,
-            _ => exit::IO,
-        };
-        failure(code)(&error)
-    })?;
-    Ok(if summary.rejected > 0 {
+    outcome.map_err(|error| import_failure(&error))?;
+    Ok(if summary.rejected > 0 || summary.conflicts > 0 {
         exit::DATA
     } else {
         exit::OK
     })
+}
+
+fn import_failure(error: &import::ImportError) -> Failure {
+    let code = match error {
+        import::ImportError::Socket { .. } | import::ImportError::Submit { .. } => {
+            exit::UNAVAILABLE
+        }
+        import::ImportError::Header(_)
+        | import::ImportError::Other { .. }
+        | import::ImportError::NoColumn { .. }
+        | import::ImportError::Empty(_)
+        | import::ImportError::NotAFile(_)
+        | import::ImportError::Unclosed { .. } => exit::DATA,
+        _ => exit::IO,
+    };
+    failure(code)(error)
+}
+
+/// By how much this clock is ahead of the hub's, as the running agent knows it; 0 where nobody does.
+async fn hub_skew_ms(config: &Config) -> i64 {
+    let socket = admin::socket_path(&config.data_dir);
+    let answered = socket::call(&socket, hyper::Method::GET, "/v1/status", Vec::new()).await;
+    let status = answered
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<admin::Status>(&bytes).ok());
+    status
+        .and_then(|status| status.clock_skew_ms)
+        .unwrap_or_default()
 }
 
 /// By the running agent, which would go on with the old key otherwise, or here.

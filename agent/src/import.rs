@@ -4,23 +4,30 @@
 //! order, in groups, each answered after its sync; a [`mark`] then says how far the file has come. An
 //! import that was interrupted is simply run again and goes on there, and one that is done stores
 //! nothing twice. The last group before a crash is recognised by the source's own ids.
+//!
+//! [`layout`] finds out how the file is laid out, [`history`] what of it is news. What it would raise is shown before
+//! anything is stored. An id that comes with other content is stored and counted as a conflict, and the exit code says so.
+pub mod history;
+mod layout;
 mod mark;
 mod rows;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use linli_shared::protocol::event::{ClockQuality, Delivery};
+use linli_shared::protocol::event::{ClockQuality, Delivery, Draft};
 use linli_shared::service::{clock, telemetry};
 use serde::Serialize;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::gateway_clock::GatewayClock;
 use crate::ingest::Receipt;
 use crate::ingest::device_clock::DeviceClock;
-use crate::intake::{Intake, Outcome, Submission, SubmitError, Submitted};
+use crate::intake::{Intake, Outcome, Submission, SubmitError, Submitted, Way};
 use crate::socket::{self, SocketError};
+use history::{Mode, Preview};
+use layout::Layout;
 use linli_devices::mapping::{Mapped, Mapping};
 use linli_devices::text::Encoding;
 use linli_devices::time::Claim;
@@ -84,6 +91,10 @@ pub struct Summary {
     pub earlier: u64,
     /// New events, durable now.
     pub stored: u64,
+    /// Of these, events that are history.
+    pub history: u64,
+    /// Of these, events under the id of another one, with other content.
+    pub conflicts: u64,
     /// Rows that were there already.
     pub doubled: u64,
     /// Rows that the mapping leaves out.
@@ -122,6 +133,30 @@ pub enum ImportError {
         "{0:?} has no header line that can be read: the first line of a CSV file names its columns"
     )]
     Header(PathBuf),
+    /// The file is something else.
+    #[error("{path:?} {what}")]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what to do.
+        what: &'static str,
+    },
+    /// No line of the file names a column that the mapping points at.
+    #[error(
+        "{path:?} 没有映射所需的列 has no column that the mapping points at: its first line is {first:?}, the mapping reads {wanted}; \
+         choose another --mapping, or name the columns so"
+    )]
+    NoColumn {
+        /// The file.
+        path: PathBuf,
+        /// Its first line.
+        first: String,
+        /// Columns of the mapping.
+        wanted: String,
+    },
+    /// The file has no rows.
+    #[error("{0:?} 没有数据 has no rows: nothing was imported")]
+    Empty(PathBuf),
     /// It is a pipe or a directory.
     #[error("{0:?} is not a plain file: an import reads it more than once; write it to disk first")]
     NotAFile(PathBuf),
@@ -203,15 +238,15 @@ impl Target {
 }
 
 impl Row<'_> {
-    /// Packs the row's event and gives the quality of its time; `None` if the mapping leaves the row out,
-    /// an error says why it is rejected.
-    fn admit(
+    /// Hands the row's event to `take`, with the way that it goes; `None` if the mapping leaves the row out, an error says
+    /// why it is rejected.
+    fn admit<T>(
         &self,
         mapping: &Mapping,
         encoding: Encoding,
-        receipt: &Receipt,
-        into: &mut Submission,
-    ) -> Result<Option<ClockQuality>, String> {
+        reading: &Reading,
+        take: impl FnOnce(Way, Draft<'_>) -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
         let text;
         let item = match self {
             Self::Csv(columns, record) => rows::capture(mapping, encoding, columns, record)?,
@@ -241,25 +276,32 @@ impl Row<'_> {
                 if let Some(id) = &end_id {
                     draft.source_id = id;
                 }
+                let receipt = &reading.receipt;
                 let moment = DeviceClock::default().moment(&claim, Delivery::History, receipt);
                 draft.occurred_at_ms = moment.occurred_at_ms;
                 draft.received_at_ms = receipt.received_ms;
                 draft.clock = moment.clock;
                 draft.device_time_ms = moment.device_time_ms;
-                draft.delivery = Delivery::Replayed;
+                draft.delivery = reading
+                    .mode
+                    .delivery(moment.occurred_at_ms, reading.hub_now_ms);
                 if let Claim::Unreadable(text) = &claim {
                     draft.attributes.push(("device_time", text));
                     draft.attributes.sort_by_key(|(name, _)| *name);
                 }
-                let clock = draft.clock;
-                into.push(lane, retention, draft)
-                    .map(|()| Some(clock))
-                    .map_err(|error| error.to_string())
+                take((lane, retention), draft).map(Some)
             }
             Err(reject) if reject.is_left_out() => Ok(None),
             Err(reject) => Err(reject.to_string()),
         }
     }
+}
+
+/// How rows become events.
+struct Reading {
+    receipt: Receipt,
+    mode: Mode,
+    hub_now_ms: i64,
 }
 
 /// What an import is asked to do.
@@ -280,8 +322,19 @@ pub struct Import<'a> {
     pub data_dir: &'a Path,
     /// The clock of this gateway.
     pub gateway: GatewayClock,
+    /// What of it is history.
+    pub mode: Mode,
+    /// By how much this clock is ahead of the hub's, milliseconds.
+    pub skew_ms: i64,
     /// Rows are imported although a mark says that they have been.
     pub again: bool,
+}
+
+/// A file that is open.
+struct Input {
+    file: File,
+    bytes: u64,
+    layout: Layout,
 }
 
 /// An import on its way.
@@ -303,6 +356,7 @@ impl Running<'_> {
             let submitted = self.target.submit(group, self.last.line).await?;
             self.summary.stored += submitted.stored as u64;
             self.summary.doubled += submitted.doubled as u64;
+            self.summary.conflicts += submitted.conflicts as u64;
         }
         self.mark
             .advance(self.last.end)
@@ -314,6 +368,25 @@ impl Running<'_> {
 }
 
 impl Import<'_> {
+    /// What the file would do. Nothing of it is stored.
+    pub fn preview(&self) -> Result<Preview, ImportError> {
+        let mut input = self.open()?;
+        let reading = self.reading();
+        let mut rows = self.rows(&mut input, &ProgressBar::hidden())?;
+        let mut preview = Preview::default();
+        while let Some((_, row)) = rows.next().map_err(|error| self.failed(error))? {
+            preview.rows += 1;
+            let admitted = row.admit(self.mapping, input.layout.encoding, &reading, |_, draft| {
+                preview.add(draft.kind, draft.delivery);
+                Ok(())
+            });
+            if !matches!(admitted, Ok(Some(()))) {
+                preview.no_events += 1;
+            }
+        }
+        Ok(preview)
+    }
+
     /// Imports the file as far as it goes. What the summary counts is so, whatever the outcome.
     pub async fn run(&self, target: &Target) -> (Summary, Result<(), ImportError>) {
         let mut summary = Summary::default();
@@ -321,23 +394,74 @@ impl Import<'_> {
         (summary, outcome)
     }
 
-    async fn all(&self, target: &Target, summary: &mut Summary) -> Result<(), ImportError> {
-        let read_error = |source| ImportError::Read {
+    fn failed(&self, error: RowsError) -> ImportError {
+        let path = self.path.to_owned();
+        match error {
+            RowsError::Read(source) => ImportError::Read { path, source },
+            RowsError::Unclosed(line) => ImportError::Unclosed { path, line },
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        let now_ms = clock::wall_ms();
+        Reading {
+            receipt: Receipt {
+                received_ms: now_ms,
+                is_synchronised: self.gateway.is_synchronised(),
+                bound_ms: i64::MAX,
+            },
+            mode: self.mode,
+            hub_now_ms: now_ms.saturating_sub(self.skew_ms),
+        }
+    }
+
+    /// Opens the file, as UTF-8 where it is UTF-16, and finds out how it is laid out.
+    fn open(&self) -> Result<Input, ImportError> {
+        let failed = |source| ImportError::Read {
             path: self.path.to_owned(),
             source,
         };
+        let mut file = File::open(self.path).map_err(failed)?;
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(ImportError::NotAFile(self.path.to_owned()));
+        }
+        if let Some(read) = layout::as_utf8(&mut file, self.data_dir).map_err(failed)? {
+            file = read;
+        }
+        let bytes = file.metadata().map_err(failed)?.len();
+        let layout = Layout::of(&mut file, self.path, self.format, self.mapping)?;
+        Ok(Input {
+            file,
+            bytes,
+            layout,
+        })
+    }
+
+    fn rows(&self, input: &mut Input, progress: &ProgressBar) -> Result<Rows, ImportError> {
+        let failed = |source| ImportError::Read {
+            path: self.path.to_owned(),
+            source,
+        };
+        let mut file = input.file.try_clone().map_err(failed)?;
+        let start = SeekFrom::Start(input.layout.skip_bytes);
+        file.seek(start).map_err(failed)?;
+        Rows::open(
+            self.format,
+            file,
+            progress,
+            (self.path, input.layout),
+            self.mapping,
+        )
+    }
+
+    async fn all(&self, target: &Target, summary: &mut Summary) -> Result<(), ImportError> {
         let rejects_error = |source| ImportError::Rejects {
             path: self.rejects_path.unwrap_or(Path::new("")).to_owned(),
             source,
         };
-        let file = File::open(self.path).map_err(read_error)?;
-        let metadata = file.metadata().map_err(read_error)?;
-        if !metadata.is_file() {
-            return Err(ImportError::NotAFile(self.path.to_owned()));
-        }
-        let bytes = metadata.len();
-        let encoding = Encoding::of(&file).map_err(read_error)?;
-        let mark = self.mark(&file, bytes)?;
+        let mut input = self.open()?;
+        let (bytes, encoding) = (input.bytes, input.layout.encoding);
+        let mark = self.mark(&input.file, bytes)?;
         let answered = mark.bytes();
         let mut rejects_file = match self.rejects_path {
             Some(path) => {
@@ -350,13 +474,7 @@ impl Import<'_> {
             None => None,
         };
         let progress = progress(bytes);
-        let mut rows = Rows::open(
-            self.format,
-            File::open(self.path).map_err(read_error)?,
-            &progress,
-            (self.path, encoding),
-            self.mapping,
-        )?;
+        let mut rows = self.rows(&mut input, &progress)?;
         let mut running = Running {
             target,
             mark,
@@ -365,21 +483,13 @@ impl Import<'_> {
             last: Place::default(),
             summary,
         };
-        let receipt = Receipt {
-            received_ms: clock::wall_ms(),
-            is_synchronised: self.gateway.is_synchronised(),
-            bound_ms: i64::MAX,
-        };
+        let reading = self.reading();
         let mut printed = Instant::now();
         let outcome = loop {
             let (place, row) = match rows.next() {
                 Ok(Some(next)) => next,
                 Ok(None) => break Ok(()),
-                Err(RowsError::Read(source)) => break Err(read_error(source)),
-                Err(RowsError::Unclosed(line)) => {
-                    let path = self.path.to_owned();
-                    break Err(ImportError::Unclosed { path, line });
-                }
+                Err(error) => break Err(self.failed(error)),
             };
             running.summary.rows += 1;
             running.last = Place {
@@ -390,9 +500,21 @@ impl Import<'_> {
                 running.summary.earlier += 1;
                 continue;
             }
-            match row.admit(self.mapping, encoding, &receipt, &mut running.group) {
-                Ok(Some(ClockQuality::Implausible)) => running.summary.implausible_times += 1,
-                Ok(Some(_)) => {}
+            let group = &mut running.group;
+            let admitted = row.admit(self.mapping, encoding, &reading, |way, draft| {
+                let (clock, delivery) = (draft.clock, draft.delivery);
+                group
+                    .push(way.0, way.1, draft)
+                    .map(|()| (clock, delivery))
+                    .map_err(|error| error.to_string())
+            });
+            match admitted {
+                Ok(Some((clock, delivery))) => {
+                    let is_read =
+                        !matches!(clock, ClockQuality::Implausible | ClockQuality::Unknown);
+                    running.summary.implausible_times += u64::from(!is_read);
+                    running.summary.history += u64::from(delivery == Delivery::History);
+                }
                 Ok(None) => running.summary.filtered += 1,
                 Err(reason) => {
                     running.summary.rejected += 1;
@@ -424,6 +546,9 @@ impl Import<'_> {
         }
         running.store().await?;
         progress.finish_and_clear();
+        if outcome.is_ok() && summary.rows == 0 {
+            return Err(ImportError::Empty(self.path.to_owned()));
+        }
         outcome
     }
 
@@ -463,6 +588,8 @@ impl Summary {
             rows,
             earlier,
             stored,
+            history,
+            conflicts,
             doubled,
             filtered,
             implausible_times,
@@ -474,6 +601,18 @@ impl Summary {
              {rows} rows read: {stored} imported, {doubled} already there, {filtered} left out by the mapping, \
              {rejected} rejected\n",
         );
+        if *history > 0 {
+            text.push_str(&format!(
+                "  其中历史 {history} 条：不产生预警、不立案 / {history} of them are history: they raise nothing\n"
+            ));
+        }
+        if *conflicts > 0 {
+            text.push_str(&format!(
+                "  {conflicts} 行的编号与另一行相同、内容不同，已分别入库：检查编号列（Excel 会把长编号改成科学计数） / \
+                 {conflicts} rows have the id of another row and other content; each is stored: check the column of ids (Excel \
+                 turns long ones into 3.1E+19)\n"
+            ));
+        }
         if *earlier > 0 {
             text.push_str(&format!(
                 "  另有 {earlier} 行之前已导入，未再处理（--again 重新导入）/ {earlier} rows were imported earlier and \
@@ -482,9 +621,9 @@ impl Summary {
         }
         if *implausible_times > 0 {
             text.push_str(&format!(
-                "  {implausible_times} 行的时间在未来，已改用导入时间：检查映射的 zone / the times of \
-                 {implausible_times} rows are in the future and were replaced by that of the import: check the \
-                 mapping's zone\n"
+                "  {implausible_times} 行的时间在未来或无法识别，已改用导入时间：检查映射的 zone 和 formats / the times of \
+                 {implausible_times} rows are in the future or cannot be read and were replaced by that of the import: check \
+                 the mapping's zone and formats\n"
             ));
         }
         for row in rejects {

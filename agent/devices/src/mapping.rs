@@ -321,6 +321,11 @@ impl Mapping {
         self.plan.column(name)
     }
 
+    /// Columns of CSV that it points at, by their names.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.plan.columns()
+    }
+
     /// Its events are states.
     pub fn has_states(&self) -> bool {
         self.state.is_some()

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::rc::Rc;
 
+use super::layout::Layout;
 use super::{Format, ImportError};
 use linli_devices::mapping::Mapping;
 use linli_devices::mapping::capture::{Capture, Slot};
@@ -31,6 +32,8 @@ pub enum Rows {
         columns: Vec<Column>,
         /// The last row.
         record: csv::ByteRecord,
+        /// What stands before the header.
+        skipped: Layout,
     },
     /// Of JSON Lines.
     Jsonl {
@@ -112,7 +115,7 @@ impl Rows {
         format: Format,
         file: File,
         progress: &ProgressBar,
-        (path, encoding): (&Path, Encoding),
+        (path, layout): (&Path, Layout),
         mapping: &Mapping,
     ) -> Result<Self, ImportError> {
         let left = Rc::new(Cell::new(usize::MAX));
@@ -128,11 +131,14 @@ impl Rows {
             return Ok(Self::Jsonl {
                 reader: BufReader::with_capacity(1 << 16, input),
                 bytes: Vec::new(),
-                line: 0,
-                end: 0,
+                line: layout.skip_lines,
+                end: layout.skip_bytes,
             });
         }
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(input);
+        let mut reader = csv::ReaderBuilder::new()
+            .flexible(true)
+            .delimiter(layout.delimiter)
+            .from_reader(input);
         left.set(ROW_BYTES_MAX);
         let header = reader
             .byte_headers()
@@ -140,7 +146,7 @@ impl Rows {
         let columns: Option<Vec<Column>> = header
             .iter()
             .map(|column| {
-                let name = encoding.decode(column)?.trim().to_owned();
+                let name = layout.encoding.decode(column)?.trim().to_owned();
                 let slot = mapping.column(&name);
                 Some(Column { name, slot })
             })
@@ -156,6 +162,7 @@ impl Rows {
             left,
             columns,
             record: csv::ByteRecord::new(),
+            skipped: layout,
         })
     }
 
@@ -167,21 +174,24 @@ impl Rows {
                 left,
                 columns,
                 record,
+                skipped,
             } => {
                 left.set(ROW_BYTES_MAX);
-                let begins = reader.position().line();
+                let begins = skipped.skip_lines + reader.position().line();
                 match reader.read_byte_record(record) {
                     Ok(false) => Ok(None),
                     Ok(true) => {
                         let last = record.iter().next_back().unwrap_or_default();
-                        let line = record.position().map_or(begins, csv::Position::line);
+                        let line = record
+                            .position()
+                            .map_or(begins, |position| skipped.skip_lines + position.line());
                         if record.len() == 1 && last == END.trim_ascii() {
                             return Ok(None);
                         }
                         if last.ends_with(END) {
                             return Err(RowsError::Unclosed(line));
                         }
-                        let end = reader.position().byte();
+                        let end = skipped.skip_bytes + reader.position().byte();
                         Ok(Some((Place { line, end }, Row::Csv(columns, record))))
                     }
                     Err(error) => match error.into_kind() {
@@ -194,7 +204,7 @@ impl Rows {
                         other => {
                             let place = Place {
                                 line: begins,
-                                end: reader.position().byte(),
+                                end: skipped.skip_bytes + reader.position().byte(),
                             };
                             let reason = format!("not a row of CSV: {other:?}");
                             Ok(Some((place, Row::Bad(reason))))

@@ -88,6 +88,13 @@ impl Plan {
         self.root.children[at].node.slot
     }
 
+    /// The columns of CSV that pointers name.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        let children = self.root.children.iter();
+        let columns = children.filter(|child| child.node.slot.is_some());
+        columns.map(|child| child.key.as_str())
+    }
+
     /// A capture with nothing in it.
     pub fn capture<'m>(&self) -> Capture<'m> {
         Capture {
