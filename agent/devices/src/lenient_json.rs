@@ -1,87 +1,121 @@
-//! Values of JSON as devices write them: a number in quotes or without, a flag, or nothing where a text is meant.
-use serde::Deserialize;
-use serde::de::{Deserializer, Visitor};
-use std::borrow::Cow;
-use std::fmt;
+//! JSON as devices write it: values of another type than was meant ([`LenientText`]), and documents that no strict parser takes
+//! ([`parse`], [`repair`]). Pure; whatever the bytes are, the time is linear and nothing panics.
+//!
+//! ```text
+//! a few values of a message  ─ pick ▶ Picked              decoders of Dahua, OCPP
+//! all of them, in order      ─ parse::document ▶ Sink     decoder of Hikvision
+//! a document                 ─ repair ▶ Repaired          mappings, MQTT, frames of OCPP; only after a strict parser refused it
+//! ```
+pub mod parse;
+pub mod repair;
 
-/// A text of JSON that may also be a number, a flag, or nothing. Lists and objects read as nothing.
+use serde::Deserialize;
+use serde::de::Deserializer;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+use parse::{Damage, Scalar, Sink};
+
+/// A text of JSON that may also be a number, a flag, or nothing. Lists and objects read as nothing. A number keeps its digits.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LenientText<'a>(pub Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for LenientText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Cow<'de, str>;
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(Self(scalar_text(raw.get()).unwrap_or_default()))
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, a number or nothing")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Cow::Borrowed(text.trim()))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(text.trim().to_owned()))
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(number.to_string()))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(number.to_string()))
-            }
-            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(number.to_string()))
-            }
-            fn visit_bool<E>(self, flag: bool) -> Result<Self::Value, E> {
-                Ok(Cow::Borrowed(if flag { "true" } else { "false" }))
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Cow::default())
-            }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(
-                self,
-                mut list: A,
-            ) -> Result<Self::Value, A::Error> {
-                while list.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-                Ok(Cow::default())
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(
-                self,
-                mut map: A,
-            ) -> Result<Self::Value, A::Error> {
-                while map
-                    .next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?
-                    .is_some()
-                {}
-                Ok(Cow::default())
-            }
+/// The text of one JSON value, its digits as they are written; `None` for nothing, a list or an object.
+pub fn scalar_text(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = match raw.as_bytes().first()? {
+        b'"' => raw.get(1..raw.len().saturating_sub(1))?,
+        b'{' | b'[' | b'n' => return None,
+        _ => return Some(Cow::Borrowed(raw)),
+    };
+    if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
+        return Some(Cow::Owned(parse::unescape(inner).trim().to_owned()));
+    }
+    Some(Cow::Borrowed(inner.trim()))
+}
+
+/// What was picked from a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picked<'m, const N: usize> {
+    /// By the places that were asked for; empty where there is none. Of a key that comes twice, the last one that says
+    /// something counts.
+    pub values: [Cow<'m, str>; N],
+    /// The first thing that could not be read.
+    pub damage: Option<Damage>,
+    /// Where the document ends in the message.
+    pub end: usize,
+}
+
+/// Picks values from the first document of a message by their places, `Object/ObjectType`. Keys are compared without regard
+/// to case, and the items of a list stand in the place of the list.
+pub fn pick<'m, const N: usize>(message: &'m str, places: [&str; N]) -> Option<Picked<'m, N>> {
+    let mut picker = Picker {
+        places,
+        values: [const { Cow::Borrowed("") }; N],
+        damage: None,
+        path: String::new(),
+        levels: Vec::new(),
+    };
+    let document = parse::document(message, 0, &mut picker)?;
+    Some(Picked {
+        values: picker.values,
+        damage: picker.damage,
+        end: document.end,
+    })
+}
+
+struct Picker<'p, 'm, const N: usize> {
+    places: [&'p str; N],
+    values: [Cow<'m, str>; N],
+    damage: Option<Damage>,
+    /// Of the level that is open, with a `/` behind each key.
+    path: String,
+    /// The length of `path` before each level began.
+    levels: Vec<usize>,
+}
+
+impl<'m, const N: usize> Sink<'m> for Picker<'_, 'm, N> {
+    fn open(&mut self, key: Option<&str>, _is_list: bool) {
+        self.levels.push(self.path.len());
+        if let Some(key) = key {
+            self.path.push_str(key);
+            self.path.push('/');
         }
-        deserializer.deserialize_any(Any).map(Self)
+    }
+
+    fn close(&mut self) {
+        self.path.truncate(self.levels.pop().unwrap_or_default());
+    }
+
+    fn value(&mut self, key: Option<&str>, value: Scalar<'m>) {
+        let key = key.unwrap_or_default();
+        let is_it = |place: &&str| {
+            place
+                .split_at_checked(self.path.len())
+                .is_some_and(|(path, name)| {
+                    name.eq_ignore_ascii_case(key) && path.eq_ignore_ascii_case(&self.path)
+                })
+        };
+        let Some(at) = self.places.iter().position(is_it) else {
+            return;
+        };
+        if let Some(text) = value.text().map(crate::xml::trimmed)
+            && !text.is_empty()
+        {
+            self.values[at] = text;
+        }
+    }
+
+    fn damage(&mut self, damage: Damage) {
+        self.damage.get_or_insert(damage);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whatever_it_is_it_is_a_text() {
-        let read = |json: &str| {
-            serde_json::from_str::<LenientText<'_>>(json).map(|loose| loose.0.into_owned())
-        };
-        for (json, text) in [
-            ("\" a \"", "a"),
-            ("\"\\u90bb\\n\"", "邻"),
-            ("7", "7"),
-            ("-7", "-7"),
-            ("1.5", "1.5"),
-            ("true", "true"),
-            ("null", ""),
-            ("[1, {\"a\": 2}]", ""),
-            ("{\"a\": [1]}", ""),
-        ] {
-            assert_eq!(read(json).expect(json), text);
-        }
-        assert!(read("[1").is_err());
-    }
-}
+mod tests;

@@ -58,17 +58,19 @@
 //! a [`Draft`] of it that borrows from the message, and `intake` packs that at once. So an event has no
 //! tree and no strings of its own at the edge. `file` reads and checks the TOML, `time` the times.
 pub mod capture;
+mod field;
 mod file;
 mod state;
 mod time;
+mod words;
 
 use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Lane, Retention};
 use linli_shared::protocol::limits::RAW_BYTES_MAX;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use capture::{Capture, Plan, Slot};
+use field::Field;
 pub use file::MappingFile;
 use state::{StateRule, Turn};
 use time::Times;
@@ -77,6 +79,9 @@ use crate::time::Claim;
 
 use super::bounded;
 use super::device_event::{self, Person, State};
+use super::lenient_json::parse::Damage;
+use super::lenient_json::repair::{Repaired, repair};
+use words::{Table, Words};
 
 /// What the id of an end has behind that of its beginning.
 const END: &str = "/over";
@@ -109,6 +114,14 @@ pub enum Reject {
     /// The event breaks a limit of the event model.
     #[error("{0}")]
     Event(String),
+    /// The item is not whole, and what is left of it is no event.
+    #[error("{why}: {reject}")]
+    Damaged {
+        /// What of it could not be read.
+        why: String,
+        /// Why the rest is no event.
+        reject: Box<Self>,
+    },
     /// A state that is known: not an error.
     #[error("the state is as it was")]
     Repeated,
@@ -146,42 +159,22 @@ pub struct Mapped<'a> {
     pub persons: Vec<(Person, &'a str)>,
     /// The state that it is.
     pub state: Option<State<'a>>,
-    /// It is an event also where the state is known: its id says which occurrence begins or ends, and one point can have
-    /// several at once. What is only said again the spool knows by the id.
+    /// It is an event also where the state is known: it has an id of its own, which says which occurrence it is. One point
+    /// can have several at once, and they may come in any order. What is only said again the spool knows by the id.
     pub anew: bool,
-}
-
-#[derive(Debug, Clone)]
-enum Otherwise {
-    Keep,
-    Skip,
-    Reject,
-    Value(String),
-}
-
-#[derive(Debug, Clone)]
-struct Field {
-    name: &'static str,
-    /// Slot and pointer.
-    place: Option<(Slot, String)>,
-    value: Option<String>,
-    table: BTreeMap<String, String>,
-    otherwise: Otherwise,
-    required: bool,
-    skip_missing: bool,
 }
 
 /// Which items report the past.
 #[derive(Debug, Clone)]
 enum Replayed {
     All(bool),
-    Where(Slot, Vec<String>),
+    Where(Slot, Words),
 }
 
 struct Attribute {
     name: String,
     slot: Slot,
-    table: BTreeMap<String, String>,
+    table: Table,
 }
 
 /// A mapping that has been checked and is ready to use.
@@ -204,7 +197,7 @@ pub struct Mapping {
     /// By name.
     attributes: Vec<Attribute>,
     persons: Vec<(Person, Slot)>,
-    only: Vec<(Slot, Vec<String>)>,
+    only: Vec<(Slot, Words)>,
     state: Option<StateRule>,
 }
 
@@ -213,56 +206,6 @@ fn shortened(text: &str) -> &str {
     const SHOWN_CHARS: usize = 60;
     let end = text.char_indices().nth(SHOWN_CHARS);
     &text[..end.map_or(text.len(), |(end, _)| end)]
-}
-
-impl Field {
-    /// Every value that the mapping itself can give the field.
-    fn results(&self) -> impl Iterator<Item = &String> {
-        let otherwise = match &self.otherwise {
-            Otherwise::Value(value) => Some(value),
-            Otherwise::Keep | Otherwise::Skip | Otherwise::Reject => None,
-        };
-        self.table.values().chain(&self.value).chain(otherwise)
-    }
-
-    fn take<'a>(&'a self, item: &'a Capture<'_>) -> Result<Option<&'a str>, Reject> {
-        let found = self
-            .place
-            .as_ref()
-            .and_then(|(slot, _)| item.get(*slot))
-            .or(self.value.as_deref());
-        let Some(found) = found else {
-            if self.skip_missing {
-                return Err(Reject::Filtered { field: self.name });
-            }
-            if self.required {
-                return Err(Reject::Missing {
-                    field: self.name,
-                    pointer: self
-                        .place
-                        .as_ref()
-                        .map(|(_, pointer)| pointer.clone())
-                        .unwrap_or_default(),
-                });
-            }
-            return Ok(None);
-        };
-        if self.table.is_empty() {
-            return Ok(Some(found));
-        }
-        if let Some(mapped) = self.table.get(found) {
-            return Ok(Some(mapped));
-        }
-        match &self.otherwise {
-            Otherwise::Keep => Ok(Some(found)),
-            Otherwise::Skip => Err(Reject::Filtered { field: self.name }),
-            Otherwise::Value(value) => Ok(Some(value)),
-            Otherwise::Reject => Err(Reject::Unknown {
-                field: self.name,
-                value: shortened(found).to_owned(),
-            }),
-        }
-    }
 }
 
 fn take<'a>(field: &'a Option<Field>, item: &'a Capture<'_>) -> Result<&'a str, Reject> {
@@ -276,39 +219,141 @@ pub enum MessageError {
     /// It is not JSON.
     #[error("the body is not JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// It is too broken to have one.
+    #[error("the body has no item that can be read: {0}")]
+    Damaged(String),
     /// The array of items is not there.
     #[error("no array at {0}: the mapping's items points at it")]
     NoItems(String),
 }
 
 impl Mapping {
-    /// Reads a message and calls `each` with every item of it. An error can come after items: they are whole, and what
-    /// follows them is not.
-    pub fn items<'m>(
+    /// Reads a message and calls `each` with every item of it. JSON that is nearly JSON, and several documents one behind the
+    /// other, are read too; an item that is not whole says so, and costs no other. An error: there is no item at all.
+    pub fn items(
         &self,
-        message: &'m str,
-        each: &mut dyn FnMut(&Capture<'m>),
+        message: &str,
+        each: &mut dyn FnMut(&Capture<'_>),
     ) -> Result<(), MessageError> {
-        let pointer = match &self.items {
-            Some(pointer) => pointer.as_str(),
-            None if message.trim_start().starts_with('[') => "",
-            None => {
-                each(&self.item(message)?);
-                return Ok(());
+        let mut read = 0;
+        let error = match self.strict(message, self.keep_raw, &mut |item| {
+            read += 1;
+            each(item);
+        }) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                let items = self.items.clone().unwrap_or_default();
+                return Err(MessageError::NoItems(items));
             }
+            Err(error) => error,
         };
-        if self.plan.items(message, pointer, self.keep_raw, each)? {
-            Ok(())
-        } else {
-            Err(MessageError::NoItems(pointer.to_owned()))
+        match repair(message) {
+            Some(repaired) => self.lenient(&repaired, read, each),
+            None => Err(error.into()),
         }
+    }
+
+    /// Where the items of a document are; `None`: it is one.
+    fn pointer(&self, document: &str) -> Option<&str> {
+        match &self.items {
+            Some(pointer) => Some(pointer),
+            None if document.trim_start().starts_with('[') => Some(""),
+            None => None,
+        }
+    }
+
+    /// One document that is JSON; false: it has no array of items.
+    fn strict<'m>(
+        &self,
+        document: &'m str,
+        keep_raw: bool,
+        each: &mut dyn FnMut(&mut Capture<'m>),
+    ) -> Result<bool, serde_json::Error> {
+        let Some(pointer) = self.pointer(document) else {
+            let mut item = self.plan.capture();
+            self.plan.item(document, &mut item)?;
+            each(&mut item);
+            return Ok(true);
+        };
+        self.plan.items(document, pointer, keep_raw, each)
+    }
+
+    /// What a strict parser stopped at, behind the items that it has read.
+    fn lenient(
+        &self,
+        repaired: &Repaired,
+        read: usize,
+        each: &mut dyn FnMut(&Capture<'_>),
+    ) -> Result<(), MessageError> {
+        let mut seen = 0;
+        let mut reasons = Vec::new();
+        for document in &repaired.documents {
+            let within = &document.repaired;
+            let text = &repaired.text[within.clone()];
+            let mut told = 0;
+            let found = self.strict(text, true, &mut |item| {
+                let raw = item.raw.as_deref().unwrap_or(text);
+                let begin = within.start + (raw.as_ptr().addr() - text.as_ptr().addr());
+                let bytes = begin..begin + raw.len();
+                told += repaired.places(&bytes);
+                item.damage = repaired.damage(&bytes).map(|damage| damage.to_string());
+                if !self.keep_raw {
+                    item.raw = None;
+                }
+                seen += 1;
+                if seen > read {
+                    each(item);
+                }
+            });
+            match found {
+                Ok(true) => {}
+                Ok(false) => {
+                    let items = self.items.clone().unwrap_or_default();
+                    reasons.push(MessageError::NoItems(items).to_string());
+                }
+                Err(error) => reasons.push(MessageError::Json(error).to_string()),
+            }
+            // What was lost may have been more items.
+            if repaired.places(within) > told
+                && let Some(damage) = repaired.damage(within)
+            {
+                reasons.push(damage.to_string());
+            }
+        }
+        if repaired.stray {
+            reasons.push(Damage::Stray.to_string());
+        }
+        let Some(reason) = reasons.into_iter().next() else {
+            return Ok(());
+        };
+        if seen == 0 {
+            return Err(MessageError::Damaged(reason));
+        }
+        let mut lost = self.plan.capture();
+        lost.damage = Some(reason);
+        each(&lost);
+        Ok(())
     }
 
     /// Reads a text that is one item.
     pub fn item<'m>(&self, text: &'m str) -> Result<Capture<'m>, serde_json::Error> {
         let mut item = self.plan.capture();
-        self.plan.item(text, &mut item)?;
-        Ok(item)
+        let Err(error) = self.plan.item(text, &mut item) else {
+            return Ok(item);
+        };
+        let Some(repaired) = repair(text) else {
+            return Err(error);
+        };
+        let [document] = &repaired.documents[..] else {
+            return Err(error);
+        };
+        let mut item = self.plan.capture();
+        self.plan
+            .item(&repaired.text[document.repaired.clone()], &mut item)?;
+        let damage = repaired.damage(&document.repaired);
+        let stray = repaired.stray.then_some(Damage::Stray);
+        item.damage = damage.or(stray).map(|damage| damage.to_string());
+        Ok(item.into_owned())
     }
 
     /// An item to be filled by the columns of a row.
@@ -341,34 +386,38 @@ impl Mapping {
         self.keep_raw
     }
 
-    /// The event of one item; whether it keeps to the limits of the event model is seen when it is packed.
+    /// The event of one item; whether it keeps to the limits of the event model is seen when it is packed. An item that is
+    /// not whole is an event where what is left of it says so, and else rejected, never left out.
     pub fn map<'a>(&'a self, item: &'a Capture<'_>) -> Result<Mapped<'a>, Reject> {
+        let mapped = self.mapped(item);
+        match &item.damage {
+            None => mapped,
+            Some(why) => mapped.map_err(|reject| Reject::Damaged {
+                why: why.clone(),
+                reject: Box::new(reject),
+            }),
+        }
+    }
+
+    fn mapped<'a>(&'a self, item: &'a Capture<'_>) -> Result<Mapped<'a>, Reject> {
         for (slot, values) in &self.only {
-            let value = item.get(*slot);
-            if !value.is_some_and(|value| values.iter().any(|wanted| wanted == value)) {
+            if !item.get(*slot).is_some_and(|value| values.has(value)) {
                 return Err(Reject::Filtered { field: "only" });
             }
         }
         let kind = self.kind.take(item)?.unwrap_or_default();
         let severity = match &self.severity {
             None => Severity::Info,
-            Some(field) => {
-                let name = field.take(item)?.unwrap_or("info");
-                Severity::from_name(name).ok_or_else(|| Reject::Unknown {
-                    field: "severity",
-                    value: shortened(name).to_owned(),
-                })?
-            }
+            Some(field) => field.severity(item)?,
         };
         let turn = match &self.state {
             Some(rule) => rule.turn(item, kind)?,
             None => Turn::None,
         };
-        let (state, ended, by_value) = match turn {
-            Turn::None => (None, None, false),
-            Turn::Kind(state) => (Some(state), None, false),
-            Turn::Begun(state) => (Some(state), None, true),
-            Turn::Over(state, end) => (Some(state), Some(end), true),
+        let (state, ended) = match turn {
+            Turn::None => (None, None),
+            Turn::On(state) => (Some(state), None),
+            Turn::Over(state, end) => (Some(state), Some(end)),
         };
         let (kind, severity) = match ended {
             Some(end) => (end, Severity::Info),
@@ -385,7 +434,7 @@ impl Mapping {
         let mut attributes = Vec::with_capacity(self.attributes.len() + 1);
         for attribute in &self.attributes {
             if let Some(value) = item.get(attribute.slot) {
-                let value = attribute.table.get(value).map_or(value, String::as_str);
+                let value = attribute.table.get(value).unwrap_or(value);
                 attributes.push((attribute.name.as_str(), bounded::attribute(value)));
             }
         }
@@ -409,9 +458,9 @@ impl Mapping {
         };
         let replayed = match &self.replayed {
             Replayed::All(replayed) => *replayed,
-            Replayed::Where(slot, values) => item
-                .get(*slot)
-                .is_some_and(|value| values.iter().any(|wanted| wanted == value)),
+            Replayed::Where(slot, values) => {
+                item.get(*slot).is_some_and(|value| values.has(value))
+            }
         };
         if self.keep_raw {
             let raw = item.raw.as_deref().map(str::as_bytes);
@@ -428,7 +477,7 @@ impl Mapping {
             persons: persons
                 .filter_map(|(person, slot)| Some((*person, item.get(*slot)?)))
                 .collect(),
-            anew: by_value && !source_id.is_empty(),
+            anew: state.is_some() && !source_id.is_empty(),
             state,
         })
     }

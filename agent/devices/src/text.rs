@@ -1,11 +1,18 @@
-//! Text of devices and exports: UTF-8, else GB18030. Headers lie about it, so the bytes decide: of a
-//! push all of its body, of a file the whole file, because a few letters of GB18030 can be good UTF-8.
+//! Text of devices and exports: UTF-8, else GB18030; UTF-16 where a mark or its zero bytes show it. Headers lie about it, so
+//! the bytes decide: of a message all of its body, of a file the whole file, because a few letters of GB18030 can be good
+//! UTF-8.
+//!
+//! No message is refused for its letters: a byte sequence that is none of the encoding becomes U+FFFD. Devices cut a
+//! name in the middle of a letter where their buffer ends, and mix encodings in one message.
+use encoding_rs::{DecoderResult, GB18030, UTF_8, UTF_16BE, UTF_16LE};
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read, Seek};
 
 /// Read at once from a file.
 const READ_BYTES: usize = 1 << 16;
+/// Decoded at once while sequences are counted.
+const COUNTED_BYTES: usize = 1 << 10;
 
 /// How text is written in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,29 +24,42 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// Of a whole file: the one with fewer sequences that are none of it. So a damaged byte costs its own
-    /// row and does not turn all others into other letters.
+    /// Of a whole file, so that a damaged byte costs its own row and does not turn all others into other letters.
     pub fn of(mut file: impl Read + Seek) -> io::Result<Self> {
-        let not_utf8 = malformed(encoding_rs::UTF_8, &mut file)?;
-        if not_utf8 == 0 {
+        let mut utf8 = Sequences::of(UTF_8);
+        utf8.read(&mut file)?;
+        if utf8.broken == 0 {
             return Ok(Self::Utf8);
         }
         file.rewind()?;
-        let not_gb18030 = malformed(encoding_rs::GB18030, &mut file)?;
-        Ok(if not_gb18030 < not_utf8 {
-            Self::Gb18030
-        } else {
+        let mut gb18030 = Sequences::of(GB18030);
+        gb18030.read(&mut file)?;
+        Ok(Self::by(&utf8, &gb18030))
+    }
+
+    /// Of bytes that are not UTF-8 all through. Chinese text in UTF-8 has good sequences of three bytes, and GB18030 reads
+    /// them without complaint: so UTF-8 it is where these are as many as the broken ones, else where fewer are broken.
+    fn by(utf8: &Sequences, gb18030: &Sequences) -> Self {
+        if utf8.broken <= utf8.wide || utf8.broken < gb18030.broken {
             Self::Utf8
-        })
+        } else {
+            Self::Gb18030
+        }
     }
 
     /// The text of these bytes; `None` if they are not of this encoding.
     pub fn decode(self, bytes: &[u8]) -> Option<Cow<'_, str>> {
         match self {
             Self::Utf8 => std::str::from_utf8(unmarked(bytes)).ok().map(Cow::Borrowed),
-            Self::Gb18030 => {
-                encoding_rs::GB18030.decode_without_bom_handling_and_without_replacement(bytes)
-            }
+            Self::Gb18030 => GB18030.decode_without_bom_handling_and_without_replacement(bytes),
+        }
+    }
+
+    /// The text of these bytes, with U+FFFD where a sequence is none of this encoding.
+    pub fn lossy(self, bytes: &[u8]) -> Cow<'_, str> {
+        match self {
+            Self::Utf8 => String::from_utf8_lossy(unmarked(bytes)),
+            Self::Gb18030 => GB18030.decode_without_bom_handling(bytes).0,
         }
     }
 }
@@ -58,51 +78,115 @@ impl fmt::Display for Encoding {
     }
 }
 
-/// Sequences that are none of an encoding.
-fn malformed(encoding: &'static encoding_rs::Encoding, input: &mut impl Read) -> io::Result<u64> {
-    use encoding_rs::DecoderResult;
-    let mut decoder = encoding.new_decoder_without_bom_handling();
-    let mut bytes = vec![0; READ_BYTES];
-    let mut text = vec![0; 4 * READ_BYTES];
-    let mut count = 0;
-    loop {
-        let read = input.read(&mut bytes)?;
-        let last = read == 0;
-        let mut rest = &bytes[..read];
+/// How well bytes fit an encoding.
+struct Sequences {
+    decoder: encoding_rs::Decoder,
+    /// Sequences that are none of it.
+    broken: u64,
+    /// Letters of three bytes, as Chinese ones are.
+    wide: u64,
+}
+
+impl Sequences {
+    fn of(encoding: &'static encoding_rs::Encoding) -> Self {
+        Self {
+            decoder: encoding.new_decoder_without_bom_handling(),
+            broken: 0,
+            wide: 0,
+        }
+    }
+
+    fn read(&mut self, input: &mut impl Read) -> io::Result<()> {
+        let mut bytes = vec![0; READ_BYTES];
         loop {
-            let (result, used, _) =
-                decoder.decode_to_utf8_without_replacement(rest, &mut text, last);
-            rest = &rest[used..];
-            match result {
-                DecoderResult::InputEmpty => break,
-                DecoderResult::OutputFull => {}
-                DecoderResult::Malformed(_, _) => count += 1,
+            let read = input.read(&mut bytes)?;
+            self.count(&bytes[..read], read == 0);
+            if read == 0 {
+                return Ok(());
             }
         }
-        if last {
-            return Ok(count);
+    }
+
+    fn count(&mut self, mut bytes: &[u8], last: bool) {
+        let mut text = [0; COUNTED_BYTES];
+        loop {
+            let (result, used, written) =
+                self.decoder
+                    .decode_to_utf8_without_replacement(bytes, &mut text, last);
+            bytes = &bytes[used..];
+            let wide = text[..written].iter().filter(|byte| (0xe0..0xf0).contains(*byte));
+            self.wide += wide.count() as u64;
+            match result {
+                DecoderResult::InputEmpty => return,
+                DecoderResult::OutputFull => {}
+                DecoderResult::Malformed(_, _) => self.broken += 1,
+            }
         }
     }
 }
 
-/// The text of a message; `None` if it is of neither encoding.
+/// UTF-16 by its mark, or by the zero bytes of the two ASCII letters that a message begins with.
+fn utf16(bytes: &[u8]) -> Option<(&'static encoding_rs::Encoding, &[u8])> {
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => Some((UTF_16LE, rest)),
+        [0xfe, 0xff, rest @ ..] => Some((UTF_16BE, rest)),
+        [first, 0, second, 0, ..] if *first > 0 && *second > 0 => Some((UTF_16LE, bytes)),
+        [0, first, 0, second, ..] if *first > 0 && *second > 0 => Some((UTF_16BE, bytes)),
+        _ => None,
+    }
+}
+
+/// The text of a message. What is no letter becomes U+FFFD.
+pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    if let Some((encoding, bytes)) = utf16(bytes) {
+        return encoding.decode_without_bom_handling(bytes).0;
+    }
+    let bytes = unmarked(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let (mut utf8, mut gb18030) = (Sequences::of(UTF_8), Sequences::of(GB18030));
+    utf8.count(bytes, true);
+    gb18030.count(bytes, true);
+    Encoding::by(&utf8, &gb18030).lossy(bytes)
+}
+
+/// As [`lossy`]; it is never `None`. For callers that still ask.
 pub fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
-    Encoding::Utf8
-        .decode(bytes)
-        .or_else(|| Encoding::Gb18030.decode(bytes))
+    Some(lossy(bytes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::io::Cursor;
 
     #[test]
-    fn utf8_gb18030_and_neither() {
-        assert_eq!(decode("邻里".as_bytes()).as_deref(), Some("邻里"));
-        assert_eq!(decode(b"\xef\xbb\xbfa").as_deref(), Some("a"));
-        assert_eq!(decode(b"\xc1\xda\xc0\xef").as_deref(), Some("邻里"));
-        assert_eq!(decode(b"\xff\xff\xff"), None);
+    fn a_message_is_read_in_its_encoding_and_what_is_no_letter_is_replaced() {
+        for (bytes, text) in [
+            ("邻里".as_bytes(), "邻里"),
+            (b"\xef\xbb\xbfa", "a"),
+            (b"\xc1\xda\xc0\xef", "邻里"),
+            (b"\xff\xff\xff", "\u{fffd}\u{fffd}\u{fffd}"),
+            // Cut in the middle of a letter, in both encodings.
+            (b"\"\xd5\xc5\xc8\"}", "\"张\u{fffd}\"}"),
+            (b"\"3\xba\xc5\xc2\",", "\"3号\u{fffd}\","),
+            (b"\"\xe9\x82\xbb\xe9\x87\"}", "\"邻\u{fffd}\"}"),
+            ("烟感\u{0}".as_bytes(), "烟感\u{0}"),
+            // GB18030 reads every byte of this, and it is UTF-8 all the same.
+            (
+                b"\xe7\x83\x9f\xe6\x84\x9f\xe6\x8a\xa5\xe8\xad\xa6\xe5\x99 7\xe6\xa5\xbc",
+                "烟感报警\u{fffd} 7楼",
+            ),
+            (b"\xff\xfe{\x00}\x00", "{}"),
+            (b"\xfe\xff\x00{\x00}", "{}"),
+            (b"{\x00\"\x00\xbb\x90\"\x00}\x00", "{\"邻\"}"),
+            (b"\x00{\x00}", "{}"),
+            (b"", ""),
+        ] {
+            assert_eq!(lossy(bytes), text, "{}", bytes.escape_ascii());
+        }
     }
 
     #[test]
@@ -118,5 +202,23 @@ mod tests {
         assert_eq!(of(b"\xc4\xa3"), Encoding::Utf8);
         assert_eq!(of(b"\xc4\xa3,\xc1\xda\xc0\xef\n"), Encoding::Gb18030);
         assert_eq!(Encoding::Gb18030.decode(b"\xc4\xa3").as_deref(), Some("模"));
+        assert_eq!(Encoding::Gb18030.lossy(b"\xc4\xa3\xc4"), "模\u{fffd}");
+        // One cut letter in many does not make it another encoding.
+        let cut = ["邻里噪音\n".as_bytes(), b"\xe9\x82\n"].concat();
+        assert_eq!(of(&cut), Encoding::Utf8);
+    }
+
+    proptest! {
+        #[test]
+        fn text_of_either_encoding_survives_a_cut_in_its_last_letter(text in "[a-z{}\":,东南西北号楼单元层室烟感火灾报警门口摄像机张伟王芳]{0,40}[东南西北号楼单元层室烟感火灾报警门口摄像机张伟王芳]{3}") {
+            let utf8 = &text.as_bytes()[..text.len() - 1];
+            let gb18030 = encoding_rs::GB18030.encode(&text).0;
+            let gb18030 = &gb18030[..gb18030.len() - 1];
+            for bytes in [utf8, gb18030] {
+                let read = lossy(bytes);
+                let whole = text.char_indices().next_back().map_or(0, |(at, _)| at);
+                prop_assert!(read.starts_with(&text[..whole]), "{read} {text}");
+            }
+        }
     }
 }

@@ -4,14 +4,31 @@
 //! parser walks the message along that tree; what no pointer names is skipped where it stands. A
 //! [`Capture`] holds one item's slots, borrowed from the message wherever JSON has no escapes there.
 //! Called by `mapping`; knows nothing of events.
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::bounded::bounded;
+use crate::lenient_json::scalar_text;
+
 /// Where the value of one pointer lies in a [`Capture`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot(usize);
+pub struct Slot {
+    place: usize,
+    /// Its value becomes a name, and is bounded as one.
+    is_name: bool,
+}
+
+impl Slot {
+    fn bounded<'m>(self, value: Cow<'m, str>) -> Cow<'m, str> {
+        match self.is_name {
+            true => bounded(value),
+            false => value,
+        }
+    }
+}
 
 /// Everything that a mapping points at.
 #[derive(Debug, Default)]
@@ -78,8 +95,26 @@ impl Plan {
         }
         *node.slot.get_or_insert_with(|| {
             self.slots += 1;
-            Slot(self.slots - 1)
+            Slot {
+                place: self.slots - 1,
+                is_name: false,
+            }
         })
+    }
+
+    /// As [`slot`](Self::slot), for a value that becomes a name of the event: an id, a device, a place. One that is too long
+    /// stands as its front and a hash, so that its length costs no event.
+    pub fn name_slot(&mut self, pointer: &str) -> Slot {
+        self.slot(pointer);
+        let mut node = &mut self.root;
+        for key in keys(pointer) {
+            let Some(at) = node.find(&key) else { break };
+            node = &mut node.children[at].node;
+        }
+        if let Some(slot) = &mut node.slot {
+            slot.is_name = true;
+        }
+        self.slot(pointer)
     }
 
     /// The slot of a column of CSV, if a pointer names it.
@@ -100,12 +135,14 @@ impl Plan {
         Capture {
             values: vec![None; self.slots],
             raw: None,
+            damage: None,
         }
     }
 
     /// Reads the one item that `text` is.
     pub fn item<'m>(&self, text: &'m str, into: &mut Capture<'m>) -> Result<(), serde_json::Error> {
         into.values.fill(None);
+        into.damage = None;
         into.raw = Some(Cow::Borrowed(text));
         let mut json = serde_json::Deserializer::from_str(text);
         NodeSeed {
@@ -123,7 +160,7 @@ impl Plan {
         text: &'m str,
         pointer: &str,
         keep_raw: bool,
-        each: &mut dyn FnMut(&Capture<'m>),
+        each: &mut dyn FnMut(&mut Capture<'m>),
     ) -> Result<bool, serde_json::Error> {
         let keys: Vec<String> = keys(pointer).collect();
         let mut json = serde_json::Deserializer::from_str(text);
@@ -154,17 +191,29 @@ pub struct Capture<'m> {
     values: Vec<Option<Cow<'m, str>>>,
     /// The whole item as it came, where it was asked for.
     pub raw: Option<Cow<'m, str>>,
+    /// What of it could not be read.
+    pub damage: Option<String>,
 }
 
 impl<'m> Capture<'m> {
+    /// With values of its own.
+    pub fn into_owned<'o>(self) -> Capture<'o> {
+        let owned = |value: Cow<'_, str>| Cow::Owned(value.into_owned());
+        Capture {
+            values: self.values.into_iter().map(|value| value.map(owned)).collect(),
+            raw: self.raw.map(owned),
+            damage: self.damage,
+        }
+    }
+
     /// The value of a slot.
     pub fn get(&self, slot: Slot) -> Option<&str> {
-        self.values[slot.0].as_deref()
+        self.values[slot.place].as_deref()
     }
 
     /// Puts a value into a slot.
     pub fn set(&mut self, slot: Slot, value: Cow<'m, str>) {
-        self.values[slot.0] = trimmed(value);
+        self.values[slot.place] = trimmed(value).map(|value| slot.bounded(value));
     }
 }
 
@@ -191,21 +240,24 @@ struct NodeSeed<'p, 'c, 'm> {
     into: &'c mut [Option<Cow<'m, str>>],
 }
 
-impl<'m> NodeSeed<'_, '_, 'm> {
-    #[inline]
-    fn set<E>(self, value: Option<Cow<'m, str>>) -> Result<(), E> {
-        if let Some(slot) = self.node.slot {
-            self.into[slot.0] = value.and_then(trimmed);
-        }
-        Ok(())
-    }
-}
-
 impl<'m> DeserializeSeed<'m> for NodeSeed<'_, '_, 'm> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'m>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+        let Some(slot) = self.node.slot else {
+            return deserializer.deserialize_any(self);
+        };
+        // Raw, for a number would become another one on its way through a float.
+        let raw = <&'m RawValue>::deserialize(deserializer)?.get();
+        if let Some(value) = scalar_text(raw).and_then(trimmed) {
+            // Of a key that comes twice, the last one that says something counts.
+            self.into[slot.place] = Some(slot.bounded(value));
+        } else if !self.node.children.is_empty() && raw.starts_with(['{', '[']) {
+            serde_json::Deserializer::from_str(raw)
+                .deserialize_any(self)
+                .map_err(serde::de::Error::custom)?;
+        }
+        Ok(())
     }
 }
 
@@ -216,33 +268,28 @@ impl<'m> Visitor<'m> for NodeSeed<'_, '_, 'm> {
         out.write_str("any JSON")
     }
 
-    fn visit_borrowed_str<E>(self, value: &'m str) -> Result<(), E> {
-        self.set(Some(Cow::Borrowed(value)))
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<(), E> {
-        self.set(Some(Cow::Owned(value.to_owned())))
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.set(Some(Cow::Borrowed(if value { "true" } else { "false" })))
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.set(Some(Cow::Owned(value.to_string())))
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        self.set(Some(Cow::Owned(value.to_string())))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        let number = serde_json::Number::from_f64(value);
-        self.set(number.map(|number| Cow::Owned(number.to_string())))
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.set(None)
+        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'m>>(self, mut seq: A) -> Result<(), A::Error> {
@@ -263,7 +310,7 @@ impl<'m> Visitor<'m> for NodeSeed<'_, '_, 'm> {
                 break;
             }
         }
-        self.set(None)
+        Ok(())
     }
 
     fn visit_map<A: MapAccess<'m>>(self, mut map: A) -> Result<(), A::Error> {
@@ -278,7 +325,7 @@ impl<'m> Visitor<'m> for NodeSeed<'_, '_, 'm> {
                 }
             }
         }
-        self.set(None)
+        Ok(())
     }
 }
 
@@ -310,7 +357,7 @@ struct ItemsSeed<'p, 'f, 'm> {
     plan: &'p Plan,
     keys: &'p [String],
     keep_raw: bool,
-    each: &'f mut dyn FnMut(&Capture<'m>),
+    each: &'f mut dyn FnMut(&mut Capture<'m>),
 }
 
 impl<'p, 'm> ItemsSeed<'p, '_, 'm> {
@@ -415,7 +462,8 @@ impl<'m> Visitor<'m> for ItemsSeed<'_, '_, 'm> {
                     break;
                 }
             }
-            (self.each)(&capture);
+            (self.each)(&mut capture);
+            capture.damage = None;
         }
         Ok(true)
     }
@@ -466,7 +514,6 @@ mod tests {
             let mut plan = Plan::default();
             let slots: Vec<Slot> = pointers.iter().map(|pointer| plan.slot(pointer)).collect();
             let text = item.to_string();
-            let item: Value = serde_json::from_str(&text).expect("JSON");
             let mut capture = plan.capture();
             plan.item(&text, &mut capture).expect("JSON");
             for (pointer, slot) in pointers.iter().zip(&slots) {

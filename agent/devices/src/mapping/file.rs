@@ -8,21 +8,40 @@ use std::collections::BTreeMap;
 use super::capture::Plan;
 use super::state::{StateRule, Turns};
 use super::time::{TimeFile, Times};
-use super::{Attribute, Field, Mapping, Otherwise, Replayed};
+use super::field::{Field, Otherwise};
+use super::words::{Table, Words};
+use super::{Attribute, Mapping, Replayed};
 use crate::device_event::Person;
 
 /// Where one field comes from.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum FieldFile {
-    Pointer(String),
+    Pointer(Pointers),
     Full(Full),
+}
+
+/// One pointer, or several of which the first that finds a value counts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Pointers {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Pointers {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(pointer) => vec![pointer],
+            Self::Several(pointers) => pointers,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Full {
-    pointer: Option<String>,
+    pointer: Option<Pointers>,
     value: Option<String>,
     #[serde(default)]
     table: BTreeMap<String, String>,
@@ -147,10 +166,11 @@ fn field(name: &'static str, file: FieldFile, plan: &mut Plan) -> Result<Field, 
         },
         FieldFile::Full(full) => full,
     };
-    if let Some(pointer) = &full.pointer {
+    let pointers = full.pointer.map(Pointers::into_vec).unwrap_or_default();
+    for pointer in &pointers {
         check_pointer(name, pointer)?;
     }
-    if full.pointer.is_none() && full.value.is_none() {
+    if pointers.is_empty() && full.value.is_none() {
         return Err(wrong(
             name,
             "needs a pointer into the message or a fixed value",
@@ -165,9 +185,18 @@ fn field(name: &'static str, file: FieldFile, plan: &mut Plan) -> Result<Field, 
     };
     Ok(Field {
         name,
-        place: full.pointer.map(|pointer| (plan.slot(&pointer), pointer)),
+        places: pointers
+            .into_iter()
+            .map(|pointer| {
+                let slot = match name {
+                    "kind" | "severity" => plan.slot(&pointer),
+                    _ => plan.name_slot(&pointer),
+                };
+                (slot, pointer)
+            })
+            .collect(),
         value: full.value,
-        table: full.table,
+        table: Table::new(full.table),
         otherwise,
         required: full.required || full.missing.is_some(),
         skip_missing: full.missing == Some(Missing::Skip),
@@ -219,8 +248,8 @@ fn state(file: StateFile, kind: &Field, plan: &mut Plan) -> Result<StateRule, Ma
             }
             Turns::Value {
                 slot: plan.slot(&by),
-                on: file.on,
-                off: file.off,
+                on: Words::new(file.on),
+                off: Words::new(file.off),
                 over: file.over,
             }
         }
@@ -291,7 +320,7 @@ impl Mapping {
             Some(ReplayedFile::All(all)) => Replayed::All(all),
             Some(ReplayedFile::Where { pointer, values }) => {
                 check_pointer("replayed.pointer", &pointer)?;
-                Replayed::Where(plan.slot(&pointer), values)
+                Replayed::Where(plan.slot(&pointer), Words::new(values))
             }
         };
         // One is left for the device's own time.
@@ -317,14 +346,14 @@ impl Mapping {
                 None => attributes.push(Attribute {
                     slot,
                     name,
-                    table: attribute.table,
+                    table: Table::new(attribute.table),
                 }),
             }
         }
         let mut only = Vec::with_capacity(file.only.len());
         for rule in file.only {
             check_pointer("only.pointer", &rule.pointer)?;
-            only.push((plan.slot(&rule.pointer), rule.values));
+            only.push((plan.slot(&rule.pointer), Words::new(rule.values)));
         }
         let state = file
             .state

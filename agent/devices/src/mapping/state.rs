@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Reject;
 use super::capture::{Capture, Slot};
+use super::words::Words;
 use crate::device_event::State;
 
 /// The event is a state of a point of its device.
@@ -21,8 +22,8 @@ pub(super) enum Turns {
     /// A value of the item; with any other the event is no state.
     Value {
         slot: Slot,
-        on: Vec<String>,
-        off: Vec<String>,
+        on: Words,
+        off: Words,
         /// By the kind of a beginning, that of its end.
         over: BTreeMap<String, String>,
     },
@@ -32,10 +33,8 @@ pub(super) enum Turns {
 pub(super) enum Turn<'a> {
     /// It is none.
     None,
-    /// Its kind says whether it is on.
-    Kind(State<'a>),
-    /// It begins or goes on.
-    Begun(State<'a>),
+    /// It begins, goes on, or is of a kind that says whether it does.
+    On(State<'a>),
     /// It is over, and of this kind.
     Over(State<'a>, &'a str),
 }
@@ -50,7 +49,7 @@ impl StateRule {
         match &self.turns {
             Turns::Kinds(active) => {
                 let active = active.iter().any(|active| active == kind);
-                Ok(Turn::Kind(self.state(item, active)))
+                Ok(Turn::On(self.state(item, active)))
             }
             Turns::Value {
                 slot,
@@ -61,12 +60,11 @@ impl StateRule {
                 let Some(value) = item.get(*slot) else {
                     return Ok(Turn::None);
                 };
-                let among = |values: &[String]| values.iter().any(|known| known == value);
                 // What nobody is told the end of must not stay on: each that begins is an event.
                 match over.get(kind) {
-                    Some(_) if among(on) => Ok(Turn::Begun(self.state(item, true))),
-                    Some(end) if among(off) => Ok(Turn::Over(self.state(item, false), end)),
-                    None if among(off) => Err(Reject::Filtered { field: "state" }),
+                    Some(_) if on.has(value) => Ok(Turn::On(self.state(item, true))),
+                    Some(end) if off.has(value) => Ok(Turn::Over(self.state(item, false), end)),
+                    None if off.has(value) => Err(Reject::Filtered { field: "state" }),
                     _ => Ok(Turn::None),
                 }
             }

@@ -1,39 +1,74 @@
 //! A message as mappings see it, and topic filters (MQTT 3.1.1 and 5, § 4.7). Pure.
-use crate::text;
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 
-/// What a mapping points into.
+use crate::lenient_json::{self, repair::repair};
+use crate::text;
+
+/// What a mapping points into, without its payload.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct Envelope<'a> {
     topic: &'a str,
     levels: Vec<&'a str>,
     retain: bool,
-    payload: Payload<'a>,
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Payload<'a> {
-    Json(&'a RawValue),
-    Text(Cow<'a, str>),
-}
-
-/// A message as mappings see it. What is neither UTF-8 nor GB18030 stands as the empty string.
+/// A message as mappings see it: `{"topic", "levels", "retain", "payload"}`. A payload that is neither JSON nor nearly JSON
+/// stands as a text. JSON that no strict parser takes stands as it came, last, so that the mapping sees what is not whole of
+/// it; of several documents in one payload each has its message, one behind the other.
 pub fn json(topic: &str, retain: bool, payload: &[u8]) -> String {
-    let text = text::decode(payload).unwrap_or_default();
-    let payload = match serde_json::from_str::<&RawValue>(&text) {
-        Ok(value) => Payload::Json(value),
-        Err(_) => Payload::Text(text.clone()),
-    };
-    let shown = Shown {
+    let text = text::lossy(payload);
+    let text = trimmed(&text);
+    let mut shown = serde_json::to_string(&Envelope {
         topic,
         levels: topic.split('/').collect(),
         retain,
-        payload,
-    };
-    serde_json::to_string(&shown).expect("strings and JSON are JSON")
+    })
+    .expect("strings are JSON");
+    shown.truncate(shown.len() - 1);
+    shown.push_str(",\"payload\":");
+    match serde_json::from_str::<&RawValue>(text) {
+        // A document within a text.
+        Ok(value) if value.get().starts_with("\"{") => {
+            let within = lenient_json::scalar_text(value.get()).unwrap_or_default();
+            documents(&shown, &within)
+        }
+        Ok(value) => whole(&shown, value.get()),
+        Err(_) if text.starts_with(['{', '[']) => documents(&shown, text),
+        Err(_) => whole(&shown, &Value::from(text).to_string()),
+    }
+}
+
+fn whole(shown: &str, payload: &str) -> String {
+    format!("{shown}{payload}}}")
+}
+
+fn documents(shown: &str, text: &str) -> String {
+    let documents = repair(text).map(|repaired| repaired.documents);
+    let begins: Vec<usize> = documents
+        .iter()
+        .flatten()
+        .map(|document| document.source.start)
+        .collect();
+    let mut messages = String::new();
+    for (index, begin) in begins.iter().enumerate() {
+        let end = begins.get(index + 1).copied().unwrap_or(text.len());
+        if index > 0 {
+            messages.push('\n');
+        }
+        // What parts two documents is none of them.
+        let document = text[*begin..end].trim_end_matches(|letter: char| {
+            letter == ',' || letter.is_whitespace() || letter.is_control()
+        });
+        messages.push_str(&whole(shown, document));
+    }
+    messages
+}
+
+/// Without blanks, and without the NULs that fill a buffer.
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(|letter: char| letter.is_whitespace() || matches!(letter, '\0' | '\u{feff}'))
 }
 
 /// Whether it is a topic filter.
@@ -114,9 +149,34 @@ mod tests {
             json("z/s", true, br#" {"smoke": true} "#),
             r#"{"topic":"z/s","levels":["z","s"],"retain":true,"payload":{"smoke": true}}"#
         );
-        assert!(json("z", false, b"ON").ends_with(r#""payload":"ON"}"#));
-        assert!(json("z", false, b"\xc1\xda\xc0\xef").ends_with(r#""payload":"邻里"}"#));
-        assert!(json("z", false, b"\xff\xff\xff").ends_with(r#""payload":""}"#));
-        assert!(json("z", false, b"").ends_with(r#""payload":""}"#));
+        for (payload, shown) in [
+            (&b"ON"[..], r#""ON""#),
+            (b"offline\0", r#""offline""#),
+            (b"\xc1\xda\xc0\xef", r#""\u90bb\u91cc""#),
+            (b"\xff\xff", "\"\u{fffd}\u{fffd}\""),
+            (b"", r#""""#),
+            (b"12.50", "12.50"),
+            (b"{'smoke': True}", "{'smoke': True}"),
+            (br#""{\"smoke\":true}""#, r#"{"smoke":true}"#),
+            (br#"{"smoke":true,"x"#, r#"{"smoke":true,"x"#),
+        ] {
+            let shown = shown.replace("\\u90bb\\u91cc", "邻里");
+            let found = json("z", false, payload);
+            let payload = found
+                .strip_prefix(r#"{"topic":"z","levels":["z"],"retain":false,"payload":"#)
+                .and_then(|rest| rest.strip_suffix('}'));
+            assert_eq!(payload, Some(shown.as_str()));
+        }
+    }
+
+    #[test]
+    fn each_document_of_a_payload_is_a_message() {
+        let shown = json("z", false, b"{\"a\":1}\n{\"a\":NaN},{\"a\":3");
+        let messages: Vec<&str> = shown.lines().collect();
+        let payloads = [r#"{"a":1}"#, r#"{"a":NaN}"#, r#"{"a":3"#];
+        assert_eq!(messages.len(), payloads.len(), "{shown}");
+        for (message, payload) in messages.iter().zip(payloads) {
+            assert!(message.ends_with(&format!("\"payload\":{payload}}}")), "{message}");
+        }
     }
 }

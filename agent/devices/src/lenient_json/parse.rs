@@ -1,0 +1,462 @@
+//! Reads JSON as devices write it, and gives what it has to a [`Sink`] in order. Valid JSON is read as every parser reads it.
+//!
+//! | written | read as |
+//! | --- | --- |
+//! | `NaN`, `Infinity`, `None`, `undefined`, nothing behind a colon | null |
+//! | `True`, `FALSE` | a flag |
+//! | `'text'`, `u'text'`, `text` without quotes, `007`, `+1`, `0x1f` | a text, as it is written |
+//! | raw control characters, `\x41`, a lone surrogate, a quote within a text | a letter of the text, or U+FFFD |
+//! | commas too many or missing, comments, `=` for a colon | passed over |
+//! | several documents: concatenated, a line each, behind a prefix, with NULs | each of them |
+//! | a document that is cut | what is whole before the cut, then [`Damage::Cut`] |
+//! | a text without its end | [`Damage::Text`]; reading goes on at the comma, bracket or line's end within it |
+//! | `{` where a key is expected | the object before was cut: the next item begins |
+//!
+//! One pass, no recursion. A text without its end is looked at again only up to as many bytes as the message has, so the
+//! time is linear. Levels beyond [`DEPTH_MAX`] read as null.
+use std::borrow::Cow;
+
+/// Levels of lists and objects.
+pub const DEPTH_MAX: usize = 64;
+
+/// One value that is neither a list nor an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scalar<'m> {
+    /// A text.
+    Text(Cow<'m, str>),
+    /// A number of JSON, its digits as they are written.
+    Number(&'m str),
+    /// True or false.
+    Flag(bool),
+    /// Nothing.
+    Null,
+}
+
+impl<'m> Scalar<'m> {
+    /// As a text; `None` for nothing.
+    pub fn text(self) -> Option<Cow<'m, str>> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Number(digits) => Some(Cow::Borrowed(digits)),
+            Self::Flag(true) => Some(Cow::Borrowed("true")),
+            Self::Flag(false) => Some(Cow::Borrowed("false")),
+            Self::Null => None,
+        }
+    }
+}
+
+/// What could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// The document ends before its last bracket.
+    #[error("the JSON is cut off")]
+    Cut,
+    /// A text has no end.
+    #[error("a text of the JSON has no closing quote")]
+    Text,
+    /// Something that belongs nowhere.
+    #[error("the JSON has something that is neither a key nor a value")]
+    Stray,
+    /// Too many levels.
+    #[error("the JSON has more than {DEPTH_MAX} levels")]
+    Deep,
+}
+
+/// Takes what a document has.
+pub trait Sink<'m> {
+    /// A list or an object begins; `key` is that of an object's member.
+    fn open(&mut self, key: Option<&str>, is_list: bool);
+    /// The last one that began is over.
+    fn close(&mut self);
+    /// A value.
+    fn value(&mut self, key: Option<&str>, value: Scalar<'m>);
+    /// Something could not be read here.
+    fn damage(&mut self, damage: Damage);
+}
+
+/// Reads the first document from `from` on; gives where it begins and where it ends. `None`: there is none.
+pub fn document<'m>(
+    text: &'m str,
+    from: usize,
+    sink: &mut dyn Sink<'m>,
+) -> Option<std::ops::Range<usize>> {
+    let bytes = text.as_bytes();
+    let begin = from + memchr::memchr2(b'{', b'[', bytes.get(from..)?)?;
+    let mut parser = Parser {
+        text,
+        bytes,
+        at: begin,
+        stack: Vec::new(),
+        looked_again_max: bytes.len(),
+    };
+    parser.run(sink);
+    Some(begin..parser.at)
+}
+
+/// Whether bytes between two documents say nothing: blanks, and marks without a letter or a digit.
+pub fn is_blank(between: &str) -> bool {
+    !between.contains(|letter: char| letter.is_alphanumeric())
+}
+
+struct Parser<'m> {
+    text: &'m str,
+    bytes: &'m [u8],
+    at: usize,
+    /// Of each level that is open: it is a list.
+    stack: Vec<bool>,
+    looked_again_max: usize,
+}
+
+/// How a text between quotes ended.
+enum Quoted<'m> {
+    Whole(Cow<'m, str>),
+    /// It has no end; reading goes on within it.
+    Broken,
+    /// The message ends within it.
+    Cut,
+}
+
+impl<'m> Parser<'m> {
+    fn run(&mut self, sink: &mut dyn Sink<'m>) {
+        self.open(None, sink);
+        while let Some(&is_list) = self.stack.last() {
+            self.blanks(true);
+            let Some(&byte) = self.bytes.get(self.at) else {
+                sink.damage(Damage::Cut);
+                self.close_down_to(0, sink);
+                return;
+            };
+            match byte {
+                b'}' | b']' => self.closing(byte == b']', sink),
+                // The item before was cut, and this is the next one.
+                b'{' if !is_list => {
+                    sink.damage(Damage::Cut);
+                    let outer = self.stack.iter().rposition(|is_list| *is_list);
+                    self.close_down_to(outer.map_or(0, |list| list + 1), sink);
+                }
+                _ if is_list => self.value(None, sink),
+                _ => self.member(sink),
+            }
+        }
+    }
+
+    /// A list or an object begins here.
+    fn open(&mut self, key: Option<&str>, sink: &mut dyn Sink<'m>) {
+        let is_list = self.bytes[self.at] == b'[';
+        self.at += 1;
+        match self.stack.len() {
+            DEPTH_MAX => {
+                sink.damage(Damage::Deep);
+                sink.value(key, Scalar::Null);
+            }
+            ..DEPTH_MAX => sink.open(key, is_list),
+            _ => {}
+        }
+        self.stack.push(is_list);
+    }
+
+    fn close_down_to(&mut self, levels: usize, sink: &mut dyn Sink<'m>) {
+        while self.stack.len() > levels {
+            self.stack.pop();
+            if self.stack.len() < DEPTH_MAX {
+                sink.close();
+            }
+        }
+    }
+
+    /// A closing bracket: of the innermost level of its kind, and so of all within that.
+    fn closing(&mut self, of_list: bool, sink: &mut dyn Sink<'m>) {
+        self.at += 1;
+        let level = self.stack.iter().rposition(|is_list| *is_list == of_list);
+        match level {
+            Some(level) => {
+                if level + 1 < self.stack.len() {
+                    sink.damage(Damage::Cut);
+                }
+                self.close_down_to(level, sink);
+            }
+            None => sink.damage(Damage::Stray),
+        }
+    }
+
+    /// Passes over blanks, NULs, marks of byte order and comments; over commas too where these only part.
+    fn blanks(&mut self, commas: bool) {
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b',') if commas => self.at += 1,
+                Some(byte) if byte.is_ascii_whitespace() || byte.is_ascii_control() => self.at += 1,
+                Some(0xef) if self.bytes[self.at..].starts_with("\u{feff}".as_bytes()) => {
+                    self.at += '\u{feff}'.len_utf8();
+                }
+                Some(b'/') => {
+                    let rest = &self.bytes[self.at..];
+                    let end = match rest.get(1) {
+                        Some(b'/') => memchr::memchr(b'\n', rest),
+                        Some(b'*') => memchr::memmem::find(rest, b"*/").map(|end| end + 2),
+                        _ => return,
+                    };
+                    // A comment without an end would hide the rest of the message.
+                    let Some(end) = end else { return };
+                    self.at += end;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn member(&mut self, sink: &mut dyn Sink<'m>) {
+        let key = match self.quote() {
+            Some(quote) => match self.quoted(quote, true) {
+                Quoted::Whole(key) => key,
+                Quoted::Broken => return sink.damage(Damage::Text),
+                Quoted::Cut => return,
+            },
+            None => {
+                let word = self.word(b":=,{}[]\"'\r\n");
+                if word.is_empty() {
+                    self.skip_letter();
+                    return sink.damage(Damage::Stray);
+                }
+                Cow::Borrowed(word)
+            }
+        };
+        self.blanks(false);
+        match self.bytes.get(self.at) {
+            Some(b':') => self.at += 1,
+            Some(b'=') => self.at += 1 + usize::from(self.bytes.get(self.at + 1) == Some(&b'>')),
+            Some(_) => return sink.damage(Damage::Stray),
+            None => return,
+        }
+        self.blanks(false);
+        self.value(Some(&key), sink);
+    }
+
+    fn value(&mut self, key: Option<&str>, sink: &mut dyn Sink<'m>) {
+        let Some(&byte) = self.bytes.get(self.at) else {
+            return;
+        };
+        if matches!(byte, b'{' | b'[') {
+            return self.open(key, sink);
+        }
+        if let Some(quote) = self.quote() {
+            return match self.quoted(quote, false) {
+                Quoted::Whole(text) => self.put(key, Scalar::Text(text), sink),
+                Quoted::Broken => sink.damage(Damage::Text),
+                Quoted::Cut => {}
+            };
+        }
+        let word = self.word(b",{}[]\"\r\n");
+        if word.is_empty() {
+            if matches!(byte, b',' | b'}' | b']') {
+                return self.put(key, Scalar::Null, sink);
+            }
+            self.skip_letter();
+            return sink.damage(Damage::Stray);
+        }
+        let value = scalar(word);
+        // More of it may have been cut off.
+        let is_cut = self.at == self.bytes.len() && !matches!(value, Scalar::Flag(_) | Scalar::Null);
+        if !is_cut {
+            self.put(key, value, sink);
+        }
+    }
+
+    fn put(&self, key: Option<&str>, value: Scalar<'m>, sink: &mut dyn Sink<'m>) {
+        if self.stack.len() <= DEPTH_MAX {
+            sink.value(key, value);
+        }
+    }
+
+    /// The quote that a text begins with here; a letter before it, as Python writes it, is passed over.
+    fn quote(&mut self) -> Option<u8> {
+        let is_quote = |byte: &u8| matches!(byte, b'"' | b'\'');
+        match self.bytes[self.at] {
+            byte if is_quote(&byte) => Some(byte),
+            b'u' | b'U' | b'b' | b'B' | b'r' => {
+                let quote = self.bytes.get(self.at + 1).copied().filter(is_quote)?;
+                self.at += 1;
+                Some(quote)
+            }
+            _ => None,
+        }
+    }
+
+    /// What stands here up to one of these bytes, without the blanks at its end.
+    fn word(&mut self, ends: &[u8]) -> &'m str {
+        let rest = &self.bytes[self.at..];
+        let end = rest.iter().position(|byte| ends.contains(byte));
+        let mut end = self.at + end.unwrap_or(rest.len());
+        let mut word = &self.text[self.at..end];
+        if let Some(comment) = word.find(" //").or_else(|| word.find(" /*")) {
+            end = self.at + comment;
+            word = &word[..comment];
+        }
+        self.at = end;
+        word.trim_matches(|letter: char| letter.is_whitespace() || letter.is_control())
+    }
+
+    fn skip_letter(&mut self) {
+        let letter = self.text[self.at..].chars().next();
+        self.at += letter.map_or(1, char::len_utf8);
+    }
+
+    /// A text between quotes. A quote ends it where what follows can follow; any other is a letter of the text.
+    fn quoted(&mut self, quote: u8, is_key: bool) -> Quoted<'m> {
+        let start = self.at + 1;
+        let mut from = start;
+        let mut is_escaped = false;
+        loop {
+            let Some(found) = memchr::memchr2(quote, b'\\', &self.bytes[from..]) else {
+                if self.look_again(start, self.bytes.len()) {
+                    return Quoted::Broken;
+                }
+                self.at = self.bytes.len();
+                return Quoted::Cut;
+            };
+            let end = from + found;
+            if self.bytes[end] == b'\\' {
+                is_escaped = true;
+                // What is escaped may be longer than a byte; its later bytes are neither.
+                from = (end + 2).min(self.bytes.len());
+                continue;
+            }
+            let behind = &self.bytes[end + 1..];
+            let gap = behind
+                .iter()
+                .take_while(|byte| byte.is_ascii_whitespace() || **byte == 0)
+                .count();
+            let is_end = match behind.get(gap) {
+                None | Some(b',' | b'}' | b']') => true,
+                Some(b':' | b'=') if is_key => true,
+                // A colon behind a value: the quote is the one behind the next key.
+                Some(b':') => {
+                    if self.look_again(start, end) {
+                        return Quoted::Broken;
+                    }
+                    true
+                }
+                // A comma or colon is missing, or a comment follows.
+                Some(b'"' | b'\'') => gap > 0,
+                Some(b'/') => matches!(behind.get(gap + 1), Some(b'/' | b'*')),
+                Some(_) => false,
+            };
+            if is_end {
+                self.at = end + 1;
+                let raw = &self.text[start..end];
+                return Quoted::Whole(match is_escaped {
+                    true => Cow::Owned(unescape(raw)),
+                    false => Cow::Borrowed(raw),
+                });
+            }
+            from = end + 1;
+        }
+    }
+
+    /// Goes back to the first mark within a text that has no end of its own. False: there is none.
+    fn look_again(&mut self, start: usize, end: usize) -> bool {
+        let marks = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b'\n');
+        let Some(mark) = self.bytes[start..end].iter().position(marks) else {
+            return false;
+        };
+        let mark = start + mark;
+        if end - mark > self.looked_again_max {
+            return false;
+        }
+        self.looked_again_max -= end - mark;
+        self.at = mark;
+        true
+    }
+}
+
+/// A word without quotes.
+fn scalar(word: &str) -> Scalar<'_> {
+    const NULLS: [&str; 10] = [
+        "null", "none", "nil", "undefined", "nan", "infinity", "inf", "1.#inf", "1.#qnan", "1.#ind",
+    ];
+    let is = |known: &str| word.eq_ignore_ascii_case(known);
+    if is("true") || is("false") {
+        return Scalar::Flag(is("true"));
+    }
+    let unsigned = word.trim_start_matches(['+', '-']);
+    if NULLS.iter().any(|null| unsigned.eq_ignore_ascii_case(null)) {
+        return Scalar::Null;
+    }
+    if is_number(word) {
+        return Scalar::Number(word);
+    }
+    Scalar::Text(Cow::Borrowed(word))
+}
+
+/// A number by the grammar of JSON.
+fn is_number(word: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = word.strip_prefix('-').unwrap_or(word);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (unsigned, None),
+    };
+    let (whole, fraction) = match mantissa.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (mantissa, None),
+    };
+    digits(whole)
+        && (whole == "0" || !whole.starts_with('0'))
+        && fraction.is_none_or(digits)
+        && exponent.is_none_or(|text| digits(text.strip_prefix(['+', '-']).unwrap_or(text)))
+}
+
+/// A text of JSON without its escapes. What is none stays as it is written.
+pub fn unescape(raw: &str) -> String {
+    let mut text = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let Some(letter) = rest.chars().next() else {
+            text.push('\\');
+            break;
+        };
+        let (read, length) = match letter {
+            'n' => (Some('\n'), 1),
+            't' => (Some('\t'), 1),
+            'r' => (Some('\r'), 1),
+            'b' => (Some('\u{8}'), 1),
+            'f' => (Some('\u{c}'), 1),
+            '"' | '\'' | '\\' | '/' => (Some(letter), 1),
+            'u' => code_unit(rest),
+            'x' => (hexadecimal(rest, 1, 2).and_then(char::from_u32), 3),
+            _ => (None, 0),
+        };
+        match read {
+            Some(read) => {
+                text.push(read);
+                rest = &rest[length..];
+            }
+            None => text.push('\\'),
+        }
+    }
+    text.push_str(rest);
+    text
+}
+
+fn hexadecimal(text: &str, from: usize, count: usize) -> Option<u32> {
+    let digits = text.get(from..from + count)?;
+    let all = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    all.then(|| u32::from_str_radix(digits, 16).ok())?
+}
+
+/// `u` and four digits; the two halves of a pair are one letter, half a pair is none.
+fn code_unit(text: &str) -> (Option<char>, usize) {
+    let Some(unit) = hexadecimal(text, 1, 4) else {
+        return (None, 0);
+    };
+    if (0xd800..0xdc00).contains(&unit)
+        && text.get(5..7) == Some("\\u")
+        && let Some(low) = hexadecimal(text, 7, 4).filter(|low| (0xdc00..0xe000).contains(low))
+    {
+        let letter = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+        return (char::from_u32(letter), 11);
+    }
+    let letter = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
+    (Some(letter), 5)
+}
