@@ -458,9 +458,7 @@ impl Mapping {
         };
         let replayed = match &self.replayed {
             Replayed::All(replayed) => *replayed,
-            Replayed::Where(slot, values) => {
-                item.get(*slot).is_some_and(|value| values.has(value))
-            }
+            Replayed::Where(slot, values) => item.get(*slot).is_some_and(|value| values.has(value)),
         };
         if self.keep_raw {
             let raw = item.raw.as_deref().map(str::as_bytes);

@@ -110,11 +110,13 @@ impl Sequences {
     fn count(&mut self, mut bytes: &[u8], last: bool) {
         let mut text = [0; COUNTED_BYTES];
         loop {
-            let (result, used, written) =
-                self.decoder
-                    .decode_to_utf8_without_replacement(bytes, &mut text, last);
+            let (result, used, written) = self
+                .decoder
+                .decode_to_utf8_without_replacement(bytes, &mut text, last);
             bytes = &bytes[used..];
-            let wide = text[..written].iter().filter(|byte| (0xe0..0xf0).contains(*byte));
+            let wide = text[..written]
+                .iter()
+                .filter(|byte| (0xe0..0xf0).contains(*byte));
             self.wide += wide.count() as u64;
             match result {
                 DecoderResult::InputEmpty => return,

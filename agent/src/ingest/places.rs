@@ -52,12 +52,14 @@ pub fn read(path: &Path, devices: &mut HashMap<String, DevicePlace>) -> Result<(
         path: path.to_owned(),
         source,
     })?;
-    let text = text::decode(&bytes).ok_or_else(|| {
-        wrong(
+    let text = text::lossy(&bytes);
+    // A place that nobody can read is one that no rule finds.
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(wrong(
             "devices_file".to_owned(),
             "is neither UTF-8 nor GB18030 text: export it as CSV UTF-8".to_owned(),
-        )
-    })?;
+        ));
+    }
     let mut table = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .flexible(true)

@@ -419,16 +419,17 @@ impl SourceView {
 
 /// Bytes as one line of text, at most so many characters of it.
 pub fn shown(raw: &[u8], chars_max: usize) -> String {
-    let text = linli_devices::text::decode(raw).unwrap_or_else(|| {
-        let mut out = String::new();
+    let mut text = linli_devices::text::lossy(raw);
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        let mut escaped = String::new();
         for chunk in raw.utf8_chunks() {
-            out.push_str(chunk.valid());
+            escaped.push_str(chunk.valid());
             for byte in chunk.invalid() {
-                out.push_str(&format!("\\x{byte:02x}"));
+                escaped.push_str(&format!("\\x{byte:02x}"));
             }
         }
-        out.into()
-    });
+        text = escaped.into();
+    }
     let mut out = String::new();
     for letter in text.chars().take(chars_max) {
         match letter {

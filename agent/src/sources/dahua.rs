@@ -26,7 +26,7 @@ use crate::transport::event_stream::{Device, Dialect, Stream};
 use crate::transport::outbound::{self, DeviceConfig, Keys, Known, Peer};
 use crate::transport::reconnect::{self, Ended};
 use linli_devices::dahua::{map, message};
-use linli_devices::device_event::{DecodedMessage, Reject};
+use linli_devices::device_event::DecodedMessage;
 use linli_devices::text;
 
 /// A stream without a whole message for so long is opened anew.
@@ -178,11 +178,7 @@ impl Words {
 
 impl Dialect for Words {
     fn message(&mut self, batch: &mut IngestBatch, body: &[u8], _now_ms: u64) {
-        let Some(text) = text::decode(body) else {
-            let reject = Reject::new("neither UTF-8 nor GB18030").of(&self.device);
-            batch.message(body, Err(reject));
-            return;
-        };
+        let text = text::lossy(body);
         match message::decode(&text) {
             Ok(message) => {
                 let device = self.device.clone();

@@ -35,7 +35,7 @@ use crate::ingest::{IngestBatch, SourceIngest};
 use crate::transport::event_stream::{Device, Dialect, Stream};
 use crate::transport::outbound::{self, DeviceConfig, Keys, Known, Peer};
 use crate::transport::reconnect::{self, Ended};
-use linli_devices::device_event::{DecodedMessage, Reject};
+use linli_devices::device_event::DecodedMessage;
 use linli_devices::hikvision::alert;
 use linli_devices::hikvision::map::Mapper;
 use linli_devices::text;
@@ -237,11 +237,7 @@ async fn quiet(devices: &[Arc<HikvisionDevice>], ingest: &SourceIngest, stop: &C
 
 impl Dialect for Mapper {
     fn message(&mut self, batch: &mut IngestBatch, body: &[u8], now_ms: u64) {
-        let Some(text) = text::decode(body) else {
-            let reject = Reject::new("neither UTF-8 nor GB18030").of(self.device());
-            batch.message(body, Err(reject));
-            return;
-        };
+        let text = text::lossy(body);
         match alert::decode(&text) {
             Ok(alert) => {
                 let said = self.map(&alert, now_ms);

@@ -388,7 +388,7 @@ impl Asker<'_> {
             return Err(Failed::Denied(refused("401")));
         }
         let bytes = outbound::body(answer, ANSWER_BYTES_MAX).await?;
-        let text = text::decode(&bytes).unwrap_or_default();
+        let text = text::lossy(&bytes);
         let read = match soap::read(&text) {
             Ok(read) => read,
             Err(error) => {

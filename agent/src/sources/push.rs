@@ -260,13 +260,7 @@ async fn store(source: &PushSource, ingest: &SourceIngest, body: Bytes) -> Resul
         key: kind.to_owned(),
         ..Refused::message("rejected", Problem::new(status, kind, detail))
     };
-    let text = text::decode(&body).ok_or_else(|| {
-        refused(
-            StatusCode::BAD_REQUEST,
-            "encoding",
-            "the body is neither UTF-8 nor GB18030 text".to_owned(),
-        )
-    })?;
+    let text = text::lossy(&body);
     let mut batch = ingest.batch();
     batch.begin(&body);
     let mut items = Items::default();
@@ -277,7 +271,9 @@ async fn store(source: &PushSource, ingest: &SourceIngest, body: Bytes) -> Resul
         Err(error) if items.events > 0 => items.reject(None, error.to_string()),
         Err(error) => {
             let (status, kind) = match error {
-                MessageError::Json(_) => (StatusCode::BAD_REQUEST, "not-json"),
+                MessageError::Json(_) | MessageError::Damaged(_) => {
+                    (StatusCode::BAD_REQUEST, "not-json")
+                }
                 MessageError::NoItems(_) => (StatusCode::UNPROCESSABLE_ENTITY, "mapping"),
             };
             return Err(refused(status, kind, error.to_string()));

@@ -255,7 +255,8 @@ impl<'m> Parser<'m> {
         }
         let value = scalar(word);
         // More of it may have been cut off.
-        let is_cut = self.at == self.bytes.len() && !matches!(value, Scalar::Flag(_) | Scalar::Null);
+        let is_cut =
+            self.at == self.bytes.len() && !matches!(value, Scalar::Flag(_) | Scalar::Null);
         if !is_cut {
             self.put(key, value, sink);
         }
@@ -371,7 +372,16 @@ impl<'m> Parser<'m> {
 /// A word without quotes.
 fn scalar(word: &str) -> Scalar<'_> {
     const NULLS: [&str; 10] = [
-        "null", "none", "nil", "undefined", "nan", "infinity", "inf", "1.#inf", "1.#qnan", "1.#ind",
+        "null",
+        "none",
+        "nil",
+        "undefined",
+        "nan",
+        "infinity",
+        "inf",
+        "1.#inf",
+        "1.#qnan",
+        "1.#ind",
     ];
     let is = |known: &str| word.eq_ignore_ascii_case(known);
     if is("true") || is("false") {

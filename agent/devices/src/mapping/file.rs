@@ -6,9 +6,9 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 use super::capture::Plan;
+use super::field::{Field, Otherwise};
 use super::state::{StateRule, Turns};
 use super::time::{TimeFile, Times};
-use super::field::{Field, Otherwise};
 use super::words::{Table, Words};
 use super::{Attribute, Mapping, Replayed};
 use crate::device_event::Person;

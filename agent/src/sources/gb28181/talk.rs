@@ -290,12 +290,7 @@ impl Taking<'_> {
             let said = DecodedMessage::heartbeat(device.as_str());
             return self.batch.message(self.raw, Ok(said));
         }
-        let Some(text) = text::decode(self.message.body) else {
-            return self.refuse(
-                400,
-                format!("the body of device {device} is neither UTF-8 nor GB18030"),
-            );
-        };
+        let text = text::lossy(self.message.body);
         let body = match manscdp::decode(&text) {
             Ok(body) => body,
             Err(reject) => return self.refuse(400, format!("device {device}: {reject}")),

@@ -111,8 +111,7 @@ impl Session {
                 .ask(Method::POST, PATH, Some(&condition.to_string()))
                 .await?;
             let body = outbound::body(answer, PAGE_BYTES_MAX).await?;
-            let text = linli_devices::text::decode(&body)
-                .ok_or_else(|| Ended::lost("the answer is no text"))?;
+            let text = linli_devices::text::lossy(&body);
             let answer: Answer<'_> = serde_json::from_str(&text).map_err(|error| {
                 Ended::lost(format!("the answer is not what it should be: {error}"))
             })?;
