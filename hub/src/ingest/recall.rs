@@ -304,6 +304,8 @@ pub fn row(engine: &Engine, occurrence: &Occurrence) -> OccurrenceRow {
         sequence: occurrence.entry.sequence,
         site: source.site.to_string(),
         steps: occurrence.entry.steps,
+        received_s: occurrence.entry.received_s,
+        delivery: occurrence.entry.delivery,
     }
 }
 
@@ -374,7 +376,7 @@ fn observe(engine: &mut Engine, stored: &StoredChunk, now_ms: i64) -> usize {
     let header = stored.chunk.header();
     let count = events.len();
     for (index, mut event) in events.into_iter().enumerate() {
-        correct(&mut event, stored.clocks);
+        correct(&mut event, stored.clocks, stored.stored_ms);
         let origin = Origin {
             site: &stored.site,
             agent: &stored.agent,

@@ -22,11 +22,13 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 mod histories;
+mod times;
 
 const MINUTE_MS: i64 = 60_000;
 
 struct Hub {
     _directory: TempDir,
+    centre: Centre,
     store: Store,
     metrics: Metrics,
     ingest: Ingest,
@@ -54,14 +56,19 @@ fn rule(id: &str, kind: &str, event: &str, severity: Severity, route: &str) -> A
 
 impl Hub {
     async fn new(rules: Vec<Arc<Rule>>) -> Self {
+        Self::of(rules, Centre::default()).await
+    }
+
+    async fn of(rules: Vec<Arc<Rule>>, centre: Centre) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(&Place::of_test(directory.path()), true)
             .await
             .expect("a store");
         let metrics = Metrics::new().expect("figures");
-        let (ingest, writer) = start(&store, rules, &metrics).await;
+        let (ingest, writer) = start(&store, rules, centre.clone(), &metrics).await;
         Self {
             _directory: directory,
+            centre,
             store,
             metrics,
             ingest,
@@ -74,7 +81,8 @@ impl Hub {
     async fn start_again(&mut self, rules: Vec<Arc<Rule>>) {
         self.ingest = Ingest::channel().0;
         (&mut self.writer).await.expect("the writer");
-        (self.ingest, self.writer) = start(&self.store, rules, &self.metrics).await;
+        (self.ingest, self.writer) =
+            start(&self.store, rules, self.centre.clone(), &self.metrics).await;
     }
 
     /// Brings events of these kinds and times to the writer, as one chunk.
@@ -180,11 +188,11 @@ impl Hub {
 async fn start(
     store: &Store,
     rules: Vec<Arc<Rule>>,
+    centre: Centre,
     metrics: &Metrics,
 ) -> (Ingest, JoinHandle<()>) {
     let (ingest, inbox) = Ingest::channel();
     let casework = Casework::of_test();
-    let centre = Centre::default();
     let writer = Writer::open(store, rules, centre, casework, inbox, metrics.clone()).await;
     let writer = writer.expect("a writer").run();
     let ended = async move { writer.await.expect("a writer that ends with its handles") };

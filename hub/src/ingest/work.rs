@@ -225,7 +225,7 @@ impl<'a> Work<'a> {
         let mut occurred_ms = (i64::MAX, i64::MIN);
         let mut kinds: Vec<&str> = Vec::new();
         for event in &mut events {
-            correct(event, clocks);
+            correct(event, clocks, self.now_ms);
         }
         for (index, event) in events.iter().enumerate() {
             occurred_ms.0 = occurred_ms.0.min(event.occurred_at_ms);

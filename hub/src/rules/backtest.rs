@@ -55,7 +55,7 @@ pub async fn each_event(
                 .into_iter()
                 .enumerate()
             {
-                correct(&mut event, stored.clocks);
+                correct(&mut event, stored.clocks, stored.stored_ms);
                 let from_ms =
                     Gap::before_start(&event).map_or(event.occurred_at_ms, |gap| gap.from_ms);
                 if event.occurred_at_ms < period.from_ms || from_ms >= period.to_ms {

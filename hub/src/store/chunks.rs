@@ -4,12 +4,13 @@ use futures_util::StreamExt;
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::{AGENT_STARTED, ClockQuality, DOWN_SINCE, Event};
 use linli_shared::protocol::ids::{Lane, Sequence};
-use linli_shared::service::telemetry;
+use linli_shared::service::{clock, telemetry};
 use sqlx::Row as _;
 
 use super::positions::LaneKey;
 use super::statement::Statement;
 use super::{Connection, Pool, Row, StoreError, failed, numbers, signed};
+use crate::correlate::AHEAD_MS_MAX;
 use crate::orgs::Watched;
 
 /// Rows that one query of events looks at, whether they are wanted or not; the cursor goes on from there.
@@ -299,8 +300,9 @@ pub async fn replay(
 
 /// Puts right the times that the agent's clock gave: those of a clock that was not set by the offset of its
 /// boot, the others by the skew. What a device gave stays as it is. The stored bytes are never changed, so
-/// this is done at every reading, with what was known when the chunk came.
-pub fn correct(event: &mut Event, clocks: Clocks) {
+/// this is done at every reading, with what was known when the chunk came. `stored_ms` is when the hub took it: nothing
+/// was received after that, and what nobody knows better was received then.
+pub fn correct(event: &mut Event, clocks: Clocks, stored_ms: i64) {
     if event.clock == ClockQuality::Unset {
         if let (Some(offset_ms), Some(monotonic_ms)) = (clocks.offset_ms, event.monotonic_ms) {
             event.occurred_at_ms = offset_ms.saturating_add(monotonic_ms as i64);
@@ -314,6 +316,15 @@ pub fn correct(event: &mut Event, clocks: Clocks) {
         event.received_at_ms = event.received_at_ms.saturating_sub(skew_ms);
         if event.clock.is_agents() {
             event.occurred_at_ms = event.occurred_at_ms.saturating_sub(skew_ms);
+        }
+    }
+    let is_ahead = event.received_at_ms > stored_ms.saturating_add(AHEAD_MS_MAX);
+    let is_unknown = event.clock == ClockQuality::Unset && !clock::is_set(event.received_at_ms);
+    if clock::is_set(stored_ms) && (is_ahead || is_unknown) {
+        let off_ms = event.received_at_ms.saturating_sub(stored_ms);
+        event.received_at_ms = stored_ms;
+        if event.clock.is_agents() || event.clock == ClockQuality::Unset {
+            event.occurred_at_ms = event.occurred_at_ms.saturating_sub(off_ms);
         }
     }
     // Since when an agent was down is a time of its own clock too.
@@ -448,7 +459,7 @@ fn take(filter: &EventFilter, stored: &StoredChunk, found: &mut Vec<StoredEvent>
         {
             continue;
         }
-        correct(&mut event, stored.clocks);
+        correct(&mut event, stored.clocks, stored.stored_ms);
         let wanted = filter.kind.as_ref().is_none_or(|kind| *kind == event.kind)
             && filter
                 .device
@@ -490,9 +501,53 @@ mod tests {
             received_at_ms: 1_000_100,
             ..event
         };
-        correct(&mut event, clocks);
+        correct(&mut event, clocks, 1_000_000);
         let down_since = event.attributes.remove(DOWN_SINCE);
         (event.occurred_at_ms, event.received_at_ms, down_since)
+    }
+
+    #[test]
+    fn nothing_was_received_after_it_was_stored_and_what_nobody_knows_better_was_then() {
+        let stored_ms = 1_790_000_000_000;
+        let of = |clock, occurred_at_ms, received_at_ms| {
+            let mut event = Event {
+                occurred_at_ms,
+                received_at_ms,
+                clock,
+                ..Event::default()
+            };
+            correct(&mut event, Clocks::default(), stored_ms);
+            (event.occurred_at_ms, event.received_at_ms)
+        };
+        let ahead_ms = stored_ms + 86_400_000;
+        for (clock, times, wanted) in [
+            // An agent whose clock is ahead, and whose skew is not known.
+            (
+                ClockQuality::Agent,
+                (ahead_ms, ahead_ms),
+                (stored_ms, stored_ms),
+            ),
+            (
+                ClockQuality::Device,
+                (ahead_ms - 7, ahead_ms),
+                (ahead_ms - 7, stored_ms),
+            ),
+            (
+                ClockQuality::Shifted,
+                (ahead_ms - 7, ahead_ms),
+                (stored_ms - 7, stored_ms),
+            ),
+            // A boot whose offset nobody has ever learnt.
+            (ClockQuality::Unset, (9_000, 9_000), (stored_ms, stored_ms)),
+            (
+                ClockQuality::Agent,
+                (stored_ms + 100, stored_ms + 100),
+                (stored_ms + 100, stored_ms + 100),
+            ),
+            (ClockQuality::Device, (5, stored_ms - 1), (5, stored_ms - 1)),
+        ] {
+            assert_eq!(of(clock, times.0, times.1), wanted, "{clock:?} {times:?}");
+        }
     }
 
     #[test]
