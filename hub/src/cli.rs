@@ -257,6 +257,9 @@ pub enum TokenCommand {
         /// Site of the agent that will join with it
         #[arg(long)]
         site: SiteId,
+        /// 派出所网关：可上报警情、纠纷、危险提示 / The agent is a station's: it may report disputes, incidents and dangers
+        #[arg(long)]
+        station: bool,
         /// How long it is good
         #[arg(long, default_value = "24h")]
         valid: Span,

@@ -110,11 +110,22 @@ pub struct MetricsConfig {
 }
 
 /// `[warnings]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WarningsConfig {
     /// Warnings of life safety may be muted, where the mute says so.
     pub mute_life: bool,
+    /// Warnings that one agent raises in a minute; what is more is held by one.
+    pub per_agent_minute: u32,
+}
+
+impl Default for WarningsConfig {
+    fn default() -> Self {
+        Self {
+            mute_life: false,
+            per_agent_minute: centre::WARNINGS_PER_AGENT_MINUTE,
+        }
+    }
 }
 
 impl Default for Config {
@@ -226,6 +237,12 @@ impl Config {
             .attachments
             .check()
             .map_err(|(key, message)| wrong(key, message))?;
+        if config.warnings.per_agent_minute == 0 {
+            return Err(wrong(
+                "warnings.per_agent_minute",
+                "must be 1 or more, like 60".to_owned(),
+            ));
+        }
         centre::check_sites(&config.site).map_err(|message| wrong("site", message))?;
         config.grades = Grades::new(std::mem::take(&mut config.grade))
             .map_err(|message| wrong("grade", message))?;
@@ -241,6 +258,7 @@ impl Config {
             self.grades.clone(),
             self.warnings.mute_life,
         )
+        .bounding_warnings(self.warnings.per_agent_minute)
         .telling_of_cases(self.case_notice.clone())
     }
 

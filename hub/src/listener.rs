@@ -5,6 +5,7 @@
 //!   connection is refused before it costs anything, and the agent comes again after its backoff. When
 //!   handshakes pile up, addresses have to prove themselves first (QUIC Retry, RFC 9000, 8.1.2).
 //! * One session an agent: a new one ends the one before it, whose gateway may have lost power.
+mod claims;
 mod handshakes;
 mod join;
 mod lane;

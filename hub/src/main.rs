@@ -26,6 +26,7 @@ mod rights;
 mod rules;
 mod sealed;
 mod show;
+mod station_kinds;
 mod store;
 mod users;
 mod warnings;
@@ -243,7 +244,12 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
     let now_ms = clock::wall_ms();
     match command {
         Command::Token {
-            command: TokenCommand::Create { site, valid },
+            command:
+                TokenCommand::Create {
+                    site,
+                    valid,
+                    station,
+                },
         } => {
             let root = ca::root_certificate(&ca::Files::at(&config.data_dir))
                 .map_err(|error| failure(exit::CONFIG)(&error))?;
@@ -256,7 +262,10 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
                 store.readers(),
                 &token.id,
                 &token.secret,
-                site.as_str(),
+                &tokens::JoinGrant {
+                    site: site.to_string(),
+                    station,
+                },
                 now_ms,
                 now_ms + valid.as_millis(),
             )

@@ -26,6 +26,8 @@ pub struct Metrics {
     events_lost: IntCounterVec,
     /// Events in quarantine.
     pub quarantined: IntCounter,
+    events_withheld: IntCounterVec,
+    claims_clamped: IntCounterVec,
     /// From the agent's receipt to the store.
     pub delivery_seconds: Histogram,
     /// Transactions.
@@ -153,6 +155,16 @@ impl Metrics {
                 "linli_hub_events_quarantined_total",
                 "Events whose number is taken by other content, or that cannot be read.",
             )?,
+            events_withheld: counters(
+                "linli_hub_events_withheld_total",
+                "Events of kinds that only stations report, from an agent that is none: stored, seen by no rule.",
+                &["agent"],
+            )?,
+            claims_clamped: counters(
+                "linli_hub_agent_claims_clamped_total",
+                "What agents said of themselves and cannot be: watermarks of the future, lost events that they never had.",
+                &["claim"],
+            )?,
             delivery_seconds: add(
                 &registry,
                 Histogram::with_opts(histogram(
@@ -221,7 +233,7 @@ impl Metrics {
             warning_outcomes: counters(
                 "linli_hub_warning_outcomes_total",
                 "Warnings raised, by whether people were told of them then, or why nobody was: told, late (补报), shadow, \
-                 muted, inhibited, no_channel.",
+                 muted, inhibited, no_channel, folded (its agent raises too many).",
                 &["outcome"],
             )?,
             unacknowledged: gauge(
@@ -362,6 +374,9 @@ impl Metrics {
             metrics.stored(lane, 0, 0);
             metrics.doubled(lane, 0);
         }
+        for claim in ["watermark", "lost"] {
+            metrics.claims_clamped.with_label_values(&[claim]).inc_by(0);
+        }
         for class in Class::ALL {
             metrics.retention_deleted(class, 0);
         }
@@ -396,6 +411,18 @@ impl Metrics {
         self.events_lost
             .with_label_values(&[agent.as_str()])
             .inc_by(events);
+    }
+
+    /// Counts events that an agent may not report.
+    pub fn withheld(&self, agent: &AgentId, events: u64) {
+        self.events_withheld
+            .with_label_values(&[agent.as_str()])
+            .inc_by(events);
+    }
+
+    /// Counts something that an agent said of itself and cannot be: `watermark` or `lost`.
+    pub fn clamped(&self, claim: &str) {
+        self.claims_clamped.with_label_values(&[claim]).inc();
     }
 
     /// Counts a warning and how long it took.

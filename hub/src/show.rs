@@ -149,7 +149,7 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
             continue;
         }
         output::line(format_args!(
-            "{:20} {:20} {:8} 最近 seen {}  待传 waiting {}{}",
+            "{:20} {:20} {:8} 最近 seen {}  待传 waiting {}{}{}{}",
             agent.agent,
             agent.site,
             agent.software,
@@ -163,6 +163,15 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
                 Some(skew_ms) if skew_ms.saturating_abs() >= SKEW_MS_MIN =>
                     format!("  时钟偏差 clock off {:+.1} s", skew_ms as f64 / 1000.0),
                 _ => String::new(),
+            },
+            match agent.clock_synchronised {
+                Some(false) => "  时钟未同步 clock not synchronised",
+                Some(true) | None => "",
+            },
+            if agent.station {
+                "  派出所 station"
+            } else {
+                ""
             },
         ));
     }

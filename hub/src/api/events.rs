@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::list::{Page, bad_cursor, limit, query, time_ms};
 use super::{Api, store_problem, watched};
 use crate::rights::Actor;
+use crate::station_kinds;
 use crate::store::chunks::{self, EventFilter, StoredEvent};
 
 /// Where.
@@ -68,6 +69,9 @@ pub struct EventView {
     /// Where the picture or clip lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     media: Option<String>,
+    /// Why no rule has seen it and no case was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withheld: Option<&'static str>,
 }
 
 impl From<StoredEvent> for EventView {
@@ -115,6 +119,7 @@ impl From<StoredEvent> for EventView {
             source_id,
             attributes,
             media,
+            withheld: stored.withheld.then_some(station_kinds::REASON),
         }
     }
 }
@@ -141,6 +146,9 @@ impl std::fmt::Display for EventView {
         let claim = self.device_time.as_ref();
         if let Some(claim) = claim.filter(|claim| **claim != self.occurred_at) {
             write!(f, " 设备称 device says {claim}（{}）", self.clock)?;
+        }
+        if let Some(reason) = self.withheld {
+            write!(f, " 隔离 withheld: {reason}")?;
         }
         match self.delivery.as_str() {
             "replayed" => write!(f, " 补传 replayed, 收到 received {}", self.received_at),

@@ -368,12 +368,7 @@ impl Engine {
             sequence: 0,
             source: self.source(&origin),
             value: 0,
-            received_s: Timing {
-                at_ms: since_ms,
-                received_ms: since_ms,
-                delivery: Delivery::Live,
-            }
-            .received_s(),
+            received_s: Timing::since(since_ms).received_s(),
             steps: SINCE_STEP | self.rules[rule].on_mask(),
             delivery: Delivery::Live,
         };
@@ -467,6 +462,11 @@ impl Engine {
         let steps = match rule.kind {
             Kind::AllOf { .. } => steps & steps.wrapping_neg(),
             _ => steps,
+        };
+        let timing = if rule.kind.reads_store() {
+            timing.looking_back()
+        } else {
+            timing
         };
         let entry = Entry {
             at_ms: timing.at_ms,

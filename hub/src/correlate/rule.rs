@@ -358,6 +358,11 @@ impl Rule {
         self.enabled && self.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)
     }
 
+    /// It is graver than a severity of this name.
+    pub fn is_graver_than(&self, severity: &str) -> bool {
+        Severity::from_name(severity).is_some_and(|severity| self.severity > severity)
+    }
+
     /// A time is of the hours that it wants, by the clock of the centre.
     pub fn in_hours(&self, at_ms: i64) -> bool {
         self.hours

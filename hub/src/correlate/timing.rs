@@ -16,18 +16,29 @@ pub struct Timing {
     pub received_ms: i64,
     /// Whether it was reported when it happened.
     pub delivery: Delivery,
+    /// The time that stood in the way of `at_ms`: a live event cannot be so old.
+    too_old_ms: Option<i64>,
 }
 
 impl Timing {
+    /// Of something that is waited for from a time on.
+    pub fn since(at_ms: i64) -> Self {
+        Self {
+            at_ms,
+            received_ms: at_ms,
+            delivery: Delivery::Live,
+            too_old_ms: None,
+        }
+    }
+
     /// A function of the event alone: it is the same whenever and in whatever order the event is read.
     pub fn of(event: &Event) -> Self {
         let (at_ms, received_ms) = (event.occurred_at_ms, event.received_at_ms);
         let delivery = event.delivery;
         if received_ms <= 0 {
             return Self {
-                at_ms,
-                received_ms: at_ms,
                 delivery,
+                ..Self::since(at_ms)
             };
         }
         let is_ahead = at_ms > received_ms.saturating_add(AHEAD_MS_MAX);
@@ -45,6 +56,20 @@ impl Timing {
             },
             received_ms,
             delivery,
+            too_old_ms: (delivery.is_live() && is_impossible).then_some(at_ms),
+        }
+    }
+
+    /// As rules take it that look back for weeks. What is called live and is too old for that was imported by an older
+    /// agent, which does not say so: it keeps its time, and makes nothing fresh.
+    pub fn looking_back(self) -> Self {
+        match self.too_old_ms {
+            Some(at_ms) => Self {
+                at_ms,
+                delivery: Delivery::Replayed,
+                ..self
+            },
+            None => self,
         }
     }
 
@@ -120,6 +145,25 @@ mod tests {
     }
 
     #[test]
+    fn what_an_older_agent_imports_as_live_is_old_to_rules_that_look_back() {
+        let of = |occurred_at_ms| {
+            let timing = Timing::of(&Event {
+                occurred_at_ms,
+                received_at_ms: RECEIVED_MS,
+                ..Event::default()
+            });
+            let back = timing.looking_back();
+            (timing.at_ms, back.at_ms, back.delivery)
+        };
+        let year_ms = RECEIVED_MS - 365 * DAY_MS;
+        assert_eq!(of(year_ms), (RECEIVED_MS, year_ms, Delivery::Replayed));
+        let hour_ms = RECEIVED_MS - 60 * MINUTE_MS;
+        assert_eq!(of(hour_ms), (hour_ms, hour_ms, Delivery::Live));
+        let ahead_ms = RECEIVED_MS + 365 * DAY_MS;
+        assert_eq!(of(ahead_ms), (RECEIVED_MS, RECEIVED_MS, Delivery::Live));
+    }
+
+    #[test]
     fn receipts_of_any_number_fit_a_timeline() {
         for (received_ms, seconds) in [
             (i64::MIN, 0),
@@ -129,9 +173,8 @@ mod tests {
             (i64::MAX, u32::MAX),
         ] {
             let timing = Timing {
-                at_ms: 0,
                 received_ms,
-                delivery: Delivery::Live,
+                ..Timing::since(0)
             };
             assert_eq!(timing.received_s(), seconds, "{received_ms}");
         }

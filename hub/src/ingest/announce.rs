@@ -49,6 +49,8 @@ impl Work<'_> {
         let (id, step) = (told.id, told.escalations);
         let decision = match what {
             What::Escalated => format!("warning/{id}/{}/{step}", what.as_str()),
+            // Once for each severity that it rises to.
+            What::Amended => format!("warning/{id}/{}/{}", what.as_str(), told.severity),
             // It may still go on, and then it is raised as what happens now.
             What::Raised if told.late => format!("warning/{id}/{}/late", what.as_str()),
             _ => format!("warning/{id}/{}", what.as_str()),

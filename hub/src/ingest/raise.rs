@@ -1,9 +1,11 @@
 //! From what the rules have found to warnings and cases, within the transaction of the events that caused it.
 use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::frame::case_kind;
+use linli_shared::service::clock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::flood::Held;
 use super::recall::row;
 use super::work::Work;
 use crate::cases::case::Case;
@@ -264,8 +266,31 @@ impl Work<'_> {
         }
     }
 
-    /// Raises a warning, and opens or joins its case.
+    /// Raises a warning, unless its agent has raised as many as it may.
     async fn raise(
+        &mut self,
+        rule: &Rule,
+        key: &str,
+        finding: &Finding,
+        late: bool,
+    ) -> Result<(), StoreError> {
+        let per_minute = self.centre.warnings_per_agent_minute;
+        let now_ms = clock::monotonic_ms();
+        let floods = &mut self.memory.floods;
+        if rule.shadow || floods.admits(&finding.agent, now_ms, per_minute) {
+            return self.raise_always(rule, key, finding, late).await;
+        }
+        self.held.push(Held {
+            rule: Arc::new(rule.clone()),
+            key: key.to_owned(),
+            finding: finding.clone(),
+            is_hidden: self.opens_named_only(rule),
+        });
+        Ok(())
+    }
+
+    /// Raises a warning, and opens or joins its case.
+    pub async fn raise_always(
         &mut self,
         rule: &Rule,
         key: &str,
@@ -469,7 +494,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn note(
+    pub async fn note(
         &mut self,
         rule: &Rule,
         id: i64,
@@ -647,7 +672,7 @@ impl Work<'_> {
             arrived_ms: Some(overflow.at_ms),
         };
         let Some(before) = standing.last() else {
-            return self.raise(&seen, &rule.id, &finding, false).await;
+            return self.raise_always(&seen, &rule.id, &finding, false).await;
         };
         finding.from_ms = before.from_ms;
         finding.hits = before.hits + 1;

@@ -1,15 +1,17 @@
 //! What the writer knows beside the database, and how it is read from there.
-use linli_shared::protocol::ids::{AgentId, Sequence, SiteId};
+use linli_shared::protocol::ids::{AgentId, Sequence};
 use linli_shared::service::{clock, systemd, telemetry};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::flood::Floods;
 use crate::centre::Centre;
 use crate::correlate::Origin;
 use crate::correlate::engine::{Engine, Occurrence};
 use crate::correlate::roster::{AgentRoster, Silence};
 use crate::correlate::rule::{Roster, Rule};
 use crate::metrics::Metrics;
+use crate::store::agents::{JoiningAgent, WATERMARK_AHEAD_MS_MAX};
 use crate::store::chunks::{self, StoredChunk, correct};
 use crate::store::occurrences::{self, OccurrenceRow};
 use crate::store::positions::LaneKey;
@@ -31,6 +33,12 @@ pub struct Memory {
     rosters: HashMap<usize, AgentRoster>,
     /// Agent → site.
     sites: HashMap<String, String>,
+    /// Agents whose join token was a station's.
+    stations: HashSet<String>,
+    /// How many warnings agents raise.
+    pub floods: Floods,
+    /// Agents that reported what only stations may, and the log says so.
+    withheld_logged: HashSet<AgentId>,
     /// The numbers that were given last.
     pub last_chunk: i64,
     pub last_quarantine: i64,
@@ -41,10 +49,34 @@ pub struct Memory {
 
 impl Memory {
     /// An agent is to be heard from now on.
-    pub fn expect(&mut self, agent: &AgentId, site: &SiteId, now_ms: i64) {
-        self.sites.insert(agent.to_string(), site.to_string());
+    pub fn expect(&mut self, joining: JoiningAgent<'_>, now_ms: i64) {
+        let agent = joining.agent;
+        self.sites
+            .insert(agent.to_string(), joining.site.to_string());
+        if joining.station {
+            self.stations.insert(agent.to_string());
+        } else {
+            self.stations.remove(agent.as_str());
+        }
         for roster in self.rosters.values_mut() {
             roster.expect(agent.as_str(), now_ms, false);
+        }
+    }
+
+    /// The join token of an agent was a station's.
+    pub fn is_station(&self, agent: &str) -> bool {
+        self.stations.contains(agent)
+    }
+
+    /// An agent reports what only stations may. The log says so once; each event is counted.
+    pub fn note_withheld(&mut self, agent: &AgentId) {
+        if self.withheld_logged.insert(agent.clone()) {
+            tracing::error!(
+                %agent,
+                "an agent that is no station's reports disputes, incidents or dangers: they are stored and withheld from \
+                 rules and cases. If it is a station's, name it in the directory, or join it with a token of \
+                 `linli-hub token create --station`"
+            );
         }
     }
 
@@ -119,12 +151,15 @@ impl Memory {
         let now_ms = clock::wall_ms();
         let agents = agents::roster(connection).await?;
         for entry in &agents {
-            engine.advance(&entry.agent, entry.watermark_ms);
+            let present_ms = now_ms.saturating_add(WATERMARK_AHEAD_MS_MAX);
+            engine.advance(&entry.agent, entry.watermark_ms.min(present_ms));
         }
         self.sites = agents
             .iter()
             .map(|entry| (entry.agent.clone(), entry.site.clone()))
             .collect();
+        let stations = agents.iter().filter(|entry| entry.station);
+        self.stations = stations.map(|entry| entry.agent.clone()).collect();
         engine.only(Some(others));
         let known = occurrences::rules(connection).await?;
         let rules = engine.rules().to_vec();
@@ -229,6 +264,9 @@ pub async fn recall(
         engine: Engine::new(Vec::new(), HashMap::new()),
         rosters: HashMap::new(),
         sites: HashMap::new(),
+        stations: HashSet::new(),
+        floods: Floods::default(),
+        withheld_logged: HashSet::new(),
         last_chunk,
         last_quarantine,
         last_warning: warnings::last_id(connection).await?,
@@ -376,6 +414,9 @@ fn observe(engine: &mut Engine, stored: &StoredChunk, now_ms: i64) -> usize {
     let header = stored.chunk.header();
     let count = events.len();
     for (index, mut event) in events.into_iter().enumerate() {
+        if stored.withholds(&event.kind) {
+            continue;
+        }
         correct(&mut event, stored.clocks, stored.stored_ms);
         let origin = Origin {
             site: &stored.site,

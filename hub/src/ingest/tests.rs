@@ -152,6 +152,7 @@ impl Hub {
             watermark_ms: Some(watermark_ms),
             waiting_events: 0,
             skew_ms: None,
+            clock_set: true,
         };
         let agent = "gw-1".parse().expect("a name");
         assert!(self.ingest.sign(agent, sign).await);
@@ -336,7 +337,13 @@ async fn what_has_been_missing_for_weeks_ends_with_what_comes_after_all_also_ove
         let (agent, site) = ("gw-1".parse(), "yuyuan".parse());
         let (agent, site) = (agent.expect("a name"), site.expect("a name"));
         let mut writer = hub.store.connect().await.expect("a writer");
-        let joined = agents::save(&mut writer, &agent, &site, "1", 1).await;
+        let joining = agents::JoiningAgent {
+            agent: &agent,
+            site: &site,
+            station: false,
+            serial: "1",
+        };
+        let joined = agents::save(&mut writer, joining, 1).await;
         joined.expect("an agent");
         let opened_ms = now_ms - 30 * day_ms;
         hub.bring(Lane::Urgent, &[("door.opened", opened_ms)]).await;
@@ -452,14 +459,14 @@ async fn a_start_fills_windows_with_what_came_late_and_passes_over_damaged_rows(
     let repeat = rule(
         "repeat",
         "\"count\"\ntimes = 3\nwithin = \"7d\"",
-        "dispute.reported",
+        "smoke.alarm",
         Severity::Warning,
         "mediation",
     );
     let mut hub = Hub::new(vec![repeat.clone()]).await;
     // It came within the horizon and happened before it: with others of its time it counts.
     for days in [12, 11] {
-        let old = ("dispute.reported", now_ms - days * day_ms);
+        let old = ("smoke.alarm", now_ms - days * day_ms);
         hub.bring(Lane::Routine, &[old]).await;
     }
     let mut answers = Vec::new();
@@ -475,13 +482,12 @@ async fn a_start_fills_windows_with_what_came_late_and_passes_over_damaged_rows(
         .execute(pool);
     aged.await.expect("older rows");
     // The newest rows, more than a page of them, are of a kind that is wanted and cannot be read.
-    let damaged =
-        sqlx::query("UPDATE chunks SET bytes = $1, kinds = ',dispute.reported,' WHERE id > 2")
-            .bind(vec![0_u8])
-            .execute(pool);
+    let damaged = sqlx::query("UPDATE chunks SET bytes = $1, kinds = ',smoke.alarm,' WHERE id > 2")
+        .bind(vec![0_u8])
+        .execute(pool);
     damaged.await.expect("damaged rows");
     hub.start_again(vec![repeat]).await;
-    let last = ("dispute.reported", now_ms - 6 * day_ms);
+    let last = ("smoke.alarm", now_ms - 6 * day_ms);
     hub.bring(Lane::Routine, &[last]).await;
     assert_eq!(hub.warnings().await.len(), 1);
 }
@@ -495,7 +501,11 @@ async fn commands_that_write_meanwhile_do_not_disturb_a_transaction() {
         for number in 0..TOKENS {
             let id = format!("{name}{number}");
             let pool = hub.store.readers();
-            tokens::add_join(pool, &id, "s", "yuyuan", now_ms, now_ms + MINUTE_MS)
+            let grant = tokens::JoinGrant {
+                site: "yuyuan".to_owned(),
+                station: false,
+            };
+            tokens::add_join(pool, &id, "s", &grant, now_ms, now_ms + MINUTE_MS)
                 .await
                 .expect("a token");
         }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::attend;
 use super::decide::{Decision, decide};
+use super::flood::Held;
 use super::incident::Incident;
 use super::recall::Memory;
 use super::tally::Tally;
@@ -16,7 +17,8 @@ use crate::centre::Centre;
 use crate::correlate::Origin;
 use crate::correlate::roster::Silence;
 use crate::correlate::rule::Rule;
-use crate::store::agents::{self, Sign};
+use crate::station_kinds;
+use crate::store::agents::{self, JoiningAgent, Sign};
 use crate::store::chunks::{self, Clocks, NewChunk, correct};
 use crate::store::positions::{self, LaneKey};
 use crate::store::stations;
@@ -78,6 +80,8 @@ pub struct Work<'a> {
     pub centre: &'a Centre,
     pub casework: &'a Casework,
     pub incidents: Vec<Incident>,
+    /// Warnings beyond what their agent may raise.
+    pub held: Vec<Held>,
 }
 
 impl<'a> Work<'a> {
@@ -101,6 +105,7 @@ impl<'a> Work<'a> {
             centre,
             casework,
             incidents: Vec::new(),
+            held: Vec::new(),
         }
     }
 
@@ -227,6 +232,13 @@ impl<'a> Work<'a> {
         for event in &mut events {
             correct(event, clocks, self.now_ms);
         }
+        let is_station = self.memory.is_station(key.agent.as_str())
+            || self
+                .casework
+                .directory
+                .station_of(key.agent.as_str())
+                .is_some();
+        let mut withheld = 0;
         for (index, event) in events.iter().enumerate() {
             occurred_ms.0 = occurred_ms.0.min(event.occurred_at_ms);
             occurred_ms.1 = occurred_ms.1.max(event.occurred_at_ms);
@@ -240,12 +252,20 @@ impl<'a> Work<'a> {
                 epoch: key.epoch.0,
                 sequence: header.first.0 + index as u64,
             };
+            self.tally
+                .delivered(self.now_ms.saturating_sub(event.received_at_ms));
+            if !is_station && station_kinds::is_reserved(&event.kind) {
+                withheld += 1;
+                continue;
+            }
             self.memory.engine.observe(event, &origin, self.now_ms);
             if let Some(incident) = Incident::of(event, &origin, self.casework, self.now_ms) {
                 self.incidents.push(incident);
             }
-            self.tally
-                .delivered(self.now_ms.saturating_sub(event.received_at_ms));
+        }
+        if withheld > 0 {
+            self.memory.note_withheld(&key.agent);
+            self.tally.withheld(&key.agent, withheld);
         }
         let kinds = text(&format!(",{},", kinds.join(","))).into_owned();
         self.tally.stored(
@@ -263,6 +283,7 @@ impl<'a> Work<'a> {
             stored_ms: self.now_ms,
             clocks,
             kinds,
+            withheld: withheld > 0,
         });
         Ok(())
     }
@@ -405,11 +426,16 @@ impl<'a> Work<'a> {
         serial: &str,
     ) -> Result<Result<SiteId, TokenRefusal>, StoreError> {
         let good = tokens::check_join(self.connection, token_id, token_secret, self.now_ms).await?;
-        let site: SiteId = match good.map(|site| site.parse()) {
-            Ok(Ok(site)) => site,
-            Ok(Err(_)) => return Ok(Err(TokenRefusal::Unknown)),
+        let grant = match good {
+            Ok(grant) => grant,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let Ok(site) = grant.site.parse::<SiteId>() else {
+            return Ok(Err(TokenRefusal::Unknown));
+        };
+        if let Some(other) = agents::alike(self.connection, agent).await? {
+            return Ok(Err(TokenRefusal::NameAlike(other)));
+        }
         // A token lets a gateway into its own site. To take over the name of another site's agent would
         // lock that one out, and put this one's events behind its positions.
         let at = agents::site_of(self.connection, agent).await?;
@@ -420,8 +446,14 @@ impl<'a> Work<'a> {
             tracing::warn!(%agent, %site, "an agent of this name joins again: the certificate that it had is refused from now on");
         }
         tokens::use_join(self.connection, token_id, agent.as_str(), self.now_ms).await?;
-        agents::save(self.connection, agent, &site, serial, self.now_ms).await?;
-        self.memory.expect(agent, &site, self.now_ms);
+        let joining = JoiningAgent {
+            agent,
+            site: &site,
+            station: grant.station,
+            serial,
+        };
+        agents::save(self.connection, joining, self.now_ms).await?;
+        self.memory.expect(joining, self.now_ms);
         Ok(Ok(site))
     }
 
@@ -485,6 +517,7 @@ impl<'a> Work<'a> {
         }
         self.open_incidents().await?;
         self.raise_all().await?;
+        self.write_floods().await?;
         Ok(self.tally)
     }
 }

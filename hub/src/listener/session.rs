@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::claims;
 use super::skew::Skew;
 use super::station::Station;
 use super::{Shared, lane};
@@ -264,6 +265,7 @@ async fn lanes(
     reader: &mut FrameReader,
     send: SendStream,
 ) -> Result<std::convert::Infallible, Ended> {
+    let began = std::time::Instant::now();
     let offsets = Arc::new(clock_offsets(hello));
     let opened = Arc::new(lane::Opened::default());
     let mut tasks: JoinSet<Result<(), Ended>> = JoinSet::new();
@@ -286,6 +288,9 @@ async fn lanes(
                 let (send, receive) = stream?;
                 let lane = lane::LaneSession {
                     keys: keys.clone(),
+                    next: hello.lanes.clone(),
+                    greeted: began,
+                    metrics: shared.metrics.clone(),
                     site: hello.site.clone(),
                     offsets: offsets.clone(),
                     opened: opened.clone(),
@@ -336,10 +341,15 @@ async fn note_sign(
     offsets: &ClockOffsets,
 ) {
     let ahead_ms = offsets.skew_ms().unwrap_or(0);
+    let watermark = heartbeat
+        .map(|heartbeat| claims::watermark_ms(heartbeat.watermark_ms, ahead_ms, clock::wall_ms()));
+    if watermark.is_some_and(|watermark| watermark.is_clamped) {
+        shared.metrics.clamped("watermark");
+    }
     let sign = Sign {
         software: text(&hello.software).chars().take(64).collect(),
         seen_ms: clock::wall_ms(),
-        watermark_ms: heartbeat.map(|heartbeat| heartbeat.watermark_ms.saturating_sub(ahead_ms)),
+        watermark_ms: watermark.map(|watermark| watermark.taken),
         waiting_events: heartbeat.map_or(0, |heartbeat| {
             heartbeat
                 .spool
@@ -349,6 +359,7 @@ async fn note_sign(
                 .min(i64::MAX as u64) as i64
         }),
         skew_ms: skew.estimate_ms(),
+        clock_set: hello.wall_set,
     };
     let agent = hello.agent.clone();
     // False only when the hub stops.

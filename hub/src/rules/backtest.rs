@@ -55,6 +55,9 @@ pub async fn each_event(
                 .into_iter()
                 .enumerate()
             {
+                if stored.withholds(&event.kind) {
+                    continue;
+                }
                 correct(&mut event, stored.clocks, stored.stored_ms);
                 let from_ms =
                     Gap::before_start(&event).map_or(event.occurred_at_ms, |gap| gap.from_ms);

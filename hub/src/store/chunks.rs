@@ -9,13 +9,14 @@ use sqlx::Row as _;
 
 use super::positions::LaneKey;
 use super::statement::Statement;
-use super::{Connection, Pool, Row, StoreError, failed, numbers, signed};
+use super::{Connection, Pool, Row, StoreError, failed, flag, numbers, signed};
 use crate::correlate::AHEAD_MS_MAX;
 use crate::orgs::Watched;
+use crate::station_kinds;
 
 /// Rows that one query of events looks at, whether they are wanted or not; the cursor goes on from there.
 const SCAN_ROWS_MAX: i64 = 2000;
-/// Rows of one INSERT: 15 values each, SQLite takes 32,766.
+/// Rows of one INSERT: 16 values each, SQLite takes 32,766.
 const INSERT_ROWS_MAX: usize = 512;
 
 /// What puts the times of a chunk right.
@@ -46,6 +47,8 @@ pub struct NewChunk {
     pub clocks: Clocks,
     /// ",kind,kind,"
     pub kinds: String,
+    /// Its events of kinds that only stations report are withheld.
+    pub withheld: bool,
 }
 
 /// Inserts rows.
@@ -53,7 +56,7 @@ pub async fn insert(connection: &mut Connection, chunks: &[NewChunk]) -> Result<
     for rows in chunks.chunks(INSERT_ROWS_MAX) {
         let mut query = Statement::new(
             "INSERT INTO chunks (id, site, agent, lane, retention, epoch, first_seq, end_seq, \
-             occurred_min_ms, occurred_max_ms, stored_ms, clock_offset_ms, skew_ms, kinds, bytes) ",
+             occurred_min_ms, occurred_max_ms, stored_ms, clock_offset_ms, skew_ms, kinds, bytes, withheld) ",
         );
         query.rows(rows, |row, new| {
             let header = new.chunk.header();
@@ -71,7 +74,8 @@ pub async fn insert(connection: &mut Connection, chunks: &[NewChunk]) -> Result<
                 .bind(new.clocks.offset_ms)
                 .bind(new.clocks.skew_ms)
                 .bind(new.kinds.as_str())
-                .bind(new.chunk.bytes().as_ref());
+                .bind(new.chunk.bytes().as_ref())
+                .bind(i16::from(new.withheld));
         });
         query
             .build()
@@ -234,6 +238,14 @@ pub struct StoredChunk {
     pub clocks: Clocks,
     /// The chunk.
     pub chunk: Chunk,
+    withheld: bool,
+}
+
+impl StoredChunk {
+    /// An event of this kind is withheld: its agent may not report it.
+    pub fn withholds(&self, kind: &str) -> bool {
+        self.withheld && station_kinds::is_reserved(kind)
+    }
 }
 
 fn stored(row: &Row) -> Option<StoredChunk> {
@@ -247,6 +259,7 @@ fn stored(row: &Row) -> Option<StoredChunk> {
             skew_ms: row.get("skew_ms"),
         },
         chunk: parse(row)?,
+        withheld: flag(row, "withheld"),
     })
 }
 
@@ -273,7 +286,7 @@ pub async fn replay(
     });
     // Bytes of rows that are not wanted are not even read.
     query.push(
-        ") SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, CASE WHEN (stored_ms >= ",
+        ") SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, withheld, CASE WHEN (stored_ms >= ",
     );
     query
         .bind(from_ms)
@@ -378,6 +391,8 @@ pub struct StoredEvent {
     pub sequence: u64,
     /// When the hub stored it.
     pub stored_ms: i64,
+    /// Its agent may not report this kind: no rule has seen it.
+    pub withheld: bool,
     /// The event, times put right.
     pub event: Event,
 }
@@ -391,7 +406,7 @@ pub async fn events(
     // Rows are chosen by what an index gives in their order, so that LIMIT bounds the rows looked at.
     // What else is asked only decides whether the bytes come along.
     let mut query = Statement::new(
-        "SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, CASE WHEN 1 = 1",
+        "SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, withheld, CASE WHEN 1 = 1",
     );
     if let Some(watched) = &filter.watched {
         query.watched(watched);
@@ -484,6 +499,7 @@ fn take(filter: &EventFilter, stored: &StoredChunk, found: &mut Vec<StoredEvent>
                 epoch: header.epoch.0,
                 sequence,
                 stored_ms: stored.stored_ms,
+                withheld: stored.withholds(&event.kind),
                 event,
             });
         }

@@ -267,6 +267,28 @@ pub async fn end(connection: &mut Connection, id: i64, at_ms: i64) -> Result<(),
     Ok(())
 }
 
+/// A warning that holds others is as grave as the gravest of them, and goes where that goes.
+pub async fn make_graver(
+    connection: &mut Connection,
+    id: i64,
+    rule: &Rule,
+    ack_due_ms: Option<i64>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE warnings SET severity = $2, route = $3, ack_ms = $4, ack_due_ms = CASE WHEN acked_ms IS NULL \
+         AND muted_by IS NULL AND inhibited_by IS NULL THEN $5 ELSE ack_due_ms END WHERE id = $1",
+    )
+    .bind(id)
+    .bind(rule.severity.as_str())
+    .bind(rule.route.as_str())
+    .bind(rule.ack_ms)
+    .bind(ack_due_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("making a warning graver"))?;
+    Ok(())
+}
+
 /// Sets until when somebody is to acknowledge a warning; `None`: nobody any more.
 pub async fn set_ack_due(
     connection: &mut Connection,

@@ -221,9 +221,14 @@ impl Hub {
         self.process.take().context("the hub does not run")?.stop()
     }
 
-    /// A token with which an agent of `site` joins.
+    /// A token with which an agent of `site` joins; of a station where the site is called `pcs-…`.
     pub fn join_token(&self, site: &str) -> Result<String> {
-        run(self.command()?.args(["token", "create", "--site", site]))
+        let mut command = self.command()?;
+        command.args(["token", "create", "--site", site]);
+        if site.starts_with("pcs-") {
+            command.arg("--station");
+        }
+        run(&mut command)
     }
 
     /// GET on the API with a good token; the status and the JSON.

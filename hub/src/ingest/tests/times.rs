@@ -272,3 +272,142 @@ async fn history_is_the_past_of_rules_that_look_back_whatever_the_order_and_rais
         assert_eq!(found, wanted);
     }
 }
+
+#[tokio::test]
+async fn a_storm_of_one_agent_is_held_by_one_warning_that_says_what_it_holds() {
+    let rules = vec![
+        rule("smoke", "\"match\"", "smoke.alarm", Severity::Alarm, "duty"),
+        rule("fire", "\"match\"", "fire.alarm", Severity::Life, "duty"),
+    ];
+    let centre = with_desk().bounding_warnings(10);
+    let mut hub = Hub::of(rules, centre).await;
+    let now_ms = clock::wall_ms();
+    let buildings: Vec<String> = (0..1_000).map(|number| format!("B{number}")).collect();
+    for kind in ["smoke.alarm", "fire.alarm"] {
+        for part in buildings.chunks(100) {
+            let drafts: Vec<Draft<'_>> = part
+                .iter()
+                .map(|building| Draft {
+                    received_at_ms: now_ms,
+                    ..draft(kind, building, now_ms)
+                })
+                .collect();
+            hub.bring_drafts(Lane::Urgent, &drafts).await;
+        }
+    }
+    let warnings = hub.warnings().await;
+    assert_eq!(warnings.len(), 11);
+    let held: Vec<&WarningView> = warnings
+        .iter()
+        .filter(|warning| warning.rule == "agent.flood")
+        .collect();
+    assert_eq!(held.len(), 1);
+    assert_eq!((held[0].hits, held[0].severity.as_str()), (1_990, "life"));
+    let words = &held[0].reading;
+    assert!(
+        words.contains("smoke ×990: B18, B19, ") && words.contains("fire ×1000: B0, B1, B10, "),
+        "{words}"
+    );
+    // Told as an alarm, and again when something about life came.
+    let told: Vec<String> = hub
+        .told(held[0].id)
+        .await
+        .iter()
+        .map(|notice| format!("{} {}", notice.what.as_str(), notice.severity.as_str()))
+        .collect();
+    assert_eq!(told, ["raised alarm", "amended life"]);
+    assert!(hub.cases().await.len() <= 10);
+}
+
+#[tokio::test]
+async fn what_only_stations_report_is_stored_and_withheld_from_rules_and_cases_of_any_other_agent()
+{
+    let rules = vec![rule(
+        "dispute",
+        "\"match\"",
+        "dispute.reported",
+        Severity::Life,
+        "duty",
+    )];
+    for is_station in [false, true] {
+        let mut hub = Hub::of(rules.clone(), with_desk()).await;
+        let (agent, site) = ("gw-1".parse(), "yuyuan".parse());
+        let (agent, site) = (agent.expect("a name"), site.expect("a name"));
+        let joining = agents::JoiningAgent {
+            agent: &agent,
+            site: &site,
+            station: is_station,
+            serial: "1",
+        };
+        let mut writer = hub.store.connect().await.expect("a writer");
+        agents::save(&mut writer, joining, 1)
+            .await
+            .expect("an agent");
+        hub.start_again(rules.clone()).await;
+        let now_ms = clock::wall_ms();
+        hub.bring(
+            Lane::Urgent,
+            &[("dispute.reported", now_ms), ("door.opened", now_ms)],
+        )
+        .await;
+        // Nor after a start, which reads them again.
+        hub.start_again(rules.clone()).await;
+        hub.bring_of("B2", Lane::Urgent, &[("dispute.reported", now_ms)])
+            .await;
+        let raised = if is_station { 2 } else { 0 };
+        assert_eq!(hub.warnings().await.len(), raised);
+        let filter = EventFilter {
+            limit: 10,
+            ..EventFilter::default()
+        };
+        let (stored, _) = chunks::events(hub.store.readers(), &filter)
+            .await
+            .expect("events");
+        let withheld: Vec<(&str, bool)> = stored
+            .iter()
+            .map(|stored| (stored.event.kind.as_str(), stored.withheld))
+            .collect();
+        assert_eq!(
+            withheld,
+            [
+                ("dispute.reported", !is_station),
+                ("door.opened", false),
+                ("dispute.reported", !is_station),
+            ]
+        );
+        let counted = hub.metrics.text().expect("figures");
+        let counted = String::from_utf8(counted.into()).expect("text");
+        let line = "linli_hub_events_withheld_total{agent=\"gw-1\"} 2";
+        assert_eq!(counted.contains(line), !is_station);
+    }
+}
+
+#[tokio::test]
+async fn an_agent_whose_name_differs_in_the_case_of_its_letters_only_does_not_join() {
+    let hub = Hub::new(Vec::new()).await;
+    let now_ms = clock::wall_ms();
+    let join = async |number: u32, name: &str| {
+        let id = format!("t{number}");
+        let grant = tokens::JoinGrant {
+            site: "yuyuan".to_owned(),
+            station: false,
+        };
+        let added = tokens::add_join(
+            hub.store.readers(),
+            &id,
+            "s",
+            &grant,
+            now_ms,
+            now_ms + MINUTE_MS,
+        );
+        added.await.expect("a token");
+        let agent = name.parse().expect("a name");
+        let joined = hub.ingest.join(id, "s".to_owned(), agent, "1".to_owned());
+        joined.await.expect("an answer")
+    };
+    assert!(join(1, "gw-1").await.is_ok());
+    let refused = tokens::TokenRefusal::NameAlike("gw-1".to_owned());
+    assert_eq!(join(2, "Gw-1").await, Err(refused));
+    assert!(join(3, "gw-1").await.is_ok(), "the same joins again");
+    assert!(join(4, "gw-2").await.is_ok());
+}
