@@ -96,6 +96,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// 中枢时钟：查看、确认 / The hub's own clock: look, say that it is right
+    Clock {
+        /// What to do; none: show how it stands
+        #[command(subcommand)]
+        command: Option<ClockCommand>,
+        /// JSON output
+        #[arg(long)]
+        json: bool,
+    },
     /// 规则：检查、测试、解释、回测 / Rules: check, test, explain, look back
     Rules {
         /// What to do.
@@ -264,6 +273,13 @@ pub enum TokenCommand {
         #[arg(long, default_value = "24h")]
         valid: Span,
     },
+}
+
+/// `clock`
+#[derive(Debug, Subcommand)]
+pub enum ClockCommand {
+    /// 确认时钟正确：恢复清理、过期和升级 / Say that the clock is right: retention, expiry and escalation go on by it
+    Trust,
 }
 
 /// `notifications`

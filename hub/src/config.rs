@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::attachments::AttachmentsConfig;
 use crate::casework::{CaseFiles, CasesConfig};
 use crate::centre::{self, Centre, Site};
+use crate::clock_guard::ClockConfig;
 use crate::notify::news::{self, CaseNotice};
 use crate::retention::config::RetentionConfig;
 use crate::store::Place;
@@ -57,6 +58,8 @@ pub struct Config {
     grade: Vec<Grade>,
     /// Warnings.
     pub warnings: WarningsConfig,
+    /// Whether the hub's own clock is believed.
+    pub clock: ClockConfig,
     /// How long data stays.
     pub retention: RetentionConfig,
     /// `[oidc]` as it is written.
@@ -148,6 +151,7 @@ impl Default for Config {
             site: Vec::new(),
             grade: Vec::new(),
             warnings: WarningsConfig::default(),
+            clock: ClockConfig::default(),
             retention: RetentionConfig::default(),
             oidc_entry: None,
             oidc: None,
@@ -237,6 +241,12 @@ impl Config {
             .attachments
             .check()
             .map_err(|(key, message)| wrong(key, message))?;
+        if config.clock.step.as_millis() < 10_000 {
+            return Err(wrong(
+                "clock.step",
+                "must be \"10s\" or more, like \"5m\"".to_owned(),
+            ));
+        }
         if config.warnings.per_agent_minute == 0 {
             return Err(wrong(
                 "warnings.per_agent_minute",

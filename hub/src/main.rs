@@ -10,6 +10,7 @@ mod cases;
 mod casework;
 mod centre;
 mod cli;
+mod clock_guard;
 mod config;
 mod correlate;
 mod database;
@@ -354,6 +355,9 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
         Command::Db { command } => database::with_store(config, store, command).await?,
         Command::Retention { command } => database::retention::run(config, store, command).await?,
         Command::Notifications { command } => notifications(config, store, command).await?,
+        Command::Clock { command, json } => {
+            clock_guard::commands::clock(store, command, json).await?;
+        }
         Command::Agents { json } => {
             show::agents(store, json)
                 .await

@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use crate::attachments::NotTaken;
+use crate::clock_guard::Doubt;
 use crate::correlate::engine::Engine;
 use crate::retention::Class;
 use crate::warnings::Outcome;
@@ -75,6 +76,7 @@ pub struct Metrics {
     /// Sign-ins by OpenID Connect, by outcome.
     oidc: IntCounterVec,
     not_after: IntGaugeVec,
+    clock_doubtful: IntGaugeVec,
     clock_skew: GaugeVec,
     retention_deleted: IntCounterVec,
     retention_oldest: IntGaugeVec,
@@ -324,6 +326,12 @@ impl Metrics {
                  be used), busy.",
                 &["outcome"],
             )?,
+            clock_doubtful: gauges(
+                "linli_hub_clock_doubtful",
+                "1 while the hub does not believe its own clock, by why: stepped, away (off for very long), unsynchronised. \
+                 Retention, expiry and escalation are held.",
+                &["reason"],
+            )?,
             not_after: add(
                 &registry,
                 IntGaugeVec::new(
@@ -411,6 +419,16 @@ impl Metrics {
         self.events_lost
             .with_label_values(&[agent.as_str()])
             .inc_by(events);
+    }
+
+    /// Why the hub's clock is doubtful.
+    pub fn clock(&self, doubt: Option<Doubt>) {
+        for word in Doubt::WORDS {
+            let is_so = doubt.is_some_and(|doubt| doubt.as_str() == word);
+            self.clock_doubtful
+                .with_label_values(&[word])
+                .set(i64::from(is_so));
+        }
     }
 
     /// Counts events that an agent may not report.

@@ -17,6 +17,7 @@ pub mod catalogue;
 pub mod chunks;
 pub mod copying;
 mod engine;
+pub mod hub_clock;
 pub mod identities;
 pub mod mutes;
 pub mod numbers;

@@ -453,6 +453,7 @@ async fn what_is_old_enough_goes_with_a_proof_and_nothing_else_does() -> Result<
 
     // The job by itself, after the hub was off for years.
     hub.wrapper = faketime(&at(1000))?;
+    hub.trust_clock()?;
     hub.start().await?;
     let name = "linli_hub_retention_deleted_rows_total{class=\"warnings\"}";
     until("the job to have run", async || {

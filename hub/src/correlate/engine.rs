@@ -671,6 +671,11 @@ impl Engine {
         });
     }
 
+    /// An agent could not hear for a while, and nothing that was decided before is another for it.
+    pub fn unheard(&mut self, agent: &str, gap: Gap) {
+        self.coverage.gap(&agent.into(), gap);
+    }
+
     /// An agent was not there to hear: what its silence seemed to say is not so.
     fn note_gap(&mut self, gap: Gap, event: &Event, origin: &Origin<'_>) {
         let Gap { from_ms, to_ms } = gap;

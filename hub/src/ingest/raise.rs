@@ -151,7 +151,12 @@ impl Work<'_> {
     fn terms(&self, rule: &Rule) -> Terms {
         Terms {
             now_ms: self.now_ms,
-            fresh_ms: rule.fresh_ms,
+            // Nobody knows how long ago it was received. To page for nothing is better than not to.
+            fresh_ms: if self.time.is_doubtful {
+                i64::MAX
+            } else {
+                rule.fresh_ms
+            },
             known_from_ms: i64::MIN,
             fresh_hits: 1,
         }

@@ -3,6 +3,7 @@ use super::*;
 use crate::cases::action::Action;
 use crate::casework::Casework;
 use crate::centre::Centre;
+use crate::clock_guard::{ClockConfig, ClockWatch, Unsynchronised};
 use crate::correlate::rule::{Rule, Vocabulary, load_text};
 use crate::metrics::Metrics;
 use crate::store::agents::{self, Sign};
@@ -186,6 +187,14 @@ impl Hub {
     }
 }
 
+/// The machine of a test may have a kernel whose clock nobody keeps.
+fn trusting() -> ClockConfig {
+    ClockConfig {
+        unsynchronised: Unsynchronised::Trust,
+        ..ClockConfig::default()
+    }
+}
+
 async fn start(
     store: &Store,
     rules: Vec<Arc<Rule>>,
@@ -194,7 +203,17 @@ async fn start(
 ) -> (Ingest, JoinHandle<()>) {
     let (ingest, inbox) = Ingest::channel();
     let casework = Casework::of_test();
-    let writer = Writer::open(store, rules, centre, casework, inbox, metrics.clone()).await;
+    let clock = (&trusting(), ClockWatch::channel().0);
+    let writer = Writer::open(
+        store,
+        rules,
+        centre,
+        casework,
+        inbox,
+        metrics.clone(),
+        clock,
+    )
+    .await;
     let writer = writer.expect("a writer").run();
     let ended = async move { writer.await.expect("a writer that ends with its handles") };
     (ingest, tokio::spawn(ended))

@@ -14,12 +14,14 @@ use super::tally::Tally;
 use super::{Arrival, ClockOffsets, Decoded, Rejection};
 use crate::casework::Casework;
 use crate::centre::Centre;
+use crate::clock_guard::{Doubt, HubTime, KeptClock};
 use crate::correlate::Origin;
 use crate::correlate::roster::Silence;
 use crate::correlate::rule::Rule;
 use crate::station_kinds;
 use crate::store::agents::{self, JoiningAgent, Sign};
 use crate::store::chunks::{self, Clocks, NewChunk, correct};
+use crate::store::hub_clock;
 use crate::store::positions::{self, LaneKey};
 use crate::store::stations;
 use crate::store::tokens::{self, TokenRefusal};
@@ -54,12 +56,15 @@ pub struct Due {
     pub recompute: Vec<i64>,
     /// Old messages to stations can go.
     pub prune: bool,
+    /// Of the hub's clock, and why it is doubtful.
+    pub clock: Option<(KeptClock, Option<Doubt>)>,
 }
 
 impl Due {
     /// Nothing.
     pub fn is_empty(&self) -> bool {
         !self.prune
+            && self.clock.is_none()
             && self.silences.is_empty()
             && self.mutes.is_empty()
             && self.unacknowledged.is_empty()
@@ -73,7 +78,9 @@ pub struct Work<'a> {
     pub connection: &'a mut Connection,
     pub memory: &'a mut Memory,
     pub builder: &'a mut ChunkBuilder,
+    /// Hub time.
     pub now_ms: i64,
+    pub time: HubTime,
     pub rows: Vec<NewChunk>,
     pub moved: HashMap<LaneKey, Sequence>,
     pub tally: Tally,
@@ -92,13 +99,14 @@ impl<'a> Work<'a> {
         builder: &'a mut ChunkBuilder,
         centre: &'a Centre,
         casework: &'a Casework,
-        now_ms: i64,
+        time: HubTime,
     ) -> Self {
         Self {
             connection,
             memory,
             builder,
-            now_ms,
+            now_ms: time.now_ms,
+            time,
             rows: Vec::new(),
             moved: HashMap::new(),
             tally: Tally::default(),
@@ -425,7 +433,8 @@ impl<'a> Work<'a> {
         agent: &AgentId,
         serial: &str,
     ) -> Result<Result<SiteId, TokenRefusal>, StoreError> {
-        let good = tokens::check_join(self.connection, token_id, token_secret, self.now_ms).await?;
+        let good = tokens::check_join(self.connection, token_id, token_secret, self.time.expiry_ms)
+            .await?;
         let grant = match good {
             Ok(grant) => grant,
             Err(refusal) => return Ok(Err(refusal)),
@@ -453,7 +462,7 @@ impl<'a> Work<'a> {
             serial,
         };
         agents::save(self.connection, joining, self.now_ms).await?;
-        self.memory.expect(joining, self.now_ms);
+        self.memory.expect(joining);
         Ok(Ok(site))
     }
 
@@ -463,7 +472,7 @@ impl<'a> Work<'a> {
         if let Some(watermark_ms) = sign.watermark_ms {
             self.memory.engine.advance(agent.as_str(), watermark_ms);
         }
-        for (rule, silence) in self.memory.heard(agent.as_str(), sign.seen_ms) {
+        for (rule, silence) in self.memory.heard(agent.as_str(), self.now_ms) {
             self.silence(&rule, &silence).await?;
         }
         Ok(())
@@ -477,6 +486,9 @@ impl<'a> Work<'a> {
         // Before anything is passed on: what a mute keeps back is not due any more.
         for mute in &due.mutes {
             attend::begin(self.connection, mute, self.now_ms).await?;
+        }
+        if let Some((kept, doubt)) = due.clock {
+            hub_clock::keep(self.connection, kept, doubt).await?;
         }
         self.recompute(&due.recompute).await?;
         self.wake(&due.waking).await?;

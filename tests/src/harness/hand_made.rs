@@ -53,9 +53,7 @@ impl HandMade {
         quic.transport_config(Arc::new(transport()));
         let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse()?)?;
         let address = format!("127.0.0.1:{}", hub.port).parse()?;
-        let connection = endpoint
-            .connect_with(quic, address, tls::HUB_NAME)?
-            .await?;
+        let connection = endpoint.connect_with(quic, address, tls::HUB_NAME)?.await?;
         let mut greeting = Hello {
             version: VERSION,
             version_min: VERSION,
@@ -77,9 +75,7 @@ impl HandMade {
         };
         hello(&mut greeting);
         let (mut control, receive) = connection.open_bi().await?;
-        control
-            .write_all(&Frame::Hello(greeting).encode()?)
-            .await?;
+        control.write_all(&Frame::Hello(greeting).encode()?).await?;
         let mut frames = FrameReader::new(receive);
         let welcome = match frames.next().await?.context("an answer")? {
             Frame::Welcome(welcome) => welcome,
@@ -120,7 +116,11 @@ impl HandMade {
         self.next += drafts.len() as u64;
         self.lane.write_all(&Frame::Batch(built).encode()?).await?;
         let acked = self.acknowledged().await?;
-        anyhow::ensure!(acked == self.next, "{acked} is acknowledged, not {}", self.next);
+        anyhow::ensure!(
+            acked == self.next,
+            "{acked} is acknowledged, not {}",
+            self.next
+        );
         Ok(())
     }
 
