@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::api::EventView;
 use crate::cli::ListArgs;
 use crate::ingest::SKEW_MS_MIN;
+use crate::local_time;
 use crate::store::agents;
 use crate::store::cases::{self, CaseFilter};
 use crate::store::chunks::{self, EventFilter};
@@ -92,9 +93,12 @@ pub async fn warnings(
 /// What stands beside a warning: that it is on trial, late, withdrawn, over, muted, acknowledged or to be.
 pub fn marks(warning: &WarningView) -> String {
     let mut marks = String::new();
+    if let Some(late_ms) = warning.late_ms {
+        let (chinese, english) = local_time::age(late_ms);
+        marks.push_str(&format!(" 补报 late（{chinese} {english}）"));
+    }
     for (is_so, mark) in [
         (warning.shadow, " 试运行 shadow"),
-        (warning.late, " 补报 late"),
         (warning.state == WITHDRAWN, " 已撤销 withdrawn"),
         (warning.ended_ms.is_some(), " 已解除 over"),
         (warning.muted_by.is_some(), " 静默 muted"),

@@ -4,7 +4,12 @@
 //! Beyond the bound a warning is not raised by itself but held by one visible warning of the rule [`FLOOD_RULE`], which counts
 //! and lists what it holds by rule and key, is as grave as the gravest of it, and is told once, and once more when a graver one
 //! comes. What is held opens no case; its rule raises it with its next event, once there is room again.
-use std::collections::{BTreeMap, HashMap};
+//!
+//! What is graver has a bound of its own ([`Class`]). What pages nobody, for it is 补报 and not about life, has one that is
+//! [`RECORDED_FACTOR`] times as high: a gateway that was offline brings the warnings of hours at once.
+use linli_shared::protocol::event::Severity;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::work::Work;
@@ -21,6 +26,10 @@ pub const FLOOD_RULE: &str = "agent.flood";
 const MINUTE_MS: u64 = 60_000;
 /// Without anything to hold for so long a flood is over, milliseconds.
 const OVER_MS: i64 = 10 * 60_000;
+/// So many times as many warnings are recorded as page somebody.
+const RECORDED_FACTOR: u32 = 20;
+/// Held warnings of one agent that are told apart; what is more may be counted twice.
+const TOLD_APART_MAX: usize = 100_000;
 /// What stands for rules whose cases are for named handlers only.
 const HIDDEN: &str = "named-only";
 /// Keys of one rule that are listed, and events; all are counted.
@@ -47,8 +56,34 @@ struct OfRule {
 #[derive(Debug, Default)]
 struct AgentFlood {
     began_ms: u64,
-    raised: u32,
+    /// Warnings raised since then, of each class.
+    raised: [u32; 3],
+    /// Hashes of rule, key and time: what is held is found again with each event of its key.
+    seen: HashSet<u64>,
     held: BTreeMap<String, OfRule>,
+}
+
+/// What is bounded by itself: many notices hold back no alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It pages nobody.
+    Recorded,
+    /// It is below an alarm.
+    Minor,
+    /// An alarm, or about life.
+    Grave,
+}
+
+impl Class {
+    /// Of a warning of this severity.
+    pub fn of(severity: Severity, late: bool) -> Self {
+        match severity {
+            Severity::Life => Self::Grave,
+            _ if late => Self::Recorded,
+            Severity::Alarm => Self::Grave,
+            _ => Self::Minor,
+        }
+    }
 }
 
 /// The minutes of all agents.
@@ -57,26 +92,40 @@ pub struct Floods(HashMap<String, AgentFlood>);
 
 impl Floods {
     /// One more warning of this agent may be raised. `now_ms` is of a monotonic clock.
-    pub fn admits(&mut self, agent: &str, now_ms: u64, per_minute: u32) -> bool {
+    pub fn admits(&mut self, agent: &str, now_ms: u64, per_minute: u32, class: Class) -> bool {
         let flood = self.0.entry(agent.to_owned()).or_default();
-        if now_ms.saturating_sub(flood.began_ms) >= MINUTE_MS || flood.raised == 0 {
+        if now_ms.saturating_sub(flood.began_ms) >= MINUTE_MS || flood.raised == [0; 3] {
             flood.began_ms = now_ms;
-            flood.raised = 0;
+            flood.raised = [0; 3];
         }
-        if flood.raised >= per_minute {
+        let limit = match class {
+            Class::Recorded => per_minute.saturating_mul(RECORDED_FACTOR),
+            Class::Minor | Class::Grave => per_minute,
+        };
+        let raised = &mut flood.raised[class as usize];
+        if *raised >= limit {
             return false;
         }
-        flood.raised += 1;
+        *raised += 1;
         true
     }
 
-    /// Adds what is held; `is_new`: the flood before is over. Gives all that is held, in words.
-    fn hold(&mut self, agent: &str, is_new: bool, held: &[Held]) -> String {
+    /// Adds what is held; `is_new`: the flood before is over. Gives how many of it are new, and all that is held, in words.
+    fn hold(&mut self, agent: &str, is_new: bool, held: &[Held]) -> (i64, String) {
         let flood = self.0.entry(agent.to_owned()).or_default();
         if is_new {
             flood.held.clear();
+            flood.seen.clear();
         }
+        let mut count = 0;
         for held in held {
+            let mut hasher = DefaultHasher::new();
+            (&held.rule.id, &held.key, held.finding.from_ms).hash(&mut hasher);
+            let is_full = flood.seen.len() >= TOLD_APART_MAX;
+            if !is_full && !flood.seen.insert(hasher.finish()) {
+                continue;
+            }
+            count += 1;
             let name = if held.is_hidden {
                 HIDDEN
             } else {
@@ -103,7 +152,7 @@ impl Floods {
                 false => format!("{rule} ×{count}: {keys}{more}"),
             }
         });
-        words.collect::<Vec<_>>().join("; ")
+        (count, words.collect::<Vec<_>>().join("; "))
     }
 }
 
@@ -138,16 +187,19 @@ impl Work<'_> {
         let standing =
             warnings::standing(self.connection, &rule, agent, from_ms, self.now_ms).await?;
         let before = standing.last();
-        for _ in held {
+        let (count, listed) = self.memory.floods.hold(agent, before.is_none(), held);
+        for _ in 0..count {
             self.tally.outcome(Outcome::Folded);
         }
-        let listed = self.memory.floods.hold(agent, before.is_none(), held);
+        if count == 0 {
+            return Ok(());
+        }
         let mut finding = Finding {
             site: gravest.finding.site.clone(),
             agent: agent.to_owned(),
             from_ms: self.now_ms,
             to_ms: self.now_ms,
-            hits: held.len() as i64,
+            hits: count,
             reasons: Vec::new(),
             values: listed,
             ended_ms: None,
@@ -196,12 +248,20 @@ mod tests {
         let mut floods = Floods::default();
         let mut admitted = |agent: &str, now_ms| {
             (0..100)
-                .filter(|_| floods.admits(agent, now_ms, 60))
+                .filter(|_| floods.admits(agent, now_ms, 60, Class::Grave))
                 .count()
         };
         assert_eq!(admitted("gw-1", 5), 60);
         assert_eq!(admitted("gw-1", 60_004), 0);
         assert_eq!(admitted("gw-2", 60_004), 60, "others have their own");
         assert_eq!(admitted("gw-1", 60_005), 60);
+        for (class, wanted) in [
+            (Class::Recorded, 1_200),
+            (Class::Minor, 60),
+            (Class::Grave, 0),
+        ] {
+            let more = (0..9_999).filter(|_| floods.admits("gw-1", 60_006, 60, class));
+            assert_eq!(more.count(), wanted, "{class:?}");
+        }
     }
 }

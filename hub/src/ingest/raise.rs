@@ -5,7 +5,7 @@ use linli_shared::service::clock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::flood::Held;
+use super::flood::{Class, Held};
 use super::recall::row;
 use super::work::Work;
 use crate::cases::case::Case;
@@ -282,7 +282,8 @@ impl Work<'_> {
         let per_minute = self.centre.warnings_per_agent_minute;
         let now_ms = clock::monotonic_ms();
         let floods = &mut self.memory.floods;
-        if rule.shadow || floods.admits(&finding.agent, now_ms, per_minute) {
+        let class = Class::of(rule.severity, late);
+        if rule.shadow || floods.admits(&finding.agent, now_ms, per_minute, class) {
             return self.raise_always(rule, key, finding, late).await;
         }
         self.held.push(Held {

@@ -57,8 +57,11 @@ pub struct WarningView {
     pub hits: i64,
     /// When the hub raised it, milliseconds since 1970 UTC.
     pub raised_ms: i64,
-    /// 补报: it was already old when it was raised.
+    /// 补报: it was delayed on its way to the hub, or replayed.
     pub late: bool,
+    /// How long it had been over when it was raised, milliseconds, where it is 补报.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_ms: Option<i64>,
     /// Its rule is on trial: it opens nothing and pages nobody.
     pub shadow: bool,
     /// `active`, or `withdrawn`: had all been known, it would not have been raised.
@@ -667,6 +670,8 @@ async fn views(connection: &mut Connection, rows: &[Row]) -> Result<Vec<WarningV
             hits: row.get("hits"),
             raised_ms: row.get("raised_ms"),
             late: flag(row, "late"),
+            late_ms: flag(row, "late")
+                .then(|| row.get::<i64, _>("raised_ms") - row.get::<i64, _>("until_ms")),
             shadow: flag(row, "shadow"),
             state: row.get("state"),
             ended_ms: row.get("ended_ms"),
