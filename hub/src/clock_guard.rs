@@ -235,7 +235,9 @@ impl ClockGuard {
                 monotonic_ms: reading.monotonic_ms,
                 ..kept.known
             };
-            let is_same = kept.boot == boot && kept.known.monotonic_ms <= reading.monotonic_ms;
+            let is_same = boot != UNKNOWN_BOOT
+                && kept.boot == boot
+                && kept.known.monotonic_ms <= reading.monotonic_ms;
             state.known = if is_same { kept.known } else { of_boot };
             let off_ms = reading
                 .wall_ms
@@ -303,9 +305,12 @@ impl ClockGuard {
     }
 }
 
-/// The number of this boot, as it is kept; 0 where the kernel does not tell.
+/// The number of a boot where the kernel does not tell: each is another.
+const UNKNOWN_BOOT: i64 = 0;
+
+/// The number of this boot, as it is kept.
 pub fn boot_number() -> i64 {
-    clock::boot_id().map_or(0, |boot| {
+    clock::boot_id().map_or(UNKNOWN_BOOT, |boot| {
         let high = (boot.0 >> 64) as u64;
         (high ^ boot.0 as u64).cast_signed()
     })
@@ -333,7 +338,7 @@ pub struct ClockPublisher(watch::Sender<ClockState>);
 impl ClockWatch {
     /// Both ends; until the writer has looked, the clock is taken as it is.
     pub fn channel() -> (ClockPublisher, Self) {
-        let guard = ClockGuard::new(&ClockConfig::default(), Reading::now(), 0, None);
+        let guard = ClockGuard::new(&ClockConfig::default(), Reading::now(), UNKNOWN_BOOT, None);
         let (sender, receiver) = watch::channel(guard.state());
         (ClockPublisher(sender), Self(receiver))
     }

@@ -54,6 +54,9 @@ impl Hub {
     }
 }
 
+/// What a device says the time is, when it is this.
+type Claim = fn(i64) -> i64;
+
 /// What people get of an event.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 enum Wanted {
@@ -79,7 +82,7 @@ fn draft<'a>(kind: &'a str, building: &'a str, claim_ms: i64) -> Draft<'a> {
 
 #[tokio::test]
 async fn what_pages_is_decided_by_receipt_and_delivery_and_never_by_a_devices_clock() {
-    let claims: [(&str, fn(i64) -> i64); 7] = [
+    let claims: [(&str, Claim); 7] = [
         ("right", |now_ms| now_ms),
         ("16 min slow", |now_ms| now_ms - 16 * MINUTE_MS),
         ("8 h slow", |now_ms| now_ms - 480 * MINUTE_MS),
