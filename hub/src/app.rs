@@ -185,7 +185,8 @@ impl App {
             },
         )?;
         let source = source(&files)?;
-        let notifier = Notifier::open(&config.channels, &source, &store, &ingest, &metrics)?;
+        let notifier =
+            Notifier::open(&config.channels, &source, &store, &ingest, &metrics, &clock)?;
         let mute_life = centre.mute_life;
         let sites = centre.sites().map(str::to_owned).collect();
         if config.oidc.is_some() {

@@ -169,8 +169,9 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
                 _ => String::new(),
             },
             match agent.clock_synchronised {
+                Some(true) => "  时钟已同步 clock synchronised",
                 Some(false) => "  时钟未同步 clock not synchronised",
-                Some(true) | None => "",
+                None => "",
             },
             if agent.station {
                 "  派出所 station"

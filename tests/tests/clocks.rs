@@ -2,7 +2,8 @@
 use anyhow::{Context, Result, ensure};
 use linli_shared::protocol::event::{ClockQuality, Delivery, Draft, PlaceDraft};
 use linli_tests::harness::{
-    Agent, DAY_MS, HandMade, Hub, MINUTE_MS, SECOND_MS, faketime, http, metric, now_ms, run, until,
+    Agent, DAY_MS, HandMade, Hub, MINUTE_MS, Receiver, SECOND_MS, faketime, http, metric, now_ms,
+    run, until,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -23,7 +24,9 @@ const LEFT_OPEN: &str = "[[rule]]\nid = \"left-open\"\nname = \"left-open\"\nkin
      key = [\"site\", \"building\"]\nwithin = \"10m\"\non = [{ type = \"door.opened\" }]\n\
      until = [{ type = \"door.closed\" }]\nseverity = \"notice\"\n";
 
-/// Where nobody listens: what is told of waits in the outbox.
+/// A port where nobody listens: what is told of waits in the outbox.
+const NOBODY: u16 = 9;
+
 const DESK: &str = "[[channel]]\nname = \"desk\"\nkind = \"webhook\"\nurl = \"http://127.0.0.1:9/desk\"\n\
      secret_file = \"secret\"\n[[route]]\nname = \"desk\"\nchannels = [\"desk\"]\nescalate = \"chief\"\n\
      [[route]]\nname = \"chief\"\nchannels = [\"desk\"]\n";
@@ -33,11 +36,12 @@ async fn hub_and_agent(
     directory: &Path,
     rules: &str,
     wrapper: Vec<String>,
+    desk: u16,
 ) -> Result<(Hub, Agent)> {
     let path = directory.join("hub");
     let mut hub = Hub::with_rules(&path, rules)?;
     std::fs::write(path.join("secret"), "SEC-of-the-tests-0123456789")?;
-    hub.configure(DESK)?;
+    hub.configure(&DESK.replace(":9/", &format!(":{desk}/")))?;
     hub.wrapper = wrapper;
     hub.start().await?;
     let agent = Agent::joined(&directory.join("a"), &hub, "gw-1", SITE)?;
@@ -74,7 +78,7 @@ async fn a_fire_of_a_device_with_a_wrong_clock_pages_and_a_replayed_one_tells_th
     let directory = tempdir()?;
     let rules = each("fire", "fire.alarm", "life", ", ack = \"1h\"")
         + &each("forced", "door.forced", "alarm", ", ack = \"1h\"");
-    let (mut hub, agent) = hub_and_agent(directory.path(), &rules, Vec::new()).await?;
+    let (mut hub, agent) = hub_and_agent(directory.path(), &rules, Vec::new(), NOBODY).await?;
     let mut session = HandMade::connect(&hub, &agent, SITE, 0, |_| {}).await?;
     let now = now_ms();
     let hour_ms = 60 * MINUTE_MS;
@@ -185,7 +189,7 @@ async fn a_fire_of_a_device_with_a_wrong_clock_pages_and_a_replayed_one_tells_th
 async fn what_an_agent_claims_of_the_future_and_of_numbers_that_cannot_be_is_not_taken()
 -> Result<()> {
     let directory = tempdir()?;
-    let (mut hub, agent) = hub_and_agent(directory.path(), LEFT_OPEN, Vec::new()).await?;
+    let (mut hub, agent) = hub_and_agent(directory.path(), LEFT_OPEN, Vec::new(), NOBODY).await?;
     let mut session = HandMade::connect(&hub, &agent, SITE, 0, |_| {}).await?;
     session
         .deliver(&[event("door.opened", "B1", now_ms())])
@@ -235,7 +239,7 @@ async fn a_gateway_that_floods_and_plays_the_police_is_one_warning_and_opens_no_
     let directory = tempdir()?;
     let rules =
         each("fire", "fire.alarm", "life", "") + &each("dispute", "dispute.reported", "life", "");
-    let (mut hub, agent) = hub_and_agent(directory.path(), &rules, Vec::new()).await?;
+    let (mut hub, agent) = hub_and_agent(directory.path(), &rules, Vec::new(), NOBODY).await?;
     let mut session = HandMade::connect(&hub, &agent, SITE, 0, |_| {}).await?;
     let disputes = ["A", "B"].map(|building| event("dispute.reported", building, now_ms()));
     session.deliver(&disputes).await?;
@@ -289,7 +293,7 @@ async fn a_hub_whose_clock_steps_goes_on_paging_and_holds_what_cannot_be_undone_
         "FAKETIME_NO_CACHE=1".to_owned(),
     ])?;
     let rules = each("fire", "fire.alarm", "life", ", ack = \"1s\"") + LEFT_OPEN;
-    let (mut hub, agent) = hub_and_agent(directory.path(), &rules, wrapper).await?;
+    let (mut hub, agent) = hub_and_agent(directory.path(), &rules, wrapper, NOBODY).await?;
     let mut session = HandMade::connect(&hub, &agent, SITE, 0, |_| {}).await?;
     assert!(!session.welcome.clock_doubtful);
     session
@@ -352,6 +356,15 @@ async fn a_hub_whose_clock_steps_goes_on_paging_and_holds_what_cannot_be_undone_
     .await?;
     let audited = hub.audit("clock")?;
     assert_eq!(audited[0]["action"], "clock.trusted", "{audited:?}");
+    // Now it is passed on.
+    until("the fire to be passed on", async || {
+        let listed = run(hub
+            .command()?
+            .args(["warnings", "--json", "--rule", "fire"]))?;
+        let fire: Value = serde_json::from_str(listed.trim())?;
+        Ok((fire["escalations"].as_i64() > Some(0)).then_some(()))
+    })
+    .await?;
     // The tokens of then are three years old now.
     let (status, _) = hub.api("/api/v1/clock").await?;
     assert_eq!(status, 401);
@@ -367,7 +380,7 @@ async fn an_absence_is_not_decided_over_a_jump_of_the_hubs_clock() -> Result<()>
         format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
         "FAKETIME_NO_CACHE=1".to_owned(),
     ])?;
-    let (mut hub, agent) = hub_and_agent(directory.path(), LEFT_OPEN, wrapper).await?;
+    let (mut hub, agent) = hub_and_agent(directory.path(), LEFT_OPEN, wrapper, NOBODY).await?;
     let mut session = HandMade::connect(&hub, &agent, SITE, 0, |_| {}).await?;
     session
         .deliver(&[event("door.opened", "B1", now_ms())])
@@ -401,5 +414,38 @@ async fn an_absence_is_not_decided_over_a_jump_of_the_hubs_clock() -> Result<()>
         hub.warnings("").await?.is_empty(),
         "the door was opened a moment ago"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_told_by_a_hub_whose_clock_was_put_back() -> Result<()> {
+    let directory = tempdir()?;
+    let receiver = Receiver::start().await?;
+    let offset = directory.path().join("offset");
+    std::fs::write(&offset, "+0")?;
+    let wrapper = faketime(&[
+        format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
+        "FAKETIME_NO_CACHE=1".to_owned(),
+    ])?;
+    let rules = each("fire", "fire.alarm", "life", "");
+    let (mut hub, agent) = hub_and_agent(directory.path(), &rules, wrapper, receiver.port).await?;
+    std::fs::write(&offset, "-3h")?;
+    until("the step to be seen", async || {
+        let (_, clock) = hub.api("/api/v1/clock").await?;
+        Ok((clock["reason"] == "stepped").then_some(()))
+    })
+    .await?;
+    let mut session = HandMade::connect(&hub, &agent, SITE, 0, |_| {}).await?;
+    session
+        .deliver(&[event("fire.alarm", "B1", now_ms())])
+        .await?;
+    until("the desk to be told", async || {
+        Ok((receiver.received("/desk").len() == 1).then_some(()))
+    })
+    .await?;
+    let fire = hub.warnings("rule=fire").await?.pop().context("the fire")?;
+    assert_eq!(fire["late"], false);
+    let raised_ms = fire["raised_ms"].as_i64().context("a time")?;
+    assert!((raised_ms - now_ms()).abs() < MINUTE_MS, "hub time goes on");
     Ok(())
 }

@@ -41,6 +41,9 @@ pub struct Entry {
     pub delivery: Delivery,
 }
 
+/// Thousands of them are held a key.
+const _: () = assert!(size_of::<Entry>() == 32);
+
 impl Entry {
     /// It fits this step.
     pub fn is(&self, step: usize) -> bool {

@@ -5,7 +5,7 @@ use crate::clock_guard::{
     ClockConfig, ClockGuard, ClockPublisher, Doubt, HubTime, KeptClock, Reading, boot_number,
 };
 use crate::metrics::Metrics;
-use crate::store::{self, Connection, StoreError, failed, hub_clock};
+use crate::store::{self, Connection, StoreError, failed, hub_clock, outbox, warnings};
 
 /// Known time is kept this often: a restart forgets no more.
 const KEEP_EVERY: Duration = Duration::from_secs(15);
@@ -34,7 +34,14 @@ impl WriterClock {
             doubt: None,
         };
         clock.apply_trust(connection).await?;
-        clock.look(metrics);
+        if let Some((kept, doubt)) = clock.look(metrics) {
+            let mut transaction = store::begin(connection).await?;
+            hub_clock::keep(&mut transaction, kept, doubt).await?;
+            transaction
+                .commit()
+                .await
+                .map_err(failed("keeping what is known of the clock"))?;
+        }
         Ok(clock)
     }
 
@@ -59,6 +66,11 @@ impl WriterClock {
         let jump = self.guard.trust(Reading::now());
         let mut transaction = store::begin(connection).await?;
         hub_clock::trusted(&mut transaction, asked, jump).await?;
+        if let Some((before_ms, after_ms)) = jump {
+            // Nobody has more or less time to acknowledge, and what is to be told now is not told in years.
+            warnings::move_deadlines(&mut transaction, after_ms.saturating_sub(before_ms)).await?;
+            outbox::move_due(&mut transaction, after_ms.saturating_sub(before_ms)).await?;
+        }
         transaction
             .commit()
             .await

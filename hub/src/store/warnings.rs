@@ -307,6 +307,16 @@ pub async fn set_ack_due(
     Ok(())
 }
 
+/// Hub time jumped: acknowledgements are due as long from now as before.
+pub async fn move_deadlines(connection: &mut Connection, by_ms: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE warnings SET ack_due_ms = ack_due_ms + $1 WHERE ack_due_ms IS NOT NULL")
+        .bind(by_ms)
+        .execute(connection)
+        .await
+        .map_err(failed("moving the deadlines of warnings"))?;
+    Ok(())
+}
+
 /// Somebody acknowledges a warning; false if somebody has before, or it is not there.
 pub async fn acknowledge(
     connection: &mut Connection,
