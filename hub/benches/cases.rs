@@ -345,9 +345,17 @@ async fn fill(
 async fn open(engine: &str, store: &Store, work: casework::Casework) {
     let (ingest, inbox) = ingest::Ingest::channel();
     let figures = metrics::Metrics::new().expect("figures");
-    let writer = ingest::Writer::open(store, Vec::new(), Default::default(), work, inbox, figures)
-        .await
-        .expect("a writer");
+    let writer = ingest::Writer::open(
+        store,
+        Vec::new(),
+        Default::default(),
+        work,
+        inbox,
+        figures,
+        (&Default::default(), clock_guard::ClockWatch::channel().0),
+    )
+    .await
+    .expect("a writer");
     let writer = tokio::spawn(writer.run());
     let actor = Actor {
         login: "wang".to_owned(),

@@ -61,6 +61,7 @@ fn start() {
             work(),
             inbox,
             metrics.clone(),
+            (&Default::default(), clock_guard::ClockWatch::channel().0),
         )
         .await;
         drop(writer.expect("a writer"));
@@ -106,10 +107,17 @@ impl Bench {
                 .await
                 .expect("a store");
             let metrics = metrics::Metrics::new().expect("figures");
-            let writer =
-                ingest::Writer::open(&store, rules(), Default::default(), work(), inbox, metrics)
-                    .await
-                    .expect("a writer");
+            let writer = ingest::Writer::open(
+                &store,
+                rules(),
+                Default::default(),
+                work(),
+                inbox,
+                metrics,
+                (&Default::default(), clock_guard::ClockWatch::channel().0),
+            )
+            .await
+            .expect("a writer");
             tokio::spawn(writer.run());
         });
         Self {

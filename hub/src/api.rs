@@ -7,6 +7,7 @@ mod agents;
 mod attachments;
 mod auth;
 mod cases;
+mod clock;
 mod events;
 mod imports;
 mod list;
@@ -40,6 +41,7 @@ use crate::attachments::AttachmentsConfig;
 use crate::attachments::files::Files;
 use crate::cases::dispatch::Dispatch;
 use crate::casework::NamedOnly;
+use crate::clock_guard::ClockWatch;
 use crate::ingest::{Ingest, Rejection};
 use crate::listener::Sessions;
 use crate::metrics::Metrics;
@@ -100,6 +102,8 @@ pub struct Api {
     pub oidc: Option<Oidc>,
     /// How many passwords are looked at at a time.
     pub password_turns: Arc<Semaphore>,
+    /// The hub's clock.
+    pub clock: ClockWatch,
 }
 
 /// Files that come at a time.
@@ -142,6 +146,7 @@ pub const PASSWORDS_AT_ONCE: usize = 2;
         subject::delete,
         imports::cases,
         agents::list,
+        clock::get,
         notifications::list,
         notifications::resend,
         orgs::list,
@@ -234,6 +239,7 @@ pub fn router(api: Api) -> Router {
         .route_layer(to(Act::Audit));
     let anybody = Router::new()
         .route("/api/v1/me", get(users::me))
+        .route("/api/v1/clock", get(clock::get))
         .route("/api/v1/orgs", get(orgs::list))
         .route("/api/v1/places", get(orgs::places))
         .route("/api/v1/sessions", delete(sessions::end));

@@ -6,7 +6,7 @@ use axum_server::tls_rustls::RustlsConfig;
 use linli_shared::service::data_dir::{self, DataDirError};
 use linli_shared::service::problem::Problem;
 use linli_shared::service::tls::{self, TlsError};
-use linli_shared::service::{clock, file, shutdown, systemd};
+use linli_shared::service::{file, shutdown, systemd};
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -21,6 +21,7 @@ use crate::api::{self, Api};
 use crate::attachments::files::Files as AttachedFiles;
 use crate::ca::{self, Authority, CaError, Files};
 use crate::casework::{Casework, NamedOnly};
+use crate::clock_guard::ClockWatch;
 use crate::config::Config;
 use crate::ingest::{Health, Ingest, Writer, WriterError};
 use crate::listener::{Listener, ListenerError, Sessions, Shared};
@@ -140,6 +141,7 @@ pub struct App {
     metrics_listener: TcpListener,
     metrics: Metrics,
     store: Store,
+    clock: ClockWatch,
     /// Held until the end: one hub has one writer.
     _lock: File,
 }
@@ -167,6 +169,7 @@ impl App {
         let metrics_listener = listen("[metrics] listen", config.metrics.listen)?;
         let (ingest, inbox) = Ingest::channel();
         let sessions = Sessions::default();
+        let (clock_publisher, clock) = ClockWatch::channel();
         let listener = Listener::bind(
             &config.data_dir,
             config.listen,
@@ -178,10 +181,12 @@ impl App {
                 announce: config.announce.clone(),
                 heartbeat: config.heartbeat.0,
                 sessions: sessions.clone(),
+                clock: clock.clone(),
             },
         )?;
         let source = source(&files)?;
-        let notifier = Notifier::open(&config.channels, &source, &store, &ingest, &metrics)?;
+        let notifier =
+            Notifier::open(&config.channels, &source, &store, &ingest, &metrics, &clock)?;
         let mute_life = centre.mute_life;
         let sites = centre.sites().map(str::to_owned).collect();
         if config.oidc.is_some() {
@@ -201,6 +206,7 @@ impl App {
             casework,
             inbox,
             metrics.clone(),
+            (&config.clock, clock_publisher),
         )
         .await?;
         let rules = Rules::new(loader, rules, ingest.clone(), metrics.clone());
@@ -217,6 +223,7 @@ impl App {
                 sealer: Arc::clone(&sealer),
                 files: files.clone(),
                 metrics: metrics.clone(),
+                clock: clock.clone(),
             },
             rules: rules.clone(),
             api: Api {
@@ -245,7 +252,9 @@ impl App {
                     .transpose()
                     .map_err(AppError::Oidc)?,
                 password_turns: Arc::new(Semaphore::new(api::PASSWORDS_AT_ONCE)),
+                clock: clock.clone(),
             },
+            clock,
             api_listener,
             api_tls: api_tls(&config)?,
             metrics_listener,
@@ -281,7 +290,7 @@ impl App {
             .map_err(|source| ended("metrics listener", Some(source)))?;
         let metrics_server = axum::serve(
             metrics_listener,
-            watch_router(self.metrics, self.store, self.ingest.health()),
+            watch_router(self.metrics, self.store, self.ingest.health(), self.clock),
         )
         .with_graceful_shutdown(stop.clone().cancelled_owned());
         let listener = self.listener.run(stop.clone());
@@ -381,7 +390,13 @@ fn api_tls(config: &Config) -> Result<RustlsConfig, AppError> {
 }
 
 /// What those who watch the hub ask: figures, and whether it lives and works.
-fn watch_router(metrics: Metrics, store: Store, health: watch::Receiver<Health>) -> Router {
+fn watch_router(
+    metrics: Metrics,
+    store: Store,
+    health: watch::Receiver<Health>,
+    clock: ClockWatch,
+) -> Router {
+    let hub_clock = clock.clone();
     let figures = store.clone();
     Router::new()
         .route(
@@ -399,7 +414,7 @@ fn watch_router(metrics: Metrics, store: Store, health: watch::Receiver<Health>)
                 if let Ok(standing) = stations::standing(figures.readers()).await {
                     let age_ms = standing
                         .oldest_ms
-                        .map_or(0, |oldest_ms| clock::wall_ms() - oldest_ms);
+                        .map_or(0, |oldest_ms| hub_clock.now_ms() - oldest_ms);
                     metrics.stations(standing.waiting, age_ms);
                 }
                 metrics
@@ -418,18 +433,30 @@ fn watch_router(metrics: Metrics, store: Store, health: watch::Receiver<Health>)
         .route("/health/livez", get(|| async { "ok\n" }))
         .route(
             "/health/readyz",
-            get(move || async move { ready(&store, &health).await }),
+            get(move || async move { ready(&store, &health, &clock).await }),
         )
 }
 
-/// Ready is a hub whose store takes events and answers questions.
-async fn ready(store: &Store, health: &watch::Receiver<Health>) -> Result<&'static str, Problem> {
+/// Ready is a hub whose store takes events and answers questions. With a clock that it does not believe it is ready too, and
+/// says why.
+async fn ready(
+    store: &Store,
+    health: &watch::Receiver<Health>,
+    clock: &ClockWatch,
+) -> Result<String, Problem> {
     let not_ready = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", detail);
     if let Health::Recovering(reason) = &*health.borrow() {
         return Err(not_ready(format!("the store takes no events: {reason}")));
     }
     match sqlx::query("SELECT 1").execute(store.readers()).await {
-        Ok(_) => Ok("ok\n"),
+        Ok(_) => Ok(match clock.doubt() {
+            None => "ok\n".to_owned(),
+            Some(doubt) => format!(
+                "ok\nclock doubtful ({}): {}; retention, expiry and escalation are held\n",
+                doubt.as_str(),
+                doubt.words()
+            ),
+        }),
         Err(error) => Err(not_ready(format!("the store does not answer: {error}"))),
     }
 }

@@ -11,6 +11,9 @@ use crate::notify::addressees::Addressees;
 use crate::notify::news::CaseNotice;
 use crate::warnings::Grades;
 
+/// Warnings of one agent in a minute, unless the config says otherwise.
+pub const WARNINGS_PER_AGENT_MINUTE: u32 = 60;
+
 /// `[[site]]`: a compound or a station.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,7 +29,7 @@ pub struct Site {
 }
 
 /// What is decided by beside the rules.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Centre {
     /// Who is told on which route.
     pub addressees: Addressees,
@@ -34,10 +37,18 @@ pub struct Centre {
     pub grades: Grades,
     /// Warnings of life safety may be muted.
     pub mute_life: bool,
+    /// Warnings that one agent raises in a minute; what is more is held by one.
+    pub warnings_per_agent_minute: u32,
     /// What is told of cases.
     pub case_notices: Vec<CaseNotice>,
     routes: HashMap<String, Option<String>>,
     sites: BTreeMap<String, Site>,
+}
+
+impl Default for Centre {
+    fn default() -> Self {
+        Self::new(&[], &[], &[], Grades::default(), false)
+    }
 }
 
 impl Centre {
@@ -53,6 +64,7 @@ impl Centre {
             addressees: Addressees::new(channels, routes),
             grades,
             mute_life,
+            warnings_per_agent_minute: WARNINGS_PER_AGENT_MINUTE,
             case_notices: Vec::new(),
             routes: routes
                 .iter()
@@ -62,6 +74,15 @@ impl Centre {
                 .iter()
                 .map(|site| (site.name.clone(), site.clone()))
                 .collect(),
+        }
+    }
+
+    /// With another bound on the warnings of one agent.
+    #[must_use]
+    pub fn bounding_warnings(self, warnings_per_agent_minute: u32) -> Self {
+        Self {
+            warnings_per_agent_minute,
+            ..self
         }
     }
 

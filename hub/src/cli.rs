@@ -96,6 +96,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// 中枢时钟：查看、确认 / The hub's own clock: look, say that it is right
+    Clock {
+        /// What to do; none: show how it stands
+        #[command(subcommand)]
+        command: Option<ClockCommand>,
+        /// JSON output
+        #[arg(long)]
+        json: bool,
+    },
     /// 规则：检查、测试、解释、回测 / Rules: check, test, explain, look back
     Rules {
         /// What to do.
@@ -257,10 +266,20 @@ pub enum TokenCommand {
         /// Site of the agent that will join with it
         #[arg(long)]
         site: SiteId,
+        /// 派出所网关：可上报警情、纠纷、危险提示 / The agent is a station's: it may report disputes, incidents and dangers
+        #[arg(long)]
+        station: bool,
         /// How long it is good
         #[arg(long, default_value = "24h")]
         valid: Span,
     },
+}
+
+/// `clock`
+#[derive(Debug, Subcommand)]
+pub enum ClockCommand {
+    /// 确认时钟正确：恢复清理、过期和升级 / Say that the clock is right: retention, expiry and escalation go on by it
+    Trust,
 }
 
 /// `notifications`

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::attachments::AttachmentsConfig;
 use crate::casework::{CaseFiles, CasesConfig};
 use crate::centre::{self, Centre, Site};
+use crate::clock_guard::ClockConfig;
 use crate::notify::news::{self, CaseNotice};
 use crate::retention::config::RetentionConfig;
 use crate::store::Place;
@@ -57,6 +58,8 @@ pub struct Config {
     grade: Vec<Grade>,
     /// Warnings.
     pub warnings: WarningsConfig,
+    /// Whether the hub's own clock is believed.
+    pub clock: ClockConfig,
     /// How long data stays.
     pub retention: RetentionConfig,
     /// `[oidc]` as it is written.
@@ -110,11 +113,22 @@ pub struct MetricsConfig {
 }
 
 /// `[warnings]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WarningsConfig {
     /// Warnings of life safety may be muted, where the mute says so.
     pub mute_life: bool,
+    /// Warnings that one agent raises in a minute; what is more is held by one.
+    pub per_agent_minute: u32,
+}
+
+impl Default for WarningsConfig {
+    fn default() -> Self {
+        Self {
+            mute_life: false,
+            per_agent_minute: centre::WARNINGS_PER_AGENT_MINUTE,
+        }
+    }
 }
 
 impl Default for Config {
@@ -137,6 +151,7 @@ impl Default for Config {
             site: Vec::new(),
             grade: Vec::new(),
             warnings: WarningsConfig::default(),
+            clock: ClockConfig::default(),
             retention: RetentionConfig::default(),
             oidc_entry: None,
             oidc: None,
@@ -226,6 +241,18 @@ impl Config {
             .attachments
             .check()
             .map_err(|(key, message)| wrong(key, message))?;
+        if config.clock.step.as_millis() < 10_000 {
+            return Err(wrong(
+                "clock.step",
+                "must be \"10s\" or more, like \"5m\"".to_owned(),
+            ));
+        }
+        if config.warnings.per_agent_minute == 0 {
+            return Err(wrong(
+                "warnings.per_agent_minute",
+                "must be 1 or more, like 60".to_owned(),
+            ));
+        }
         centre::check_sites(&config.site).map_err(|message| wrong("site", message))?;
         config.grades = Grades::new(std::mem::take(&mut config.grade))
             .map_err(|message| wrong("grade", message))?;
@@ -241,6 +268,7 @@ impl Config {
             self.grades.clone(),
             self.warnings.mute_life,
         )
+        .bounding_warnings(self.warnings.per_agent_minute)
         .telling_of_cases(self.case_notice.clone())
     }
 

@@ -30,7 +30,12 @@
 //! the watermark has passed, and never over such a gap: not heard is not absent.
 //!
 //! **Late**: an event is looked at as long as it is within [`HORIZON_MS`] of the newest that its rule has
-//! seen. A finding that is older than the rule's `fresh` when it is found is 补报: recorded, nobody is paged.
+//! seen; for `match` however old it is. Freshness is judged by receipt, never by a device's clock: a finding is fresh
+//! when a live event that it rests on was received no longer ago than the rule's `fresh`; for the kinds that wait, when
+//! their time was over no longer ago. Any other is 补报: delayed on the way, or replayed ([`timing`]).
+//!
+//! **History** that was imported is the past of `repeat` and `surge` and completes nothing: it is no hit itself, and
+//! other rules do not see it.
 //!
 //! Limits: `max_keys` keys a rule, `max_events` events a key, [`HORIZON_MS`] back and
 //! ahead; where there is no room, what is more than [`AHEAD_MS_MAX`] ahead goes first.
@@ -46,6 +51,7 @@ pub mod roster;
 pub mod rule;
 mod surge;
 pub mod timeline;
+pub mod timing;
 pub mod trial;
 
 use linli_shared::protocol::ids::Lane;
@@ -123,4 +129,26 @@ pub struct Finding {
     pub values: String,
     /// When what was missing came after all, for `absent` and `silent`.
     pub ended_ms: Option<i64>,
+    /// When the hub could have known of it, milliseconds since 1970 UTC: the latest receipt of a live event that it
+    /// rests on. `None`: all of it was replayed.
+    pub arrived_ms: Option<i64>,
+}
+
+impl Finding {
+    /// The two are no farther apart than hits of one finding may be.
+    pub fn is_near(&self, other: &Finding, fold_ms: i64) -> bool {
+        self.from_ms <= other.to_ms.saturating_add(fold_ms)
+            && self.to_ms >= other.from_ms.saturating_sub(fold_ms)
+    }
+
+    /// Takes one hit of a rule whose hits are events by themselves into this finding.
+    pub fn join(&mut self, hit: &Finding) {
+        if hit.from_ms < self.from_ms {
+            self.from_ms = hit.from_ms;
+            self.reasons.clone_from(&hit.reasons);
+        }
+        self.to_ms = self.to_ms.max(hit.to_ms);
+        self.hits += hit.hits;
+        self.arrived_ms = self.arrived_ms.max(hit.arrived_ms);
+    }
 }

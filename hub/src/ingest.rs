@@ -23,12 +23,14 @@
 //! * its events cannot be read: quarantine; the position moves on. The same bytes are there once.
 //!
 //! Files: `decide` is that table; `writer` the task; `work` one transaction, `raise` its warnings and
-//! cases, `attach` files of cases, `subject` what residents ask for, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `recall` what a start reads.
+//! cases, `attach` files of cases, `subject` what residents ask for, `flood` the bound on them, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `clock` the hub's own clock; `recall` what a start reads.
 mod announce;
 pub mod attach;
 pub mod attend;
 pub mod casework;
+mod clock;
 pub mod decide;
+pub mod flood;
 mod incident;
 pub mod people;
 mod raise;

@@ -5,6 +5,7 @@
 //!   connection is refused before it costs anything, and the agent comes again after its backoff. When
 //!   handshakes pile up, addresses have to prove themselves first (QUIC Retry, RFC 9000, 8.1.2).
 //! * One session an agent: a new one ends the one before it, whose gateway may have lost power.
+mod claims;
 mod handshakes;
 mod join;
 mod lane;
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use self::handshakes::Handshakes;
 use crate::ca::{Authority, CaError, Files};
+use crate::clock_guard::ClockWatch;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -84,6 +86,8 @@ pub struct Shared {
     pub heartbeat: Duration,
     /// Open sessions.
     pub sessions: Sessions,
+    /// The hub's clock.
+    pub clock: ClockWatch,
 }
 
 /// Who is connected. Held for moments only, and by this part only; others look.
@@ -143,7 +147,9 @@ impl Listener {
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, tls::provider())
             .allow_unauthenticated()
             .build()?;
-        let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
+        // Certificates of agents expire by known time.
+        let time = Arc::new(shared.clock.clone());
+        let mut config = rustls::ServerConfig::builder_with_details(tls::provider(), time)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::from)?
             .with_client_cert_verifier(verifier)

@@ -48,6 +48,32 @@ pub fn midnight_ms(day: Date) -> Option<i64> {
     Some(midnight.timestamp().as_millisecond())
 }
 
+/// A span in words, Chinese and English: its two largest units, and less than a minute as such.
+pub fn age(span_ms: i64) -> (String, String) {
+    const UNITS: [(i64, &str, &str); 4] = [
+        (365 * 86_400_000, "年", "y"),
+        (86_400_000, "天", "d"),
+        (3_600_000, "小时", "h"),
+        (60_000, "分", "min"),
+    ];
+    let (mut chinese, mut english) = (Vec::new(), Vec::new());
+    let mut left_ms = span_ms;
+    for (unit_ms, words, letters) in UNITS {
+        let count = left_ms / unit_ms;
+        if count > 0 && chinese.len() < 2 {
+            chinese.push(format!("{count} {words}"));
+            english.push(format!("{count} {letters}"));
+        } else if !chinese.is_empty() {
+            break;
+        }
+        left_ms %= unit_ms;
+    }
+    if chinese.is_empty() {
+        return ("不到 1 分".to_owned(), "less than 1 min".to_owned());
+    }
+    (chinese.join(" "), english.join(" "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +87,20 @@ mod tests {
         assert_eq!(minute_of_day(midnight_ms - 1), 1439);
         assert_eq!(minute_of_day(-1), 7 * 60 + 59);
         assert_eq!(minute_of_day(0), 8 * 60);
+    }
+
+    #[test]
+    fn an_age_is_said_by_its_two_largest_units() {
+        for (span_ms, chinese, english) in [
+            (0, "不到 1 分", "less than 1 min"),
+            (-5, "不到 1 分", "less than 1 min"),
+            (59_999, "不到 1 分", "less than 1 min"),
+            (65 * 60_000, "1 小时 5 分", "1 h 5 min"),
+            (2 * 86_400_000 + 60_000, "2 天", "2 d"),
+            (400 * 86_400_000, "1 年 35 天", "1 y 35 d"),
+        ] {
+            let wanted = (chinese.to_owned(), english.to_owned());
+            assert_eq!(age(span_ms), wanted, "{span_ms}");
+        }
     }
 }

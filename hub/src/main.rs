@@ -10,6 +10,7 @@ mod cases;
 mod casework;
 mod centre;
 mod cli;
+mod clock_guard;
 mod config;
 mod correlate;
 mod database;
@@ -26,6 +27,7 @@ mod rights;
 mod rules;
 mod sealed;
 mod show;
+mod station_kinds;
 mod store;
 mod users;
 mod warnings;
@@ -243,7 +245,12 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
     let now_ms = clock::wall_ms();
     match command {
         Command::Token {
-            command: TokenCommand::Create { site, valid },
+            command:
+                TokenCommand::Create {
+                    site,
+                    valid,
+                    station,
+                },
         } => {
             let root = ca::root_certificate(&ca::Files::at(&config.data_dir))
                 .map_err(|error| failure(exit::CONFIG)(&error))?;
@@ -256,7 +263,10 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
                 store.readers(),
                 &token.id,
                 &token.secret,
-                site.as_str(),
+                &tokens::JoinGrant {
+                    site: site.to_string(),
+                    station,
+                },
                 now_ms,
                 now_ms + valid.as_millis(),
             )
@@ -345,6 +355,9 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
         Command::Db { command } => database::with_store(config, store, command).await?,
         Command::Retention { command } => database::retention::run(config, store, command).await?,
         Command::Notifications { command } => notifications(config, store, command).await?,
+        Command::Clock { command, json } => {
+            clock_guard::commands::clock(store, command, json).await?;
+        }
         Command::Agents { json } => {
             show::agents(store, json)
                 .await

@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use crate::attachments::NotTaken;
+use crate::clock_guard::Doubt;
 use crate::correlate::engine::Engine;
 use crate::retention::Class;
 use crate::warnings::Outcome;
@@ -26,6 +27,8 @@ pub struct Metrics {
     events_lost: IntCounterVec,
     /// Events in quarantine.
     pub quarantined: IntCounter,
+    events_withheld: IntCounterVec,
+    claims_clamped: IntCounterVec,
     /// From the agent's receipt to the store.
     pub delivery_seconds: Histogram,
     /// Transactions.
@@ -73,6 +76,7 @@ pub struct Metrics {
     /// Sign-ins by OpenID Connect, by outcome.
     oidc: IntCounterVec,
     not_after: IntGaugeVec,
+    clock_doubtful: IntGaugeVec,
     clock_skew: GaugeVec,
     retention_deleted: IntCounterVec,
     retention_oldest: IntGaugeVec,
@@ -153,6 +157,16 @@ impl Metrics {
                 "linli_hub_events_quarantined_total",
                 "Events whose number is taken by other content, or that cannot be read.",
             )?,
+            events_withheld: counters(
+                "linli_hub_events_withheld_total",
+                "Events of kinds that only stations report, from an agent that is none: stored, seen by no rule.",
+                &["agent"],
+            )?,
+            claims_clamped: counters(
+                "linli_hub_agent_claims_clamped_total",
+                "What agents said of themselves and cannot be: watermarks of the future, lost events that they never had.",
+                &["claim"],
+            )?,
             delivery_seconds: add(
                 &registry,
                 Histogram::with_opts(histogram(
@@ -221,7 +235,7 @@ impl Metrics {
             warning_outcomes: counters(
                 "linli_hub_warning_outcomes_total",
                 "Warnings raised, by whether people were told of them then, or why nobody was: told, late (补报), shadow, \
-                 muted, inhibited, no_channel.",
+                 muted, inhibited, no_channel, folded (its agent raises too many).",
                 &["outcome"],
             )?,
             unacknowledged: gauge(
@@ -312,6 +326,12 @@ impl Metrics {
                  be used), busy.",
                 &["outcome"],
             )?,
+            clock_doubtful: gauges(
+                "linli_hub_clock_doubtful",
+                "1 while the hub does not believe its own clock, by why: stepped, away (off for very long), unsynchronised. \
+                 Retention, expiry and escalation are held.",
+                &["reason"],
+            )?,
             not_after: add(
                 &registry,
                 IntGaugeVec::new(
@@ -362,6 +382,9 @@ impl Metrics {
             metrics.stored(lane, 0, 0);
             metrics.doubled(lane, 0);
         }
+        for claim in ["watermark", "lost"] {
+            metrics.claims_clamped.with_label_values(&[claim]).inc_by(0);
+        }
         for class in Class::ALL {
             metrics.retention_deleted(class, 0);
         }
@@ -396,6 +419,28 @@ impl Metrics {
         self.events_lost
             .with_label_values(&[agent.as_str()])
             .inc_by(events);
+    }
+
+    /// Why the hub's clock is doubtful.
+    pub fn clock(&self, doubt: Option<Doubt>) {
+        for word in Doubt::WORDS {
+            let is_so = doubt.is_some_and(|doubt| doubt.as_str() == word);
+            self.clock_doubtful
+                .with_label_values(&[word])
+                .set(i64::from(is_so));
+        }
+    }
+
+    /// Counts events that an agent may not report.
+    pub fn withheld(&self, agent: &AgentId, events: u64) {
+        self.events_withheld
+            .with_label_values(&[agent.as_str()])
+            .inc_by(events);
+    }
+
+    /// Counts something that an agent said of itself and cannot be: `watermark` or `lost`.
+    pub fn clamped(&self, claim: &str) {
+        self.claims_clamped.with_label_values(&[claim]).inc();
     }
 
     /// Counts a warning and how long it took.

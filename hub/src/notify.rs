@@ -43,6 +43,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock_guard::ClockWatch;
 use crate::config::channels::Channel;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
@@ -72,6 +73,7 @@ impl Notifier {
         store: &Store,
         ingest: &Ingest,
         metrics: &Metrics,
+        clock: &ClockWatch,
     ) -> Result<Self, PeerError> {
         let desk = |channel: &Channel| {
             let peer = Peer::open(channel, source)?;
@@ -82,6 +84,7 @@ impl Notifier {
                 store.clone(),
                 ingest.clone(),
                 metrics.clone(),
+                clock.clone(),
             ))
         };
         Ok(Self {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::api::EventView;
 use crate::cli::ListArgs;
 use crate::ingest::SKEW_MS_MIN;
+use crate::local_time;
 use crate::store::agents;
 use crate::store::cases::{self, CaseFilter};
 use crate::store::chunks::{self, EventFilter};
@@ -92,9 +93,12 @@ pub async fn warnings(
 /// What stands beside a warning: that it is on trial, late, withdrawn, over, muted, acknowledged or to be.
 pub fn marks(warning: &WarningView) -> String {
     let mut marks = String::new();
+    if let Some(late_ms) = warning.late_ms {
+        let (chinese, english) = local_time::age(late_ms);
+        marks.push_str(&format!(" 补报 late（{chinese} {english}）"));
+    }
     for (is_so, mark) in [
         (warning.shadow, " 试运行 shadow"),
-        (warning.late, " 补报 late"),
         (warning.state == WITHDRAWN, " 已撤销 withdrawn"),
         (warning.ended_ms.is_some(), " 已解除 over"),
         (warning.muted_by.is_some(), " 静默 muted"),
@@ -149,7 +153,7 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
             continue;
         }
         output::line(format_args!(
-            "{:20} {:20} {:8} 最近 seen {}  待传 waiting {}{}",
+            "{:20} {:20} {:8} 最近 seen {}  待传 waiting {}{}{}{}",
             agent.agent,
             agent.site,
             agent.software,
@@ -163,6 +167,16 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
                 Some(skew_ms) if skew_ms.saturating_abs() >= SKEW_MS_MIN =>
                     format!("  时钟偏差 clock off {:+.1} s", skew_ms as f64 / 1000.0),
                 _ => String::new(),
+            },
+            match agent.clock_synchronised {
+                Some(true) => "  时钟已同步 clock synchronised",
+                Some(false) => "  时钟未同步 clock not synchronised",
+                None => "",
+            },
+            if agent.station {
+                "  派出所 station"
+            } else {
+                ""
             },
         ));
     }

@@ -17,6 +17,7 @@ pub mod catalogue;
 pub mod chunks;
 pub mod copying;
 mod engine;
+pub mod hub_clock;
 pub mod identities;
 pub mod mutes;
 pub mod numbers;
@@ -293,7 +294,13 @@ mod tests {
         let site = "yuyuan".parse().expect("a name");
         for name in ["gw-2", "gw-1", "gw-gone"] {
             let agent = name.parse().expect("a name");
-            let saved = agents::save(&mut writer, &agent, &site, "1", 7).await;
+            let joining = agents::JoiningAgent {
+                agent: &agent,
+                site: &site,
+                station: false,
+                serial: "1",
+            };
+            let saved = agents::save(&mut writer, joining, 7).await;
             saved.expect("an agent");
         }
         sqlx::query("UPDATE agents SET revoked_ms = 8 WHERE agent = 'gw-gone'")
@@ -309,6 +316,7 @@ mod tests {
                 watermark_ms,
                 waiting_events: 0,
                 skew_ms: Some(-3),
+                clock_set: true,
             };
             let noted = agents::sign(&mut writer, &agent, &sign).await;
             noted.expect("a sign");

@@ -139,17 +139,20 @@ pub enum Outcome {
     Inhibited,
     /// Its rule has no route, or no channel of the route takes it.
     NoChannel,
+    /// Its agent raises too many: it is held by one warning with others.
+    Folded,
 }
 
 impl Outcome {
     /// Each once.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Told,
         Self::Late,
         Self::Shadow,
         Self::Muted,
         Self::Inhibited,
         Self::NoChannel,
+        Self::Folded,
     ];
 
     /// Its name in figures.
@@ -161,6 +164,7 @@ impl Outcome {
             Self::Muted => "muted",
             Self::Inhibited => "inhibited",
             Self::NoChannel => "no_channel",
+            Self::Folded => "folded",
         }
     }
 }

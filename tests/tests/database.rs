@@ -454,6 +454,11 @@ async fn what_is_old_enough_goes_with_a_proof_and_nothing_else_does() -> Result<
     // The job by itself, after the hub was off for years.
     hub.wrapper = faketime(&at(1000))?;
     hub.start().await?;
+    // Nothing is deleted for a clock that has jumped, until somebody says that it is right.
+    let text = hub.metrics().await?;
+    let doubtful = "linli_hub_clock_doubtful{reason=\"stepped\"}";
+    ensure!(metric(&text, doubtful) == Some(1.0), "{text}");
+    hub.trust_clock()?;
     let name = "linli_hub_retention_deleted_rows_total{class=\"warnings\"}";
     until("the job to have run", async || {
         let ran = metric(&hub.metrics().await?, name);

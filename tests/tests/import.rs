@@ -9,6 +9,8 @@ use tempfile::tempdir;
 
 async fn station(directory: &Path) -> Result<(Hub, Agent)> {
     let mut hub = Hub::new(&directory.join("hub"))?;
+    // All that a file comes to is looked at here.
+    hub.configure("[warnings]\nper_agent_minute = 100000\n")?;
     hub.start().await?;
     let agent = Agent::joined(&directory.join("a"), &hub, "station-1", "pcs-1")?;
     Ok((hub, agent))

@@ -15,6 +15,7 @@ mod hub {
     pub mod casework;
     pub mod centre;
     pub mod cli;
+    pub mod clock_guard;
     pub mod config;
     pub mod correlate;
     pub mod ingest;
@@ -25,8 +26,9 @@ mod hub {
     pub mod retention;
     pub mod rights;
     pub mod sealed;
+    pub mod station_kinds;
     pub mod store;
     pub mod users;
     pub mod warnings;
 }
-use hub::{attachments, audit, ca, calendar, cases, casework, centre, cli, config, correlate, ingest, local_time, metrics, notify, orgs, retention, rights, sealed, store, users, warnings};
+use hub::{attachments, audit, ca, calendar, cases, casework, centre, cli, clock_guard, config, correlate, ingest, local_time, metrics, notify, orgs, retention, rights, sealed, station_kinds, store, users, warnings};

@@ -3,7 +3,6 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
 use std::fmt;
 use std::str::FromStr;
@@ -96,7 +95,7 @@ pub async fn require(
         .and_then(|value| value.strip_prefix("Bearer "))
         .and_then(|value| value.trim().parse::<Token>().ok());
     if let Some(token) = token {
-        let (pool, now_ms) = (api.store.readers(), clock::wall_ms());
+        let (pool, now_ms) = (api.store.readers(), api.clock.expiry_ms());
         let (actor, credential) = if token.kind == SESSION {
             let actor = users::of_session(pool, &token.id, &token.secret, now_ms).await;
             (actor, Credential::Session(token.id))

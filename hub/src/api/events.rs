@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::list::{Page, bad_cursor, limit, query, time_ms};
 use super::{Api, store_problem, watched};
 use crate::rights::Actor;
+use crate::station_kinds;
 use crate::store::chunks::{self, EventFilter, StoredEvent};
 
 /// Where.
@@ -48,8 +49,13 @@ pub struct EventView {
     received_at: String,
     /// When the hub stored it, RFC 3339.
     stored_at: String,
-    /// How far occurred_at can be trusted: device, agent, unset, corrected, implausible, other.
+    /// By which rule occurred_at was decided: device, agent, unset, corrected, implausible, receipt, shifted, unknown, other.
     clock: String,
+    /// What the device claims, RFC 3339; left out where it gave no time that can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_time: Option<String>,
+    /// live: reported when it happened; replayed: afterwards; history: imported for rules that look back and statistics.
+    delivery: String,
     /// Where.
     place: PlaceView,
     /// Device.
@@ -63,10 +69,14 @@ pub struct EventView {
     /// Where the picture or clip lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     media: Option<String>,
+    /// Why no rule has seen it and no case was opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withheld: Option<&'static str>,
 }
 
 impl From<StoredEvent> for EventView {
     fn from(stored: StoredEvent) -> Self {
+        let claim_ms = stored.event.claim_ms();
         let Event {
             kind,
             occurred_at_ms,
@@ -79,6 +89,8 @@ impl From<StoredEvent> for EventView {
             place,
             attributes,
             media,
+            delivery,
+            device_time_ms: _,
             monotonic_ms: _,
             // As it came it is for people who look into a fault, not for lists.
             raw: _,
@@ -95,6 +107,8 @@ impl From<StoredEvent> for EventView {
             received_at: clock::rfc3339(received_at_ms),
             stored_at: clock::rfc3339(stored.stored_ms),
             clock: quality.as_str().to_owned(),
+            device_time: claim_ms.map(clock::rfc3339),
+            delivery: delivery.as_str().to_owned(),
             place: PlaceView {
                 building: place.building,
                 unit: place.unit,
@@ -105,6 +119,7 @@ impl From<StoredEvent> for EventView {
             source_id,
             attributes,
             media,
+            withheld: stored.withheld.then_some(station_kinds::REASON),
         }
     }
 }
@@ -127,7 +142,19 @@ impl std::fmt::Display for EventView {
             self.agent,
             self.lane,
             self.sequence,
-        )
+        )?;
+        let claim = self.device_time.as_ref();
+        if let Some(claim) = claim.filter(|claim| **claim != self.occurred_at) {
+            write!(f, " 设备称 device says {claim}（{}）", self.clock)?;
+        }
+        if let Some(reason) = self.withheld {
+            write!(f, " 隔离 withheld: {reason}")?;
+        }
+        match self.delivery.as_str() {
+            "replayed" => write!(f, " 补传 replayed, 收到 received {}", self.received_at),
+            "history" => write!(f, " 历史 history"),
+            _ => Ok(()),
+        }
     }
 }
 

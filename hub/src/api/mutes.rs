@@ -3,7 +3,6 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -98,7 +97,7 @@ pub async fn add(
 ) -> Result<(StatusCode, Json<MuteMade>), Problem> {
     let mute = body(mute)?;
     watched::site(&api, &actor, &mute.site, "POST", "/api/v1/mutes").await?;
-    let now_ms = clock::wall_ms();
+    let now_ms = api.clock.now_ms();
     let mute = Mute {
         id: 0,
         rule: mute.rule,

@@ -70,7 +70,7 @@ pub async fn start(
 ) -> Result<Response, Problem> {
     query(parameters)?;
     let oidc = configured(&api)?;
-    let start = oidc.begin(clock::wall_ms()).await.map_err(|error| {
+    let start = oidc.begin(api.clock.expiry_ms()).await.map_err(|error| {
         api.metrics.oidc(outcome(&error));
         problem(&error)
     })?;
@@ -96,7 +96,7 @@ pub async fn callback(
 ) -> Result<Response, Problem> {
     let parameters = query(parameters)?;
     let oidc = configured(&api)?;
-    let now_ms = clock::wall_ms();
+    let now_ms = api.clock.expiry_ms();
     let returned = Return {
         cookie: kept(&headers),
         state: parameters.state.as_deref(),

@@ -3,7 +3,6 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use linli_shared::service::clock;
 use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -52,7 +51,7 @@ pub async fn begin(
     if check_login(&login).is_err() {
         return Err(wrong());
     }
-    let now_ms = clock::wall_ms();
+    let now_ms = api.clock.expiry_ms();
     let wait_ms = api.tries.lock().await.wait_ms(&login, now_ms);
     if wait_ms > 0 {
         return Err(Problem::new(

@@ -1,7 +1,7 @@
 //! The engine: rules by kind of event, timelines by key. It takes events and watermarks in any order and
 //! tells which keys have been touched; what that means for warnings is `hits` and `revise`.
 use hashbrown::HashMap as FastMap;
-use linli_shared::protocol::event::{AGENT_STARTED, Event};
+use linli_shared::protocol::event::{AGENT_STARTED, Delivery, Event};
 use linli_shared::protocol::ids::Lane;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use super::coverage::{Coverage, Gap};
 use super::hits::View;
 use super::rule::{Kind, Roster, Rule, Subject};
 use super::timeline::{Entry, Placed, Source, Timeline};
-use super::{AHEAD_MS_MAX, Finding, HORIZON_MS, Origin};
+use super::timing::Timing;
+use super::{AHEAD_MS_MAX, Finding, HORIZON_MS, Origin, Reason};
 
 /// Timelines that are over are looked for no more often than this, by the time of events, milliseconds.
 const SWEEP_MS: i64 = 3_600_000;
@@ -68,6 +69,14 @@ pub struct Occurrence {
     pub is_known: bool,
 }
 
+/// An event that a `match` rule wants and that is older than its timelines reach. A hit by itself, it needs none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outdated {
+    pub rule: usize,
+    pub key: String,
+    pub finding: Finding,
+}
+
 /// A rule has met a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overflow {
@@ -96,6 +105,7 @@ struct RuleState {
 pub struct Outcome {
     pub touched: Vec<Touched>,
     pub occurrences: Vec<Occurrence>,
+    pub outdated: Vec<Outdated>,
     pub overflows: Vec<Overflow>,
 }
 
@@ -120,6 +130,7 @@ pub struct Engine {
     timers: Timers,
     touched: HashMap<(usize, Box<str>), Touched>,
     occurrences: Vec<Occurrence>,
+    outdated: Vec<Outdated>,
     overflows: Vec<Overflow>,
     /// Rules of the store keep their timelines here: nothing is written.
     in_memory: bool,
@@ -155,6 +166,7 @@ impl Engine {
             timers: Timers::new(),
             touched: HashMap::new(),
             occurrences: Vec::new(),
+            outdated: Vec::new(),
             overflows: Vec::new(),
             in_memory: false,
             base_ms: i64::MIN,
@@ -356,7 +368,9 @@ impl Engine {
             sequence: 0,
             source: self.source(&origin),
             value: 0,
+            received_s: Timing::since(since_ms).received_s(),
             steps: SINCE_STEP | self.rules[rule].on_mask(),
+            delivery: Delivery::Live,
         };
         let timelines = &mut self.states[rule].timelines;
         let timeline = timelines.entry(Box::from(key)).or_default();
@@ -372,6 +386,7 @@ impl Engine {
         let Some(wanted_by) = self.by_kind.get(event.kind.as_str()) else {
             return;
         };
+        let timing = Timing::of(event);
         let office = self.offices.get(origin.site).cloned();
         let subject = Subject {
             event,
@@ -385,6 +400,10 @@ impl Engine {
             if self.only.as_ref().is_some_and(|only| !only[*index]) || !rule.runs(now_ms) {
                 continue;
             }
+            // Imported history is the past of rules that look back, and nothing to the others.
+            if timing.delivery == Delivery::History && !rule.kind.reads_store() {
+                continue;
+            }
             let mut fitting = 0u16;
             for step in steps {
                 if rule.steps[usize::from(*step)].fits(subject) {
@@ -394,7 +413,7 @@ impl Engine {
             let state = &mut self.states[*index];
             state.counts.evaluated += 1;
             // What was to follow may come at any hour.
-            if !rule.in_hours(event.occurred_at_ms) {
+            if !rule.in_hours(timing.at_ms) {
                 fitting &= rule.off_mask();
             }
             if fitting != 0 {
@@ -405,7 +424,7 @@ impl Engine {
             let rule = Arc::clone(&self.rules[index]);
             let mut key = std::mem::take(&mut self.key);
             if rule.write_key(subject, &mut key) {
-                self.take(index, &rule, &key, steps, subject, origin, now_ms);
+                self.take(index, &rule, &key, steps, (subject, timing), origin, now_ms);
             }
             self.key = key;
         }
@@ -421,7 +440,7 @@ impl Engine {
         rule: &Rule,
         key: &str,
         steps: u16,
-        subject: Subject<'_>,
+        (subject, timing): (Subject<'_>, Timing),
         origin: &Origin<'_>,
         now_ms: i64,
     ) {
@@ -444,12 +463,19 @@ impl Engine {
             Kind::AllOf { .. } => steps & steps.wrapping_neg(),
             _ => steps,
         };
+        let timing = if rule.kind.reads_store() {
+            timing.looking_back()
+        } else {
+            timing
+        };
         let entry = Entry {
-            at_ms: subject.event.occurred_at_ms,
+            at_ms: timing.at_ms,
             sequence: origin.sequence,
             source: self.source(origin),
             value,
+            received_s: timing.received_s(),
             steps,
+            delivery: timing.delivery,
         };
         if rule.kind.reads_store() && !self.in_memory {
             let is_known = self.states[index].timelines.contains_key(key);
@@ -476,6 +502,7 @@ impl Engine {
             return;
         };
         if !room {
+            self.note_beyond(index, key, entry, (subject, timing), origin);
             return;
         }
         let Some(timeline) = state.timelines.get_mut(key) else {
@@ -485,8 +512,10 @@ impl Engine {
             Placed::At(at) => at,
             Placed::Known => return,
             Placed::TooOld => {
-                state.counts.beyond += 1;
-                self.overflow(index, origin, entry.at_ms, "max_events");
+                if !matches!(rule.kind, Kind::Match) {
+                    self.overflow(index, origin, entry.at_ms, "max_events");
+                }
+                self.note_beyond(index, key, entry, (subject, timing), origin);
                 return;
             }
         };
@@ -502,6 +531,43 @@ impl Engine {
         if rule.kind.waits() {
             self.arm(index, key, entry);
         }
+    }
+
+    /// No timeline takes an event for its age. Where each event is a hit by itself it is found all the same.
+    fn note_beyond(
+        &mut self,
+        index: usize,
+        key: &str,
+        entry: Entry,
+        (subject, timing): (Subject<'_>, Timing),
+        origin: &Origin<'_>,
+    ) {
+        if !matches!(self.rules[index].kind, Kind::Match) {
+            self.states[index].counts.beyond += 1;
+            return;
+        }
+        if self.only.is_some() {
+            return;
+        }
+        self.outdated.push(Outdated {
+            rule: index,
+            key: key.to_owned(),
+            finding: Finding {
+                site: origin.site.to_owned(),
+                agent: origin.agent.to_owned(),
+                from_ms: timing.at_ms,
+                to_ms: timing.at_ms,
+                hits: 1,
+                reasons: vec![Reason {
+                    event: origin.identity(),
+                    kind: subject.event.kind.clone(),
+                    at_ms: timing.at_ms,
+                }],
+                values: String::new(),
+                ended_ms: None,
+                arrived_ms: entry.live_ms(),
+            },
+        });
     }
 
     fn touch(
@@ -603,6 +669,11 @@ impl Engine {
             at_ms,
             limit,
         });
+    }
+
+    /// An agent could not hear for a while, and nothing that was decided before is another for it.
+    pub fn unheard(&mut self, agent: &str, gap: Gap) {
+        self.coverage.gap(&agent.into(), gap);
     }
 
     /// An agent was not there to hear: what its silence seemed to say is not so.
@@ -723,13 +794,17 @@ impl Engine {
         Outcome {
             touched,
             occurrences: std::mem::take(&mut self.occurrences),
+            outdated: std::mem::take(&mut self.outdated),
             overflows: std::mem::take(&mut self.overflows),
         }
     }
 
     /// Something has come of it.
     pub fn has_outcome(&self) -> bool {
-        !(self.touched.is_empty() && self.occurrences.is_empty() && self.overflows.is_empty())
+        !(self.touched.is_empty()
+            && self.occurrences.is_empty()
+            && self.outdated.is_empty()
+            && self.overflows.is_empty())
     }
 
     /// The findings of a key that touch a time, and from when on all is known.
@@ -833,7 +908,6 @@ impl RuleState {
         let horizon_ms = self.latest_ms.saturating_sub(horizon);
         // As far ahead nothing of the present goes together with it, and its window would never be over.
         if at_ms < horizon_ms || at_ms > now_ms.saturating_add(HORIZON_MS) {
-            self.counts.beyond += 1;
             return Some(false);
         }
         let within_ms = rule.kind.reach_ms();

@@ -2,6 +2,7 @@
 //!
 //! Each hit belongs to one event, its anchor, and hits are in the order of their anchors: at the anchor's
 //! time, or `within` after it for the kinds that wait.
+use linli_shared::protocol::event::Delivery;
 use std::collections::HashMap;
 
 use super::coverage::{Coverage, Heard};
@@ -70,6 +71,10 @@ impl<'a> View<'a> {
     pub fn holds(&self, anchor: usize) -> bool {
         let entry = &self.entries[anchor];
         if !entry.any(self.rule.on_mask()) && self.rule.on > 0 {
+            return false;
+        }
+        // It is the past of others, and completes nothing.
+        if entry.delivery == Delivery::History {
             return false;
         }
         match self.rule.kind {
@@ -266,8 +271,8 @@ impl<'a> View<'a> {
         })
     }
 
-    /// What a hit rests on, oldest first, and what was counted, in words.
-    fn reasons(&self, anchor: usize) -> (Vec<Reason>, String) {
+    /// The events that a hit rests on, oldest first, and what was counted, in words.
+    fn rests_on(&self, anchor: usize) -> (Vec<usize>, String) {
         let (mut found, values) = match self.rule.kind {
             Kind::Match | Kind::Absent { .. } | Kind::Silent { .. } => {
                 (vec![anchor], String::new())
@@ -302,8 +307,22 @@ impl<'a> View<'a> {
         };
         found.truncate(REASONS_MAX);
         found.sort_unstable();
-        let reasons = found.into_iter().map(|at| self.reason(at)).collect();
-        (reasons, values)
+        (found, values)
+    }
+
+    /// When the hub could have known of hits, the first of which rests on `rests_on`. A wait is over by the receipt of
+    /// what began it where that was live: the device's clock may be slow.
+    fn arrived_ms(&self, anchors: &[usize], rests_on: &[usize]) -> Option<i64> {
+        if self.rule.kind.waits() {
+            let over_ms = |anchor: &usize| {
+                let received_ms = self.entries[*anchor].live_ms().unwrap_or(i64::MIN);
+                self.hit_ms(*anchor)
+                    .max(received_ms.saturating_add(self.shift_ms()))
+            };
+            return anchors.iter().map(over_ms).max();
+        }
+        let all = anchors.iter().chain(rests_on);
+        all.filter_map(|at| self.entries[*at].live_ms()).max()
     }
 
     /// An event as a reason.
@@ -402,14 +421,15 @@ impl<'a> View<'a> {
             .filter_map(|group| {
                 let (first, last) = (*group.first()?, *group.last()?);
                 let source = &self.sources[self.entries[first].source as usize];
-                let (reasons, values) = self.reasons(first);
+                let (rests_on, values) = self.rests_on(first);
                 Some(Finding {
                     site: source.site.to_string(),
                     agent: source.agent.to_string(),
                     from_ms: self.hit_ms(first),
                     to_ms: self.hit_ms(last),
                     hits: group.len() as i64,
-                    reasons,
+                    arrived_ms: self.arrived_ms(group, &rests_on),
+                    reasons: rests_on.into_iter().map(|at| self.reason(at)).collect(),
                     values,
                     ended_ms: self.ended_ms(last),
                 })

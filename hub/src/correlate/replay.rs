@@ -4,7 +4,7 @@ use linli_shared::protocol::event::Event;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::engine::{Engine, Overflow, Touched};
+use super::engine::{Engine, Outdated, Overflow, Touched};
 use super::revise::{Change, Standing, Terms, revise};
 use super::rule::{Roster, Rule};
 use super::{Finding, Origin};
@@ -106,6 +106,38 @@ impl Replay {
         for touched in outcome.touched {
             self.reconsider(&touched, now_ms);
         }
+        for outdated in outcome.outdated {
+            self.join_or_raise(outdated, now_ms);
+        }
+    }
+
+    /// See `ingest/raise.rs`.
+    fn join_or_raise(&mut self, outdated: Outdated, now_ms: i64) {
+        let rule = Arc::clone(&self.engine.rules()[outdated.rule]);
+        let (key, finding) = (outdated.key, outdated.finding);
+        let places = self.by_key.entry((outdated.rule, key.clone())).or_default();
+        let near = places.iter().copied().find(|at| {
+            let warning = &self.warnings[*at];
+            !warning.withdrawn && finding.is_near(&warning.finding, rule.fold_ms)
+        });
+        if let Some(at) = near {
+            self.warnings[at].finding.join(&finding);
+            return;
+        }
+        let terms = Terms {
+            now_ms,
+            fresh_ms: rule.fresh_ms,
+            known_from_ms: i64::MIN,
+            fresh_hits: 1,
+        };
+        places.push(self.warnings.len());
+        self.warnings.push(Raised {
+            rule: rule.id.clone(),
+            key,
+            late: terms.is_late(&finding),
+            finding,
+            withdrawn: false,
+        });
     }
 
     fn reconsider(&mut self, touched: &Touched, now_ms: i64) {

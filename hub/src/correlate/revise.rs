@@ -62,12 +62,21 @@ pub enum Change {
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
     pub now_ms: i64,
-    /// Older findings are 补报, milliseconds.
+    /// Findings that the hub could have known of longer ago are 补报, milliseconds.
     pub fresh_ms: i64,
     /// Everything from here on is known.
     pub known_from_ms: i64,
     /// Hits of the events that have just come, for warnings that began before it.
     pub fresh_hits: i64,
+}
+
+impl Terms {
+    /// The hub could have known of it before, or all of it was replayed.
+    pub fn is_late(&self, finding: &Finding) -> bool {
+        finding
+            .arrived_ms
+            .is_none_or(|arrived_ms| self.now_ms.saturating_sub(arrived_ms) > self.fresh_ms)
+    }
 }
 
 /// Compares findings with standing warnings, both in the order of time, each list free of overlaps.
@@ -89,7 +98,7 @@ pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Ve
                 merged.push(warning);
             }
         }
-        let late = terms.now_ms.saturating_sub(finding.to_ms) > terms.fresh_ms;
+        let late = terms.is_late(&finding);
         // Of what is not known to its beginning nothing new is said, nor beside a warning that goes on over it.
         let beside = standing.iter().any(|warning| {
             warning.keeps_beginning(terms)
@@ -178,6 +187,7 @@ mod tests {
             }],
             values: String::new(),
             ended_ms: None,
+            arrived_ms: Some(to_ms),
         }
     }
 
@@ -283,6 +293,24 @@ mod tests {
     }
 
     #[test]
+    fn a_finding_is_fresh_by_its_receipt_whatever_its_own_time_says() {
+        // Of a device whose clock is far behind, or ahead.
+        for at_ms in [10, 10_000] {
+            for (arrived_ms, late) in [(Some(1_000), false), (Some(899), true), (None, true)] {
+                let found = Finding {
+                    arrived_ms,
+                    ..finding(at_ms, at_ms, 1)
+                };
+                let wanted = Change::Raise {
+                    finding: found.clone(),
+                    late,
+                };
+                assert_eq!(revise(vec![found], &[], terms(1_000)), [wanted]);
+            }
+        }
+    }
+
+    #[test]
     fn what_began_before_all_is_known_keeps_its_beginning() {
         let (old, seen) = (finding(10, 60, 7), finding(55, 70, 2));
         let warnings = [standing(1, &old, false)];
@@ -294,6 +322,7 @@ mod tests {
         let wanted = Finding {
             to_ms: 70,
             hits: 8,
+            arrived_ms: Some(70),
             ..old
         };
         assert_eq!(
@@ -319,6 +348,7 @@ mod tests {
         let wanted = Finding {
             to_ms: 70,
             hits: 8,
+            arrived_ms: Some(70),
             ..old
         };
         assert_eq!(

@@ -2,12 +2,14 @@
 //!
 //! Signs of life are not events: only the last of each agent is known. So a silence that ends is over, and
 //! one that the hub slept through is not known: after a start each agent has the rule's whole time again.
+//!
+//! Times are of any clock that does not step; a hub gives those of its monotonic one.
 use std::collections::HashMap;
 
 /// What is known of one agent.
 #[derive(Debug, Clone, Copy)]
 struct Watch {
-    /// The last sign, or since when it is waited for, milliseconds since 1970 UTC.
+    /// The last sign, or since when it is waited for, milliseconds.
     heard_ms: i64,
     /// It is silent, and that has been said.
     silent: bool,

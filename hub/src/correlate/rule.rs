@@ -21,7 +21,7 @@
 //! p = 0.01                           # surge: at most so likely by chance
 //! hours = "22:00-06:00"              # only events of these hours, by the clock of the centre
 //! severity = "life"                  # info | notice | warning | alarm | life
-//! fresh = "15m"                      # older findings are 补报 and page nobody
+//! fresh = "15m"                      # what was received longer ago is 补报: recorded; about life people are told
 //! late = "revise"                    # late events put right what was found without them
 //! fold = "30m"                       # hits this near are one warning
 //! max_keys = 200000                  # keys, and events of one key, that it may hold
@@ -356,6 +356,11 @@ impl Rule {
     /// It is looked at, at this time.
     pub fn runs(&self, now_ms: i64) -> bool {
         self.enabled && self.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)
+    }
+
+    /// It is graver than a severity of this name.
+    pub fn is_graver_than(&self, severity: &str) -> bool {
+        Severity::from_name(severity).is_some_and(|severity| self.severity > severity)
     }
 
     /// A time is of the hours that it wants, by the clock of the centre.

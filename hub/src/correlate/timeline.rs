@@ -2,6 +2,7 @@
 //!
 //! Events at the same time are ordered by their identity, so that the order is the same however they came.
 //! What is let go of for room or age moves `floor_ms`: before it nothing can be said any more.
+use linli_shared::protocol::event::Delivery;
 use linli_shared::protocol::ids::Lane;
 use std::sync::Arc;
 
@@ -32,14 +33,28 @@ pub struct Entry {
     pub source: u32,
     /// Hash of the value that `distinct` counts.
     pub value: u32,
+    /// When its agent received it, whole seconds since 1970 UTC.
+    pub received_s: u32,
     /// The steps that it fits, a bit each.
     pub steps: u16,
+    /// Whether it was reported when it happened.
+    pub delivery: Delivery,
 }
+
+/// Thousands of them are held a key.
+const _: () = assert!(size_of::<Entry>() == 32);
 
 impl Entry {
     /// It fits this step.
     pub fn is(&self, step: usize) -> bool {
         self.steps & (1 << step) != 0
+    }
+
+    /// When its agent received it, milliseconds since 1970 UTC; `None`: it was not reported when it happened.
+    pub fn live_ms(&self) -> Option<i64> {
+        self.delivery
+            .is_live()
+            .then(|| i64::from(self.received_s) * 1000)
     }
 
     /// It fits one of these.
@@ -179,7 +194,9 @@ mod tests {
             sequence,
             source,
             value: 0,
+            received_s: 0,
             steps: 1,
+            delivery: Delivery::Live,
         }
     }
 

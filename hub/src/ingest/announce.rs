@@ -12,8 +12,9 @@ use crate::store::warnings::{ACTIVE, Told};
 use crate::store::{StoreError, cases, outbox};
 
 impl Work<'_> {
-    /// Tells the channels of a warning's route what has become of it. Of what is 补报, on trial, muted, inhibited or about
-    /// a case for named handlers only nobody is told; nor of the end of what nobody was told of. False: there was no channel to tell.
+    /// Tells the channels of a warning's route what has become of it. Of what is on trial, muted, inhibited or about
+    /// a case for named handlers only nobody is told; nor of what is 补报, unless it is about life; nor of the end of what
+    /// nobody was told of. False: there was no channel to tell.
     pub async fn tell(
         &mut self,
         told: &Told,
@@ -26,7 +27,8 @@ impl Work<'_> {
         let named_only = rule
             .as_ref()
             .is_some_and(|rule| self.opens_named_only(rule));
-        let silent = told.late
+        let severity = Severity::from_name(&told.severity).unwrap_or(Severity::Life);
+        let silent = (told.late && severity < Severity::Life)
             || told.shadow
             || told.muted_by.is_some()
             || told.inhibited_by.is_some()
@@ -43,11 +45,14 @@ impl Work<'_> {
         let fields: Vec<String> = rule
             .as_ref()
             .map_or_else(Vec::new, |rule| rule.key.iter().map(Field::name).collect());
-        let severity = Severity::from_name(&told.severity).unwrap_or(Severity::Life);
         let (grade, grade_words) = self.centre.grade(severity);
         let (id, step) = (told.id, told.escalations);
         let decision = match what {
             What::Escalated => format!("warning/{id}/{}/{step}", what.as_str()),
+            // Once for each severity that it rises to.
+            What::Amended => format!("warning/{id}/{}/{}", what.as_str(), told.severity),
+            // It may still go on, and then it is raised as what happens now.
+            What::Raised if told.late => format!("warning/{id}/{}/late", what.as_str()),
             _ => format!("warning/{id}/{}", what.as_str()),
         };
         let mut notice = Notice {
@@ -62,6 +67,9 @@ impl Work<'_> {
             place: place(&fields, &told.key, &told.site),
             at_ms: told.at_ms,
             late: told.late,
+            late_ms: told
+                .late
+                .then(|| self.now_ms.saturating_sub(told.until_ms).max(0)),
             case: outbox::case_of(self.connection, id, named_only).await?,
             news: None,
             reason: reason.to_owned(),
@@ -138,6 +146,7 @@ impl Work<'_> {
             },
             at_ms: action.at_ms,
             late: false,
+            late_ms: None,
             case: Some(after.code.clone()),
             news: Some(CaseNews {
                 version: action.number,

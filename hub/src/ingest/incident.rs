@@ -1,9 +1,9 @@
 //! 警情: a dispute that a police station reports becomes a case once, however often it is pushed.
 //!
 //! Whose agent is a station's stands in the directory. An incident is known by the agent and the number that the
-//! station gave it, or where it gave none, by the event. What happened too long ago is history that was imported: it
-//! is stored and correlated, and opens no case.
-use linli_shared::protocol::event::{Event, Severity};
+//! station gave it, or where it gave none, by the event. What is history that was imported opens no case: its import
+//! says so, and of an import of an older agent what happened too long ago is taken for it.
+use linli_shared::protocol::event::{Delivery, Event, Severity};
 use std::collections::BTreeSet;
 
 use super::work::Work;
@@ -38,7 +38,8 @@ impl Incident {
         casework: &Casework,
         now_ms: i64,
     ) -> Option<Self> {
-        let is_now = now_ms.saturating_sub(event.occurred_at_ms) <= HORIZON_MS;
+        let is_now = event.delivery != Delivery::History
+            && now_ms.saturating_sub(event.occurred_at_ms) <= HORIZON_MS;
         if event.kind != REPORTED || !is_now {
             return None;
         }

@@ -1,16 +1,18 @@
 //! From what the rules have found to warnings and cases, within the transaction of the events that caused it.
 use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::frame::case_kind;
+use linli_shared::service::clock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::flood::{Class, Held};
 use super::recall::row;
 use super::work::Work;
 use crate::cases::case::Case;
 use crate::cases::moves::Move;
 use crate::cases::refused::Refused;
 use crate::cases::{self, Opening};
-use crate::correlate::engine::{Cause, Occurrence, Overflow, Touched};
+use crate::correlate::engine::{Cause, Occurrence, Outdated, Overflow, Touched};
 use crate::correlate::replay::hull;
 use crate::correlate::revise::{Change, Terms, revise};
 use crate::correlate::roster::Silence;
@@ -47,6 +49,9 @@ impl Work<'_> {
                 self.look_back(touched.rule, &touched.key, &[]).await?;
             }
             self.reconsider(touched).await?;
+        }
+        for outdated in &outcome.outdated {
+            self.join_or_raise(outdated).await?;
         }
         for overflow in &outcome.overflows {
             self.overflowed(overflow).await?;
@@ -109,7 +114,9 @@ impl Work<'_> {
                     sequence: row.sequence,
                     source: engine.source(&origin),
                     value: 0,
+                    received_s: row.received_s,
                     steps: row.steps,
+                    delivery: row.delivery,
                 }
             })
             .collect();
@@ -130,15 +137,55 @@ impl Work<'_> {
         let engine = &self.memory.engine;
         let (findings, known_from_ms) = engine.findings(touched.rule, key, from_ms, to_ms);
         let terms = Terms {
-            now_ms: self.now_ms,
-            fresh_ms: rule.fresh_ms,
             known_from_ms,
             fresh_hits: touched.fresh_hits,
+            ..self.terms(&rule)
         };
         for change in revise(findings, &standing, terms) {
             self.change(&rule, key, &touched.cause, change).await?;
         }
         Ok(())
+    }
+
+    /// How late a finding may be.
+    fn terms(&self, rule: &Rule) -> Terms {
+        Terms {
+            now_ms: self.now_ms,
+            // Nobody knows how long ago it was received. To page for nothing is better than not to.
+            fresh_ms: if self.time.is_doubtful {
+                i64::MAX
+            } else {
+                rule.fresh_ms
+            },
+            known_from_ms: i64::MIN,
+            fresh_hits: 1,
+        }
+    }
+
+    /// An event that is older than a timeline reaches, and is a hit by itself: it joins the warning near it, or is one.
+    async fn join_or_raise(&mut self, outdated: &Outdated) -> Result<(), StoreError> {
+        let rule = Arc::clone(&self.memory.engine.rules()[outdated.rule]);
+        let (key, hit) = (&outdated.key, &outdated.finding);
+        let from_ms = hit.from_ms.saturating_sub(rule.fold_ms);
+        let to_ms = hit.to_ms.saturating_add(rule.fold_ms);
+        let standing = warnings::standing(self.connection, &rule, key, from_ms, to_ms).await?;
+        let late = self.terms(&rule).is_late(hit);
+        let Some(near) = standing.first() else {
+            return self.raise(&rule, key, hit, late).await;
+        };
+        let mut finding = Finding {
+            from_ms: near.from_ms,
+            to_ms: near.to_ms,
+            hits: near.hits,
+            reasons: near.reasons.clone(),
+            values: near.values.clone(),
+            ended_ms: near.ended_ms,
+            ..hit.clone()
+        };
+        finding.join(hit);
+        let now_fresh = near.late && !late;
+        warnings::update(self.connection, near.id, &finding, now_fresh).await?;
+        self.go_on(&rule, near.id, &finding, now_fresh, false).await
     }
 
     async fn change(
@@ -224,8 +271,32 @@ impl Work<'_> {
         }
     }
 
-    /// Raises a warning, and opens or joins its case.
+    /// Raises a warning, unless its agent has raised as many as it may.
     async fn raise(
+        &mut self,
+        rule: &Rule,
+        key: &str,
+        finding: &Finding,
+        late: bool,
+    ) -> Result<(), StoreError> {
+        let per_minute = self.centre.warnings_per_agent_minute;
+        let now_ms = clock::monotonic_ms();
+        let floods = &mut self.memory.floods;
+        let class = Class::of(rule.severity, late);
+        if rule.shadow || floods.admits(&finding.agent, now_ms, per_minute, class) {
+            return self.raise_always(rule, key, finding, late).await;
+        }
+        self.held.push(Held {
+            rule: Arc::new(rule.clone()),
+            key: key.to_owned(),
+            finding: finding.clone(),
+            is_hidden: self.opens_named_only(rule),
+        });
+        Ok(())
+    }
+
+    /// Raises a warning, and opens or joins its case.
+    pub async fn raise_always(
         &mut self,
         rule: &Rule,
         key: &str,
@@ -256,8 +327,9 @@ impl Work<'_> {
             ack_due_ms,
         };
         warnings::insert(self.connection, &new).await?;
+        let known_ms = finding.arrived_ms.unwrap_or(finding.to_ms);
         self.tally
-            .warned(&rule.id, self.now_ms.saturating_sub(finding.to_ms), late);
+            .warned(&rule.id, self.now_ms.saturating_sub(known_ms), late);
         self.note(rule, id, "raised", "").await?;
         if let Some(mute) = muted_by {
             self.note(rule, id, "muted", &format!("静默 {mute} / mute {mute}"))
@@ -286,7 +358,7 @@ impl Work<'_> {
             Some(told) => self.tell(&told, What::Raised, "").await?,
             None => false,
         };
-        self.tally.outcome(if late {
+        self.tally.outcome(if late && !is_told {
             Outcome::Late
         } else if muted_by.is_some() {
             Outcome::Muted
@@ -428,7 +500,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn note(
+    pub async fn note(
         &mut self,
         rule: &Rule,
         id: i64,
@@ -545,8 +617,9 @@ impl Work<'_> {
                     reasons: Vec::new(),
                     values: format!("heard={}", local_time::text(*heard_ms, "%FT%T%:z")),
                     ended_ms: None,
+                    arrived_ms: Some(*at_ms),
                 };
-                let late = self.now_ms.saturating_sub(*at_ms) > rule.fresh_ms;
+                let late = self.terms(rule).is_late(&finding);
                 let mut key = String::new();
                 crate::correlate::rule::push_escaped(&mut key, agent);
                 self.raise(rule, &key, &finding, late).await
@@ -602,9 +675,10 @@ impl Work<'_> {
                 }
             ),
             ended_ms: None,
+            arrived_ms: Some(overflow.at_ms),
         };
         let Some(before) = standing.last() else {
-            return self.raise(&seen, &rule.id, &finding, false).await;
+            return self.raise_always(&seen, &rule.id, &finding, false).await;
         };
         finding.from_ms = before.from_ms;
         finding.hits = before.hits + 1;

@@ -1,25 +1,33 @@
 //! What the writer knows beside the database, and how it is read from there.
-use linli_shared::protocol::ids::{AgentId, Sequence, SiteId};
+use linli_shared::protocol::ids::{AgentId, Sequence};
 use linli_shared::service::{clock, systemd, telemetry};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::flood::Floods;
 use crate::centre::Centre;
 use crate::correlate::Origin;
+use crate::correlate::coverage::Gap;
 use crate::correlate::engine::{Engine, Occurrence};
 use crate::correlate::roster::{AgentRoster, Silence};
 use crate::correlate::rule::{Roster, Rule};
 use crate::metrics::Metrics;
+use crate::store::agents::{JoiningAgent, WATERMARK_AHEAD_MS_MAX};
 use crate::store::chunks::{self, StoredChunk, correct};
 use crate::store::occurrences::{self, OccurrenceRow};
 use crate::store::positions::LaneKey;
-use crate::store::{Connection, StoreError, agents, cases, outbox, warnings};
+use crate::store::{Connection, StoreError, agents, cases, hub_clock, outbox, warnings};
 
 /// Rows that are read at once; between two pages systemd is told that the hub lives.
 const PAGE_ROWS: i64 = 500;
 /// Rows back that are looked at. Most are passed over without their bytes, so a start stays within the
 /// ten minutes that its unit grants.
 const ROWS_MAX: i64 = 1_000_000;
+
+/// The clock by which silence of agents is counted: it does not step.
+fn monotonic_ms() -> i64 {
+    clock::monotonic_ms().cast_signed()
+}
 
 /// Read again when a transaction fails.
 pub struct Memory {
@@ -31,6 +39,12 @@ pub struct Memory {
     rosters: HashMap<usize, AgentRoster>,
     /// Agent → site.
     sites: HashMap<String, String>,
+    /// Agents whose join token was a station's.
+    stations: HashSet<String>,
+    /// How many warnings agents raise.
+    pub floods: Floods,
+    /// Agents that reported what only stations may, and the log says so.
+    withheld_logged: HashSet<AgentId>,
     /// The numbers that were given last.
     pub last_chunk: i64,
     pub last_quarantine: i64,
@@ -41,10 +55,34 @@ pub struct Memory {
 
 impl Memory {
     /// An agent is to be heard from now on.
-    pub fn expect(&mut self, agent: &AgentId, site: &SiteId, now_ms: i64) {
-        self.sites.insert(agent.to_string(), site.to_string());
+    pub fn expect(&mut self, joining: JoiningAgent<'_>) {
+        let agent = joining.agent;
+        self.sites
+            .insert(agent.to_string(), joining.site.to_string());
+        if joining.station {
+            self.stations.insert(agent.to_string());
+        } else {
+            self.stations.remove(agent.as_str());
+        }
         for roster in self.rosters.values_mut() {
-            roster.expect(agent.as_str(), now_ms, false);
+            roster.expect(agent.as_str(), monotonic_ms(), false);
+        }
+    }
+
+    /// The join token of an agent was a station's.
+    pub fn is_station(&self, agent: &str) -> bool {
+        self.stations.contains(agent)
+    }
+
+    /// An agent reports what only stations may. The log says so once; each event is counted.
+    pub fn note_withheld(&mut self, agent: &AgentId) {
+        if self.withheld_logged.insert(agent.clone()) {
+            tracing::error!(
+                %agent,
+                "an agent that is no station's reports disputes, incidents or dangers: they are stored and withheld from \
+                 rules and cases. If it is a station's, name it in the directory, or join it with a token of \
+                 `linli-hub token create --station`"
+            );
         }
     }
 
@@ -53,15 +91,31 @@ impl Memory {
         self.sites.get(agent).cloned().unwrap_or_default()
     }
 
-    /// An agent is heard: whose silence that ends.
-    pub fn heard(&mut self, agent: &str, at_ms: i64) -> Vec<(Arc<Rule>, Silence)> {
+    /// An agent is heard, at `now_ms` by the hub: whose silence that ends.
+    pub fn heard(&mut self, agent: &str, now_ms: i64) -> Vec<(Arc<Rule>, Silence)> {
         let rules = self.engine.rules();
         self.rosters
             .iter_mut()
             .filter_map(|(index, roster)| {
-                Some((Arc::clone(&rules[*index]), roster.heard(agent, at_ms)?))
+                roster.heard(agent, monotonic_ms())?;
+                let ends = Silence::Ends {
+                    agent: agent.to_owned(),
+                    at_ms: now_ms,
+                };
+                Some((Arc::clone(&rules[*index]), ends))
             })
             .collect()
+    }
+
+    /// Nobody heard anything in a time that hub time jumped over.
+    pub fn jump(&mut self, (before_ms, after_ms): (i64, i64)) {
+        let gap = Gap {
+            from_ms: before_ms.min(after_ms),
+            to_ms: before_ms.max(after_ms),
+        };
+        for agent in self.sites.keys() {
+            self.engine.unheard(agent, gap);
+        }
     }
 
     /// Its next sign of life ends a silence.
@@ -69,17 +123,34 @@ impl Memory {
         self.rosters.values().any(|roster| roster.is_silent(agent))
     }
 
-    /// Which agents have been silent for too long.
+    /// Which agents have been silent for too long. That is counted by the monotonic clock, and said by hub time.
     pub fn overdue(&mut self, now_ms: i64) -> Vec<(Arc<Rule>, Silence)> {
         let rules = self.engine.rules();
+        let monotonic_ms = monotonic_ms();
+        let by_hub = |silence| match silence {
+            Silence::Begins {
+                agent,
+                heard_ms,
+                at_ms,
+            } => Silence::Begins {
+                agent,
+                heard_ms: now_ms.saturating_sub(monotonic_ms - heard_ms),
+                at_ms: now_ms.saturating_sub(monotonic_ms - at_ms),
+            },
+            ends => ends,
+        };
         let mut silences = Vec::new();
         for (index, roster) in &mut self.rosters {
             let rule = &rules[*index];
             if !rule.runs(now_ms) {
                 continue;
             }
-            let begun = roster.overdue(rule.kind.within_ms(), now_ms);
-            silences.extend(begun.into_iter().map(|silence| (Arc::clone(rule), silence)));
+            let begun = roster.overdue(rule.kind.within_ms(), monotonic_ms);
+            silences.extend(
+                begun
+                    .into_iter()
+                    .map(|silence| (Arc::clone(rule), by_hub(silence))),
+            );
         }
         silences
     }
@@ -92,6 +163,7 @@ impl Memory {
         rules: Vec<Arc<Rule>>,
         centre: &Centre,
         metrics: &Metrics,
+        now_ms: i64,
     ) -> Result<(), StoreError> {
         let mut engine = Engine::new(rules, centre.offices());
         let none = Engine::new(Vec::new(), HashMap::new());
@@ -104,7 +176,8 @@ impl Memory {
             .collect();
         let others = engine.take_over(old);
         kept.retain(|id, _| !others.contains(id));
-        self.begin(connection, engine, &others, kept, metrics).await
+        self.begin(connection, engine, &others, kept, (metrics, now_ms))
+            .await
     }
 
     /// Fills what is new in an engine, and the rosters; `kept` are those of rules that are the same.
@@ -114,17 +187,24 @@ impl Memory {
         mut engine: Engine,
         others: &[String],
         mut kept: HashMap<String, AgentRoster>,
-        metrics: &Metrics,
+        (metrics, now_ms): (&Metrics, i64),
     ) -> Result<(), StoreError> {
-        let now_ms = clock::wall_ms();
         let agents = agents::roster(connection).await?;
         for entry in &agents {
-            engine.advance(&entry.agent, entry.watermark_ms);
+            let present_ms = now_ms.saturating_add(WATERMARK_AHEAD_MS_MAX);
+            engine.advance(&entry.agent, entry.watermark_ms.min(present_ms));
+        }
+        if let Some((from_ms, to_ms)) = hub_clock::gap(connection).await? {
+            for entry in &agents {
+                engine.unheard(&entry.agent, Gap { from_ms, to_ms });
+            }
         }
         self.sites = agents
             .iter()
             .map(|entry| (entry.agent.clone(), entry.site.clone()))
             .collect();
+        let stations = agents.iter().filter(|entry| entry.station);
+        self.stations = stations.map(|entry| entry.agent.clone()).collect();
         engine.only(Some(others));
         let known = occurrences::rules(connection).await?;
         let rules = engine.rules().to_vec();
@@ -146,7 +226,7 @@ impl Memory {
                     let mut roster = kept.remove(&rule.id).unwrap_or_default();
                     for entry in &agents {
                         let silent = open.iter().any(|open| open.agent == entry.agent);
-                        roster.expect(&entry.agent, now_ms, silent);
+                        roster.expect(&entry.agent, monotonic_ms(), silent);
                     }
                     self.rosters.insert(index, roster);
                 }
@@ -165,7 +245,7 @@ impl Memory {
                 .await?;
         }
         for rule in changed.iter().filter(|rule| rule.kind.reads_store()) {
-            backfill(connection, rule, engine.offices(), self.last_chunk).await?;
+            backfill(connection, rule, engine.offices(), self.last_chunk, now_ms).await?;
         }
         // Only what has been filled is taken for filled by the next start.
         for rule in changed {
@@ -222,6 +302,7 @@ pub async fn recall(
     rules: &[Arc<Rule>],
     centre: &Centre,
     metrics: &Metrics,
+    now_ms: i64,
 ) -> Result<Memory, StoreError> {
     let (last_chunk, last_quarantine) = chunks::last_ids(connection).await?;
     let mut memory = Memory {
@@ -229,6 +310,9 @@ pub async fn recall(
         engine: Engine::new(Vec::new(), HashMap::new()),
         rosters: HashMap::new(),
         sites: HashMap::new(),
+        stations: HashSet::new(),
+        floods: Floods::default(),
+        withheld_logged: HashSet::new(),
         last_chunk,
         last_quarantine,
         last_warning: warnings::last_id(connection).await?,
@@ -240,7 +324,7 @@ pub async fn recall(
     let all: Vec<String> = rules.iter().map(|rule| rule.id.clone()).collect();
     let none = HashMap::new();
     memory
-        .begin(connection, engine, &all, none, metrics)
+        .begin(connection, engine, &all, none, (metrics, now_ms))
         .await?;
     metrics.recall_seconds.set(started.elapsed().as_secs_f64());
     Ok(memory)
@@ -252,13 +336,13 @@ async fn backfill(
     rule: &Arc<Rule>,
     offices: HashMap<String, String>,
     last_chunk: i64,
+    now_ms: i64,
 ) -> Result<(), StoreError> {
     occurrences::forget(connection, &rule.id).await?;
     let mut engine = Engine::new(vec![Arc::clone(rule)], offices);
     let mut kinds: Vec<String> = rule.steps.iter().map(|step| step.kind.clone()).collect();
     kinds.sort();
     kinds.dedup();
-    let now_ms = clock::wall_ms();
     let from_ms = now_ms.saturating_sub(rule.kind.reach_ms());
     let floor = (last_chunk - ROWS_MAX).max(0);
     let mut last = last_chunk;
@@ -304,6 +388,8 @@ pub fn row(engine: &Engine, occurrence: &Occurrence) -> OccurrenceRow {
         sequence: occurrence.entry.sequence,
         site: source.site.to_string(),
         steps: occurrence.entry.steps,
+        received_s: occurrence.entry.received_s,
+        delivery: occurrence.entry.delivery,
     }
 }
 
@@ -374,7 +460,10 @@ fn observe(engine: &mut Engine, stored: &StoredChunk, now_ms: i64) -> usize {
     let header = stored.chunk.header();
     let count = events.len();
     for (index, mut event) in events.into_iter().enumerate() {
-        correct(&mut event, stored.clocks);
+        if stored.withholds(&event.kind) {
+            continue;
+        }
+        correct(&mut event, stored.clocks, stored.stored_ms);
         let origin = Origin {
             site: &stored.site,
             agent: &stored.agent,

@@ -13,6 +13,7 @@ pub struct Tally {
     doubled: [u64; Lane::ALL.len()],
     lost: Vec<(AgentId, u64)>,
     quarantined: u64,
+    withheld: Vec<(AgentId, u64)>,
     delivery_ms: Vec<i64>,
     warned: Vec<(String, i64, bool)>,
     outcomes: Vec<Outcome>,
@@ -48,6 +49,11 @@ impl Tally {
     /// Events are in quarantine.
     pub fn quarantined(&mut self, events: u64) {
         self.quarantined += events;
+    }
+
+    /// An agent that is no station's has reported events that only those may.
+    pub fn withheld(&mut self, agent: &AgentId, events: u64) {
+        self.withheld.push((agent.clone(), events));
     }
 
     /// A warning is raised, so long after the last event that it rests on.
@@ -107,6 +113,9 @@ impl Tally {
             metrics.lost(agent, *events);
         }
         metrics.quarantined.inc_by(self.quarantined);
+        for (agent, events) in &self.withheld {
+            metrics.withheld(agent, *events);
+        }
         for ms in self.delivery_ms {
             metrics.delivery_seconds.observe(seconds(ms));
         }

@@ -3,6 +3,7 @@ use super::*;
 use crate::cases::action::Action;
 use crate::casework::Casework;
 use crate::centre::Centre;
+use crate::clock_guard::{ClockConfig, ClockWatch, Unsynchronised};
 use crate::correlate::rule::{Rule, Vocabulary, load_text};
 use crate::metrics::Metrics;
 use crate::store::agents::{self, Sign};
@@ -22,11 +23,13 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 mod histories;
+mod times;
 
 const MINUTE_MS: i64 = 60_000;
 
 struct Hub {
     _directory: TempDir,
+    centre: Centre,
     store: Store,
     metrics: Metrics,
     ingest: Ingest,
@@ -54,14 +57,19 @@ fn rule(id: &str, kind: &str, event: &str, severity: Severity, route: &str) -> A
 
 impl Hub {
     async fn new(rules: Vec<Arc<Rule>>) -> Self {
+        Self::of(rules, Centre::default()).await
+    }
+
+    async fn of(rules: Vec<Arc<Rule>>, centre: Centre) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(&Place::of_test(directory.path()), true)
             .await
             .expect("a store");
         let metrics = Metrics::new().expect("figures");
-        let (ingest, writer) = start(&store, rules, &metrics).await;
+        let (ingest, writer) = start(&store, rules, centre.clone(), &metrics).await;
         Self {
             _directory: directory,
+            centre,
             store,
             metrics,
             ingest,
@@ -74,7 +82,8 @@ impl Hub {
     async fn start_again(&mut self, rules: Vec<Arc<Rule>>) {
         self.ingest = Ingest::channel().0;
         (&mut self.writer).await.expect("the writer");
-        (self.ingest, self.writer) = start(&self.store, rules, &self.metrics).await;
+        (self.ingest, self.writer) =
+            start(&self.store, rules, self.centre.clone(), &self.metrics).await;
     }
 
     /// Brings events of these kinds and times to the writer, as one chunk.
@@ -144,6 +153,7 @@ impl Hub {
             watermark_ms: Some(watermark_ms),
             waiting_events: 0,
             skew_ms: None,
+            clock_set: true,
         };
         let agent = "gw-1".parse().expect("a name");
         assert!(self.ingest.sign(agent, sign).await);
@@ -177,15 +187,33 @@ impl Hub {
     }
 }
 
+/// The machine of a test may have a kernel whose clock nobody keeps.
+fn trusting() -> ClockConfig {
+    ClockConfig {
+        unsynchronised: Unsynchronised::Trust,
+        ..ClockConfig::default()
+    }
+}
+
 async fn start(
     store: &Store,
     rules: Vec<Arc<Rule>>,
+    centre: Centre,
     metrics: &Metrics,
 ) -> (Ingest, JoinHandle<()>) {
     let (ingest, inbox) = Ingest::channel();
     let casework = Casework::of_test();
-    let centre = Centre::default();
-    let writer = Writer::open(store, rules, centre, casework, inbox, metrics.clone()).await;
+    let clock = (&trusting(), ClockWatch::channel().0);
+    let writer = Writer::open(
+        store,
+        rules,
+        centre,
+        casework,
+        inbox,
+        metrics.clone(),
+        clock,
+    )
+    .await;
     let writer = writer.expect("a writer").run();
     let ended = async move { writer.await.expect("a writer that ends with its handles") };
     (ingest, tokio::spawn(ended))
@@ -328,7 +356,13 @@ async fn what_has_been_missing_for_weeks_ends_with_what_comes_after_all_also_ove
         let (agent, site) = ("gw-1".parse(), "yuyuan".parse());
         let (agent, site) = (agent.expect("a name"), site.expect("a name"));
         let mut writer = hub.store.connect().await.expect("a writer");
-        let joined = agents::save(&mut writer, &agent, &site, "1", 1).await;
+        let joining = agents::JoiningAgent {
+            agent: &agent,
+            site: &site,
+            station: false,
+            serial: "1",
+        };
+        let joined = agents::save(&mut writer, joining, 1).await;
         joined.expect("an agent");
         let opened_ms = now_ms - 30 * day_ms;
         hub.bring(Lane::Urgent, &[("door.opened", opened_ms)]).await;
@@ -444,14 +478,14 @@ async fn a_start_fills_windows_with_what_came_late_and_passes_over_damaged_rows(
     let repeat = rule(
         "repeat",
         "\"count\"\ntimes = 3\nwithin = \"7d\"",
-        "dispute.reported",
+        "smoke.alarm",
         Severity::Warning,
         "mediation",
     );
     let mut hub = Hub::new(vec![repeat.clone()]).await;
     // It came within the horizon and happened before it: with others of its time it counts.
     for days in [12, 11] {
-        let old = ("dispute.reported", now_ms - days * day_ms);
+        let old = ("smoke.alarm", now_ms - days * day_ms);
         hub.bring(Lane::Routine, &[old]).await;
     }
     let mut answers = Vec::new();
@@ -467,13 +501,12 @@ async fn a_start_fills_windows_with_what_came_late_and_passes_over_damaged_rows(
         .execute(pool);
     aged.await.expect("older rows");
     // The newest rows, more than a page of them, are of a kind that is wanted and cannot be read.
-    let damaged =
-        sqlx::query("UPDATE chunks SET bytes = $1, kinds = ',dispute.reported,' WHERE id > 2")
-            .bind(vec![0_u8])
-            .execute(pool);
+    let damaged = sqlx::query("UPDATE chunks SET bytes = $1, kinds = ',smoke.alarm,' WHERE id > 2")
+        .bind(vec![0_u8])
+        .execute(pool);
     damaged.await.expect("damaged rows");
     hub.start_again(vec![repeat]).await;
-    let last = ("dispute.reported", now_ms - 6 * day_ms);
+    let last = ("smoke.alarm", now_ms - 6 * day_ms);
     hub.bring(Lane::Routine, &[last]).await;
     assert_eq!(hub.warnings().await.len(), 1);
 }
@@ -487,7 +520,11 @@ async fn commands_that_write_meanwhile_do_not_disturb_a_transaction() {
         for number in 0..TOKENS {
             let id = format!("{name}{number}");
             let pool = hub.store.readers();
-            tokens::add_join(pool, &id, "s", "yuyuan", now_ms, now_ms + MINUTE_MS)
+            let grant = tokens::JoinGrant {
+                site: "yuyuan".to_owned(),
+                station: false,
+            };
+            tokens::add_join(pool, &id, "s", &grant, now_ms, now_ms + MINUTE_MS)
                 .await
                 .expect("a token");
         }

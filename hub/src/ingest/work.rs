@@ -7,17 +7,21 @@ use std::collections::HashMap;
 
 use super::attend;
 use super::decide::{Decision, decide};
+use super::flood::Held;
 use super::incident::Incident;
 use super::recall::Memory;
 use super::tally::Tally;
 use super::{Arrival, ClockOffsets, Decoded, Rejection};
 use crate::casework::Casework;
 use crate::centre::Centre;
+use crate::clock_guard::{Doubt, HubTime, KeptClock};
 use crate::correlate::Origin;
 use crate::correlate::roster::Silence;
 use crate::correlate::rule::Rule;
-use crate::store::agents::{self, Sign};
+use crate::station_kinds;
+use crate::store::agents::{self, JoiningAgent, Sign};
 use crate::store::chunks::{self, Clocks, NewChunk, correct};
+use crate::store::hub_clock;
 use crate::store::positions::{self, LaneKey};
 use crate::store::stations;
 use crate::store::tokens::{self, TokenRefusal};
@@ -52,12 +56,15 @@ pub struct Due {
     pub recompute: Vec<i64>,
     /// Old messages to stations can go.
     pub prune: bool,
+    /// Of the hub's clock, and why it is doubtful.
+    pub clock: Option<(KeptClock, Option<Doubt>)>,
 }
 
 impl Due {
     /// Nothing.
     pub fn is_empty(&self) -> bool {
         !self.prune
+            && self.clock.is_none()
             && self.silences.is_empty()
             && self.mutes.is_empty()
             && self.unacknowledged.is_empty()
@@ -71,13 +78,17 @@ pub struct Work<'a> {
     pub connection: &'a mut Connection,
     pub memory: &'a mut Memory,
     pub builder: &'a mut ChunkBuilder,
+    /// Hub time.
     pub now_ms: i64,
+    pub time: HubTime,
     pub rows: Vec<NewChunk>,
     pub moved: HashMap<LaneKey, Sequence>,
     pub tally: Tally,
     pub centre: &'a Centre,
     pub casework: &'a Casework,
     pub incidents: Vec<Incident>,
+    /// Warnings beyond what their agent may raise.
+    pub held: Vec<Held>,
 }
 
 impl<'a> Work<'a> {
@@ -88,19 +99,21 @@ impl<'a> Work<'a> {
         builder: &'a mut ChunkBuilder,
         centre: &'a Centre,
         casework: &'a Casework,
-        now_ms: i64,
+        time: HubTime,
     ) -> Self {
         Self {
             connection,
             memory,
             builder,
-            now_ms,
+            now_ms: time.now_ms,
+            time,
             rows: Vec::new(),
             moved: HashMap::new(),
             tally: Tally::default(),
             centre,
             casework,
             incidents: Vec::new(),
+            held: Vec::new(),
         }
     }
 
@@ -225,8 +238,15 @@ impl<'a> Work<'a> {
         let mut occurred_ms = (i64::MAX, i64::MIN);
         let mut kinds: Vec<&str> = Vec::new();
         for event in &mut events {
-            correct(event, clocks);
+            correct(event, clocks, self.now_ms);
         }
+        let is_station = self.memory.is_station(key.agent.as_str())
+            || self
+                .casework
+                .directory
+                .station_of(key.agent.as_str())
+                .is_some();
+        let mut withheld = 0;
         for (index, event) in events.iter().enumerate() {
             occurred_ms.0 = occurred_ms.0.min(event.occurred_at_ms);
             occurred_ms.1 = occurred_ms.1.max(event.occurred_at_ms);
@@ -240,12 +260,20 @@ impl<'a> Work<'a> {
                 epoch: key.epoch.0,
                 sequence: header.first.0 + index as u64,
             };
+            self.tally
+                .delivered(self.now_ms.saturating_sub(event.received_at_ms));
+            if !is_station && station_kinds::is_reserved(&event.kind) {
+                withheld += 1;
+                continue;
+            }
             self.memory.engine.observe(event, &origin, self.now_ms);
             if let Some(incident) = Incident::of(event, &origin, self.casework, self.now_ms) {
                 self.incidents.push(incident);
             }
-            self.tally
-                .delivered(self.now_ms.saturating_sub(event.received_at_ms));
+        }
+        if withheld > 0 {
+            self.memory.note_withheld(&key.agent);
+            self.tally.withheld(&key.agent, withheld);
         }
         let kinds = text(&format!(",{},", kinds.join(","))).into_owned();
         self.tally.stored(
@@ -263,6 +291,7 @@ impl<'a> Work<'a> {
             stored_ms: self.now_ms,
             clocks,
             kinds,
+            withheld: withheld > 0,
         });
         Ok(())
     }
@@ -404,12 +433,18 @@ impl<'a> Work<'a> {
         agent: &AgentId,
         serial: &str,
     ) -> Result<Result<SiteId, TokenRefusal>, StoreError> {
-        let good = tokens::check_join(self.connection, token_id, token_secret, self.now_ms).await?;
-        let site: SiteId = match good.map(|site| site.parse()) {
-            Ok(Ok(site)) => site,
-            Ok(Err(_)) => return Ok(Err(TokenRefusal::Unknown)),
+        let good = tokens::check_join(self.connection, token_id, token_secret, self.time.expiry_ms)
+            .await?;
+        let grant = match good {
+            Ok(grant) => grant,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let Ok(site) = grant.site.parse::<SiteId>() else {
+            return Ok(Err(TokenRefusal::Unknown));
+        };
+        if let Some(other) = agents::alike(self.connection, agent).await? {
+            return Ok(Err(TokenRefusal::NameAlike(other)));
+        }
         // A token lets a gateway into its own site. To take over the name of another site's agent would
         // lock that one out, and put this one's events behind its positions.
         let at = agents::site_of(self.connection, agent).await?;
@@ -420,8 +455,14 @@ impl<'a> Work<'a> {
             tracing::warn!(%agent, %site, "an agent of this name joins again: the certificate that it had is refused from now on");
         }
         tokens::use_join(self.connection, token_id, agent.as_str(), self.now_ms).await?;
-        agents::save(self.connection, agent, &site, serial, self.now_ms).await?;
-        self.memory.expect(agent, &site, self.now_ms);
+        let joining = JoiningAgent {
+            agent,
+            site: &site,
+            station: grant.station,
+            serial,
+        };
+        agents::save(self.connection, joining, self.now_ms).await?;
+        self.memory.expect(joining);
         Ok(Ok(site))
     }
 
@@ -431,7 +472,7 @@ impl<'a> Work<'a> {
         if let Some(watermark_ms) = sign.watermark_ms {
             self.memory.engine.advance(agent.as_str(), watermark_ms);
         }
-        for (rule, silence) in self.memory.heard(agent.as_str(), sign.seen_ms) {
+        for (rule, silence) in self.memory.heard(agent.as_str(), self.now_ms) {
             self.silence(&rule, &silence).await?;
         }
         Ok(())
@@ -445,6 +486,9 @@ impl<'a> Work<'a> {
         // Before anything is passed on: what a mute keeps back is not due any more.
         for mute in &due.mutes {
             attend::begin(self.connection, mute, self.now_ms).await?;
+        }
+        if let Some((kept, doubt)) = due.clock {
+            hub_clock::keep(self.connection, kept, doubt).await?;
         }
         self.recompute(&due.recompute).await?;
         self.wake(&due.waking).await?;
@@ -485,6 +529,7 @@ impl<'a> Work<'a> {
         }
         self.open_incidents().await?;
         self.raise_all().await?;
+        self.write_floods().await?;
         Ok(self.tally)
     }
 }

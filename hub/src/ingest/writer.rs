@@ -1,7 +1,7 @@
 //! The task that owns the writing connection, the positions and the engine.
 use linli_shared::protocol::chunk::ChunkBuilder;
 use linli_shared::protocol::ids::AgentId;
-use linli_shared::service::{clock, systemd, telemetry};
+use linli_shared::service::{systemd, telemetry};
 use sqlx::Connection as _;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::attend;
 use super::casework::WAKING_MAX;
+use super::clock::WriterClock;
 use super::people;
 use super::recall::{Memory, recall};
 use super::tally::Tally;
@@ -17,6 +18,7 @@ use super::work::{Due, Work};
 use super::{Health, Inbox, Rejection, Request};
 use crate::casework::Casework;
 use crate::centre::Centre;
+use crate::clock_guard::{ClockConfig, ClockPublisher, HubTime};
 use crate::correlate::rule::Rule;
 use crate::metrics::Metrics;
 use crate::store::agents::Sign;
@@ -99,6 +101,7 @@ pub struct Writer {
     looked: std::time::Instant,
     /// When old messages to stations were last looked for.
     pruned: Option<std::time::Instant>,
+    clock: WriterClock,
     /// Transactions of urgent requests since the last other one.
     urgent_commits: u32,
     metrics: Metrics,
@@ -113,9 +116,12 @@ impl Writer {
         casework: Casework,
         inbox: Inbox,
         metrics: Metrics,
+        clock: (&ClockConfig, ClockPublisher),
     ) -> Result<Self, WriterError> {
         let mut connection = store.writer().await?;
-        let memory = recall(&mut connection, &rules, &centre, &metrics).await?;
+        let clock = WriterClock::open(&mut connection, clock, &metrics).await?;
+        let now_ms = clock.time().now_ms;
+        let memory = recall(&mut connection, &rules, &centre, &metrics, now_ms).await?;
         let mut writer = Self {
             store: store.clone(),
             connection: Some(connection),
@@ -133,11 +139,12 @@ impl Writer {
             weighed: std::time::Instant::now(),
             looked: std::time::Instant::now(),
             pruned: None,
+            clock,
             urgent_commits: 0,
             metrics,
         };
         if let Some(mut connection) = writer.connection.take() {
-            positions::begin(&mut connection, clock::wall_ms()).await?;
+            positions::begin(&mut connection, now_ms).await?;
             writer.read_directory(&mut connection).await?;
             writer.name_missing_handlers(&mut connection).await?;
             writer.connection = Some(connection);
@@ -179,7 +186,7 @@ impl Writer {
                 &mut self.builder,
                 &self.centre,
                 &self.casework,
-                clock::wall_ms(),
+                self.clock.time(),
             );
             let (more, looked_at) = work.name_missing_handlers(last).await?;
             transaction
@@ -340,23 +347,42 @@ impl Writer {
             return Ok(Due::default());
         }
         self.looked = std::time::Instant::now();
-        let now_ms = clock::wall_ms();
-        let prune = self
-            .pruned
-            .is_none_or(|pruned| pruned.elapsed() >= PRUNE_EVERY);
+        if let Some(jump) = self.clock.apply_trust(connection).await? {
+            self.memory.jump(jump);
+        }
+        let kept = self.clock.look(&self.metrics);
+        let HubTime {
+            now_ms,
+            is_doubtful,
+            ..
+        } = self.clock.time();
+        let prune = !is_doubtful
+            && self
+                .pruned
+                .is_none_or(|pruned| pruned.elapsed() >= PRUNE_EVERY);
         if prune {
             self.pruned = Some(std::time::Instant::now());
         }
         if versions::get(connection, versions::DIRECTORY).await? != self.directory_version {
             self.read_directory(connection).await?;
         }
+        // What is passed on because it is late cannot be called back.
+        let (waking, unacknowledged) = if is_doubtful {
+            (Vec::new(), Vec::new())
+        } else {
+            (
+                cases::waking(connection, now_ms, WAKING_MAX).await?,
+                warnings::overdue(connection, now_ms, ESCALATIONS_MAX).await?,
+            )
+        };
         Ok(Due {
             prune,
-            waking: cases::waking(connection, now_ms, WAKING_MAX).await?,
+            waking,
+            clock: kept,
             recompute: self.recompute(connection).await?,
             silences: self.memory.overdue(now_ms),
             mutes: mutes::beginning(connection, now_ms).await?,
-            unacknowledged: warnings::overdue(connection, now_ms, ESCALATIONS_MAX).await?,
+            unacknowledged,
         })
     }
 
@@ -370,7 +396,13 @@ impl Writer {
         let started = std::time::Instant::now();
         let outcome = self
             .memory
-            .reload(connection, rules.clone(), &self.centre, &self.metrics)
+            .reload(
+                connection,
+                rules.clone(),
+                &self.centre,
+                &self.metrics,
+                self.clock.time().now_ms,
+            )
             .await;
         self.rules = rules;
         let _ = reply.send(outcome.as_ref().map(|_| ()).map_err(|_| Rejection::Store));
@@ -394,7 +426,8 @@ impl Writer {
                 || self.memory.is_silent(agent.as_str());
             // Who is heard is not silent, whenever that is written.
             if !self.memory.is_silent(agent.as_str()) {
-                self.memory.heard(agent.as_str(), sign.seen_ms);
+                let now_ms = self.clock.time().now_ms;
+                self.memory.heard(agent.as_str(), now_ms);
             }
             self.signs.insert(agent.clone(), sign.clone());
             false
@@ -415,7 +448,7 @@ impl Writer {
             &mut self.builder,
             &self.centre,
             &self.casework,
-            clock::wall_ms(),
+            self.clock.time(),
         );
         for request in requests {
             match request {
@@ -597,12 +630,20 @@ impl Writer {
     async fn reopen(&mut self) -> Result<Connection, StoreError> {
         let mut connection = self.store.writer().await?;
         let mut transaction = store::begin(&mut connection).await?;
-        store::probe(&mut transaction, clock::wall_ms()).await?;
+        let now_ms = self.clock.time().now_ms;
+        store::probe(&mut transaction, now_ms).await?;
         transaction
             .commit()
             .await
             .map_err(failed("committing a probe"))?;
-        self.memory = recall(&mut connection, &self.rules, &self.centre, &self.metrics).await?;
+        self.memory = recall(
+            &mut connection,
+            &self.rules,
+            &self.centre,
+            &self.metrics,
+            now_ms,
+        )
+        .await?;
         Ok(connection)
     }
 }

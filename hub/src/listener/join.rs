@@ -1,7 +1,7 @@
 //! A gateway joins: one request with a token, one certificate.
 use linli_shared::protocol::frame::{Frame, Join, Joined, Refuse};
 use linli_shared::service::link::{CLOSE_DONE, FrameReader};
-use linli_shared::service::{clock, telemetry};
+use linli_shared::service::telemetry;
 use quinn::{Connection, SendStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,7 +102,7 @@ async fn answer(join: Join, shared: &Shared) -> (Frame, &'static str) {
             );
         }
     };
-    let skew_ms = clock::wall_ms().saturating_sub(join.wall_ms);
+    let skew_ms = shared.clock.now_ms().saturating_sub(join.wall_ms);
     if skew_ms.unsigned_abs() > SKEW_MS_MAX {
         tracing::warn!(agent = %join.agent, skew_s = skew_ms / 1000, "the clock of a gateway is off");
     }

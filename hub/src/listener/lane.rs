@@ -1,16 +1,19 @@
 //! A lane of a session: decodes what comes, hands it to the writer, gives its answers back in order.
 use linli_shared::protocol::chunk::Chunk;
-use linli_shared::protocol::frame::{Ack, Frame};
+use linli_shared::protocol::frame::{Ack, Frame, LanePosition};
 use linli_shared::protocol::ids::{Lane, Sequence, SiteId};
 use linli_shared::service::link::FrameReader;
 use linli_shared::service::telemetry;
 use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
+use super::claims;
 use super::session::Ended;
 use crate::ingest::{self, Arrival, ClockOffsets, Decoded, Ingest, Rejection, Request};
+use crate::metrics::Metrics;
 use crate::store::positions::LaneKey;
 
 /// Arrivals of one lane that wait for the writer.
@@ -30,6 +33,11 @@ impl Opened {
 pub struct LaneSession {
     /// Lanes of the hello.
     pub keys: Vec<LaneKey>,
+    /// What the hello says of each lane.
+    pub next: Vec<LanePosition>,
+    /// When the hello came.
+    pub greeted: Instant,
+    pub metrics: Metrics,
     pub site: SiteId,
     pub offsets: Arc<ClockOffsets>,
     pub opened: Arc<Opened>,
@@ -86,9 +94,13 @@ impl LaneSession {
                     }
                 }
                 Frame::Lost(lost) => {
+                    if lost.first > lost.end {
+                        return Err(Ended::Unexpected("a lost range that ends before it begins"));
+                    }
+                    let end = self.bounded_end(&key, lost.end);
                     let arrival = || Arrival::Lost {
                         first: lost.first,
-                        end: lost.end,
+                        end,
                         reason: lost.reason.chars().take(64).collect(),
                     };
                     self.hand_over(&key, arrival, true, &waiting).await?;
@@ -98,6 +110,24 @@ impl LaneSession {
             }
         }
         Ok(())
+    }
+
+    /// The end of a lost range, no farther than the agent can have come.
+    fn bounded_end(&self, key: &LaneKey, end: Sequence) -> Sequence {
+        let of_lane = |position: &&LanePosition| {
+            position.lane == key.lane.number() && position.epoch == key.epoch
+        };
+        let next = self.next.iter().find(of_lane);
+        let hello_next = next.map_or(Sequence(0), |position| position.next);
+        let claim = claims::lost_end(end, hello_next, self.greeted.elapsed());
+        if claim.is_clamped {
+            self.metrics.clamped("lost");
+            tracing::warn!(
+                agent = %key.agent, lane = %key.lane, %end, taken = %claim.taken,
+                "an agent reports as lost what it cannot have had"
+            );
+        }
+        claim.taken
     }
 
     /// Makes an arrival when there is room for it and for its answer, so that what is decoded stays

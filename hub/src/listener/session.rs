@@ -5,8 +5,8 @@ use linli_shared::protocol::{VERSION, VERSION_MIN};
 use linli_shared::service::link::{
     CLOSE_DONE, CLOSE_PROTOCOL, CLOSE_REFUSED, CLOSE_STORE, FrameReader, ReadError,
 };
+use linli_shared::service::telemetry;
 use linli_shared::service::tls::{self, AgentIdentity};
-use linli_shared::service::{clock, telemetry};
 use quinn::{Connection, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 use std::collections::HashMap;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::claims;
 use super::skew::Skew;
 use super::station::Station;
 use super::{Shared, lane};
@@ -133,7 +134,7 @@ async fn session(
     let mut skew = Skew::default();
     let hello = match first {
         Some(Frame::Hello(hello)) => {
-            skew.take(hello.wall_ms, clock::wall_ms(), connection.rtt());
+            skew.hear(&shared.clock, hello.wall_ms, connection.rtt());
             hello
         }
         Some(other) => return Err(Ended::Unexpected(other.name())),
@@ -168,7 +169,7 @@ async fn session(
     let welcome = Frame::Welcome(Welcome {
         version: VERSION.min(hello.version),
         software: env!("CARGO_PKG_VERSION").to_owned(),
-        hub_ms: clock::wall_ms(),
+        hub_ms: shared.clock.now_ms(),
         heartbeat_ms: shared.heartbeat.as_millis() as u64,
         lanes: keys
             .iter()
@@ -180,7 +181,7 @@ async fn session(
                 next: *next,
             })
             .collect(),
-        clock_doubtful: false,
+        clock_doubtful: shared.clock.doubt().is_some(),
     });
     shared
         .sessions
@@ -242,14 +243,14 @@ async fn admit(connection: &Connection, shared: &Shared, hello: &Hello) -> Resul
 
 /// What is known of the agent's clocks: what it tells of earlier boots, and for this boot, where its
 /// clock is not set, our own time at its hello.
-fn clock_offsets(hello: &Hello) -> ClockOffsets {
+fn clock_offsets(hello: &Hello, hub_ms: i64) -> ClockOffsets {
     let told: HashMap<_, _> = hello
         .anchors
         .iter()
         .map(|anchor| (anchor.boot, anchor.offset_ms))
         .collect();
     let own = (!hello.wall_set).then(|| {
-        let offset_ms = clock::wall_ms().saturating_sub(hello.monotonic_ms as i64);
+        let offset_ms = hub_ms.saturating_sub(hello.monotonic_ms as i64);
         (hello.boot, offset_ms)
     });
     ClockOffsets::new(told, own)
@@ -264,7 +265,8 @@ async fn lanes(
     reader: &mut FrameReader,
     send: SendStream,
 ) -> Result<std::convert::Infallible, Ended> {
-    let offsets = Arc::new(clock_offsets(hello));
+    let began = std::time::Instant::now();
+    let offsets = Arc::new(clock_offsets(hello, shared.clock.now_ms()));
     let opened = Arc::new(lane::Opened::default());
     let mut tasks: JoinSet<Result<(), Ended>> = JoinSet::new();
     // Held to the end: a control stream that is closed would end the session.
@@ -286,6 +288,9 @@ async fn lanes(
                 let (send, receive) = stream?;
                 let lane = lane::LaneSession {
                     keys: keys.clone(),
+                    next: hello.lanes.clone(),
+                    greeted: began,
+                    metrics: shared.metrics.clone(),
                     site: hello.site.clone(),
                     offsets: offsets.clone(),
                     opened: opened.clone(),
@@ -302,7 +307,7 @@ async fn lanes(
                             news
                         });
                     }
-                    skew.take(heartbeat.wall_ms, clock::wall_ms(), connection.rtt());
+                    skew.hear(&shared.clock, heartbeat.wall_ms, connection.rtt());
                     note_skew(shared, hello, &skew, &offsets);
                     note_sign(shared, hello, Some(&heartbeat), &skew, &offsets).await;
                 }
@@ -336,10 +341,16 @@ async fn note_sign(
     offsets: &ClockOffsets,
 ) {
     let ahead_ms = offsets.skew_ms().unwrap_or(0);
+    let watermark = heartbeat.map(|heartbeat| {
+        claims::watermark_ms(heartbeat.watermark_ms, ahead_ms, shared.clock.now_ms())
+    });
+    if watermark.is_some_and(|watermark| watermark.is_clamped) {
+        shared.metrics.clamped("watermark");
+    }
     let sign = Sign {
         software: text(&hello.software).chars().take(64).collect(),
-        seen_ms: clock::wall_ms(),
-        watermark_ms: heartbeat.map(|heartbeat| heartbeat.watermark_ms.saturating_sub(ahead_ms)),
+        seen_ms: shared.clock.now_ms(),
+        watermark_ms: watermark.map(|watermark| watermark.taken),
         waiting_events: heartbeat.map_or(0, |heartbeat| {
             heartbeat
                 .spool
@@ -349,6 +360,7 @@ async fn note_sign(
                 .min(i64::MAX as u64) as i64
         }),
         skew_ms: skew.estimate_ms(),
+        clock_set: hello.wall_set,
     };
     let agent = hello.agent.clone();
     // False only when the hub stops.

@@ -9,31 +9,49 @@ use linli_shared::service::clock;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::clock_guard::ClockWatch;
+
 /// Samples that count: a minute of heartbeats, as they come by default.
 const SAMPLES_MAX: usize = 4;
 
 /// The estimate of one session.
 #[derive(Debug, Default)]
-pub struct Skew(VecDeque<i64>);
+pub struct Skew {
+    samples: VecDeque<i64>,
+    /// How often the hub's clock had been trusted: samples of before are of another hub time.
+    trusts: u64,
+}
 
 impl Skew {
+    /// Takes the time of a frame that has just come. While the hub does not believe its own clock nothing is learnt.
+    pub fn hear(&mut self, hub: &ClockWatch, agent_ms: i64, round_trip: Duration) {
+        let trusts = hub.trusts();
+        if trusts != self.trusts {
+            self.samples.clear();
+            self.trusts = trusts;
+        }
+        if hub.doubt().is_none() {
+            self.take(agent_ms, hub.now_ms(), round_trip);
+        }
+    }
+
     /// Takes a sample in; a clock that is not set, here or there, gives none and ends what was known.
-    pub fn take(&mut self, agent_ms: i64, hub_ms: i64, round_trip: Duration) {
+    fn take(&mut self, agent_ms: i64, hub_ms: i64, round_trip: Duration) {
         if !clock::is_set(agent_ms) || !clock::is_set(hub_ms) {
-            self.0.clear();
+            self.samples.clear();
             return;
         }
-        if self.0.len() == SAMPLES_MAX {
-            self.0.pop_front();
+        if self.samples.len() == SAMPLES_MAX {
+            self.samples.pop_front();
         }
         let on_its_way_ms = (round_trip / 2).as_millis() as i64;
-        self.0
+        self.samples
             .push_back(agent_ms.saturating_sub(hub_ms) + on_its_way_ms);
     }
 
     /// Agent's time minus the hub's, milliseconds; `None` if it is not known.
     pub fn estimate_ms(&self) -> Option<i64> {
-        self.0.iter().max().copied()
+        self.samples.iter().max().copied()
     }
 }
 

@@ -1,5 +1,5 @@
 //! The task of one channel: reads what is due, sends it, has the writer write what became of it.
-use linli_shared::service::{clock, telemetry};
+use linli_shared::service::telemetry;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -8,6 +8,7 @@ use super::LOOK_EVERY;
 use super::bucket::Bucket;
 use super::peer::{Failure, Letter, Peer};
 use super::plan::{self, Step};
+use crate::clock_guard::ClockWatch;
 use crate::config::channels::Rate;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
@@ -33,18 +34,28 @@ pub struct Desk {
     paused_until_ms: i64,
     /// What the writer has not committed yet. Its rows are not sent meanwhile.
     unsettled: Vec<Settlement>,
+    /// The hub's clock.
+    clock: ClockWatch,
 }
 
 impl Desk {
     /// Nothing is sent yet.
-    pub fn new(peer: Peer, rate: Rate, store: Store, ingest: Ingest, metrics: Metrics) -> Self {
+    pub fn new(
+        peer: Peer,
+        rate: Rate,
+        store: Store,
+        ingest: Ingest,
+        metrics: Metrics,
+        clock: ClockWatch,
+    ) -> Self {
         Self {
             peer,
             store,
             wake: ingest.outbox(),
             ingest,
             metrics,
-            bucket: Bucket::new(rate, clock::wall_ms()),
+            bucket: Bucket::new(rate, clock.now_ms()),
+            clock,
             failures: 0,
             paused_until_ms: i64::MIN,
             unsettled: Vec::new(),
@@ -90,7 +101,8 @@ impl Desk {
         if !self.settle().await {
             return Ok(STORE_PAUSE);
         }
-        let now_ms = clock::wall_ms();
+        // Rows are due by hub time: a step of the clock holds nothing up.
+        let now_ms = self.clock.now_ms();
         let until = |at_ms: i64| {
             let ms = at_ms.saturating_sub(now_ms).max(1).cast_unsigned();
             Duration::from_millis(ms).min(LOOK_EVERY)
@@ -157,7 +169,7 @@ impl Desk {
                 })
             })
             .collect();
-        let sending = self.peer.send(&self.store, &letters, clock::wall_ms());
+        let sending = self.peer.send(&self.store, &letters, self.clock.now_ms());
         let cut_off = async {
             stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
@@ -168,7 +180,7 @@ impl Desk {
             outcome = sending => outcome,
             () = cut_off => return,
         };
-        let now_ms = clock::wall_ms();
+        let now_ms = self.clock.now_ms();
         let channel = self.peer.channel();
         match outcome {
             Ok(_) => {

@@ -152,6 +152,9 @@ pub struct Notice {
     pub at_ms: i64,
     /// 补报
     pub late: bool,
+    /// How long ago it happened, milliseconds, where it is 补报.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_ms: Option<i64>,
     /// Code of its case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub case: Option<String>,
@@ -202,6 +205,7 @@ impl Notice {
             place: "test".to_owned(),
             at_ms: now_ms,
             late: false,
+            late_ms: None,
             case: None,
             news: None,
             reason: String::new(),
@@ -317,6 +321,7 @@ pub mod tests {
             place: "yuyuan 3号楼".to_owned(),
             at_ms: 1_767_225_600_000,
             late: false,
+            late_ms: None,
             case: Some("20260101-000001".to_owned()),
             news: None,
             reason: String::new(),

@@ -47,7 +47,11 @@ fn headline(notice: &Notice) -> String {
         What::Raised => String::new(),
         what => format!("·{}", what.words()),
     };
-    let late = if notice.late { "（补报）" } else { "" };
+    let late = match notice.late_ms {
+        Some(late_ms) => format!("（补报，{}前）", local_time::age(late_ms).0),
+        None if notice.late => "（补报）".to_owned(),
+        None => String::new(),
+    };
     format!(
         "【{}预警{what}】{}{late}",
         notice.grade_words, notice.rule_name
@@ -73,8 +77,11 @@ fn single(notice: &Notice) -> String {
     if !notice.reason.is_empty() {
         lines.push(format!("说明：{}", notice.reason));
     }
+    let late = notice.late_ms.map_or_else(String::new, |late_ms| {
+        format!(", reported late: {} ago", local_time::age(late_ms).1)
+    });
     lines.push(format!(
-        "{} {}: {}, {}",
+        "{} {}: {}, {}{late}",
         notice.grade,
         notice.what.as_str(),
         notice.rule,
@@ -114,8 +121,9 @@ fn digest(notices: &[&Notice]) -> String {
             What::Raised => "",
             what => what.words(),
         };
+        let late = if notice.late { "（补报）" } else { "" };
         let line = format!(
-            "\n{} {}{} {} {} {}",
+            "\n{} {}{}{late} {} {} {}",
             short(&notice.grade_words),
             notice.rule_name,
             what,
@@ -207,6 +215,23 @@ mod tests {
             said.contains("\n说明：误报\n") && !said.contains("案件"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn what_is_reported_late_says_how_long_ago_it_happened() {
+        let late = Notice {
+            late: true,
+            late_ms: Some(65 * 60_000),
+            ..fire(12)
+        };
+        let said = text(&[&late]);
+        assert!(
+            said.starts_with("【红色预警】火警（补报，1 小时 5 分前）\n"),
+            "{said}"
+        );
+        assert!(said.ends_with(", reported late: 1 h 5 min ago"), "{said}");
+        let both = text(&[&late, &fire(13)]);
+        assert!(both.contains("红 火警（补报） yuyuan"), "{both}");
     }
 
     #[test]

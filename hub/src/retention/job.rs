@@ -1,8 +1,10 @@
 //! The job in the hub: a run each day, at the hour of the config, and figures.
 //!
+//! While the hub's clock is doubtful nothing is deleted (`clock_guard.rs`).
+//!
 //! When the last run ended stands in the database, so a hub that was off at the hour makes up for it once it runs. The
 //! first hour of a new hub is the next one.
-use linli_shared::service::{clock, telemetry};
+use linli_shared::service::telemetry;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::RetentionConfig;
 use super::{Class, DAY_MS, Floors, Hand, RetentionError, Run};
 use crate::attachments::files::Files;
+use crate::clock_guard::ClockWatch;
 use crate::correlate::rule::Rule;
 use crate::ingest::Ingest;
 use crate::local_time;
@@ -37,6 +40,7 @@ pub struct Job {
     pub sealer: Arc<Sealer>,
     pub files: Files,
     pub metrics: Metrics,
+    pub clock: ClockWatch,
 }
 
 /// The first time after another at which a run is due.
@@ -57,7 +61,7 @@ impl Job {
         let mut due_ms = 0;
         let mut is_known = false;
         loop {
-            let now_ms = clock::wall_ms();
+            let now_ms = self.clock.now_ms();
             if !is_known {
                 match self.begin(now_ms).await {
                     Ok(last_ms) => {
@@ -71,7 +75,7 @@ impl Job {
                         );
                     }
                 }
-            } else if now_ms >= due_ms {
+            } else if now_ms >= due_ms && self.clock.doubt().is_none() {
                 // Not cancelled in the middle: it ends between two batches with the writer.
                 due_ms = match self.once(now_ms).await {
                     Ok(()) => next_ms(now_ms, self.config.minute()),

@@ -55,7 +55,10 @@ pub async fn each_event(
                 .into_iter()
                 .enumerate()
             {
-                correct(&mut event, stored.clocks);
+                if stored.withholds(&event.kind) {
+                    continue;
+                }
+                correct(&mut event, stored.clocks, stored.stored_ms);
                 let from_ms =
                     Gap::before_start(&event).map_or(event.occurred_at_ms, |gap| gap.from_ms);
                 if event.occurred_at_ms < period.from_ms || from_ms >= period.to_ms {

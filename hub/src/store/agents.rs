@@ -4,7 +4,10 @@ use serde::Serialize;
 use sqlx::Row as _;
 use std::collections::BTreeSet;
 
-use super::{Connection, Pool, StoreError, failed};
+use super::{Connection, Pool, StoreError, failed, flag};
+
+/// By how much a watermark may be ahead of the hub's clock, milliseconds: a skew of less is not put right.
+pub const WATERMARK_AHEAD_MS_MAX: i64 = 5_000;
 
 /// An agent as the API shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -13,6 +16,8 @@ pub struct AgentView {
     pub agent: String,
     /// Site.
     pub site: String,
+    /// It is a station's: it may report disputes, incidents and dangers.
+    pub station: bool,
     /// Version of its software at the last session.
     pub software: String,
     /// When it joined, milliseconds since 1970 UTC.
@@ -28,6 +33,8 @@ pub struct AgentView {
     /// By how much its clock was ahead of the hub's at the last sign of life, milliseconds; null: not known,
     /// for its clock is not set.
     pub skew_ms: Option<i64>,
+    /// Its clock is synchronised, as it said at the last sign of life; null: it has not said.
+    pub clock_synchronised: Option<bool>,
     /// A session is open now. Only the API of the running hub knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
@@ -46,6 +53,8 @@ pub struct Sign {
     pub waiting_events: i64,
     /// By how much its clock is ahead.
     pub skew_ms: Option<i64>,
+    /// Its clock is synchronised.
+    pub clock_set: bool,
 }
 
 /// All agents by name.
@@ -59,6 +68,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<AgentView>, StoreError> {
         .map(|row| AgentView {
             agent: row.get("agent"),
             site: row.get("site"),
+            station: flag(row, "station"),
             software: row.get("software"),
             joined_ms: row.get("joined_ms"),
             revoked_ms: row.get("revoked_ms"),
@@ -66,6 +76,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<AgentView>, StoreError> {
             watermark_ms: row.get("watermark_ms"),
             waiting_events: row.get("waiting_events"),
             skew_ms: row.get("skew_ms"),
+            clock_synchronised: row.get::<Option<i64>, _>("clock_set").map(|set| set == 1),
             connected: None,
         })
         .collect())
@@ -93,12 +104,14 @@ pub struct RosterEntry {
     pub seen_ms: i64,
     /// Everything that it received up to this time has arrived; 0: it has told nothing yet.
     pub watermark_ms: i64,
+    /// Its join token was a station's.
+    pub station: bool,
 }
 
 /// All agents that have joined and are not revoked, by name: whose silence means something.
 pub async fn roster(connection: &mut Connection) -> Result<Vec<RosterEntry>, StoreError> {
     let rows = sqlx::query(
-        "SELECT agent, site, joined_ms, seen_ms, watermark_ms FROM agents \
+        "SELECT agent, site, joined_ms, seen_ms, watermark_ms, station FROM agents \
          WHERE revoked_ms IS NULL ORDER BY agent",
     )
     .fetch_all(connection)
@@ -112,6 +125,7 @@ pub async fn roster(connection: &mut Connection) -> Result<Vec<RosterEntry>, Sto
             joined_ms: row.get("joined_ms"),
             seen_ms: row.get("seen_ms"),
             watermark_ms: row.get("watermark_ms"),
+            station: flag(row, "station"),
         })
         .collect())
 }
@@ -152,23 +166,55 @@ pub async fn site_of(
     Ok(row.map(|row| row.get(0)))
 }
 
+/// The agent whose name differs from this one in the case of its letters only.
+pub async fn alike(
+    connection: &mut Connection,
+    agent: &AgentId,
+) -> Result<Option<String>, StoreError> {
+    let row =
+        sqlx::query("SELECT agent FROM agents WHERE LOWER(agent) = LOWER($1) AND agent <> $1")
+            .bind(agent.as_str())
+            .fetch_optional(connection)
+            .await
+            .map_err(failed("looking for an agent with a name that is alike"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// An agent that joins.
+#[derive(Debug, Clone, Copy)]
+pub struct JoiningAgent<'a> {
+    /// Its name.
+    pub agent: &'a AgentId,
+    /// Its site.
+    pub site: &'a SiteId,
+    /// It is a station's.
+    pub station: bool,
+    /// Serial of its certificate.
+    pub serial: &'a str,
+}
+
 /// Takes an agent in after its join.
 pub async fn save(
     connection: &mut Connection,
-    agent: &AgentId,
-    site: &SiteId,
-    serial: &str,
+    joining: JoiningAgent<'_>,
     now_ms: i64,
 ) -> Result<(), StoreError> {
+    let JoiningAgent {
+        agent,
+        site,
+        station,
+        serial,
+    } = joining;
     sqlx::query(
-        "INSERT INTO agents (agent, site, serial, joined_ms) VALUES ($1, $2, $3, $4) \
+        "INSERT INTO agents (agent, site, serial, joined_ms, station) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (agent) DO UPDATE SET site = excluded.site, serial = excluded.serial, \
-         joined_ms = excluded.joined_ms, revoked_ms = NULL",
+         joined_ms = excluded.joined_ms, station = excluded.station, revoked_ms = NULL",
     )
     .bind(agent.as_str())
     .bind(site.as_str())
     .bind(serial)
     .bind(now_ms)
+    .bind(i16::from(station))
     .execute(connection)
     .await
     .map_err(failed("writing an agent"))?;
@@ -183,7 +229,8 @@ pub async fn sign(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE agents SET software = $2, seen_ms = $3, watermark_ms = \
-         CASE WHEN $4 > watermark_ms THEN $4 ELSE watermark_ms END, waiting_events = $5, skew_ms = $6 WHERE agent = $1",
+         CASE WHEN $4 > watermark_ms OR ($4 IS NOT NULL AND watermark_ms > $8) THEN $4 ELSE watermark_ms END, waiting_events = $5, skew_ms = $6, \
+         clock_set = $7 WHERE agent = $1",
     )
     .bind(agent.as_str())
     .bind(sign.software.as_str())
@@ -191,6 +238,9 @@ pub async fn sign(
     .bind(sign.watermark_ms)
     .bind(sign.waiting_events)
     .bind(sign.skew_ms)
+    .bind(i16::from(sign.clock_set))
+    // One of the future was written before agents' claims were bounded.
+    .bind(sign.seen_ms.saturating_add(WATERMARK_AHEAD_MS_MAX))
     .execute(connection)
     .await
     .map_err(failed("noting a sign of life"))?;

@@ -4,17 +4,19 @@ use futures_util::StreamExt;
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::{AGENT_STARTED, ClockQuality, DOWN_SINCE, Event};
 use linli_shared::protocol::ids::{Lane, Sequence};
-use linli_shared::service::telemetry;
+use linli_shared::service::{clock, telemetry};
 use sqlx::Row as _;
 
 use super::positions::LaneKey;
 use super::statement::Statement;
-use super::{Connection, Pool, Row, StoreError, failed, numbers, signed};
+use super::{Connection, Pool, Row, StoreError, failed, flag, numbers, signed};
+use crate::correlate::AHEAD_MS_MAX;
 use crate::orgs::Watched;
+use crate::station_kinds;
 
 /// Rows that one query of events looks at, whether they are wanted or not; the cursor goes on from there.
 const SCAN_ROWS_MAX: i64 = 2000;
-/// Rows of one INSERT: 15 values each, SQLite takes 32,766.
+/// Rows of one INSERT: 16 values each, SQLite takes 32,766.
 const INSERT_ROWS_MAX: usize = 512;
 
 /// What puts the times of a chunk right.
@@ -45,6 +47,8 @@ pub struct NewChunk {
     pub clocks: Clocks,
     /// ",kind,kind,"
     pub kinds: String,
+    /// Its events of kinds that only stations report are withheld.
+    pub withheld: bool,
 }
 
 /// Inserts rows.
@@ -52,7 +56,7 @@ pub async fn insert(connection: &mut Connection, chunks: &[NewChunk]) -> Result<
     for rows in chunks.chunks(INSERT_ROWS_MAX) {
         let mut query = Statement::new(
             "INSERT INTO chunks (id, site, agent, lane, retention, epoch, first_seq, end_seq, \
-             occurred_min_ms, occurred_max_ms, stored_ms, clock_offset_ms, skew_ms, kinds, bytes) ",
+             occurred_min_ms, occurred_max_ms, stored_ms, clock_offset_ms, skew_ms, kinds, bytes, withheld) ",
         );
         query.rows(rows, |row, new| {
             let header = new.chunk.header();
@@ -70,7 +74,8 @@ pub async fn insert(connection: &mut Connection, chunks: &[NewChunk]) -> Result<
                 .bind(new.clocks.offset_ms)
                 .bind(new.clocks.skew_ms)
                 .bind(new.kinds.as_str())
-                .bind(new.chunk.bytes().as_ref());
+                .bind(new.chunk.bytes().as_ref())
+                .bind(i16::from(new.withheld));
         });
         query
             .build()
@@ -233,6 +238,14 @@ pub struct StoredChunk {
     pub clocks: Clocks,
     /// The chunk.
     pub chunk: Chunk,
+    withheld: bool,
+}
+
+impl StoredChunk {
+    /// An event of this kind is withheld: its agent may not report it.
+    pub fn withholds(&self, kind: &str) -> bool {
+        self.withheld && station_kinds::is_reserved(kind)
+    }
 }
 
 fn stored(row: &Row) -> Option<StoredChunk> {
@@ -246,6 +259,7 @@ fn stored(row: &Row) -> Option<StoredChunk> {
             skew_ms: row.get("skew_ms"),
         },
         chunk: parse(row)?,
+        withheld: flag(row, "withheld"),
     })
 }
 
@@ -272,7 +286,7 @@ pub async fn replay(
     });
     // Bytes of rows that are not wanted are not even read.
     query.push(
-        ") SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, CASE WHEN (stored_ms >= ",
+        ") SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, withheld, CASE WHEN (stored_ms >= ",
     );
     query
         .bind(from_ms)
@@ -299,8 +313,9 @@ pub async fn replay(
 
 /// Puts right the times that the agent's clock gave: those of a clock that was not set by the offset of its
 /// boot, the others by the skew. What a device gave stays as it is. The stored bytes are never changed, so
-/// this is done at every reading, with what was known when the chunk came.
-pub fn correct(event: &mut Event, clocks: Clocks) {
+/// this is done at every reading, with what was known when the chunk came. `stored_ms` is when the hub took it: nothing
+/// was received after that, and what nobody knows better was received then.
+pub fn correct(event: &mut Event, clocks: Clocks, stored_ms: i64) {
     if event.clock == ClockQuality::Unset {
         if let (Some(offset_ms), Some(monotonic_ms)) = (clocks.offset_ms, event.monotonic_ms) {
             event.occurred_at_ms = offset_ms.saturating_add(monotonic_ms as i64);
@@ -314,6 +329,15 @@ pub fn correct(event: &mut Event, clocks: Clocks) {
         event.received_at_ms = event.received_at_ms.saturating_sub(skew_ms);
         if event.clock.is_agents() {
             event.occurred_at_ms = event.occurred_at_ms.saturating_sub(skew_ms);
+        }
+    }
+    let is_ahead = event.received_at_ms > stored_ms.saturating_add(AHEAD_MS_MAX);
+    let is_unknown = event.clock == ClockQuality::Unset && !clock::is_set(event.received_at_ms);
+    if clock::is_set(stored_ms) && (is_ahead || is_unknown) {
+        let off_ms = event.received_at_ms.saturating_sub(stored_ms);
+        event.received_at_ms = stored_ms;
+        if event.clock.is_agents() || event.clock == ClockQuality::Unset {
+            event.occurred_at_ms = event.occurred_at_ms.saturating_sub(off_ms);
         }
     }
     // Since when an agent was down is a time of its own clock too.
@@ -367,6 +391,8 @@ pub struct StoredEvent {
     pub sequence: u64,
     /// When the hub stored it.
     pub stored_ms: i64,
+    /// Its agent may not report this kind: no rule has seen it.
+    pub withheld: bool,
     /// The event, times put right.
     pub event: Event,
 }
@@ -380,7 +406,7 @@ pub async fn events(
     // Rows are chosen by what an index gives in their order, so that LIMIT bounds the rows looked at.
     // What else is asked only decides whether the bytes come along.
     let mut query = Statement::new(
-        "SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, CASE WHEN 1 = 1",
+        "SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, withheld, CASE WHEN 1 = 1",
     );
     if let Some(watched) = &filter.watched {
         query.watched(watched);
@@ -448,7 +474,7 @@ fn take(filter: &EventFilter, stored: &StoredChunk, found: &mut Vec<StoredEvent>
         {
             continue;
         }
-        correct(&mut event, stored.clocks);
+        correct(&mut event, stored.clocks, stored.stored_ms);
         let wanted = filter.kind.as_ref().is_none_or(|kind| *kind == event.kind)
             && filter
                 .device
@@ -473,6 +499,7 @@ fn take(filter: &EventFilter, stored: &StoredChunk, found: &mut Vec<StoredEvent>
                 epoch: header.epoch.0,
                 sequence,
                 stored_ms: stored.stored_ms,
+                withheld: stored.withholds(&event.kind),
                 event,
             });
         }
@@ -490,9 +517,53 @@ mod tests {
             received_at_ms: 1_000_100,
             ..event
         };
-        correct(&mut event, clocks);
+        correct(&mut event, clocks, 1_000_000);
         let down_since = event.attributes.remove(DOWN_SINCE);
         (event.occurred_at_ms, event.received_at_ms, down_since)
+    }
+
+    #[test]
+    fn nothing_was_received_after_it_was_stored_and_what_nobody_knows_better_was_then() {
+        let stored_ms = 1_790_000_000_000;
+        let of = |clock, occurred_at_ms, received_at_ms| {
+            let mut event = Event {
+                occurred_at_ms,
+                received_at_ms,
+                clock,
+                ..Event::default()
+            };
+            correct(&mut event, Clocks::default(), stored_ms);
+            (event.occurred_at_ms, event.received_at_ms)
+        };
+        let ahead_ms = stored_ms + 86_400_000;
+        for (clock, times, wanted) in [
+            // An agent whose clock is ahead, and whose skew is not known.
+            (
+                ClockQuality::Agent,
+                (ahead_ms, ahead_ms),
+                (stored_ms, stored_ms),
+            ),
+            (
+                ClockQuality::Device,
+                (ahead_ms - 7, ahead_ms),
+                (ahead_ms - 7, stored_ms),
+            ),
+            (
+                ClockQuality::Shifted,
+                (ahead_ms - 7, ahead_ms),
+                (stored_ms - 7, stored_ms),
+            ),
+            // A boot whose offset nobody has ever learnt.
+            (ClockQuality::Unset, (9_000, 9_000), (stored_ms, stored_ms)),
+            (
+                ClockQuality::Agent,
+                (stored_ms + 100, stored_ms + 100),
+                (stored_ms + 100, stored_ms + 100),
+            ),
+            (ClockQuality::Device, (5, stored_ms - 1), (5, stored_ms - 1)),
+        ] {
+            assert_eq!(of(clock, times.0, times.1), wanted, "{clock:?} {times:?}");
+        }
     }
 
     #[test]

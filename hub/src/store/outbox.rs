@@ -256,6 +256,16 @@ pub async fn again(pool: &Pool, id: Option<i64>, now_ms: i64) -> Result<u64, Sto
     Ok(done.rows_affected())
 }
 
+/// Hub time jumped: what waits is due as long from now as before.
+pub async fn move_due(connection: &mut Connection, by_ms: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE outbox SET due_ms = due_ms + $1 WHERE state = 'waiting'")
+        .bind(by_ms)
+        .execute(connection)
+        .await
+        .map_err(failed("moving what waits in the outbox"))?;
+    Ok(())
+}
+
 /// What is due of a channel, gravest first, then in the order of the decisions.
 pub async fn due(
     pool: &Pool,

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use sqlx::Row as _;
 use subtle::ConstantTimeEq;
 
-use super::{Connection, Pool, StoreError, failed};
+use super::{Connection, Pool, StoreError, failed, flag};
 use crate::rights::{Actor, Role};
 
 /// Why a join token does not do.
@@ -24,6 +24,12 @@ pub enum TokenRefusal {
         "an agent {0} of another site has joined this hub: join under another name (--agent); the token is still good"
     )]
     NameTaken(String),
+    /// An agent is there whose name differs in the case of letters only.
+    #[error(
+        "an agent {0} has joined this hub, and names that differ only in upper and lower case are one: join as {0}, or under \
+         another name (--agent); the token is still good"
+    )]
+    NameAlike(String),
 }
 
 pub fn hash(secret: &str) -> String {
@@ -34,39 +40,49 @@ pub fn same(secret: &str, stored: &str) -> bool {
     hash(secret).as_bytes().ct_eq(stored.as_bytes()).into()
 }
 
+/// What a join token lets an agent into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinGrant {
+    /// Its site.
+    pub site: String,
+    /// It is a station's.
+    pub station: bool,
+}
+
 /// Keeps a new join token.
 pub async fn add_join(
     pool: &Pool,
     id: &str,
     secret: &str,
-    site: &str,
+    grant: &JoinGrant,
     now_ms: i64,
     expires_ms: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO join_tokens (id, secret_sha256, site, created_ms, expires_ms) \
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO join_tokens (id, secret_sha256, site, created_ms, expires_ms, station) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(id)
     .bind(hash(secret))
-    .bind(site)
+    .bind(grant.site.as_str())
     .bind(now_ms)
     .bind(expires_ms)
+    .bind(i16::from(grant.station))
     .execute(pool)
     .await
     .map_err(failed("writing a join token"))?;
     Ok(())
 }
 
-/// Whether a join token is good now, and its site.
+/// Whether a join token is good now, and what for.
 pub async fn check_join(
     connection: &mut Connection,
     id: &str,
     secret: &str,
     now_ms: i64,
-) -> Result<Result<String, TokenRefusal>, StoreError> {
+) -> Result<Result<JoinGrant, TokenRefusal>, StoreError> {
     let row = sqlx::query(
-        "SELECT secret_sha256, site, expires_ms, used_by FROM join_tokens WHERE id = $1",
+        "SELECT secret_sha256, site, station, expires_ms, used_by FROM join_tokens WHERE id = $1",
     )
     .bind(id)
     .fetch_optional(connection)
@@ -84,7 +100,10 @@ pub async fn check_join(
     if row.get::<i64, _>("expires_ms") <= now_ms {
         return Ok(Err(TokenRefusal::Expired));
     }
-    Ok(Ok(row.get("site")))
+    Ok(Ok(JoinGrant {
+        site: row.get("site"),
+        station: flag(&row, "station"),
+    }))
 }
 
 /// Uses up a join token, within the transaction that has checked it.

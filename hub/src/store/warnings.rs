@@ -57,8 +57,11 @@ pub struct WarningView {
     pub hits: i64,
     /// When the hub raised it, milliseconds since 1970 UTC.
     pub raised_ms: i64,
-    /// 补报: it was already old when it was raised.
+    /// 补报: it was delayed on its way to the hub, or replayed.
     pub late: bool,
+    /// How long it had been over when it was raised, milliseconds, where it is 补报.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_ms: Option<i64>,
     /// Its rule is on trial: it opens nothing and pages nobody.
     pub shadow: bool,
     /// `active`, or `withdrawn`: had all been known, it would not have been raised.
@@ -267,6 +270,28 @@ pub async fn end(connection: &mut Connection, id: i64, at_ms: i64) -> Result<(),
     Ok(())
 }
 
+/// A warning that holds others is as grave as the gravest of them, and goes where that goes.
+pub async fn make_graver(
+    connection: &mut Connection,
+    id: i64,
+    rule: &Rule,
+    ack_due_ms: Option<i64>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE warnings SET severity = $2, route = $3, ack_ms = $4, ack_due_ms = CASE WHEN acked_ms IS NULL \
+         AND muted_by IS NULL AND inhibited_by IS NULL THEN $5 ELSE ack_due_ms END WHERE id = $1",
+    )
+    .bind(id)
+    .bind(rule.severity.as_str())
+    .bind(rule.route.as_str())
+    .bind(rule.ack_ms)
+    .bind(ack_due_ms)
+    .execute(connection)
+    .await
+    .map_err(failed("making a warning graver"))?;
+    Ok(())
+}
+
 /// Sets until when somebody is to acknowledge a warning; `None`: nobody any more.
 pub async fn set_ack_due(
     connection: &mut Connection,
@@ -279,6 +304,16 @@ pub async fn set_ack_due(
         .execute(connection)
         .await
         .map_err(failed("setting a deadline of a warning"))?;
+    Ok(())
+}
+
+/// Hub time jumped: acknowledgements are due as long from now as before.
+pub async fn move_deadlines(connection: &mut Connection, by_ms: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE warnings SET ack_due_ms = ack_due_ms + $1 WHERE ack_due_ms IS NOT NULL")
+        .bind(by_ms)
+        .execute(connection)
+        .await
+        .map_err(failed("moving the deadlines of warnings"))?;
     Ok(())
 }
 
@@ -645,6 +680,8 @@ async fn views(connection: &mut Connection, rows: &[Row]) -> Result<Vec<WarningV
             hits: row.get("hits"),
             raised_ms: row.get("raised_ms"),
             late: flag(row, "late"),
+            late_ms: flag(row, "late")
+                .then(|| row.get::<i64, _>("raised_ms") - row.get::<i64, _>("until_ms")),
             shadow: flag(row, "shadow"),
             state: row.get("state"),
             ended_ms: row.get("ended_ms"),

@@ -53,7 +53,8 @@ impl Hub {
         }
         let config = format!(
             "data_dir = {data_dir:?}\nlisten = \"{address}:{}\"\nheartbeat = \"500ms\"\n\
-             [api]\nlisten = \"127.0.0.1:{}\"\n[metrics]\nlisten = \"127.0.0.1:{}\"\n",
+             [api]\nlisten = \"127.0.0.1:{}\"\n[metrics]\nlisten = \"127.0.0.1:{}\"\n\
+             [clock]\nunsynchronised = \"trust\"\n",
             hub.port, hub.api_port, hub.metrics_port
         );
         let server = server.map(|url| format!("[database]\nurl = {url:?}\n"));
@@ -120,6 +121,13 @@ impl Hub {
             self.config(),
             format!("{config}\n{more}\n"),
         )?)
+    }
+
+    /// Puts another text in the place of one of its config; for the next start.
+    pub fn replace_config(&self, text: &str, by: &str) -> Result<()> {
+        let config = std::fs::read_to_string(self.config())?;
+        ensure!(config.contains(text), "{text:?} is not in {config}");
+        Ok(std::fs::write(self.config(), config.replacen(text, by, 1))?)
     }
 
     /// The config file.
@@ -221,9 +229,19 @@ impl Hub {
         self.process.take().context("the hub does not run")?.stop()
     }
 
-    /// A token with which an agent of `site` joins.
+    /// Has somebody say that the clock of the machine is right; for the next start, or at once where it runs.
+    pub fn trust_clock(&self) -> Result<()> {
+        run(self.command()?.args(["clock", "trust"])).map(|_| ())
+    }
+
+    /// A token with which an agent of `site` joins; of a station where the site is called `pcs-…`.
     pub fn join_token(&self, site: &str) -> Result<String> {
-        run(self.command()?.args(["token", "create", "--site", site]))
+        let mut command = self.command()?;
+        command.args(["token", "create", "--site", site]);
+        if site.starts_with("pcs-") {
+            command.arg("--station");
+        }
+        run(&mut command)
     }
 
     /// GET on the API with a good token; the status and the JSON.

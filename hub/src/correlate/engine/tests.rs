@@ -117,6 +117,7 @@ fn histories() -> impl Strategy<Value = Vec<Happened>> {
                 let mut event = Event {
                     kind: kind.to_owned(),
                     occurred_at_ms,
+                    received_at_ms: occurred_at_ms,
                     device: format!("d{device}"),
                     place: Place {
                         building: format!("B{place}"),
@@ -346,6 +347,7 @@ fn fire(building: usize, at_ms: i64, sequence: u64) -> (Event, Origin<'static>) 
     let event = Event {
         kind: "fire.alarm".to_owned(),
         occurred_at_ms: at_ms,
+        received_at_ms: at_ms,
         place: Place {
             building: format!("B{building}"),
             ..Place::default()
