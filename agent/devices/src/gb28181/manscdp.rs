@@ -7,28 +7,27 @@
 //! <Response>  <CmdType>Catalog   <SN> <DeviceID> <SumNum> <DeviceList Num><Item><DeviceID> <Name> <Status>…   (A.2.6.4)
 //! ```
 //!
-//! Names that are not here are passed over. A document type is refused and no entity but the five of XML and letters by
-//! number is expanded, so a body never becomes larger than its bytes.
-use quick_xml::Reader;
-use quick_xml::events::Event;
+//! Names that are not here are passed over; of a body that is cut or damaged what is whole counts ([`xml`](crate::xml)).
+//! Several bodies in one message are each read ([`decode_all`]).
 use std::borrow::Cow;
 
 use crate::device_event::Reject;
-use crate::xml;
+use crate::xml::{self, Attributes, Elements};
 
-/// Levels of elements.
-const DEPTH_MAX: usize = 16;
 /// Items of one body.
 pub const ITEMS_MAX: usize = 256;
+/// Bodies of one message.
+const BODIES_MAX: usize = 64;
 
 /// What the root element is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Root {
     /// Something that happened.
     Notify,
     /// An answer to what the agent asked.
     Response,
     /// A question to the agent, which it has no answer to.
+    #[default]
     Other,
 }
 
@@ -46,7 +45,7 @@ pub struct Item<'a> {
 }
 
 /// A body.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Body<'a> {
     /// Root.
     pub root: Root,
@@ -70,112 +69,152 @@ pub struct Body<'a> {
     pub event_type: Cow<'a, str>,
     /// `Item`s.
     pub items: Vec<Item<'a>>,
+    /// The root element, as it is named.
+    name: &'a str,
+    /// It is cut or damaged.
+    is_broken: bool,
 }
 
-/// Reads a body.
+/// Reads the first body of a message.
 pub fn decode(text: &str) -> Result<Body<'_>, Reject> {
-    // Some end their text with NULs.
-    let text = text.trim_matches(|letter: char| letter.is_whitespace() || letter == '\0');
-    let mut reader = Reader::from_str(text);
-    reader.config_mut().allow_dangling_amp = true;
-    let mut body = Body {
-        root: Root::Other,
-        command: Cow::default(),
-        sn: Cow::default(),
-        device: Cow::default(),
-        priority: Cow::default(),
-        method: Cow::default(),
-        time: Cow::default(),
-        description: Cow::default(),
-        alarm_type: Cow::default(),
-        event_type: Cow::default(),
-        items: Vec::new(),
+    let mut bodies = decode_all(text);
+    if bodies.is_empty() {
+        return Err(Reject::new("the body is no XML"));
+    }
+    bodies.swap_remove(0)
+}
+
+/// Reads every body of a message, each by itself.
+pub fn decode_all(text: &str) -> Vec<Result<Body<'_>, Reject>> {
+    let mut reader = Reader::default();
+    let is_cut = match xml::read(text, &mut reader) {
+        Ok(is_cut) => is_cut,
+        Err(reject) => return vec![Err(reject)],
     };
-    let mut depth = 0;
-    let mut item: Option<(usize, Item<'_>)> = None;
-    let mut value: Cow<'_, str> = Cow::default();
-    loop {
-        let event = reader
-            .read_event()
-            .map_err(|error| Reject::new(format!("the body is no XML: {error}")))?;
-        match event {
-            Event::Start(start) => {
-                depth += 1;
-                if depth > DEPTH_MAX {
-                    return Err(Reject::new(format!("XML has more than {DEPTH_MAX} levels")));
-                }
-                let name = start.local_name();
-                if depth == 1 {
-                    body.root = match name.as_ref() {
-                        "Notify" => Root::Notify,
-                        "Response" => Root::Response,
-                        "Query" | "Control" => Root::Other,
-                        other => {
-                            let other: String = other.chars().take(40).collect();
-                            return Err(Reject::new(format!(
-                                "the root is {other:?} and none of MANSCDP"
-                            )));
-                        }
-                    };
-                } else if name.as_ref() == "Item" && item.is_none() {
-                    if body.items.len() >= ITEMS_MAX {
-                        return Err(Reject::new(format!(
-                            "more than {ITEMS_MAX} items in one message"
-                        )));
-                    }
-                    item = Some((depth, Item::default()));
-                }
-                value = Cow::default();
-            }
-            Event::End(end) => {
-                let text = xml::trimmed(std::mem::take(&mut value));
-                let name = end.local_name();
-                if let Some((at, open)) = &mut item {
-                    if depth == *at + 1 {
-                        open.set(name.as_ref(), text);
-                    } else if depth == *at {
-                        body.items.extend(item.take().map(|(_, item)| item));
-                    }
-                } else {
-                    body.set(name.as_ref(), depth, text);
-                }
-                depth -= 1;
-                if depth == 0 {
-                    break;
-                }
-            }
-            Event::Text(text) => xml::add(&mut value, text.into_inner()),
-            Event::CData(text) => xml::add(&mut value, text.into_inner()),
-            Event::GeneralRef(reference) => {
-                // What nobody declared is nothing.
-                if let Some(letter) = xml::letter(&reference)? {
-                    value.to_mut().push(letter);
-                }
-            }
-            Event::DocType(_) => return Err(xml::doctype()),
-            Event::Eof => return Err(Reject::new("XML ends before its root does")),
-            Event::Empty(_) | Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {}
+    reader.finish(is_cut);
+    if reader.bodies.is_empty() && !text.trim_matches(is_blank).is_empty() {
+        return vec![Err(Reject::new("the body is no XML"))];
+    }
+    let checked = reader.bodies.into_iter().map(Body::checked);
+    checked.collect()
+}
+
+/// Some end their text with NULs.
+fn is_blank(letter: char) -> bool {
+    letter.is_whitespace() || letter == '\0'
+}
+
+#[derive(Default)]
+struct Reader<'a> {
+    body: Option<Body<'a>>,
+    item: Option<Item<'a>>,
+    bodies: Vec<Body<'a>>,
+}
+
+impl<'a> Reader<'a> {
+    fn body(&mut self) -> &mut Body<'a> {
+        self.body.get_or_insert_default()
+    }
+
+    fn finish(&mut self, is_broken: bool) {
+        self.finish_item();
+        if let Some(mut body) = self.body.take()
+            && self.bodies.len() < BODIES_MAX
+        {
+            body.is_broken = is_broken;
+            self.bodies.push(body);
         }
     }
-    if body.command.is_empty() {
-        return Err(Reject::new("has no CmdType"));
+
+    fn finish_item(&mut self) {
+        if let Some(item) = self.item.take() {
+            let items = &mut self.body().items;
+            if items.len() < ITEMS_MAX {
+                items.push(item);
+            }
+        }
     }
-    Ok(body)
+}
+
+impl<'a> Elements<'a> for Reader<'a> {
+    fn open(&mut self, name: &'a str, parents: &[&'a str], _: Attributes<'a>, _: usize) {
+        let root = match name {
+            "Notify" => Root::Notify,
+            "Response" => Root::Response,
+            _ => Root::Other,
+        };
+        if (parents.is_empty() && !is_field(name)) || root != Root::Other {
+            // A root within another: the one before lost its end.
+            self.finish(!parents.is_empty());
+            let body = self.body();
+            (body.root, body.name) = (root, name);
+        } else if name == "Item" && !parents.contains(&"Item") {
+            self.finish_item();
+            self.item = Some(Item::default());
+        }
+    }
+
+    fn leaf(&mut self, name: &'a str, parents: &[&'a str], value: Cow<'a, str>) {
+        if let Some(item) = &mut self.item {
+            if parents.last() == Some(&"Item") {
+                item.set(name, value);
+            }
+            return;
+        }
+        self.body().set(name, parents, value);
+    }
+
+    fn close(&mut self, name: &'a str, parents: &[&'a str], _: usize) {
+        if name == "Item" && !parents.contains(&"Item") {
+            self.finish_item();
+        }
+        if parents.is_empty() && !is_field(name) {
+            self.finish(false);
+        }
+    }
+}
+
+/// A name that stands within a root: where it stands alone its root was damaged.
+fn is_field(name: &str) -> bool {
+    let fields = ["CmdType", "SN", "DeviceID", "Info", "Item", "DeviceList", "SumNum", "Status"];
+    name.starts_with("Alarm") || fields.contains(&name)
 }
 
 impl<'a> Body<'a> {
-    fn set(&mut self, name: &str, depth: usize, value: Cow<'a, str>) {
-        let place = match (name, depth) {
-            ("CmdType", 2) => &mut self.command,
-            ("SN", 2) => &mut self.sn,
-            ("DeviceID", 2) => &mut self.device,
-            ("AlarmPriority", 2) => &mut self.priority,
-            ("AlarmMethod", 2) => &mut self.method,
-            ("AlarmTime", 2) => &mut self.time,
-            ("AlarmDescription", 2) => &mut self.description,
+    fn checked(mut self) -> Result<Self, Reject> {
+        let is_known = matches!(self.name, "Notify" | "Response" | "Query" | "Control");
+        if is_known && !self.command.is_empty() {
+            return Ok(self);
+        }
+        // It has what an alarm has and nothing else, whatever became of its root.
+        if !is_known && self.command == "Alarm" && !self.method.is_empty() {
+            self.root = Root::Notify;
+            return Ok(self);
+        }
+        Err(if self.is_broken {
+            Reject::new("XML ends before its root does, and its CmdType is not there")
+        } else if is_known {
+            Reject::new("has no CmdType")
+        } else {
+            let name: String = self.name.chars().take(40).collect();
+            Reject::new(format!("the root is {name:?} and none of MANSCDP"))
+        })
+    }
+
+    fn set(&mut self, name: &str, parents: &[&str], value: Cow<'a, str>) {
+        let within = |wanted: &str| parents.contains(&wanted);
+        let is_top = parents.len() <= 1;
+        let place = match name {
+            "CmdType" if is_top => &mut self.command,
+            "SN" if is_top => &mut self.sn,
+            "DeviceID" if is_top => &mut self.device,
+            "AlarmPriority" if is_top => &mut self.priority,
+            "AlarmMethod" if is_top => &mut self.method,
+            "AlarmTime" if is_top => &mut self.time,
+            "AlarmDescription" if is_top => &mut self.description,
             // Some write it beside Info.
-            ("AlarmType", 2 | 3) => &mut self.alarm_type,
-            ("EventType", 3 | 4) => &mut self.event_type,
+            "AlarmType" if is_top || within("Info") => &mut self.alarm_type,
+            "EventType" if within("AlarmTypeParam") || within("Info") => &mut self.event_type,
             _ => return,
         };
         // Info may be there again: the first that says something stands.
@@ -256,32 +295,62 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_or_hostile_is_refused() {
+    fn what_is_no_body_or_hostile_is_refused() {
         let bomb = "<!DOCTYPE x [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><Notify><CmdType>&b;</CmdType></Notify>";
-        let deep = format!("<Notify>{}", "<a>".repeat(DEPTH_MAX));
-        let many = format!(
-            "<Response><CmdType>Catalog</CmdType>{}</Response>",
-            "<Item></Item>".repeat(ITEMS_MAX + 1)
-        );
+        let deep = format!("<Notify>{}", "<a>".repeat(1000));
         for text in [
             "",
             "x",
             "<Notify>",
             "<Notify></Notify>",
-            "<Notify><CmdType>Alarm</SN></Notify>",
             "<html><CmdType>Alarm</CmdType></html>",
-            "<Notify><CmdType>&#xd800;</CmdType></Notify>",
             bomb,
             &deep,
-            &many,
         ] {
             assert!(decode(text).is_err(), "{text:.60}");
         }
-        // An entity that nobody declared is nothing.
-        assert!(decode("<Notify><CmdType>&b;</CmdType></Notify>").is_err());
-        for cut in 0..ALARM.trim_end().len() {
-            assert!(decode(&ALARM[..cut]).is_err(), "{cut}");
+        let many = format!(
+            "<Response><CmdType>Catalog</CmdType>{}</Response>",
+            "<Item></Item>".repeat(ITEMS_MAX + 1)
+        );
+        assert_eq!(decode(&many).expect("a body").items.len(), ITEMS_MAX);
+    }
+
+    #[test]
+    fn of_a_body_that_is_cut_or_damaged_what_is_whole_counts() {
+        let method = ALARM.find("<AlarmMethod>").expect("a method") + "<AlarmMethod>5</AlarmMethod>".len();
+        for cut in 0..ALARM.len() {
+            let body = decode(&ALARM[..cut]);
+            if cut > method {
+                let body = body.expect("an alarm");
+                assert_eq!([&body.command, &body.method], ["Alarm", "5"]);
+            }
         }
+        for text in [
+            ALARM.replace("<Notify>", "<Notifx>"),
+            ALARM.replace("<Notify>", "|Notify>"),
+            ALARM.replace("</SN>", "</SM>"),
+            ALARM.replace("</AlarmTime>", "xAlarmTime>"),
+            ALARM.replace("</Info>", ""),
+        ] {
+            let body = decode(&text).expect(&text);
+            assert_eq!((body.root, body.method.as_ref()), (Root::Notify, "5"), "{text}");
+        }
+        // A question about alarms is none.
+        let asked = ALARM.replace("Notify", "Query");
+        assert_eq!(decode(&asked).expect("a body").root, Root::Other);
+    }
+
+    #[test]
+    fn each_of_several_bodies_is_read() {
+        let two = format!("{ALARM}{}<Notify><SN>3</SN></Notify>", ALARM.replace("<SN>1<", "<SN>2<"));
+        let read = decode_all(&two);
+        let sns: Vec<_> = read.iter().map(|body| body.as_ref().map(|body| body.sn.as_ref())).collect();
+        assert_eq!(sns[..2], [Ok("1"), Ok("2")]);
+        assert!(sns[2].is_err() && sns.len() == 3);
+        let unclosed = two.replacen("</Notify>", "", 1);
+        assert_eq!(decode_all(&unclosed).len(), 3);
+        assert!(decode_all(" \0").is_empty());
     }
 
     #[test]

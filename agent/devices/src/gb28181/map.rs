@@ -72,50 +72,47 @@ pub fn number(sn: &str) -> Option<u32> {
 }
 
 impl<'a> From<'a> {
-    /// The device of what is told, and whose message it was where that is another.
-    fn place(&self, id: &str) -> Result<(Cow<'a, str>, Option<Cow<'a, str>>), Reject> {
-        if id == self.device {
-            return Ok((self.device.into(), None));
-        }
-        if !is_id(id) {
-            return Err(Reject::new(format!(
-                "DeviceID {:?} is none of a device or channel",
-                id.chars().take(40).collect::<String>()
-            )));
+    /// The device of what is told, and whose message it was where that is another. An id that is none costs the channel and
+    /// not the alarm: then it is of the device.
+    fn place(&self, id: &str) -> (Cow<'a, str>, Option<Cow<'a, str>>) {
+        if id == self.device || !is_id(id) {
+            return (self.device.into(), None);
         }
         let part = format!("{}/{id}", self.device).into();
-        Ok((part, Some(self.device.into())))
+        (part, Some(self.device.into()))
     }
 
     /// What a body comes to.
     pub fn said(&self, body: &'a Body<'a>) -> Result<DecodedMessage<'a>, Reject> {
-        match (body.root, body.command.as_ref()) {
-            (Root::Notify, "Keepalive") => Ok(DecodedMessage::heartbeat(self.device)),
-            (Root::Notify, "Alarm") => self
-                .alarm(body)
-                .map(|device_event| DecodedMessage::Events(vec![device_event])),
-            (Root::Response | Root::Notify, "Catalog") => self.catalog(body),
-            (_, command) => Ok(DecodedMessage::LeftOut {
+        let command = body.command.as_ref();
+        let is = |known: &str| command.eq_ignore_ascii_case(known);
+        match body.root {
+            Root::Notify if is("Keepalive") => Ok(DecodedMessage::heartbeat(self.device)),
+            Root::Notify if is("Alarm") => Ok(DecodedMessage::Events(vec![self.alarm(body)])),
+            Root::Response | Root::Notify if is("Catalog") => self.catalog(body),
+            _ => Ok(DecodedMessage::LeftOut {
                 device: self.device.into(),
-                what: command.chars().take(40).collect::<String>().into(),
+                what: format!("CmdType {command:.40}").into(),
             }),
         }
     }
 
-    fn alarm(&self, body: &'a Body<'a>) -> Result<DeviceEvent<'a>, Reject> {
-        let (device, by) = self.place(&body.device)?;
-        let (kind, severity, name) = alarm(&body.method, &body.alarm_type, &body.device);
+    fn alarm(&self, body: &'a Body<'a>) -> DeviceEvent<'a> {
+        let (device, by) = self.place(&body.device);
+        let (method, alarm_type) = (digits(&body.method), digits(&body.alarm_type));
+        let (kind, severity, name) = alarm(method, alarm_type, &body.device);
         let id = format!(
             "{}-{}-{}-{}-{}-{}-{}",
             self.device,
-            body.device,
+            bounded(&body.device),
             bounded(&body.sn),
             bounded(&body.time),
             bounded(&body.method),
             bounded(&body.alarm_type),
             self.call,
         );
-        let is_fault = matches!(body.method.as_ref(), "2" | "6");
+        let id = crate::bounded::bounded(id.into()).into_owned();
+        let is_fault = matches!(method, "2" | "6");
         let device_event = DeviceEvent {
             id: id.into(),
             by,
@@ -125,7 +122,7 @@ impl<'a> From<'a> {
             },
             ..DeviceEvent::new(kind, severity, device)
         };
-        Ok(device_event
+        device_event
             .with("alarm", name)
             .with("alarm_method", body.method.as_ref())
             .with("alarm_type", body.alarm_type.as_ref())
@@ -145,13 +142,23 @@ impl<'a> From<'a> {
                 } else {
                     ""
                 },
-            ))
+            )
     }
 
     fn catalog(&self, body: &'a Body<'a>) -> Result<DecodedMessage<'a>, Reject> {
         let mut device_events = Vec::new();
+        let mut broken = 0;
         for item in &body.items {
-            device_events.extend(self.channel(item)?);
+            if is_id(&item.id) {
+                device_events.extend(self.channel(item));
+            } else {
+                broken += 1;
+            }
+        }
+        if device_events.is_empty() && broken > 0 {
+            return Err(Reject::new(format!(
+                "{broken} channels of the Catalog have no DeviceID that is one"
+            )));
         }
         if device_events.is_empty() {
             return Ok(DecodedMessage::LeftOut {
@@ -162,19 +169,25 @@ impl<'a> From<'a> {
         Ok(DecodedMessage::Events(device_events))
     }
 
-    fn channel(&self, item: &'a Item<'a>) -> Result<Option<DeviceEvent<'a>>, Reject> {
-        let is_on = match (item.event.as_ref(), item.status.as_ref()) {
-            ("ON", _) => true,
-            ("OFF" | "VLOST" | "DEFECT", _) => false,
-            // What is added, changed or taken away is looked at with its status.
-            (_, status) if status.eq_ignore_ascii_case("ON") || status == "OK" => true,
-            (_, status) if status.eq_ignore_ascii_case("OFF") => false,
-            _ => return Ok(None),
+    fn channel(&self, item: &'a Item<'a>) -> Option<DeviceEvent<'a>> {
+        let is = |text: &str, words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+        let (event, status) = (item.event.as_ref(), item.status.as_ref());
+        let is_on = if is(event, &["ON", "ONLINE"]) {
+            true
+        } else if is(event, &["OFF", "OFFLINE", "VLOST", "DEFECT"]) {
+            false
+        // What is added, changed or taken away is looked at with its status.
+        } else if is(status, &["ON", "ONLINE", "OK", "1"]) {
+            true
+        } else if is(status, &["OFF", "OFFLINE", "0"]) {
+            false
+        } else {
+            return None;
         };
         if item.id == self.device {
-            return Ok(None);
+            return None;
         }
-        let (device, by) = self.place(&item.id)?;
+        let (device, by) = self.place(&item.id);
         let (kind, severity) = match is_on {
             true => ("camera.restored", Severity::Info),
             false => ("camera.offline", Severity::Notice),
@@ -188,7 +201,15 @@ impl<'a> From<'a> {
             }),
             ..DeviceEvent::new(kind, severity, device)
         };
-        Ok(Some(device_event.with("channel", item.name.as_ref())))
+        Some(device_event.with("channel", item.name.as_ref()))
+    }
+}
+
+/// A number without zeros before it.
+fn digits(text: &str) -> &str {
+    match text.trim_start_matches('0') {
+        "" if !text.is_empty() => "0",
+        digits => digits,
     }
 }
 
@@ -327,7 +348,9 @@ mod tests {
         assert_eq!(of("Response", "Catalog", DEVICE), "left out");
         assert_eq!(of("Response", "Alarm", DEVICE), "left out");
         assert_eq!(of("Query", "Catalog", DEVICE), "left out");
-        assert_eq!(of("Notify", "Alarm", "a/b"), "rejected");
-        assert_eq!(of("Notify", "Alarm", ""), "rejected");
+        // A channel that is none costs no alarm.
+        assert_eq!(of("Notify", "Alarm", "a/b"), "events");
+        assert_eq!(of("Notify", "Alarm", ""), "events");
+        assert_eq!(of("Notify", "keepAlive", DEVICE), "heartbeat");
     }
 }

@@ -19,6 +19,8 @@ pub use framer::{Framer, Piece};
 pub const HEAD_BYTES_MAX: usize = 8192;
 /// Body.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
+/// Body of a stream whose Content-Length is none, or 0 before XML.
+const UNMEASURED_BYTES_MAX: usize = 16 << 10;
 /// Headers of a message.
 const HEADERS_MAX: usize = 64;
 /// Methods that a start line may begin with when a stream is searched for one.
@@ -62,14 +64,6 @@ pub enum SipError {
     /// Too long.
     #[error("a body of {0} bytes is longer than {BODY_BYTES_MAX}")]
     TooLong(u64),
-    /// Shorter than it says.
-    #[error("the body has {found} bytes and not {said}: it is cut off")]
-    Short {
-        /// By Content-Length.
-        said: usize,
-        /// There are.
-        found: usize,
-    },
 }
 
 /// The start line.
@@ -197,21 +191,19 @@ fn head(bytes: &[u8]) -> Result<Message<'_>, SipError> {
 }
 
 impl<'a> Message<'a> {
-    /// A datagram: all of it is one message. What stands behind the body is passed over.
+    /// A datagram: all of it is one message. What stands behind a body that is whole is passed over; a Content-Length that ends
+    /// within XML, or is 0 before it, is not believed.
     pub fn datagram(bytes: &'a [u8]) -> Result<Self, (SipError, Option<Self>)> {
         let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
         let (end, body) = head_end(window).ok_or((SipError::Endless, None))?;
         let mut message = head(&bytes[..end]).map_err(|error| (error, None))?;
         let rest = &bytes[body..];
-        let said = match message.length() {
-            Ok(said) => said.unwrap_or(rest.len()),
-            Err(error) => return Err((error, Some(message))),
-        };
-        if said > rest.len() {
-            let found = rest.len();
-            return Err((SipError::Short { said, found }, Some(message)));
-        }
-        message.body = &rest[..said];
+        // The datagram says where it ends. Some count letters and not bytes, or nothing at all; of a body that was cut its
+        // decoder says what is whole.
+        let said = message.length().ok().flatten().unwrap_or(rest.len());
+        let said = &rest[..said.min(rest.len())];
+        let is_whole = said.trim_ascii_end().ends_with(b">") || !rest.contains(&b'<');
+        message.body = if is_whole { said } else { rest };
         Ok(message)
     }
 

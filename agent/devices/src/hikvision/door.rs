@@ -10,10 +10,11 @@
 //! [`Doors`] keeps that apart for each door: a door is open from the first of both on, and closed when the contact is, or,
 //! if the contact never opened, when the lock is.
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crate::lenient_json::LenientText;
+use crate::lenient_json;
 
 /// Doors of one device that are kept apart.
 const DOORS_MAX: usize = 256;
@@ -37,61 +38,57 @@ pub struct DoorEvent<'a> {
     pub employee: Cow<'a, str>,
     /// `name`.
     pub name: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Row<'a> {
-    #[serde(borrow, default, alias = "major")]
-    major_event_type: LenientText<'a>,
-    #[serde(borrow, default, alias = "minor")]
-    sub_event_type: LenientText<'a>,
-    #[serde(borrow, default)]
-    door_no: LenientText<'a>,
-    #[serde(borrow, default)]
-    serial_no: LenientText<'a>,
-    #[serde(borrow, default)]
-    current_verify_mode: LenientText<'a>,
-    #[serde(borrow, default)]
-    card_no: LenientText<'a>,
-    #[serde(borrow, default)]
-    employee_no_string: LenientText<'a>,
-    #[serde(borrow, default)]
-    employee_no: LenientText<'a>,
-    #[serde(borrow, default)]
-    name: LenientText<'a>,
+    /// `currentEvent`: false where the device tells of the past.
+    pub current: Option<bool>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for DoorEvent<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let row = Row::deserialize(deserializer)?;
-        let mut event = Self {
-            major: number(&row.major_event_type.0),
-            minor: number(&row.sub_event_type.0),
-            door: row.door_no.0,
-            serial: row.serial_no.0,
-            mode: row.current_verify_mode.0,
-            card: row.card_no.0,
-            employee: row.employee_no_string.0,
-            name: row.name.0,
-        };
-        if event.employee.is_empty() {
-            event.employee = row.employee_no.0;
-        }
-        Ok(event)
+        let row = <&RawValue>::deserialize(deserializer)?;
+        Ok(Self::row(row.get()).0)
     }
 }
 
+/// A number however it is written; 0 where it is none.
 fn number(text: &str) -> u32 {
-    text.parse().unwrap_or_default()
+    let text = text.trim();
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        return u32::from_str_radix(digits, 16).unwrap_or_default();
+    }
+    let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
+    whole.parse().unwrap_or_default()
 }
 
 impl<'a> DoorEvent<'a> {
-    /// Takes an element of the XML form.
+    /// A row of the answer to a catch-up, and its time. Of one that is not whole what is left counts.
+    pub fn row(text: &'a str) -> (Self, Cow<'a, str>) {
+        let names = [
+            "major", "majorEventType", "minor", "subEventType", "doorNo", "serialNo", "currentVerifyMode", "cardNo",
+            "employeeNo", "employeeNoString", "name", "currentEvent", "dateTime", "time",
+        ];
+        let mut event = Self::default();
+        let Some(picked) = lenient_json::pick(text, names) else {
+            return (event, Cow::default());
+        };
+        let mut time = Cow::default();
+        for (name, value) in names.into_iter().zip(picked.values) {
+            match name {
+                "time" | "dateTime" if !value.is_empty() => time = value,
+                name => event.set(name, value),
+            }
+        }
+        (event, time)
+    }
+
+    /// Takes a value by its name.
     pub fn set(&mut self, name: &str, value: Cow<'a, str>) {
+        // Of one that comes twice, the last one that says something counts.
+        if value.is_empty() {
+            return;
+        }
         match name {
-            "majorEventType" => self.major = number(&value),
-            "subEventType" => self.minor = number(&value),
+            "majorEventType" | "major" => self.major = number(&value),
+            "subEventType" | "minor" => self.minor = number(&value),
             "doorNo" => self.door = value,
             "serialNo" => self.serial = value,
             "currentVerifyMode" => self.mode = value,
@@ -99,8 +96,14 @@ impl<'a> DoorEvent<'a> {
             "employeeNoString" => self.employee = value,
             "employeeNo" if self.employee.is_empty() => self.employee = value,
             "name" => self.name = value,
+            "currentEvent" => self.current = Some(!matches!(value.to_ascii_lowercase().as_str(), "false" | "0")),
             _ => {}
         }
+    }
+
+    /// It says what happened.
+    pub fn has_code(&self) -> bool {
+        self.major != 0
     }
 }
 

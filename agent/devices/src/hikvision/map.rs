@@ -3,17 +3,20 @@
 //! Cameras and recorders tell a condition again and again while it holds, with a growing `activePostCount`, and many never
 //! say that it is over. So one [`Mapper`] a device keeps which conditions hold:
 //!
-//! * the first message of one is an event, those after it are not;
+//! * a condition is one by its type, channel, region and target: a person in one region and a vehicle in another are two. The
+//!   first message of one is an event, those after it are not;
 //! * what was not told again for [`QUIET_MS`] is over ([`Mapper::quiet`]), except what stays until somebody mends it
-//!   (a lost picture, a full disk): that ends when the device says so;
+//!   (a lost picture, a full disk): that ends when the device says so. The device's own times count too: what lies as far
+//!   apart by them is told twice, also where a link that stood still brings it at once;
 //! * where the device itself was not heard for as long, nothing of it is known: what it tells then is news to the frame;
 //! * motion and crossed lines are moments: their end is no event. Covered lenses, inputs, faults and fires are states.
 //!
 //! Messages of doors have serials and are never told twice on purpose: each is an event under the id
-//! `<device>/<serial>/<time>`, also where the device tells of the past after a connection was made
-//! (`currentEvent: false`). The same event of the stream, of the catch-up and of a replay is stored once.
+//! `<device>/<serial>/<time>`. It is a replay where the device tells of the past after a connection was made
+//! (`currentEvent: false`), and in the answer to a catch-up ([`Mapper::history`]). The same event of the stream, of the
+//! catch-up and of a replay is stored once.
 //!
-//! `videoloss` / `inactive` is the heartbeat; the first one of a channel says too that its picture is there, which may end what
+//! `videoloss` / `inactive` is the heartbeat, and tells the device's time; the first one of a channel says too that its picture is there, which may end what
 //! was before the connection. An `eventType` that is not known is left out and counted by its name.
 use jiff::tz::TimeZone;
 use linli_shared::protocol::event::Severity;
@@ -22,7 +25,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::alert::{Alert, Stage};
+use super::alert::{Alert, Region, Stage};
 use super::door::{DoorEvent, Doors, Meaning, Passage, meaning};
 use super::known::{Known, known};
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Person, Reject, State};
@@ -43,6 +46,8 @@ pub struct Mapper {
     parts: bool,
     zone: TimeZone,
     doors: Doors,
+    /// As a catch-up tells of them, apart from what they are now.
+    past_doors: Doors,
     conditions: HashMap<String, Condition>,
     /// Channels that have said since the connection was made that their picture is there. Shared: a mapper is copied for each
     /// message, and this hardly ever changes.
@@ -62,12 +67,37 @@ pub struct Last {
     pub serial: u64,
     /// Its time, as the device wrote it.
     pub time: String,
-    second: i64,
+    second: Option<i64>,
+}
+
+impl Last {
+    /// Told before the last one: its serial and its second are both earlier. Serials that begin anew have a later time; those
+    /// of one second may come in any order.
+    fn is_after(&self, serial: u64, second: Option<i64>) -> bool {
+        serial <= self.serial
+            && second
+                .zip(self.second)
+                .is_some_and(|(second, last)| second < last)
+    }
+}
+
+/// What a message of a condition is.
+enum News {
+    /// The first one.
+    Begun,
+    /// The first one of another occurrence: the one before is over, or is elsewhere in the picture.
+    Again,
+    /// Told before.
+    GoesOn,
 }
 
 #[derive(Debug, Clone)]
 struct Condition {
     last_ms: u64,
+    /// The second of the last message by the device's clock.
+    last_second: Option<i64>,
+    /// The state that it is of.
+    point: String,
     /// The device was away since.
     stale: bool,
     known: Known,
@@ -81,6 +111,7 @@ impl Mapper {
             device: device.to_owned(),
             parts,
             doors: Doors::default(),
+            past_doors: Doors::default(),
             conditions: HashMap::new(),
             clear: Arc::default(),
             heard_ms: 0,
@@ -100,6 +131,7 @@ impl Mapper {
     pub fn connected(&mut self) {
         self.caught_up = false;
         self.clear = Arc::default();
+        self.past_doors = self.doors.clone();
     }
 
     /// Everything up to the last event was asked for.
@@ -129,10 +161,10 @@ impl Mapper {
             let Some(door) = &alert.door else {
                 return Err(Reject::new("an AccessControllerEvent has no such part"));
             };
-            return Ok(self.door(door, &alert.time));
+            return self.door(door, &alert.time, door.current == Some(false));
         }
         if kind == "heartbeat" {
-            return Ok(self.heartbeat());
+            return Ok(self.heartbeat(&alert.time));
         }
         let Some(known) = known(&kind) else {
             return Ok(self.left_out(short(&alert.event_type)));
@@ -143,44 +175,93 @@ impl Mapper {
             &alert.channel
         };
         let point = format!("{kind}/{}", short(place));
-        let news = match alert.stage {
-            Stage::Active => self.begun(&point, known, place, now_ms),
-            Stage::Inactive => {
-                let was = self.conditions.remove(&point).is_some();
-                if kind == "videoloss" && !was && !self.is_first_clear(&point) {
-                    return Ok(self.heartbeat());
-                }
-                was || known.end.is_some()
-            }
+        let second = second(&alert.time, &self.zone);
+        let whole = [Region::default()];
+        let regions = match &alert.regions[..] {
+            [] => &whole[..],
+            regions => regions,
         };
-        if !news {
-            return Ok(self.left_out(format!("{} goes on", short(&alert.event_type))));
+        let mut device_events = Vec::new();
+        if alert.stage == Stage::Active {
+            for region in regions {
+                let key = condition_key(&point, region);
+                let news = self.begun(key, &point, known, place, (now_ms, second));
+                if matches!(news, News::GoesOn) {
+                    continue;
+                }
+                let mut device_event = self.alarm(alert, known, place, region);
+                device_event.state = known.end.map(|_| State {
+                    point: point.clone().into(),
+                    active: true,
+                    initial: false,
+                });
+                device_event.anew = known.end.is_some() && matches!(news, News::Again);
+                device_events.push(device_event);
+            }
+            if device_events.is_empty() {
+                return Ok(self.left_out(format!("{} goes on", short(&alert.event_type))));
+            }
+            return Ok(DecodedMessage::Events(device_events));
         }
-        let active = alert.stage == Stage::Active;
-        let Some(kind) = (if active { Some(known.kind) } else { known.end }) else {
+        let was = self.ended(&point, &alert.regions);
+        if kind == "videoloss" && !was && !self.is_first_clear(&point) {
+            return Ok(self.heartbeat(&alert.time));
+        }
+        let Some(end) = known.end else {
             return Ok(self.left_out(format!("{} ended", short(&alert.event_type))));
         };
-        let severity = if active {
-            known.severity
-        } else {
-            Severity::Info
-        };
+        if self.holds(&point) {
+            return Ok(self.left_out(format!("{} ended in one region", short(&alert.event_type))));
+        }
+        let mut device_event = self.alarm(alert, known, place, &regions[0]);
+        (device_event.kind, device_event.severity) = (end.into(), Severity::Info);
+        device_event.state = Some(State {
+            point: point.into(),
+            active: false,
+            // Some devices say of everything that it is well, over and over.
+            initial: true,
+        });
+        Ok(DecodedMessage::Events(vec![device_event]))
+    }
+
+    /// What an alert of a camera says of a region, as the beginning of what it tells of.
+    fn alarm<'a>(
+        &self,
+        alert: &'a Alert<'_>,
+        known: Known,
+        place: &str,
+        region: &Region<'_>,
+    ) -> DeviceEvent<'a> {
         let mut device_event = self
-            .device_event(kind, severity, place)
+            .device_event(known.kind, known.severity, place)
             .with("part", known.part)
             .with("channel", short(&alert.channel))
             .with("input", short(&alert.input))
-            .with("target", short(&alert.target));
-        if known.end.is_some() {
-            device_event.state = Some(State {
-                point: point.into(),
-                active,
-                // Some devices say of everything that it is well, over and over.
-                initial: !active,
-            });
-        }
+            .with("region", short(&region.id).to_owned())
+            .with("target", short(&region.target).to_owned());
         device_event.time = time(&alert.time);
-        Ok(DecodedMessage::Events(vec![device_event]))
+        device_event
+    }
+
+    /// Conditions of a point are over: those of these regions, or all. True: there were any.
+    fn ended(&mut self, point: &str, regions: &[Region<'_>]) -> bool {
+        let keys: Vec<String> = regions
+            .iter()
+            .map(|region| condition_key(point, region))
+            .collect();
+        let before = self.conditions.len();
+        // What ends where nothing is known to hold ends all of it.
+        let is_known = keys.iter().any(|key| self.conditions.contains_key(key));
+        self.conditions.retain(|key, condition| {
+            condition.point != point || (is_known && !keys.contains(key))
+        });
+        self.conditions.len() < before
+    }
+
+    /// A condition of a point holds.
+    fn holds(&self, point: &str) -> bool {
+        let mut conditions = self.conditions.values();
+        conditions.any(|condition| condition.point == point)
     }
 
     /// The device is there. If it was away, its moments are over, and its states are still to be told.
@@ -204,23 +285,45 @@ impl Mapper {
         Arc::make_mut(&mut self.clear).insert(point.to_owned())
     }
 
-    /// A condition holds. True: it did not before.
-    fn begun(&mut self, point: &str, known: Known, place: &str, now_ms: u64) -> bool {
-        if let Some(condition) = self.conditions.get_mut(point) {
-            let faded = known.fades && now_ms.saturating_sub(condition.last_ms) >= QUIET_MS;
+    /// A condition holds, by a message that came at a time and was sent at a second.
+    fn begun(
+        &mut self,
+        key: String,
+        point: &str,
+        known: Known,
+        place: &str,
+        (now_ms, second): (u64, Option<i64>),
+    ) -> News {
+        if let Some(condition) = self.conditions.get_mut(&key) {
+            let by_device = second
+                .zip(condition.last_second)
+                .is_some_and(|(second, last)| second - last >= QUIET_MS as i64 / 1000);
+            let by_arrival = now_ms.saturating_sub(condition.last_ms) >= QUIET_MS;
             condition.last_ms = now_ms;
-            return std::mem::take(&mut condition.stale) || faded;
+            condition.last_second = second.or(condition.last_second);
+            let is_stale = std::mem::take(&mut condition.stale);
+            return match known.fades && (by_device || by_arrival) {
+                _ if is_stale => News::Begun,
+                true => News::Again,
+                false => News::GoesOn,
+            };
         }
+        let news = match self.holds(point) {
+            true => News::Again,
+            false => News::Begun,
+        };
         if self.conditions.len() < CONDITIONS_MAX {
             let condition = Condition {
                 last_ms: now_ms,
+                last_second: second,
+                point: point.to_owned(),
                 stale: false,
                 known,
                 device: self.named(place),
             };
-            self.conditions.insert(point.to_owned(), condition);
+            self.conditions.insert(key, condition);
         }
-        true
+        news
     }
 
     /// The ends of what was not told again. Asked for every few seconds while the device is heard.
@@ -230,43 +333,84 @@ impl Mapper {
             // Nothing of it is known: that is not the same as over.
             return ended;
         }
-        let device = &self.device;
-        self.conditions.retain(|point, condition| {
-            let over =
+        let mut over = Vec::new();
+        self.conditions.retain(|_, condition| {
+            let fades =
                 condition.known.fades && now_ms.saturating_sub(condition.last_ms) >= QUIET_MS;
-            if over && let Some(kind) = condition.known.end {
-                let mut device_event =
-                    DeviceEvent::new(kind, Severity::Info, condition.device.clone())
-                        .with("part", condition.known.part)
-                        .with("reason", "not told any more");
-                device_event.by = Some(device.clone().into());
-                device_event.state = Some(State {
-                    point: point.clone().into(),
-                    active: false,
-                    initial: false,
-                });
-                ended.push(device_event);
+            if fades {
+                over.push(condition.clone());
             }
-            !over
+            !fades
         });
+        for condition in over {
+            let Some(kind) = condition.known.end else {
+                continue;
+            };
+            let is_told = ended.iter().any(|told: &DeviceEvent<'_>| {
+                let state = told.state.as_ref();
+                state.is_some_and(|state| state.point == condition.point)
+            });
+            if is_told || self.holds(&condition.point) {
+                continue;
+            }
+            let mut device_event = DeviceEvent::new(kind, Severity::Info, condition.device)
+                .with("part", condition.known.part)
+                .with("reason", "not told any more");
+            device_event.by = Some(self.device.clone().into());
+            device_event.state = Some(State {
+                point: condition.point.into(),
+                active: false,
+                initial: false,
+            });
+            ended.push(device_event);
+        }
         ended
     }
 
-    /// What a door controller says, in the stream or in the answer to a catch-up.
-    pub fn door<'a>(&mut self, event: &'a DoorEvent<'_>, at: &'a str) -> DecodedMessage<'a> {
+    /// What a door controller says in the answer to a catch-up: a replay.
+    pub fn history<'a>(
+        &mut self,
+        event: &'a DoorEvent<'_>,
+        at: &'a str,
+    ) -> Result<DecodedMessage<'a>, Reject> {
+        self.door(event, at, true)
+    }
+
+    /// What a door controller says.
+    fn door<'a>(
+        &mut self,
+        event: &'a DoorEvent<'_>,
+        at: &'a str,
+        replayed: bool,
+    ) -> Result<DecodedMessage<'a>, Reject> {
+        if !event.has_code() {
+            return Err(Reject::new(
+                "an AccessControllerEvent has no majorEventType that can be read",
+            ));
+        }
         let code = format!("{}/{}", event.major, event.minor);
         if let Ok(serial) = event.serial.parse() {
-            let second = second(at, &self.zone).unwrap_or(0);
-            let before = |last: &Last| serial <= last.serial && second <= last.second;
-            if self.caught_up && self.last.as_ref().is_some_and(before) {
-                return self.left_out(format!("{code} told before"));
+            let second = second(at, &self.zone);
+            let is_before = self
+                .last
+                .as_ref()
+                .is_some_and(|last| last.is_after(serial, second));
+            if self.caught_up && is_before {
+                return Ok(self.left_out(format!("{code} told before")));
             }
-            self.last = Some(Last {
-                serial,
-                time: short(at).to_owned(),
-                second,
-            });
+            // A catch-up that runs beside the stream tells of what was before.
+            if !is_before {
+                self.last = Some(Last {
+                    serial,
+                    time: short(at).to_owned(),
+                    second,
+                });
+            }
         }
+        let doors = match replayed {
+            true => &mut self.past_doors,
+            false => &mut self.doors,
+        };
         let passage = |passage| match passage {
             Passage::Opened => Ok(("door.opened", Severity::Info, "")),
             Passage::Closed => Ok(("door.closed", Severity::Info, "")),
@@ -289,10 +433,10 @@ impl Mapper {
             )
         };
         let told = match meaning(event.major, event.minor) {
-            Meaning::Lock(open) => passage(self.doors.lock(&event.door, open)),
-            Meaning::Contact(open) => passage(self.doors.contact(&event.door, open)),
+            Meaning::Lock(open) => passage(doors.lock(&event.door, open)),
+            Meaning::Contact(open) => passage(doors.contact(&event.door, open)),
             Meaning::Forced => {
-                self.doors.contact(&event.door, true);
+                doors.contact(&event.door, true);
                 Ok(("door.forced", Severity::Alarm, ""))
             }
             Meaning::Held => Ok(("door.held", Severity::Warning, "")),
@@ -312,13 +456,13 @@ impl Mapper {
             Meaning::Power(true) => Ok(("device.power_restored", Severity::Info, "")),
             Meaning::Battery(false) => Ok(("device.battery_low", Severity::Notice, "")),
             Meaning::Battery(true) => Ok(("device.battery_restored", Severity::Info, "")),
-            Meaning::Heartbeat => return self.heartbeat(),
+            Meaning::Heartbeat => return Ok(self.heartbeat(at)),
             Meaning::LeftOut(what) => Err(what),
             Meaning::Unknown => Err("unknown"),
         };
         let (kind, severity, part) = match told {
             Ok(told) => told,
-            Err(what) => return self.left_out(format!("{code} {what}")),
+            Err(what) => return Ok(self.left_out(format!("{code} {what}"))),
         };
         let by = if event.mode == "invalid" {
             ""
@@ -342,6 +486,7 @@ impl Mapper {
             device_event.id = format!("{}/{}/{}", self.device, short(&event.serial), moment).into();
         }
         device_event.time = time(at);
+        device_event.replayed = replayed;
         for (person, value) in [
             (Person::Card, &event.card),
             (Person::Employee, &event.employee),
@@ -352,7 +497,7 @@ impl Mapper {
                 device_event.persons.push((person, Cow::Borrowed(value)));
             }
         }
-        DecodedMessage::Events(vec![device_event])
+        Ok(DecodedMessage::Events(vec![device_event]))
     }
 
     fn named(&self, part: &str) -> String {
@@ -374,8 +519,11 @@ impl Mapper {
         device_event
     }
 
-    fn heartbeat<'a>(&self) -> DecodedMessage<'a> {
-        DecodedMessage::heartbeat(self.device.clone())
+    fn heartbeat<'a>(&self, at: &'a str) -> DecodedMessage<'a> {
+        DecodedMessage::Heartbeat {
+            device: self.device.clone().into(),
+            time: time(at),
+        }
     }
 
     fn left_out<'a>(&self, what: impl Into<Cow<'a, str>>) -> DecodedMessage<'a> {
@@ -384,6 +532,12 @@ impl Mapper {
             what: what.into(),
         }
     }
+}
+
+/// What a condition is known by.
+fn condition_key(point: &str, region: &Region<'_>) -> String {
+    let target = short(&region.target).to_ascii_lowercase();
+    format!("{point}/{}/{target}", short(&region.id))
 }
 
 /// The beginning of a name that a device gives.

@@ -1,7 +1,11 @@
 //! What notifications come to, by their topics (ONVIF Core § 9, Imaging, Analytics and Device IO service specifications).
 //!
 //! *Initialized* comes with every subscription: it tells how things are, and is an event only where they were known to be
-//! otherwise. *Deleted*, and topics that are not in [`STATES`] or [`HAPPENINGS`], are left out and counted.
+//! otherwise; it is a replay, for its time is that of the change. *Deleted*, and topics that are not in [`STATES`] or
+//! [`HAPPENINGS`], are left out and counted. A topic is known whatever the case of its parts, and with more parts before or behind.
+//!
+//! `UtcTime` is UTC by its definition, with a `Z` or without.
+use jiff::tz::TimeZone;
 use linli_shared::protocol::event::Severity;
 use std::borrow::Cow;
 
@@ -169,56 +173,41 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessag
             what: format!("{} {}", told.topic, told.operation).into(),
         })
     };
-    if told.operation == "Deleted" {
+    let is_operation = |name: &str| told.operation.trim().eq_ignore_ascii_case(name);
+    let is_initial = is_operation("Initialized");
+    if is_operation("Deleted") {
         return left_out();
     }
     // The item that says which of a device's parts it was: a token of a video source, of an input, of a disk.
     let part = told
         .source
         .iter()
-        .find(|(name, _)| name.ends_with("Token") || name == "Source");
+        .find(|(name, _)| name.ends_with("Token") || name.eq_ignore_ascii_case("Source"));
     let whose: Cow<'a, str> = match part {
-        Some((_, token)) if !token.is_empty() => format!("{device}/{token}").into(),
+        Some((_, token)) if !token.is_empty() => {
+            bounded::bounded(format!("{device}/{token}").into())
+        }
         _ => device.into(),
     };
     let rule = told
         .source
         .iter()
-        .find(|(name, _)| name == "Rule")
+        .find(|(name, _)| name.eq_ignore_ascii_case("Rule"))
         .map_or("", |(_, rule)| rule.as_str());
     let device_event = |kind: &'static str, severity| {
         let mut device_event = DeviceEvent::new(kind, severity, whose.clone());
         device_event.by = Some(device.into());
-        if !told.time.is_empty() {
-            device_event.time = DeviceTime::Text(&told.time);
-        }
+        device_event.time = time(&told.time);
+        device_event.replayed = is_initial;
         device_event
             .with("topic", told.topic.as_str())
             .with("rule", rule)
     };
-    if let Some(known) = STATES.iter().find(|known| known.topic == told.topic) {
-        let value = known.items.iter().find_map(|item| {
-            told.data
-                .iter()
-                .find(|(name, _)| name == item)
-                .map(|(_, value)| value.as_str())
-        });
-        let active = match value {
-            Some("true" | "1" | "True") => true,
-            Some("false" | "0" | "False") => false,
-            Some(other) => {
-                return Err(Reject::new(format!(
-                    "{}: {other:?} is neither true nor false",
-                    told.topic
-                )));
-            }
-            None => {
-                return Err(Reject::new(format!(
-                    "{} has none of the items {}",
-                    told.topic,
-                    known.items.join(", ")
-                )));
-            }
+    let parts: Vec<&str> = told.topic.split('/').collect();
+    if let Some(known) = STATES.iter().find(|known| is_topic(known.topic, &parts)) {
+        let active = match flag(known.items, &told.data) {
+            Ok(active) => active,
+            Err(why) => return Err(Reject::new(format!("{} {why}", told.topic))),
         };
         let mut device_event = if active {
             device_event(known.on, known.severity)
@@ -228,15 +217,15 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessag
         device_event.state = Some(State {
             point: format!("{} {rule}", known.topic).into(),
             active,
-            initial: told.operation == "Initialized",
+            initial: is_initial,
         });
         return Ok(DecodedMessage::Events(vec![device_event]));
     }
-    let Some((_, kind, severity)) = HAPPENINGS.iter().find(|(topic, ..)| *topic == told.topic)
-    else {
+    let mut happenings = HAPPENINGS.iter();
+    let Some((_, kind, severity)) = happenings.find(|(topic, ..)| is_topic(topic, &parts)) else {
         return left_out();
     };
-    if told.operation == "Initialized" {
+    if is_initial {
         return left_out();
     }
     let mut device_event = device_event(kind, *severity);
@@ -250,6 +239,49 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessag
         device_event.id = bounded::bounded(id.into());
     }
     Ok(DecodedMessage::Events(vec![device_event]))
+}
+
+/// The parts of a known topic stand among those of a notification's.
+fn is_topic(known: &str, parts: &[&str]) -> bool {
+    let known: Vec<&str> = known.split('/').collect();
+    parts.windows(known.len()).any(|window| {
+        let mut pairs = window.iter().zip(&known);
+        pairs.all(|(part, known)| part.eq_ignore_ascii_case(known))
+    })
+}
+
+/// Whether a state is on, by the item that says so; where there is none of these names, by the first that can say it.
+fn flag(names: &[&str], data: &[(String, String)]) -> Result<bool, String> {
+    let named = names.iter().find_map(|wanted| {
+        data.iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+    });
+    let read = |value: &str| match value.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "on" | "yes" | "active" => Some(true),
+        "false" | "0" | "off" | "no" | "inactive" => Some(false),
+        _ => None,
+    };
+    if let Some(active) = named.and_then(|(_, value)| read(value)) {
+        return Ok(active);
+    }
+    if let Some(active) = data.iter().find_map(|(_, value)| read(value)) {
+        return Ok(active);
+    }
+    Err(match named {
+        Some((_, value)) => format!("{value:.40?} is neither true nor false"),
+        None => format!("has none of the items {}", names.join(", ")),
+    })
+}
+
+/// UTC, whatever the zone of the source is.
+fn time(text: &str) -> DeviceTime<'_> {
+    if text.is_empty() {
+        return DeviceTime::None;
+    }
+    match crate::time::read(text, &TimeZone::UTC) {
+        Some(ms) => DeviceTime::Ms(ms),
+        None => DeviceTime::Text(text),
+    }
 }
 
 #[cfg(test)]
@@ -329,6 +361,50 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_and_its_state_are_known_in_every_spelling() {
+        for (topic, data) in [
+            ("RuleEngine/TamperDetector/Tamper", ("IsTamper", "true")),
+            ("ruleengine/tamperdetector/tamper", ("istamper", "TRUE")),
+            ("RuleEngine/TamperDetector/Tamper/Region1", ("State", "1")),
+            ("Vendor/RuleEngine/TamperDetector/Tamper", ("Value", "on")),
+            ("RuleEngine/TamperDetector/Tamper", ("Tampering", "active")),
+        ] {
+            assert_eq!(
+                shown(&told(topic, "changed", data)),
+                "cam/V1 camera.tamper true initial=false",
+                "{topic}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_is_utc_and_what_is_initialized_is_a_replay() {
+        let event = |time: &str, operation: &str| {
+            let mut notification = told("VideoSource/MotionAlarm", operation, ("State", "true"));
+            notification.time = time.to_owned();
+            match said("cam", &notification) {
+                Ok(DecodedMessage::Events(device_events)) => {
+                    let zone = TimeZone::get("Asia/Shanghai").expect("a zone");
+                    let claim = device_events[0].time.claim(&zone);
+                    (format!("{claim:?}"), device_events[0].replayed)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let at = |ms: i64, replayed| (format!("Ms({ms})"), replayed);
+        for time in [
+            "2026-11-30T18:26:22.841Z",
+            "2026-11-30T18:26:22.841",
+            "2026-11-30 18:26:22.841",
+        ] {
+            assert_eq!(event(time, "Changed"), at(1_796_063_182_841, false), "{time}");
+        }
+        assert_eq!(event("2026-11-30T18:26:22Z", "Initialized"), at(1_796_063_182_000, true));
+        assert_eq!(event("yesterday", "Changed").0, "Unreadable(\"yesterday\")");
+        assert_eq!(event("", "Changed").0, "None");
+    }
+
+    #[test]
     fn a_long_name_of_a_rule_costs_no_event() {
         let mut crossed = told("RuleEngine/LineDetector/Crossed", "", ("ObjectId", "7"));
         crossed.source[1].1 = "小区东门机动车道越界检测规则".repeat(9);
@@ -372,7 +448,7 @@ mod tests {
             (
                 "VideoSource/MotionAlarm",
                 "Changed",
-                ("Other", "true"),
+                ("Other", "?"),
                 "none of the items State",
             ),
             ("", "Changed", ("State", "true"), "without a topic"),

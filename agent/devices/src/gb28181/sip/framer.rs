@@ -1,7 +1,7 @@
 //! Cuts a stream into messages, and finds the next one where something is none.
 use memchr::memmem;
 
-use super::{HEAD_BYTES_MAX, METHODS, Message, SipError, head, head_end};
+use super::{HEAD_BYTES_MAX, METHODS, Message, SipError, UNMEASURED_BYTES_MAX, head, head_end};
 
 /// A message, or bytes that are none.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,14 +80,19 @@ impl Framer {
                 return Some(Piece::Rejected(error, &bytes[..cut], None));
             }
         };
-        match message.length() {
+        let rest = &bytes[body..];
+        let length = match message.length() {
+            // § 18.3 wants it on a stream; without it there is no body, unless XML follows at once.
+            Ok(None | Some(0)) | Err(_) if is_xml(rest) => Ok(Some(xml_end(rest)?)),
+            length => length,
+        };
+        match length {
             Err(error) => {
                 self.start += body;
                 let head = Some(Box::new(message));
                 Some(Piece::Rejected(error, &bytes[..body], head))
             }
             Ok(length) => {
-                // § 18.3 wants it on a stream; without it there is no body.
                 let whole = body + length.unwrap_or(0);
                 if bytes.len() < whole {
                     return None;
@@ -117,6 +122,25 @@ impl Framer {
             Err((error, head)) => Piece::Rejected(error, bytes, head.map(Box::new)),
         })
     }
+}
+
+/// XML begins here, and no other message.
+fn is_xml(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"<")
+}
+
+/// Where the root of XML ends; `None`: more has to come.
+fn xml_end(bytes: &[u8]) -> Option<usize> {
+    let within = &bytes[..bytes.len().min(UNMEASURED_BYTES_MAX)];
+    let ends = ["</Notify>", "</Response>", "</Query>", "</Control>"];
+    let ends = ends.iter().filter_map(|end| {
+        let at = memmem::find(within, end.as_bytes())?;
+        Some(at + end.len())
+    });
+    let next = next_start(bytes);
+    let is_next = next < bytes.len() || bytes.len() >= UNMEASURED_BYTES_MAX;
+    ends.min()
+        .or(is_next.then_some(next.min(within.len())))
 }
 
 /// Where another message may begin behind the first byte; the end where none does.

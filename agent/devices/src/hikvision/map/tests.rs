@@ -163,14 +163,139 @@ fn what_a_device_tells_again_after_a_catch_up_is_known() {
     assert_eq!(said(&mut mapper, &door(5, 0x01, 6), 0), "door.granted");
     assert_eq!(said(&mut mapper, &door(5, 0x16, 8), 0), "door.closed");
     mapper.caught_up();
+    let earlier = door(5, 0x01, 7).replace("12:00:00", "11:59:59");
     assert_eq!(
-        said(&mut mapper, &door(5, 0x15, 7), 0),
-        "left out: 5/21 told before"
+        said(&mut mapper, &earlier, 0),
+        "left out: 5/1 told before"
     );
+    // Of one second nothing is known to be told: what is, has the id that it had.
+    assert_eq!(said(&mut mapper, &door(5, 0x01, 7), 0), "door.granted");
+    // Nor of one whose time cannot be read.
+    let unread = door(5, 0x01, 1).replace("2026-07-01T12:00:00+08:00", "0000-00-00");
+    assert_eq!(said(&mut mapper, &unread, 0), "door.granted");
     // Serials that begin anew come with a later time.
     let reset = door(5, 0x15, 1).replace("12:00:00", "12:00:01");
     assert_eq!(said(&mut mapper, &reset, 0), "door.opened");
     assert_eq!(mapper.last().map(|last| last.serial), Some(1));
+}
+
+#[test]
+fn what_a_door_tells_of_the_past_is_a_replay() {
+    let replayed = |mapper: &mut Mapper, text: &str| {
+        let alert = decode(text).expect("an alert");
+        match mapper.map(&alert, 0) {
+            Ok(DecodedMessage::Events(device_events)) => device_events[0].replayed,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut mapper = Mapper::new("gate", false);
+    let live = door(5, 0x1b, 1);
+    assert!(!replayed(&mut mapper, &live));
+    for past in ["false", "\"false\"", "0"] {
+        let past = live.replace("\"currentEvent\":true", &format!("\"currentEvent\":{past}"));
+        assert!(replayed(&mut mapper, &past), "{past}");
+    }
+    let missing = live.replace("\"currentEvent\":true,", "");
+    assert!(!replayed(&mut mapper, &missing));
+    let row = r#"{"major":5,"minor":27,"time":"2026-07-01T12:00:00+08:00","serialNo":9,"doorNo":1,"name":"王"#;
+    let (event, time) = DoorEvent::row(row);
+    match mapper.history(&event, &time) {
+        Ok(DecodedMessage::Events(device_events)) => {
+            assert_eq!((device_events[0].kind.as_ref(), device_events[0].replayed), ("door.forced", true));
+            assert_eq!(device_events[0].id, "gate/9/1782878400");
+        }
+        other => panic!("{other:?}"),
+    }
+    let (event, time) = DoorEvent::row("{\"serialNo\":9}");
+    assert!(mapper.history(&event, &time).is_err());
+}
+
+#[test]
+fn a_catch_up_beside_the_stream_does_not_move_the_last_event_back() {
+    let mut mapper = Mapper::new("gate", false);
+    assert_eq!(said(&mut mapper, &door(5, 0x01, 9), 0), "door.granted");
+    let row = r#"{"major":5,"minor":1,"time":"2026-07-01T11:00:00+08:00","serialNo":5}"#;
+    let (event, time) = DoorEvent::row(row);
+    assert!(mapper.history(&event, &time).is_ok());
+    assert_eq!(mapper.last().map(|last| last.serial), Some(9));
+}
+
+/// Kind, region, target and whether it is one anew, of each event.
+fn events(mapper: &mut Mapper, text: &str, now_ms: u64) -> Vec<String> {
+    let alert = decode(text).expect(text);
+    match mapper.map(&alert, now_ms).expect(text) {
+        DecodedMessage::Events(device_events) => device_events
+            .iter()
+            .map(|device_event| {
+                let of = |wanted: &str| {
+                    let found = device_event.attributes.iter().find(|(name, _)| *name == wanted);
+                    found.map_or("", |(_, value)| value.as_ref())
+                };
+                let anew = if device_event.anew { " anew" } else { "" };
+                format!("{} {}{}{anew}", device_event.kind, of("region"), of("target"))
+            })
+            .collect(),
+        other => vec![format!("{other:?}").chars().take(7).collect()],
+    }
+}
+
+fn seen(kind: &str, region: &str, target: &str, time: &str) -> String {
+    format!(
+        "<EventNotificationAlert><channelID>1</channelID><dateTime>2026-07-01T{time}</dateTime><eventType>{kind}</eventType>\
+         <eventState>active</eventState><DetectionRegionList><DetectionRegionEntry><regionID>{region}</regionID>\
+         <detectionTarget>{target}</detectionTarget></DetectionRegionEntry></DetectionRegionList></EventNotificationAlert>"
+    )
+}
+
+#[test]
+fn a_person_in_one_region_and_a_vehicle_in_another_are_two() {
+    let mut mapper = Mapper::new("cam", false);
+    let human = seen("fielddetection", "3", "human", "12:00:00");
+    let vehicle = seen("fielddetection", "2", "vehicle", "12:00:03");
+    assert_eq!(events(&mut mapper, &human, 0), ["camera.intrusion 3human"]);
+    assert_eq!(events(&mut mapper, &vehicle, 3000), ["camera.intrusion 2vehicle"]);
+    assert_eq!(events(&mut mapper, &human, 4000), ["LeftOut"]);
+    assert_eq!(events(&mut mapper, &seen("fielddetection", "3", "vehicle", "12:00:05"), 5000), ["camera.intrusion 3vehicle"]);
+    // Of what is a state, the second is one anew; it is over when both are.
+    assert_eq!(events(&mut mapper, &seen("firedetection", "1", "", "12:00:06"), 6000), ["fire.alarm 1"]);
+    assert_eq!(events(&mut mapper, &seen("firedetection", "2", "", "12:00:07"), 7000), ["fire.alarm 2 anew"]);
+    let over = |region| seen("firedetection", region, "", "12:00:08").replace(">active<", ">inactive<");
+    assert_eq!(events(&mut mapper, &over("1"), 8000), ["LeftOut"]);
+    assert_eq!(events(&mut mapper, &over("2"), 8000), ["fire.restored 2"]);
+    assert_eq!(events(&mut mapper, &seen("firedetection", "1", "", "12:00:09"), 9000), ["fire.alarm 1"]);
+    // An end without a region is that of all.
+    assert_eq!(said(&mut mapper, &camera("firedetection", "inactive", "1"), 9000), "fire.restored");
+    assert!(mapper.quiet(30_000 - 8000).iter().all(|event| event.kind != "fire.restored"));
+}
+
+#[test]
+fn what_lay_minutes_apart_is_not_merged_because_it_comes_at_once() {
+    let mut mapper = Mapper::new("cam", false);
+    for minute in 10..40 {
+        let alert = seen("fielddetection", "1", "human", &format!("12:{minute}:00"));
+        assert_eq!(events(&mut mapper, &alert, 0), ["camera.intrusion 1human"], "{minute}");
+        let again = seen("fielddetection", "1", "human", &format!("12:{minute}:09"));
+        assert_eq!(events(&mut mapper, &again, 0), ["LeftOut"], "{minute}");
+    }
+    // Without a time that can be read, arrival alone counts.
+    let unread = seen("linedetection", "1", "human", "");
+    assert_eq!(events(&mut mapper, &unread, 0), ["camera.line_crossed 1human"]);
+    assert_eq!(events(&mut mapper, &unread, QUIET_MS - 1), ["LeftOut"]);
+}
+
+#[test]
+fn a_heartbeat_tells_the_time_of_the_device() {
+    let mut mapper = Mapper::new("cam", false);
+    let well = camera("videoloss", "inactive", "1");
+    said(&mut mapper, &well, 0);
+    let alert = decode(&well).expect("an alert");
+    assert_eq!(
+        mapper.map(&alert, 0),
+        Ok(DecodedMessage::Heartbeat {
+            device: "cam".into(),
+            time: DeviceTime::Text("2026-07-01T12:00:00"),
+        })
+    );
 }
 
 #[test]
