@@ -18,7 +18,7 @@ use crate::bind;
 use crate::clock_anchors::ClockAnchors;
 use crate::config::station::Station;
 use crate::config::{Checked, Config};
-use crate::downtime::Downtime;
+use crate::downtime::{self, Downtime};
 use crate::gateway_clock::GatewayClock;
 use crate::http;
 use crate::identity::{Identity, IdentityError};
@@ -274,6 +274,7 @@ impl App {
         );
         let shared = Shared {
             agent: agent.as_str().into(),
+            down_since_ms: downtime::known_ms(&config.data_dir),
             intake: intake.clone(),
             pending: pending.clone(),
             places: Arc::new(devices),

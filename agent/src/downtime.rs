@@ -225,6 +225,11 @@ impl Downtime {
     }
 }
 
+/// When a process was last known to take events in, as the file says it; `None` where that is not known.
+pub fn known_ms(data_dir: &Path) -> Option<i64> {
+    read(&data_dir.join("alive")).ok().flatten()
+}
+
 /// What the file says; `None` if there is none.
 fn read(path: &Path) -> io::Result<Option<i64>> {
     let text = match std::fs::metadata(path) {

@@ -62,6 +62,8 @@ pub const BATCH_EVENTS: usize = 256;
 pub struct Shared {
     /// Name of the agent; empty before it has joined.
     pub agent: Arc<str>,
+    /// Since when no agent took events in, at the start of this one, milliseconds since 1970 UTC.
+    pub down_since_ms: Option<i64>,
     /// Where events go.
     pub intake: Intake,
     /// What is on its way there.
@@ -139,6 +141,11 @@ impl SourceIngest {
     /// Name of the agent.
     pub fn agent(&self) -> &str {
         &self.0.shared.agent
+    }
+
+    /// Since when no agent took events in, at the start of this one.
+    pub fn down_since_ms(&self) -> Option<i64> {
+        self.0.shared.down_since_ms
     }
 
     /// The zone of times that carry none.

@@ -176,6 +176,7 @@ impl SourceTest {
             Identity::load(&config.data_dir).map(|identity| identity.agent.agent.to_string());
         let shared = Shared {
             agent: agent.unwrap_or_default().into(),
+            down_since_ms: crate::downtime::known_ms(&config.data_dir),
             intake: Intake::new(
                 spools.handles.clone(),
                 boot,

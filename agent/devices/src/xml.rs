@@ -151,8 +151,7 @@ impl<'a> Reader<'_, 'a> {
             return;
         };
         if !open.has_elements {
-            self.elements
-                .leaf(name, &self.names, trimmed(open.text));
+            self.elements.leaf(name, &self.names, trimmed(open.text));
         }
         self.elements.close(name, &self.names, at);
     }

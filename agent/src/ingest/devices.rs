@@ -522,6 +522,14 @@ impl Devices {
         off
     }
 
+    /// By how much the clock of a device is behind, where that is known.
+    pub fn clock_offset_ms(&self, device: &str) -> Option<i64> {
+        match self.devices.get(device) {
+            Some(known) => known.clock.offset_ms(),
+            None => self.recalled.get(device)?.offset_ms,
+        }
+    }
+
     /// How far the memory of a device was read.
     pub fn cursor(&self, device: &str) -> Option<Cursor> {
         match self.devices.get(device) {

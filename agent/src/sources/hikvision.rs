@@ -7,8 +7,8 @@
 //! ```
 //!
 //! * Each device with an address has a session of its own, with HTTP Digest; one that is away costs the others nothing.
-//! * A session opens the stream first and asks for what was missed then, so nothing falls between; what comes by both
-//!   has one id and is stored once.
+//! * A session opens the stream first and asks for what was missed beside it, so nothing falls between and no alarm waits for
+//!   history; what comes by both has one id and is stored once.
 //! * The heartbeat (`videoloss` / `inactive`, every 10 s or so) keeps a device online; one that says nothing whole for
 //!   [`SILENCE`] is connected anew, one that is silent for `silent_after` has an unknown state.
 //! * A push is answered 200 when everything in it is durable, also where a part of it could not be read: that is counted,
@@ -44,8 +44,8 @@ use linli_devices::text;
 const SILENCE: Duration = Duration::from_secs(45);
 /// How often it is looked for conditions that are not told any more.
 const QUIET_EVERY: Duration = Duration::from_secs(5);
-/// Devices that are asked for what was missed at once.
-const CATCH_UPS_MAX: usize = 8;
+/// Pages of what was missed that are asked for at once.
+const CATCH_UPS_MAX: usize = 16;
 const STREAM: &str = "/ISAPI/Event/notification/alertStream";
 
 /// `[[source]]` with `type = "hikvision"`
@@ -271,14 +271,21 @@ impl Session {
             Ok(answer) => answer,
             Err(ended) => return ended,
         };
-        let mut stream = Stream::new(answer, SILENCE);
-        self.device.state.known(Mapper::connected).await;
-        if !self.catch_up.is_zero() {
-            // Boxed: it is over soon, and the task of each device lives long.
-            Box::pin(self.catch_up(&mut peer)).await;
-            stream.waited();
-        }
         drop(peer);
+        let stream = Stream::new(answer, SILENCE);
+        self.device.state.known(Mapper::connected).await;
+        if self.catch_up.is_zero() {
+            return self.live(stream).await;
+        }
+        // Not cancel-safe, and need not be: what a catch-up has not stored is asked for again in the next session.
+        tokio::select! {
+            ended = self.live(stream) => ended,
+            never = self.catch_ups() => match never {},
+        }
+    }
+
+    /// What the device tells, until the stream ends.
+    async fn live(&self, mut stream: Stream) -> Ended {
         loop {
             match stream.read().await {
                 Ok(pieces) if pieces.is_empty() => {}

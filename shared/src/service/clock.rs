@@ -21,17 +21,6 @@ pub fn monotonic_ms() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// The kernel calls the wall clock synchronised: something like NTP keeps it.
-pub fn kernel_synchronised() -> bool {
-    // SAFETY: `timex` is plain numbers, for which zero is a value, and `adjtimex` with `modes` 0 only reads.
-    #[expect(unsafe_code, reason = "no safe binding tells this of the kernel")]
-    let (state, status) = unsafe {
-        let mut timex: libc::timex = std::mem::zeroed();
-        (libc::adjtimex(&raw mut timex), timex.status)
-    };
-    state >= 0 && state != libc::TIME_ERROR && status & libc::STA_UNSYNC == 0
-}
-
 /// The wall clock has been set since power came.
 pub fn is_set(wall_ms: i64) -> bool {
     wall_ms >= FLOOR_MS

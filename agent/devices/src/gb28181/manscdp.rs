@@ -176,7 +176,16 @@ impl<'a> Elements<'a> for Reader<'a> {
 
 /// A name that stands within a root: where it stands alone its root was damaged.
 fn is_field(name: &str) -> bool {
-    let fields = ["CmdType", "SN", "DeviceID", "Info", "Item", "DeviceList", "SumNum", "Status"];
+    let fields = [
+        "CmdType",
+        "SN",
+        "DeviceID",
+        "Info",
+        "Item",
+        "DeviceList",
+        "SumNum",
+        "Status",
+    ];
     name.starts_with("Alarm") || fields.contains(&name)
 }
 
@@ -318,7 +327,8 @@ mod tests {
 
     #[test]
     fn of_a_body_that_is_cut_or_damaged_what_is_whole_counts() {
-        let method = ALARM.find("<AlarmMethod>").expect("a method") + "<AlarmMethod>5</AlarmMethod>".len();
+        let method =
+            ALARM.find("<AlarmMethod>").expect("a method") + "<AlarmMethod>5</AlarmMethod>".len();
         for cut in 0..ALARM.len() {
             let body = decode(&ALARM[..cut]);
             if cut > method {
@@ -334,7 +344,11 @@ mod tests {
             ALARM.replace("</Info>", ""),
         ] {
             let body = decode(&text).expect(&text);
-            assert_eq!((body.root, body.method.as_ref()), (Root::Notify, "5"), "{text}");
+            assert_eq!(
+                (body.root, body.method.as_ref()),
+                (Root::Notify, "5"),
+                "{text}"
+            );
         }
         // A question about alarms is none.
         let asked = ALARM.replace("Notify", "Query");
@@ -343,9 +357,15 @@ mod tests {
 
     #[test]
     fn each_of_several_bodies_is_read() {
-        let two = format!("{ALARM}{}<Notify><SN>3</SN></Notify>", ALARM.replace("<SN>1<", "<SN>2<"));
+        let two = format!(
+            "{ALARM}{}<Notify><SN>3</SN></Notify>",
+            ALARM.replace("<SN>1<", "<SN>2<")
+        );
         let read = decode_all(&two);
-        let sns: Vec<_> = read.iter().map(|body| body.as_ref().map(|body| body.sn.as_ref())).collect();
+        let sns: Vec<_> = read
+            .iter()
+            .map(|body| body.as_ref().map(|body| body.sn.as_ref()))
+            .collect();
         assert_eq!(sns[..2], [Ok("1"), Ok("2")]);
         assert!(sns[2].is_err() && sns.len() == 3);
         let unclosed = two.replacen("</Notify>", "", 1);

@@ -70,7 +70,8 @@ pub fn decode(text: &str) -> Result<Alert<'_>, Reject> {
 
 /// Reads every alert of a message, each by itself; at least one result.
 pub fn decode_all(text: &str) -> Vec<Result<Alert<'_>, Reject>> {
-    let text = text.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '\u{feff}');
+    let text =
+        text.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '\u{feff}');
     let alerts = match text.as_bytes().first() {
         Some(b'<') => Alerts::of_xml(text),
         Some(b'{' | b'[') => Ok(Alerts::of_json(text)),

@@ -252,9 +252,8 @@ impl Mapper {
         let before = self.conditions.len();
         // What ends where nothing is known to hold ends all of it.
         let is_known = keys.iter().any(|key| self.conditions.contains_key(key));
-        self.conditions.retain(|key, condition| {
-            condition.point != point || (is_known && !keys.contains(key))
-        });
+        self.conditions
+            .retain(|key, condition| condition.point != point || (is_known && !keys.contains(key)));
         self.conditions.len() < before
     }
 
@@ -395,7 +394,8 @@ impl Mapper {
                 .last
                 .as_ref()
                 .is_some_and(|last| last.is_after(serial, second));
-            if self.caught_up && is_before {
+            // What is told live is new, whatever the device's clock and serials say.
+            if replayed && self.caught_up && is_before {
                 return Ok(self.left_out(format!("{code} told before")));
             }
             // A catch-up that runs beside the stream tells of what was before.

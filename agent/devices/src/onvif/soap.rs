@@ -245,8 +245,7 @@ impl<'a> Reader<'a> {
         let answer = &mut self.answer;
         if answer.notifications.len() >= NOTIFICATIONS_MAX {
             if answer.broken.is_empty() {
-                let reason =
-                    format!("more than {NOTIFICATIONS_MAX} notifications in one answer");
+                let reason = format!("more than {NOTIFICATIONS_MAX} notifications in one answer");
                 answer.broken.push(reason);
             }
         } else if done.topic.is_empty() && done.data.is_empty() {
@@ -483,13 +482,19 @@ mod tests {
         assert_eq!(
             answer.parameters,
             [
-                format!(r#"<dom0:SubscriptionId xmlns:dom0="http://www.axis.com/2009/event"{is} a="b">5</dom0:SubscriptionId>"#),
+                format!(
+                    r#"<dom0:SubscriptionId xmlns:dom0="http://www.axis.com/2009/event"{is} a="b">5</dom0:SubscriptionId>"#
+                ),
                 format!(r#"<x:Id{is} xmlns:x="y"/>"#),
             ]
         );
         let envelope = Call::Renew.envelope_with("http://d/s", None, &answer.parameters);
         assert!(envelope.contains(&answer.parameters.concat()), "{envelope}");
-        assert!(!Call::Renew.envelope("http://d/s", None).contains("SubscriptionId"));
+        assert!(
+            !Call::Renew
+                .envelope("http://d/s", None)
+                .contains("SubscriptionId")
+        );
     }
 
     #[test]
@@ -504,7 +509,9 @@ mod tests {
         assert_eq!(answer.notifications[0].data.len(), 1);
         // A fragment, as some peers hand it on.
         assert_eq!(read(&one).expect("an answer").notifications.len(), 1);
-        let none = read(&pulled("<wsnt:NotificationMessage></wsnt:NotificationMessage>"));
+        let none = read(&pulled(
+            "<wsnt:NotificationMessage></wsnt:NotificationMessage>",
+        ));
         assert_eq!(none.expect("an answer").broken.len(), 1);
     }
 
@@ -546,7 +553,10 @@ mod tests {
             &notification("VideoSource/MotionAlarm", "Changed").repeat(NOTIFICATIONS_MAX + 1),
         );
         let many = read(&many).expect("an answer");
-        assert_eq!((many.notifications.len(), many.broken.len()), (NOTIFICATIONS_MAX, 1));
+        assert_eq!(
+            (many.notifications.len(), many.broken.len()),
+            (NOTIFICATIONS_MAX, 1)
+        );
         let whole = pulled(&notification("VideoSource/MotionAlarm", "Changed"));
         for cut in (0..whole.len()).filter(|cut| whole.is_char_boundary(*cut)) {
             // Cut anywhere it is an error, or has at most what was whole.

@@ -255,7 +255,9 @@ fn entity(text: &str) -> Option<(char, usize)> {
                 return None;
             }
             let code = u32::from_str_radix(digits, radix).ok();
-            let letter = code.and_then(char::from_u32).filter(|letter| *letter != '\0');
+            let letter = code
+                .and_then(char::from_u32)
+                .filter(|letter| *letter != '\0');
             letter.unwrap_or(char::REPLACEMENT_CHARACTER)
         }
     };

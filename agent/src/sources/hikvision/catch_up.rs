@@ -7,32 +7,49 @@
 //!               "serialNo", "doorNo", "cardNo", …}]}}
 //! ```
 //!
-//! It begins after the serial that was seen last; after a start of the agent, `catch_up` ago. A device that does not know
-//! the request is a camera, or an old one: then there is only what it tells again by itself.
+//! * It runs beside the stream, and what it does holds up neither the stream nor another device: a turn is one page.
+//! * Where it begins is a [`Cursor`] by the device's own clock, which only a complete answer advances; what the stream brings
+//!   does not. Without one it begins `catch_up` ago, or when the agent went down if that is earlier.
+//! * It is asked at each connection and every [`EVERY`]: so the cursor stays near, and what the stream lost comes too.
+//! * A device that does not know the request is a camera, or an old one: then there is only what it tells again by itself.
 use linli_shared::service::clock;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::convert::Infallible;
+use std::time::Duration;
 
 use super::Session;
+use crate::ingest::devices::Cursor;
 use crate::random;
-use crate::transport::outbound;
-use crate::transport::outbound::Peer;
+use crate::transport::outbound::{self, Peer};
 use crate::transport::reconnect::Ended;
-use linli_devices::device_event::Reject;
+use linli_devices::device_event::{DecodedMessage, Reject};
 use linli_devices::hikvision::door::DoorEvent;
 use linli_devices::hikvision::map::Mapper;
 use linli_devices::lenient_json::LenientText;
+use linli_devices::{text, time};
 
 const PATH: &str = "/ISAPI/AccessControl/AcsEvent?format=json";
+/// How often a device that is connected is asked.
+const EVERY: Duration = Duration::from_secs(3600);
 /// Events of a page; more than 30 are refused by some devices.
 const PAGE_EVENTS: usize = 30;
-/// Pages that are asked for after one connection: beyond are 6,000 events.
+/// Pages that are asked for at once: beyond are 6,000 events, which come the next time.
 const PAGES_MAX: usize = 200;
 /// Largest page.
 const PAGE_BYTES_MAX: usize = 512 << 10;
 /// The highest serial that devices know.
 const SERIAL_MAX: u64 = 3_000_000_000;
+/// Serials before the cursor's that are asked for again: devices write events of one moment in any order.
+const SERIAL_SLACK: u64 = 64;
+/// Before a page that the spool refused is stored again.
+const STORE_RETRY: Duration = Duration::from_secs(5);
+/// Farther back nobody is asked, milliseconds: 30 days.
+pub(super) const BACK_MS_MAX: i64 = 30 * 86_400_000;
+/// By so much the time since which the agent was down is known too late, milliseconds.
+const DOWN_SLACK_MS: i64 = 60_000;
+const DAY_MS: i64 = 86_400_000;
 
 #[derive(Deserialize)]
 struct Answer<'a> {
@@ -52,28 +69,89 @@ struct Page<'a> {
 struct At<'a> {
     #[serde(borrow, default)]
     time: LenientText<'a>,
+    #[serde(borrow, default, rename = "serialNo")]
+    serial: LenientText<'a>,
+}
+
+/// Where a catch-up begins, by the device's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Start {
+    second: i64,
+    serial: u64,
+    cursor: Option<Cursor>,
+}
+
+impl Start {
+    /// From the cursor, or from `since_ms`, which is of the device's clock too. `last_serial` is that of the device's last
+    /// event: a lower one than the cursor's means that its serials have begun anew.
+    fn new(
+        cursor: Option<Cursor>,
+        since_ms: i64,
+        oldest_ms: i64,
+        last_serial: Option<u64>,
+    ) -> Self {
+        let Some(known) = cursor else {
+            return Self {
+                second: since_ms.max(oldest_ms).div_euclid(1000),
+                serial: 1,
+                cursor,
+            };
+        };
+        let has_begun_anew = last_serial.is_some_and(|serial| serial < known.serial);
+        let serial = match has_begun_anew {
+            true => 1,
+            false => known.serial.saturating_sub(SERIAL_SLACK).max(1),
+        };
+        Self {
+            second: known.second.max(oldest_ms.div_euclid(1000)),
+            serial,
+            cursor,
+        }
+    }
+
+    /// It was stored before, or is older than what was asked for: some devices answer with all that they have.
+    fn is_known(&self, row: Cursor) -> bool {
+        let is_stored = self
+            .cursor
+            .is_some_and(|cursor| row.second < cursor.second && row.serial <= cursor.serial);
+        is_stored || (self.cursor.is_none() && row.second < self.second)
+    }
 }
 
 impl Session {
-    /// Asks for what was missed and makes it durable.
-    pub(super) async fn catch_up(&self, peer: &mut Peer<'_>) {
-        let Ok(_turn) = self.catch_ups.acquire().await else {
+    /// Asks for what was missed, now and every [`EVERY`].
+    pub(super) async fn catch_ups(&self) -> Infallible {
+        loop {
+            // Boxed: it is over soon, and the task of each device lives long.
+            Box::pin(self.catch_up()).await;
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    async fn catch_up(&self) {
+        let Some((url, account)) = &self.device.known.at else {
             return;
         };
-        let state = &self.device.state;
-        match self.pages(peer).await {
-            Ok(true) => state.known(Mapper::caught_up).await,
-            Ok(false) => tracing::warn!(
+        let device = &self.device.known.id;
+        let mut peer = Peer::new(&self.client, url, account);
+        match self.pages(&mut peer).await {
+            Ok(Some(cursor)) => {
+                self.device.state.known(Mapper::caught_up).await;
+                let now_ms = clock::monotonic_ms();
+                self.ingest
+                    .with_devices(|devices| devices.set_cursor(device, cursor, now_ms));
+            }
+            Ok(None) => tracing::warn!(
                 source = self.ingest.name(),
-                device = self.device.known.id,
+                device,
                 events = PAGES_MAX * PAGE_EVENTS,
-                "a device has more events of the past than are asked for at once: what is left is asked for after the next connection"
+                "a device has more events of the past than are asked for at once: what is left is asked for the next time"
             ),
             Err(ended) => {
                 self.ingest.count("catch_up_failed", 1);
                 tracing::debug!(
                     source = self.ingest.name(),
-                    device = self.device.known.id,
+                    device,
                     why = %ended,
                     "what was missed cannot be asked for"
                 );
@@ -81,77 +159,168 @@ impl Session {
         }
     }
 
-    /// True: there is no more.
-    async fn pages(&self, peer: &mut Peer<'_>) -> Result<bool, Ended> {
-        let last = self
+    /// Where to begin.
+    async fn start(&self) -> Start {
+        let device = &self.device.known.id;
+        let now_ms = clock::wall_ms();
+        let (cursor, offset_ms) = self
+            .ingest
+            .with_devices(|devices| (devices.cursor(device), devices.clock_offset_ms(device)));
+        let last_serial = self
             .device
             .state
-            .known(|mapper| mapper.last().cloned())
-            .await;
+            .known(|mapper| mapper.last().map(|last| last.serial));
+        let mut since_ms = now_ms - self.catch_up.as_millis() as i64;
+        if let Some(down_since_ms) = self.ingest.down_since_ms() {
+            since_ms = since_ms.min(down_since_ms - DOWN_SLACK_MS);
+        }
+        let offset_ms = offset_ms.unwrap_or_default();
+        let of_device = |ms: i64| ms.saturating_sub(offset_ms);
+        let oldest_ms = of_device(now_ms - BACK_MS_MAX);
+        Start::new(cursor, of_device(since_ms), oldest_ms, last_serial.await)
+    }
+
+    /// Reads all pages; gives how far that is, or `None` where there are more.
+    async fn pages(&self, peer: &mut Peer<'_>) -> Result<Option<Cursor>, Ended> {
+        let start = self.start().await;
         let zone = self.ingest.zone();
-        let at = |ms: i64| {
-            let time = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+        let at = |second: i64| {
+            let time = jiff::Timestamp::from_second(second).unwrap_or_default();
             time.to_zoned(zone.clone())
                 .strftime("%Y-%m-%dT%H:%M:%S%:z")
                 .to_string()
         };
-        let now_ms = clock::wall_ms();
-        let (start, serial) = match &last {
-            Some(last) => (last.time.clone(), last.serial.saturating_add(1)),
-            None => (at(now_ms - self.catch_up.as_millis() as i64), 1),
-        };
+        // By any clock that the device may have.
+        let end_second = (clock::wall_ms() + DAY_MS)
+            .div_euclid(1000)
+            .max(start.second + 2 * DAY_MS / 1000);
         let search = format!("{:016x}", random::jitter());
+        // Doors of the past are told apart from those of now.
+        let mut mapper = self.device.state.known(|mapper| mapper.clone()).await;
+        mapper.connected();
+        let mut reached = start.cursor.unwrap_or(Cursor {
+            second: start.second,
+            serial: 0,
+        });
         let mut position = 0;
         for _ in 0..PAGES_MAX {
             let condition = serde_json::json!({"AcsEventCond": {
                 "searchID": search, "searchResultPosition": position, "maxResults": PAGE_EVENTS, "major": 0, "minor": 0,
-                "startTime": start, "endTime": at(now_ms + 86_400_000), "beginSerialNo": serial, "endSerialNo": SERIAL_MAX,
+                "startTime": at(start.second), "endTime": at(end_second), "beginSerialNo": start.serial,
+                "endSerialNo": SERIAL_MAX,
             }});
-            let answer = peer
-                .ask(Method::POST, PATH, Some(&condition.to_string()))
-                .await?;
-            let body = outbound::body(answer, PAGE_BYTES_MAX).await?;
-            let text = linli_devices::text::lossy(&body);
+            let body = {
+                // One page a turn: a device that is slow makes no other wait for all that it has.
+                let _turn = self.catch_ups.acquire().await;
+                let answer = peer
+                    .ask(Method::POST, PATH, Some(&condition.to_string()))
+                    .await?;
+                outbound::body(answer, PAGE_BYTES_MAX).await?
+            };
+            let text = text::lossy(&body);
             let answer: Answer<'_> = serde_json::from_str(&text).map_err(|error| {
                 Ended::lost(format!("the answer is not what it should be: {error}"))
             })?;
             let rows = answer.page.rows;
-            self.store(&rows).await;
             position += rows.len();
-            if rows.is_empty() || answer.page.status.0 != "MORE" {
-                return Ok(true);
+            let is_last = rows.is_empty() || answer.page.status.0 != "MORE";
+            self.store(&rows, &mut mapper, &start, &mut reached).await;
+            if is_last {
+                return Ok(Some(reached));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Makes the rows of a page durable, however long that takes.
-    async fn store(&self, rows: &[&RawValue]) {
+    async fn store(
+        &self,
+        rows: &[&RawValue],
+        mapper: &mut Mapper,
+        start: &Start,
+        reached: &mut Cursor,
+    ) {
         loop {
-            let stored = self.device.state.with(&self.ingest, |mapper, batch| {
-                for row in rows {
-                    let raw = row.get();
-                    let read = (
-                        serde_json::from_str::<DoorEvent<'_>>(raw),
-                        serde_json::from_str::<At<'_>>(raw),
-                    );
-                    match &read {
-                        (Ok(event), Ok(at)) => {
-                            batch.message(raw.as_bytes(), Ok(mapper.door(event, &at.time.0)))
-                        }
-                        (Err(error), _) | (_, Err(error)) => {
-                            batch.message(
-                                raw.as_bytes(),
-                                Err(Reject::new(format!("a row is broken: {error}"))),
-                            );
-                        }
+            let mut next = mapper.clone();
+            let mut furthest = *reached;
+            let mut batch = self.ingest.batch();
+            batch.set_replayed(true);
+            for row in rows {
+                let raw = row.get();
+                let at: Option<At<'_>> = serde_json::from_str(raw).ok();
+                let place = at.as_ref().and_then(|at| {
+                    let ms = time::read(&at.time.0, self.ingest.zone())?;
+                    let serial = at.serial.0.parse().ok()?;
+                    Some(Cursor {
+                        second: ms.div_euclid(1000),
+                        serial,
+                    })
+                });
+                if let Some(place) = place {
+                    if start.is_known(place) {
+                        batch.message(
+                            raw.as_bytes(),
+                            Ok(DecodedMessage::LeftOut {
+                                device: self.device.known.id.as_str().into(),
+                                what: "of before what was asked for".into(),
+                            }),
+                        );
+                        continue;
                     }
+                    furthest = furthest.max(place);
                 }
-            });
-            if stored.await.is_ok() {
-                return;
+                let decoded = match serde_json::from_str::<DoorEvent<'_>>(raw) {
+                    Ok(event) => {
+                        let at = at.map(|at| at.time.0).unwrap_or_default();
+                        batch.message(raw.as_bytes(), next.history(&event, &at));
+                        continue;
+                    }
+                    Err(error) => Err(Reject::new(format!("a row is broken: {error}"))),
+                };
+                batch.message(raw.as_bytes(), decoded);
             }
-            tokio::time::sleep(super::QUIET_EVERY).await;
+            match self.ingest.store(batch).await {
+                Ok(_) => {
+                    *mapper = next;
+                    *reached = furthest;
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(source = self.ingest.name(), %error, "a page waits for the spool");
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_begins_at_the_cursor_and_passes_over_what_lies_before_it() {
+        let cursor = Cursor {
+            second: 1000,
+            serial: 500,
+        };
+        let row = |second, serial| Cursor { second, serial };
+        let start = Start::new(Some(cursor), 0, 0, Some(600));
+        assert_eq!((start.second, start.serial), (1000, 436));
+        assert!(start.is_known(row(999, 499)));
+        // A lower serial of the same second, and serials that began anew, are none of before.
+        assert!(!start.is_known(row(1000, 499)));
+        assert!(!start.is_known(row(1001, 3)));
+        assert_eq!(Start::new(Some(cursor), 0, 0, Some(7)).serial, 1);
+        // A cursor that is too old is not asked for.
+        assert_eq!(Start::new(Some(cursor), 0, 5_000_000, None).second, 5000);
+    }
+
+    #[test]
+    fn without_a_cursor_nothing_older_than_was_asked_for_is_taken() {
+        let start = Start::new(None, 90_000, 0, None);
+        assert_eq!((start.second, start.serial), (90, 1));
+        let row = |second| Cursor { second, serial: 7 };
+        assert!(start.is_known(row(89)) && !start.is_known(row(90)));
     }
 }
