@@ -19,7 +19,7 @@ pub struct WriterClock {
 }
 
 impl WriterClock {
-    /// With what the hub before has kept, and trusted where a person has said so meanwhile.
+    /// With what the hub before has kept.
     pub async fn open(
         connection: &mut Connection,
         (config, publisher): (&ClockConfig, ClockPublisher),
@@ -33,15 +33,9 @@ impl WriterClock {
             kept: None,
             doubt: None,
         };
-        clock.apply_trust(connection).await?;
-        if let Some((kept, doubt)) = clock.look(metrics) {
-            let mut transaction = store::begin(connection).await?;
-            hub_clock::keep(&mut transaction, kept, doubt).await?;
-            transaction
-                .commit()
-                .await
-                .map_err(failed("keeping what is known of the clock"))?;
-        }
+        // Nothing is written here: on a full disk a hub starts too. The running writer does it first thing.
+        clock.look(metrics);
+        clock.kept = None;
         Ok(clock)
     }
 

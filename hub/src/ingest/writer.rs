@@ -137,7 +137,10 @@ impl Writer {
             signs_pressing: false,
             signs_written: std::time::Instant::now(),
             weighed: std::time::Instant::now(),
-            looked: std::time::Instant::now(),
+            // At once: what a person has said of the clock, and what is kept of it.
+            looked: std::time::Instant::now()
+                .checked_sub(TICK)
+                .unwrap_or_else(std::time::Instant::now),
             pruned: None,
             clock,
             urgent_commits: 0,
