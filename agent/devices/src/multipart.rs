@@ -10,6 +10,8 @@
 //!   text; whatever they say, at the next delimiter.
 //! * A length is not believed against what is there: a delimiter before its end ends the part, and XML, JSON and lines of
 //!   text that go on behind it are read to their own end or to the delimiter.
+//! * Documents that follow each other without a delimiter are parts too: several in one part, or a stream that has no delimiters
+//!   at all. A head whose delimiter was damaged begins a part.
 //! * Taken as they come: LF for CR LF, doubled and tripled delimiter lines, a delimiter right after a body,
 //!   `Content-Length:9`, no head at all, no blank line after the head, a declared boundary with quotes or with its dashes.
 //! * The first delimiter line tells the boundary where the head of the response does not, or tells another.
@@ -64,6 +66,8 @@ pub struct Scanner {
     boundary: Vec<u8>,
     /// No part was found yet, so the boundary may still be told by the stream.
     fresh: bool,
+    /// Nothing but blanks has come since a part, or since the stream began.
+    may_follow: bool,
     held: Vec<u8>,
     state: State,
 }
@@ -84,6 +88,7 @@ impl Scanner {
         Self {
             boundary: declared(content_type),
             fresh: true,
+            may_follow: true,
             held: Vec::new(),
             state: State::Between {
                 garbage: Lost::default(),
@@ -108,7 +113,7 @@ impl Scanner {
                 if self.line_delimiter(&rest, 0, true) == Delimiter::None {
                     garbage.add(&rest);
                 }
-                garbage.piece(Damage::Garbage)
+                garbage.piece(self.garbage())
             }
             State::Head(head) => {
                 let mut lost = Lost::default();
@@ -127,6 +132,24 @@ impl Scanner {
             }
         };
         pieces.extend(piece);
+    }
+
+    /// Why nothing was given out of what has come; nothing where there is no trouble.
+    pub fn trouble(&self) -> Option<Damage> {
+        match &self.state {
+            State::Between { garbage } if garbage.bytes == 0 && self.held.is_empty() => None,
+            State::Between { .. } => Some(self.garbage()),
+            State::Head(_) | State::Body(_) => Some(Damage::Unfinished),
+            State::Skipping { .. } => None,
+        }
+    }
+
+    /// What bytes outside of a part are.
+    fn garbage(&self) -> Damage {
+        match self.fresh {
+            true => Damage::NoDelimiter,
+            false => Damage::Garbage,
+        }
     }
 
     /// What it holds.
@@ -163,8 +186,24 @@ impl Scanner {
             self.state = State::Between { garbage };
             return false;
         }
+        if garbage.bytes == 0 && self.may_follow {
+            match begins_document(&self.held) {
+                Some(true) => {
+                    self.state = State::Body(Body::new(None));
+                    return true;
+                }
+                Some(false) => self.may_follow = false,
+                None => {
+                    self.state = State::Between { garbage };
+                    return false;
+                }
+            }
+        }
         let (used, found, more) = match self.delimiter(0, true) {
-            Delimiter::At(from, to) => (from, Some(to - from), true),
+            Delimiter::At(from, to) => match self.lost_head(from, garbage.bytes == 0) {
+                Some(head) => return self.begin_head(head, garbage, pieces),
+                None => (from, Some(to - from), true),
+            },
             _ if self.fresh && self.learn() => {
                 self.state = State::Between { garbage };
                 return true;
@@ -172,11 +211,20 @@ impl Scanner {
             Delimiter::Perhaps(from) => (from.min(self.undecided()), None, false),
             Delimiter::None => (self.undecided(), None, false),
         };
+        let start = garbage.bytes == 0;
+        if let Some(head) = self.lost_head(used, start) {
+            return self.begin_head(head, garbage, pieces);
+        }
+        let used = match self.may_be_head(start) {
+            Some(line) if found.is_none() => used.min(line),
+            _ => used,
+        };
         garbage.add(&self.held[..used]);
         self.held.drain(..used);
         let told = found.is_some() || garbage.bytes > GARBAGE_BYTES_MAX as u64;
         if told {
-            pieces.extend(std::mem::take(&mut garbage).piece(Damage::Garbage));
+            let damage = self.garbage();
+            pieces.extend(std::mem::take(&mut garbage).piece(damage));
         }
         if let Some(line) = found {
             let last = self.is_last(line);
@@ -189,6 +237,43 @@ impl Scanner {
         }
         self.state = State::Between { garbage };
         more
+    }
+
+    /// Where, in so many bytes between two parts, the head of a part begins whose delimiter was damaged. `start`: these bytes are
+    /// the start of a line.
+    fn lost_head(&self, within: usize, start: bool) -> Option<usize> {
+        if self.fresh {
+            return None;
+        }
+        let is_head = |line: &usize| {
+            let begin = self.held[*line..].get(..HEAD.len());
+            begin.is_some_and(|begin| begin.eq_ignore_ascii_case(HEAD))
+        };
+        let lines = memchr::memchr_iter(b'\n', &self.held[..within]);
+        let first = start.then_some(0);
+        first.into_iter().chain(lines.map(|end| end + 1)).find(is_head)
+    }
+
+    /// Where a line begins, with the line's end before it, that may become the head of a part.
+    fn may_be_head(&self, start: bool) -> Option<usize> {
+        let begins = |line: &[u8]| {
+            line.len() < HEAD.len() && HEAD[..line.len()].eq_ignore_ascii_case(line)
+        };
+        if self.fresh {
+            return None;
+        }
+        match memchr::memrchr(b'\n', &self.held) {
+            Some(end) => begins(&self.held[end + 1..]).then_some(end),
+            None => (start && begins(&self.held)).then_some(0),
+        }
+    }
+
+    fn begin_head(&mut self, at: usize, mut garbage: Lost, pieces: &mut Vec<Piece>) -> bool {
+        garbage.add(&self.held[..at]);
+        self.held.drain(..at);
+        pieces.extend(garbage.piece(Damage::Garbage));
+        self.state = State::Head(Head::default());
+        true
     }
 
     /// The delimiter line of so many bytes at the start is one that ends all parts.
@@ -301,6 +386,7 @@ impl Scanner {
                 pieces.push(Piece::Part(part.to_vec()));
             }
             self.held.drain(..end);
+            self.may_follow = true;
             return true;
         }
         if self.held.len() > PART_BYTES_MAX {
@@ -448,6 +534,18 @@ impl Scanner {
             Delimiter::At(..) => &rest[..end],
             Delimiter::Perhaps(_) | Delimiter::None => rest,
         }
+    }
+}
+
+/// A document begins here, and no line of text; `None`: more bytes are needed.
+fn begins_document(held: &[u8]) -> Option<bool> {
+    const LINE: &[u8] = b"Code=";
+    match held {
+        [b'{' | b'[', ..] => Some(true),
+        [b'<'] => None,
+        [b'<', next, ..] => Some(next.is_ascii_alphabetic() || matches!(next, b'?' | b'!')),
+        _ if held.len() < LINE.len() && LINE.starts_with(held) => None,
+        _ => Some(held.starts_with(LINE)),
     }
 }
 

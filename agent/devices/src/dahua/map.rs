@@ -4,13 +4,16 @@
 //! not known are left out and counted by their name.
 //!
 //! Times: `RealUTC` is what it says; `UTC` is the local time written as if it were UTC on many firmwares, so `LocaleTime`,
-//! read in the source's zone, is preferred to it.
+//! read in the source's zone, is preferred to it. What a device has kept while it was offline is a replay.
+use jiff::tz::TimeZone;
 use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::ids::Retention;
 use std::borrow::Cow;
 
 use super::message::{Action, Data, Event, Message};
+use crate::bounded;
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Person, State};
+use crate::time::{can_be, read};
 
 /// Longest name of a code or a field.
 const NAME_CHARS_MAX: usize = 40;
@@ -32,48 +35,48 @@ enum Sort {
 }
 
 fn sort(code: &str) -> Sort {
-    match code {
-        "VideoMotion" | "SmartMotionHuman" | "SmartMotionVehicle" => {
+    match code.to_ascii_lowercase().as_str() {
+        "videomotion" | "smartmotionhuman" | "smartmotionvehicle" => {
             Sort::Moment("camera.motion", Severity::Info)
         }
-        "CrossLineDetection" => Sort::Moment("camera.line_crossed", Severity::Info),
-        "CrossRegionDetection" => Sort::Moment("camera.intrusion", Severity::Notice),
-        "VideoBlind" | "VideoLoss" => {
+        "crosslinedetection" => Sort::Moment("camera.line_crossed", Severity::Info),
+        "crossregiondetection" => Sort::Moment("camera.intrusion", Severity::Notice),
+        "videoblind" | "videoloss" => {
             Sort::State("camera.blind", Severity::Warning, "camera.restored")
         }
-        "VideoAbnormalDetection" | "SceneChange" => {
+        "videoabnormaldetection" | "scenechange" => {
             Sort::State("camera.tamper", Severity::Warning, "camera.restored")
         }
-        "AlarmLocal" => Sort::State("input.active", Severity::Info, "input.inactive"),
-        "FireDetection" | "FireWarning" => {
+        "alarmlocal" => Sort::State("input.active", Severity::Info, "input.inactive"),
+        "firedetection" | "firewarning" => {
             Sort::State("fire.alarm", Severity::Life, "fire.restored")
         }
-        "SmokeDetection" => Sort::State("smoke.alarm", Severity::Life, "smoke.restored"),
-        "ChassisIntruded" | "TamperAlarm" => {
+        "smokedetection" => Sort::State("smoke.alarm", Severity::Life, "smoke.restored"),
+        "chassisintruded" | "tamperalarm" => {
             Sort::State("device.tamper", Severity::Warning, "device.tamper_restored")
         }
-        "StorageNotExist" | "StorageFailure" => Sort::Fault("disk"),
-        "StorageLowSpace" => Sort::Fault("disk full"),
-        "IPConflict" | "MACConflict" => Sort::Fault("network address"),
-        "NetAbort" => Sort::Fault("network"),
-        "FanSpeed" | "HighTemperature" => Sort::Fault("cooling"),
-        "PowerFault" => Sort::State(
+        "storagenotexist" | "storagefailure" => Sort::Fault("disk"),
+        "storagelowspace" => Sort::Fault("disk full"),
+        "ipconflict" | "macconflict" => Sort::Fault("network address"),
+        "netabort" => Sort::Fault("network"),
+        "fanspeed" | "hightemperature" => Sort::Fault("cooling"),
+        "powerfault" => Sort::State(
             "device.power_lost",
             Severity::Notice,
             "device.power_restored",
         ),
-        "BatteryLowPower" => Sort::State(
+        "batterylowpower" => Sort::State(
             "device.battery_low",
             Severity::Notice,
             "device.battery_restored",
         ),
-        "AccessControl" => Sort::Access,
-        "DoorStatus" => Sort::Door,
-        "BreakIn" => Sort::Moment("door.forced", Severity::Alarm),
-        "DoorNotClosed" | "DoorNotClosedForLongTime" => {
+        "accesscontrol" => Sort::Access,
+        "doorstatus" => Sort::Door,
+        "breakin" => Sort::Moment("door.forced", Severity::Alarm),
+        "doornotclosed" | "doornotclosedforlongtime" => {
             Sort::Moment("door.held", Severity::Warning)
         }
-        "Duress" => Sort::Moment("panic.alarm", Severity::Alarm),
+        "duress" => Sort::Moment("panic.alarm", Severity::Alarm),
         _ => Sort::LeftOut,
     }
 }
@@ -135,12 +138,12 @@ fn device_event<'a>(
         }
         Sort::Access if over => return Err(code),
         // A device that gives no status tells of what succeeded.
-        Sort::Access if matches!(data.status.0.as_ref(), "0") => ("door.denied", Severity::Info),
+        Sort::Access if is_no(&data.status.0) => ("door.denied", Severity::Info),
         Sort::Access => ("door.granted", Severity::Info),
-        Sort::Door => match data.status.0.as_ref() {
-            "Open" => ("door.opened", Severity::Info),
-            "Close" => ("door.closed", Severity::Info),
-            "Break" => ("door.forced", Severity::Alarm),
+        Sort::Door => match data.status.0.to_ascii_lowercase().as_str() {
+            "open" | "opened" => ("door.opened", Severity::Info),
+            "close" | "closed" => ("door.closed", Severity::Info),
+            "break" => ("door.forced", Severity::Alarm),
             "" if event.action == Action::Start => ("door.opened", Severity::Info),
             "" if over => ("door.closed", Severity::Info),
             _ => return Err(code),
@@ -192,10 +195,12 @@ fn device_event<'a>(
         if let Some(at) = at
             && !data.rec_no.0.is_empty()
         {
-            device_event.id = format!("{device}/{}/{}", short(&data.rec_no.0), short(&at.0)).into();
+            let id = format!("{device}/{}/{}", data.rec_no.0, at.0);
+            device_event.id = bounded::bounded(id.into());
         }
     }
     device_event.time = time(data);
+    device_event.replayed = !data.offline.0.is_empty() && !is_no(&data.offline.0);
     for (person, value) in [
         (Person::Card, &data.card_no.0),
         (Person::Employee, &data.user_id.0),
@@ -209,9 +214,9 @@ fn device_event<'a>(
 }
 
 fn target<'a>(event: &'a Event<'_>) -> &'a str {
-    match event.code {
-        "SmartMotionHuman" => "human",
-        "SmartMotionVehicle" => "vehicle",
+    match event.code.to_ascii_lowercase().as_str() {
+        "smartmotionhuman" => "human",
+        "smartmotionvehicle" => "vehicle",
         _ => short(&event.data.object.object_type),
     }
 }
@@ -232,18 +237,26 @@ fn method(number: &str) -> &'static str {
 }
 
 fn time<'a>(data: &'a Data<'_>) -> DeviceTime<'a> {
-    let seconds = |text: &str| {
-        text.parse::<i64>()
-            .ok()
-            .and_then(|seconds| seconds.checked_mul(1000))
-    };
-    if let Some(ms) = seconds(&data.real_utc.0) {
+    let utc = |text: &str| read(text, &TimeZone::UTC).filter(|ms| can_be(*ms));
+    if let Some(ms) = utc(&data.real_utc.0) {
         return DeviceTime::Ms(ms);
     }
     if !data.locale_time.0.is_empty() {
         return DeviceTime::Text(&data.locale_time.0);
     }
-    seconds(&data.utc.0).map_or(DeviceTime::None, DeviceTime::Ms)
+    if let Some(ms) = utc(&data.utc.0) {
+        return DeviceTime::Ms(ms);
+    }
+    // One that cannot be read says so.
+    match [&data.real_utc.0, &data.utc.0] {
+        [text, _] | [_, text] if !text.is_empty() && text.as_ref() != "0" => DeviceTime::Text(text),
+        _ => DeviceTime::None,
+    }
+}
+
+/// A word for false.
+fn is_no(text: &str) -> bool {
+    matches!(text.to_ascii_lowercase().as_str(), "0" | "false" | "no")
 }
 
 /// The beginning of a name that a device gives.

@@ -5,16 +5,18 @@
 //! Heartbeat
 //! ```
 //!
-//! `index` and `data` may be missing; the order of the fields is that above, with or without blanks; `data` is JSON to the
-//! end of the part, and a part may have several events, each on a line that begins with `Code=`.
-use serde::Deserialize;
+//! `index` and `data` may be missing; the order of the fields is that above, with or without blanks; `data` is JSON. A part may
+//! have several events, each begins with `Code=` on a line of its own or behind the data of the one before. Each is read by
+//! itself: data that are broken or cut cost what of them is broken, and no other event.
 use std::borrow::Cow;
 
 use crate::device_event::Reject;
-use crate::lenient_json::LenientText;
+use crate::lenient_json::{self, LenientText};
 
 /// Events in one part.
 const EVENTS_MAX: usize = 64;
+/// How an event begins.
+const CODE: &[u8] = b"code=";
 
 /// What is said of the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,33 +52,22 @@ pub struct Event<'a> {
 }
 
 /// What is known of the data of an event. All is a text, or empty.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[expect(missing_docs, reason = "the names are those of the protocol")]
 pub struct Data<'a> {
-    #[serde(borrow, rename = "RealUTC")]
     pub real_utc: LenientText<'a>,
-    #[serde(borrow, rename = "UTC")]
     pub utc: LenientText<'a>,
-    #[serde(borrow, rename = "LocaleTime")]
     pub locale_time: LenientText<'a>,
-    #[serde(borrow, rename = "Status")]
     pub status: LenientText<'a>,
-    #[serde(borrow, rename = "Door", alias = "LockNum")]
     pub door: LenientText<'a>,
-    #[serde(borrow, rename = "Method")]
     pub method: LenientText<'a>,
-    #[serde(borrow, rename = "RecNo")]
     pub rec_no: LenientText<'a>,
-    #[serde(borrow, rename = "CardNo")]
     pub card_no: LenientText<'a>,
-    #[serde(borrow, rename = "CardName")]
     pub card_name: LenientText<'a>,
-    #[serde(borrow, rename = "UserID")]
     pub user_id: LenientText<'a>,
-    #[serde(borrow, rename = "ErrorCode")]
     pub error_code: LenientText<'a>,
-    #[serde(borrow, rename = "Object")]
+    /// It is told afterwards: kept by the device while it had no connection.
+    pub offline: LenientText<'a>,
     pub object: Object<'a>,
 }
 
@@ -87,87 +78,165 @@ pub struct Object<'a> {
     pub object_type: Cow<'a, str>,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Any<'a> {
-            Object {
-                #[serde(borrow, rename = "ObjectType")]
-                object_type: Cow<'a, str>,
+impl<'a> Data<'a> {
+    /// What is whole of it.
+    fn read(text: &'a str) -> Self {
+        let places = [
+            "RealUTC",
+            "UTC",
+            "LocaleTime",
+            "Status",
+            "Door",
+            "LockNum",
+            "Method",
+            "RecNo",
+            "CardNo",
+            "CardName",
+            "UserID",
+            "ErrorCode",
+            "IsOffline",
+            "Offline",
+            "Objects/ObjectType",
+            "Object/ObjectType",
+        ];
+        let Some(picked) = lenient_json::pick(text, places) else {
+            return Self::default();
+        };
+        let [
+            real_utc,
+            utc,
+            locale_time,
+            status,
+            door,
+            lock,
+            method,
+            rec_no,
+            card_no,
+            card_name,
+            user_id,
+            error_code,
+            is_offline,
+            offline,
+            objects,
+            object,
+        ] = picked.values;
+        let either = |one: Cow<'a, str>, other| if one.is_empty() { other } else { one };
+        Self {
+            real_utc: LenientText(real_utc),
+            utc: LenientText(utc),
+            locale_time: LenientText(locale_time),
+            status: LenientText(status),
+            door: LenientText(either(door, lock)),
+            method: LenientText(method),
+            rec_no: LenientText(rec_no),
+            card_no: LenientText(card_no),
+            card_name: LenientText(card_name),
+            user_id: LenientText(user_id),
+            error_code: LenientText(error_code),
+            offline: LenientText(either(is_offline, offline)),
+            object: Object {
+                object_type: either(object, objects),
             },
-            Other(serde::de::IgnoredAny),
         }
-        Ok(match Any::deserialize(deserializer)? {
-            Any::Object { object_type } => Self { object_type },
-            Any::Other(_) => Self::default(),
-        })
     }
 }
 
-/// Reads a part.
+/// Reads a part: all events that can be read, or why there is none.
 pub fn decode(text: &str) -> Result<Message<'_>, Reject> {
-    let text = text.trim();
-    if text.eq_ignore_ascii_case("heartbeat") {
-        return Ok(Message::Heartbeat);
-    }
-    if !text.starts_with("Code=") {
-        return Err(Reject::new(
-            "neither \"Code=\" nor \"Heartbeat\": is it another make? check type and address",
-        ));
-    }
     let mut events = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        if events.len() >= EVENTS_MAX {
-            return Err(Reject::new(format!(
-                "more than {EVENTS_MAX} events in one part"
-            )));
+    let mut rejected = None;
+    for read in decode_all(text) {
+        match read {
+            Ok(Message::Events(more)) => events.extend(more),
+            Ok(Message::Heartbeat) => {}
+            Err(reject) => rejected = rejected.or(Some(reject)),
         }
-        let end = rest.find("\nCode=").unwrap_or(rest.len());
-        events.push(event(rest[..end].trim())?);
-        rest = rest[end..].trim_start();
     }
-    Ok(Message::Events(events))
+    match rejected {
+        _ if !events.is_empty() => Ok(Message::Events(events)),
+        Some(reject) => Err(reject),
+        None => Ok(Message::Heartbeat),
+    }
+}
+
+/// Reads each event of a part, and each sign of life, by itself; at least one result.
+pub fn decode_all(text: &str) -> Vec<Result<Message<'_>, Reject>> {
+    let starts = starts(text.as_bytes());
+    let before = starts.first().copied().unwrap_or(text.len());
+    let mut read = Vec::new();
+    let head = text[..before].trim();
+    let is_heartbeat = |text: &str| text.trim().eq_ignore_ascii_case("heartbeat");
+    if head.lines().any(is_heartbeat) {
+        read.push(Ok(Message::Heartbeat));
+    } else if starts.is_empty() || !head.is_empty() {
+        read.push(Err(Reject::new(
+            "neither \"Code=\" nor \"Heartbeat\": is it another make? check type and address",
+        )));
+    }
+    for (index, start) in starts.iter().enumerate() {
+        if index >= EVENTS_MAX {
+            read.push(Err(Reject::new(format!(
+                "more than {EVENTS_MAX} events in one part"
+            ))));
+            break;
+        }
+        let end = starts.get(index + 1).copied().unwrap_or(text.len());
+        read.push(event(text[*start..end].trim()).map(|event| Message::Events(vec![event])));
+    }
+    read
+}
+
+/// Where events begin: not within a word.
+fn starts(text: &[u8]) -> Vec<usize> {
+    let equals = memchr::memchr_iter(b'=', text);
+    equals
+        .filter_map(|equals| {
+            let start = (equals + 1).checked_sub(CODE.len())?;
+            let is_code = text[start..=equals].eq_ignore_ascii_case(CODE);
+            let before = start.checked_sub(1).map(|before| text[before]);
+            let is_word = before.is_some_and(|byte| {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'"' | b'\'')
+            });
+            (is_code && !is_word).then_some(start)
+        })
+        .collect()
 }
 
 fn event(text: &str) -> Result<Event<'_>, Reject> {
     let (head, data) = match text.find("data=") {
         Some(at) => (&text[..at], text[at + "data=".len()..].trim()),
-        None => (text, ""),
+        // The data, where their name was damaged.
+        None => match text.find('{') {
+            Some(at) => (&text[..at], &text[at..]),
+            None => (text, ""),
+        },
     };
     let mut code = "";
-    let mut action = None;
+    let mut action = "";
     let mut index = "";
-    for field in head
-        .split(';')
-        .map(str::trim)
-        .filter(|field| !field.is_empty())
-    {
-        match field.split_once('=') {
-            Some(("Code", value)) => code = value.trim(),
-            Some(("action", value)) => action = Some(value.trim()),
-            Some(("index", value)) => index = value.trim(),
-            Some(_) => {}
-            None => return Err(Reject::new("a field has no \"=\"")),
+    for field in head.split(';') {
+        let (name, value) = field.split_once('=').unwrap_or((field, ""));
+        let value = value.trim();
+        match name.trim().to_ascii_lowercase().as_str() {
+            "code" => code = value,
+            "action" => action = value,
+            "index" => index = value,
+            _ => {}
         }
     }
     if code.is_empty() {
         return Err(Reject::new("the Code is empty"));
     }
-    let action = match action {
+    let action = match action.to_ascii_lowercase().as_str() {
         // Some firmwares write the state of a door here.
-        Some("Start" | "Open") => Action::Start,
-        Some("Stop" | "Close") => Action::Stop,
-        Some("Pulse" | "State") => Action::Pulse,
-        Some(_) => return Err(Reject::new("the action is neither Start, Stop nor Pulse")),
-        None => return Err(Reject::new("there is no action")),
+        "start" | "open" | "on" | "begin" => Action::Start,
+        "stop" | "close" | "off" | "end" => Action::Stop,
+        // What is said of it cannot be read, or nothing is said: it happened.
+        _ => Action::Pulse,
     };
-    let data = if data.starts_with('{') {
-        serde_json::from_str(data)
-            .map_err(|error| Reject::new(format!("the data is broken: {error}")))?
-    } else {
-        Data::default()
+    let data = match data.starts_with(['{', '[']) {
+        true => Data::read(data),
+        false => Data::default(),
     };
     Ok(Event {
         code,

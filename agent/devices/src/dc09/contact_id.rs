@@ -31,9 +31,9 @@ pub struct Report<'a> {
     pub qualifier: Qualifier,
     /// Three digits.
     pub code: &'a str,
-    /// Two digits; `00` is none.
+    /// Two digits; `00` is none. Empty where it cannot be read.
     pub partition: &'a str,
-    /// Three digits; `000` is none.
+    /// Three digits; `000` is none. Empty where it cannot be read.
     pub number: &'a str,
 }
 
@@ -57,29 +57,33 @@ impl<'a> Report<'a> {
             }
         }
         let mut parts = report.ok_or(NoReport)?.split_ascii_whitespace();
-        let (first, partition, number) = (parts.next(), parts.next(), parts.next());
-        let (Some(first), Some(partition), Some(number), None) =
-            (first, partition, number, parts.next())
-        else {
-            return Err(NoReport);
-        };
+        let first = parts.next().ok_or(NoReport)?;
         // DC-05 has digits to F, and panels use those for users.
-        let digits = |text: &str, length| {
-            text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-        };
-        if !digits(first, 4) || !digits(partition, 2) || !digits(number, 3) {
+        let is_hexadecimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let (qualifier, code) = first.split_at_checked(1).ok_or(NoReport)?;
+        if code.len() != 3 || !is_hexadecimal(code) {
             return Err(NoReport);
         }
-        let qualifier = match first.as_bytes()[0] {
-            b'1' => Qualifier::New,
-            b'3' => Qualifier::Restore,
-            b'6' => Qualifier::Previous,
+        let qualifier = match qualifier {
+            "1" | "E" => Qualifier::New,
+            "3" | "R" => Qualifier::Restore,
+            "6" | "P" => Qualifier::Previous,
             _ => return Err(NoReport),
         };
+        // Where it happened is less than that it did.
+        let mut number = |digits: usize| {
+            let part = parts.next().unwrap_or_default();
+            if part.len() <= digits && is_hexadecimal(part) {
+                part
+            } else {
+                ""
+            }
+        };
+        let (partition, number) = (number(4), number(6));
         Ok(Self {
             account,
             qualifier,
-            code: &first[1..],
+            code,
             partition,
             number,
         })
@@ -188,15 +192,26 @@ mod tests {
             "",
             "#1234",
             "#1234|",
-            "1130",
-            "1130 01",
-            "1130 01 15",
             "2130 01 015",
-            "1130 01 015 1",
             "113 01 015",
-            "1130 x1 015",
+            "11300 01 015",
+            "1x30 01 015",
+            "é130 01 015",
         ] {
             assert_eq!(Report::read(bad), Err(NoReport), "{bad}");
+        }
+        // Where it happened costs no alarm.
+        for (data, partition, number) in [
+            ("1110", "", ""),
+            ("1110 01", "01", ""),
+            ("1110 01 15", "01", "15"),
+            ("1110 01 015 1", "01", "015"),
+            ("1110 x1 015", "", "015"),
+            ("E110 01 ???", "01", ""),
+        ] {
+            let report = Report::read(data).expect(data);
+            assert_eq!((report.code, report.partition, report.number), ("110", partition, number), "{data}");
+            assert_eq!(report.qualifier, Qualifier::New);
         }
     }
 

@@ -4,6 +4,9 @@
 //! ends are events, not states: panels tell of them once, and many never tell of an end. A user's number and name are a
 //! person's. Of extended data places, coordinates, the trigger and the time of occurrence are taken; keys, programs and the
 //! addresses of networks and pictures are not.
+//!
+//! A report is a replay where the panel says that it was told before (`O` of SIA, 6 of Contact ID), or that it happened
+//! more than [`QUEUED_SECONDS`] before it was sent, both by its own clock: then it stood in a queue.
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use linli_shared::protocol::ids::Retention;
@@ -26,6 +29,9 @@ const KEPT: [(char, &str); 7] = [
     ('Y', "latitude"),
 ];
 
+/// Between what happened and its message, both by the panel's clock: more than that, and it was queued.
+const QUEUED_SECONDS: i64 = 120;
+
 /// Of which message.
 #[derive(Debug, Clone, Copy)]
 pub struct From<'a> {
@@ -46,11 +52,38 @@ pub fn utc_ms(time: DateTime) -> Option<i64> {
 }
 
 impl<'a> From<'a> {
+    fn occurred(&self) -> Option<DateTime> {
+        self.content.block('H').and_then(message::time)
+    }
+
     /// When it happened; else when it was sent.
     fn time(&self) -> DeviceTime<'a> {
-        let occurred = self.content.block('H').and_then(message::time);
-        let ms = occurred.or(self.content.time).and_then(utc_ms);
-        ms.map_or(DeviceTime::None, DeviceTime::Ms)
+        let ms = self.occurred().or(self.content.time).and_then(utc_ms);
+        self.claim(ms)
+    }
+
+    fn claim(&self, ms: Option<i64>) -> DeviceTime<'a> {
+        match (ms, &self.content.unread_time) {
+            (Some(ms), _) => DeviceTime::Ms(ms),
+            (None, Some(text)) => DeviceTime::Text(text),
+            (None, None) => DeviceTime::None,
+        }
+    }
+
+    /// It happened long before it was sent.
+    fn is_queued(&self) -> bool {
+        let times = self.occurred().zip(self.content.time);
+        times.is_some_and(|(occurred, sent)| {
+            sent.duration_since(occurred).as_secs() > QUEUED_SECONDS
+        })
+    }
+
+    /// What a link test comes to: a sign of life, and what the panel's clock shows.
+    pub fn heartbeat(&self) -> DecodedMessage<'a> {
+        DecodedMessage::Heartbeat {
+            device: self.panel.into(),
+            time: self.claim(self.content.time.and_then(utc_ms)),
+        }
     }
 
     /// An event about what the number behind a code is.
@@ -72,12 +105,14 @@ impl<'a> From<'a> {
         let mut device_event = DeviceEvent {
             id: format!("{}-{index}", self.stem).into(),
             time: self.time(),
+            replayed: self.is_queued(),
             by: behind.map(|_| self.panel.into()),
             retention: retention(what),
             ..DeviceEvent::new(kind, severity, device)
         }
         .with("code", code)
-        .with("zone", behind.unwrap_or_default());
+        .with("zone", behind.unwrap_or_default())
+        .with("behind", self.content.behind.as_ref());
         match meaning.number {
             Number::User if !number.is_empty() => {
                 device_event.persons.push((Person::Employee, number.into()));
@@ -117,7 +152,8 @@ impl<'a> From<'a> {
             Qualifier::Previous => "previous",
             Qualifier::New | Qualifier::Restore => "",
         };
-        let device_event = device_event.map(|device_event| {
+        let device_event = device_event.map(|mut device_event| {
+            device_event.replayed |= report.qualifier == Qualifier::Previous;
             device_event
                 .with("partition", partition)
                 .with("report", again)
@@ -140,6 +176,7 @@ impl<'a> From<'a> {
     fn event(&self, index: usize, event: &Event<'a>, block: &Block<'a>) -> Option<DeviceEvent<'a>> {
         let meaning = event.meaning();
         let mut device_event = self.device_event(index, meaning, event.code, event.number)?;
+        device_event.replayed |= event.previous;
         let is_of_user = meaning.number == Number::User;
         if is_of_user && !event.words.is_empty() {
             device_event
@@ -297,6 +334,48 @@ mod tests {
         assert_eq!(attribute(fire, "account"), Some("99"));
         // The time of occurrence comes before that of sending.
         assert_eq!(fire.time, DeviceTime::Ms(1_767_348_000_000));
+    }
+
+    #[test]
+    fn a_report_that_stood_in_a_queue_or_was_told_before_is_a_replay() {
+        let replayed = |text: &str| {
+            let content = content(text);
+            let said = match Report::read(&content.data) {
+                Ok(report) => from(&content).report(report),
+                Err(_) => from(&content).block(Block::read(&content.data).expect("a block")),
+            };
+            match said {
+                DecodedMessage::Events(device_events) => device_events[0].replayed,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(!replayed("#1234|1110 01 015]_10:05:00,01-02-2026"));
+        assert!(!replayed("#1234|1110 01 015][H10:04:59,01-02-2026]_10:05:00,01-02-2026"));
+        assert!(replayed("#1234|1110 01 015][H10:00:00,01-02-2026]_10:05:00,01-02-2026"));
+        assert!(replayed("#1234|6110 01 015]_10:05:00,01-02-2026"));
+        assert!(!replayed("#1234|NFA015]"));
+        assert!(replayed("#1234|OFA015]"));
+    }
+
+    #[test]
+    fn a_link_test_tells_the_time_and_a_time_that_is_none_costs_nothing() {
+        let heartbeat = |text: &str| {
+            let content = content(text);
+            match from(&content).heartbeat() {
+                DecodedMessage::Heartbeat { device, time } => format!("{device} {:?}", time.claim(&TimeZone::UTC)),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(heartbeat("]_15:39:38,06-07-2019"), "panel-1 Ms(1559921978000)");
+        assert_eq!(heartbeat("]"), "panel-1 None");
+        assert_eq!(heartbeat("]_00:00:00,00-00-0000"), "panel-1 Unreadable(\"00:00:00,00-00-0000\")");
+        let content = content("#1234|1110 01 045]text_00:00:00,00-00-0000");
+        let report = Report::read(&content.data).expect("a report");
+        let DecodedMessage::Events(device_events) = from(&content).report(report) else {
+            panic!("events");
+        };
+        assert_eq!(device_events[0].kind, "fire.alarm");
+        assert_eq!(attribute(&device_events[0], "behind"), Some("text"));
     }
 
     #[test]

@@ -7,13 +7,18 @@
 //! `*` before the ID: all behind the first `[` is sealed ([`cipher`](super::cipher)). The receiver may be missing, the time
 //! too where nothing is sealed; times are UTC. IDs that are read: `NULL` and `XNM` (link tests), `SIA-DCS`, `ADM-CID`.
 //!
+//! Panels that stray: an `R` or `L` without digits is as none. A time that is none, like `_00:00:00,00-00-0000`, extended data
+//! without an end and text behind the last `]` cost themselves and no alarm.
+//!
 //! | answer | when |
 //! | --- | --- |
 //! | `ACK` with the message's sequence, receiver, prefix and account; sealed where the message was | what it comes to is durable |
 //! | `NAK` 0000 R0 L0 A0 with the agent's time | it could not be opened, or its time is too far from now; the panel sets its clock by it |
 //! | `DUH` with the message's fields | it was opened, and what it says could not be read |
 //! | none | length or CRC are wrong: the panel sends again |
+use jiff::Timestamp;
 use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use std::borrow::Cow;
 
 use super::cipher::{Key, PAD_BYTES_MAX};
@@ -71,12 +76,6 @@ pub enum MessageError {
     /// The data.
     #[error("the data have no ] at their end")]
     NoEnd,
-    /// The extended data.
-    #[error("behind the data stands neither [ nor _")]
-    Xdata,
-    /// The time.
-    #[error("{0:?} is no time like 23:59:59,12-31-2026")]
-    Time(String),
 }
 
 /// The rest of bytes, which is read from its front.
@@ -130,10 +129,10 @@ impl<'a> Header<'a> {
         let mut place = |mark, name| {
             let digits = rest
                 .skip(mark)
-                .then(|| rest.run(1, PLACE_BYTES_MAX, |byte| byte.is_ascii_hexdigit()));
+                .then(|| rest.run(0, PLACE_BYTES_MAX, |byte| byte.is_ascii_hexdigit()));
             match digits {
                 Some(None) => Err(missing(name)),
-                found => Ok(found.flatten()),
+                found => Ok(found.flatten().filter(|digits| !digits.is_empty())),
             }
         };
         let receiver = place(b'R', "receiver of up to six hexadecimal digits")?;
@@ -159,7 +158,7 @@ impl<'a> Header<'a> {
 
     /// What it carries; `None`: nothing that is read here.
     pub fn kind(&self) -> Option<Id> {
-        match self.id {
+        match self.id.to_ascii_uppercase().as_str() {
             "NULL" | "XNM" => Some(Id::Null),
             "SIA-DCS" => Some(Id::SiaDcs),
             "ADM-CID" => Some(Id::AdmCid),
@@ -177,15 +176,34 @@ pub struct Content<'a> {
     pub xdata: Vec<(char, Cow<'a, str>)>,
     /// When it was sent, UTC.
     pub time: Option<DateTime>,
+    /// What stands in the place of that time, where it is none.
+    pub unread_time: Option<Cow<'a, str>>,
+    /// What stands behind the data and is neither a block nor a time.
+    pub behind: Cow<'a, str>,
 }
 
-/// `HH:MM:SS,MM-DD-YYYY`
+/// Text that has the marks of a time and digits between them, whatever they say.
+fn is_stamp(text: &str) -> bool {
+    let pattern = b"00:00:00,00-00-0000";
+    let is_like = |(byte, mark): (u8, &u8)| match mark {
+        b'0' => byte.is_ascii_digit(),
+        mark => byte == *mark,
+    };
+    text.len() == pattern.len() && text.bytes().zip(pattern).all(is_like)
+}
+
+/// `HH:MM:SS,MM-DD-YYYY`, else a time in another spelling.
 pub fn time(text: &str) -> Option<DateTime> {
-    let bytes = text.as_bytes();
-    let marks = [(2, b':'), (5, b':'), (8, b','), (11, b'-'), (14, b'-')];
-    if bytes.len() != 19 || marks.iter().any(|(at, mark)| bytes[*at] != *mark) {
-        return None;
+    let text = text.trim();
+    if is_stamp(text) {
+        return stamped(text);
     }
+    let ms = crate::time::read(text, &TimeZone::UTC)?;
+    let time = Timestamp::from_millisecond(ms).ok()?;
+    Some(time.to_zoned(TimeZone::UTC).datetime())
+}
+
+fn stamped(text: &str) -> Option<DateTime> {
     let part = |from: usize, to: usize| -> Option<i16> {
         let digits = text.get(from..to)?;
         digits
@@ -206,35 +224,47 @@ pub fn time(text: &str) -> Option<DateTime> {
     .ok()
 }
 
-fn decoded(bytes: &[u8]) -> Cow<'_, str> {
-    text::decode(bytes).unwrap_or_else(|| String::from_utf8_lossy(bytes))
-}
-
 impl<'a> Content<'a> {
     /// Reads what is in clear.
     pub fn read(bytes: &'a [u8]) -> Result<Self, MessageError> {
         let end = memchr::memchr(b']', bytes).ok_or(MessageError::NoEnd)?;
-        let data = decoded(&bytes[..end]);
+        let mut content = Self {
+            data: text::lossy(&bytes[..end]),
+            xdata: Vec::new(),
+            time: None,
+            unread_time: None,
+            behind: Cow::default(),
+        };
         let mut rest = &bytes[end + 1..];
-        let mut xdata = Vec::new();
         while let Some(inner) = rest.strip_prefix(b"[") {
-            let end = memchr::memchr(b']', inner).ok_or(MessageError::NoEnd)?;
+            let Some(end) = memchr::memchr(b']', inner) else {
+                break;
+            };
             if let Some((letter, value)) = inner[..end].split_first()
-                && xdata.len() < XDATA_MAX
+                && content.xdata.len() < XDATA_MAX
             {
-                xdata.push((char::from(*letter), decoded(value)));
+                let block = (char::from(*letter), text::lossy(value));
+                content.xdata.push(block);
             }
             rest = &inner[end + 1..];
         }
-        let time = match rest {
-            [] => None,
-            [b'_', rest @ ..] => {
-                let text = decoded(rest);
-                Some(time(&text).ok_or_else(|| MessageError::Time(text.into_owned()))?)
+        // The time is the last thing, whatever stands before it.
+        let stamp = memchr::memrchr(b'_', rest);
+        content.behind = text::lossy(rest[..stamp.unwrap_or(rest.len())].trim_ascii());
+        if let Some(stamp) = stamp {
+            let text = text::lossy(&rest[stamp + 1..]);
+            content.time = time(&text);
+            if content.time.is_none() && !text.trim().is_empty() {
+                content.unread_time = Some(text);
             }
-            _ => return Err(MessageError::Xdata),
-        };
-        Ok(Self { data, xdata, time })
+        }
+        Ok(content)
+    }
+
+    /// It ends with a time, or with digits in the place of one.
+    fn is_stamped(&self) -> bool {
+        let is_unread = self.unread_time.as_deref().is_some_and(is_stamp);
+        self.time.is_some() || is_unread
     }
 
     /// The text of the first block of this letter.
@@ -254,7 +284,7 @@ pub fn open(header: &Header<'_>, sealed: &[u8], key: &Key) -> Result<Vec<u8>, Me
     clear.drain(..pad);
     // With the wrong key there is a ] somewhere now and then, but never a time at the end.
     match Content::read(&clear) {
-        Ok(Content { time: Some(_), .. }) => Ok(clear),
+        Ok(content) if content.is_stamped() => Ok(clear),
         Ok(_) | Err(_) => Err(wrong()),
     }
 }
@@ -348,6 +378,14 @@ mod tests {
         );
         assert_eq!(header.kind(), Some(Id::SiaDcs));
         assert_eq!(rest, b"0011");
+        // A mark without its digits is as none.
+        for bare in ["\"NULL\"0001L#7303658550[]", "\"NULL\"0001RL#7303658550[]", "\"NULL\"0001R#7303658550[]"] {
+            let (header, _) = Header::read(bare.as_bytes()).expect(bare);
+            assert_eq!((header.receiver, header.prefix, header.account), (None, None, "7303658550"), "{bare}");
+            assert_eq!(ack(&header, None, NOW, &RANDOM)[9..], *b"\"ACK\"0001L0#7303658550[]\r");
+        }
+        let (header, _) = Header::read(b"\"adm-cid\"0001L0#[]").expect("a header");
+        assert_eq!((header.kind(), header.account), (Some(Id::AdmCid), ""));
         // Without receiver, prefix, account: seen at diallers.
         let (header, _) = Header::read(b"\"NULL\"0001[]").expect("a header");
         assert_eq!(
@@ -360,7 +398,6 @@ mod tests {
             "\"NULL",
             "\"NULL\"001L0#1[]",
             "\"NULL\"00a1L0#1[]",
-            "\"NULL\"0001RL0#1[]",
             "\"NULL\"0001L1234567#1[]",
             "\"NULL\"0001L0#12345678901234567[]",
             "\"NULL\"0001L0#1-2[]",
@@ -386,16 +423,24 @@ mod tests {
             Some(DateTime::constant(2026, 12, 31, 23, 59, 58, 0))
         );
         assert_eq!(Content::read(b"]").expect("content").time, None);
-        for bad in [
-            "",
-            "abc",
-            "a]x",
-            "a][x",
-            "a]_",
-            "a]_25:00:00,01-01-2026",
-            "a]_1:00:00,01-01-2026 ",
-        ] {
+        for bad in ["", "abc"] {
             assert!(Content::read(bad.as_bytes()).is_err(), "{bad}");
+        }
+        for (text, time, unread, behind) in [
+            ("a]x", false, "", "x"),
+            ("a][x", false, "", "[x"),
+            ("a]_", false, "", ""),
+            ("a]_25:00:00,01-01-2026", false, "25:00:00,01-01-2026", ""),
+            ("a]_00:00:00,00-00-0000", false, "00:00:00,00-00-0000", ""),
+            ("a]garbage_10:00:00,01-01-2026", true, "", "garbage"),
+            ("a]_10:00:00,01-01-2026 ", true, "", ""),
+            ("a]_2026-01-01T10:00:00Z", true, "", ""),
+        ] {
+            let content = Content::read(text.as_bytes()).expect("content");
+            assert_eq!(content.data, "a");
+            assert_eq!(content.time.is_some(), time, "{text}");
+            assert_eq!(content.unread_time.as_deref().unwrap_or_default(), unread, "{text}");
+            assert_eq!(content.behind, behind, "{text}");
         }
         let many = format!("]{}", "[La]".repeat(100));
         assert_eq!(
@@ -417,6 +462,9 @@ mod tests {
             open(&header, null.as_bytes(), &key()).expect("the key"),
             b"]_07:15:00,10-22-2026"
         );
+        // A clock that was never set is one all the same.
+        let unset = key().seal(b"|#1234|NFA1]_00:00:00,00-00-0000", &RANDOM);
+        assert!(open(&header, unset.as_bytes(), &key()).is_ok());
         let without_time = key().seal(b"|#1234|NFA1]", &RANDOM);
         assert!(open(&header, without_time.as_bytes(), &key()).is_err());
         for number in 0..=255_u8 {

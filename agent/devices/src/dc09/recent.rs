@@ -7,8 +7,14 @@
 //! the message was sent, by its own time where that is near and else by the agent's: so a start of the agent changes
 //! nothing, unless a panel gives a message another time and a span ended just then. A panel's clock that stands still
 //! does not make its alarms of another day the same.
+//!
+//! Of a sealed message the header is in clear, and anybody can change it: the sequence, and with it the CRC. So what is sealed is
+//! remembered too ([`Seal`]): each pad is random, and what comes again is the same message whatever stands before it.
+use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 
+/// How long what is sealed is remembered: longer than any window of times.
+const SEALED_FOR_MS: i64 = 3_600_000;
 /// How long a sequence with the same data is the same message.
 const SAME_FOR_MS: i64 = 120_000;
 /// A panel's time farther away than this tells nothing apart.
@@ -27,6 +33,20 @@ pub struct Mark {
     pub data: u16,
 }
 
+/// What is sealed, as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Seal(u128);
+
+impl Seal {
+    /// Of the hexadecimal digits behind the first `[`, in whatever case.
+    pub fn of(sealed: &[u8]) -> Self {
+        let hash = Sha256::digest(sealed.to_ascii_uppercase());
+        let mut front = [0; 16];
+        front.copy_from_slice(&hash[..16]);
+        Self(u128::from_be_bytes(front))
+    }
+}
+
 /// The last message of a device's sequence.
 #[derive(Debug)]
 struct Last {
@@ -41,9 +61,37 @@ pub struct Recent {
     /// By device and sequence.
     stems: HashMap<(String, String), Last>,
     order: VecDeque<(i64, (String, String))>,
+    /// Of what was sealed.
+    seals: HashMap<Seal, String>,
+    seal_order: VecDeque<(i64, Seal)>,
 }
 
 impl Recent {
+    /// As [`stem`](Self::stem), of a message that was sealed.
+    pub fn stem_of_sealed(
+        &mut self,
+        mark: Mark,
+        seal: Seal,
+        sent_ms: Option<i64>,
+        now_ms: i64,
+    ) -> String {
+        while let Some((since_ms, seal)) = self.seal_order.front() {
+            let is_over = now_ms - since_ms > SEALED_FOR_MS || now_ms < *since_ms;
+            if !is_over && self.seal_order.len() < MESSAGES_MAX {
+                break;
+            }
+            self.seals.remove(seal);
+            self.seal_order.pop_front();
+        }
+        if let Some(stem) = self.seals.get(&seal) {
+            return stem.clone();
+        }
+        let stem = self.stem(mark, sent_ms, now_ms);
+        self.seals.insert(seal, stem.clone());
+        self.seal_order.push_back((now_ms, seal));
+        stem
+    }
+
     /// The beginning of the ids of a message's events.
     pub fn stem(&mut self, mark: Mark, sent_ms: Option<i64>, now_ms: i64) -> String {
         while let Some((since_ms, _)) = self.order.front() {
@@ -107,6 +155,20 @@ mod tests {
         assert_ne!(recent.stem(mark(1, 8), Some(1_199_000), 1_260_000), first);
         // Long after it is another one, also where the panel began to count anew.
         assert_ne!(recent.stem(mark(1, 7), Some(1_500_000), 1_500_000), first);
+    }
+
+    #[test]
+    fn what_is_sealed_is_the_same_message_whatever_stands_before_it() {
+        let mut recent = Recent::default();
+        let seal = Seal::of(b"00a1b2");
+        let first = recent.stem_of_sealed(mark(1, 7), seal, None, 1_000_000);
+        assert_eq!(recent.stem_of_sealed(mark(2, 7), seal, None, 1_000_500), first);
+        assert_eq!(recent.stem_of_sealed(mark(3, 7), Seal::of(b"00A1B2"), None, 1_900_000), first);
+        assert_ne!(recent.stem_of_sealed(mark(4, 7), Seal::of(b"00a1b3"), None, 1_000_500), first);
+        for number in 0..MESSAGES_MAX + 10 {
+            recent.stem_of_sealed(mark(1, 1), Seal::of(&number.to_be_bytes()), None, 2_000_000);
+        }
+        assert!(recent.seals.len() <= MESSAGES_MAX && recent.seal_order.len() <= MESSAGES_MAX);
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! * Bit 0 (normal or test) is not looked at: devices leave it clear in real alarms, the public frames too.
 //! * What is off says nothing unless it was known to be on; only where a part or system is clear of everything, the end of
 //!   its fire and fault is told also where their beginning was not heard, as after a start of the agent.
+//! * What a host says in reply to a question is a replay: it tells how things were when it was asked, with the times of then.
 //! * An alarm that began at another time is told also where the one before was never said to be over: many devices end
 //!   alarms by a reset only. What they say again has the same time, and so the same id; where a device's clock was never
 //!   set there is no id, and an alarm that is said again is told again.
@@ -150,7 +151,9 @@ pub fn said<'a>(
     let mut device_events = Vec::new();
     match unit {
         Unit::Empty => {
-            return Ok(DecodedMessage::heartbeat(host));
+            let (time, _) = from.time(None);
+            let device = host.into();
+            return Ok(DecodedMessage::Heartbeat { device, time });
         }
         Unit::SystemStates(states) => {
             for state in &states {
@@ -365,6 +368,7 @@ impl<'a> From<'a> {
         };
         DeviceEvent {
             by,
+            replayed: self.head.command == Command::Reply,
             ..DeviceEvent::new("", Severity::Info, device)
         }
     }
@@ -558,6 +562,24 @@ mod tests {
         assert_eq!(
             kinds(&[vec![4, 1, 1, 1, 0x20, 5], TIME.to_vec()].concat()),
             [("operation 确认".to_owned(), 0)]
+        );
+    }
+
+    #[test]
+    fn a_reply_is_a_replay_and_a_sign_of_life_tells_the_time() {
+        let replayed = |command: u8| {
+            let data = part(40, 2, TIME);
+            let unit = Unit::decode(&data).expect("a unit");
+            match said("h", &head(command), unit, NOW) {
+                Ok(DecodedMessage::Events(device_events)) => device_events.iter().all(|event| event.replayed),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(!replayed(2) && replayed(5));
+        let civil = DateTime::constant(2026, 8, 1, 19, 18, 48, 0);
+        assert_eq!(
+            said("h", &head(2), Unit::Empty, NOW),
+            Ok(DecodedMessage::Heartbeat { device: "h".into(), time: DeviceTime::Civil(civil) })
         );
     }
 

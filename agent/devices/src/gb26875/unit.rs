@@ -24,7 +24,8 @@
 //! the only source here for their having no time.
 //!
 //! Read generously: where the bytes are just as many as the objects without their times take, they have none; bytes
-//! behind the last object are left alone; of a unit that was cut short the objects that are whole are read.
+//! behind the last object are left alone. Of a unit that was cut short the objects that are whole are read, and of the last one
+//! what is there, if that is as much as its bits. A count of 0 before objects is not believed.
 use encoding_rs::GB18030;
 use std::borrow::Cow;
 
@@ -225,30 +226,49 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The objects of a unit, each of `body` bytes and a time.
-fn objects<'a, T>(
+/// How long an object is.
+struct Size {
+    /// Without its time.
+    body: usize,
+    /// From its start to the end of its bits: with less it says nothing.
+    least: usize,
+}
+
+/// The objects of a unit.
+fn objects<T>(
     kind: u8,
     count: usize,
-    bytes: &'a [u8],
-    body: usize,
-    mut each: impl FnMut(Fields<'a>) -> T,
+    bytes: &[u8],
+    size: Size,
+    mut each: impl FnMut(Fields<'_>) -> T,
 ) -> Result<Vec<T>, UnitError> {
+    let Size { body, least } = size;
+    let count = match count {
+        // It says that there is none, and there is one.
+        0 => bytes.len().div_ceil(body + TIME_BYTES),
+        count => count,
+    };
     let without_times = bytes.len() == count * body;
-    let size = if without_times {
+    let length = if without_times {
         body
     } else {
         body + TIME_BYTES
     };
-    let found: Vec<T> = bytes
-        .chunks_exact(size)
-        .take(count)
-        .map(|object| each(Fields(object)))
-        .collect();
+    let objects = bytes.chunks_exact(length).take(count);
+    let rest = objects.len() * length;
+    let mut found: Vec<T> = objects.map(|object| each(Fields(object))).collect();
+    let rest = bytes.get(rest..).unwrap_or_default();
+    if found.len() < count && rest.len() >= least {
+        // Its time may be there, and is not whole.
+        let mut object = rest[..rest.len().min(body)].to_vec();
+        object.resize(body, 0);
+        found.push(each(Fields(&object)));
+    }
     if found.is_empty() {
         return Err(UnitError::Short {
             kind,
             bytes: bytes.len(),
-            needed: size,
+            needed: least,
         });
     }
     Ok(found)
@@ -268,33 +288,34 @@ impl<'a> Unit<'a> {
         };
         let count = usize::from(count);
         let told = matches!(kind, 1 | 2 | 4 | 21 | 24);
-        if told && count == 0 {
+        if told && count == 0 && bytes.is_empty() {
             return Err(UnitError::None(kind));
         }
+        let size = |body, least| Size { body, least };
         Ok(match kind {
-            1 => Self::SystemStates(objects(kind, count, bytes, 4, |mut fields| SystemState {
+            1 => Self::SystemStates(objects(kind, count, bytes, size(4, 4), |mut fields| SystemState {
                 system: fields.system(),
                 bits: fields.word(),
                 time: fields.time(),
             })?),
-            2 => Self::PartStates(objects(kind, count, bytes, 40, |mut fields| PartState {
+            2 => Self::PartStates(objects(kind, count, bytes, size(40, 9), |mut fields| PartState {
                 part: fields.part(),
                 bits: fields.word(),
-                text: text(fields.bytes(TEXT_BYTES)),
+                text: text(fields.bytes(TEXT_BYTES)).into_owned().into(),
                 time: fields.time(),
             })?),
-            4 => Self::Operations(objects(kind, count, bytes, 4, |mut fields| Operation {
+            4 => Self::Operations(objects(kind, count, bytes, size(4, 3), |mut fields| Operation {
                 system: Some(fields.system()),
                 bits: fields.byte(),
                 operator: fields.byte(),
                 time: fields.time(),
             })?),
             8 => Self::Clock(bytes.get(2..).and_then(|bytes| Fields(bytes).time())),
-            21 => Self::DeviceStates(objects(kind, count, bytes, 1, |mut fields| DeviceState {
+            21 => Self::DeviceStates(objects(kind, count, bytes, size(1, 1), |mut fields| DeviceState {
                 bits: fields.byte(),
                 time: fields.time(),
             })?),
-            24 => Self::Operations(objects(kind, count, bytes, 2, |mut fields| Operation {
+            24 => Self::Operations(objects(kind, count, bytes, size(2, 1), |mut fields| Operation {
                 system: None,
                 bits: fields.byte(),
                 operator: fields.byte(),
@@ -442,19 +463,26 @@ mod tests {
             match end {
                 0 => assert_eq!(found, Ok(Unit::Empty)),
                 1 => assert_eq!(found, Err(UnitError::NoCount)),
-                // As many bytes as two objects without times take.
-                82 => {}
-                2..48 => assert!(
+                2..11 => assert!(
                     matches!(found, Err(UnitError::Short { kind: 2, .. })),
                     "{end}"
                 ),
-                _ => assert!(
-                    matches!(&found, Ok(Unit::PartStates(states)) if states.len() == 1),
-                    "{end}"
-                ),
+                _ => {
+                    let Ok(Unit::PartStates(states)) = found else {
+                        panic!("{end}");
+                    };
+                    // The second one from its bits on; as many bytes as two without times take are two.
+                    let count = 1 + usize::from(end >= 48 + 9);
+                    assert_eq!(states.len(), count, "{end}");
+                    assert_eq!(states[0].bits, 2);
+                    assert_eq!(states[0].time.is_some(), end >= 48 && end != 82, "{end}");
+                }
             }
         }
         assert_eq!(Unit::decode(&[2, 0]), Err(UnitError::None(2)));
+        let uncounted = [&[2, 0], &whole[2..]].concat();
+        assert!(matches!(Unit::decode(&uncounted), Ok(Unit::PartStates(states)) if states.len() == 2));
+        assert!(matches!(Unit::decode(&[21, 1, 2]), Ok(Unit::DeviceStates(_))));
     }
 
     #[test]

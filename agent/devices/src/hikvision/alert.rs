@@ -70,16 +70,23 @@ pub fn decode(text: &str) -> Result<Alert<'_>, Reject> {
 
 /// Reads every alert of a message, each by itself; at least one result.
 pub fn decode_all(text: &str) -> Vec<Result<Alert<'_>, Reject>> {
-    let text =
-        text.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '\u{feff}');
-    let alerts = match text.as_bytes().first() {
-        Some(b'<') => Alerts::of_xml(text),
-        Some(b'{' | b'[') => Ok(Alerts::of_json(text)),
-        _ => Err(Reject::new(
+    let neither = || {
+        vec![Err(Reject::new(
             "neither XML nor JSON: is it another make? check type and address",
-        )),
+        ))]
+    };
+    // What stands before it is of a head that was damaged.
+    let Some(begin) = memchr::memchr3(b'<', b'{', b'[', text.as_bytes()) else {
+        return neither();
+    };
+    let is_behind = !text[..begin].trim_matches('\u{feff}').trim().is_empty();
+    let text = &text[begin..];
+    let alerts = match text.starts_with('<') {
+        true => Alerts::of_xml(text),
+        false => Ok(Alerts::of_json(text)),
     };
     match alerts.map(Alerts::finish) {
+        Ok(alerts) if is_behind && !alerts.iter().any(Result::is_ok) => neither(),
         Ok(alerts) if alerts.is_empty() => vec![Err(Reject::new("has no eventType"))],
         Ok(alerts) => alerts,
         Err(reject) => vec![Err(reject)],

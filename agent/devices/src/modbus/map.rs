@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! schema = 1
+//! gaps = 0                           # registers between two points that are read in vain rather than asking twice; true: 8
 //! [[point]]
 //! name = "temperature"               # unique within the device
 //! area = "input"                     # coil | discrete | holding | input
@@ -23,7 +24,8 @@
 //! ```
 //!
 //! [`RegisterMap::requests`] reads neighbours together: function codes 1–4, at most [`WORDS_MAX`] registers or
-//! [`BITS_MAX`] bits a request (MODBUS Application Protocol V1.1b3, § 6.1–6.4), over gaps of at most [`GAP_MAX`].
+//! [`BITS_MAX`] bits a request (MODBUS Application Protocol V1.1b3, § 6.1–6.4). Registers that no point names are not read
+//! unless `gaps` says so: many devices refuse a whole request for one register that they do not have.
 use linli_shared::protocol::event::{Severity, is_kind};
 use linli_shared::service::config::Span;
 use serde::Deserialize;
@@ -33,8 +35,10 @@ use std::ops::Range;
 pub const WORDS_MAX: u16 = 125;
 /// Bits of one request.
 pub const BITS_MAX: u16 = 2000;
-/// Registers or bits that are read in vain rather than asking twice.
-const GAP_MAX: u16 = 8;
+/// What `gaps = true` means: registers or bits that are read in vain rather than asking twice.
+const GAP_OF_TRUE: u16 = 8;
+/// The widest gap that a map may allow.
+const GAP_MAX: u16 = WORDS_MAX;
 /// Points of one device.
 const POINTS_MAX: usize = 4096;
 
@@ -43,7 +47,33 @@ const POINTS_MAX: usize = 4096;
 #[serde(deny_unknown_fields)]
 pub struct MapFile {
     schema: u32,
+    #[serde(default)]
+    gaps: Gaps,
     point: Vec<PointFile>,
+}
+
+/// Whether registers that no point names are read.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Gaps {
+    Flag(bool),
+    Width(u16),
+}
+
+impl Default for Gaps {
+    fn default() -> Self {
+        Self::Flag(false)
+    }
+}
+
+impl Gaps {
+    fn width(self) -> u16 {
+        match self {
+            Self::Flag(false) => 0,
+            Self::Flag(true) => GAP_OF_TRUE,
+            Self::Width(width) => width,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -258,6 +288,13 @@ impl RegisterMap {
                 ),
             ));
         }
+        let gaps = file.gaps.width();
+        if gaps > GAP_MAX {
+            return Err((
+                "gaps".to_owned(),
+                format!("is {gaps}: at most {GAP_MAX} registers are read in vain"),
+            ));
+        }
         let mut points: Vec<Point> = Vec::new();
         for (index, point) in file.point.into_iter().enumerate() {
             let key = format!("point[{index}]");
@@ -289,7 +326,7 @@ impl RegisterMap {
                 ),
             ));
         }
-        let requests = requests(&points);
+        let requests = requests(&points, gaps);
         Ok(Self { points, requests })
     }
 }
@@ -393,8 +430,8 @@ fn checked(file: AlarmFile, format: Format) -> Result<Alarm, (&'static str, Stri
     })
 }
 
-/// Neighbours together.
-fn requests(points: &[Point]) -> Vec<Request> {
+/// Neighbours together, and over gaps of this width.
+fn requests(points: &[Point], gaps: u16) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     for (index, point) in points.iter().enumerate() {
         let end = u32::from(point.address) + u32::from(point.format.width());
@@ -405,7 +442,7 @@ fn requests(points: &[Point]) -> Vec<Request> {
         });
         if let Some(last) = requests.last_mut() {
             let last_end = u32::from(last.address) + u32::from(last.count);
-            let near = u32::from(point.address) <= last_end + u32::from(GAP_MAX);
+            let near = u32::from(point.address) <= last_end + u32::from(gaps);
             let count = last_end.max(end) - u32::from(last.address);
             if last.area == point.area && near && count <= limit {
                 last.count = count as u16;
@@ -470,7 +507,7 @@ mod tests {
     #[test]
     fn neighbours_are_read_together_up_to_the_limits_of_the_protocol() {
         let map = map(
-            "schema = 1\n\
+            "schema = 1\ngaps = true\n\
              [[point]]\nname = \"t\"\narea = \"input\"\naddress = 0\ntype = \"i16\"\nrepeat = { count = 40, stride = 4 }\n\
              [[point]]\nname = \"far\"\narea = \"input\"\naddress = 5000\ntype = \"f32\"\n\
              [[point]]\nname = \"relay\"\narea = \"coil\"\naddress = 3\nrepeat = { count = 16, stride = 1 }\n",
@@ -501,6 +538,26 @@ mod tests {
             map.points.iter().filter(|point| point.part == 40).count(),
             1
         );
+    }
+
+    #[test]
+    fn registers_that_no_point_names_are_read_only_where_the_map_says_so() {
+        let points = "[[point]]\nname = \"t\"\narea = \"holding\"\naddress = 0\nrepeat = { count = 3, stride = 4 }\n\
+             [[point]]\nname = \"u\"\narea = \"holding\"\naddress = 1\n\
+             [[point]]\nname = \"v\"\narea = \"holding\"\naddress = 0\ntype = \"u32\"\n";
+        let asked = |gaps: &str| {
+            let map = map(&format!("schema = 1\n{gaps}{points}")).expect("a map");
+            let asked = map.requests.iter();
+            asked.map(|request| (request.address, request.count)).collect::<Vec<_>>()
+        };
+        // Neighbours, and points over the same registers, are asked for together all the same.
+        let each = [(0, 2), (4, 1), (8, 1)];
+        assert_eq!(asked(""), each);
+        assert_eq!(asked("gaps = false\n"), each);
+        assert_eq!(asked("gaps = 2\n"), [(0, 5), (8, 1)]);
+        assert_eq!(asked("gaps = true\n"), [(0, 9)]);
+        let wide = map(&format!("schema = 1\ngaps = 126\n{points}")).expect_err("too wide");
+        assert_eq!(wide.0, "gaps");
     }
 
     #[test]

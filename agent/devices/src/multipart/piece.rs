@@ -28,6 +28,14 @@ pub enum Damage {
     /// Bytes that belong to no part.
     #[error("bytes between two parts of the stream")]
     Garbage,
+    /// Bytes of a stream in which no part was found.
+    #[error(
+        "the stream has no delimiter line like --boundary and no XML or JSON: is this the address of an event stream?"
+    )]
+    NoDelimiter,
+    /// A part has begun and its end has not come.
+    #[error("a part of the stream has begun and has no end")]
+    Unfinished,
     /// The head does not end.
     #[error("the head of a part has more than {HEAD_BYTES_MAX} bytes")]
     EndlessHead,

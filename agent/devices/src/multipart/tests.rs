@@ -378,3 +378,60 @@ proptest! {
         prop_assert_eq!(found, wanted);
     }
 }
+
+#[test]
+fn documents_without_delimiters_are_parts() {
+    let xml = |kind: &str| format!("<EventNotificationAlert><eventType>{kind}</eventType></EventNotificationAlert>");
+    let wanted: Vec<Piece> = ["VMD", "IO"].map(|kind| Piece::Part(xml(kind).into_bytes())).into();
+    let streams = [
+        // A stream that has none at all.
+        format!("{}\r\n{}\r\n", xml("VMD"), xml("IO")),
+        // Two in one part.
+        format!("--b\r\nContent-Type: application/xml\r\n\r\n{}\r\n{}\r\n--b\r\n", xml("VMD"), xml("IO")),
+        format!("--b\r\n\r\n{}{}\r\n--b--\r\n", xml("VMD"), xml("IO")),
+    ];
+    for stream in &streams {
+        for slice in [1, 7, 64, stream.len()] {
+            let found = all("multipart/mixed; boundary=b", stream.as_bytes(), slice);
+            assert_eq!(found, wanted, "{slice}: {stream}");
+        }
+    }
+    let lines = "--b\r\nContent-Type: text/plain\r\n\r\nCode=A;action=Start\r\n\r\nCode=B;action=Start\r\n\r\n--b\r\n";
+    assert_eq!(all("multipart/mixed; boundary=b", lines.as_bytes(), 16).len(), 2);
+}
+
+#[test]
+fn a_stream_that_is_none_says_so() {
+    let pieces = all("text/plain", b"OK\r\nWelcome\r\n", 16);
+    let [Piece::Rejected { damage, .. }] = &pieces[..] else {
+        panic!("{pieces:?}");
+    };
+    assert!(damage.to_string().contains("no delimiter"), "{damage}");
+    let mut scanner = Scanner::new("");
+    assert_eq!(scanner.trouble(), None);
+    scanner.scan(b"OK\r\n", &mut Vec::new());
+    assert_eq!(scanner.trouble(), Some(Damage::NoDelimiter));
+    let mut scanner = Scanner::new("");
+    scanner.scan(b"<EventNotificationAlert>", &mut Vec::new());
+    assert_eq!(scanner.trouble(), Some(Damage::Unfinished));
+}
+
+#[test]
+fn a_damaged_delimiter_or_head_costs_no_part_behind_it() {
+    let part = |kind: &str| {
+        let body = format!("<EventNotificationAlert><eventType>{kind}</eventType></EventNotificationAlert>");
+        format!("--boundary\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n\r\n{body}\r\n", body.len())
+    };
+    let stream = part("first") + &part("second") + &part("third");
+    let second = part("first").len();
+    let head = part("second").find("<EventNotificationAlert>").expect("a body");
+    for at in second..second + head {
+        for flip in [1, 4, 0x10, 0x20, 0x80] {
+            let mut bytes = stream.clone().into_bytes();
+            bytes[at] ^= flip;
+            let pieces = all("multipart/mixed; boundary=boundary", &bytes, 50);
+            let parts = pieces.iter().filter(|piece| matches!(piece, Piece::Part(body) if body.windows(6).any(|word| word == b"second")));
+            assert_eq!(parts.count(), 1, "byte {at} ^ {flip}: {pieces:?}");
+        }
+    }
+}

@@ -13,16 +13,50 @@
 //! | Authorize, StartTransaction, StopTransaction | left out | Accepted: who may charge is the operator's affair |
 //! | MeterValues and the other notifications | left out | as the standard wants it |
 //! | anything else | left out | CALLERROR NotImplemented |
+//!
+//! Charge points write ids of more than 36 characters or as numbers, connectors as texts, vendors' codes as numbers, keys
+//! twice; leave out what they must tell, and add what nobody knows. None of that costs a status, or its answer: an id goes back as it
+//! came, and only a StatusNotification with neither an error nor a status is refused.
+use jiff::tz::TimeZone;
 use linli_shared::protocol::event::Severity;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
+use crate::bounded::bounded;
+use crate::lenient_json::{self, repair::repair, scalar_text};
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Reject, State};
 
-/// Longest id of a message (§ 4.1.4).
-const ID_CHARS_MAX: usize = 36;
+/// Longest id of a message that is answered. The standard has 36 characters (§ 4.1.4).
+const ID_BYTES_MAX: usize = 1024;
+
+/// The id of a call, which its answer has too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallId<'a>(Cow<'a, str>);
+
+impl CallId<'_> {
+    /// As JSON, as it came: a text or a number.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for CallId<'_> {
+    fn from(text: &str) -> Self {
+        Self(Cow::Owned(Value::from(text).to_string()))
+    }
+}
+
+/// What a call carries, JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload<'a>(Cow<'a, str>);
+
+impl Payload<'_> {
+    /// As it came.
+    pub fn get(&self) -> &str {
+        &self.0
+    }
+}
 
 /// A message of a charge point.
 #[derive(Debug)]
@@ -30,61 +64,85 @@ pub enum Message<'a> {
     /// It asks.
     Call {
         /// Its id.
-        id: Cow<'a, str>,
+        id: CallId<'a>,
         /// What.
         action: Cow<'a, str>,
         /// With what.
-        payload: &'a RawValue,
+        payload: Payload<'a>,
     },
     /// It answers a call of ours.
     Answer,
 }
 
-/// Reads a message.
+/// Reads a message. What no strict parser takes is read as far as it is whole.
 pub fn read(text: &str) -> Result<Message<'_>, Reject> {
-    let not_one = |what: &str| Reject::new(format!("no message of OCPP-J: {what}"));
-    let parts: Vec<&RawValue> =
-        serde_json::from_str(text).map_err(|error| not_one(&format!("no JSON array: {error}")))?;
-    let string = |at: usize| -> Option<Cow<'_, str>> {
-        #[derive(Deserialize)]
-        struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-        serde_json::from_str::<Text<'_>>(parts.get(at)?.get())
-            .ok()
-            .map(|text| text.0)
-    };
-    match parts.first().map(|part| part.get()) {
-        Some("2") => {
-            let id = string(1).filter(|id| !id.is_empty() && id.chars().count() <= ID_CHARS_MAX);
-            let (Some(id), Some(action), Some(payload)) = (id, string(2), parts.get(3)) else {
-                return Err(not_one(
-                    "a CALL has an id of 1 to 36 characters, an action and a payload",
-                ));
-            };
-            Ok(Message::Call {
-                id,
-                action,
-                payload,
-            })
-        }
-        Some("3" | "4") => Ok(Message::Answer),
-        _ => Err(not_one("it begins with none of 2, 3 and 4")),
+    if let Ok(parts) = serde_json::from_str::<Vec<&RawValue>>(text) {
+        let parts = parts.into_iter().map(|part| Cow::Borrowed(part.get()));
+        return message(parts.collect());
     }
+    let repaired = repair(text)
+        .ok_or_else(|| Reject::new("no message of OCPP-J: it is no JSON array"))?;
+    let document = repaired.texts().next().unwrap_or_default();
+    let parts: Vec<&RawValue> = serde_json::from_str(document)
+        .map_err(|error| Reject::new(format!("no message of OCPP-J: no JSON array: {error}")))?;
+    let parts = parts.into_iter().map(|part| Cow::Owned(part.get().to_owned()));
+    message(parts.collect())
+}
+
+fn message(parts: Vec<Cow<'_, str>>) -> Result<Message<'_>, Reject> {
+    let not_one = |what: &str| Reject::new(format!("no message of OCPP-J: {what}"));
+    let mut parts = parts.into_iter();
+    let kind = parts.next().unwrap_or_default();
+    match kind.trim_matches('"').trim() {
+        "2" | "2.0" => {}
+        "3" | "4" | "3.0" | "4.0" => return Ok(Message::Answer),
+        _ => return Err(not_one("it begins with none of 2, 3 and 4")),
+    }
+    let is_id = |id: &Cow<'_, str>| !id.starts_with(['{', '[']) && id.len() <= ID_BYTES_MAX;
+    let id = parts.next().filter(is_id);
+    let action = parts.next().and_then(|action| match action {
+        Cow::Borrowed(raw) => scalar_text(raw),
+        Cow::Owned(raw) => scalar_text(&raw).map(|action| Cow::Owned(action.into_owned())),
+    });
+    let (Some(id), Some(action)) = (id, action.filter(|action| !action.is_empty())) else {
+        return Err(not_one("a CALL has an id and an action"));
+    };
+    Ok(Message::Call {
+        id: CallId(id),
+        action,
+        payload: Payload(parts.next().unwrap_or(Cow::Borrowed("{}"))),
+    })
 }
 
 /// A CALLRESULT.
-pub fn result(id: &str, payload: &Value) -> String {
-    json!([3, id, payload]).to_string()
+pub fn result(id: &CallId<'_>, payload: &Value) -> String {
+    format!("[3,{},{payload}]", id.as_json())
 }
 
 /// A CALLERROR.
-pub fn error(id: &str, code: &str, text: &str) -> String {
-    json!([4, id, code, text, {}]).to_string()
+pub fn error(id: &CallId<'_>, code: &str, text: &str) -> String {
+    let text = Value::from(text);
+    format!("[4,{},\"{code}\",{text},{{}}]", id.as_json())
 }
 
 /// Asks for the states of all connectors (OCPP 1.6, § 5.17), so that they are known after a connection was lost.
 pub fn trigger_status(id: &str) -> String {
     json!([2, id, "TriggerMessage", { "requestedMessage": "StatusNotification" }]).to_string()
 }
+
+/// Actions that are known here.
+const ACTIONS: [&str; 10] = [
+    "BootNotification",
+    "Heartbeat",
+    "StatusNotification",
+    "Authorize",
+    "StartTransaction",
+    "StopTransaction",
+    "MeterValues",
+    "DiagnosticsStatusNotification",
+    "FirmwareStatusNotification",
+    "DataTransfer",
+];
 
 /// What a charge point is answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,18 +153,62 @@ pub enum Reply {
     Error(&'static str, String),
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// What is known of a StatusNotification, each a text or empty.
 struct StatusNotification<'a> {
-    connector_id: u32,
-    #[serde(borrow)]
-    error_code: Cow<'a, str>,
-    #[serde(borrow)]
+    connector: Cow<'a, str>,
+    error: Cow<'a, str>,
     status: Cow<'a, str>,
-    #[serde(borrow, default)]
-    timestamp: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    vendor_error_code: Option<Cow<'a, str>>,
+    timestamp: Cow<'a, str>,
+    vendor_error: Cow<'a, str>,
+}
+
+impl<'a> StatusNotification<'a> {
+    fn read(payload: &'a str) -> Result<Self, Reject> {
+        let places = [
+            "connectorId",
+            "errorCode",
+            "status",
+            "timestamp",
+            "vendorErrorCode",
+        ];
+        let picked = lenient_json::pick(payload, places)
+            .ok_or_else(|| Reject::new("StatusNotification: the payload is no JSON object"))?;
+        let [connector, error, status, timestamp, vendor_error] = picked.values;
+        if error.is_empty() && status.is_empty() {
+            return Err(Reject::new(
+                "StatusNotification: neither errorCode nor status can be read",
+            ));
+        }
+        Ok(Self {
+            connector,
+            error,
+            status,
+            timestamp,
+            vendor_error,
+        })
+    }
+
+    /// The number of its connector, however it is written; empty: the charge point itself.
+    fn connector(&self) -> String {
+        let text = self.connector.as_ref();
+        let whole = text.strip_suffix(".0").unwrap_or(text);
+        match whole.parse::<u64>() {
+            Ok(0) => String::new(),
+            Ok(number) => number.to_string(),
+            Err(_) => text.to_owned(),
+        }
+    }
+
+    /// Its code is this one of § 7.6, or the vendor's word for it.
+    fn is(&self, codes: &[&str]) -> bool {
+        let is_code = |text: &str| {
+            let letters = text.chars().filter(|letter| letter.is_ascii_alphanumeric());
+            let letters = letters.collect::<String>().to_ascii_lowercase();
+            codes.iter().any(|code| letters.starts_with(code))
+        };
+        is_code(&self.error)
+            || (self.error.eq_ignore_ascii_case("OtherError") && is_code(&self.vendor_error))
+    }
 }
 
 /// What a call comes to, and what it is answered. `now` is RFC 3339, `interval_s` that of heartbeats.
@@ -128,20 +230,22 @@ pub fn call<'a>(
         let said = DecodedMessage::heartbeat(charger);
         (Ok(said), Reply::Result(reply))
     };
-    match action {
+    let known = ACTIONS
+        .iter()
+        .find(|known| known.eq_ignore_ascii_case(action));
+    match known.copied().unwrap_or(action) {
         "BootNotification" => {
             heartbeat(json!({ "currentTime": now, "interval": interval_s, "status": "Accepted" }))
         }
         "Heartbeat" => heartbeat(json!({ "currentTime": now })),
-        "StatusNotification" => match serde_json::from_str(payload) {
+        "StatusNotification" => match StatusNotification::read(payload) {
             Ok(status) => (
-                Ok(DecodedMessage::Events(device_events(charger, status))),
+                Ok(DecodedMessage::Events(device_events(charger, &status))),
                 Reply::Result(json!({})),
             ),
-            Err(error) => {
-                let text = format!("StatusNotification: {error}");
-                let reply = Reply::Error("FormationViolation", text.clone());
-                (Err(Reject::new(text)), reply)
+            Err(reject) => {
+                let reply = Reply::Error("FormationViolation", reject.reason.clone());
+                (Err(reject), reply)
             }
         },
         "Authorize" => left_out(json!({ "idTagInfo": { "status": "Accepted" } })),
@@ -166,27 +270,23 @@ pub fn call<'a>(
 }
 
 /// The states that a StatusNotification tells of; its `info` is free text and is not taken (OCPP 1.6, § 7.6 ChargePointErrorCode and 7.7 ChargePointStatus).
-fn device_events<'a>(charger: &'a str, told: StatusNotification<'a>) -> Vec<DeviceEvent<'a>> {
-    let device: Cow<'a, str> = match told.connector_id {
+fn device_events<'a>(charger: &'a str, told: &StatusNotification<'a>) -> Vec<DeviceEvent<'a>> {
+    let device: Cow<'a, str> = match told.connector().as_str() {
         // Connector 0 is the charge point itself.
-        0 => charger.into(),
-        connector => format!("{charger}/{connector}").into(),
+        "" => charger.into(),
+        connector => bounded(format!("{charger}/{connector}").into()),
     };
-    let code = told.error_code;
-    let hot = code == "HighTemperature";
-    let strong = code == "OverCurrentFailure";
-    let faulty = !hot && !strong && (code != "NoError" || told.status == "Faulted");
-    let time = told.timestamp.unwrap_or_default();
+    let hot = told.is(&["hightemp", "overtemp"]);
+    let strong = told.is(&["overcurrent"]);
+    let is_good = told.error.is_empty() || told.error.eq_ignore_ascii_case("NoError");
+    let faulty = !hot && !strong && (!is_good || told.status.eq_ignore_ascii_case("Faulted"));
     let device_event = |kind: &'static str, severity| {
         let mut device_event = DeviceEvent::new(kind, severity, device.clone());
         device_event.by = Some(charger.into());
         device_event
             .with("status", told.status.clone())
-            .with("error", code.clone())
-            .with(
-                "vendor_error",
-                told.vendor_error_code.clone().unwrap_or_default(),
-            )
+            .with("error", told.error.clone())
+            .with("vendor_error", told.vendor_error.clone())
     };
     let state =
         |point: &'static str, active: bool, on: &'static str, off: &'static str, severity| {
@@ -204,8 +304,10 @@ fn device_events<'a>(charger: &'a str, told: StatusNotification<'a>) -> Vec<Devi
             device_event
         };
     let mut status = device_event("charger.status", Severity::Info);
-    if !time.is_empty() {
-        status.id = format!("{device} {time} {} {code}", told.status).into();
+    if !told.timestamp.is_empty() {
+        let (time, error) = (&told.timestamp, &told.error);
+        let id = format!("{device} {time} {} {error}", told.status);
+        status.id = bounded(id.into());
     }
     let mut device_events = vec![
         state(
@@ -232,19 +334,21 @@ fn device_events<'a>(charger: &'a str, told: StatusNotification<'a>) -> Vec<Devi
         status,
     ];
     for device_event in &mut device_events {
-        device_event.time = device_time(&time);
+        device_event.time = device_time(&told.timestamp);
     }
     device_events
 }
 
-/// The time of a message; one that cannot be read is the receipt's.
-fn device_time(text: &str) -> DeviceTime<'static> {
-    if text.is_empty() {
-        return DeviceTime::None;
-    }
-    match text.parse::<jiff::Timestamp>() {
-        Ok(time) => DeviceTime::Ms(time.as_millisecond()),
-        Err(_) => text.parse().map_or(DeviceTime::None, DeviceTime::Civil),
+/// The time of a message, in the source's zone where it has none.
+fn device_time<'a>(text: &Cow<'a, str>) -> DeviceTime<'a> {
+    match text {
+        text if text.is_empty() => DeviceTime::None,
+        Cow::Borrowed(text) => DeviceTime::Text(text),
+        // Only one with escapes is not borrowed.
+        Cow::Owned(text) => match crate::time::read(text, &TimeZone::UTC) {
+            Some(ms) => DeviceTime::Ms(ms),
+            None => DeviceTime::None,
+        },
     }
 }
 
@@ -325,16 +429,14 @@ mod tests {
     fn what_is_no_message_says_why() {
         for (text, word) in [
             ("", "no JSON array"),
+            ("Heartbeat", "no JSON array"),
             ("{}", "no JSON array"),
             ("[]", "begins with none"),
             ("[9]", "begins with none"),
-            (r#"[2,"","Heartbeat",{}]"#, "a CALL has"),
-            (
-                r#"[2,"0123456789012345678901234567890123456","Heartbeat",{}]"#,
-                "a CALL has",
-            ),
-            (r#"[2,"1","Heartbeat"]"#, "a CALL has"),
-            (r#"[2,1,"Heartbeat",{}]"#, "a CALL has"),
+            (r#"[2]"#, "a CALL has"),
+            (r#"[2,"1"]"#, "a CALL has"),
+            (r#"[2,"1",{},{}]"#, "a CALL has"),
+            (r#"[2,{"a":1},"Heartbeat",{}]"#, "a CALL has"),
         ] {
             let error = read(text).expect_err("no message").reason;
             assert!(error.contains(word), "{text}: {error}");
@@ -345,10 +447,79 @@ mod tests {
             Ok(Message::Answer)
         ));
         assert_eq!(
-            error("1", "NotImplemented", "no"),
-            r#"[4,"1","NotImplemented","no",{}]"#
+            error(&"1".into(), "NotImplemented", "no \"x\""),
+            r#"[4,"1","NotImplemented","no \"x\"",{}]"#
         );
-        assert_eq!(result("1", &json!({})), r#"[3,"1",{}]"#);
+        assert_eq!(result(&"1".into(), &json!({})), r#"[3,"1",{}]"#);
+    }
+
+    /// The first state that is on, and the answer.
+    fn answered(frame: &str) -> (String, String) {
+        let Ok(Message::Call { id, action, payload }) = read(frame) else {
+            panic!("{frame}");
+        };
+        let (said, reply) = call("cp", &action, payload.get(), "now", 60);
+        let first = match said {
+            Ok(DecodedMessage::Events(device_events)) => {
+                let mut on = device_events.into_iter().filter(|event| event.state.as_ref().is_some_and(|state| state.active));
+                on.next().map_or_else(String::new, |event| format!("{} {}", event.device, event.kind))
+            }
+            other => format!("{other:?}"),
+        };
+        let answer = match reply {
+            Reply::Result(payload) => result(&id, &payload),
+            Reply::Error(code, text) => error(&id, code, &text),
+        };
+        (first, answer)
+    }
+
+    #[test]
+    fn what_a_charge_point_writes_loosely_costs_no_alarm_and_no_answer() {
+        let hot = |payload: &str| format!(r#"[2,"m",  "StatusNotification", {payload}]"#);
+        for (payload, device) in [
+            (r#"{"connectorId":3,"errorCode":"HighTemperature","status":"Faulted","vendorErrorCode":210}"#, "cp/3"),
+            (r#"{"connectorId":"4","errorCode":"HighTemperature","status":"Faulted"}"#, "cp/4"),
+            (r#"{"connectorId":2,"errorCode":"HighTemperature","status":"Faulted","status":"Faulted"}"#, "cp/2"),
+            (r#"{"connectorId":2.0,"errorCode":" hightemperature ","status":null,"x":{"y":[1]}}"#, "cp/2"),
+            (r#"{"errorCode":"HighTemperature"}"#, "cp"),
+            (r#"{"connectorId":null,"errorCode":"HighTemperature","status":7}"#, "cp"),
+            (r#"{"connectorId":{"id":1},"errorCode":"HighTemperature","timestamp":{}}"#, "cp"),
+            (r#"{"connectorId":"A1","errorCode":"OtherError","vendorErrorCode":"Over-Temperature"}"#, "cp/A1"),
+            (r#"{'connectorId': 1, 'errorCode': 'HighTemperature', 'info': None}"#, "cp/1"),
+            (r#"{"connectorId":1,"errorCode":"HighTemperature","t":NaN,}"#, "cp/1"),
+        ] {
+            let (said, answer) = answered(&hot(payload));
+            assert_eq!((said, answer.as_str()), (format!("{device} pile.overheat"), r#"[3,"m",{}]"#), "{payload}");
+        }
+        let cut = hot(r#"{"connectorId":1,"errorCode":"HighTemperature","status":"Fau"#);
+        assert_eq!(answered(&cut).0, "cp/1 pile.overheat");
+        let long = "x".repeat(300);
+        for (id, back) in [("17".to_owned(), "17".to_owned()), (format!("\"{long}\""), format!("\"{long}\"")), ("\"\"".to_owned(), "\"\"".to_owned())] {
+            let frame = format!(r#"["2",{id},"statusnotification",{{"connectorId":1,"errorCode":"HighTemperature","status":"Faulted"}},7]"#);
+            assert_eq!(answered(&frame), ("cp/1 pile.overheat".to_owned(), format!("[3,{back},{{}}]")));
+        }
+        assert!(answered(&hot("{}")).1.contains("FormationViolation"));
+        assert!(answered(r#"[2,"m","StatusNotification"]"#).1.contains("FormationViolation"));
+        assert_eq!(answered(r#"[2,"m","Heartbeat"]"#).1, r#"[3,"m",{"currentTime":"now"}]"#);
+    }
+
+    #[test]
+    fn a_time_is_a_claim_however_it_is_written() {
+        let zone = TimeZone::get("Asia/Shanghai").expect("a zone");
+        for (time, claim) in [
+            ("\"2026-07-01T04:00:00Z\"", "Ms(1782878400000)"),
+            ("\"2026-07-01 12:00:00\"", "Ms(1782878400000)"),
+            ("1782878400", "Ms(1782878400000)"),
+            ("\"0000-00-00T00:00:00Z\"", "Unreadable(\"0000-00-00T00:00:00Z\")"),
+            ("null", "None"),
+        ] {
+            let payload = format!(r#"{{"errorCode":"HighTemperature","timestamp":{time}}}"#);
+            let (said, _) = call("cp", "StatusNotification", &payload, "now", 60);
+            let Ok(DecodedMessage::Events(device_events)) = said else {
+                panic!("{said:?}");
+            };
+            assert_eq!(format!("{:?}", device_events[0].time.claim(&zone)), claim, "{time}");
+        }
     }
 
     proptest! {

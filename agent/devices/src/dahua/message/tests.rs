@@ -56,26 +56,63 @@ fn what_is_none_says_why() {
     for (text, reason) in [
         ("", "neither"),
         ("OK", "neither"),
+        ("ErrorCode=1", "neither"),
         ("Code=;action=Start", "Code is empty"),
-        ("Code=A", "no action"),
-        ("Code=A;action=Dance", "neither Start"),
-        ("Code=A;action=Start;x", "no \"=\""),
-        (
-            "Code=A;action=Start;index=0;data={\"a\":",
-            "the data is broken",
-        ),
-        (
-            "Code=A;action=Start;index=0;data={\"a\":1}}",
-            "the data is broken",
-        ),
+        ("Code= ", "Code is empty"),
     ] {
         let reject = decode(text).expect_err(text);
         assert!(reject.reason.contains(reason), "{text:?}: {reject}");
     }
     let many = "Code=A;action=Start\n".repeat(EVENTS_MAX + 1);
-    assert!(decode(&many).is_err());
+    let read = decode_all(&many);
+    assert_eq!(read.iter().filter(|read| read.is_ok()).count(), EVENTS_MAX);
+    assert!(read.last().is_some_and(Result::is_err));
     let deep = format!("Code=A;action=Start;data={{\"a\":{}", "[".repeat(100_000));
-    assert!(decode(&deep).is_err());
+    assert_eq!(one(&deep).code, "A");
+}
+
+#[test]
+fn what_is_broken_in_an_event_costs_itself() {
+    for text in [
+        "Code=FireWarning;action=Start;index=6;data={\"a\":",
+        "Code=FireWarning;action=Start;index=6;data={ \"Object\" : { \"ObjectType\" : \"Fire\", \"uuid\" : \"2401",
+        "Code=FireWarning;action=Start;index=6;data={\"a\":1}}",
+        "Code=FireWarning;action=Start;index=6;data=",
+        "Code=FireWarning;action=Start;index=6;data={'a': None}",
+        "Code=FireWarning;action=Start;index=6;dbta={\"a\":1}",
+        "Code=FireWarning;action=Start;index=6;x",
+        "code=FireWarning; Action=start; index=6",
+    ] {
+        let event = one(text);
+        assert_eq!((event.code, event.action, event.index), ("FireWarning", Action::Start, "6"), "{text}");
+    }
+    for text in ["Code=FireWarning", "Code=FireWarning;action=Dance", "Code=FireWarning;action="] {
+        assert_eq!(one(text).action, Action::Pulse, "{text}");
+    }
+    let cut = one("Code=AccessControl;action=Pulse;index=0;data={\"Status\":0,\"CardNo\":\"0042\",\"RecNo\":12");
+    assert_eq!((cut.data.status.0.as_ref(), cut.data.card_no.0.as_ref(), cut.data.rec_no.0.as_ref()), ("0", "0042", ""));
+    let large = one("Code=A;action=Pulse;data={\"RecNo\":310112202611300000000001,\"CardNo\":00042,\"Status\":1,\"Status\":2}");
+    assert_eq!(large.data.rec_no.0, "310112202611300000000001");
+    assert_eq!((large.data.card_no.0.as_ref(), large.data.status.0.as_ref()), ("00042", "2"));
+}
+
+#[test]
+fn each_of_several_events_is_read_by_itself() {
+    for text in [
+        "Code=CrossLineDetection;action=Start;index=2;data={ \"Name\" : \"IVS-1\", \"uuid\" : \"2401\nCode=Duress;action=Pulse;index=0;data={ \"Index\" : 0 }\n",
+        "Code=CrossLineDetection;action=Start;index=2;data={\"a\":1} Code=Duress;action=Pulse;index=0",
+        "Code=CrossLineDetection;action=Start;index=2;data={\"a\":1}Code=Duress;action=Pulse;index=0",
+        "Heartbeat\r\nCode=CrossLineDetection;action=Start;index=2\r\nCode=Duress;action=Pulse;index=0",
+        "junk\nCode=CrossLineDetection;action=Start;index=2\nCode=Duress;action=Pulse;index=0\nCode=",
+    ] {
+        let Ok(Message::Events(events)) = decode(text) else {
+            panic!("{text}");
+        };
+        let codes: Vec<&str> = events.iter().map(|event| event.code).collect();
+        assert_eq!(codes, ["CrossLineDetection", "Duress"], "{text}");
+    }
+    let read = decode_all("junk\nCode=A;action=Start\nCode=");
+    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false]);
 }
 
 proptest! {
