@@ -179,14 +179,16 @@ impl Words {
 impl Dialect for Words {
     fn message(&mut self, batch: &mut IngestBatch, body: &[u8], _now_ms: u64) {
         let text = text::lossy(body);
-        match message::decode(&text) {
-            Ok(message) => {
-                let device = self.device.clone();
-                let mut said = map::map(&device, self.parts, &message);
-                self.note(&mut said);
-                batch.message(body, Ok(said));
+        for read in message::decode_all(&text) {
+            match read {
+                Ok(message) => {
+                    let device = self.device.clone();
+                    let mut decoded = map::map(&device, self.parts, &message);
+                    self.note(&mut decoded);
+                    batch.message(body, Ok(decoded));
+                }
+                Err(reject) => batch.message(body, Err(reject.of(&self.device))),
             }
-            Err(reject) => batch.message(body, Err(reject.of(&self.device))),
         }
     }
 

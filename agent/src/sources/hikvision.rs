@@ -35,7 +35,7 @@ use crate::ingest::{IngestBatch, SourceIngest};
 use crate::transport::event_stream::{Device, Dialect, Stream};
 use crate::transport::outbound::{self, DeviceConfig, Keys, Known, Peer};
 use crate::transport::reconnect::{self, Ended};
-use linli_devices::device_event::DecodedMessage;
+use linli_devices::device_event::{DecodedMessage, Reject};
 use linli_devices::hikvision::alert;
 use linli_devices::hikvision::map::Mapper;
 use linli_devices::text;
@@ -238,12 +238,10 @@ async fn quiet(devices: &[Arc<HikvisionDevice>], ingest: &SourceIngest, stop: &C
 impl Dialect for Mapper {
     fn message(&mut self, batch: &mut IngestBatch, body: &[u8], now_ms: u64) {
         let text = text::lossy(body);
-        match alert::decode(&text) {
-            Ok(alert) => {
-                let said = self.map(&alert, now_ms);
-                batch.message(body, said.map_err(|reject| reject.of(self.device())));
-            }
-            Err(reject) => batch.message(body, Err(reject.of(self.device()))),
+        for read in alert::decode_all(&text) {
+            let decoded = read.as_ref().map_err(Reject::clone);
+            let decoded = decoded.and_then(|alert| self.map(alert, now_ms));
+            batch.message(body, decoded.map_err(|reject| reject.of(self.device())));
         }
     }
 

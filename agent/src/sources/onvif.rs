@@ -155,6 +155,8 @@ struct Asker<'a> {
     /// By how much the device's clock is ahead of ours, milliseconds.
     ahead_ms: i64,
     digest: Digest,
+    /// Reference parameters of the subscription.
+    parameters: Vec<String>,
 }
 
 /// Why a question has no answer.
@@ -179,6 +181,7 @@ async fn session(client: &Client, camera: &Camera, ingest: &SourceIngest) -> End
             ingest,
             ahead_ms: 0,
             digest: Digest::default(),
+            parameters: Vec::new(),
         };
         let device_service = asker.at(DEVICE_SERVICE)?;
         asker.look_at_clock().await?;
@@ -200,6 +203,7 @@ async fn session(client: &Client, camera: &Camera, ingest: &SourceIngest) -> End
             ))
         })?;
         let subscription = asker.at(&address)?;
+        asker.parameters = created.parameters;
         // The device lives; what it tells comes next.
         store(ingest, &camera.id, "", &Answer::default()).await;
         let renew_every = Duration::from_secs(TERMINATION_S / 2);
@@ -345,7 +349,13 @@ impl Asker<'_> {
             "application/soap+xml; charset=utf-8; action=\"{}\"",
             call.action()
         );
-        let envelope = call.envelope(to.as_str(), token);
+        let is_of_subscription =
+            matches!(call, Call::PullMessages | Call::Renew | Call::Unsubscribe);
+        let parameters = match is_of_subscription {
+            true => &self.parameters[..],
+            false => &[],
+        };
+        let envelope = call.envelope_with(to.as_str(), token, parameters);
         let uri = match to.query() {
             Some(query) => format!("{}?{query}", to.path()),
             None => to.path().to_owned(),

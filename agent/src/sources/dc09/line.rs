@@ -13,7 +13,7 @@ use linli_devices::dc09::contact_id::Report;
 use linli_devices::dc09::frame::{self, Framer, Piece};
 use linli_devices::dc09::map::{self, From};
 use linli_devices::dc09::message::{self, Content, Header, Id, MessageError, Window};
-use linli_devices::dc09::recent::{Mark, Recent};
+use linli_devices::dc09::recent::{Mark, Recent, Seal};
 use linli_devices::dc09::sia_dcs::Block;
 use linli_devices::device_event::{DecodedMessage, Reject};
 
@@ -71,6 +71,8 @@ struct Opened<'a> {
     kind: Id,
     /// In clear, from behind the first `[` on.
     clear: Cow<'a, [u8]>,
+    /// What was sealed, if it was.
+    sealed: Option<Seal>,
 }
 
 /// Finds out whose a message is and opens it.
@@ -118,6 +120,7 @@ fn open<'a>(
         ))));
     };
     Ok(Opened {
+        sealed: header.sealed.then(|| Seal::of(rest)),
         header,
         account,
         kind,
@@ -158,10 +161,13 @@ impl Opened<'_> {
             data: frame::crc(content.data.as_bytes()),
         };
         let sent_ms = content.time.and_then(map::utc_ms);
-        let stem = recent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .stem(mark, sent_ms, now.ms);
+        let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was sealed is the message, whatever header is put before it.
+        let stem = match self.sealed {
+            Some(seal) => recent.stem_of_sealed(mark, seal, sent_ms, now.ms),
+            None => recent.stem(mark, sent_ms, now.ms),
+        };
+        drop(recent);
         let from = From {
             panel,
             account: self.header.account,

@@ -291,30 +291,53 @@ impl Taking<'_> {
             return self.batch.message(self.raw, Ok(said));
         }
         let text = text::lossy(self.message.body);
-        let body = match manscdp::decode(&text) {
-            Ok(body) => body,
-            Err(reject) => return self.refuse(400, format!("device {device}: {reject}")),
-        };
-        let call = self.call(&body.time);
-        let from = map::From {
-            device: &device,
-            call: &call,
-        };
-        match from.said(&body) {
-            Ok(said) => self.batch.message(self.raw, Ok(said)),
-            Err(reject) => return self.refuse(400, format!("device {device}: {reject}")),
+        let mut refused = None;
+        let mut taken = Vec::new();
+        for body in manscdp::decode_all(&text) {
+            let said = body.and_then(|body| {
+                let call = self.call(&body.time);
+                let from = map::From {
+                    device: &device,
+                    call: &call,
+                };
+                self.batch.message(self.raw, Ok(from.said(&body)?));
+                Ok((
+                    body.root,
+                    body.command.to_string(),
+                    map::number(&body.sn),
+                    body.device.to_string(),
+                ))
+            });
+            match said {
+                Ok(body) => taken.push(body),
+                Err(reject) => refused = Some(format!("device {device}: {reject}")),
+            }
+        }
+        match refused {
+            // A body that cannot be read costs no other of the message.
+            Some(why) if !taken.is_empty() => {
+                self.batch
+                    .message(&without_credentials(self.raw), Err(Reject::new(why)));
+            }
+            Some(why) => return self.refuse(400, why),
+            None if taken.is_empty() => {
+                return self.refuse(400, format!("device {device}: the body is empty"));
+            }
+            None => {}
         }
         self.answer(200, "");
-        match (body.root, body.command.as_ref()) {
-            (Root::Notify, "Alarm") => {
-                if let Some(sn) = map::number(&body.sn) {
-                    self.send(&device, &manscdp::alarm_taken(sn, &body.device));
+        for (root, command, sn, part) in taken {
+            match (root, command.as_str()) {
+                (Root::Notify, "Alarm") => {
+                    if let Some(sn) = sn {
+                        self.send(&device, &manscdp::alarm_taken(sn, &part));
+                    }
                 }
+                (Root::Response, "Catalog") => {
+                    self.server.registry().heard_channels(&device, self.now_ms);
+                }
+                _ => {}
             }
-            (Root::Response, "Catalog") => {
-                self.server.registry().heard_channels(&device, self.now_ms);
-            }
-            _ => {}
         }
         self.ask(&device);
     }

@@ -24,7 +24,7 @@ use crate::ingest::devices::Cursor;
 use crate::random;
 use crate::transport::outbound::{self, Peer};
 use crate::transport::reconnect::Ended;
-use linli_devices::device_event::{DecodedMessage, Reject};
+use linli_devices::device_event::DecodedMessage;
 use linli_devices::hikvision::door::DoorEvent;
 use linli_devices::hikvision::map::Mapper;
 use linli_devices::lenient_json::LenientText;
@@ -63,14 +63,6 @@ struct Page<'a> {
     status: LenientText<'a>,
     #[serde(borrow, default, rename = "InfoList")]
     rows: Vec<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct At<'a> {
-    #[serde(borrow, default)]
-    time: LenientText<'a>,
-    #[serde(borrow, default, rename = "serialNo")]
-    serial: LenientText<'a>,
 }
 
 /// Where a catch-up begins, by the device's clock.
@@ -247,15 +239,11 @@ impl Session {
             batch.set_replayed(true);
             for row in rows {
                 let raw = row.get();
-                let at: Option<At<'_>> = serde_json::from_str(raw).ok();
-                let place = at.as_ref().and_then(|at| {
-                    let ms = time::read(&at.time.0, self.ingest.zone())?;
-                    let serial = at.serial.0.parse().ok()?;
-                    Some(Cursor {
-                        second: ms.div_euclid(1000),
-                        serial,
-                    })
-                });
+                let (event, at) = DoorEvent::row(raw);
+                let second = time::read(&at, self.ingest.zone()).map(|ms| ms.div_euclid(1000));
+                let place = second
+                    .zip(event.serial.parse().ok())
+                    .map(|(second, serial)| Cursor { second, serial });
                 if let Some(place) = place {
                     if start.is_known(place) {
                         batch.message(
@@ -269,15 +257,7 @@ impl Session {
                     }
                     furthest = furthest.max(place);
                 }
-                let decoded = match serde_json::from_str::<DoorEvent<'_>>(raw) {
-                    Ok(event) => {
-                        let at = at.map(|at| at.time.0).unwrap_or_default();
-                        batch.message(raw.as_bytes(), next.history(&event, &at));
-                        continue;
-                    }
-                    Err(error) => Err(Reject::new(format!("a row is broken: {error}"))),
-                };
-                batch.message(raw.as_bytes(), decoded);
+                batch.message(raw.as_bytes(), next.history(&event, &at));
             }
             match self.ingest.store(batch).await {
                 Ok(_) => {
