@@ -35,7 +35,7 @@ fn wrong_agent_configs_name_file_key_and_fix() -> Result<()> {
         ),
         (
             "[spool]\nseen_max = 10\n",
-            vec!["spool.seen_max", "between 1000 and 10000000"],
+            vec!["spool.seen_max", "between 1000 and 250000"],
         ),
         (
             "[[source]]\nname = \"s\"\nmapping = \"mappings/doors.toml\"\n\
