@@ -62,20 +62,20 @@ impl ClockAnchors {
 
     fn look(&self) {
         let offset_ms = offset_ms();
-        self.gateway.look(clock::kernel_synchronised(), offset_ms);
+        let stepped_ms = self.gateway.look(clock::kernel_synchronised(), offset_ms);
+        if let Some(step_ms) = stepped_ms {
+            self.metrics.clock_steps.inc();
+            tracing::warn!(step_ms, "the wall clock was stepped");
+        }
         let is_synchronised = self.gateway.is_synchronised();
         self.metrics.clock_set.set(i64::from(is_synchronised));
         if !is_synchronised {
             return;
         }
         let before = self.known.borrow().clone();
-        let Some((after, stepped_ms)) = advance(&before, self.boot, offset_ms) else {
+        let Some(after) = advance(&before, self.boot, offset_ms) else {
             return;
         };
-        if let Some(step_ms) = stepped_ms {
-            self.metrics.clock_steps.inc();
-            tracing::warn!(step_ms, "the wall clock was stepped");
-        }
         match serde_json::to_vec(&after) {
             Ok(bytes) => {
                 if let Err(error) = file::replace(&self.path, &bytes, 0o600) {
@@ -118,12 +118,8 @@ fn recall(gateway: &GatewayClock, earlier: &[ClockAnchor], boot: BootId, offset_
     }
 }
 
-/// The anchors after a look at a synchronised clock, and by how much it was stepped; `None` if nothing has changed.
-fn advance(
-    known: &[ClockAnchor],
-    boot: BootId,
-    offset_ms: i64,
-) -> Option<(Vec<ClockAnchor>, Option<i64>)> {
+/// The anchors after a look at a synchronised clock; `None` if nothing has changed.
+fn advance(known: &[ClockAnchor], boot: BootId, offset_ms: i64) -> Option<Vec<ClockAnchor>> {
     let before = known.iter().find(|anchor| anchor.boot == boot);
     let step_ms = before.map(|anchor| offset_ms - anchor.offset_ms);
     if step_ms.is_some_and(|step_ms| step_ms.abs() < STEP_MS_MIN) {
@@ -137,7 +133,7 @@ fn advance(
     after.push(ClockAnchor { boot, offset_ms });
     let surplus = after.len().saturating_sub(ANCHORS_MAX);
     after.drain(..surplus);
-    Some((after, step_ms))
+    Some(after)
 }
 
 #[cfg(test)]
@@ -148,8 +144,8 @@ mod tests {
 
     #[test]
     fn a_boot_has_one_anchor_and_drift_changes_it_not() {
-        let (anchors, step_ms) = advance(&[], BootId(1), NOON_MS).expect("a first anchor");
-        assert_eq!((anchors[0].offset_ms, step_ms), (NOON_MS, None));
+        let anchors = advance(&[], BootId(1), NOON_MS).expect("a first anchor");
+        assert_eq!(anchors[0].offset_ms, NOON_MS);
         assert_eq!(advance(&anchors, BootId(1), NOON_MS + 1_500), None);
     }
 
@@ -181,8 +177,7 @@ mod tests {
                 offset_ms: NOON_MS,
             },
         ];
-        let (after, step_ms) = advance(&anchors, BootId(2), NOON_MS + 60_000).expect("a step");
-        assert_eq!(step_ms, Some(60_000));
+        let after = advance(&anchors, BootId(2), NOON_MS + 60_000).expect("a step");
         assert_eq!(after[0], anchors[0]);
         assert_eq!(after[1].offset_ms, NOON_MS + 60_000);
     }
@@ -191,9 +186,7 @@ mod tests {
     fn only_so_many_boots_are_kept() {
         let mut anchors = Vec::new();
         for boot in 0..40 {
-            anchors = advance(&anchors, BootId(boot), NOON_MS)
-                .expect("a new boot")
-                .0;
+            anchors = advance(&anchors, BootId(boot), NOON_MS).expect("a new boot");
         }
         assert_eq!(anchors.len(), ANCHORS_MAX);
         assert_eq!(anchors.last().map(|anchor| anchor.boot), Some(BootId(39)));

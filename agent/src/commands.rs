@@ -225,8 +225,9 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
                 },
                 skew_ms: hub_skew_ms(&checked.config).await,
             };
-            let preview = import.preview().map_err(|error| import_failure(&error))?;
+            let preview = import.preview();
             if dry_run {
+                let preview = preview.map_err(|error| import_failure(&error))?;
                 print(if json {
                     let text = serde_json::to_string(&preview)
                         .map_err(|error| failure(exit::FAILURE)(&error))?;
@@ -236,7 +237,8 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
                 })?;
                 return Ok(exit::OK);
             }
-            if !json {
+            // A file that is damaged in its middle is imported up to there; then the import says what is wrong.
+            if !json && let Ok(preview) = preview {
                 print(preview.text())?;
             }
             run_import(&checked.config, &import, json).await

@@ -40,7 +40,8 @@ struct Verdict {
 struct State {
     kernel: bool,
     verdict: Option<Verdict>,
-    offset_ms: i64,
+    /// Wall minus monotonic time at the last look.
+    offset_ms: Option<i64>,
 }
 
 /// Cloneable; all clones are the same.
@@ -65,7 +66,9 @@ impl State {
 
     fn standing_verdict(&self) -> Option<Verdict> {
         self.verdict
-            .filter(|verdict| (self.offset_ms - verdict.offset_ms).abs() < STEP_MS_MIN)
+            .zip(self.offset_ms)
+            .filter(|(verdict, offset_ms)| (offset_ms - verdict.offset_ms).abs() < STEP_MS_MIN)
+            .map(|(verdict, _)| verdict)
     }
 }
 
@@ -84,18 +87,22 @@ impl GatewayClock {
             .store(is_synchronised, Ordering::Relaxed);
     }
 
-    /// The kernel was asked; `offset_ms` is wall minus monotonic time.
-    pub fn look(&self, kernel: bool, offset_ms: i64) {
+    /// The kernel was asked; `offset_ms` is wall minus monotonic time. Gives by how much the clock was stepped since the last
+    /// look, if it was.
+    pub fn look(&self, kernel: bool, offset_ms: i64) -> Option<i64> {
+        let mut before_ms = None;
         self.change(|state| {
             state.kernel = kernel;
-            state.offset_ms = offset_ms;
+            before_ms = state.offset_ms.replace(offset_ms);
         });
+        let step_ms = before_ms.map(|before_ms| offset_ms - before_ms);
+        step_ms.filter(|step_ms| step_ms.abs() >= STEP_MS_MIN)
     }
 
     /// A hub was asked: this clock is ahead of its clock by `skew_ms`.
     pub fn hub_says(&self, skew_ms: i64, offset_ms: i64) {
         self.change(|state| {
-            state.offset_ms = offset_ms;
+            state.offset_ms = Some(offset_ms);
             state.verdict = Some(Verdict { skew_ms, offset_ms });
         });
     }
@@ -152,7 +159,7 @@ mod tests {
         assert_eq!(clock.skew_ms(), Some(-10_800_000));
         assert_eq!(clock.told_ms(0), Some(10_800_000));
         // Somebody sets it: the verdict is about another clock.
-        clock.look(true, OFFSET_MS + 10_800_000);
+        assert_eq!(clock.look(true, OFFSET_MS + 10_800_000), Some(10_800_000));
         assert_eq!(clock.source(), ClockSource::Kernel);
         assert_eq!(clock.skew_ms(), None);
         clock.look(false, OFFSET_MS + 10_800_000);

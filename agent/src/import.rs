@@ -407,7 +407,8 @@ impl Import<'_> {
         Reading {
             receipt: Receipt {
                 received_ms: now_ms,
-                is_synchronised: self.gateway.is_synchronised(),
+                // A file is of the past by any clock that was ever set.
+                is_synchronised: clock::is_set(now_ms),
                 bound_ms: i64::MAX,
             },
             mode: self.mode,

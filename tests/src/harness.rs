@@ -3,12 +3,14 @@
 //! Nothing here sleeps for a fixed time: [`until`] polls a condition up to a deadline and says what it
 //! last saw.
 mod agent;
+mod bad_network;
 mod broker;
 mod centre;
 mod disk;
 mod engine;
 mod equipment;
 mod event_device;
+mod fixtures;
 mod hand_made;
 mod hub;
 mod modbus_device;
@@ -17,18 +19,19 @@ mod onvif_device;
 mod peers;
 mod people;
 mod process;
-mod scene;
+
 mod stations;
 mod stored;
-mod weather;
 
 pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric, now_ms};
+pub use bad_network::{BadNetwork, Relay};
 pub use broker::{BROKER_PASSWORD, Broker};
 pub use centre::{Centre, kind, quarrel, words};
 pub use disk::{Ballast, SmallDisk};
 pub use engine::{connect, has_no_file, server_database, sqlite_url};
 pub use equipment::{Equipped, installed, peer, peers_python, recording};
 pub use event_device::{DEVICE_PASSWORD, EventDevice};
+pub use fixtures::{DAY_MS, MINUTE_MS, SECOND_MS, actions, ago, door_event, id, joined, running};
 pub use hand_made::HandMade;
 pub use hub::Hub;
 pub use modbus_device::ModbusDevice;
@@ -37,10 +40,8 @@ pub use onvif_device::{ONVIF_PASSWORD, OnvifDevice};
 pub use peers::{Alertmanager, MailServer, Received, Receiver, Reply, hmac, signed_events};
 pub use people::{PASSWORD, add_user, load_district, sign_in, user, with_line};
 pub use process::{Process, binary};
-pub use scene::{DAY_MS, MINUTE_MS, SECOND_MS, actions, ago, door_event, id, joined, running};
 pub use stations::{station_figures, tell_station};
 pub use stored::{StoredEvent, assert_stored_once, quarantined_ids, stored_events, stored_starts};
-pub use weather::{Relay, Weather};
 
 use anyhow::{Context, Result, bail};
 use std::net::{TcpListener, UdpSocket};

@@ -1,7 +1,7 @@
 //! Cut and slow links, in network namespaces of the test's own.
 use anyhow::{Context, Result};
 use linli_tests::harness::{
-    Agent, AgentSetup, Hub, Relay, Weather, assert_stored_once, is_root, metric, run, until,
+    Agent, AgentSetup, BadNetwork, Hub, Relay, assert_stored_once, is_root, metric, run, until,
 };
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -218,13 +218,13 @@ async fn loss_delay_disorder_and_new_addresses_cost_time_and_no_event() -> Resul
     let mut hub = Hub::new(&directory.path().join("hub"))?;
     hub.start().await?;
     // A bad mobile link: one datagram of twelve is lost each way, each takes 20 to 120 ms.
-    let weather = Weather {
+    let network = BadNetwork {
         lost: 80,
         doubled: 30,
         delay: (Duration::from_millis(20), Duration::from_millis(120)),
         seed: 5,
     };
-    let relay = Relay::start(hub.port, weather).await?;
+    let relay = Relay::start(hub.port, network).await?;
     let mut agent = Agent::new(&AgentSetup {
         directory: &directory.path().join("a"),
         name: "gw-1",

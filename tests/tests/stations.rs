@@ -2,8 +2,8 @@
 use anyhow::{Context, Result, ensure};
 use hmac::{Hmac, KeyInit, Mac};
 use linli_tests::harness::{
-    Agent, AgentSetup, DOORS_TOKEN, Hub, Random, Received, Receiver, Relay, Reply, Weather, metric,
-    station_figures, tell_station, until, until_within,
+    Agent, AgentSetup, BadNetwork, DOORS_TOKEN, Hub, Random, Received, Receiver, Relay, Reply,
+    metric, station_figures, tell_station, until, until_within,
 };
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -233,13 +233,13 @@ async fn kills_of_agent_and_hub_at_any_moment_lose_nothing_and_double_only_under
 async fn over_a_link_that_comes_and_goes_all_arrive_once_and_in_order() -> Result<()> {
     let directory = tempdir()?;
     let hub = hub(directory.path()).await?;
-    let weather = Weather {
+    let network = BadNetwork {
         lost: 80,
         doubled: 30,
         delay: (Duration::from_millis(20), Duration::from_millis(120)),
         seed: 7,
     };
-    let relay = Relay::start(hub.port, weather).await?;
+    let relay = Relay::start(hub.port, network).await?;
     let receiver = Receiver::start().await?;
     let mut agent = agent(directory.path(), &hub, relay.port, &webhook(receiver.port))?;
     tell_station(&hub, AGENT, 600).await?;

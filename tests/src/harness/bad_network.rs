@@ -20,7 +20,7 @@ const UNDER_WAY_MAX: usize = 4_096;
 
 /// How bad it is. Shares are per mille.
 #[derive(Debug, Clone, Copy)]
-pub struct Weather {
+pub struct BadNetwork {
     /// Datagrams that never arrive.
     pub lost: u64,
     /// Datagrams that arrive twice.
@@ -50,7 +50,7 @@ struct Counts {
 
 impl Relay {
     /// Relays between its own port and the hub's, both on loopback.
-    pub async fn start(hub_port: u16, weather: Weather) -> Result<Self> {
+    pub async fn start(hub_port: u16, network: BadNetwork) -> Result<Self> {
         let front = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
         let port = front.local_addr()?.port();
         let generation = Arc::new(AtomicU64::new(0));
@@ -59,7 +59,7 @@ impl Relay {
         let task = tokio::spawn(relay(
             front,
             hub,
-            weather,
+            network,
             generation.clone(),
             counts.clone(),
         ));
@@ -81,7 +81,7 @@ impl Relay {
         self.counts.cut.store(true, Ordering::Relaxed);
     }
 
-    /// What is sent from now on gets through again, as the weather has it.
+    /// What is sent from now on gets through again, as the network has it.
     pub fn mend(&self) {
         self.counts.cut.store(false, Ordering::Relaxed);
     }
@@ -102,7 +102,7 @@ impl Drop for Relay {
 }
 
 struct Dice {
-    weather: Weather,
+    network: BadNetwork,
     random: Random,
     counts: Arc<Counts>,
 }
@@ -111,13 +111,13 @@ impl Dice {
     /// The delays of the copies that arrive.
     fn roll(&mut self) -> Vec<Duration> {
         let cut = self.counts.cut.load(Ordering::Relaxed);
-        if self.random.draw() % 1000 < self.weather.lost || cut {
+        if self.random.draw() % 1000 < self.network.lost || cut {
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
             return Vec::new();
         }
         self.counts.passed.fetch_add(1, Ordering::Relaxed);
-        let copies = 1 + u64::from(self.random.draw() % 1000 < self.weather.doubled);
-        let (least, most) = self.weather.delay;
+        let copies = 1 + u64::from(self.random.draw() % 1000 < self.network.doubled);
+        let (least, most) = self.network.delay;
         let span_us = (most - least).as_micros().max(1) as u64;
         (0..copies)
             .map(|_| least + Duration::from_micros(self.random.draw() % span_us))
@@ -150,13 +150,13 @@ fn later(
 async fn relay(
     front: Arc<UdpSocket>,
     hub: SocketAddr,
-    weather: Weather,
+    network: BadNetwork,
     generation: Arc<AtomicU64>,
     counts: Arc<Counts>,
 ) {
     let mut dice = Dice {
-        random: Random::new(weather.seed),
-        weather,
+        random: Random::new(network.seed),
+        network,
         counts: counts.clone(),
     };
     let mut backs: HashMap<(SocketAddr, u64), Arc<UdpSocket>> = HashMap::new();
@@ -177,8 +177,8 @@ async fn relay(
                 let back = Arc::new(back);
                 backs.insert(place, back.clone());
                 let dice = Dice {
-                    random: Random::new(weather.seed + backs.len() as u64),
-                    weather,
+                    random: Random::new(network.seed + backs.len() as u64),
+                    network,
                     counts: counts.clone(),
                 };
                 readers.spawn(answers(back.clone(), front.clone(), agent, dice));

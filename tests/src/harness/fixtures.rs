@@ -3,7 +3,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
 
-use super::{Agent, Hub, now_ms, until};
+use super::{Agent, Hub, metric, now_ms, until};
 
 /// A second.
 pub const SECOND_MS: i64 = 1000;
@@ -16,7 +16,7 @@ pub const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 pub fn door_event(kind: &str, building: &str, device: &str, at_ms: i64) -> Value {
     json!({
         "serial": format!("{kind}-{building}-{device}-{at_ms}"), "type": kind, "building": building,
-        "unit": "1", "device": device, "time": at_ms,
+        "unit": "1", "device": device, "time": at_ms, "replayed": at_ms < now_ms() - 2 * MINUTE_MS,
     })
 }
 
@@ -25,10 +25,15 @@ pub fn ago(kind: &str, building: &str, ms: i64) -> Value {
     door_event(kind, building, "door-1", now_ms() - ms)
 }
 
-/// An agent that runs and has joined.
+/// An agent that has joined and runs; the hub vouches for its clock, so that it believes devices whose clocks agree with it.
 pub async fn joined(directory: &Path, hub: &Hub, name: &str, site: &str) -> Result<Agent> {
     let mut agent = Agent::joined(&directory.join(name), hub, name, site)?;
     agent.start().await?;
+    until("the hub to vouch for the clock", async || {
+        let is_set = metric(&agent.metrics().await?, "linli_agent_clock_set");
+        Ok((is_set == Some(1.0)).then_some(()))
+    })
+    .await?;
     Ok(agent)
 }
 
