@@ -291,7 +291,7 @@ impl Mapping {
             let within = &document.repaired;
             let text = &repaired.text[within.clone()];
             let mut told = 0;
-            let found = self.strict(text, true, &mut |item| {
+            let mut take = |item: &mut Capture<'_>| {
                 let raw = item.raw.as_deref().unwrap_or(text);
                 let begin = within.start + (raw.as_ptr().addr() - text.as_ptr().addr());
                 let bytes = begin..begin + raw.len();
@@ -303,6 +303,18 @@ impl Mapping {
                 seen += 1;
                 if seen > read {
                     each(item);
+                }
+            };
+            let found = self.strict(text, true, &mut |item| {
+                match &item.raw {
+                    // An item whose bracket was taken for that of a list.
+                    Some(Cow::Borrowed(raw)) if raw.starts_with('[') => {
+                        let within = self.plan.items(raw, "", true, &mut |item| take(item));
+                        if within.is_err() {
+                            take(item);
+                        }
+                    }
+                    _ => take(item),
                 }
             });
             match found {
@@ -448,9 +460,7 @@ impl Mapping {
         };
         let replayed = match &self.replayed {
             Replayed::All(replayed) => *replayed,
-            Replayed::Where(slot, values) => {
-                item.get(*slot).is_some_and(|value| values.has(value))
-            }
+            Replayed::Where(slot, values) => item.get(*slot).is_some_and(|value| values.has(value)),
         };
         if self.keep_raw {
             let raw = item.raw.as_deref().map(str::as_bytes);

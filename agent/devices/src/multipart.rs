@@ -251,14 +251,16 @@ impl Scanner {
         };
         let lines = memchr::memchr_iter(b'\n', &self.held[..within]);
         let first = start.then_some(0);
-        first.into_iter().chain(lines.map(|end| end + 1)).find(is_head)
+        first
+            .into_iter()
+            .chain(lines.map(|end| end + 1))
+            .find(is_head)
     }
 
     /// Where a line begins, with the line's end before it, that may become the head of a part.
     fn may_be_head(&self, start: bool) -> Option<usize> {
-        let begins = |line: &[u8]| {
-            line.len() < HEAD.len() && HEAD[..line.len()].eq_ignore_ascii_case(line)
-        };
+        let begins =
+            |line: &[u8]| line.len() < HEAD.len() && HEAD[..line.len()].eq_ignore_ascii_case(line);
         if self.fresh {
             return None;
         }

@@ -210,7 +210,11 @@ mod tests {
             ("E110 01 ???", "01", ""),
         ] {
             let report = Report::read(data).expect(data);
-            assert_eq!((report.code, report.partition, report.number), ("110", partition, number), "{data}");
+            assert_eq!(
+                (report.code, report.partition, report.number),
+                ("110", partition, number),
+                "{data}"
+            );
             assert_eq!(report.qualifier, Qualifier::New);
         }
     }

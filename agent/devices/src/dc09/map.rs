@@ -350,8 +350,12 @@ mod tests {
             }
         };
         assert!(!replayed("#1234|1110 01 015]_10:05:00,01-02-2026"));
-        assert!(!replayed("#1234|1110 01 015][H10:04:59,01-02-2026]_10:05:00,01-02-2026"));
-        assert!(replayed("#1234|1110 01 015][H10:00:00,01-02-2026]_10:05:00,01-02-2026"));
+        assert!(!replayed(
+            "#1234|1110 01 015][H10:04:59,01-02-2026]_10:05:00,01-02-2026"
+        ));
+        assert!(replayed(
+            "#1234|1110 01 015][H10:00:00,01-02-2026]_10:05:00,01-02-2026"
+        ));
         assert!(replayed("#1234|6110 01 015]_10:05:00,01-02-2026"));
         assert!(!replayed("#1234|NFA015]"));
         assert!(replayed("#1234|OFA015]"));
@@ -362,13 +366,21 @@ mod tests {
         let heartbeat = |text: &str| {
             let content = content(text);
             match from(&content).heartbeat() {
-                DecodedMessage::Heartbeat { device, time } => format!("{device} {:?}", time.claim(&TimeZone::UTC)),
+                DecodedMessage::Heartbeat { device, time } => {
+                    format!("{device} {:?}", time.claim(&TimeZone::UTC))
+                }
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(heartbeat("]_15:39:38,06-07-2019"), "panel-1 Ms(1559921978000)");
+        assert_eq!(
+            heartbeat("]_15:39:38,06-07-2019"),
+            "panel-1 Ms(1559921978000)"
+        );
         assert_eq!(heartbeat("]"), "panel-1 None");
-        assert_eq!(heartbeat("]_00:00:00,00-00-0000"), "panel-1 Unreadable(\"00:00:00,00-00-0000\")");
+        assert_eq!(
+            heartbeat("]_00:00:00,00-00-0000"),
+            "panel-1 Unreadable(\"00:00:00,00-00-0000\")"
+        );
         let content = content("#1234|1110 01 045]text_00:00:00,00-00-0000");
         let report = Report::read(&content.data).expect("a report");
         let DecodedMessage::Events(device_events) = from(&content).report(report) else {

@@ -379,10 +379,21 @@ mod tests {
         assert_eq!(header.kind(), Some(Id::SiaDcs));
         assert_eq!(rest, b"0011");
         // A mark without its digits is as none.
-        for bare in ["\"NULL\"0001L#7303658550[]", "\"NULL\"0001RL#7303658550[]", "\"NULL\"0001R#7303658550[]"] {
+        for bare in [
+            "\"NULL\"0001L#7303658550[]",
+            "\"NULL\"0001RL#7303658550[]",
+            "\"NULL\"0001R#7303658550[]",
+        ] {
             let (header, _) = Header::read(bare.as_bytes()).expect(bare);
-            assert_eq!((header.receiver, header.prefix, header.account), (None, None, "7303658550"), "{bare}");
-            assert_eq!(ack(&header, None, NOW, &RANDOM)[9..], *b"\"ACK\"0001L0#7303658550[]\r");
+            assert_eq!(
+                (header.receiver, header.prefix, header.account),
+                (None, None, "7303658550"),
+                "{bare}"
+            );
+            assert_eq!(
+                ack(&header, None, NOW, &RANDOM)[9..],
+                *b"\"ACK\"0001L0#7303658550[]\r"
+            );
         }
         let (header, _) = Header::read(b"\"adm-cid\"0001L0#[]").expect("a header");
         assert_eq!((header.kind(), header.account), (Some(Id::AdmCid), ""));
@@ -439,7 +450,11 @@ mod tests {
             let content = Content::read(text.as_bytes()).expect("content");
             assert_eq!(content.data, "a");
             assert_eq!(content.time.is_some(), time, "{text}");
-            assert_eq!(content.unread_time.as_deref().unwrap_or_default(), unread, "{text}");
+            assert_eq!(
+                content.unread_time.as_deref().unwrap_or_default(),
+                unread,
+                "{text}"
+            );
             assert_eq!(content.behind, behind, "{text}");
         }
         let many = format!("]{}", "[La]".repeat(100));

@@ -162,9 +162,18 @@ mod tests {
         let mut recent = Recent::default();
         let seal = Seal::of(b"00a1b2");
         let first = recent.stem_of_sealed(mark(1, 7), seal, None, 1_000_000);
-        assert_eq!(recent.stem_of_sealed(mark(2, 7), seal, None, 1_000_500), first);
-        assert_eq!(recent.stem_of_sealed(mark(3, 7), Seal::of(b"00A1B2"), None, 1_900_000), first);
-        assert_ne!(recent.stem_of_sealed(mark(4, 7), Seal::of(b"00a1b3"), None, 1_000_500), first);
+        assert_eq!(
+            recent.stem_of_sealed(mark(2, 7), seal, None, 1_000_500),
+            first
+        );
+        assert_eq!(
+            recent.stem_of_sealed(mark(3, 7), Seal::of(b"00A1B2"), None, 1_900_000),
+            first
+        );
+        assert_ne!(
+            recent.stem_of_sealed(mark(4, 7), Seal::of(b"00a1b3"), None, 1_000_500),
+            first
+        );
         for number in 0..MESSAGES_MAX + 10 {
             recent.stem_of_sealed(mark(1, 1), Seal::of(&number.to_be_bytes()), None, 2_000_000);
         }

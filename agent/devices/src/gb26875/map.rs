@@ -571,7 +571,9 @@ mod tests {
             let data = part(40, 2, TIME);
             let unit = Unit::decode(&data).expect("a unit");
             match said("h", &head(command), unit, NOW) {
-                Ok(DecodedMessage::Events(device_events)) => device_events.iter().all(|event| event.replayed),
+                Ok(DecodedMessage::Events(device_events)) => {
+                    device_events.iter().all(|event| event.replayed)
+                }
                 other => panic!("{other:?}"),
             }
         };
@@ -579,7 +581,10 @@ mod tests {
         let civil = DateTime::constant(2026, 8, 1, 19, 18, 48, 0);
         assert_eq!(
             said("h", &head(2), Unit::Empty, NOW),
-            Ok(DecodedMessage::Heartbeat { device: "h".into(), time: DeviceTime::Civil(civil) })
+            Ok(DecodedMessage::Heartbeat {
+                device: "h".into(),
+                time: DeviceTime::Civil(civil)
+            })
         );
     }
 

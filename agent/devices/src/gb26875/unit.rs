@@ -293,33 +293,43 @@ impl<'a> Unit<'a> {
         }
         let size = |body, least| Size { body, least };
         Ok(match kind {
-            1 => Self::SystemStates(objects(kind, count, bytes, size(4, 4), |mut fields| SystemState {
-                system: fields.system(),
-                bits: fields.word(),
-                time: fields.time(),
+            1 => Self::SystemStates(objects(kind, count, bytes, size(4, 4), |mut fields| {
+                SystemState {
+                    system: fields.system(),
+                    bits: fields.word(),
+                    time: fields.time(),
+                }
             })?),
-            2 => Self::PartStates(objects(kind, count, bytes, size(40, 9), |mut fields| PartState {
-                part: fields.part(),
-                bits: fields.word(),
-                text: text(fields.bytes(TEXT_BYTES)).into_owned().into(),
-                time: fields.time(),
+            2 => Self::PartStates(objects(kind, count, bytes, size(40, 9), |mut fields| {
+                PartState {
+                    part: fields.part(),
+                    bits: fields.word(),
+                    text: text(fields.bytes(TEXT_BYTES)).into_owned().into(),
+                    time: fields.time(),
+                }
             })?),
-            4 => Self::Operations(objects(kind, count, bytes, size(4, 3), |mut fields| Operation {
-                system: Some(fields.system()),
-                bits: fields.byte(),
-                operator: fields.byte(),
-                time: fields.time(),
+            4 => Self::Operations(objects(kind, count, bytes, size(4, 3), |mut fields| {
+                Operation {
+                    system: Some(fields.system()),
+                    bits: fields.byte(),
+                    operator: fields.byte(),
+                    time: fields.time(),
+                }
             })?),
             8 => Self::Clock(bytes.get(2..).and_then(|bytes| Fields(bytes).time())),
-            21 => Self::DeviceStates(objects(kind, count, bytes, size(1, 1), |mut fields| DeviceState {
-                bits: fields.byte(),
-                time: fields.time(),
+            21 => Self::DeviceStates(objects(kind, count, bytes, size(1, 1), |mut fields| {
+                DeviceState {
+                    bits: fields.byte(),
+                    time: fields.time(),
+                }
             })?),
-            24 => Self::Operations(objects(kind, count, bytes, size(2, 1), |mut fields| Operation {
-                system: None,
-                bits: fields.byte(),
-                operator: fields.byte(),
-                time: fields.time(),
+            24 => Self::Operations(objects(kind, count, bytes, size(2, 1), |mut fields| {
+                Operation {
+                    system: None,
+                    bits: fields.byte(),
+                    operator: fields.byte(),
+                    time: fields.time(),
+                }
             })?),
             28 => Self::Clock(Fields(bytes).time()),
             SET_CLOCK => Self::SetClock(Fields(bytes).time()),
@@ -481,8 +491,13 @@ mod tests {
         }
         assert_eq!(Unit::decode(&[2, 0]), Err(UnitError::None(2)));
         let uncounted = [&[2, 0], &whole[2..]].concat();
-        assert!(matches!(Unit::decode(&uncounted), Ok(Unit::PartStates(states)) if states.len() == 2));
-        assert!(matches!(Unit::decode(&[21, 1, 2]), Ok(Unit::DeviceStates(_))));
+        assert!(
+            matches!(Unit::decode(&uncounted), Ok(Unit::PartStates(states)) if states.len() == 2)
+        );
+        assert!(matches!(
+            Unit::decode(&[21, 1, 2]),
+            Ok(Unit::DeviceStates(_))
+        ));
     }
 
     #[test]

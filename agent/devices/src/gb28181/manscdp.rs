@@ -176,7 +176,16 @@ impl<'a> Elements<'a> for Reader<'a> {
 
 /// A name that stands within a root: where it stands alone its root was damaged.
 fn is_field(name: &str) -> bool {
-    let fields = ["CmdType", "SN", "DeviceID", "Info", "Item", "DeviceList", "SumNum", "Status"];
+    let fields = [
+        "CmdType",
+        "SN",
+        "DeviceID",
+        "Info",
+        "Item",
+        "DeviceList",
+        "SumNum",
+        "Status",
+    ];
     name.starts_with("Alarm") || fields.contains(&name)
 }
 
@@ -203,7 +212,8 @@ impl<'a> Body<'a> {
 
     fn set(&mut self, name: &str, parents: &[&str], value: Cow<'a, str>) {
         let within = |wanted: &str| parents.contains(&wanted);
-        let is_top = parents.len() <= 1;
+        let is_root = |name: &&str| matches!(*name, "Notify" | "Response" | "Query" | "Control");
+        let is_top = parents.len() <= 1 || parents.last().is_some_and(is_root);
         let place = match name {
             "CmdType" if is_top => &mut self.command,
             "SN" if is_top => &mut self.sn,
@@ -213,7 +223,7 @@ impl<'a> Body<'a> {
             "AlarmTime" if is_top => &mut self.time,
             "AlarmDescription" if is_top => &mut self.description,
             // Some write it beside Info.
-            "AlarmType" if is_top || within("Info") => &mut self.alarm_type,
+            "AlarmType" => &mut self.alarm_type,
             "EventType" if within("AlarmTypeParam") || within("Info") => &mut self.event_type,
             _ => return,
         };
@@ -318,7 +328,8 @@ mod tests {
 
     #[test]
     fn of_a_body_that_is_cut_or_damaged_what_is_whole_counts() {
-        let method = ALARM.find("<AlarmMethod>").expect("a method") + "<AlarmMethod>5</AlarmMethod>".len();
+        let method =
+            ALARM.find("<AlarmMethod>").expect("a method") + "<AlarmMethod>5</AlarmMethod>".len();
         for cut in 0..ALARM.len() {
             let body = decode(&ALARM[..cut]);
             if cut > method {
@@ -334,7 +345,11 @@ mod tests {
             ALARM.replace("</Info>", ""),
         ] {
             let body = decode(&text).expect(&text);
-            assert_eq!((body.root, body.method.as_ref()), (Root::Notify, "5"), "{text}");
+            assert_eq!(
+                (body.root, body.method.as_ref()),
+                (Root::Notify, "5"),
+                "{text}"
+            );
         }
         // A question about alarms is none.
         let asked = ALARM.replace("Notify", "Query");
@@ -343,9 +358,15 @@ mod tests {
 
     #[test]
     fn each_of_several_bodies_is_read() {
-        let two = format!("{ALARM}{}<Notify><SN>3</SN></Notify>", ALARM.replace("<SN>1<", "<SN>2<"));
+        let two = format!(
+            "{ALARM}{}<Notify><SN>3</SN></Notify>",
+            ALARM.replace("<SN>1<", "<SN>2<")
+        );
         let read = decode_all(&two);
-        let sns: Vec<_> = read.iter().map(|body| body.as_ref().map(|body| body.sn.as_ref())).collect();
+        let sns: Vec<_> = read
+            .iter()
+            .map(|body| body.as_ref().map(|body| body.sn.as_ref()))
+            .collect();
         assert_eq!(sns[..2], [Ok("1"), Ok("2")]);
         assert!(sns[2].is_err() && sns.len() == 3);
         let unclosed = two.replacen("</Notify>", "", 1);

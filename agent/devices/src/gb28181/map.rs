@@ -170,7 +170,8 @@ impl<'a> From<'a> {
     }
 
     fn channel(&self, item: &'a Item<'a>) -> Option<DeviceEvent<'a>> {
-        let is = |text: &str, words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+        let is =
+            |text: &str, words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
         let (event, status) = (item.event.as_ref(), item.status.as_ref());
         let is_on = if is(event, &["ON", "ONLINE"]) {
             true

@@ -63,8 +63,20 @@ impl<'a> DoorEvent<'a> {
     /// A row of the answer to a catch-up, and its time. Of one that is not whole what is left counts.
     pub fn row(text: &'a str) -> (Self, Cow<'a, str>) {
         let names = [
-            "major", "majorEventType", "minor", "subEventType", "doorNo", "serialNo", "currentVerifyMode", "cardNo",
-            "employeeNo", "employeeNoString", "name", "currentEvent", "dateTime", "time",
+            "major",
+            "majorEventType",
+            "minor",
+            "subEventType",
+            "doorNo",
+            "serialNo",
+            "currentVerifyMode",
+            "cardNo",
+            "employeeNo",
+            "employeeNoString",
+            "name",
+            "currentEvent",
+            "dateTime",
+            "time",
         ];
         let mut event = Self::default();
         let Some(picked) = lenient_json::pick(text, names) else {
@@ -96,7 +108,12 @@ impl<'a> DoorEvent<'a> {
             "employeeNoString" => self.employee = value,
             "employeeNo" if self.employee.is_empty() => self.employee = value,
             "name" => self.name = value,
-            "currentEvent" => self.current = Some(!matches!(value.to_ascii_lowercase().as_str(), "false" | "0")),
+            "currentEvent" => {
+                self.current = Some(!matches!(
+                    value.to_ascii_lowercase().as_str(),
+                    "false" | "0"
+                ))
+            }
             _ => {}
         }
     }

@@ -252,9 +252,8 @@ impl Mapper {
         let before = self.conditions.len();
         // What ends where nothing is known to hold ends all of it.
         let is_known = keys.iter().any(|key| self.conditions.contains_key(key));
-        self.conditions.retain(|key, condition| {
-            condition.point != point || (is_known && !keys.contains(key))
-        });
+        self.conditions
+            .retain(|key, condition| condition.point != point || (is_known && !keys.contains(key)));
         self.conditions.len() < before
     }
 

@@ -84,7 +84,10 @@ pub fn repair(message: &str) -> Option<Repaired> {
         });
     }
     stray |= !documents.is_empty() && !parse::is_blank(&message[from..]);
-    (!documents.is_empty()).then(|| Repaired {
+    if documents.is_empty() {
+        return None;
+    }
+    Some(Repaired {
         documents,
         stray,
         ..writer.repaired
@@ -116,7 +119,8 @@ impl Writer {
         let out = &mut self.repaired.text;
         out.push('"');
         let mut rest = text;
-        while let Some(at) = rest.find(|letter: char| matches!(letter, '"' | '\\' | '\0'..='\x1f')) {
+        while let Some(at) = rest.find(|letter: char| matches!(letter, '"' | '\\' | '\0'..='\x1f'))
+        {
             out.push_str(&rest[..at]);
             match rest.as_bytes()[at] {
                 byte @ (b'"' | b'\\') => {
@@ -155,7 +159,10 @@ impl<'m> Sink<'m> for Writer {
         match value {
             Scalar::Text(text) => self.text(&text),
             Scalar::Number(digits) => self.repaired.text.push_str(digits),
-            Scalar::Flag(flag) => self.repaired.text.push_str(if flag { "true" } else { "false" }),
+            Scalar::Flag(flag) => self
+                .repaired
+                .text
+                .push_str(if flag { "true" } else { "false" }),
             Scalar::Null => self.repaired.text.push_str("null"),
         }
         self.comma = true;

@@ -193,7 +193,11 @@ impl<'m> Capture<'m> {
     pub fn into_owned<'o>(self) -> Capture<'o> {
         let owned = |value: Cow<'_, str>| Cow::Owned(value.into_owned());
         Capture {
-            values: self.values.into_iter().map(|value| value.map(owned)).collect(),
+            values: self
+                .values
+                .into_iter()
+                .map(|value| value.map(owned))
+                .collect(),
             raw: self.raw.map(owned),
             damage: self.damage,
         }

@@ -155,7 +155,10 @@ fn zigbee_sensors_say_what_they_have_and_no_more() {
 #[test]
 fn zigbee_availability_is_json_or_plain_text() {
     for (payload, event) in [
-        (r#"{"state":"offline"}"#, "device.offline notice smoke-3 routine on"),
+        (
+            r#"{"state":"offline"}"#,
+            "device.offline notice smoke-3 routine on",
+        ),
         ("offline", "device.offline notice smoke-3 routine on"),
         ("OFFLINE\0", "device.offline notice smoke-3 routine on"),
         (" Offline\n", "device.offline notice smoke-3 routine on"),
@@ -163,7 +166,10 @@ fn zigbee_availability_is_json_or_plain_text() {
         ("0", "device.offline notice smoke-3 routine on"),
         ("false", "device.offline notice smoke-3 routine on"),
         ("online", "device.online info smoke-3 routine off"),
-        ("{'state': 'ONLINE'}", "device.online info smoke-3 routine off"),
+        (
+            "{'state': 'ONLINE'}",
+            "device.online info smoke-3 routine off",
+        ),
         ("1", "device.online info smoke-3 routine off"),
     ] {
         let message = message::json("zigbee2mqtt/smoke-3/availability", true, payload.as_bytes());
@@ -174,11 +180,17 @@ fn zigbee_availability_is_json_or_plain_text() {
 #[test]
 fn a_door_contact_of_zigbee_opens_and_closes() {
     for (payload, event) in [
-        (r#"{"contact":false,"battery":97}"#, "door.opened info gate routine on"),
+        (
+            r#"{"contact":false,"battery":97}"#,
+            "door.opened info gate routine on",
+        ),
         (r#"{"contact":true}"#, "door.closed info gate routine off"),
         ("{'contact': False}", "door.opened info gate routine on"),
         (r#"{"contact":"OFF"}"#, "door.opened info gate routine on"),
-        (r#"{"battery":97}"#, "left out by the mapping's table for kind"),
+        (
+            r#"{"battery":97}"#,
+            "left out by the mapping's table for kind",
+        ),
     ] {
         let message = message::json("zigbee2mqtt/gate", false, payload.as_bytes());
         assert_eq!(read("zigbee-contact", &message), [event], "{payload}");
@@ -187,9 +199,8 @@ fn a_door_contact_of_zigbee_opens_and_closes() {
 
 #[test]
 fn a_payload_that_is_broken_is_an_alarm_or_rejected_and_never_left_out() {
-    let said = |name: &str, payload: &[u8]| {
-        read(name, &message::json("zigbee2mqtt/s1", false, payload))
-    };
+    let said =
+        |name: &str, payload: &[u8]| read(name, &message::json("zigbee2mqtt/s1", false, payload));
     let smoke = ["smoke.alarm life s1 urgent on"];
     for payload in [
         &b"{\"temperature\":NaN,\"smoke\":true}"[..],
@@ -199,9 +210,18 @@ fn a_payload_that_is_broken_is_an_alarm_or_rejected_and_never_left_out() {
         b"{\"smoke\":1}\0\0",
         b"\xff\xfe{\0\"\0s\0m\0o\0k\0e\0\"\0:\0t\0r\0u\0e\0}\0",
     ] {
-        assert_eq!(said("zigbee-smoke", payload), smoke, "{}", payload.escape_ascii());
+        assert_eq!(
+            said("zigbee-smoke", payload),
+            smoke,
+            "{}",
+            payload.escape_ascii()
+        );
     }
-    for payload in [&b"{\"temperature\":1,\"smo"[..], b"{\"smoke\":tru", b"{\"smoke"] {
+    for payload in [
+        &b"{\"temperature\":1,\"smo"[..],
+        b"{\"smoke\":tru",
+        b"{\"smoke",
+    ] {
         let said = said("zigbee-smoke", payload);
         assert!(!said[0].starts_with("left out"), "{said:?}");
     }

@@ -533,7 +533,8 @@ fn what_breaks_a_limit_costs_the_event_only_where_it_is_the_kind() {
     let reject = live(&mapping, &json!({ "k": "Not a kind" })).expect_err("breaks a limit");
     assert!(reject.to_string().contains("kind"));
     // What is too long is a name of its own; a severity that nobody knows is none below an alarm.
-    let long = |end: &str| event(&mapping, &json!({ "k": "a.b", "d": "x".repeat(200) + end })).device;
+    let long =
+        |end: &str| event(&mapping, &json!({ "k": "a.b", "d": "x".repeat(200) + end })).device;
     assert!(long("a").len() <= 128 && long("a") != long("b"));
     let loud = event(&mapping, &json!({ "k": "a.b", "s": "loud" }));
     assert_eq!(loud.severity, Severity::Alarm);
@@ -556,14 +557,29 @@ fn a_field_that_is_broken_costs_itself() {
     );
     let whole = json!({ "no": "1", "k": "FIRE", "grade": 1, "d": "1", "where": "A", "t": "2026-01-01 00:00:00", "floor": 3 });
     for field in ["no", "grade", "d", "where", "t", "floor"] {
-        for broken in [json!(null), json!({ "a": 1 }), json!([1]), json!("?"), json!(1e300), json!(true), json!("x".repeat(5000))] {
+        for broken in [
+            json!(null),
+            json!({ "a": 1 }),
+            json!([1]),
+            json!("?"),
+            json!(1e300),
+            json!(true),
+            json!("x".repeat(5000)),
+        ] {
             let mut item = whole.clone();
             item[field] = broken;
             let event = event(&mapping, &item);
-            assert_eq!((event.kind.as_str(), event.severity), ("fire.alarm", Severity::Life), "{item}");
+            assert_eq!(
+                (event.kind.as_str(), event.severity),
+                ("fire.alarm", Severity::Life),
+                "{item}"
+            );
         }
     }
-    assert_eq!(event(&mapping, &json!({ "k": "OPEN", "grade": "2.0" })).severity, Severity::Notice);
+    assert_eq!(
+        event(&mapping, &json!({ "k": "OPEN", "grade": "2.0" })).severity,
+        Severity::Notice
+    );
     assert_eq!(event(&mapping, &json!({ "k": "fire", "d": 7 })).device, "7");
 }
 
@@ -572,9 +588,15 @@ fn the_first_of_several_pointers_that_finds_a_value_counts() {
     let mapping = mapping(
         "kind = { pointer = [\"/p/state\", \"/p\"], table = { offline = \"device.offline\" } }\ndevice = [\"/a\", \"/b\"]",
     );
-    for item in [json!({ "p": "OFFLINE", "b": 1 }), json!({ "p": { "state": "offline" }, "a": 1, "b": 2 })] {
+    for item in [
+        json!({ "p": "OFFLINE", "b": 1 }),
+        json!({ "p": { "state": "offline" }, "a": 1, "b": 2 }),
+    ] {
         let event = event(&mapping, &item);
-        assert_eq!((event.kind.as_str(), event.device.as_str()), ("device.offline", "1"));
+        assert_eq!(
+            (event.kind.as_str(), event.device.as_str()),
+            ("device.offline", "1")
+        );
     }
 }
 
@@ -583,10 +605,20 @@ fn read(mapping: &Mapping, message: &str) -> Vec<String> {
     let mut found = Vec::new();
     let read = mapping.items(message, &mut |item| {
         found.push(match mapping.map(item) {
-            Ok(mapped) => format!("{} {} {}", mapped.draft.kind, mapped.draft.source_id, mapped.draft.device),
+            Ok(mapped) => format!(
+                "{} {} {}",
+                mapped.draft.kind, mapped.draft.source_id, mapped.draft.device
+            ),
             Err(reject) => {
                 assert!(!reject.to_string().is_empty());
-                format!("{}: {reject}", if reject.is_left_out() { "left out" } else { "rejected" })
+                format!(
+                    "{}: {reject}",
+                    if reject.is_left_out() {
+                        "left out"
+                    } else {
+                        "rejected"
+                    }
+                )
             }
         });
     });
@@ -602,38 +634,98 @@ fn a_message_that_is_nearly_json_is_read_item_by_item() {
         "id = \"/id\"\nkind = { pointer = \"/k\", otherwise = \"skip\", table = { F = \"fire.alarm\" } }\ndevice = \"/d\"",
     );
     for (message, wanted) in [
-        (r#"{"id":310112202611300000000001,"k":"F","d":00042}"#, vec!["fire.alarm 310112202611300000000001 00042"]),
-        (r#"[{"id":9007199254740993,"k":"F"},{"id":9007199254740994.0,"k":"F"}]"#, vec!["fire.alarm 9007199254740993 ", "fire.alarm 9007199254740994.0 "]),
-        ("{\"id\":1,\"k\":\"F\"}\n{\"id\":2,\"k\":\"F\"}\n", vec!["fire.alarm 1 ", "fire.alarm 2 "]),
-        ("[{\"id\":1,\"k\":\"F\"}][{\"id\":2,\"k\":\"F\"}]", vec!["fire.alarm 1 ", "fire.alarm 2 "]),
+        (
+            r#"{"id":310112202611300000000001,"k":"F","d":00042}"#,
+            vec!["fire.alarm 310112202611300000000001 00042"],
+        ),
+        (
+            r#"[{"id":9007199254740993,"k":"F"},{"id":9007199254740994.0,"k":"F"}]"#,
+            vec![
+                "fire.alarm 9007199254740993 ",
+                "fire.alarm 9007199254740994.0 ",
+            ],
+        ),
+        (
+            "{\"id\":1,\"k\":\"F\"}\n{\"id\":2,\"k\":\"F\"}\n",
+            vec!["fire.alarm 1 ", "fire.alarm 2 "],
+        ),
+        (
+            "[{\"id\":1,\"k\":\"F\"}][{\"id\":2,\"k\":\"F\"}]",
+            vec!["fire.alarm 1 ", "fire.alarm 2 "],
+        ),
         (r#"{'id': 1, 'k': 'F', 'd': None}"#, vec!["fire.alarm 1 "]),
-        (r#"{"id":1,"k":"X","k":"F","d":"a","d":null}"#, vec!["fire.alarm 1 a"]),
-        (r#"[{"id":1,"k":"F"},{"id":2,"k":"F",},]"#, vec!["fire.alarm 1 ", "fire.alarm 2 "]),
+        (
+            r#"{"id":1,"k":"X","k":"F","d":"a","d":null}"#,
+            vec!["fire.alarm 1 a"],
+        ),
+        (
+            r#"[{"id":1,"k":"F"},{"id":2,"k":"F",},]"#,
+            vec!["fire.alarm 1 ", "fire.alarm 2 "],
+        ),
         // What is not whole: an event where its kind is there, else a reject and never left out.
         (r#"{"k":"F","id":12"#, vec!["fire.alarm  "]),
-        (r#"{"id":1,"k":"F"#, vec!["rejected: the JSON is cut off: no kind at /k: the message has no such value"]),
-        (r#"[{"id":1,"k":"F"},{"id":2,"k":"F","d":"lo"#, vec!["fire.alarm 1 ", "fire.alarm 2 "]),
-        (r#"[{"id":1,"k":"F"},{"id":2,"k":"X","d":"lo"#, vec!["fire.alarm 1 ", "rejected: the JSON is cut off: left out by the mapping's table for kind"]),
+        (
+            r#"{"id":1,"k":"F"#,
+            vec!["rejected: the JSON is cut off: no kind at /k: the message has no such value"],
+        ),
+        (
+            r#"[{"id":1,"k":"F"},{"id":2,"k":"F","d":"lo"#,
+            vec!["fire.alarm 1 ", "fire.alarm 2 "],
+        ),
+        (
+            r#"[{"id":1,"k":"F"},{"id":2,"k":"X","d":"lo"#,
+            vec![
+                "fire.alarm 1 ",
+                "rejected: the JSON is cut off: left out by the mapping's table for kind",
+            ],
+        ),
         (
             r#"[{"id":1,"k":"F"},{"id":"2,"k":"F"},{"id":3,"k":"F"}]"#,
             vec!["fire.alarm 1 ", "fire.alarm  ", "fire.alarm 3 "],
         ),
         (
             r#"[{"id":1,"k":"F"},{"id":2,"k":"X"}"#,
-            vec!["fire.alarm 1 ", "left out: left out by the mapping's table for kind", "rejected: the JSON is cut off: no kind at /k: the message has no such value"],
+            vec![
+                "fire.alarm 1 ",
+                "left out: left out by the mapping's table for kind",
+                "rejected: the JSON is cut off: no kind at /k: the message has no such value",
+            ],
         ),
-        ("", vec!["error: the body is not JSON: EOF while parsing a value at line 1 column 0"]),
-        ("fire", vec!["error: the body is not JSON: expected ident at line 1 column 2"]),
-        ("offline <html>", vec!["error: the body is not JSON: expected value at line 1 column 1"]),
+        (
+            "",
+            vec!["error: the body is not JSON: EOF while parsing a value at line 1 column 0"],
+        ),
+        (
+            "fire",
+            vec!["error: the body is not JSON: expected ident at line 1 column 2"],
+        ),
+        (
+            "offline <html>",
+            vec!["error: the body is not JSON: expected value at line 1 column 1"],
+        ),
     ] {
         assert_eq!(read(&mapping, message), wanted, "{message}");
     }
     let listed = self::mapping("items = \"/l\"\nid = \"/id\"\nkind = { value = \"fire.alarm\" }");
     for (message, wanted) in [
-        (r#"{"l":[{"id":1},{"id":2},]}"#, vec!["fire.alarm 1 ", "fire.alarm 2 "]),
-        ("{\"l\":[{\"id\":1}]}\n{\"l\":[{\"id\":2}]}", vec!["fire.alarm 1 ", "fire.alarm 2 "]),
-        (r#"{"l":[{"id":1},{"id":2"#, vec!["fire.alarm 1 ", "fire.alarm  "]),
-        (r#"{"l":NaN}"#, vec!["error: the body has no item that can be read: no array at /l: the mapping's items points at it"]),
+        (
+            r#"{"l":[{"id":1},{"id":2},]}"#,
+            vec!["fire.alarm 1 ", "fire.alarm 2 "],
+        ),
+        (
+            "{\"l\":[{\"id\":1}]}\n{\"l\":[{\"id\":2}]}",
+            vec!["fire.alarm 1 ", "fire.alarm 2 "],
+        ),
+        (
+            r#"{"l":[{"id":1},{"id":2"#,
+            vec!["fire.alarm 1 ", "fire.alarm  "],
+        ),
+        (
+            r#"{"l":NaN}"#,
+            vec![
+                "error: the body has no item that can be read: no array at /l: the mapping's items points at it",
+            ],
+        ),
     ] {
         assert_eq!(read(&listed, message), wanted, "{message}");
     }

@@ -10,7 +10,9 @@ pub fn meaning(code: u8) -> &'static str {
         2 => {
             "exception 2, it has none or not all of these registers: check address and type in the map, and leave gaps out"
         }
-        3 => "exception 3, it does not take this number of registers: check type and gaps in the map",
+        3 => {
+            "exception 3, it does not take this number of registers: check type and gaps in the map"
+        }
         4 => "exception 4, it has failed: look at the device",
         5 => "exception 5, it needs longer: it is asked again",
         6 => "exception 6, it is busy: it is asked again",

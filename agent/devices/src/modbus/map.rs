@@ -548,7 +548,9 @@ mod tests {
         let asked = |gaps: &str| {
             let map = map(&format!("schema = 1\n{gaps}{points}")).expect("a map");
             let asked = map.requests.iter();
-            asked.map(|request| (request.address, request.count)).collect::<Vec<_>>()
+            asked
+                .map(|request| (request.address, request.count))
+                .collect::<Vec<_>>()
         };
         // Neighbours, and points over the same registers, are asked for together all the same.
         let each = [(0, 2), (4, 1), (8, 1)];

@@ -176,7 +176,10 @@ mod tests {
         let payloads = [r#"{"a":1}"#, r#"{"a":NaN}"#, r#"{"a":3"#];
         assert_eq!(messages.len(), payloads.len(), "{shown}");
         for (message, payload) in messages.iter().zip(payloads) {
-            assert!(message.ends_with(&format!("\"payload\":{payload}}}")), "{message}");
+            assert!(
+                message.ends_with(&format!("\"payload\":{payload}}}")),
+                "{message}"
+            );
         }
     }
 }

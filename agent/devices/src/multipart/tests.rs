@@ -381,13 +381,21 @@ proptest! {
 
 #[test]
 fn documents_without_delimiters_are_parts() {
-    let xml = |kind: &str| format!("<EventNotificationAlert><eventType>{kind}</eventType></EventNotificationAlert>");
-    let wanted: Vec<Piece> = ["VMD", "IO"].map(|kind| Piece::Part(xml(kind).into_bytes())).into();
+    let xml = |kind: &str| {
+        format!("<EventNotificationAlert><eventType>{kind}</eventType></EventNotificationAlert>")
+    };
+    let wanted: Vec<Piece> = ["VMD", "IO"]
+        .map(|kind| Piece::Part(xml(kind).into_bytes()))
+        .into();
     let streams = [
         // A stream that has none at all.
         format!("{}\r\n{}\r\n", xml("VMD"), xml("IO")),
         // Two in one part.
-        format!("--b\r\nContent-Type: application/xml\r\n\r\n{}\r\n{}\r\n--b\r\n", xml("VMD"), xml("IO")),
+        format!(
+            "--b\r\nContent-Type: application/xml\r\n\r\n{}\r\n{}\r\n--b\r\n",
+            xml("VMD"),
+            xml("IO")
+        ),
         format!("--b\r\n\r\n{}{}\r\n--b--\r\n", xml("VMD"), xml("IO")),
     ];
     for stream in &streams {
@@ -397,7 +405,10 @@ fn documents_without_delimiters_are_parts() {
         }
     }
     let lines = "--b\r\nContent-Type: text/plain\r\n\r\nCode=A;action=Start\r\n\r\nCode=B;action=Start\r\n\r\n--b\r\n";
-    assert_eq!(all("multipart/mixed; boundary=b", lines.as_bytes(), 16).len(), 2);
+    assert_eq!(
+        all("multipart/mixed; boundary=b", lines.as_bytes(), 16).len(),
+        2
+    );
 }
 
 #[test]
@@ -419,12 +430,19 @@ fn a_stream_that_is_none_says_so() {
 #[test]
 fn a_damaged_delimiter_or_head_costs_no_part_behind_it() {
     let part = |kind: &str| {
-        let body = format!("<EventNotificationAlert><eventType>{kind}</eventType></EventNotificationAlert>");
-        format!("--boundary\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n\r\n{body}\r\n", body.len())
+        let body = format!(
+            "<EventNotificationAlert><eventType>{kind}</eventType></EventNotificationAlert>"
+        );
+        format!(
+            "--boundary\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n\r\n{body}\r\n",
+            body.len()
+        )
     };
     let stream = part("first") + &part("second") + &part("third");
     let second = part("first").len();
-    let head = part("second").find("<EventNotificationAlert>").expect("a body");
+    let head = part("second")
+        .find("<EventNotificationAlert>")
+        .expect("a body");
     for at in second..second + head {
         for flip in [1, 4, 0x10, 0x20, 0x80] {
             let mut bytes = stream.clone().into_bytes();

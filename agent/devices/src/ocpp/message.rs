@@ -24,8 +24,8 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 
 use crate::bounded::bounded;
-use crate::lenient_json::{self, repair::repair, scalar_text};
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Reject, State};
+use crate::lenient_json::{self, repair::repair, scalar_text};
 
 /// Longest id of a message that is answered. The standard has 36 characters (§ 4.1.4).
 const ID_BYTES_MAX: usize = 1024;
@@ -80,12 +80,14 @@ pub fn read(text: &str) -> Result<Message<'_>, Reject> {
         let parts = parts.into_iter().map(|part| Cow::Borrowed(part.get()));
         return message(parts.collect());
     }
-    let repaired = repair(text)
-        .ok_or_else(|| Reject::new("no message of OCPP-J: it is no JSON array"))?;
+    let repaired =
+        repair(text).ok_or_else(|| Reject::new("no message of OCPP-J: it is no JSON array"))?;
     let document = repaired.texts().next().unwrap_or_default();
     let parts: Vec<&RawValue> = serde_json::from_str(document)
         .map_err(|error| Reject::new(format!("no message of OCPP-J: no JSON array: {error}")))?;
-    let parts = parts.into_iter().map(|part| Cow::Owned(part.get().to_owned()));
+    let parts = parts
+        .into_iter()
+        .map(|part| Cow::Owned(part.get().to_owned()));
     message(parts.collect())
 }
 
@@ -455,14 +457,23 @@ mod tests {
 
     /// The first state that is on, and the answer.
     fn answered(frame: &str) -> (String, String) {
-        let Ok(Message::Call { id, action, payload }) = read(frame) else {
+        let Ok(Message::Call {
+            id,
+            action,
+            payload,
+        }) = read(frame)
+        else {
             panic!("{frame}");
         };
         let (said, reply) = call("cp", &action, payload.get(), "now", 60);
         let first = match said {
             Ok(DecodedMessage::Events(device_events)) => {
-                let mut on = device_events.into_iter().filter(|event| event.state.as_ref().is_some_and(|state| state.active));
-                on.next().map_or_else(String::new, |event| format!("{} {}", event.device, event.kind))
+                let mut on = device_events
+                    .into_iter()
+                    .filter(|event| event.state.as_ref().is_some_and(|state| state.active));
+                on.next().map_or_else(String::new, |event| {
+                    format!("{} {}", event.device, event.kind)
+                })
             }
             other => format!("{other:?}"),
         };
@@ -477,30 +488,77 @@ mod tests {
     fn what_a_charge_point_writes_loosely_costs_no_alarm_and_no_answer() {
         let hot = |payload: &str| format!(r#"[2,"m",  "StatusNotification", {payload}]"#);
         for (payload, device) in [
-            (r#"{"connectorId":3,"errorCode":"HighTemperature","status":"Faulted","vendorErrorCode":210}"#, "cp/3"),
-            (r#"{"connectorId":"4","errorCode":"HighTemperature","status":"Faulted"}"#, "cp/4"),
-            (r#"{"connectorId":2,"errorCode":"HighTemperature","status":"Faulted","status":"Faulted"}"#, "cp/2"),
-            (r#"{"connectorId":2.0,"errorCode":" hightemperature ","status":null,"x":{"y":[1]}}"#, "cp/2"),
+            (
+                r#"{"connectorId":3,"errorCode":"HighTemperature","status":"Faulted","vendorErrorCode":210}"#,
+                "cp/3",
+            ),
+            (
+                r#"{"connectorId":"4","errorCode":"HighTemperature","status":"Faulted"}"#,
+                "cp/4",
+            ),
+            (
+                r#"{"connectorId":2,"errorCode":"HighTemperature","status":"Faulted","status":"Faulted"}"#,
+                "cp/2",
+            ),
+            (
+                r#"{"connectorId":2.0,"errorCode":" hightemperature ","status":null,"x":{"y":[1]}}"#,
+                "cp/2",
+            ),
             (r#"{"errorCode":"HighTemperature"}"#, "cp"),
-            (r#"{"connectorId":null,"errorCode":"HighTemperature","status":7}"#, "cp"),
-            (r#"{"connectorId":{"id":1},"errorCode":"HighTemperature","timestamp":{}}"#, "cp"),
-            (r#"{"connectorId":"A1","errorCode":"OtherError","vendorErrorCode":"Over-Temperature"}"#, "cp/A1"),
-            (r#"{'connectorId': 1, 'errorCode': 'HighTemperature', 'info': None}"#, "cp/1"),
-            (r#"{"connectorId":1,"errorCode":"HighTemperature","t":NaN,}"#, "cp/1"),
+            (
+                r#"{"connectorId":null,"errorCode":"HighTemperature","status":7}"#,
+                "cp",
+            ),
+            (
+                r#"{"connectorId":{"id":1},"errorCode":"HighTemperature","timestamp":{}}"#,
+                "cp",
+            ),
+            (
+                r#"{"connectorId":"A1","errorCode":"OtherError","vendorErrorCode":"Over-Temperature"}"#,
+                "cp/A1",
+            ),
+            (
+                r#"{'connectorId': 1, 'errorCode': 'HighTemperature', 'info': None}"#,
+                "cp/1",
+            ),
+            (
+                r#"{"connectorId":1,"errorCode":"HighTemperature","t":NaN,}"#,
+                "cp/1",
+            ),
         ] {
             let (said, answer) = answered(&hot(payload));
-            assert_eq!((said, answer.as_str()), (format!("{device} pile.overheat"), r#"[3,"m",{}]"#), "{payload}");
+            assert_eq!(
+                (said, answer.as_str()),
+                (format!("{device} pile.overheat"), r#"[3,"m",{}]"#),
+                "{payload}"
+            );
         }
         let cut = hot(r#"{"connectorId":1,"errorCode":"HighTemperature","status":"Fau"#);
         assert_eq!(answered(&cut).0, "cp/1 pile.overheat");
         let long = "x".repeat(300);
-        for (id, back) in [("17".to_owned(), "17".to_owned()), (format!("\"{long}\""), format!("\"{long}\"")), ("\"\"".to_owned(), "\"\"".to_owned())] {
-            let frame = format!(r#"["2",{id},"statusnotification",{{"connectorId":1,"errorCode":"HighTemperature","status":"Faulted"}},7]"#);
-            assert_eq!(answered(&frame), ("cp/1 pile.overheat".to_owned(), format!("[3,{back},{{}}]")));
+        for (id, back) in [
+            ("17".to_owned(), "17".to_owned()),
+            (format!("\"{long}\""), format!("\"{long}\"")),
+            ("\"\"".to_owned(), "\"\"".to_owned()),
+        ] {
+            let frame = format!(
+                r#"["2",{id},"statusnotification",{{"connectorId":1,"errorCode":"HighTemperature","status":"Faulted"}},7]"#
+            );
+            assert_eq!(
+                answered(&frame),
+                ("cp/1 pile.overheat".to_owned(), format!("[3,{back},{{}}]"))
+            );
         }
         assert!(answered(&hot("{}")).1.contains("FormationViolation"));
-        assert!(answered(r#"[2,"m","StatusNotification"]"#).1.contains("FormationViolation"));
-        assert_eq!(answered(r#"[2,"m","Heartbeat"]"#).1, r#"[3,"m",{"currentTime":"now"}]"#);
+        assert!(
+            answered(r#"[2,"m","StatusNotification"]"#)
+                .1
+                .contains("FormationViolation")
+        );
+        assert_eq!(
+            answered(r#"[2,"m","Heartbeat"]"#).1,
+            r#"[3,"m",{"currentTime":"now"}]"#
+        );
     }
 
     #[test]
@@ -510,7 +568,10 @@ mod tests {
             ("\"2026-07-01T04:00:00Z\"", "Ms(1782878400000)"),
             ("\"2026-07-01 12:00:00\"", "Ms(1782878400000)"),
             ("1782878400", "Ms(1782878400000)"),
-            ("\"0000-00-00T00:00:00Z\"", "Unreadable(\"0000-00-00T00:00:00Z\")"),
+            (
+                "\"0000-00-00T00:00:00Z\"",
+                "Unreadable(\"0000-00-00T00:00:00Z\")",
+            ),
             ("null", "None"),
         ] {
             let payload = format!(r#"{{"errorCode":"HighTemperature","timestamp":{time}}}"#);
@@ -518,7 +579,11 @@ mod tests {
             let Ok(DecodedMessage::Events(device_events)) = said else {
                 panic!("{said:?}");
             };
-            assert_eq!(format!("{:?}", device_events[0].time.claim(&zone)), claim, "{time}");
+            assert_eq!(
+                format!("{:?}", device_events[0].time.claim(&zone)),
+                claim,
+                "{time}"
+            );
         }
     }
 

@@ -397,9 +397,16 @@ mod tests {
             "2026-11-30T18:26:22.841",
             "2026-11-30 18:26:22.841",
         ] {
-            assert_eq!(event(time, "Changed"), at(1_796_063_182_841, false), "{time}");
+            assert_eq!(
+                event(time, "Changed"),
+                at(1_796_063_182_841, false),
+                "{time}"
+            );
         }
-        assert_eq!(event("2026-11-30T18:26:22Z", "Initialized"), at(1_796_063_182_000, true));
+        assert_eq!(
+            event("2026-11-30T18:26:22Z", "Initialized"),
+            at(1_796_063_182_000, true)
+        );
         assert_eq!(event("yesterday", "Changed").0, "Unreadable(\"yesterday\")");
         assert_eq!(event("", "Changed").0, "None");
     }

@@ -245,8 +245,7 @@ impl<'a> Reader<'a> {
         let answer = &mut self.answer;
         if answer.notifications.len() >= NOTIFICATIONS_MAX {
             if answer.broken.is_empty() {
-                let reason =
-                    format!("more than {NOTIFICATIONS_MAX} notifications in one answer");
+                let reason = format!("more than {NOTIFICATIONS_MAX} notifications in one answer");
                 answer.broken.push(reason);
             }
         } else if done.topic.is_empty() && done.data.is_empty() {
@@ -287,7 +286,9 @@ impl<'a> Reader<'a> {
 impl<'a> Elements<'a> for Reader<'a> {
     fn open(&mut self, name: &'a str, parents: &[&'a str], attributes: Attributes<'a>, at: usize) {
         self.is_enveloped |= matches!(name, "Envelope" | "Body" | "NotificationMessage");
-        if name == "NotificationMessage" {
+        // Where its own beginning was lost, it begins with its topic.
+        let is_lost = name == "Topic" && self.open.is_none();
+        if name == "NotificationMessage" || is_lost {
             // The one before lost its end.
             self.finish(at);
             self.open = Some(Notification {
@@ -321,10 +322,12 @@ impl<'a> Elements<'a> for Reader<'a> {
                     attribute("Name").unwrap_or_default(),
                     attribute("Value").unwrap_or_default(),
                 );
-                let is_source = parents.contains(&"Source") || parents.contains(&"Key");
-                let items = match is_source {
-                    true => &mut open.source,
-                    false => &mut open.data,
+                // The innermost counts: an end may have been lost.
+                let mut around = parents.iter().rev();
+                let list = around.find(|name| matches!(**name, "Source" | "Key" | "Data"));
+                let items = match list {
+                    Some(&"Source" | &"Key") => &mut open.source,
+                    _ => &mut open.data,
                 };
                 if items.len() < ITEMS_MAX {
                     items.push(item);
@@ -483,13 +486,19 @@ mod tests {
         assert_eq!(
             answer.parameters,
             [
-                format!(r#"<dom0:SubscriptionId xmlns:dom0="http://www.axis.com/2009/event"{is} a="b">5</dom0:SubscriptionId>"#),
+                format!(
+                    r#"<dom0:SubscriptionId xmlns:dom0="http://www.axis.com/2009/event"{is} a="b">5</dom0:SubscriptionId>"#
+                ),
                 format!(r#"<x:Id{is} xmlns:x="y"/>"#),
             ]
         );
         let envelope = Call::Renew.envelope_with("http://d/s", None, &answer.parameters);
         assert!(envelope.contains(&answer.parameters.concat()), "{envelope}");
-        assert!(!Call::Renew.envelope("http://d/s", None).contains("SubscriptionId"));
+        assert!(
+            !Call::Renew
+                .envelope("http://d/s", None)
+                .contains("SubscriptionId")
+        );
     }
 
     #[test]
@@ -502,9 +511,16 @@ mod tests {
         let end = cut.find("</wsnt:Message>").expect("an end");
         let answer = read(&cut[..end]).expect("an answer");
         assert_eq!(answer.notifications[0].data.len(), 1);
+        let beheaded = pulled(&one.replace("<wsnt:NotificationMessage>", "<wsnt:Notificatio"));
+        assert_eq!(
+            read(&beheaded).expect("an answer").notifications[0].topic,
+            "VideoSource/MotionAlarm"
+        );
         // A fragment, as some peers hand it on.
         assert_eq!(read(&one).expect("an answer").notifications.len(), 1);
-        let none = read(&pulled("<wsnt:NotificationMessage></wsnt:NotificationMessage>"));
+        let none = read(&pulled(
+            "<wsnt:NotificationMessage></wsnt:NotificationMessage>",
+        ));
         assert_eq!(none.expect("an answer").broken.len(), 1);
     }
 
@@ -546,7 +562,10 @@ mod tests {
             &notification("VideoSource/MotionAlarm", "Changed").repeat(NOTIFICATIONS_MAX + 1),
         );
         let many = read(&many).expect("an answer");
-        assert_eq!((many.notifications.len(), many.broken.len()), (NOTIFICATIONS_MAX, 1));
+        assert_eq!(
+            (many.notifications.len(), many.broken.len()),
+            (NOTIFICATIONS_MAX, 1)
+        );
         let whole = pulled(&notification("VideoSource/MotionAlarm", "Changed"));
         for cut in (0..whole.len()).filter(|cut| whole.is_char_boundary(*cut)) {
             // Cut anywhere it is an error, or has at most what was whole.

@@ -59,9 +59,15 @@ fn damage_costs_the_element_that_has_it() {
     ] {
         let (found, _) = leaves(text);
         let wanted_last = wanted.last();
-        assert!(wanted_last.is_none_or(|last| found.iter().any(|leaf| leaf == last)), "{text}: {found:?}");
+        assert!(
+            wanted_last.is_none_or(|last| found.iter().any(|leaf| leaf == last)),
+            "{text}: {found:?}"
+        );
         for leaf in wanted {
-            assert!(found.iter().any(|found| found == leaf), "{text}: {found:?} without {leaf}");
+            assert!(
+                found.iter().any(|found| found == leaf),
+                "{text}: {found:?} without {leaf}"
+            );
         }
     }
     assert!(!leaves("<a><b>1</b>").1);
@@ -82,8 +88,16 @@ fn attributes_are_found_by_their_names() {
 
 #[test]
 fn hostile_messages_are_refused_or_cost_their_size() {
-    let refused = read("<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>", &mut Leaves::default());
-    assert!(refused.expect_err("a document type").reason.contains("document type"));
+    let refused = read(
+        "<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>",
+        &mut Leaves::default(),
+    );
+    assert!(
+        refused
+            .expect_err("a document type")
+            .reason
+            .contains("document type")
+    );
     let started = Instant::now();
     for text in [
         "<a>".repeat(1 << 18),

@@ -84,16 +84,38 @@ fn what_is_broken_in_an_event_costs_itself() {
         "code=FireWarning; Action=start; index=6",
     ] {
         let event = one(text);
-        assert_eq!((event.code, event.action, event.index), ("FireWarning", Action::Start, "6"), "{text}");
+        assert_eq!(
+            (event.code, event.action, event.index),
+            ("FireWarning", Action::Start, "6"),
+            "{text}"
+        );
     }
-    for text in ["Code=FireWarning", "Code=FireWarning;action=Dance", "Code=FireWarning;action="] {
+    for text in [
+        "Code=FireWarning",
+        "Code=FireWarning;action=Dance",
+        "Code=FireWarning;action=",
+    ] {
         assert_eq!(one(text).action, Action::Pulse, "{text}");
     }
-    let cut = one("Code=AccessControl;action=Pulse;index=0;data={\"Status\":0,\"CardNo\":\"0042\",\"RecNo\":12");
-    assert_eq!((cut.data.status.0.as_ref(), cut.data.card_no.0.as_ref(), cut.data.rec_no.0.as_ref()), ("0", "0042", ""));
-    let large = one("Code=A;action=Pulse;data={\"RecNo\":310112202611300000000001,\"CardNo\":00042,\"Status\":1,\"Status\":2}");
+    let cut = one(
+        "Code=AccessControl;action=Pulse;index=0;data={\"Status\":0,\"CardNo\":\"0042\",\"RecNo\":12",
+    );
+    assert_eq!(
+        (
+            cut.data.status.0.as_ref(),
+            cut.data.card_no.0.as_ref(),
+            cut.data.rec_no.0.as_ref()
+        ),
+        ("0", "0042", "")
+    );
+    let large = one(
+        "Code=A;action=Pulse;data={\"RecNo\":310112202611300000000001,\"CardNo\":00042,\"Status\":1,\"Status\":2}",
+    );
     assert_eq!(large.data.rec_no.0, "310112202611300000000001");
-    assert_eq!((large.data.card_no.0.as_ref(), large.data.status.0.as_ref()), ("00042", "2"));
+    assert_eq!(
+        (large.data.card_no.0.as_ref(), large.data.status.0.as_ref()),
+        ("00042", "2")
+    );
 }
 
 #[test]
@@ -112,7 +134,10 @@ fn each_of_several_events_is_read_by_itself() {
         assert_eq!(codes, ["CrossLineDetection", "Duress"], "{text}");
     }
     let read = decode_all("junk\nCode=A;action=Start\nCode=");
-    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(
+        read.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [false, true, false]
+    );
 }
 
 proptest! {

@@ -139,8 +139,7 @@ fn xml_end(bytes: &[u8]) -> Option<usize> {
     });
     let next = next_start(bytes);
     let is_next = next < bytes.len() || bytes.len() >= UNMEASURED_BYTES_MAX;
-    ends.min()
-        .or(is_next.then_some(next.min(within.len())))
+    ends.min().or(is_next.then_some(next.min(within.len())))
 }
 
 /// Where another message may begin behind the first byte; the end where none does.

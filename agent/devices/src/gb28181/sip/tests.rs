@@ -35,7 +35,11 @@ fn a_datagram_with_padded_missing_short_and_long_content_length() {
     // The datagram itself says how long it is.
     for length in ["3", "4294967296", "-1", "1 2", "99999999999999999999", ""] {
         let bytes = with(&format!("Content-Length: {length}\r\n"), "ab");
-        assert_eq!(Message::datagram(&bytes).expect("a message").body, b"ab", "{length}");
+        assert_eq!(
+            Message::datagram(&bytes).expect("a message").body,
+            b"ab",
+            "{length}"
+        );
     }
     // Letters are counted in place of bytes, or nothing.
     let body = "<Notify><Name>大门</Name></Notify>";
@@ -67,7 +71,11 @@ fn a_stream_without_a_length_has_the_xml_that_follows() {
             if size > 1 {
                 assert_eq!(bodies, [body, "ok"], "{more} {size}");
             }
-            assert_eq!(bodies.last().map(String::as_str), Some("ok"), "{more} {size}");
+            assert_eq!(
+                bodies.last().map(String::as_str),
+                Some("ok"),
+                "{more} {size}"
+            );
         }
     }
 }

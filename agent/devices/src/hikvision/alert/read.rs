@@ -122,7 +122,9 @@ impl<'a> Alerts<'a> {
             Reject::new("has no eventType")
         } else {
             let root: String = self.root.chars().take(40).collect();
-            Reject::new(format!("the root is {root:?} and not EventNotificationAlert"))
+            Reject::new(format!(
+                "the root is {root:?} and not EventNotificationAlert"
+            ))
         })
     }
 
@@ -153,7 +155,8 @@ impl<'a> Alerts<'a> {
             "dateTime" if is_top => &mut draft.alert.time,
             "relationEvent" => {
                 let relations = &mut draft.relations;
-                if !value.is_empty() && relations.len() < REGIONS_MAX && !relations.contains(&value) {
+                if !value.is_empty() && relations.len() < REGIONS_MAX && !relations.contains(&value)
+                {
                     relations.push(value);
                 }
                 return;
@@ -216,7 +219,8 @@ impl Draft<'_> {
     fn next_region(&mut self) {
         let region = std::mem::take(&mut self.region);
         let regions = &mut self.alert.regions;
-        if region != Region::default() && regions.len() < REGIONS_MAX && !regions.contains(&region) {
+        if region != Region::default() && regions.len() < REGIONS_MAX && !regions.contains(&region)
+        {
             regions.push(region);
         }
     }

@@ -135,7 +135,8 @@ fn of_a_message_that_is_cut_or_damaged_what_is_whole_counts() {
 
 #[test]
 fn each_of_several_alerts_is_read() {
-    let json = |kind: &str| format!(r#"{{"eventType":"{kind}","eventState":"active","channelID":1}}"#);
+    let json =
+        |kind: &str| format!(r#"{{"eventType":"{kind}","eventState":"active","channelID":1}}"#);
     let (one, two) = (json("VMD"), json("IO"));
     let xml = MOTION.trim();
     for text in [
@@ -144,17 +145,31 @@ fn each_of_several_alerts_is_read() {
         format!("{{\"EventNotificationAlert\":[{one},{two}]}}"),
         format!("{{\"events\":[{one},{two}]}}"),
         format!("{xml}{}", xml.replace("VMD", "IO")),
-        format!("<EventNotificationAlertList>{xml}{}</EventNotificationAlertList>", xml.replace("VMD", "IO")),
-        format!("{}{}", xml.replace("</EventNotificationAlert>", ""), xml.replace("VMD", "IO")),
+        format!(
+            "<EventNotificationAlertList>{xml}{}</EventNotificationAlertList>",
+            xml.replace("VMD", "IO")
+        ),
+        format!(
+            "{}{}",
+            xml.replace("</EventNotificationAlert>", ""),
+            xml.replace("VMD", "IO")
+        ),
     ] {
         let read = decode_all(&text);
-        let kinds: Vec<&str> = read.iter().flatten().map(|alert| alert.event_type.as_ref()).collect();
+        let kinds: Vec<&str> = read
+            .iter()
+            .flatten()
+            .map(|alert| alert.event_type.as_ref())
+            .collect();
         assert_eq!(kinds, ["VMD", "IO"], "{text}");
     }
     // One that is broken costs itself.
     let text = format!("[{one},{{\"channelID\":1}},{two}]");
     let read = decode_all(&text);
-    assert_eq!(read.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(
+        read.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [true, false, true]
+    );
 }
 
 #[test]
@@ -162,15 +177,41 @@ fn regions_targets_and_what_lasts_are_read() {
     let regions = |text: &str| {
         let alert = decode(text).expect(text);
         let regions = alert.regions.iter();
-        regions.map(|region| format!("{}:{}", region.id, region.target)).collect::<Vec<_>>()
+        regions
+            .map(|region| format!("{}:{}", region.id, region.target))
+            .collect::<Vec<_>>()
     };
-    let xml = |inner: &str| format!("<EventNotificationAlert><eventType>fielddetection</eventType>{inner}</EventNotificationAlert>");
-    let entry = |id: &str, target: &str| format!("<DetectionRegionEntry><regionID>{id}</regionID><RegionCoordinatesList><x>1</x></RegionCoordinatesList>{target}</DetectionRegionEntry>");
+    let xml = |inner: &str| {
+        format!(
+            "<EventNotificationAlert><eventType>fielddetection</eventType>{inner}</EventNotificationAlert>"
+        )
+    };
+    let entry = |id: &str, target: &str| {
+        format!(
+            "<DetectionRegionEntry><regionID>{id}</regionID><RegionCoordinatesList><x>1</x></RegionCoordinatesList>{target}</DetectionRegionEntry>"
+        )
+    };
     let target = |name: &str| format!("<detectionTarget>{name}</detectionTarget>");
-    let list = |inner: String| xml(&format!("<DetectionRegionList>{inner}</DetectionRegionList>"));
+    let list = |inner: String| {
+        xml(&format!(
+            "<DetectionRegionList>{inner}</DetectionRegionList>"
+        ))
+    };
     assert_eq!(regions(&list(entry("3", &target("human")))), ["3:human"]);
-    assert_eq!(regions(&list(entry("3", &target("human")) + &entry("2", &target("vehicle")))), ["3:human", "2:vehicle"]);
-    assert_eq!(regions(&xml(&format!("{}<DetectionRegionList>{}</DetectionRegionList>", target("human"), entry("1", "")))), ["1:human"]);
+    assert_eq!(
+        regions(&list(
+            entry("3", &target("human")) + &entry("2", &target("vehicle"))
+        )),
+        ["3:human", "2:vehicle"]
+    );
+    assert_eq!(
+        regions(&xml(&format!(
+            "{}<DetectionRegionList>{}</DetectionRegionList>",
+            target("human"),
+            entry("1", "")
+        ))),
+        ["1:human"]
+    );
     assert_eq!(regions(&xml(&target("human"))), [":human"]);
     assert_eq!(regions(&xml("")), Vec::<String>::new());
     for json in [
@@ -180,7 +221,10 @@ fn regions_targets_and_what_lasts_are_read() {
         assert_eq!(regions(json), ["3:human", "2:"], "{json}");
     }
     let lasting = "<EventNotificationAlert><eventType>duration</eventType><eventState>active</eventState><durationList><duration><relationEvent>fielddetection</relationEvent></duration></durationList></EventNotificationAlert>";
-    assert_eq!(decode(lasting).expect("an alert").event_type, "fielddetection");
+    assert_eq!(
+        decode(lasting).expect("an alert").event_type,
+        "fielddetection"
+    );
     let json = r#"{"eventType":"duration","eventState":"active","durationList":[{"relationEvent":"fielddetection"},{"relationEvent":"linedetection"}]}"#;
     assert_eq!(decode_all(json).len(), 2);
     let bare = "<EventNotificationAlert><eventType>duration</eventType></EventNotificationAlert>";

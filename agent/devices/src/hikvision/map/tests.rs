@@ -164,10 +164,7 @@ fn what_a_device_tells_again_after_a_catch_up_is_known() {
     assert_eq!(said(&mut mapper, &door(5, 0x16, 8), 0), "door.closed");
     mapper.caught_up();
     let earlier = door(5, 0x01, 7).replace("12:00:00", "11:59:59");
-    assert_eq!(
-        said(&mut mapper, &earlier, 0),
-        "left out: 5/1 told before"
-    );
+    assert_eq!(said(&mut mapper, &earlier, 0), "left out: 5/1 told before");
     // Of one second nothing is known to be told: what is, has the id that it had.
     assert_eq!(said(&mut mapper, &door(5, 0x01, 7), 0), "door.granted");
     // Nor of one whose time cannot be read.
@@ -201,7 +198,10 @@ fn what_a_door_tells_of_the_past_is_a_replay() {
     let (event, time) = DoorEvent::row(row);
     match mapper.history(&event, &time) {
         Ok(DecodedMessage::Events(device_events)) => {
-            assert_eq!((device_events[0].kind.as_ref(), device_events[0].replayed), ("door.forced", true));
+            assert_eq!(
+                (device_events[0].kind.as_ref(), device_events[0].replayed),
+                ("door.forced", true)
+            );
             assert_eq!(device_events[0].id, "gate/9/1782878400");
         }
         other => panic!("{other:?}"),
@@ -228,11 +228,19 @@ fn events(mapper: &mut Mapper, text: &str, now_ms: u64) -> Vec<String> {
             .iter()
             .map(|device_event| {
                 let of = |wanted: &str| {
-                    let found = device_event.attributes.iter().find(|(name, _)| *name == wanted);
+                    let found = device_event
+                        .attributes
+                        .iter()
+                        .find(|(name, _)| *name == wanted);
                     found.map_or("", |(_, value)| value.as_ref())
                 };
                 let anew = if device_event.anew { " anew" } else { "" };
-                format!("{} {}{}{anew}", device_event.kind, of("region"), of("target"))
+                format!(
+                    "{} {}{}{anew}",
+                    device_event.kind,
+                    of("region"),
+                    of("target")
+                )
             })
             .collect(),
         other => vec![format!("{other:?}").chars().take(7).collect()],
@@ -253,19 +261,59 @@ fn a_person_in_one_region_and_a_vehicle_in_another_are_two() {
     let human = seen("fielddetection", "3", "human", "12:00:00");
     let vehicle = seen("fielddetection", "2", "vehicle", "12:00:03");
     assert_eq!(events(&mut mapper, &human, 0), ["camera.intrusion 3human"]);
-    assert_eq!(events(&mut mapper, &vehicle, 3000), ["camera.intrusion 2vehicle"]);
+    assert_eq!(
+        events(&mut mapper, &vehicle, 3000),
+        ["camera.intrusion 2vehicle"]
+    );
     assert_eq!(events(&mut mapper, &human, 4000), ["LeftOut"]);
-    assert_eq!(events(&mut mapper, &seen("fielddetection", "3", "vehicle", "12:00:05"), 5000), ["camera.intrusion 3vehicle"]);
+    assert_eq!(
+        events(
+            &mut mapper,
+            &seen("fielddetection", "3", "vehicle", "12:00:05"),
+            5000
+        ),
+        ["camera.intrusion 3vehicle"]
+    );
     // Of what is a state, the second is one anew; it is over when both are.
-    assert_eq!(events(&mut mapper, &seen("firedetection", "1", "", "12:00:06"), 6000), ["fire.alarm 1"]);
-    assert_eq!(events(&mut mapper, &seen("firedetection", "2", "", "12:00:07"), 7000), ["fire.alarm 2 anew"]);
-    let over = |region| seen("firedetection", region, "", "12:00:08").replace(">active<", ">inactive<");
+    assert_eq!(
+        events(
+            &mut mapper,
+            &seen("firedetection", "1", "", "12:00:06"),
+            6000
+        ),
+        ["fire.alarm 1"]
+    );
+    assert_eq!(
+        events(
+            &mut mapper,
+            &seen("firedetection", "2", "", "12:00:07"),
+            7000
+        ),
+        ["fire.alarm 2 anew"]
+    );
+    let over =
+        |region| seen("firedetection", region, "", "12:00:08").replace(">active<", ">inactive<");
     assert_eq!(events(&mut mapper, &over("1"), 8000), ["LeftOut"]);
     assert_eq!(events(&mut mapper, &over("2"), 8000), ["fire.restored 2"]);
-    assert_eq!(events(&mut mapper, &seen("firedetection", "1", "", "12:00:09"), 9000), ["fire.alarm 1"]);
+    assert_eq!(
+        events(
+            &mut mapper,
+            &seen("firedetection", "1", "", "12:00:09"),
+            9000
+        ),
+        ["fire.alarm 1"]
+    );
     // An end without a region is that of all.
-    assert_eq!(said(&mut mapper, &camera("firedetection", "inactive", "1"), 9000), "fire.restored");
-    assert!(mapper.quiet(30_000 - 8000).iter().all(|event| event.kind != "fire.restored"));
+    assert_eq!(
+        said(&mut mapper, &camera("firedetection", "inactive", "1"), 9000),
+        "fire.restored"
+    );
+    assert!(
+        mapper
+            .quiet(30_000 - 8000)
+            .iter()
+            .all(|event| event.kind != "fire.restored")
+    );
 }
 
 #[test]
@@ -273,13 +321,20 @@ fn what_lay_minutes_apart_is_not_merged_because_it_comes_at_once() {
     let mut mapper = Mapper::new("cam", false);
     for minute in 10..40 {
         let alert = seen("fielddetection", "1", "human", &format!("12:{minute}:00"));
-        assert_eq!(events(&mut mapper, &alert, 0), ["camera.intrusion 1human"], "{minute}");
+        assert_eq!(
+            events(&mut mapper, &alert, 0),
+            ["camera.intrusion 1human"],
+            "{minute}"
+        );
         let again = seen("fielddetection", "1", "human", &format!("12:{minute}:09"));
         assert_eq!(events(&mut mapper, &again, 0), ["LeftOut"], "{minute}");
     }
     // Without a time that can be read, arrival alone counts.
     let unread = seen("linedetection", "1", "human", "");
-    assert_eq!(events(&mut mapper, &unread, 0), ["camera.line_crossed 1human"]);
+    assert_eq!(
+        events(&mut mapper, &unread, 0),
+        ["camera.line_crossed 1human"]
+    );
     assert_eq!(events(&mut mapper, &unread, QUIET_MS - 1), ["LeftOut"]);
 }
 
