@@ -52,7 +52,13 @@
 //! ```
 //!
 //! A field with `missing = "skip"` leaves out an item that has no such value; with `"reject"` that is an error. `kind` is
-//! `"reject"` unless it says otherwise.
+//! `"reject"` unless it says otherwise. A pointer may be several, `["/payload/state", "/payload"]`: the first that finds a value counts.
+//!
+//! An item is lost for its kind alone, or because a rule says so (`only`, `skip`, `required`). Any other field that is broken costs
+//! itself: a value that its table does not have stays as it is, a severity that nobody knows is the loudest of its table, a name that is too
+//! long is its front and a hash. Values are known in other spellings too, see `words`; numbers keep their digits.
+//! JSON that is nearly JSON, and several documents in one body, are read item by item
+//! ([`lenient_json`](super::lenient_json)); an item that is not whole is an event where its kind is, and else rejected.
 //!
 //! The way of a message: [`capture`] reads in one pass what the mapping points at, [`Mapping::map`] makes
 //! a [`Draft`] of it that borrows from the message, and `intake` packs that at once. So an event has no

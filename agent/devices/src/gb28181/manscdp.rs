@@ -357,6 +357,18 @@ mod tests {
     }
 
     #[test]
+    fn bodies_as_recorders_were_seen_to_write_them_are_read() {
+        let doubled = "<?xml version=\"1.0\"?>\n<Response>\n<CmdType>Catalog</CmdType>\n<SN>317343</SN>\n<DeviceID>61010500002000000001</DeviceID>\n<DeviceList Num=\"2\">\n<Item>\n<DeviceID>1</DeviceID>\n<Status>ON</Status></Item>\n</Item>\n<Item><DeviceID>2</DeviceID><Address>??<KP?<K?'@?f/@P?<KL?\u{1}</Address><Status>OFF</Status></Item></DeviceList>\n</Response>\0";
+        let body = decode(doubled).expect("a body");
+        let items: Vec<[&str; 2]> = body
+            .items
+            .iter()
+            .map(|item| [item.id.as_ref(), item.status.as_ref()])
+            .collect();
+        assert_eq!(items, [["1", "ON"], ["2", "OFF"]]);
+    }
+
+    #[test]
     fn each_of_several_bodies_is_read() {
         let two = format!(
             "{ALARM}{}<Notify><SN>3</SN></Notify>",
