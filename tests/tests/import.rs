@@ -354,13 +354,13 @@ async fn imported_history_raises_nothing_whatever_the_order_of_its_files() -> Re
         let directory = directory.path().join(round.to_string());
         let (mut hub, mut agent) = station(&directory).await?;
         agent.start().await?;
-        for number in order {
+        for half in order {
             // Quarrels at one place again and again, years ago.
-            let file = directory.join(format!("{number}.csv"));
+            let file = directory.join(format!("{half}.csv"));
             let rows: String = (0..20)
                 .map(|row| {
                     format!(
-                        "{number}-{row},P-1,邻里,2,2018-05-{:02} 0{number}:00:00\n",
+                        "{half}-{row},P-1,邻里,2,2018-05-{:02} 0{half}:00:00\n",
                         row + 1
                     )
                 })
@@ -451,7 +451,7 @@ async fn a_file_is_taken_however_it_was_exported_or_named_for_what_it_is() -> Re
         ("page.csv", "<html><table>".to_owned(), "HTML"),
         (
             "list.json",
-            format!("[{{\"jqbh\":\"J1\"}}]\n"),
+            "[{\"jqbh\":\"J1\"}]\n".to_owned(),
             "JSON array",
         ),
         ("other.csv", "a,b\r\n1,2\r\n".to_owned(), "has no column"),

@@ -52,7 +52,13 @@
 //! ```
 //!
 //! A field with `missing = "skip"` leaves out an item that has no such value; with `"reject"` that is an error. `kind` is
-//! `"reject"` unless it says otherwise.
+//! `"reject"` unless it says otherwise. A pointer may be several, `["/payload/state", "/payload"]`: the first that finds a value counts.
+//!
+//! An item is lost for its kind alone, or because a rule says so (`only`, `skip`, `required`). Any other field that is broken costs
+//! itself: a value that its table does not have stays as it is, a severity that nobody knows is the loudest of its table, a name that is too
+//! long is its front and a hash. Values are known in other spellings too, see `words`; numbers keep their digits.
+//! JSON that is nearly JSON, and several documents in one body, are read item by item
+//! ([`lenient_json`](super::lenient_json)); an item that is not whole is an event where its kind is, and else rejected.
 //!
 //! The way of a message: [`capture`] reads in one pass what the mapping points at, [`Mapping::map`] makes
 //! a [`Draft`] of it that borrows from the message, and `intake` packs that at once. So an event has no
@@ -291,7 +297,7 @@ impl Mapping {
             let within = &document.repaired;
             let text = &repaired.text[within.clone()];
             let mut told = 0;
-            let found = self.strict(text, true, &mut |item| {
+            let mut take = |item: &mut Capture<'_>| {
                 let raw = item.raw.as_deref().unwrap_or(text);
                 let begin = within.start + (raw.as_ptr().addr() - text.as_ptr().addr());
                 let bytes = begin..begin + raw.len();
@@ -303,6 +309,18 @@ impl Mapping {
                 seen += 1;
                 if seen > read {
                     each(item);
+                }
+            };
+            let found = self.strict(text, true, &mut |item| {
+                match &item.raw {
+                    // An item whose bracket was taken for that of a list.
+                    Some(Cow::Borrowed(raw)) if raw.starts_with('[') => {
+                        let within = self.plan.items(raw, "", true, &mut |item| take(item));
+                        if within.is_err() {
+                            take(item);
+                        }
+                    }
+                    _ => take(item),
                 }
             });
             match found {

@@ -147,6 +147,11 @@ pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
     }
+    // A single byte that is none of UTF-8 is damage. As the lead of a letter it would take the next one with it.
+    let is_letter = |pair: &[u8]| (0x81..0xff).contains(&pair[0]) && pair[1] >= 0x80;
+    if !bytes.windows(2).any(is_letter) {
+        return String::from_utf8_lossy(bytes);
+    }
     let (mut utf8, mut gb18030) = (Sequences::of(UTF_8), Sequences::of(GB18030));
     utf8.count(bytes, true);
     gb18030.count(bytes, true);
@@ -176,6 +181,8 @@ mod tests {
             (b"\"3\xba\xc5\xc2\",", "\"3号\u{fffd}\","),
             (b"\"\xe9\x82\xbb\xe9\x87\"}", "\"邻\u{fffd}\"}"),
             ("烟感\u{0}".as_bytes(), "烟感\u{0}"),
+            // One damaged byte takes no other with it.
+            (b"a\x8aCode=\xfd", "a\u{fffd}Code=\u{fffd}"),
             // GB18030 reads every byte of this, and it is UTF-8 all the same.
             (
                 b"\xe7\x83\x9f\xe6\x84\x9f\xe6\x8a\xa5\xe8\xad\xa6\xe5\x99 7\xe6\xa5\xbc",

@@ -6,7 +6,7 @@
 //! * a bare `&`, an entity that nobody knows, a `<` that begins no tag: letters of the text;
 //! * a letter by a number that is none: U+FFFD;
 //! * an element without its end: over when the next one begins, where it has text, or when one around it ends;
-//! * an end without a beginning: passed over, unless one letter of its name is wrong;
+//! * an end without a beginning: that of the element before it where this has text, else passed over;
 //! * a message that is cut: what is whole before the cut; several roots: each of them.
 //!
 //! Only a document type is refused: no device needs one. Elements deeper than [`DEPTH_MAX`] are passed over. The devices here
@@ -44,6 +44,14 @@ struct Open<'a> {
     name: &'a str,
     text: Cow<'a, str>,
     has_elements: bool,
+}
+
+impl Open<'_> {
+    /// An end of another name is its own: one of the names was damaged. Text with a `>` in it is the rest of a tag that was.
+    fn is_ended_by(&self, name: &str) -> bool {
+        let is_leaf = !self.has_elements && !self.text.contains('>');
+        nearly(self.name, name) || (is_leaf && !self.text.trim().is_empty())
+    }
 }
 
 /// Walks a message. True: an element has no end, for the message is cut or damaged.
@@ -100,7 +108,7 @@ impl<'a> Reader<'_, 'a> {
             && !open.text.trim().is_empty()
         {
             // Its end was lost. Perhaps this is it, with another letter in the place of its slash.
-            let is_its_end = name.len() == open.name.len() + 1 && name.ends_with(open.name);
+            let is_its_end = is_back_of(name, open.name);
             self.pop(at);
             if is_its_end {
                 return;
@@ -129,16 +137,15 @@ impl<'a> Reader<'_, 'a> {
         }
         let level = match self.names.iter().rposition(|open| *open == name) {
             Some(level) => level,
-            None => match self.names.last() {
-                Some(last) if nearly(last, name) => self.names.len() - 1,
-                _ => {
-                    // The text before it is of an element whose beginning was lost.
-                    if let Some(open) = self.open.last_mut() {
-                        open.text = Cow::default();
-                        open.has_elements = true;
-                    }
+            None => match &mut self.open[..] {
+                [_, .., last] if last.is_ended_by(name) => self.open.len() - 1,
+                // What stands before it is of an element whose beginning was lost.
+                [.., last] => {
+                    last.text = Cow::default();
+                    last.has_elements = true;
                     return;
                 }
+                [] => return,
             },
         };
         while self.open.len() > level {
@@ -157,14 +164,21 @@ impl<'a> Reader<'_, 'a> {
     }
 }
 
-/// One byte of a name differs; in one of a single byte that would be all of it.
+/// A tag's name has all letters of another, or all but its first.
+fn is_back_of(name: &str, other: &str) -> bool {
+    let letters = name.chars().rev().zip(other.chars().rev());
+    let same = letters.take_while(|(one, two)| one == two).count();
+    same > 0 && same + 1 >= other.chars().count()
+}
+
+/// One letter of a name differs, or it goes on or ends early where one was damaged; a single letter would be all of a name.
 fn nearly(name: &str, other: &str) -> bool {
-    const BYTES_MIN: usize = 2;
-    let (name, other) = (name.as_bytes(), other.as_bytes());
-    let differs = |(one, two): &(&u8, &u8)| one != two;
-    name.len() == other.len()
-        && name.len() >= BYTES_MIN
-        && name.iter().zip(other).filter(differs).count() <= 1
+    const LETTERS_MIN: usize = 2;
+    let is_front = name.starts_with(other) || other.starts_with(name);
+    let letters = (name.chars().count(), other.chars().count());
+    let pairs = name.chars().zip(other.chars());
+    let is_like = letters.0 == letters.1 && pairs.filter(|(one, two)| one != two).count() <= 1;
+    letters.0.min(letters.1) >= LETTERS_MIN && (is_front || is_like)
 }
 
 /// What a document type is told.

@@ -19,12 +19,16 @@ fuzz_target!(|data: &[u8]| {
     for piece in pieces {
         let Piece::Part(body) = piece else { continue };
         assert!(body.len() <= PART_BYTES_MAX + (64 << 10));
-        let Some(text) = text::decode(&body) else { continue };
-        if let Ok(alert) = alert::decode(&text) {
-            let _ = mapper.map(&alert, 0);
+        let text = text::lossy(&body);
+        let alerts = alert::decode_all(&text);
+        assert!(!alerts.is_empty());
+        for alert in alerts.iter().flatten() {
+            let _ = mapper.map(alert, 0);
         }
-        if let Ok(message) = dahua::message::decode(&text) {
-            let _ = dahua::map::map("fuzz", true, &message);
+        let events = dahua::message::decode_all(&text);
+        assert!(!events.is_empty());
+        for message in events.iter().flatten() {
+            let _ = dahua::map::map("fuzz", true, message);
         }
     }
     let _ = mapper.quiet(u64::MAX);

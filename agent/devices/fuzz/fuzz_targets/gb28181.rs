@@ -23,19 +23,16 @@ fn look(message: &Message<'_>) {
     {
         assert!(!credentials.prove("REGISTER", "3402000000", "a password that nobody knows"));
     }
-    let Some(text) = text::decode(message.body) else {
-        return;
-    };
-    let Ok(body) = manscdp::decode(&text) else {
-        return;
-    };
+    let text = text::lossy(message.body);
     let from = map::From {
         device: "34020000001180000001",
         call: "",
     };
-    if let Ok(DecodedMessage::Events(device_events)) = from.said(&body) {
-        assert!(!device_events.is_empty());
-        assert!(device_events.iter().all(|device_event| device_event.device.len() <= 64));
+    for body in manscdp::decode_all(&text).iter().flatten() {
+        if let Ok(DecodedMessage::Events(device_events)) = from.said(body) {
+            assert!(!device_events.is_empty());
+            assert!(device_events.iter().all(|device_event| device_event.device.len() <= 64));
+        }
     }
 }
 

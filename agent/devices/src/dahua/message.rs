@@ -193,11 +193,13 @@ fn starts(text: &[u8]) -> Vec<usize> {
         .filter_map(|equals| {
             let start = (equals + 1).checked_sub(CODE.len())?;
             let is_code = text[start..=equals].eq_ignore_ascii_case(CODE);
-            let before = start.checked_sub(1).map(|before| text[before]);
-            let is_word = before.is_some_and(|byte| {
+            let before = |bytes: usize| start.checked_sub(bytes).map(|at| text[at]);
+            let is_word = before(1).is_some_and(|byte| {
                 byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'"' | b'\'')
             });
-            (is_code && !is_word).then_some(start)
+            // One letter behind the end of the event before is a line's end that was damaged.
+            let is_behind = matches!(before(2), Some(b'}' | b'\r' | b'\n'));
+            (is_code && (!is_word || is_behind)).then_some(start)
         })
         .collect()
 }

@@ -212,7 +212,8 @@ impl<'a> Body<'a> {
 
     fn set(&mut self, name: &str, parents: &[&str], value: Cow<'a, str>) {
         let within = |wanted: &str| parents.contains(&wanted);
-        let is_top = parents.len() <= 1;
+        let is_root = |name: &&str| matches!(*name, "Notify" | "Response" | "Query" | "Control");
+        let is_top = parents.len() <= 1 || parents.last().is_some_and(is_root);
         let place = match name {
             "CmdType" if is_top => &mut self.command,
             "SN" if is_top => &mut self.sn,
@@ -222,7 +223,7 @@ impl<'a> Body<'a> {
             "AlarmTime" if is_top => &mut self.time,
             "AlarmDescription" if is_top => &mut self.description,
             // Some write it beside Info.
-            "AlarmType" if is_top || within("Info") => &mut self.alarm_type,
+            "AlarmType" => &mut self.alarm_type,
             "EventType" if within("AlarmTypeParam") || within("Info") => &mut self.event_type,
             _ => return,
         };
@@ -353,6 +354,18 @@ mod tests {
         // A question about alarms is none.
         let asked = ALARM.replace("Notify", "Query");
         assert_eq!(decode(&asked).expect("a body").root, Root::Other);
+    }
+
+    #[test]
+    fn bodies_as_recorders_were_seen_to_write_them_are_read() {
+        let doubled = "<?xml version=\"1.0\"?>\n<Response>\n<CmdType>Catalog</CmdType>\n<SN>317343</SN>\n<DeviceID>61010500002000000001</DeviceID>\n<DeviceList Num=\"2\">\n<Item>\n<DeviceID>1</DeviceID>\n<Status>ON</Status></Item>\n</Item>\n<Item><DeviceID>2</DeviceID><Address>??<KP?<K?'@?f/@P?<KL?\u{1}</Address><Status>OFF</Status></Item></DeviceList>\n</Response>\0";
+        let body = decode(doubled).expect("a body");
+        let items: Vec<[&str; 2]> = body
+            .items
+            .iter()
+            .map(|item| [item.id.as_ref(), item.status.as_ref()])
+            .collect();
+        assert_eq!(items, [["1", "ON"], ["2", "OFF"]]);
     }
 
     #[test]

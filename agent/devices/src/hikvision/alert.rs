@@ -57,6 +57,8 @@ pub struct Alert<'a> {
     pub input: Cow<'a, str>,
     /// `dateTime`, with a zone or without.
     pub time: Cow<'a, str>,
+    /// `eventDescription`: some say there that it is a heartbeat.
+    pub description: Cow<'a, str>,
     /// What was seen, and where; one that is empty where it is not told.
     pub regions: Vec<Region<'a>>,
     /// What a door controller or door station says.

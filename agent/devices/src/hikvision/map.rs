@@ -163,7 +163,8 @@ impl Mapper {
             };
             return self.door(door, &alert.time, door.current == Some(false));
         }
-        if kind == "heartbeat" {
+        let is_other = kind == "other" && alert.description.eq_ignore_ascii_case("heartbeat");
+        if kind == "heartbeat" || is_other {
             return Ok(self.heartbeat(&alert.time));
         }
         let Some(known) = known(&kind) else {

@@ -11,6 +11,7 @@
 //! | a document that is cut | what is whole before the cut, then [`Damage::Cut`] |
 //! | a text without its end | [`Damage::Text`]; reading goes on at the comma, bracket or line's end within it |
 //! | `{` where a key is expected | the object before was cut: the next item begins |
+//! | a key where an item of a list is expected | an object without its bracket |
 //!
 //! One pass, no recursion. A text without its end is looked at again only up to as many bytes as the message has, so the
 //! time is linear. Levels beyond [`DEPTH_MAX`] read as null.
@@ -102,9 +103,17 @@ struct Parser<'m> {
     text: &'m str,
     bytes: &'m [u8],
     at: usize,
-    /// Of each level that is open: it is a list.
-    stack: Vec<bool>,
+    /// Each level that is open.
+    stack: Vec<Level>,
     looked_again_max: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    List,
+    Object,
+    /// An object that lost its bracket.
+    Implied,
 }
 
 /// How a text between quotes ended.
@@ -119,7 +128,8 @@ enum Quoted<'m> {
 impl<'m> Parser<'m> {
     fn run(&mut self, sink: &mut dyn Sink<'m>) {
         self.open(None, sink);
-        while let Some(&is_list) = self.stack.last() {
+        while let Some(level) = self.stack.last() {
+            let is_list = *level == Level::List;
             self.blanks(true);
             let Some(&byte) = self.bytes.get(self.at) else {
                 sink.damage(Damage::Cut);
@@ -131,7 +141,8 @@ impl<'m> Parser<'m> {
                 // The item before was cut, and this is the next one.
                 b'{' if !is_list => {
                     sink.damage(Damage::Cut);
-                    let outer = self.stack.iter().rposition(|is_list| *is_list);
+                    let mut levels = self.stack.iter();
+                    let outer = levels.rposition(|level| *level == Level::List);
                     self.close_down_to(outer.map_or(0, |list| list + 1), sink);
                 }
                 _ if is_list => self.value(None, sink),
@@ -142,17 +153,24 @@ impl<'m> Parser<'m> {
 
     /// A list or an object begins here.
     fn open(&mut self, key: Option<&str>, sink: &mut dyn Sink<'m>) {
-        let is_list = self.bytes[self.at] == b'[';
+        let level = match self.bytes[self.at] {
+            b'[' => Level::List,
+            _ => Level::Object,
+        };
         self.at += 1;
+        self.begin(level, key, sink);
+    }
+
+    fn begin(&mut self, level: Level, key: Option<&str>, sink: &mut dyn Sink<'m>) {
         match self.stack.len() {
             DEPTH_MAX => {
                 sink.damage(Damage::Deep);
                 sink.value(key, Scalar::Null);
             }
-            ..DEPTH_MAX => sink.open(key, is_list),
+            ..DEPTH_MAX => sink.open(key, level == Level::List),
             _ => {}
         }
-        self.stack.push(is_list);
+        self.stack.push(level);
     }
 
     fn close_down_to(&mut self, levels: usize, sink: &mut dyn Sink<'m>) {
@@ -164,18 +182,45 @@ impl<'m> Parser<'m> {
         }
     }
 
-    /// A closing bracket: of the innermost level of its kind, and so of all within that.
+    /// A closing bracket: of the innermost level of its kind, and so of all within that; of none, where a list goes on.
     fn closing(&mut self, of_list: bool, sink: &mut dyn Sink<'m>) {
         self.at += 1;
-        let level = self.stack.iter().rposition(|is_list| *is_list == of_list);
+        let is_of_kind = |level: &Level| (*level == Level::List) == of_list;
+        let mut level = self.stack.iter().rposition(is_of_kind);
+        let is_list = |level: usize| self.stack.get(level) == Some(&Level::List);
+        let around = level.and_then(|level| level.checked_sub(1));
+        let last = self.stack.len() - 1;
+        let is_item = last.checked_sub(1).is_some_and(is_list);
+        if !of_list && is_list(last) && !around.is_some_and(is_list) && self.is_before_item() {
+            // An item that lost its beginning, not the end of what the list is in.
+            level = is_item.then_some(last);
+        } else if of_list && !is_list(last) && is_item && self.is_before_item() {
+            // An item whose end became that of a list.
+            level = Some(last);
+        }
         match level {
             Some(level) => {
                 if level + 1 < self.stack.len() {
                     sink.damage(Damage::Cut);
                 }
-                self.close_down_to(level, sink);
+                // Its bracket was taken for that of a list.
+                let is_double = self.stack[level] == Level::Implied
+                    && level >= 2
+                    && is_list(level - 1)
+                    && is_list(level - 2);
+                self.close_down_to(level - usize::from(is_double), sink);
             }
             None => sink.damage(Damage::Stray),
+        }
+    }
+
+    /// The list goes on here: what closed before was an item that lost its beginning.
+    fn is_before_item(&self) -> bool {
+        let rest = self.bytes[self.at..].trim_ascii_start();
+        match rest.first() {
+            Some(b']') => true,
+            Some(b',') => matches!(rest[1..].trim_ascii_start().first(), Some(b'{' | b'[')),
+            _ => false,
         }
     }
 
@@ -217,6 +262,7 @@ impl<'m> Parser<'m> {
                     self.skip_letter();
                     return sink.damage(Damage::Stray);
                 }
+                self.lone_quote(b":", sink);
                 Cow::Borrowed(word)
             }
         };
@@ -240,6 +286,11 @@ impl<'m> Parser<'m> {
         }
         if let Some(quote) = self.quote() {
             return match self.quoted(quote, false) {
+                Quoted::Whole(text) if key.is_none() && self.is_key() => {
+                    sink.damage(Damage::Stray);
+                    self.begin(Level::Implied, None, sink);
+                    self.value(Some(&text), sink);
+                }
                 Quoted::Whole(text) => self.put(key, Scalar::Text(text), sink),
                 Quoted::Broken => sink.damage(Damage::Text),
                 Quoted::Cut => {}
@@ -253,6 +304,7 @@ impl<'m> Parser<'m> {
             self.skip_letter();
             return sink.damage(Damage::Stray);
         }
+        self.lone_quote(b",}]", sink);
         let value = scalar(word);
         // More of it may have been cut off.
         let is_cut =
@@ -260,6 +312,17 @@ impl<'m> Parser<'m> {
         if !is_cut {
             self.put(key, value, sink);
         }
+    }
+
+    /// A colon follows, so that an item of a list is the first key of an object; it is passed over.
+    fn is_key(&mut self) -> bool {
+        self.blanks(false);
+        let is_key = self.bytes.get(self.at) == Some(&b':');
+        if is_key {
+            self.at += 1;
+            self.blanks(false);
+        }
+        is_key
     }
 
     fn put(&self, key: Option<&str>, value: Scalar<'m>, sink: &mut dyn Sink<'m>) {
@@ -296,6 +359,18 @@ impl<'m> Parser<'m> {
         word.trim_matches(|letter: char| letter.is_whitespace() || letter.is_control())
     }
 
+    /// A quote that ends a word whose own quote was damaged: it is passed over, or it would begin a text.
+    fn lone_quote(&mut self, before: &[u8], sink: &mut dyn Sink<'m>) {
+        if self.bytes.get(self.at) != Some(&b'"') {
+            return;
+        }
+        let behind = self.bytes[self.at + 1..].trim_ascii_start();
+        if behind.first().is_none_or(|byte| before.contains(byte)) {
+            self.at += 1;
+            sink.damage(Damage::Text);
+        }
+    }
+
     fn skip_letter(&mut self) {
         let letter = self.text[self.at..].chars().next();
         self.at += letter.map_or(1, char::len_utf8);
@@ -306,9 +381,11 @@ impl<'m> Parser<'m> {
         let start = self.at + 1;
         let mut from = start;
         let mut is_escaped = false;
+        // The first and the last quote that did not end it.
+        let mut within: Option<(usize, usize)> = None;
         loop {
             let Some(found) = memchr::memchr2(quote, b'\\', &self.bytes[from..]) else {
-                if self.look_again(start, self.bytes.len()) {
+                if self.look_again(start, self.bytes.len(), self.bytes.len()) {
                     return Quoted::Broken;
                 }
                 self.at = self.bytes.len();
@@ -331,10 +408,16 @@ impl<'m> Parser<'m> {
                 Some(b':' | b'=') if is_key => true,
                 // A colon behind a value: the quote is the one behind the next key.
                 Some(b':') => {
-                    if self.look_again(start, end) {
+                    let first = within.map_or(end, |(first, _)| first);
+                    if self.look_again(start, first, end) {
                         return Quoted::Broken;
                     }
-                    true
+                    match within {
+                        Some((first, _)) if self.afford(end - first) => {
+                            return self.whole(start, first, is_escaped);
+                        }
+                        _ => true,
+                    }
                 }
                 // A comma or colon is missing, or a comment follows.
                 Some(b'"' | b'\'') => gap > 0,
@@ -342,30 +425,47 @@ impl<'m> Parser<'m> {
                 Some(_) => false,
             };
             if is_end {
-                self.at = end + 1;
-                let raw = &self.text[start..end];
-                return Quoted::Whole(match is_escaped {
-                    true => Cow::Owned(unescape(raw)),
-                    false => Cow::Borrowed(raw),
-                });
+                // A key has no quote in it: it began behind the last one.
+                let start = match within {
+                    Some((_, last)) if is_key => last + 1,
+                    _ => start,
+                };
+                return self.whole(start, end, is_escaped);
             }
+            within = Some((within.map_or(end, |(first, _)| first), end));
             from = end + 1;
         }
     }
 
-    /// Goes back to the first mark within a text that has no end of its own. False: there is none.
-    fn look_again(&mut self, start: usize, end: usize) -> bool {
+    /// A text that is whole; reading goes on behind its quote.
+    fn whole(&mut self, start: usize, end: usize, is_escaped: bool) -> Quoted<'m> {
+        self.at = end + 1;
+        let raw = &self.text[start..end];
+        Quoted::Whole(match is_escaped {
+            true => Cow::Owned(unescape(raw)),
+            false => Cow::Borrowed(raw),
+        })
+    }
+
+    /// Goes back to the first mark within a text that has no end of its own, before `first`. False: there is none.
+    fn look_again(&mut self, start: usize, first: usize, end: usize) -> bool {
         let marks = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b'\n');
-        let Some(mark) = self.bytes[start..end].iter().position(marks) else {
+        let Some(mark) = self.bytes[start..first].iter().position(marks) else {
             return false;
         };
         let mark = start + mark;
-        if end - mark > self.looked_again_max {
-            return false;
+        let may = self.afford(end - mark);
+        if may {
+            self.at = mark;
         }
-        self.looked_again_max -= end - mark;
-        self.at = mark;
-        true
+        may
+    }
+
+    /// Whether so many bytes may be looked at once more.
+    fn afford(&mut self, bytes: usize) -> bool {
+        let left = self.looked_again_max.checked_sub(bytes);
+        self.looked_again_max = left.unwrap_or(self.looked_again_max);
+        left.is_some()
     }
 }
 

@@ -84,7 +84,10 @@ pub fn repair(message: &str) -> Option<Repaired> {
         });
     }
     stray |= !documents.is_empty() && !parse::is_blank(&message[from..]);
-    (!documents.is_empty()).then(|| Repaired {
+    if documents.is_empty() {
+        return None;
+    }
+    Some(Repaired {
         documents,
         stray,
         ..writer.repaired

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::capture::Plan;
 use super::field::{Field, Otherwise};
-use super::state::{StateRule, Turns};
+use super::state::{ByValue, StateRule, Turns};
 use super::time::{TimeFile, Times};
 use super::words::{Table, Words};
 use super::{Attribute, Mapping, Replayed};
@@ -246,12 +246,12 @@ fn state(file: StateFile, kind: &Field, plan: &mut Plan) -> Result<StateRule, Ma
                     "is missing: by the kind of a beginning, the kind of its end",
                 ));
             }
-            Turns::Value {
+            Turns::Value(Box::new(ByValue {
                 slot: plan.slot(&by),
                 on: Words::new(file.on),
                 off: Words::new(file.off),
                 over: file.over,
-            }
+            }))
         }
         _ => {
             return Err(wrong(

@@ -206,6 +206,9 @@ fn a_payload_that_is_broken_is_an_alarm_or_rejected_and_never_left_out() {
         &b"{\"temperature\":NaN,\"smoke\":true}"[..],
         b"{'smoke': True}",
         b"{\"smoke\":true",
+        // A comma for the point of a number, and what a sensor without a probe says.
+        b"{\"humidity\":61,13,\"pressure\":1008,7,\"smoke\":true}",
+        b"{\"DHT11\":{\"Temperature\": nan,\"Humidity\": nan},\"smoke\":true}",
         b"{\"smoke\":\"ON\",\"name\":\"\xb3\xf7\xb7\"}",
         b"{\"smoke\":1}\0\0",
         b"\xff\xfe{\0\"\0s\0m\0o\0k\0e\0\"\0:\0t\0r\0u\0e\0}\0",

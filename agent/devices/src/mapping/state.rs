@@ -20,13 +20,16 @@ pub(super) enum Turns {
     /// These kinds are on.
     Kinds(Vec<String>),
     /// A value of the item; with any other the event is no state.
-    Value {
-        slot: Slot,
-        on: Words,
-        off: Words,
-        /// By the kind of a beginning, that of its end.
-        over: BTreeMap<String, String>,
-    },
+    Value(Box<ByValue>),
+}
+
+/// A value that says whether a state is on.
+pub(super) struct ByValue {
+    pub(super) slot: Slot,
+    pub(super) on: Words,
+    pub(super) off: Words,
+    /// By the kind of a beginning, that of its end.
+    pub(super) over: BTreeMap<String, String>,
 }
 
 /// What an item says of its state.
@@ -51,12 +54,13 @@ impl StateRule {
                 let active = active.iter().any(|active| active == kind);
                 Ok(Turn::On(self.state(item, active)))
             }
-            Turns::Value {
-                slot,
-                on,
-                off,
-                over,
-            } => {
+            Turns::Value(by) => {
+                let ByValue {
+                    slot,
+                    on,
+                    off,
+                    over,
+                } = by.as_ref();
                 let Some(value) = item.get(*slot) else {
                     return Ok(Turn::None);
                 };

@@ -206,7 +206,7 @@ impl<'a> StatusNotification<'a> {
         let is_code = |text: &str| {
             let letters = text.chars().filter(|letter| letter.is_ascii_alphanumeric());
             let letters = letters.collect::<String>().to_ascii_lowercase();
-            codes.iter().any(|code| letters.starts_with(code))
+            codes.iter().any(|code| letters.contains(code))
         };
         is_code(&self.error)
             || (self.error.eq_ignore_ascii_case("OtherError") && is_code(&self.vendor_error))
@@ -516,6 +516,10 @@ mod tests {
             (
                 r#"{"connectorId":"A1","errorCode":"OtherError","vendorErrorCode":"Over-Temperature"}"#,
                 "cp/A1",
+            ),
+            (
+                r#"{"connectorId":1,"errorCode":"OtherError","status":"Charging","vendorErrorCode":"evse_board_support/MREC5OverTemperature"}"#,
+                "cp/1",
             ),
             (
                 r#"{'connectorId': 1, 'errorCode': 'HighTemperature', 'info': None}"#,

@@ -286,7 +286,9 @@ impl<'a> Reader<'a> {
 impl<'a> Elements<'a> for Reader<'a> {
     fn open(&mut self, name: &'a str, parents: &[&'a str], attributes: Attributes<'a>, at: usize) {
         self.is_enveloped |= matches!(name, "Envelope" | "Body" | "NotificationMessage");
-        if name == "NotificationMessage" {
+        // Where its own beginning was lost, it begins with its topic.
+        let is_lost = name == "Topic" && self.open.is_none();
+        if name == "NotificationMessage" || is_lost {
             // The one before lost its end.
             self.finish(at);
             self.open = Some(Notification {
@@ -320,10 +322,12 @@ impl<'a> Elements<'a> for Reader<'a> {
                     attribute("Name").unwrap_or_default(),
                     attribute("Value").unwrap_or_default(),
                 );
-                let is_source = parents.contains(&"Source") || parents.contains(&"Key");
-                let items = match is_source {
-                    true => &mut open.source,
-                    false => &mut open.data,
+                // The innermost counts: an end may have been lost.
+                let mut around = parents.iter().rev();
+                let list = around.find(|name| matches!(**name, "Source" | "Key" | "Data"));
+                let items = match list {
+                    Some(&"Source" | &"Key") => &mut open.source,
+                    _ => &mut open.data,
                 };
                 if items.len() < ITEMS_MAX {
                     items.push(item);
@@ -507,6 +511,11 @@ mod tests {
         let end = cut.find("</wsnt:Message>").expect("an end");
         let answer = read(&cut[..end]).expect("an answer");
         assert_eq!(answer.notifications[0].data.len(), 1);
+        let beheaded = pulled(&one.replace("<wsnt:NotificationMessage>", "<wsnt:Notificatio"));
+        assert_eq!(
+            read(&beheaded).expect("an answer").notifications[0].topic,
+            "VideoSource/MotionAlarm"
+        );
         // A fragment, as some peers hand it on.
         assert_eq!(read(&one).expect("an answer").notifications.len(), 1);
         let none = read(&pulled(

@@ -143,28 +143,25 @@ impl<'a> Scanner<'a> {
         let length = inner.find(|letter| !is_name(letter)).unwrap_or(inner.len());
         let name = &inner[..length];
         let behind = &inner[length..];
-        if !name.starts_with(|letter: char| letter.is_alphabetic() || letter == '_') {
-            return match behind.is_empty() && name.is_empty() {
-                true => Tag::Cut,
-                false => Tag::None,
-            };
+        let begins = |letter: char| letter.is_alphabetic() || letter == '_';
+        let ends = |letter: char| letter.is_whitespace() || matches!(letter, '>' | '/');
+        if behind.is_empty() {
+            return Tag::Cut;
+        }
+        if is_end {
+            return self.end_tag(rest, inner);
+        }
+        if !name.starts_with(begins) || !behind.starts_with(ends) {
+            return Tag::None;
         }
         let begin = self.at;
         let Some(end) = tag_end(behind) else {
             if !behind.contains('<') {
                 return Tag::Cut;
             }
-            if !is_end {
-                return Tag::None;
-            }
-            // An end that lost its bracket ends all the same.
-            self.at += rest.len() - behind.len();
-            return Tag::Whole(Token::End(local(name)));
+            return Tag::None;
         };
         self.at += rest.len() - behind.len() + end + 1;
-        if is_end {
-            return Tag::Whole(Token::End(local(name)));
-        }
         let attributes = &behind[..end];
         let open = attributes.strip_suffix('/');
         Tag::Whole(Token::Start {
@@ -173,6 +170,23 @@ impl<'a> Scanner<'a> {
             is_empty: open.is_some(),
             at: begin,
         })
+    }
+}
+
+impl<'a> Scanner<'a> {
+    /// `</name>`, by all that stands in it: a letter of its name may be damaged. One that lost its bracket ends all the same.
+    fn end_tag(&mut self, rest: &str, inner: &'a str) -> Tag<'a> {
+        let Some(end) = memchr::memchr2(b'>', b'<', inner.as_bytes()) else {
+            return Tag::Cut;
+        };
+        let is_closed = inner.as_bytes()[end] == b'>';
+        self.at += rest.len() - inner.len() + end + usize::from(is_closed);
+        let name = inner[..end].trim();
+        let name = match is_closed {
+            true => name,
+            false => &name[..name.find(|letter| !is_name(letter)).unwrap_or(name.len())],
+        };
+        Tag::Whole(Token::End(local(name)))
     }
 }
 
@@ -205,6 +219,7 @@ fn is_name(letter: char) -> bool {
 
 /// A name without its prefix.
 fn local(name: &str) -> &str {
+    let name = name.trim_end_matches(':');
     name.rsplit_once(':').map_or(name, |(_, local)| local)
 }
 

@@ -153,6 +153,7 @@ impl<'a> Alerts<'a> {
             "dynChannelID" if is_top => &mut draft.dynamic,
             "inputIOPortID" | "dynInputIOPortID" if is_top => &mut draft.alert.input,
             "dateTime" if is_top => &mut draft.alert.time,
+            "eventDescription" if is_top => &mut draft.alert.description,
             "relationEvent" => {
                 let relations = &mut draft.relations;
                 if !value.is_empty() && relations.len() < REGIONS_MAX && !relations.contains(&value)

@@ -381,6 +381,16 @@ fn the_heartbeat_is_one_unless_a_picture_was_lost() {
 }
 
 #[test]
+fn a_heartbeat_may_be_another_event_by_its_type() {
+    let text = "<EventNotificationAlert><dateTime>2018-01-31T07:21:21-05:00</dateTime><eventType>other</eventType>\
+        <eventDescription>Heartbeat</eventDescription><eventState>inactive</eventState></EventNotificationAlert>";
+    let mut mapper = Mapper::new("bell", false);
+    assert_eq!(said(&mut mapper, text, 0), "heartbeat");
+    let other = text.replace("Heartbeat", "something");
+    assert_eq!(said(&mut mapper, &other, 0), "left out: other");
+}
+
+#[test]
 fn an_unknown_type_is_left_out_by_its_name() {
     let mut mapper = Mapper::new("cam", false);
     let long = "x".repeat(500);
