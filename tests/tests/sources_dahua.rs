@@ -59,7 +59,7 @@ async fn a_recorder_is_heard_through_what_is_broken_in_its_stream() -> Result<()
         ),
     ];
     device.say(said.concat()).await?;
-    let stored = scene.stored_at_least("dahua", 8).await?;
+    let stored = scene.stored_at_least("dahua", 10).await?;
     let found: Vec<String> = stored
         .iter()
         .map(|stored| format!("{} {}", stored.event.device, stored.event.kind))
@@ -68,12 +68,16 @@ async fn a_recorder_is_heard_through_what_is_broken_in_its_stream() -> Result<()
     found.sort();
     let mut wanted = [
         "nvr device.online",
+        // The time of its door is weeks behind.
+        "nvr device.clock",
         "nvr/1 camera.motion",
         "nvr/3 camera.blind",
         "nvr/1 door.granted",
         "nvr/2 input.active",
         "nvr/3 camera.restored",
         "nvr/1 door.forced",
+        // What follows its beginning is cut off.
+        "nvr/1 camera.line_crossed",
         "nvr/1 camera.line_crossed",
     ];
     wanted.sort_unstable();

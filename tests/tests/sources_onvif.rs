@@ -67,7 +67,7 @@ async fn what_changes_is_an_event_and_what_is_initialized_is_none() -> Result<()
             |source| source["rejected"] == 1 && source["left_out"] == 1,
         )
         .await?;
-    let stored = scene.stored_at_least("cameras", 4).await?;
+    let stored = scene.stored_at_least("cameras", 5).await?;
     let expected = [
         "gate/V1 camera.restored",
         "gate/V1 camera.motion",
@@ -84,7 +84,7 @@ async fn what_changes_is_an_event_and_what_is_initialized_is_none() -> Result<()
     device
         .control("changed VideoSource/MotionAlarm State false")
         .await?;
-    let stored = scene.stored_at_least("cameras", 5).await?;
+    let stored = scene.stored_at_least("cameras", 6).await?;
     ensure!(
         kinds(&stored)
             .last()

@@ -19,7 +19,7 @@ const NO_ANSWER_WITHIN: Duration = Duration::from_millis(1500);
 /// How long ago alarms happen: no receipt is taken for it.
 const AGO_S: i64 = 90;
 /// Of the agent's disk: in all, what has to stay free of it, and what is left when it is full.
-const DISK_MEGABYTES: u64 = 128;
+const DISK_MEGABYTES: u64 = 320;
 const FREE_MIN: &str = "64MiB";
 const LEFT_BYTES: u64 = 16 << 20;
 
