@@ -31,12 +31,13 @@ use crate::metrics::Metrics;
 use crate::pending::Pending;
 use crate::pseudonym::Pseudonyms;
 use crate::sources::{Prepared, Sources};
+use crate::start_progress;
 use crate::stations::fetch::{self, Fetch};
 use crate::stations::webhook::Webhook;
 use crate::stations::{Stations, StationsThread};
 use crate::transport::bodies::Bodies;
 use crate::uplink::{Downlink, Uplink, UplinkStatus};
-use linli_spool::{Spool, SpoolThread, WhenFull};
+use linli_spool::{Progress, Spool, SpoolThread, WhenFull};
 
 /// How long parts may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -107,35 +108,54 @@ pub struct Spools {
 }
 
 impl Spools {
-    /// Opens all lanes below the data directory.
+    /// Opens all lanes below the data directory. Blocking.
     pub fn open(config: &Config) -> Result<Self, linli_spool::OpenError> {
+        Self::open_lanes(Self::settings(config, &Progress::default()))
+    }
+
+    /// Opens all lanes on a thread of its own, and has systemd wait as long as that moves.
+    async fn open_watched(config: &Config) -> Result<Self, AppError> {
+        let progress = Progress::default();
+        let settings = Self::settings(config, &progress);
+        let opening = tokio::task::spawn_blocking(move || Self::open_lanes(settings));
+        match start_progress::watch(opening, &progress).await {
+            Ok(opened) => Ok(opened?),
+            Err(error) => Err(ended(Err(error))),
+        }
+    }
+
+    fn settings(config: &Config, progress: &Progress) -> [linli_spool::Settings; Lane::ALL.len()] {
+        Lane::ALL.map(|lane| linli_spool::Settings {
+            directory: config.data_dir.join("spool").join(lane.as_str()),
+            lane,
+            generation_bytes: config.spool.generation.0,
+            quota_bytes: config.spool.share(lane),
+            // Alarms still find room when doors have filled the disk.
+            free_bytes_min: match lane {
+                Lane::Urgent => config.spool.free_min.0 / 2,
+                Lane::Routine | Lane::Media => config.spool.free_min.0,
+            },
+            seen_max: config.spool.seen_max,
+            when_full: if lane == Lane::Routine {
+                config.spool.routine_when_full
+            } else {
+                WhenFull::Refuse
+            },
+            progress: progress.clone(),
+        })
+    }
+
+    fn open_lanes(
+        settings: [linli_spool::Settings; Lane::ALL.len()],
+    ) -> Result<Self, linli_spool::OpenError> {
         let mut threads = Vec::new();
-        let mut open = |lane: Lane| {
-            let (handle, thread) = Spool::open(linli_spool::Settings {
-                directory: config.data_dir.join("spool").join(lane.as_str()),
-                lane,
-                generation_bytes: config.spool.generation.0,
-                quota_bytes: config.spool.share(lane),
-                // Alarms still find room when doors have filled the disk.
-                free_bytes_min: match lane {
-                    Lane::Urgent => config.spool.free_min.0 / 2,
-                    Lane::Routine | Lane::Media => config.spool.free_min.0,
-                },
-                seen_max: config.spool.seen_max,
-                when_full: if lane == Lane::Routine {
-                    config.spool.routine_when_full
-                } else {
-                    WhenFull::Refuse
-                },
-            })?;
+        let mut open = |settings: linli_spool::Settings| {
+            let (handle, thread) = Spool::open(settings)?;
             threads.push(thread);
             Ok::<_, linli_spool::OpenError>(handle)
         };
-        let handles = [
-            open(Lane::Urgent)?,
-            open(Lane::Routine)?,
-            open(Lane::Media)?,
-        ];
+        let [urgent, routine, media] = settings;
+        let handles = [open(urgent)?, open(routine)?, open(media)?];
         Ok(Self { handles, threads })
     }
 
@@ -238,7 +258,7 @@ impl App {
         let boot = clock::boot_id().map_err(AppError::Boot)?;
         let push_listener = listen("[push] listen", config.push.listen).await?;
         let metrics_listener = listen("[metrics] listen", config.metrics.listen).await?;
-        let spools = Spools::open(&config)?;
+        let spools = Spools::open_watched(&config).await?;
         let agent = identity.agent.agent.to_string();
         let (trouble, station_trouble) = watch::channel(None);
         let station = match station {

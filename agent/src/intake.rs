@@ -34,9 +34,9 @@ const SLOTS: usize = Lane::ALL.len() * Retention::ALL.len();
 pub struct Submitted {
     /// New events, durable now.
     pub stored: usize,
-    /// Events that were there already.
+    /// Events that were there already, by id and content.
     pub doubled: usize,
-    /// New events under the id of another event of the source.
+    /// Those of the new events that have the id of another event of the source.
     #[serde(default)]
     pub conflicts: usize,
 }
@@ -161,9 +161,7 @@ impl Submission {
         } else {
             batch.oldest_ms.min(from_ms)
         };
-        batch
-            .keys
-            .push(EventKey::new(draft.source, draft.source_id));
+        batch.keys.push(EventKey::of(&draft));
         Ok(())
     }
 
@@ -294,6 +292,7 @@ impl Intake {
                         .stored(lane, appended.stored as u64, appended.doubled as u64);
                     outcome.submitted.stored += appended.stored;
                     outcome.submitted.doubled += appended.doubled;
+                    outcome.submitted.conflicts += appended.conflicts;
                 }
                 Err(source) => {
                     self.metrics.refused(lane, count);
@@ -343,6 +342,41 @@ mod tests {
                 (Lane::Routine, Retention::Access, 1)
             ]
         );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_id_with_other_content_is_stored_and_counted_as_a_conflict() {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut config = crate::config::Config {
+            data_dir: directory.path().to_owned(),
+            ..crate::config::Config::default()
+        };
+        config.spool.free_min = linli_shared::service::config::Bytes(8 << 20);
+        let spools = crate::app::Spools::open(&config).expect("spools");
+        let intake = Intake::new(
+            spools.handles.clone(),
+            BootId(1),
+            GatewayClock::default(),
+            Metrics::new().expect("metrics"),
+        );
+        let submit = async |kind| {
+            let mut submission = intake.submission();
+            submission
+                .push(Lane::Routine, Retention::Access, draft(kind))
+                .expect("within the limits");
+            let outcome = intake.submit(submission).await.expect("an outcome");
+            outcome.whole().expect("stored")
+        };
+        let counts = |stored, doubled, conflicts| Submitted {
+            stored,
+            doubled,
+            conflicts,
+        };
+        assert_eq!(submit("door.opened").await, counts(1, 0, 0));
+        assert_eq!(submit("door.closed").await, counts(1, 0, 1));
+        assert_eq!(submit("door.opened").await, counts(0, 1, 0));
+        assert_eq!(submit("door.closed").await, counts(0, 1, 0));
+        tokio::task::block_in_place(|| spools.close());
     }
 
     #[test]

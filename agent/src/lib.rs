@@ -28,6 +28,7 @@ mod random;
 mod socket;
 mod source_test;
 mod sources;
+mod start_progress;
 mod stations;
 mod transport;
 mod uplink;

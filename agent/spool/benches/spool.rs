@@ -8,7 +8,7 @@ use divan::counter::ItemsCount;
 use linli_shared::protocol::chunk::Packed;
 use linli_shared::protocol::event::{Draft, PlaceDraft};
 use linli_shared::protocol::ids::{BootId, Lane, Retention, Sequence};
-use linli_spool::{EventKey, Item, Settings, Spool, SpoolThread, WhenFull};
+use linli_spool::{EventKey, Item, Progress, Settings, Spool, SpoolThread, WhenFull};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -37,6 +37,7 @@ fn settings(directory: &Path) -> Settings {
         free_bytes_min: 0,
         seen_max: 100_000,
         when_full: WhenFull::Refuse,
+        progress: Progress::default(),
     }
 }
 
@@ -99,7 +100,7 @@ impl Bench {
                 ..Draft::default()
             };
             packed.push(&event).expect("an event within the limits");
-            keys.push(EventKey::new("doors", &id));
+            keys.push(EventKey::of(&event));
         }
         (packed, keys)
     }

@@ -1,10 +1,11 @@
-//! What a lane holds, and what is done with it: write, read, acknowledge, drop. Thrown away whole and
-//! recovered from disk when the disk fails.
+//! What a lane holds, and what is done with it: write, read, acknowledge, drop. When the disk fails, it is
+//! thrown away whole and recovered from disk.
 use linli_shared::protocol::chunk::Chunk;
-use linli_shared::protocol::ids::Sequence;
+use linli_shared::protocol::ids::{Lane, Sequence};
 use std::collections::VecDeque;
 use std::path::Path;
 
+use super::chunk_file::{Scanned, Wanted};
 use super::generation::{Generation, Trouble};
 use super::position::{HighMark, LostRange, LostReason, Position};
 use super::seen::Seen;
@@ -17,7 +18,10 @@ pub struct Contents {
     pub position: Position,
     pub high: HighMark,
     pub seen: Seen,
+    /// The last one is written to, the others are sealed.
     pub generations: VecDeque<Generation>,
+    /// The sealed generation that is being read, by its first sequence.
+    pub reader: Option<(Sequence, Scanned)>,
     /// (first sequence, receipt time) of appends: a lower bound of what waits.
     pub marks: VecDeque<(Sequence, i64)>,
 }
@@ -35,29 +39,35 @@ impl Contents {
         settings: &Settings,
         chunks: &[Chunk],
         next: Sequence,
-    ) -> Result<(), Trouble> {
-        let full = self.generations.back().is_none_or(|active| {
+    ) -> Result<u64, Trouble> {
+        let is_full = self.generations.back().is_none_or(|active| {
             active.disk_bytes.max(active.chunk_bytes) >= settings.generation_bytes
                 && active.chunk_bytes > 0
         });
-        if full {
-            self.position.store(&settings.directory.join("position"))?;
-            if let Some(active) = self.generations.back_mut() {
-                active.close();
-            }
-            let created =
-                Generation::create(&settings.directory, self.position.next, self.seen.end())?;
-            self.generations.push_back(created);
-        }
         let keys_end = self.seen.end();
+        if is_full {
+            self.position.store(&settings.directory.join("position"))?;
+            self.begin_generation(&settings.directory)?;
+        }
         let Some(active) = self.generations.back_mut() else {
             let reason = "there is no generation to write to".to_owned();
             return Err(Trouble::System(reason));
         };
-        active.append(chunks)?;
+        let syncs = active.append(chunks)?;
         active.keys_end = keys_end;
         self.position.next = next;
-        self.high.store(next).map_err(Trouble::from)
+        self.high.store(next)?;
+        Ok(syncs)
+    }
+
+    /// Seals the last generation and begins one at the next sequence.
+    fn begin_generation(&mut self, directory: &Path) -> Result<(), Trouble> {
+        if let Some(active) = self.generations.back_mut() {
+            active.seal();
+        }
+        let created = Generation::create(directory, self.position.next, self.seen.end())?;
+        self.generations.push_back(created);
+        Ok(())
     }
 
     pub fn mark(&mut self, first: Sequence, received_ms: i64) {
@@ -66,7 +76,12 @@ impl Contents {
         }
     }
 
-    pub fn read(&mut self, from: Sequence, bytes_max: usize) -> Result<Vec<Item>, Trouble> {
+    pub fn read(
+        &mut self,
+        lane: Lane,
+        from: Sequence,
+        bytes_max: usize,
+    ) -> Result<Vec<Item>, Trouble> {
         let mut items = Vec::new();
         let mut from = from;
         let mut bytes = 0;
@@ -84,13 +99,11 @@ impl Contents {
                 from = range.end;
                 continue;
             }
-            let active = self.generations.len().saturating_sub(1);
             let holding = self
                 .generations
-                .iter_mut()
-                .enumerate()
-                .find(|(_, generation)| from < generation.end);
-            let Some((index, generation)) = holding else {
+                .iter()
+                .find(|generation| from < generation.end);
+            let Some(generation) = holding else {
                 // The hub asks for what it had acknowledged, and nothing follows it.
                 let end = self.position.next;
                 items.push(Item::Lost(deleted(from, end)));
@@ -101,7 +114,20 @@ impl Contents {
                 from = generation.first;
                 continue;
             }
-            let chunks = generation.read(from, bytes_max - bytes)?;
+            let chunks = if generation.is_sealed {
+                let kept = self.reader.take();
+                let scanned = match kept.filter(|(first, _)| *first == generation.first) {
+                    Some((_, scanned)) => scanned,
+                    None => generation.scan(Wanted {
+                        lane,
+                        epoch: Some(self.position.epoch),
+                    })?,
+                };
+                let (_, scanned) = self.reader.insert((generation.first, scanned));
+                scanned.read(from, bytes_max - bytes)?
+            } else {
+                generation.read(from, bytes_max - bytes)?
+            };
             if chunks
                 .first()
                 .is_none_or(|chunk| chunk.header().first > from)
@@ -117,9 +143,6 @@ impl Contents {
                 bytes += chunk.bytes().len();
                 from = chunk.header().end();
                 items.push(Item::Chunk(chunk));
-            }
-            if from >= generation.end && index != active {
-                generation.close();
             }
         }
         Ok(items)
@@ -149,15 +172,19 @@ impl Contents {
         let Some(oldest) = self.generations.pop_front() else {
             return Ok(());
         };
+        self.reader = self
+            .reader
+            .take()
+            .filter(|(first, _)| *first != oldest.first);
         let path = directory.join("position");
         self.seen
             .persist(oldest.keys_end)
             .and_then(|()| self.position.store(&path))
-            .and_then(|()| oldest.delete())
+            .and_then(|()| oldest.delete(directory))
             .map_err(Trouble::from)
     }
 
-    /// Drops the oldest generation as a lost range; says how many events that are.
+    /// Drops the oldest generation as a lost range; returns how many events that are.
     pub fn drop_oldest(&mut self, directory: &Path) -> Result<u64, Trouble> {
         let Some(oldest) = self.generations.front() else {
             return Ok(0);
@@ -186,8 +213,7 @@ impl Contents {
                 .back()
                 .is_none_or(|last| last.first != next)
             {
-                let created = Generation::create(directory, next, self.seen.end())?;
-                self.generations.push_back(created);
+                self.begin_generation(directory)?;
             }
             while self.generations.len() > 1 {
                 self.delete_oldest(directory)?;
@@ -206,15 +232,11 @@ impl Contents {
         // readable; the hub keeps it in quarantine if it differs from what it has.
         self.position.add_lost(deleted(self.position.next, next));
         self.position.next = next;
-        self.high.store(next)?;
+        // First the position: a `high` beyond it means damage.
         self.position.store(&directory.join("position"))?;
+        self.high.store(next)?;
         // A generation has no gaps, so numbering goes on in a new one.
-        if let Some(active) = self.generations.back_mut() {
-            active.close();
-        }
-        let created = Generation::create(directory, next, self.seen.end())?;
-        self.generations.push_back(created);
-        Ok(())
+        self.begin_generation(directory)
     }
 }
 

@@ -1,17 +1,22 @@
 //! One generation: a sled database that is filled, read and deleted as a whole.
+//!
+//! sled opens only what this process has made and not closed since. What is closed is read by way of
+//! [`chunk_file`], which changes nothing.
 use bytes::Bytes;
 use linli_shared::protocol::chunk::{Chunk, ChunkError};
-use linli_shared::protocol::ids::{Epoch, Lane, Sequence};
-use linli_shared::service::file::sync_directory;
-use std::collections::BTreeMap;
-use std::fs::File;
+use linli_shared::protocol::ids::Sequence;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{carve, disk};
+use super::chunk_file::{self, Scanned, Wanted};
+use super::{Progress, disk};
 use crate::sled_log::SledLog;
 
 pub use crate::sled_log::Trouble;
+
+/// Most bytes of chunks that sled gets between two syncs: less than a segment, so that it never gives a
+/// segment to new records while their older copy elsewhere is not durable yet.
+const UNSYNCED_BYTES_MAX: usize = 128 * 1024;
 
 impl From<ChunkError> for Trouble {
     fn from(error: ChunkError) -> Self {
@@ -27,29 +32,15 @@ pub struct Generation {
     pub chunk_bytes: u64,
     /// Bytes of its files when it was last looked at.
     pub disk_bytes: u64,
-    /// Number of source ids up to and with this generation, see `seen`.
+    /// Number of keys up to and with this generation, see `seen`.
     pub keys_end: u64,
     directory: PathBuf,
-    opened: Option<SledLog>,
+    log: Option<SledLog>,
+    /// Nothing is written to it any more.
+    pub is_sealed: bool,
     /// A sync failed. The kernel says so once and may have dropped the pages: what reads from memory
     /// is perhaps not on disk, and no later sync would tell.
-    pub distrusted: bool,
-}
-
-/// What a generation on disk holds.
-pub struct Loaded {
-    pub chunks: BTreeMap<Sequence, Chunk>,
-    /// Why it must be replaced by what could be read of it.
-    pub damage: Option<String>,
-}
-
-/// What is expected of a generation before it is looked at.
-#[derive(Debug, Clone, Copy)]
-pub struct Expected {
-    pub lane: Lane,
-    pub epoch: Epoch,
-    /// Everything below was synced; above it, chunks that are whole may never have been acknowledged.
-    pub synced: Sequence,
+    pub is_distrusted: bool,
 }
 
 /// Name of a generation's directory.
@@ -57,11 +48,32 @@ pub fn name(prefix: &str, first: Sequence) -> String {
     format!("{prefix}-{:020}", first.0)
 }
 
-/// Chunks as they are stored: by the sequence of their first event.
-fn records(chunks: &[Chunk]) -> impl Iterator<Item = (u64, &[u8])> {
-    chunks
-        .iter()
-        .map(|chunk| (chunk.header().first.0, chunk.bytes().as_ref()))
+/// Writes chunks to a database; durable when it returns. Counts the syncs, and says whether one failed.
+fn write(
+    log: &SledLog,
+    chunks: &[Chunk],
+    syncs: &mut u64,
+    has_sync_failed: &mut bool,
+) -> Result<(), Trouble> {
+    let mut rest = chunks;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let within = rest.iter().take_while(|chunk| {
+            bytes += chunk.bytes().len();
+            bytes <= UNSYNCED_BYTES_MAX
+        });
+        let (now, later) = rest.split_at(within.count().max(1));
+        let records = now
+            .iter()
+            .map(|chunk| (chunk.header().first.0, chunk.bytes().as_ref()));
+        log.write(records)?;
+        *has_sync_failed = true;
+        log.sync()?;
+        *has_sync_failed = false;
+        *syncs += 1;
+        rest = later;
+    }
+    Ok(())
 }
 
 /// Makes a generation with these chunks under `prefix`, whole and synced or not at all.
@@ -69,35 +81,58 @@ pub fn make(
     parent: &Path,
     prefix: &str,
     first: Sequence,
-    chunks: &[Chunk],
+    chunks: impl Iterator<Item = Result<Chunk, Trouble>>,
 ) -> Result<PathBuf, Trouble> {
     let temporary = parent.join(name("tmp", first));
     if temporary.exists() {
-        std::fs::remove_dir_all(&temporary)?;
+        disk::remove(&temporary)?;
     }
-    let opened = SledLog::open(&temporary)?;
-    opened.write(records(chunks))?;
-    opened.sync()?;
-    opened.close()?;
-    for entry in std::fs::read_dir(&temporary)?.flatten() {
-        File::open(entry.path())?.sync_all()?;
-    }
-    sync_directory(&temporary)?;
     let directory = parent.join(name(prefix, first));
-    std::fs::rename(&temporary, &directory)?;
-    sync_directory(parent)?;
-    Ok(directory)
+    let made = fill(&temporary, chunks).and_then(|()| {
+        disk::sync_filled_directory(&temporary)?;
+        disk::rename(&temporary, &directory)?;
+        Ok(disk::sync_directory(parent)?)
+    });
+    if made.is_err() {
+        // On a full disk it would hold the room that is missing. Else the next start removes it.
+        let _ = std::fs::remove_dir_all(&temporary);
+    }
+    made.map(|()| directory)
+}
+
+fn fill(
+    directory: &Path,
+    chunks: impl Iterator<Item = Result<Chunk, Trouble>>,
+) -> Result<(), Trouble> {
+    let log = SledLog::open(directory)?;
+    let write = |chunks: &[Chunk]| write(&log, chunks, &mut 0, &mut false);
+    let mut bytes = 0;
+    let mut gathered = Vec::new();
+    for chunk in chunks {
+        let chunk = chunk?;
+        bytes += chunk.bytes().len();
+        gathered.push(chunk);
+        if bytes >= UNSYNCED_BYTES_MAX / 2 {
+            write(&gathered)?;
+            gathered.clear();
+            bytes = 0;
+        }
+    }
+    write(&gathered)?;
+    log.close()
 }
 
 impl Generation {
     /// A new, empty generation.
     pub fn create(parent: &Path, first: Sequence, keys_end: u64) -> Result<Self, Trouble> {
-        let directory = make(parent, "g", first, &[])?;
-        Ok(Self::at(directory, first, first, keys_end))
+        let directory = make(parent, "g", first, std::iter::empty())?;
+        let mut created = Self::sealed(directory, first, first, keys_end);
+        created.is_sealed = false;
+        Ok(created)
     }
 
-    /// A generation that is on disk; nothing is opened yet.
-    pub fn at(directory: PathBuf, first: Sequence, end: Sequence, keys_end: u64) -> Self {
+    /// A generation that is on disk and is only read.
+    pub fn sealed(directory: PathBuf, first: Sequence, end: Sequence, keys_end: u64) -> Self {
         Self {
             first,
             end,
@@ -105,97 +140,62 @@ impl Generation {
             disk_bytes: disk::used_bytes(&directory),
             keys_end,
             directory,
-            opened: None,
-            distrusted: false,
+            log: None,
+            is_sealed: true,
+            is_distrusted: false,
         }
     }
 
-    /// Reads everything: first by way of the bytes of its file, for a damaged one loses more when the
-    /// database opens and tidies it, then by way of the database.
-    pub fn load(directory: &Path, expected: Expected) -> Result<Loaded, Trouble> {
-        let Expected {
-            lane,
-            epoch,
-            synced,
-        } = expected;
-        let carved = carve::chunks(&directory.join("db"), lane, Some(epoch))?;
-        let mut chunks = BTreeMap::new();
-        let scanned = SledLog::open(directory).and_then(|opened| {
-            let result = opened.all(|key, value| {
-                let chunk = Chunk::parse(&Bytes::copy_from_slice(value))?;
-                let header = chunk.header();
-                if key != header.first.0.to_be_bytes()
-                    || header.lane != lane
-                    || header.epoch != epoch
-                {
-                    let reason = "a record is not where it belongs".to_owned();
-                    return Err(Trouble::Damage(reason));
-                }
-                chunks.insert(header.first, chunk);
-                Ok(())
+    /// Opens it to be written to. It must have been written by this process just now.
+    pub fn unseal(&mut self) -> Result<(), Trouble> {
+        self.log = Some(SledLog::open(&self.directory)?);
+        self.is_sealed = false;
+        Ok(())
+    }
+
+    /// Closes the database; nothing is written to it any more.
+    pub fn seal(&mut self) {
+        self.is_sealed = true;
+        if let Some(log) = self.log.take() {
+            let file = self.directory.join("db");
+            // sled may write while it closes.
+            let closed = log.close().and_then(|()| {
+                let opened = std::fs::File::open(&file)?;
+                Ok(disk::sync_file(&opened, &file)?)
             });
-            result.and(opened.close())
-        });
-        let mut damage = match scanned {
-            Ok(()) => None,
-            Err(Trouble::Damage(reason)) => Some(reason),
-            Err(trouble) => return Err(trouble),
-        };
-        for (first, chunk) in carved {
-            // Beyond what was synced, a chunk that does not follow the one before is a write that a
-            // power cut tore: nobody was told that it is stored.
-            let follows = chunks
-                .last_key_value()
-                .is_none_or(|(_, last): (_, &Chunk)| last.header().end() == first);
-            if !chunks.contains_key(&first) && (first < synced || follows) {
-                chunks.insert(first, chunk);
-                damage.get_or_insert_with(|| "records are missing from its index".to_owned());
-            }
-        }
-        Ok(Loaded { chunks, damage })
-    }
-
-    fn open(&mut self) -> Result<&SledLog, Trouble> {
-        let opened = match self.opened.take() {
-            Some(opened) => opened,
-            None => SledLog::open(&self.directory)?,
-        };
-        Ok(self.opened.insert(opened))
-    }
-
-    /// Lets go of the database; the files stay.
-    pub fn close(&mut self) {
-        if let Some(opened) = self.opened.take() {
-            self.disk_bytes = disk::used_bytes(&self.directory);
-            if let Err(reason) = opened.close() {
+            if let Err(reason) = closed {
                 tracing::warn!(directory = ?self.directory, %reason, "closing a generation failed");
             }
+            self.disk_bytes = disk::used_bytes(&self.directory);
         }
     }
 
-    /// Appends chunks; durable when it returns.
-    pub fn append(&mut self, chunks: &[Chunk]) -> Result<(), Trouble> {
-        let opened = self.open()?;
-        opened.write(records(chunks))?;
-        if let Err(trouble) = opened.sync() {
-            self.distrusted = true;
-            return Err(trouble);
-        }
+    /// Appends chunks; durable when it returns. Says how many syncs that took.
+    pub fn append(&mut self, chunks: &[Chunk]) -> Result<u64, Trouble> {
+        let log = match self.log.take() {
+            Some(log) => log,
+            // Nothing is in it yet that sled could tidy away.
+            None => SledLog::open(&self.directory)?,
+        };
+        let log = self.log.insert(log);
+        let mut syncs = 0;
+        write(log, chunks, &mut syncs, &mut self.is_distrusted)?;
         for chunk in chunks {
             self.chunk_bytes += chunk.bytes().len() as u64;
             self.end = chunk.header().end();
         }
-        if let Some(opened) = &self.opened {
-            self.disk_bytes = opened.file_bytes()?;
-        }
-        Ok(())
+        self.disk_bytes = log.file_bytes()?;
+        Ok(syncs)
     }
 
-    /// Chunks from the one that holds `from` on, up to about `bytes_max`.
-    pub fn read(&mut self, from: Sequence, bytes_max: usize) -> Result<Vec<Chunk>, Trouble> {
+    /// Chunks from the one that holds `from` on, up to about `bytes_max`, of a generation that is written to.
+    pub fn read(&self, from: Sequence, bytes_max: usize) -> Result<Vec<Chunk>, Trouble> {
         let mut chunks = Vec::new();
         let mut bytes = 0;
-        self.open()?.around(from.0, |value| {
+        let Some(log) = &self.log else {
+            return Ok(chunks);
+        };
+        log.around(from.0, |value| {
             let chunk = Chunk::parse(&Bytes::copy_from_slice(value))?;
             if chunk.header().end() <= from {
                 return Ok(true);
@@ -210,10 +210,20 @@ impl Generation {
         Ok(chunks)
     }
 
+    /// Finds the chunks of a generation that is not written to any more.
+    pub fn scan(&self, wanted: Wanted) -> io::Result<Scanned> {
+        let mut scanned = chunk_file::scan(&self.directory, wanted, &Progress::default())?;
+        scanned.retain(self.first, self.end, self.end);
+        Ok(scanned)
+    }
+
     /// Removes the files.
-    pub fn delete(mut self) -> io::Result<()> {
-        self.close();
-        std::fs::remove_dir_all(&self.directory)
+    pub fn delete(mut self, parent: &Path) -> io::Result<()> {
+        if let Some(log) = self.log.take() {
+            // Nothing of it is wanted any more.
+            let _ = log.close();
+        }
+        set_aside(parent, &self.directory, self.first)
     }
 
     /// Files in `blobs/`, where sled puts what is too large for its log: there must be none.
@@ -222,4 +232,14 @@ impl Generation {
             .map(|entries| entries.count() as u64)
             .unwrap_or(0)
     }
+}
+
+/// Removes a generation: first under a name that a start removes, so that half of one is never found.
+pub fn set_aside(parent: &Path, directory: &Path, first: Sequence) -> io::Result<()> {
+    let temporary = parent.join(name("tmp", first));
+    if temporary.exists() {
+        disk::remove(&temporary)?;
+    }
+    disk::rename(directory, &temporary)?;
+    disk::remove(&temporary)
 }

@@ -9,16 +9,17 @@ use super::contents::Contents;
 use super::disk::{self, Reserve};
 use super::generation::Trouble;
 use super::recover::{Findings, recover, take_lock};
+use super::seen::Novelty;
 use super::{
     Append, AppendError, Appended, Item, LaneStatus, OpenError, Request, Settings, WhenFull,
 };
 
 /// Events after which a commit takes no more appends.
 const COMMIT_EVENTS_MAX: usize = 2048;
-/// How often a lane that failed is opened again.
-const RECOVER_PAUSE: Duration = Duration::from_secs(1);
+/// How often a lane that failed is opened again. Tests refuse often.
+const RECOVER_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
 
-/// Why there are no contents at the moment, and what must not be forgotten meanwhile.
+/// Why there are no contents at the moment, and what is kept meanwhile.
 struct Failure {
     reason: String,
     at: Instant,
@@ -87,7 +88,7 @@ impl LaneTask {
             if !appends.is_empty() {
                 let outcome = self.commit(&appends);
                 refusing = outcome.as_ref().err().map(AppendError::to_string);
-                // Before the answers: who has one finds its events in the status.
+                // Before the answers: a source that has one finds its events in the status.
                 self.publish(refusing.clone());
                 answer(&mut appends, &outcome);
             }
@@ -98,7 +99,7 @@ impl LaneTask {
                         bytes_max,
                         reply,
                     } => {
-                        // The uplink may have gone away meanwhile; then nobody wants the answer.
+                        // The uplink may be gone meanwhile; then nobody wants the answer.
                         let _ = reply.send(self.read(from, bytes_max));
                     }
                     Request::Ack { next } => self.ack(next),
@@ -117,7 +118,7 @@ impl LaneTask {
                 tracing::warn!(lane = %self.settings.lane, %error, "the position could not be written at the end");
             }
             for generation in &mut contents.generations {
-                generation.close();
+                generation.seal();
             }
         }
     }
@@ -147,7 +148,7 @@ impl LaneTask {
         }
     }
 
-    /// Looks whether events would be taken, so that this is known without any coming.
+    /// Looks whether events would be taken, so that this is known before any arrive.
     fn tick(&mut self) -> Option<String> {
         let refusing = self.admit().err().map(|error| error.to_string());
         let blob_files = self.contents.as_ref().map_or(0, Contents::blob_files);
@@ -165,13 +166,13 @@ impl LaneTask {
         });
     }
 
-    /// Commits all appends with one sync; what was stored of each.
+    /// Commits all appends together; returns what was stored of each.
     fn commit(&mut self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
         self.admit()?;
         self.write(appends).map_err(|trouble| self.failed(trouble))
     }
 
-    /// May events be appended at all? Lets go of what may go where there is no room.
+    /// Whether events may be appended at all. Where there is no room, deletes what may be deleted.
     fn admit(&mut self) -> Result<(), AppendError> {
         self.recover_if_failed();
         let mut room = self.room();
@@ -254,20 +255,21 @@ impl LaneTask {
         let mut run_events = Packed::default();
         let mut next = contents.position.next;
         for (index, append) in appends.iter().enumerate() {
-            let fresh: Vec<bool> = append
+            let mut count = Appended::default();
+            let is_new: Vec<bool> = append
                 .keys
                 .iter()
-                .map(|key| contents.seen.insert(*key))
+                .map(|key| {
+                    let novelty = contents.seen.insert(*key);
+                    count.add(novelty);
+                    novelty != Novelty::Repeated
+                })
                 .collect();
-            let stored = fresh.iter().filter(|fresh| **fresh).count();
-            counts.push(Appended {
-                stored,
-                doubled: fresh.len() - stored,
-            });
-            if stored == fresh.len() {
+            counts.push(count);
+            if count.doubled == 0 {
                 run_events.append(&append.events);
             } else {
-                run_events.append_where(&append.events, &fresh);
+                run_events.append_where(&append.events, &is_new);
             }
             let run_ends = appends.get(index + 1).is_none_or(|following| {
                 (following.retention, following.boot) != (append.retention, append.boot)
@@ -290,11 +292,11 @@ impl LaneTask {
         if chunks.is_empty() {
             return Ok(counts);
         }
-        contents.write(&self.settings, &chunks, next)?;
+        let syncs = contents.write(&self.settings, &chunks, next)?;
         if let Some(oldest_ms) = appends.iter().map(|append| append.received_ms).min() {
             contents.mark(chunks[0].header().first, oldest_ms);
         }
-        self.status.send_modify(|status| status.syncs += 1);
+        self.status.send_modify(|status| status.syncs += syncs);
         Ok(counts)
     }
 
@@ -303,7 +305,8 @@ impl LaneTask {
         let Ok(contents) = &mut self.contents else {
             return Vec::new();
         };
-        contents.read(from, bytes_max).unwrap_or_else(|trouble| {
+        let read = contents.read(self.settings.lane, from, bytes_max);
+        read.unwrap_or_else(|trouble| {
             self.fail(trouble);
             Vec::new()
         })
@@ -341,17 +344,17 @@ impl LaneTask {
     fn fail(&mut self, trouble: Trouble) {
         let reason = trouble.to_string();
         tracing::error!(lane = %self.settings.lane, reason, "the spool failed, it is opened again");
-        if reason.contains("No space left") || reason.contains("StorageFull") {
+        if trouble.is_no_space() {
             self.reserve.release();
         }
         if let Ok(contents) = &mut self.contents {
             for generation in &mut contents.generations {
-                generation.close();
+                generation.seal();
             }
             let distrusted = contents
                 .generations
                 .iter()
-                .find(|generation| generation.distrusted);
+                .find(|generation| generation.is_distrusted);
             self.contents = Err(Failure {
                 reason,
                 at: Instant::now(),
@@ -404,7 +407,7 @@ impl LaneTask {
     }
 }
 
-/// Tells each source what became of its events. One that has gone comes again.
+/// Answers each source. One that is gone sends its events again.
 fn answer(appends: &mut Vec<Append>, outcome: &Result<Vec<Appended>, AppendError>) {
     for (index, append) in appends.drain(..).enumerate() {
         let of_this = outcome.as_ref().map(|counts| counts[index]);

@@ -1,4 +1,4 @@
-//! The spool: events that were acknowledged to their source and not yet by the hub.
+//! The spool: events that were acknowledged to their source and are not yet acknowledged by the hub.
 //!
 //! One spool for each lane, in a directory of its own, owned by one thread. Sources append through a
 //! cloneable [`Spool`] handle; the uplink reads, and acknowledges what the hub holds.
@@ -8,11 +8,11 @@
 //!   position                 epoch, next, acked, lost ranges; checksummed; replaced whole
 //!   high                     the sequence after the last synced event, a hint that finds damage
 //!   lock                     held by the process that has the lane
-//!   seen                     16-byte ids of source events that are no longer in a generation
-//!   reserve                  released when the disk is full, so that acknowledging still works
+//!   seen                     keys of events that are no longer in a generation
+//!   reserve                  2 MiB, released when the disk is full, so that acknowledging still works
 //!   g-<first sequence>/      a generation: one sled database of at most generation_bytes
-//!   tmp-<first sequence>/    a generation that is being made; removed at start
-//!   salv-<first sequence>/   what was saved of a damaged one, about to take its place
+//!   tmp-<first sequence>/    a generation that is being made, or removed; a start removes it
+//!   salv-<first sequence>/   a generation that was written anew, complete, about to take its place
 //!   bad-<first sequence>-<n>/ a damaged generation, kept for a person; the two newest are kept
 //! ```
 //!
@@ -21,42 +21,88 @@
 //!
 //! # Rules
 //! * **Written**: an append is answered after `flush()` of sled, which hands its log to the kernel, and
-//!   an `fdatasync` of ours on the database file, which sled leaves out. One sync for all appends that
-//!   wait, at most `COMMIT_EVENTS_MAX` of `lane` events.
+//!   an `fdatasync` of ours on the database file, which sled leaves out. One commit for all appends that
+//!   wait, at most `COMMIT_EVENTS_MAX` of `lane` events; one sync for each 128 KiB of it.
 //! * **Small values**: no record is larger than a chunk (6 KiB): sled keeps larger values in files that
 //!   it never syncs. `blobs/` is checked to stay empty.
+//! * **Opened by sled** is only the last generation, and only if this process has made it. sled tidies what
+//!   it opens and cuts off what follows damage of its own records. All others are read by the magic and the
+//!   checksum of their chunks, which changes no byte and needs no index of sled.
 //! * **Read**: from any sequence, in order, whole chunks. A sequence that is not there is reported as a
 //!   [`LostRange`], never passed over.
-//! * **Deleted**: a generation goes whole, after its last event is acknowledged. Before that, `position`
-//!   is replaced and its ids go to `seen`, so that neither sequence nor id comes twice.
-//! * **Doubled**: an event whose source id is among the last [`Settings::seen_max`] is answered as stored
-//!   and not stored again.
-//! * **Damaged**: sled panics on damage, so it is opened and read inside `catch_unwind`. Chunks describe
-//!   themselves; what a damaged file still holds is found by its magic and checksum, before sled opens it
-//!   and tidies the rest away, and moves to a new generation. What is not found is a lost range. An error
-//!   of the system (no space, no descriptors) is not damage: it is tried again.
+//! * **Deleted**: a generation is deleted whole, after its last event is acknowledged. Before that, `position`
+//!   is replaced and its keys go to `seen`, so that neither sequence nor event is used twice.
+//! * **Doubled**: an event whose [`EventKey`] (id and content) is among the last [`Settings::seen_max`] is
+//!   answered as stored and not stored again. An id that is known with another content is stored, and
+//!   counted as a conflict.
+//! * **Started**: everything is read before anything is changed. The last generation is written anew, so that
+//!   sled can open it, unless it is half full: then a new one begins. The time is bounded (see `recover`), and
+//!   [`Settings::progress`] rises meanwhile.
+//! * **Damaged**: chunks that are whole are written to a new generation, synced, and take the place of the
+//!   damaged one. What is not found is a lost range. Damage of sled's own records costs nothing. An error of
+//!   the system (no space, no descriptors) is not damage: it is tried again.
 //! * **Full**: below [`Settings::free_bytes_min`] of free disk, or above the lane's quota, an append is refused
 //!   and the source holds back; nothing that was acknowledged is dropped. With `when_full = "drop-oldest"`
-//!   the routine lane drops its oldest generation instead, as a lost range. The urgent lane never drops.
-//! * **Failed**: after an error of the disk the whole lane is opened again, as after a crash: one way to
-//!   recover. A generation whose sync failed is written anew, for the kernel tells of lost pages once.
-mod carve;
+//!   the routine lane drops its oldest generation instead, as a lost range. The urgent lane never drops. A
+//!   start without room to write a generation anew reads it as it is.
+//! * **Failed**: after an error of the disk, or a panic of sled, which is caught, the whole lane is opened again,
+//!   as after a crash: one way to recover. A generation whose sync failed is written anew, for the kernel
+//!   reports lost pages once.
+//!
+//! # What a start can find
+//!
+//! | on the disk | what is done | test in `tests::` |
+//! | --- | --- | --- |
+//! | `tmp-N`, half made or half removed | removed | `states::a_generation_that_was_half_made_is_removed` |
+//! | `salv-N` beside `g-N` with less in it | takes its place | `states::a_salvage_beside_the_damaged_original_takes_its_place` |
+//! | `salv-N` without `g-N` | takes its place | `states::a_salvage_without_its_original_takes_its_place` |
+//! | `salv-N` with less than `g-N` | removed | `states::a_salvage_that_has_less_than_its_original_is_removed` |
+//! | `bad-N-n` | the two newest are kept | `states::a_damaged_generation_is_kept_beside_earlier_ones_the_two_newest` |
+//! | a damaged chunk | a lost range; the others are written anew | `lane::one_damaged_chunk_costs_its_events_and_no_others` |
+//! | sled's own records damaged or gone | nothing is lost | `states::a_database_that_is_destroyed_between_its_chunks_loses_none_and_is_no_damage` |
+//! | a generation that is whole | not a byte of it is changed | `states::a_start_changes_nothing_in_the_generations_that_it_keeps` |
+//! | a generation without events | made anew | `states::an_empty_generation_is_made_anew_whatever_is_in_its_file` |
+//! | a generation half removed, acknowledged | removed | `states::a_generation_that_was_half_removed_is_removed` |
+//! | a last generation with few events | goes on | `states::starts_again_and_again_make_no_more_generations_than_one` |
+//! | two generations with the same events | each event once | `states::generations_that_overlap_give_each_event_once` |
+//! | a number in another spelling | left alone | `states::a_directory_with_another_spelling_of_a_number_is_left_alone` |
+//! | no generation | what waited is a lost range | `states::without_its_generations_all_that_waited_is_reported_as_lost` |
+//! | files in `blobs/` | counted | `states::files_in_blobs_are_counted_and_change_nothing` |
+//! | chunks of another epoch beside those of the position | a lost range | `states::chunks_of_another_epoch_beside_those_of_the_position_are_not_taken` |
+//! | only chunks of another epoch than the position's | the chunks are kept, with their epoch | `states::a_position_of_another_epoch_than_all_chunks_is_not_believed` |
+//! | no position, or a damaged one | epoch and numbers of the chunks | `states::without_a_position_epoch_and_numbers_are_those_of_the_chunks` |
+//! | an older position | what it does not know is sent again, what is deleted is a lost range | `states::an_older_position_gives_what_was_acknowledged_since_as_lost_and_the_rest_again` |
+//! | a position or `high` beyond the chunks | a lost range; numbering goes on after it | `states::a_position_or_a_high_mark_beyond_the_chunks_means_that_events_are_lost` |
+//! | `high` behind the chunks, damaged or missing | chunks that follow are kept | `states::with_a_high_mark_that_is_behind_damaged_or_missing_all_chunks_that_follow_are_kept` |
+//! | whole chunks behind a torn write above `high` | left out: nobody was answered | `states::chunks_behind_a_torn_write_that_nobody_was_answered_for_are_not_taken` |
+//! | `seen` cut, damaged, missing, of an earlier version | no event is lost by it | `states::a_file_of_keys_that_is_cut_damaged_or_missing_costs_no_event`, `seen::tests` |
+//! | the lock held | refused, nothing is touched | `states::a_lane_that_is_in_use_is_refused_and_is_not_touched` |
+//! | no reserve | made | `states::a_missing_reserve_is_made` |
+//! | a full or failing disk | the start succeeds, or the next one | `states::a_start_that_is_refused_at_any_operation_opens_then_or_the_next_time_with_everything` |
+//! | what a start that was killed has left | nothing that is whole is lost | `kills::*` |
+//! | what a power cut has left | nothing that was answered is lost, nothing is wrong | `model::whatever_is_done_to_a_lane_it_holds_what_a_model_of_it_holds_also_after_a_power_cut` |
+//! | any damage | each event as it was, or a lost range | `model::whatever_is_damaged_in_a_lane_each_event_is_there_as_it_was_or_reported_as_lost` |
+mod chunk_file;
 mod contents;
 pub mod disk;
+mod event_key;
 mod generation;
 mod lane;
 mod position;
 mod recover;
+mod salvage;
 mod seen;
 pub mod sled_log;
 
 use linli_shared::protocol::chunk::{BuildError, Chunk, Packed};
 use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use event_key::EventKey;
 pub use position::LostRange;
-pub use seen::EventKey;
 
 /// Appends, reads and acknowledgements that wait for the thread. When it is full, sources wait.
 const REQUESTS_MAX: usize = 64;
@@ -84,10 +130,28 @@ pub struct Settings {
     pub quota_bytes: u64,
     /// Least bytes of disk that stay free.
     pub free_bytes_min: u64,
-    /// Ids that are remembered.
+    /// Events whose keys are remembered.
     pub seen_max: usize,
     /// When the quota is reached.
     pub when_full: WhenFull,
+    /// Rises while the lane is opened.
+    pub progress: Progress,
+}
+
+/// Counts the work of opening a lane: pieces of files that were read, chunks that were decoded or written
+/// anew. What does not rise any more does not move.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    /// What was done so far.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn advance(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Why an append was not stored.
@@ -165,8 +229,23 @@ pub enum OpenError {
 pub struct Appended {
     /// New events.
     pub stored: usize,
-    /// Events that were there already.
+    /// Events that were there already, by id and content.
     pub doubled: usize,
+    /// Those of the new events whose id was there with another content.
+    pub conflicts: usize,
+}
+
+impl Appended {
+    fn add(&mut self, novelty: seen::Novelty) {
+        match novelty {
+            seen::Novelty::New => self.stored += 1,
+            seen::Novelty::Conflict => {
+                self.stored += 1;
+                self.conflicts += 1;
+            }
+            seen::Novelty::Repeated => self.doubled += 1,
+        }
+    }
 }
 
 /// What a read gives.

@@ -1,12 +1,13 @@
 //! The `position` file: where the sequences of a lane stand. CBOR and its CRC-32C, replaced whole.
 use linli_shared::protocol::codec;
 use linli_shared::protocol::ids::{Epoch, Sequence};
-use linli_shared::service::file;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use super::disk;
 
 /// Why a range is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +83,7 @@ impl Position {
         let mut bytes = codec::encode("position", self).map_err(io::Error::other)?;
         let checksum = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&checksum.to_be_bytes());
-        file::replace(path, &bytes, 0o600)
+        disk::replace(path, &bytes)
     }
 
     /// Adds a lost range in order. Ranges of one reason that touch become one.

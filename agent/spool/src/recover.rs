@@ -1,30 +1,41 @@
 //! Brings a lane from whatever is on disk to a state that can be used.
+//!
+//! 1. Salvages and removals that a crash interrupted are finished ([`salvage::finish`]).
+//! 2. Everything is read, and nothing changed: the position, the chunks of each generation, by their own
+//!    checksums; what is missing is noted as lost.
+//! 3. Generations are written anew where that is needed ([`salvage::write_anew`]): one with chunks lost, and
+//!    the last one, which will be written to. sled opens the new one. A last one that is half full or more
+//!    is sealed instead, and one that the disk has no room to write anew too.
+//! 4. The position is stored; generations that are acknowledged are deleted.
+//!
+//! The bytes of all generations are read. Decoded are only the chunks whose keys are remembered and at most
+//! [`MARKS_MAX`] chunks for their receipt times, so the time of a start is bounded by the lane's quota, by
+//! `seen_max`, and by these.
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::Event;
 use linli_shared::protocol::ids::{Epoch, Sequence};
-use linli_shared::service::file::{self, sync_directory};
+use linli_shared::service::file;
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::chunk_file::{self, Scanned, Wanted};
 use super::contents::{Contents, MARKS_MAX};
-use super::generation::{self, Expected, Generation, Trouble};
+use super::event_key::EventKey;
+use super::generation::{Generation, Trouble};
 use super::position::{HighMark, LostRange, LostReason, Position};
-use super::seen::{EventKey, Seen};
-use super::{OpenError, Settings, carve};
+use super::seen::Seen;
+use super::{OpenError, Settings, disk, salvage};
 
-/// Damaged generations that are kept for a person to look at.
-const BAD_KEPT: usize = 2;
-
-/// What was found, for the figures: it counts once the recovery has come through.
+/// What was found, for the figures: it counts once the recovery has succeeded.
 #[derive(Debug, Default)]
 pub struct Findings {
     pub lost_events: u64,
     pub damaged: u64,
 }
 
-fn file_error(
+pub fn file_error(
     operation: &'static str,
     path: &Path,
 ) -> impl FnOnce(std::io::Error) -> OpenError + use<> {
@@ -36,6 +47,14 @@ fn file_error(
     }
 }
 
+pub fn trouble_with(path: &Path) -> impl FnOnce(Trouble) -> OpenError + use<> {
+    let path = path.to_owned();
+    move |trouble| OpenError::Database {
+        path,
+        reason: trouble.to_string(),
+    }
+}
+
 /// Makes the lane's directory, which nobody else may enter, and takes it for this process.
 pub fn take_lock(directory: &Path) -> Result<File, OpenError> {
     DirBuilder::new()
@@ -44,7 +63,7 @@ pub fn take_lock(directory: &Path) -> Result<File, OpenError> {
         .create(directory)
         .map_err(file_error("making", directory))?;
     for parent in directory.ancestors().skip(1).take(2) {
-        sync_directory(parent).map_err(file_error("syncing", parent))?;
+        disk::sync_directory(parent).map_err(file_error("syncing", parent))?;
     }
     let path = directory.join("lock");
     file::lock(&path)
@@ -52,35 +71,36 @@ pub fn take_lock(directory: &Path) -> Result<File, OpenError> {
         .ok_or_else(|| OpenError::InUse(directory.to_owned()))
 }
 
-fn trouble_with(path: &Path) -> impl FnOnce(Trouble) -> OpenError + use<> {
-    let path = path.to_owned();
-    move |trouble| OpenError::Database {
-        path,
-        reason: trouble.to_string(),
-    }
+/// A generation as it was found.
+pub struct Survey {
+    pub first: Sequence,
+    pub path: PathBuf,
+    /// After its last event.
+    end: Sequence,
+    /// First sequence that it cannot have.
+    limit: Sequence,
+    chunk_bytes: u64,
+    /// Events are missing that were in it.
+    is_damaged: bool,
 }
 
-/// Directories `<prefix>-<sequence>` in order.
-fn listed(directory: &Path, prefix: &str) -> Result<Vec<(Sequence, PathBuf)>, OpenError> {
-    let mut found = Vec::new();
-    let entries = std::fs::read_dir(directory).map_err(file_error("listing", directory))?;
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let number = name
-            .to_str()
-            .and_then(|name| {
-                name.strip_prefix(prefix)?
-                    .strip_prefix('-')?
-                    .split('-')
-                    .next()
-            })
-            .and_then(|number| number.parse().ok());
-        if let Some(number) = number {
-            found.push((Sequence(number), entry.path()));
-        }
+/// Everything that was found, before anything is changed.
+struct Plan {
+    position: Position,
+    /// Everything below was synced.
+    synced: Sequence,
+    surveys: Vec<Survey>,
+    /// Ranges that are lost and were not known to be.
+    lost: Vec<LostRange>,
+}
+
+impl Plan {
+    fn lost_events(&self) -> u64 {
+        self.lost
+            .iter()
+            .map(|range| range.end.0 - range.first.0)
+            .sum()
     }
-    found.sort();
-    Ok(found)
 }
 
 /// Brings the lane from whatever is on disk to a state that can be used. `distrusted` is the generation
@@ -89,92 +109,60 @@ pub fn recover(
     settings: &Settings,
     distrusted: Option<Sequence>,
 ) -> Result<(Contents, Findings), OpenError> {
-    let mut findings = Findings::default();
     let directory = &settings.directory;
-    let lane = settings.lane;
-    finish_salvages(directory)?;
-    let found = listed(directory, "g")?;
-    let position_path = directory.join("position");
-    let stored = Position::load(&position_path).map_err(file_error("reading", &position_path))?;
-    let mut position = match stored {
-        Some(position) => position,
-        None => {
-            let mut position = Position::new(epoch_of(settings, &found)?);
-            // What was before the first generation was acknowledged, or it would be here.
-            position.acked = found.first().map_or(Sequence(0), |(first, _)| *first);
-            position.next = position.acked;
-            position
-        }
-    };
+    salvage::finish(settings)?;
     let high_path = directory.join("high");
     let high = HighMark::open(&high_path).map_err(file_error("opening", &high_path))?;
-    let synced = high.load().unwrap_or(Sequence(0));
+    let plan = plan(settings, high.load())?;
+    for LostRange { first, end, .. } in &plan.lost {
+        tracing::error!(lane = %settings.lane, %first, %end, "events are lost by damage of the disk");
+    }
+    let mut findings = Findings {
+        lost_events: plan.lost_events(),
+        damaged: 0,
+    };
     let seen_path = directory.join("seen");
     let mut seen =
         Seen::open(&seen_path, settings.seen_max).map_err(file_error("reading", &seen_path))?;
+    let marks = marks(settings, &plan)?;
+    let key_ends = remember_keys(settings, &plan, &mut seen)?;
     let mut generations = VecDeque::new();
-    let mut marks = VecDeque::new();
-    // Everything before the cursor is accounted for: acknowledged, here, or known to be lost.
-    let mut cursor = position
-        .acked
-        .min(found.first().map_or(position.acked, |(first, _)| *first));
-    for (first, path) in found {
-        let expected = Expected {
-            lane,
-            epoch: position.epoch,
-            synced,
-        };
-        let mut loaded = Generation::load(&path, expected).map_err(trouble_with(&path))?;
-        if distrusted == Some(first) {
-            let reason = || "its last sync failed".to_owned();
-            loaded.damage.get_or_insert_with(reason);
-        }
-        let mut end = first;
-        let mut chunk_bytes = 0;
-        for chunk in loaded.chunks.values() {
-            let header = chunk.header();
-            note_gap(&mut position, &mut findings, cursor.max(end), header.first);
-            end = header.end();
-            cursor = cursor.max(end);
-            chunk_bytes += chunk.bytes().len() as u64;
-            note_events(chunk, &mut seen, &mut marks, position.acked);
-        }
-        let mut generation = Generation::at(path.clone(), first, end, seen.end());
-        generation.chunk_bytes = chunk_bytes;
-        if let Some(reason) = loaded.damage {
-            tracing::error!(%lane, generation = ?path, reason, chunks = loaded.chunks.len(), "a generation was damaged; what reads is saved");
+    let last = plan.surveys.len().checked_sub(1);
+    for (index, survey) in plan.surveys.iter().enumerate() {
+        let is_distrusted = distrusted == Some(survey.first);
+        let kept = keep(settings, &plan, survey, is_distrusted, last == Some(index))?;
+        if survey.is_damaged || is_distrusted {
             findings.damaged += 1;
-            let chunks: Vec<Chunk> = loaded.chunks.into_values().collect();
-            salvage(directory, first, &path, &chunks)?;
-            if chunks.is_empty() {
-                continue;
-            }
-            generation = Generation::at(path, first, end, seen.end());
-            generation.chunk_bytes = chunk_bytes;
         }
-        generations.push_back(generation);
+        if let Some(mut generation) = kept {
+            generation.keys_end = key_ends[index];
+            generations.push_back(generation);
+        }
     }
-    let next = position.next.max(synced);
-    note_gap(&mut position, &mut findings, cursor, next);
-    position.next = next.max(cursor);
-    // A generation that ends before the last number cannot take the next one.
+    // Only an open one that ends at the last number can take the next one.
+    let next = plan.position.next;
     if generations
         .back()
-        .is_some_and(|last: &Generation| last.end != position.next)
+        .is_none_or(|last: &Generation| last.is_sealed || last.end != next)
     {
-        let created = Generation::create(directory, position.next, seen.end())
-            .map_err(trouble_with(directory))?;
+        if let Some(last) = generations.back_mut() {
+            last.seal();
+        }
+        let created =
+            Generation::create(directory, next, seen.end()).map_err(trouble_with(directory))?;
         generations.push_back(created);
     }
-    position
+    let position_path = directory.join("position");
+    plan.position
         .store(&position_path)
         .map_err(file_error("writing", &position_path))?;
-    sync_directory(directory).map_err(file_error("syncing", directory))?;
+    disk::sync_directory(directory).map_err(file_error("syncing", directory))?;
     let mut contents = Contents {
-        position,
+        position: plan.position,
         high,
         seen,
         generations,
+        reader: None,
         marks,
     };
     let acked = contents.position.acked;
@@ -186,10 +174,109 @@ pub fn recover(
     Ok((contents, findings))
 }
 
+fn plan(settings: &Settings, high: Option<Sequence>) -> Result<Plan, OpenError> {
+    let directory = &settings.directory;
+    let found = salvage::listed(directory, "g")?;
+    let position_path = directory.join("position");
+    let stored = Position::load(&position_path).map_err(file_error("reading", &position_path))?;
+    if let Some(position) = stored {
+        let (plan, stranger) = survey(settings, position, high, &found)?;
+        let has_chunks = plan.surveys.iter().any(|survey| survey.chunk_bytes > 0);
+        let Some(stranger) = stranger.filter(|_| !has_chunks) else {
+            return Ok(plan);
+        };
+        tracing::error!(
+            lane = %settings.lane, position = %plan.position.epoch, chunks = %stranger,
+            "the position is of another life of this spool than all of its chunks: the chunks are kept"
+        );
+        return Ok(survey(settings, anew(stranger, &found), high, &found)?.0);
+    }
+    let epoch = epoch_of(settings, &found)?;
+    Ok(survey(settings, anew(epoch, &found), high, &found)?.0)
+}
+
+/// The position where none is known: what was before the first generation was acknowledged, or it would be
+/// here.
+fn anew(epoch: Epoch, found: &[(Sequence, PathBuf)]) -> Position {
+    let first = found.first().map_or(Sequence(0), |(first, _)| *first);
+    Position {
+        next: first,
+        acked: first,
+        ..Position::new(epoch)
+    }
+}
+
+/// Looks at all generations; returns also an epoch that chunks have and the position has not.
+fn survey(
+    settings: &Settings,
+    position: Position,
+    high: Option<Sequence>,
+    found: &[(Sequence, PathBuf)],
+) -> Result<(Plan, Option<Epoch>), OpenError> {
+    let mut plan = Plan {
+        synced: position.next.max(high.unwrap_or(Sequence(0))),
+        position,
+        surveys: Vec::with_capacity(found.len()),
+        lost: Vec::new(),
+    };
+    let mut stranger = None;
+    // Everything before the cursor is accounted for: acknowledged, here, or known to be lost.
+    let first = found.first().map(|(first, _)| *first);
+    let acked = plan.position.acked;
+    let mut cursor = first.map_or(acked, |first| first.min(acked));
+    for (index, (first, path)) in found.iter().enumerate() {
+        let limit = found.get(index + 1).map(|(first, _)| *first);
+        let lost_before = plan.lost.len();
+        // Numbers between two generations belong to the one before.
+        note_gap(&mut plan, cursor, *first);
+        let mut survey = Survey {
+            first: *first,
+            path: path.clone(),
+            end: *first,
+            limit: limit.unwrap_or(Sequence(u64::MAX)),
+            chunk_bytes: 0,
+            is_damaged: false,
+        };
+        cursor = cursor.max(*first);
+        let scanned = scan(settings, &plan, &survey)?;
+        if let Some(epoch) = scanned.epoch.filter(|epoch| *epoch != plan.position.epoch) {
+            stranger = Some(epoch);
+        }
+        for chunk in &scanned.chunks {
+            note_gap(&mut plan, cursor, chunk.first);
+            cursor = cursor.max(chunk.end());
+            survey.end = chunk.end();
+            survey.chunk_bytes += chunk.bytes();
+        }
+        // What follows the last chunk is missing too where numbers go on.
+        let end = limit.unwrap_or(plan.synced);
+        note_gap(&mut plan, cursor, end);
+        cursor = cursor.max(limit.unwrap_or(cursor));
+        survey.is_damaged = plan.lost.len() > lost_before;
+        plan.surveys.push(survey);
+    }
+    let synced = plan.synced;
+    note_gap(&mut plan, cursor, synced);
+    plan.position.next = synced.max(cursor);
+    Ok((plan, stranger))
+}
+
+/// The chunks of a generation.
+fn scan(settings: &Settings, plan: &Plan, survey: &Survey) -> Result<Scanned, OpenError> {
+    let wanted = Wanted {
+        lane: settings.lane,
+        epoch: Some(plan.position.epoch),
+    };
+    let mut scanned = chunk_file::scan(&survey.path, wanted, &settings.progress)
+        .map_err(file_error("reading", &survey.path))?;
+    scanned.retain(survey.first, survey.limit, plan.synced);
+    Ok(scanned)
+}
+
 /// Sequences from `from` to `to` are not on disk and were not known to be lost.
-fn note_gap(position: &mut Position, findings: &mut Findings, from: Sequence, to: Sequence) {
-    let mut from = from.max(position.acked);
-    let known: Vec<LostRange> = position.lost.clone();
+fn note_gap(plan: &mut Plan, from: Sequence, to: Sequence) {
+    let mut from = from.max(plan.position.acked);
+    let known: Vec<LostRange> = plan.position.lost.clone();
     for range in known {
         if from >= to {
             return;
@@ -197,97 +284,147 @@ fn note_gap(position: &mut Position, findings: &mut Findings, from: Sequence, to
         if range.end <= from || range.first >= to {
             continue;
         }
-        let gap_end = range.first.min(to);
-        if from < gap_end {
-            add_damage(position, findings, from, gap_end);
+        if from < range.first {
+            add_damage(plan, from, range.first);
         }
         from = range.end;
     }
     if from < to {
-        add_damage(position, findings, from, to);
+        add_damage(plan, from, to);
     }
 }
 
-fn add_damage(position: &mut Position, findings: &mut Findings, first: Sequence, end: Sequence) {
-    tracing::error!(%first, %end, "events are lost by damage of the disk");
-    position.add_lost(LostRange {
+fn add_damage(plan: &mut Plan, first: Sequence, end: Sequence) {
+    let range = LostRange {
         first,
         end,
         reason: LostReason::Damage,
-    });
-    findings.lost_events += end.0 - first.0;
-}
-
-fn note_events(
-    chunk: &Chunk,
-    seen: &mut Seen,
-    marks: &mut VecDeque<(Sequence, i64)>,
-    acked: Sequence,
-) {
-    let Ok(events) = chunk.events() else { return };
-    for event in &events {
-        seen.insert(EventKey::new(&event.source, &event.source_id));
-    }
-    let waits = chunk.header().end() > acked;
-    if waits && marks.len() < MARKS_MAX {
-        let oldest_ms = events.iter().map(Event::unknown_from_ms).min();
-        marks.extend(oldest_ms.map(|oldest_ms| (chunk.header().first, oldest_ms)));
-    }
-}
-
-/// Puts what was saved in place of the damaged generation. At every moment one of the two is there.
-fn salvage(
-    directory: &Path,
-    first: Sequence,
-    damaged: &Path,
-    chunks: &[Chunk],
-) -> Result<(), OpenError> {
-    let saved = if chunks.is_empty() {
-        None
-    } else {
-        let made = generation::make(directory, "salv", first, chunks);
-        let place = directory.join(generation::name("salv", first));
-        Some(made.map_err(trouble_with(&place))?)
     };
-    let bad = (0..)
-        .map(|number| directory.join(format!("{}-{number}", generation::name("bad", first))))
-        .find(|path| !path.exists())
-        .unwrap_or_else(|| directory.join("bad"));
-    std::fs::rename(damaged, &bad).map_err(file_error("renaming", damaged))?;
-    if let Some(saved) = saved {
-        std::fs::rename(&saved, damaged).map_err(file_error("renaming", &saved))?;
-    }
-    let kept = listed(directory, "bad")?;
-    for (_, path) in kept.iter().rev().skip(BAD_KEPT) {
-        std::fs::remove_dir_all(path).map_err(file_error("removing", path))?;
-    }
-    sync_directory(directory).map_err(file_error("syncing", directory))
+    plan.position.add_lost(range);
+    plan.lost.push(range);
 }
 
-/// Ends what a crash interrupted.
-fn finish_salvages(directory: &Path) -> Result<(), OpenError> {
-    for (_, path) in listed(directory, "tmp")? {
-        std::fs::remove_dir_all(&path).map_err(file_error("removing", &path))?;
-    }
-    for (first, path) in listed(directory, "salv")? {
-        let place = directory.join(generation::name("g", first));
-        if place.exists() {
-            std::fs::remove_dir_all(&path).map_err(file_error("removing", &path))?;
-        } else {
-            std::fs::rename(&path, &place).map_err(file_error("renaming", &path))?;
+/// Receipt times of what waits, oldest first.
+fn marks(settings: &Settings, plan: &Plan) -> Result<VecDeque<(Sequence, i64)>, OpenError> {
+    let mut marks = VecDeque::new();
+    for survey in &plan.surveys {
+        if survey.end <= plan.position.acked || marks.len() >= MARKS_MAX {
+            continue;
+        }
+        let scanned = scan(settings, plan, survey)?;
+        for found in &scanned.chunks {
+            if found.end() > plan.position.acked && marks.len() < MARKS_MAX {
+                let events = scanned.chunk(found).map(|chunk| events(&chunk));
+                // One that cannot be read any more is found to be damaged when it is wanted.
+                let oldest_ms = events.ok().and_then(|events| {
+                    let times = events.iter().map(Event::unknown_from_ms);
+                    times.min()
+                });
+                marks.extend(oldest_ms.map(|oldest_ms| (found.first, oldest_ms)));
+                settings.progress.advance();
+            }
         }
     }
-    Ok(())
+    Ok(marks)
 }
 
-/// The epoch that the chunks on disk carry; a new one where there are none.
+/// Remembers the keys of stored events, the newest where there are more than are remembered. Returns the
+/// number of keys up to and with each generation.
+fn remember_keys(settings: &Settings, plan: &Plan, seen: &mut Seen) -> Result<Vec<u64>, OpenError> {
+    let mut wanted = settings.seen_max;
+    let mut newest = VecDeque::new();
+    for survey in plan.surveys.iter().rev() {
+        if wanted == 0 {
+            break;
+        }
+        let scanned = scan(settings, plan, survey)?;
+        let mut keys = Vec::new();
+        for chunk in scanned.all().flatten() {
+            let events = events(&chunk);
+            let with_id = events.iter().map(|event| EventKey::of(&event.draft()));
+            keys.extend(with_id.filter(|key| key.0.is_some()));
+            settings.progress.advance();
+        }
+        wanted = wanted.saturating_sub(keys.len());
+        newest.push_front(keys);
+    }
+    let skipped = plan.surveys.len() - newest.len();
+    let mut ends = vec![seen.end(); skipped];
+    for keys in newest {
+        for key in keys {
+            seen.insert(key);
+        }
+        ends.push(seen.end());
+    }
+    Ok(ends)
+}
+
+/// The events of a chunk; none of one that an event of another version makes unreadable here.
+fn events(chunk: &Chunk) -> Vec<Event> {
+    chunk.events().unwrap_or_default()
+}
+
+/// Makes a generation usable: as it is, or written anew. `None` where nothing of it is left.
+fn keep(
+    settings: &Settings,
+    plan: &Plan,
+    survey: &Survey,
+    is_distrusted: bool,
+    is_last: bool,
+) -> Result<Option<Generation>, OpenError> {
+    let directory = &settings.directory;
+    let is_wanted = survey.end > plan.position.acked;
+    if survey.chunk_bytes == 0 && (is_last || survey.is_damaged) {
+        salvage::put_away(directory, survey, survey.is_damaged)?;
+        return Ok(None);
+    }
+    let keys_end = 0;
+    let mut generation =
+        Generation::sealed(survey.path.clone(), survey.first, survey.end, keys_end);
+    generation.chunk_bytes = survey.chunk_bytes;
+    let goes_on = is_last
+        && is_wanted
+        && survey.end == plan.position.next
+        && survey.chunk_bytes < settings.generation_bytes / 2;
+    if !is_wanted || !(survey.is_damaged || is_distrusted || goes_on) {
+        if is_last {
+            salvage::sync(&survey.path)?;
+        }
+        return Ok(Some(generation));
+    }
+    let keeps_original = survey.is_damaged || is_distrusted;
+    if keeps_original {
+        tracing::error!(lane = %settings.lane, generation = ?survey.path, "a generation is damaged; its chunks that are whole are saved");
+    }
+    let scanned = scan(settings, plan, survey)?;
+    match salvage::write_anew(settings, survey, &scanned, keeps_original) {
+        Ok(()) => {}
+        // It is as good as before: this process only reads it.
+        Err(error) if error.is_no_space() && !is_distrusted && survey.path.exists() => {
+            tracing::warn!(lane = %settings.lane, generation = ?survey.path, %error, "there is no room to write a generation anew, it is read as it is");
+            salvage::sync(&survey.path)?;
+            return Ok(Some(generation));
+        }
+        Err(error) => return Err(trouble_with(&survey.path)(error)),
+    }
+    generation.disk_bytes = disk::used_bytes(&survey.path);
+    if goes_on {
+        generation.unseal().map_err(trouble_with(&survey.path))?;
+    }
+    Ok(Some(generation))
+}
+
+/// The epoch that the newest chunks on disk have; a new one where there are none.
 fn epoch_of(settings: &Settings, found: &[(Sequence, PathBuf)]) -> Result<Epoch, OpenError> {
+    let wanted = Wanted {
+        lane: settings.lane,
+        epoch: None,
+    };
     for (_, path) in found.iter().rev() {
-        let file = path.join("db");
-        let chunks =
-            carve::chunks(&file, settings.lane, None).map_err(file_error("reading", &file))?;
-        if let Some((_, chunk)) = chunks.last_key_value() {
-            return Ok(chunk.header().epoch);
+        let scanned = chunk_file::scan(path, wanted, &settings.progress)
+            .map_err(file_error("reading", path))?;
+        if let Some(epoch) = scanned.epoch {
+            return Ok(epoch);
         }
     }
     let mut bytes = [0; 8];

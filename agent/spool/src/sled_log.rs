@@ -1,19 +1,21 @@
 //! A database of records on disk, by number: what the spool's generations and the stations' inbox are made of.
 //! The one place that knows sled.
 //!
-//! sled panics on damage. Every call into it goes through [`guarded`], which turns a panic into an
+//! sled panics on damage. Every call into it goes through [`catch_panic`], which turns a panic into an
 //! error; the handle is not used again after one. What is written is durable after [`SledLog::sync`], which
 //! sled leaves out. A record is at most a chunk's size: sled keeps larger values in files that it never syncs.
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::disk;
+
 const SEGMENT_BYTES: usize = 512 * 1024;
-/// sled does not keep to it, but a small one makes it let go early.
+/// sled does not keep to it, but a small one makes it evict early.
 const CACHE_BYTES: u64 = 1 << 20;
-/// Opening right after closing can fail because the lock of the old handle is let go late.
+/// Opening right after closing can fail because the old handle releases its lock late.
 const OPEN_TRIES: u32 = 60;
 const OPEN_PAUSE: Duration = Duration::from_millis(50);
 
@@ -56,8 +58,27 @@ fn is_busy(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("WouldBlock")
 }
 
+/// The text says that the disk is full, or the user's part of it. sled gives only texts on.
+fn is_no_space(text: &str) -> bool {
+    [
+        "No space left",
+        "StorageFull",
+        "Disk quota exceeded",
+        "QuotaExceeded",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
+}
+
+impl Trouble {
+    /// The disk is full.
+    pub fn is_no_space(&self) -> bool {
+        is_no_space(&self.to_string())
+    }
+}
+
 /// Runs a call into sled; a panic is damage.
-pub fn guarded<T>(
+pub fn catch_panic<T>(
     what: &'static str,
     call: impl FnOnce() -> Result<T, Trouble>,
 ) -> Result<T, Trouble> {
@@ -73,7 +94,7 @@ pub fn guarded<T>(
                 .unwrap_or("no reason given");
             let reason = format!("{what}: the database panicked: {text}");
             // sled turns some refusals of the system into panics; they say so.
-            if text.contains("No space left") || text.contains("Too many open files") {
+            if is_no_space(text) || text.contains("Too many open files") {
                 return Err(Trouble::System(reason));
             }
             Err(Trouble::Damage(reason))
@@ -86,6 +107,7 @@ pub struct SledLog {
     db: sled::Db,
     /// The log file, for the sync that sled leaves out.
     file: File,
+    directory: PathBuf,
 }
 
 impl SledLog {
@@ -93,7 +115,7 @@ impl SledLog {
     pub fn open(directory: &Path) -> Result<Self, Trouble> {
         let mut tries = 0;
         loop {
-            let opened = guarded("opening", || {
+            let opened = catch_panic("opening", || {
                 Ok(sled::Config::new()
                     .path(directory)
                     .segment_size(SEGMENT_BYTES)
@@ -105,7 +127,12 @@ impl SledLog {
             match opened {
                 Ok(db) => {
                     let file = File::open(directory.join("db"))?;
-                    return Ok(Self { db, file });
+                    let directory = directory.to_owned();
+                    return Ok(Self {
+                        db,
+                        file,
+                        directory,
+                    });
                 }
                 Err(Trouble::System(reason))
                     if reason.contains("WouldBlock") && tries < OPEN_TRIES =>
@@ -119,7 +146,8 @@ impl SledLog {
 
     /// Hands records to the kernel; they are durable after [`SledLog::sync`].
     pub fn write<'a>(&self, records: impl Iterator<Item = (u64, &'a [u8])>) -> Result<(), Trouble> {
-        guarded("writing", || {
+        disk::about_to_write(&self.directory)?;
+        catch_panic("writing", || {
             for (number, bytes) in records {
                 self.db.insert(number.to_be_bytes(), bytes)?;
             }
@@ -130,7 +158,7 @@ impl SledLog {
 
     /// Makes durable what was written.
     pub fn sync(&self) -> Result<(), Trouble> {
-        Ok(self.file.sync_data()?)
+        Ok(disk::sync_file(&self.file, &self.directory.join("db"))?)
     }
 
     /// Bytes of the log file.
@@ -143,7 +171,7 @@ impl SledLog {
         &self,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
-        guarded("reading", || {
+        catch_panic("reading", || {
             for record in self.db.iter() {
                 let (key, value) = record?;
                 visit(&key, &value)?;
@@ -159,7 +187,7 @@ impl SledLog {
         from: u64,
         mut visit: impl FnMut(&[u8]) -> Result<bool, Trouble>,
     ) -> Result<(), Trouble> {
-        guarded("reading", || {
+        catch_panic("reading", || {
             let key = from.to_be_bytes();
             let start = match self.db.get_lt(from.saturating_add(1).to_be_bytes())? {
                 Some((before, _)) => before,
@@ -175,9 +203,9 @@ impl SledLog {
         })
     }
 
-    /// Lets go of the database. A panic on the way changes nothing of what is on disk.
+    /// Closes the database. A panic on the way changes nothing of what is on disk.
     pub fn close(self) -> Result<(), Trouble> {
-        guarded("closing", || {
+        catch_panic("closing", || {
             drop(self);
             Ok(())
         })

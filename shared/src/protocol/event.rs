@@ -471,6 +471,12 @@ impl Draft<'_> {
         })
     }
 
+    /// See [`Event::claim_ms`].
+    pub fn claim_ms(&self) -> Option<i64> {
+        self.device_time_ms
+            .or_else(|| (self.clock == ClockQuality::Device).then_some(self.occurred_at_ms))
+    }
+
     /// Checks every limit of the event model.
     pub fn check(&self) -> Result<(), EventError> {
         self.check_with(self.attributes.iter().copied())
@@ -565,8 +571,7 @@ impl Event {
 
     /// The device's own time, milliseconds since 1970 UTC; `None` where it gave none that can be read.
     pub fn claim_ms(&self) -> Option<i64> {
-        self.device_time_ms
-            .or_else(|| (self.clock == ClockQuality::Device).then_some(self.occurred_at_ms))
+        self.bare().claim_ms()
     }
 
     /// See [`Draft::unknown_from_ms`].

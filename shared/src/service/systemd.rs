@@ -7,6 +7,15 @@ pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// The service is not ready yet and moves: its start may take as much longer from now on.
+pub fn starting(status: &str, extends_by: Duration) {
+    let extends_by_us = u32::try_from(extends_by.as_micros()).unwrap_or(u32::MAX);
+    send(&[
+        NotifyState::Status(status),
+        NotifyState::ExtendTimeoutUsec(extends_by_us),
+    ]);
+}
+
 /// The service stops.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);

@@ -1,0 +1,182 @@
+//! What tells one event of a source from another: its id, and its content.
+use linli_shared::protocol::event::Draft;
+use siphasher::sip::SipHasher13;
+use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher13Wide};
+use std::hash::Hasher;
+
+/// Not in UTF-8, so no text can contain it.
+const SEPARATOR: u8 = 0xff;
+/// Content of an id that an earlier version stored, which did not note any: it equals every content. The
+/// zeros that a damaged file shows must not mean it.
+pub const UNKNOWN_CONTENT: u64 = 0x756e_6b6e_6f77_6e21;
+
+/// The hashes of an event's id and of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    pub id: u64,
+    pub content: u64,
+}
+
+/// What an event is known by; nothing where the source gives no id.
+///
+/// Two events are the same if their ids and their contents are: 128 bits of hash. Equal ids with another
+/// content are a conflict, which is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventKey(pub(crate) Option<Key>);
+
+impl EventKey {
+    /// The key of an event: of its source and the source's id of it; and of its kind, device, address,
+    /// the device's time and attributes. Attributes that another delivery of the same event can have
+    /// otherwise do not count: pseudonyms, whose key rotates, `device_time` and `by`.
+    pub fn of(event: &Draft<'_>) -> Self {
+        if event.source_id.is_empty() {
+            return Self(None);
+        }
+        Self(Some(Key {
+            id: id(event.source, event.source_id),
+            content: content(event),
+        }))
+    }
+}
+
+fn id(source: &str, source_id: &str) -> u64 {
+    // The lower half of the 128 bits that earlier versions wrote to the file `seen`.
+    let mut hasher = SipHasher13Wide::new();
+    hasher.write(source.as_bytes());
+    hasher.write_u8(SEPARATOR);
+    hasher.write(source_id.as_bytes());
+    hasher.finish128().as_u128() as u64
+}
+
+fn content(event: &Draft<'_>) -> u64 {
+    let mut hasher = SipHasher13::new();
+    for text in [event.kind, event.device, event.place.address] {
+        hasher.write(text.as_bytes());
+        hasher.write_u8(SEPARATOR);
+    }
+    if let Some(claim_ms) = event.claim_ms() {
+        hasher.write_i64(claim_ms);
+    }
+    // A sum does not depend on the order, which a source and a stored event have otherwise.
+    let attributes = event.attributes.iter();
+    let sum = attributes
+        .filter(|(name, _)| is_content(name))
+        .map(|(name, value)| {
+            let mut hasher = SipHasher13::new();
+            hasher.write(name.as_bytes());
+            hasher.write_u8(SEPARATOR);
+            hasher.write(value.as_bytes());
+            hasher.finish()
+        })
+        .fold(0_u64, u64::wrapping_add);
+    hasher.write_u64(sum);
+    match hasher.finish() {
+        0 | UNKNOWN_CONTENT => 1,
+        content => content,
+    }
+}
+
+fn is_content(attribute: &str) -> bool {
+    !(attribute.ends_with("_pseudonym") || attribute == "device_time" || attribute == "by")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use linli_shared::protocol::chunk::Packed;
+    use linli_shared::protocol::codec;
+    use linli_shared::protocol::event::{ClockQuality, Event, PlaceDraft};
+
+    fn draft<'a>() -> Draft<'a> {
+        Draft {
+            kind: "door.opened",
+            occurred_at_ms: 1000,
+            received_at_ms: 1100,
+            source: "doors",
+            source_id: "7",
+            device: "d1",
+            attributes: vec![("verify", "card"), ("direction", "in")],
+            ..Draft::default()
+        }
+    }
+
+    #[test]
+    fn every_part_of_the_content_makes_another_key_of_the_same_id() {
+        let place = PlaceDraft {
+            address: "a",
+            ..PlaceDraft::default()
+        };
+        let others = [
+            Draft {
+                kind: "door.closed",
+                ..draft()
+            },
+            Draft {
+                device: "d2",
+                ..draft()
+            },
+            Draft { place, ..draft() },
+            Draft {
+                occurred_at_ms: 1001,
+                ..draft()
+            },
+            Draft {
+                device_time_ms: Some(5),
+                ..draft()
+            },
+            Draft {
+                clock: ClockQuality::Agent,
+                ..draft()
+            },
+            Draft {
+                attributes: vec![("verify", "card")],
+                ..draft()
+            },
+            Draft {
+                attributes: vec![("verify", "face"), ("direction", "in")],
+                ..draft()
+            },
+        ];
+        let key = EventKey::of(&draft()).0.expect("a key");
+        for other in others {
+            let of_other = EventKey::of(&other).0.expect("a key");
+            assert_eq!(of_other.id, key.id);
+            assert_ne!(of_other.content, key.content, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_another_delivery_of_an_event_has_otherwise_makes_no_other_key() {
+        let attributes = vec![
+            ("direction", "in"),
+            ("by", "face"),
+            ("device_time", "noon"),
+            ("card_pseudonym", "x"),
+            ("verify", "card"),
+        ];
+        // Received later, when the clock of the device was off by more: its claim is the same.
+        let later = Draft {
+            occurred_at_ms: 900_000,
+            received_at_ms: 900_000,
+            clock: ClockQuality::Receipt,
+            device_time_ms: Some(1000),
+            attributes,
+            ..draft()
+        };
+        assert_eq!(EventKey::of(&later), EventKey::of(&draft()));
+        let no_id = Draft {
+            source_id: "",
+            ..draft()
+        };
+        assert_eq!(EventKey::of(&no_id), EventKey(None));
+    }
+
+    #[test]
+    fn a_stored_event_has_the_key_that_it_was_stored_under() {
+        let mut packed = Packed::default();
+        packed.push(&draft()).expect("an event");
+        let events: Vec<Event> =
+            codec::decode_sequence("event", &packed.into_bytes(), 1).expect("events");
+        assert_eq!(EventKey::of(&events[0].draft()), EventKey::of(&draft()));
+    }
+}

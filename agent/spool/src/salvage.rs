@@ -1,0 +1,158 @@
+//! Writes a generation anew and puts it in the place of the one that was there.
+//!
+//! ```text
+//! tmp-N is made, filled, synced ─▶ renamed salv-N ─▶ g-N renamed bad-N-n, or tmp-N where it is whole
+//!                                                 ─▶ salv-N renamed g-N ─▶ directory synced ─▶ tmp-N removed
+//! ```
+//!
+//! At every moment `g-N` or a complete `salv-N` is there, and nothing is removed before the other is durable. A
+//! `salv-N` has all chunks that could be read of `g-N` when it was made.
+use linli_shared::protocol::ids::Sequence;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::chunk_file::{self, Scanned, Wanted};
+use super::generation::{self, Trouble};
+use super::recover::{Survey, file_error};
+use super::{OpenError, Settings, disk};
+
+/// Damaged generations that are kept for a person to look at.
+const BAD_KEPT: usize = 2;
+
+/// Directories `<prefix>-<sequence>`, of `bad` ones `bad-<sequence>-<number>`, in order.
+pub fn listed(directory: &Path, prefix: &str) -> Result<Vec<(Sequence, PathBuf)>, OpenError> {
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(directory).map_err(file_error("listing", directory))?;
+    for entry in entries {
+        let entry = entry.map_err(file_error("listing", directory))?;
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
+        let number = name
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_prefix('-')?.split('-').next()?.parse().ok());
+        let Some(first) = number.map(Sequence) else {
+            continue;
+        };
+        // Two spellings of one number would be two generations of one number.
+        if name == generation::name(prefix, first) || prefix == "bad" {
+            found.push((first, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Finishes what a crash interrupted.
+pub fn finish(settings: &Settings) -> Result<(), OpenError> {
+    let directory = &settings.directory;
+    for (first, salvage) in listed(directory, "salv")? {
+        let place = directory.join(generation::name("g", first));
+        if place.exists() {
+            let (saved, left) = (events(settings, &salvage)?, events(settings, &place)?);
+            if saved < left {
+                // Damaged since.
+                put_aside(directory, first, &salvage, false)?;
+                continue;
+            }
+            put_aside(directory, first, &place, saved > left)?;
+        }
+        disk::rename(&salvage, &place).map_err(file_error("renaming", &salvage))?;
+    }
+    disk::sync_directory(directory).map_err(file_error("syncing", directory))?;
+    for (_, path) in listed(directory, "tmp")? {
+        disk::remove(&path).map_err(file_error("removing", &path))?;
+    }
+    Ok(())
+}
+
+/// How many events a directory holds.
+fn events(settings: &Settings, path: &Path) -> Result<u64, OpenError> {
+    let wanted = Wanted {
+        lane: settings.lane,
+        epoch: None,
+    };
+    let scanned =
+        chunk_file::scan(path, wanted, &settings.progress).map_err(file_error("reading", path))?;
+    let counts = scanned
+        .chunks
+        .iter()
+        .map(|found| found.end().0 - found.first.0);
+    Ok(counts.sum())
+}
+
+/// Writes the chunks of a generation anew. `keeps_original` for a person to look at.
+pub fn write_anew(
+    settings: &Settings,
+    survey: &Survey,
+    scanned: &Scanned,
+    keeps_original: bool,
+) -> Result<(), Trouble> {
+    let directory = &settings.directory;
+    let chunks = scanned.all().inspect(|_| settings.progress.advance());
+    let salvage = generation::make(directory, "salv", survey.first, chunks)?;
+    let replace = || -> Result<(), OpenError> {
+        let aside = put_aside(directory, survey.first, &survey.path, keeps_original)?;
+        disk::rename(&salvage, &survey.path).map_err(file_error("renaming", &salvage))?;
+        disk::sync_directory(directory).map_err(file_error("syncing", directory))?;
+        if !keeps_original {
+            disk::remove(&aside).map_err(file_error("removing", &aside))?;
+        }
+        Ok(())
+    };
+    replace().map_err(|error| Trouble::System(linli_shared::service::telemetry::chain(&error)))
+}
+
+/// Puts a generation away of which nothing is left to be read.
+pub fn put_away(directory: &Path, survey: &Survey, is_kept: bool) -> Result<(), OpenError> {
+    let aside = put_aside(directory, survey.first, &survey.path, is_kept)?;
+    if !is_kept {
+        disk::remove(&aside).map_err(file_error("removing", &aside))?;
+    }
+    Ok(())
+}
+
+/// Gives a generation another name: of a bad one, or of one that the next start removes.
+fn put_aside(
+    directory: &Path,
+    first: Sequence,
+    path: &Path,
+    is_kept: bool,
+) -> Result<PathBuf, OpenError> {
+    let temporary = directory.join(generation::name("tmp", first));
+    let aside = if is_kept {
+        trim(directory)?;
+        let bad =
+            |number: u32| directory.join(format!("{}-{number}", generation::name("bad", first)));
+        let mut number = 0;
+        while bad(number).exists() {
+            number += 1;
+        }
+        bad(number)
+    } else {
+        if temporary.exists() {
+            disk::remove(&temporary).map_err(file_error("removing", &temporary))?;
+        }
+        temporary
+    };
+    disk::rename(path, &aside).map_err(file_error("renaming", path))?;
+    Ok(aside)
+}
+
+/// Removes the oldest bad ones, so that there is room for one more.
+fn trim(directory: &Path) -> Result<(), OpenError> {
+    let kept = listed(directory, "bad")?;
+    for (_, path) in kept.iter().rev().skip(BAD_KEPT - 1) {
+        disk::remove(path).map_err(file_error("removing", path))?;
+    }
+    Ok(())
+}
+
+/// Makes durable what an earlier process may have written and not synced. What could be read is taken for stored.
+pub fn sync(path: &Path) -> Result<(), OpenError> {
+    let database = path.join("db");
+    let synced = File::open(&database).and_then(|file| disk::sync_file(&file, &database));
+    match synced {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        synced => synced.map_err(file_error("syncing", &database)),
+    }
+}
