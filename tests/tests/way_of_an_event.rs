@@ -147,7 +147,13 @@ async fn bad_pushes_get_an_answer_that_names_the_thing_and_store_nothing() -> Re
     let unknown =
         br#"{"events":[{"serial":"9","type":"levitated","time":"2026-01-01T00:00:00Z"}]}"#;
     for (source, token, body, status, says) in [
-        ("doors", DOORS_TOKEN, b"{nonsense".to_vec(), 400, "no item that can be read"),
+        (
+            "doors",
+            DOORS_TOKEN,
+            b"{nonsense".to_vec(),
+            400,
+            "no item that can be read",
+        ),
         (
             "doors",
             DOORS_TOKEN,
@@ -170,7 +176,9 @@ async fn bad_pushes_get_an_answer_that_names_the_thing_and_store_nothing() -> Re
         assert!(detail.contains(says), "{says}: {detail}");
     }
     // Of a door that does not say when, it is known when it was heard.
-    let answer = agent.push(&[json!({ "serial": "9", "type": "open" })]).await?;
+    let answer = agent
+        .push(&[json!({ "serial": "9", "type": "open" })])
+        .await?;
     assert_eq!((answer.status, &answer.body["stored"]), (200, &json!(1)));
     // One bad item does not hold back a good one, and the future is not believed.
     let mut future = door("2", "open");

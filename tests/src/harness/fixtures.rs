@@ -16,7 +16,7 @@ pub const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 pub fn door_event(kind: &str, building: &str, device: &str, at_ms: i64) -> Value {
     json!({
         "serial": format!("{kind}-{building}-{device}-{at_ms}"), "type": kind, "building": building,
-        "unit": "1", "device": device, "time": at_ms, "replayed": at_ms < now_ms() - 2 * MINUTE_MS,
+        "unit": "1", "device": device, "time": at_ms, "replayed": at_ms < now_ms() - MINUTE_MS - 30_000,
     })
 }
 
