@@ -1,7 +1,7 @@
 //! What a decoder has understood of a message, in the words that all sources share.
 //!
 //! Every message comes to exactly one [`DecodedMessage`] or [`Reject`]: so each is accounted for. A [`DeviceEvent`] borrows
-//! from its message where it can; the [`feed`](super::feed) makes the event of it.
+//! from its message where it can; the agent makes the event of it.
 use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::ids::Retention;
 use serde::Deserialize;

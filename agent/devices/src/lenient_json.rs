@@ -8,6 +8,7 @@
 //! ```
 pub mod parse;
 pub mod repair;
+mod word;
 
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -35,7 +36,7 @@ pub fn scalar_text(raw: &str) -> Option<Cow<'_, str>> {
         _ => return Some(Cow::Borrowed(raw)),
     };
     if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
-        return Some(Cow::Owned(parse::unescape(inner).trim().to_owned()));
+        return Some(Cow::Owned(word::unescape(inner).trim().to_owned()));
     }
     Some(Cow::Borrowed(inner.trim()))
 }

@@ -7,7 +7,7 @@
 //! <Response>  <CmdType>Catalog   <SN> <DeviceID> <SumNum> <DeviceList Num><Item><DeviceID> <Name> <Status>…   (A.2.6.4)
 //! ```
 //!
-//! Names that are not here are passed over; of a body that is cut or damaged what is whole counts ([`xml`](crate::xml)).
+//! Names that are not here are passed over; of a body that is cut or damaged what is whole counts ([`xml`]).
 //! Several bodies in one message are each read ([`decode_all`]).
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Writes what [`parse`](super::parse) reads as JSON that every parser reads, for who needs a document and not a few values:
+//! Writes what [`parse`] reads as JSON that every parser reads, for who needs a document and not a few values:
 //! mappings, and messages of OCPP. Only what a strict parser has refused comes here.
 //!
 //! The result is at most six times as long as the message. Where something could not be read is kept, so that an item

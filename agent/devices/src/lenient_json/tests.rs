@@ -83,6 +83,10 @@ fn what_is_nearly_json_is_read() {
         (r#"{"a":"3"楼","b":1}"#, r#"{"a":"3\"楼","b":1}"#),
         ("\u{feff}{\"a\":1}\0\0", r#"{"a":1}"#),
         ("{\"a\":1 // one\n,/* two */\"b\":2}", r#"{"a":1,"b":2}"#),
+        (
+            "{\u{3000}\"a\":\u{a0}\"x\",\u{85}\"b\":[\u{3000}1,\u{a0}]\u{3000}}",
+            r#"{"a":"x","b":[1]}"#,
+        ),
         (r#"callback({"a":1});"#, r#"{"a":1}"#),
         (r#"data={"a":1}"#, r#"{"a":1}"#),
         (r#"{"a":{"b":[{"c":null}]}}"#, r#"{"a":{"b":[{"c":null}]}}"#),
@@ -221,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_read_is_json(message in "([\\[\\]{}:,\"'\\\\ \n/*=u]|true|NaN|[0-9a]{1,3}|邻){0,60}") {
+    fn whatever_is_read_is_json(message in "([\\[\\]{}:\u{3000}\u{85}\u{0},\"'\\\\ \n/*=u]|true|NaN|[0-9a]{1,3}|邻){0,60}") {
         if let Some(repaired) = repair(&message) {
             prop_assert!(repaired.text.len() <= 6 * message.len() + 2);
             for text in repaired.texts() {
