@@ -40,8 +40,10 @@ struct Verdict {
 struct State {
     kernel: bool,
     verdict: Option<Verdict>,
-    /// Wall minus monotonic time at the last look.
+    /// Wall minus monotonic time, as a look or a hub found it last.
     offset_ms: Option<i64>,
+    /// As the last look found it: a hub that speaks between two looks hides no step.
+    looked_ms: Option<i64>,
 }
 
 /// Cloneable; all clones are the same.
@@ -93,7 +95,8 @@ impl GatewayClock {
         let mut before_ms = None;
         self.change(|state| {
             state.kernel = kernel;
-            before_ms = state.offset_ms.replace(offset_ms);
+            state.offset_ms = Some(offset_ms);
+            before_ms = state.looked_ms.replace(offset_ms);
         });
         let step_ms = before_ms.map(|before_ms| offset_ms - before_ms);
         step_ms.filter(|step_ms| step_ms.abs() >= STEP_MS_MIN)
@@ -165,6 +168,11 @@ mod tests {
         clock.look(false, OFFSET_MS + 10_800_000);
         assert!(!clock.is_synchronised());
         clock.hub_says(40, OFFSET_MS + 10_800_000);
+        // A hub that speaks first hides no step.
+        clock.hub_says(40, OFFSET_MS);
+        assert_eq!(clock.look(false, OFFSET_MS), Some(-10_800_000));
+        clock.hub_says(40, OFFSET_MS + 10_800_000);
+        assert_eq!(clock.look(false, OFFSET_MS + 10_800_000), Some(10_800_000));
         assert_eq!(clock.source(), ClockSource::Hub);
         // Drift is no step.
         clock.look(false, OFFSET_MS + 10_801_500);
