@@ -96,12 +96,15 @@ impl<'m, const N: usize> Sink<'m> for Picker<'_, 'm, N> {
 
     fn value(&mut self, key: Option<&str>, value: Scalar<'m>) {
         let key = key.unwrap_or_default();
+        let path = self.path.as_str();
+        // Nearly always the length tells.
         let is_it = |place: &&str| {
-            place
-                .split_at_checked(self.path.len())
-                .is_some_and(|(path, name)| {
-                    name.eq_ignore_ascii_case(key) && path.eq_ignore_ascii_case(&self.path)
-                })
+            place.len() == path.len() + key.len()
+                && place
+                    .split_at_checked(path.len())
+                    .is_some_and(|(front, name)| {
+                        name.eq_ignore_ascii_case(key) && front.eq_ignore_ascii_case(path)
+                    })
         };
         let Some(at) = self.places.iter().position(is_it) else {
             return;

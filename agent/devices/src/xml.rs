@@ -135,6 +135,7 @@ impl<'a> Reader<'_, 'a> {
             self.beyond -= 1;
             return;
         }
+        // Nearly always it is the last one.
         let level = match self.names.iter().rposition(|open| *open == name) {
             Some(level) => level,
             None => match &mut self.open[..] {

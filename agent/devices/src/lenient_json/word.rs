@@ -31,8 +31,13 @@ pub(super) fn scalar(word: &str) -> Scalar<'_> {
     Scalar::Text(Cow::Borrowed(word))
 }
 
-/// A number by the grammar of JSON.
+/// A number by the grammar of JSON, of a size that every parser takes; a larger one is a text of digits.
 fn is_number(word: &str) -> bool {
+    const BYTES_MAX: usize = 64;
+    const EXPONENT_DIGITS_MAX: usize = 2;
+    if word.len() > BYTES_MAX {
+        return false;
+    }
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let unsigned = word.strip_prefix('-').unwrap_or(word);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -46,7 +51,10 @@ fn is_number(word: &str) -> bool {
     digits(whole)
         && (whole == "0" || !whole.starts_with('0'))
         && fraction.is_none_or(digits)
-        && exponent.is_none_or(|text| digits(text.strip_prefix(['+', '-']).unwrap_or(text)))
+        && exponent.is_none_or(|text| {
+            let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+            digits(text) && text.len() <= EXPONENT_DIGITS_MAX
+        })
 }
 
 /// A text of JSON without its escapes. What is none stays as it is written.

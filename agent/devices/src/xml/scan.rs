@@ -140,9 +140,8 @@ impl<'a> Scanner<'a> {
     fn tag(&mut self, rest: &'a str) -> Tag<'a> {
         let is_end = rest[1..].starts_with('/');
         let inner = &rest[1 + usize::from(is_end)..];
-        let length = inner.find(|letter| !is_name(letter)).unwrap_or(inner.len());
-        let name = &inner[..length];
-        let behind = &inner[length..];
+        let name = &inner[..name_bytes(inner)];
+        let behind = &inner[name.len()..];
         let begins = |letter: char| letter.is_alphabetic() || letter == '_';
         let ends = |letter: char| letter.is_whitespace() || matches!(letter, '>' | '/');
         if behind.is_empty() {
@@ -184,7 +183,7 @@ impl<'a> Scanner<'a> {
         let name = inner[..end].trim();
         let name = match is_closed {
             true => name,
-            false => &name[..name.find(|letter| !is_name(letter)).unwrap_or(name.len())],
+            false => &name[..name_bytes(name)],
         };
         Tag::Whole(Token::End(local(name)))
     }
@@ -198,6 +197,9 @@ enum Tag<'a> {
 
 /// The bracket that ends a tag: outside of quotes, and before another tag begins.
 fn tag_end(behind: &str) -> Option<usize> {
+    if behind.starts_with('>') {
+        return Some(0);
+    }
     let mut quote = None;
     let mut first = None;
     for (at, byte) in behind.bytes().enumerate() {
@@ -213,12 +215,26 @@ fn tag_end(behind: &str) -> Option<usize> {
     first
 }
 
+/// How many bytes a name has that begins here.
+fn name_bytes(text: &str) -> usize {
+    let is_plain =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
+    let plain = text.bytes().take_while(is_plain).count();
+    match text.as_bytes().get(plain) {
+        Some(b'>' | b' ' | b'/') | None => plain,
+        Some(_) => text.find(|letter| !is_name(letter)).unwrap_or(text.len()),
+    }
+}
+
 fn is_name(letter: char) -> bool {
     letter.is_alphanumeric() || matches!(letter, '_' | '-' | '.' | ':')
 }
 
 /// A name without its prefix.
 fn local(name: &str) -> &str {
+    if memchr::memchr(b':', name.as_bytes()).is_none() {
+        return name;
+    }
     let name = name.trim_end_matches(':');
     name.rsplit_once(':').map_or(name, |(_, local)| local)
 }

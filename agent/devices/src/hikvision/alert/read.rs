@@ -14,6 +14,30 @@ const DOOR: &str = "AccessControllerEvent";
 /// An alert.
 const ALERT: &str = "EventNotificationAlert";
 
+/// What is around a value.
+#[derive(Clone, Copy, Default)]
+struct Around<'n> {
+    levels: usize,
+    /// The innermost of them; empty where there is none.
+    parent: &'n str,
+    is_in_door: bool,
+    is_in_region: bool,
+}
+
+impl<'n> Around<'n> {
+    /// By the names of all levels, the root first.
+    fn of(names: impl Iterator<Item = &'n str>) -> Self {
+        let mut around = Self::default();
+        for name in names {
+            around.levels += 1;
+            around.parent = name;
+            around.is_in_door |= name == DOOR;
+            around.is_in_region |= matches!(name, "DetectionRegionList" | "DetectionRegionEntry");
+        }
+        around
+    }
+}
+
 /// One alert that is being read.
 #[derive(Default)]
 struct Draft<'a> {
@@ -129,20 +153,19 @@ impl<'a> Alerts<'a> {
     }
 
     /// A value, by its name and those around it.
-    fn value(&mut self, name: &str, parents: &[&str], value: Cow<'a, str>) {
-        let within = |wanted: &str| parents.contains(&wanted);
-        let parent = parents.last().copied().unwrap_or_default();
+    fn value(&mut self, name: &str, around: Around<'_>, value: Cow<'a, str>) {
+        let Around { parent, .. } = around;
         let draft = &mut self.draft;
         if parent == DOOR {
             draft.is_begun = true;
             return draft.door.get_or_insert_default().set(name, value);
         }
-        if within(DOOR) {
+        if around.is_in_door {
             return;
         }
         // A root of any name, or none where it was damaged; lists of alerts have one more.
-        let is_top = parents.len() <= 1 || parent == ALERT || is_list(parent);
-        let region = match within("DetectionRegionList") || within("DetectionRegionEntry") {
+        let is_top = around.levels <= 1 || parent == ALERT || is_list(parent);
+        let region = match around.is_in_region {
             true => &mut draft.region,
             false => &mut draft.whole,
         };
@@ -177,12 +200,12 @@ impl<'a> Alerts<'a> {
     }
 
     /// A list, an object or an element with others in it begins.
-    fn begin(&mut self, name: &str, parents: &[&str]) {
+    fn begin(&mut self, name: &str, around: Around<'_>) {
         match name {
             // Another one, though the one before has no end.
             ALERT => self.next(),
             "DetectionRegionList" | "DetectionRegionEntry" => self.draft.next_region(),
-            DOOR if !parents.contains(&DOOR) => {
+            DOOR if !around.is_in_door => {
                 self.draft.is_begun = true;
                 self.draft.door.get_or_insert_default();
             }
@@ -243,7 +266,7 @@ impl<'a> Elements<'a> for Alerts<'a> {
         if parents.is_empty() && self.root.is_empty() {
             self.root = name;
         }
-        self.begin(name, parents);
+        self.begin(name, Around::of(parents.iter().copied()));
     }
 
     fn leaf(&mut self, name: &'a str, parents: &[&'a str], value: Cow<'a, str>) {
@@ -251,7 +274,7 @@ impl<'a> Elements<'a> for Alerts<'a> {
             // A root with nothing in it.
             self.draft.is_begun = true;
         }
-        self.value(name, parents, value);
+        self.value(name, Around::of(parents.iter().copied()), value);
     }
 
     fn close(&mut self, name: &'a str, parents: &[&'a str], _: usize) {
@@ -273,7 +296,7 @@ impl<'a> Sink<'a> for Walk<'_, 'a> {
             list.map(|(name, _)| name.clone()).unwrap_or_default()
         });
         if !is_list {
-            self.alerts.begin(&name, &parents(&self.levels));
+            self.alerts.begin(&name, Around::of(objects(&self.levels)));
         }
         self.levels.push((name, is_list));
     }
@@ -284,7 +307,7 @@ impl<'a> Sink<'a> for Walk<'_, 'a> {
         };
         if !is_list {
             // An object without a name is a document, or an item of a list that is one.
-            let is_last = name.is_empty() && parents(&self.levels).is_empty();
+            let is_last = name.is_empty() && objects(&self.levels).next().is_none();
             self.alerts.end(&name, is_last);
         }
     }
@@ -292,14 +315,15 @@ impl<'a> Sink<'a> for Walk<'_, 'a> {
     fn value(&mut self, key: Option<&str>, value: Scalar<'a>) {
         let Some(key) = key else { return };
         let text = value.text().map(xml::trimmed).unwrap_or_default();
-        self.alerts.value(key, &parents(&self.levels), text);
+        let around = Around::of(objects(&self.levels));
+        self.alerts.value(key, around, text);
     }
 
     fn damage(&mut self, _: Damage) {}
 }
 
 /// The names of the levels that are objects.
-fn parents(levels: &[(String, bool)]) -> Vec<&str> {
+fn objects(levels: &[(String, bool)]) -> impl Iterator<Item = &str> {
     let objects = levels.iter().filter(|(_, is_list)| !is_list);
-    objects.map(|(name, _)| name.as_str()).collect()
+    objects.map(|(name, _)| name.as_str())
 }
