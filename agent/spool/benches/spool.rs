@@ -41,6 +41,34 @@ fn settings(directory: &Path) -> Settings {
     }
 }
 
+/// An event of about 400 bytes before it is packed.
+fn event<'a>(number: u64, id: &'a str, device: &'a str, credential: &'a str) -> Draft<'a> {
+    Draft {
+        kind: "door.opened",
+        occurred_at_ms: 1_800_000_000_000 + number as i64 * 50,
+        received_at_ms: 1_800_000_000_100 + number as i64 * 50,
+        source: "doors",
+        source_id: id,
+        device,
+        place: PlaceDraft {
+            building: "B012",
+            unit: "U1",
+            address: "",
+        },
+        attributes: vec![
+            ("credential", credential),
+            ("direction", "in"),
+            ("firmware", "V3.2.1 build 230714"),
+            (
+                "text",
+                "access point 112 reports a regular passage, lock 3 released",
+            ),
+            ("verify", "card"),
+        ],
+        ..Draft::default()
+    }
+}
+
 struct Bench {
     runtime: Runtime,
     spool: Spool,
@@ -65,7 +93,7 @@ impl Bench {
         }
     }
 
-    /// The events of one commit, about 400 bytes each before they are packed.
+    /// The events of one commit.
     fn events(&mut self) -> (Packed, Vec<EventKey>) {
         let mut packed = Packed::default();
         let mut keys = Vec::new();
@@ -75,30 +103,7 @@ impl Bench {
             let id = format!("{number:010}");
             let device = format!("door-{:04}", number % 200);
             let credential = format!("{:016x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            let event = Draft {
-                kind: "door.opened",
-                occurred_at_ms: 1_800_000_000_000 + number as i64 * 50,
-                received_at_ms: 1_800_000_000_100 + number as i64 * 50,
-                source: "doors",
-                source_id: &id,
-                device: &device,
-                place: PlaceDraft {
-                    building: "B012",
-                    unit: "U1",
-                    address: "",
-                },
-                attributes: vec![
-                    ("credential", credential.as_str()),
-                    ("direction", "in"),
-                    ("firmware", "V3.2.1 build 230714"),
-                    (
-                        "text",
-                        "access point 112 reports a regular passage, lock 3 released",
-                    ),
-                    ("verify", "card"),
-                ],
-                ..Draft::default()
-            };
+            let event = event(number, &id, &device, &credential);
             packed.push(&event).expect("an event within the limits");
             keys.push(EventKey::of(&event));
         }
@@ -136,6 +141,15 @@ fn append(bencher: Bencher<'_, '_>, name: &str) {
             bench.events()
         })
         .bench_local_values(|events| bench.borrow().append(events));
+}
+
+/// What an event is known by.
+#[divan::bench]
+fn key(bencher: Bencher<'_, '_>) {
+    let event = event(7, "0000000007", "door-0007", "9e3779b97f4a7c15");
+    bencher
+        .counter(ItemsCount::new(1_u64))
+        .bench_local(|| EventKey::of(divan::black_box(&event)));
 }
 
 #[divan::bench]

@@ -8,11 +8,10 @@ use tokio::sync::{mpsc, watch};
 use super::contents::Contents;
 use super::disk::{self, Reserve};
 use super::generation::Trouble;
+use super::handle::{Append, Request};
 use super::recover::{Findings, recover, take_lock};
 use super::seen::Novelty;
-use super::{
-    Append, AppendError, Appended, Item, LaneStatus, OpenError, Request, Settings, WhenFull,
-};
+use super::{AppendError, Appended, Item, LaneStatus, OpenError, Settings, WhenFull};
 
 /// Events after which a commit takes no more appends.
 const COMMIT_EVENTS_MAX: usize = 2048;

@@ -1,8 +1,8 @@
 //! Brings a lane from whatever is on disk to a state that can be used.
 //!
 //! 1. Salvages and removals that a crash interrupted are finished ([`salvage::finish`]).
-//! 2. Everything is read, and nothing changed: the position, the chunks of each generation, by their own
-//!    checksums; what is missing is noted as lost.
+//! 2. Everything is read, and nothing changed ([`plan`]): the position, the chunks of each generation, by their
+//!    own checksums; what is missing is noted as lost.
 //! 3. Generations are written anew where that is needed ([`salvage::write_anew`]): one with chunks lost, and
 //!    the last one, which will be written to. sled opens the new one. A last one that is half full or more
 //!    is sealed instead, and one that the disk has no room to write anew too.
@@ -13,19 +13,19 @@
 //! `seen_max`, and by these.
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::Event;
-use linli_shared::protocol::ids::{Epoch, Sequence};
+use linli_shared::protocol::ids::Sequence;
 use linli_shared::service::file;
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::chunk_file::{self, Scanned, Wanted};
 use super::contents::{Contents, MARKS_MAX};
 use super::event_key::EventKey;
 use super::generation::{Generation, Trouble};
-use super::position::{HighMark, LostRange, LostReason, Position};
+use super::position::{HighMark, LostRange};
 use super::seen::Seen;
+use super::survey::{Plan, Survey, plan, scan};
 use super::{OpenError, Settings, disk, salvage};
 
 /// What was found, for the figures: it counts once the recovery has succeeded.
@@ -69,38 +69,6 @@ pub fn take_lock(directory: &Path) -> Result<File, OpenError> {
     file::lock(&path)
         .map_err(file_error("locking", &path))?
         .ok_or_else(|| OpenError::InUse(directory.to_owned()))
-}
-
-/// A generation as it was found.
-pub struct Survey {
-    pub first: Sequence,
-    pub path: PathBuf,
-    /// After its last event.
-    end: Sequence,
-    /// First sequence that it cannot have.
-    limit: Sequence,
-    chunk_bytes: u64,
-    /// Events are missing that were in it.
-    is_damaged: bool,
-}
-
-/// Everything that was found, before anything is changed.
-struct Plan {
-    position: Position,
-    /// Everything below was synced.
-    synced: Sequence,
-    surveys: Vec<Survey>,
-    /// Ranges that are lost and were not known to be.
-    lost: Vec<LostRange>,
-}
-
-impl Plan {
-    fn lost_events(&self) -> u64 {
-        self.lost
-            .iter()
-            .map(|range| range.end.0 - range.first.0)
-            .sum()
-    }
 }
 
 /// Brings the lane from whatever is on disk to a state that can be used. `distrusted` is the generation
@@ -172,136 +140,6 @@ pub fn recover(
             .map_err(trouble_with(directory))?;
     }
     Ok((contents, findings))
-}
-
-fn plan(settings: &Settings, high: Option<Sequence>) -> Result<Plan, OpenError> {
-    let directory = &settings.directory;
-    let found = salvage::listed(directory, "g")?;
-    let position_path = directory.join("position");
-    let stored = Position::load(&position_path).map_err(file_error("reading", &position_path))?;
-    if let Some(position) = stored {
-        let (plan, stranger) = survey(settings, position, high, &found)?;
-        let has_chunks = plan.surveys.iter().any(|survey| survey.chunk_bytes > 0);
-        let Some(stranger) = stranger.filter(|_| !has_chunks) else {
-            return Ok(plan);
-        };
-        tracing::error!(
-            lane = %settings.lane, position = %plan.position.epoch, chunks = %stranger,
-            "the position is of another life of this spool than all of its chunks: the chunks are kept"
-        );
-        return Ok(survey(settings, anew(stranger, &found), high, &found)?.0);
-    }
-    let epoch = epoch_of(settings, &found)?;
-    Ok(survey(settings, anew(epoch, &found), high, &found)?.0)
-}
-
-/// The position where none is known: what was before the first generation was acknowledged, or it would be
-/// here.
-fn anew(epoch: Epoch, found: &[(Sequence, PathBuf)]) -> Position {
-    let first = found.first().map_or(Sequence(0), |(first, _)| *first);
-    Position {
-        next: first,
-        acked: first,
-        ..Position::new(epoch)
-    }
-}
-
-/// Looks at all generations; returns also an epoch that chunks have and the position has not.
-fn survey(
-    settings: &Settings,
-    position: Position,
-    high: Option<Sequence>,
-    found: &[(Sequence, PathBuf)],
-) -> Result<(Plan, Option<Epoch>), OpenError> {
-    let mut plan = Plan {
-        synced: position.next.max(high.unwrap_or(Sequence(0))),
-        position,
-        surveys: Vec::with_capacity(found.len()),
-        lost: Vec::new(),
-    };
-    let mut stranger = None;
-    // Everything before the cursor is accounted for: acknowledged, here, or known to be lost.
-    let first = found.first().map(|(first, _)| *first);
-    let acked = plan.position.acked;
-    let mut cursor = first.map_or(acked, |first| first.min(acked));
-    for (index, (first, path)) in found.iter().enumerate() {
-        let limit = found.get(index + 1).map(|(first, _)| *first);
-        let lost_before = plan.lost.len();
-        // Numbers between two generations belong to the one before.
-        note_gap(&mut plan, cursor, *first);
-        let mut survey = Survey {
-            first: *first,
-            path: path.clone(),
-            end: *first,
-            limit: limit.unwrap_or(Sequence(u64::MAX)),
-            chunk_bytes: 0,
-            is_damaged: false,
-        };
-        cursor = cursor.max(*first);
-        let scanned = scan(settings, &plan, &survey)?;
-        if let Some(epoch) = scanned.epoch.filter(|epoch| *epoch != plan.position.epoch) {
-            stranger = Some(epoch);
-        }
-        for chunk in &scanned.chunks {
-            note_gap(&mut plan, cursor, chunk.first);
-            cursor = cursor.max(chunk.end());
-            survey.end = chunk.end();
-            survey.chunk_bytes += chunk.bytes();
-        }
-        // What follows the last chunk is missing too where numbers go on.
-        let end = limit.unwrap_or(plan.synced);
-        note_gap(&mut plan, cursor, end);
-        cursor = cursor.max(limit.unwrap_or(cursor));
-        survey.is_damaged = plan.lost.len() > lost_before;
-        plan.surveys.push(survey);
-    }
-    let synced = plan.synced;
-    note_gap(&mut plan, cursor, synced);
-    plan.position.next = synced.max(cursor);
-    Ok((plan, stranger))
-}
-
-/// The chunks of a generation.
-fn scan(settings: &Settings, plan: &Plan, survey: &Survey) -> Result<Scanned, OpenError> {
-    let wanted = Wanted {
-        lane: settings.lane,
-        epoch: Some(plan.position.epoch),
-    };
-    let mut scanned = chunk_file::scan(&survey.path, wanted, &settings.progress)
-        .map_err(file_error("reading", &survey.path))?;
-    scanned.retain(survey.first, survey.limit, plan.synced);
-    Ok(scanned)
-}
-
-/// Sequences from `from` to `to` are not on disk and were not known to be lost.
-fn note_gap(plan: &mut Plan, from: Sequence, to: Sequence) {
-    let mut from = from.max(plan.position.acked);
-    let known: Vec<LostRange> = plan.position.lost.clone();
-    for range in known {
-        if from >= to {
-            return;
-        }
-        if range.end <= from || range.first >= to {
-            continue;
-        }
-        if from < range.first {
-            add_damage(plan, from, range.first);
-        }
-        from = range.end;
-    }
-    if from < to {
-        add_damage(plan, from, to);
-    }
-}
-
-fn add_damage(plan: &mut Plan, first: Sequence, end: Sequence) {
-    let range = LostRange {
-        first,
-        end,
-        reason: LostReason::Damage,
-    };
-    plan.position.add_lost(range);
-    plan.lost.push(range);
 }
 
 /// Receipt times of what waits, oldest first.
@@ -412,23 +250,4 @@ fn keep(
         generation.unseal().map_err(trouble_with(&survey.path))?;
     }
     Ok(Some(generation))
-}
-
-/// The epoch that the newest chunks on disk have; a new one where there are none.
-fn epoch_of(settings: &Settings, found: &[(Sequence, PathBuf)]) -> Result<Epoch, OpenError> {
-    let wanted = Wanted {
-        lane: settings.lane,
-        epoch: None,
-    };
-    for (_, path) in found.iter().rev() {
-        let scanned = chunk_file::scan(path, wanted, &settings.progress)
-            .map_err(file_error("reading", path))?;
-        if let Some(epoch) = scanned.epoch {
-            return Ok(epoch);
-        }
-    }
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| file_error("drawing an epoch for", &settings.directory)(error.into()))?;
-    Ok(Epoch(u64::from_be_bytes(bytes)))
 }

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use super::chunk_file::{self, Scanned, Wanted};
 use super::generation::{self, Trouble};
-use super::recover::{Survey, file_error};
+use super::recover::file_error;
+use super::survey::Survey;
 use super::{OpenError, Settings, disk};
 
 /// Damaged generations that are kept for a person to look at.

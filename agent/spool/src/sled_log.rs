@@ -211,3 +211,48 @@ impl SledLog {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_sled_is_damage_and_one_about_space_is_the_systems() {
+        let panics = |text: &'static str| {
+            catch_panic("reading", || -> Result<(), Trouble> { panic!("{text}") })
+                .expect_err("an error")
+        };
+        let damage = panics("tried to serialize Uninitialized");
+        assert!(matches!(damage, Trouble::Damage(_)), "{damage}");
+        assert!(!damage.is_no_space());
+        let full = panics("called `Result::unwrap()`: No space left on device (os error 28)");
+        assert!(
+            matches!(full, Trouble::System(_)) && full.is_no_space(),
+            "{full}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_an_error_and_not_a_panic() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let log = SledLog::open(directory.path()).expect("a new database");
+        log.write([(7, b"seven".as_slice())].into_iter())
+            .expect("written");
+        log.sync().expect("synced");
+        log.close().expect("closed");
+        let file = directory.path().join("db");
+        let mut bytes = std::fs::read(&file).expect("the file");
+        for at in (0..bytes.len()).step_by(7) {
+            bytes[at] ^= 0x5a;
+        }
+        std::fs::write(&file, bytes).expect("written");
+        // Whatever sled makes of it, it gives no other value for a number.
+        if let Ok(log) = SledLog::open(directory.path()) {
+            let visited = log.all(|key, value| {
+                assert!(key != 7_u64.to_be_bytes() || value == b"seven");
+                Ok(())
+            });
+            drop(visited);
+        }
+    }
+}

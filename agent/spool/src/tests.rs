@@ -1,7 +1,8 @@
 use super::position::LostReason;
 use super::*;
-use linli_shared::protocol::chunk::Chunk;
+use linli_shared::protocol::chunk::{Chunk, Packed};
 use linli_shared::protocol::event::Event;
+use linli_shared::protocol::ids::{BootId, Retention};
 use tempfile::{TempDir, tempdir};
 
 pub mod bad_disk;

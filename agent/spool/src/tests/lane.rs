@@ -220,3 +220,34 @@ async fn a_closed_lane_answers_what_came_before_and_refuses_what_comes_later() {
         Err(AppendError::Closed)
     ));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_releases_the_reserve_and_the_next_append_makes_it_again() {
+    use super::bad_disk::BadDisk;
+    let directory = tempdir().expect("temporary directory");
+    let settings = settings(&directory, 1 << 30, WhenFull::Refuse);
+    std::fs::create_dir(&settings.directory).expect("the lane");
+    let disk = BadDisk::new(&settings.directory);
+    let reserve = settings.directory.join("reserve");
+    let (spool, _thread) = Spool::open(settings).expect("open");
+    append(&spool, "before", 10).await.expect("stored");
+    assert!(reserve.exists());
+    disk.refuse_after(0, rustix::io::Errno::NOSPC);
+    let refused = append(&spool, "during", 10).await;
+    assert!(
+        matches!(refused, Err(AppendError::Disk { .. })),
+        "{refused:?}"
+    );
+    assert!(!reserve.exists());
+    let mut tries = 0;
+    while let Err(error) = append(&spool, "after", 10).await {
+        assert!(matches!(error, AppendError::Disk { .. }), "{error}");
+        tries += 1;
+        assert!(tries < 100_000, "the lane does not recover");
+    }
+    assert!(reserve.exists());
+    let (chunks, lost) = read_all(&spool).await;
+    assert_eq!(lost, []);
+    assert_eq!(chunks.last().expect("a chunk").header().end(), Sequence(20));
+    disk.remove();
+}

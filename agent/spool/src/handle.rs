@@ -1,0 +1,163 @@
+//! The handle of a lane, and what it asks of the lane's thread.
+use linli_shared::protocol::chunk::Packed;
+use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
+use std::path::PathBuf;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{AppendError, Appended, EventKey, Item, LaneStatus, OpenError, Settings, lane};
+
+/// Appends, reads and acknowledgements that wait for the thread. When it is full, sources wait.
+const REQUESTS_MAX: usize = 64;
+
+pub struct Append {
+    pub retention: Retention,
+    pub boot: BootId,
+    pub received_ms: i64,
+    pub events: Packed,
+    pub keys: Vec<EventKey>,
+    pub reply: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+pub enum Request {
+    Append(Append),
+    Read {
+        from: Sequence,
+        bytes_max: usize,
+        reply: oneshot::Sender<Vec<Item>>,
+    },
+    Ack {
+        next: Sequence,
+    },
+    SkipTo {
+        next: Sequence,
+    },
+    Tick,
+    Close,
+}
+
+/// Handle of a lane's spool.
+#[derive(Clone)]
+pub struct Spool {
+    lane: Lane,
+    epoch: Epoch,
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<LaneStatus>,
+}
+
+/// The thread of a lane's spool.
+pub struct SpoolThread {
+    requests: mpsc::Sender<Request>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl SpoolThread {
+    /// Ends the thread, whoever still has a handle: what was asked before is done and everything is on
+    /// disk when it returns; what is asked later gets [`AppendError::Closed`]. Blocking.
+    pub fn close(self) {
+        // A thread that has ended has nothing left to close.
+        let _ = self.requests.blocking_send(Request::Close);
+        if self.thread.join().is_err() {
+            tracing::error!("a spool thread ended with a panic");
+        }
+    }
+}
+
+impl Spool {
+    /// Opens the lane, recovers what is there, and starts its thread. Blocking.
+    pub fn open(settings: Settings) -> Result<(Self, SpoolThread), OpenError> {
+        let lane = settings.lane;
+        let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+        let (status, status_seen) = watch::channel(LaneStatus::default());
+        let task = lane::LaneTask::open(settings, status)?;
+        let epoch = task.epoch();
+        let thread = std::thread::Builder::new()
+            .name(format!("spool-{lane}"))
+            .spawn(move || task.run(inbox))
+            .map_err(|source| OpenError::File {
+                operation: "starting the thread of",
+                path: PathBuf::from(lane.as_str()),
+                source,
+            })?;
+        Ok((
+            Self {
+                lane,
+                epoch,
+                requests: requests.clone(),
+                status: status_seen,
+            },
+            SpoolThread { requests, thread },
+        ))
+    }
+
+    /// The lane.
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// The epoch of its sequences.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Stores events for good. `keys` has the key of each event. Returns after the sync.
+    pub async fn append(
+        &self,
+        retention: Retention,
+        boot: BootId,
+        received_ms: i64,
+        events: Packed,
+        keys: Vec<EventKey>,
+    ) -> Result<Appended, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Append(Append {
+            retention,
+            boot,
+            received_ms,
+            events,
+            keys,
+            reply,
+        });
+        self.requests
+            .send(request)
+            .await
+            .map_err(|_| AppendError::Closed)?;
+        answer.await.map_err(|_| AppendError::Closed)?
+    }
+
+    /// Chunks and lost ranges from `from` on, up to about `bytes_max`; empty when there is nothing
+    /// yet, or nothing that can be read at the moment.
+    pub async fn read(&self, from: Sequence, bytes_max: usize) -> Vec<Item> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Read {
+            from,
+            bytes_max,
+            reply,
+        };
+        if self.requests.send(request).await.is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// Everything before `next` is durable at the hub.
+    pub async fn ack(&self, next: Sequence) {
+        // A closed spool needs no acknowledgement: the hub will tell its position again.
+        let _ = self.requests.send(Request::Ack { next }).await;
+    }
+
+    /// The hub already has events up to `next`: this spool was put back to an older state. Numbering
+    /// goes on from there, so that no sequence is used twice.
+    pub async fn skip_to(&self, next: Sequence) {
+        let _ = self.requests.send(Request::SkipTo { next }).await;
+    }
+
+    /// Makes the thread go round once, for the watchdog.
+    pub async fn tick(&self) {
+        let _ = self.requests.send(Request::Tick).await;
+    }
+
+    /// How the lane stands.
+    pub fn status(&self) -> watch::Receiver<LaneStatus> {
+        self.status.clone()
+    }
+}
