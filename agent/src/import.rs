@@ -251,9 +251,7 @@ impl Row<'_> {
         let item = match self {
             Self::Csv(columns, record) => rows::capture(mapping, encoding, columns, record)?,
             Self::Jsonl(bytes) => {
-                text = encoding
-                    .decode(bytes)
-                    .ok_or_else(|| format!("the line is not {encoding}, as the file is"))?;
+                text = encoding.lossy(bytes);
                 mapping
                     .item(text.trim())
                     .map_err(|error| format!("not JSON: {error}"))?

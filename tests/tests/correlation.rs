@@ -46,7 +46,7 @@ async fn a_fire_and_a_forced_door_are_one_warning_in_either_order_and_of_a_slow_
     for (building, first, second) in [
         ("B1", ("fire", fire_ms), ("forced", forced_ms)),
         ("B2", ("forced", forced_ms), ("fire", fire_ms)),
-        // By the clock of a device that is two days slow: both are of now.
+        // The clock of the device is two days slow, and it speaks live: both are of now.
         (
             "B3",
             ("fire", 2 * DAY_MS + fire_ms),
@@ -55,8 +55,11 @@ async fn a_fire_and_a_forced_door_are_one_warning_in_either_order_and_of_a_slow_
         // There was no forced door.
         ("B4", ("fire", fire_ms), ("fire", forced_ms)),
     ] {
-        agent.deliver(&[ago(first.0, building, first.1)]).await?;
-        agent.deliver(&[ago(second.0, building, second.1)]).await?;
+        for (kind, ms) in [first, second] {
+            let mut event = ago(kind, building, ms);
+            event["replayed"] = json!(ms > MINUTE_MS && building != "B3");
+            agent.deliver(&[event]).await?;
+        }
     }
     let found: Vec<Value> = hub
         .warnings("rule=fire-then-forced")

@@ -191,7 +191,9 @@ async fn bad_pushes_get_an_answer_that_names_the_thing_and_store_nothing() -> Re
     assert_eq!(answer.body["rejected"], 1);
     assert_eq!(answer.body["reasons"][0]["index"], 1);
     agent.drained().await?;
-    let stored = hub.stored().await?;
+    let mut stored = hub.stored().await?;
+    // The agent tells that the clock of door 9 is off.
+    stored.retain(|stored| stored.event.source == "doors");
     assert_eq!(stored.len(), 3);
     let now_ms = linli_shared::service::clock::wall_ms();
     assert!(

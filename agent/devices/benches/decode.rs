@@ -92,7 +92,7 @@ mod gb28181 {
             for read in stream.chunks(4096) {
                 framer.feed(read);
                 while let Some(Piece::Message(message, _)) = framer.take() {
-                    let text = text::decode(message.body).expect("text");
+                    let text = text::lossy(message.body);
                     let body = manscdp::decode(&text).expect("a body");
                     let from = map::From {
                         device: DEVICE,
@@ -155,6 +155,7 @@ mod dc09 {
                         panel: "panel-1",
                         account: header.account,
                         stem: "panel-1-0001-abcd-1",
+                        sent_ms: content.time.and_then(linli_devices::dc09::map::utc_ms),
                         content: &content,
                     };
                     let said = match id {
@@ -220,7 +221,7 @@ mod event_streams {
             scanner.scan(bytes, &mut pieces);
             for piece in pieces.drain(..) {
                 if let Piece::Part(body) = piece {
-                    take(&text::decode(&body).expect("text"));
+                    take(&text::lossy(&body));
                 }
             }
         }

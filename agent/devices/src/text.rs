@@ -47,14 +47,6 @@ impl Encoding {
         }
     }
 
-    /// The text of these bytes; `None` if they are not of this encoding.
-    pub fn decode(self, bytes: &[u8]) -> Option<Cow<'_, str>> {
-        match self {
-            Self::Utf8 => std::str::from_utf8(unmarked(bytes)).ok().map(Cow::Borrowed),
-            Self::Gb18030 => GB18030.decode_without_bom_handling_and_without_replacement(bytes),
-        }
-    }
-
     /// The text of these bytes, with U+FFFD where a sequence is none of this encoding.
     pub fn lossy(self, bytes: &[u8]) -> Cow<'_, str> {
         match self {
@@ -158,11 +150,6 @@ pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     Encoding::by(&utf8, &gb18030).lossy(bytes)
 }
 
-/// As [`lossy`]; it is never `None`. For callers that still ask.
-pub fn decode(bytes: &[u8]) -> Option<Cow<'_, str>> {
-    Some(lossy(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,7 +197,7 @@ mod tests {
         // 模 alone is good UTF-8 as well.
         assert_eq!(of(b"\xc4\xa3"), Encoding::Utf8);
         assert_eq!(of(b"\xc4\xa3,\xc1\xda\xc0\xef\n"), Encoding::Gb18030);
-        assert_eq!(Encoding::Gb18030.decode(b"\xc4\xa3").as_deref(), Some("模"));
+        assert_eq!(Encoding::Gb18030.lossy(b"\xc4\xa3"), "模");
         assert_eq!(Encoding::Gb18030.lossy(b"\xc4\xa3\xc4"), "模\u{fffd}");
         // One cut letter in many does not make it another encoding.
         let cut = ["邻里噪音\n".as_bytes(), b"\xe9\x82\n"].concat();

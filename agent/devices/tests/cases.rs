@@ -2,7 +2,7 @@
 //! there at all; the crate's own tests have hand-written members of the same kinds.
 use jiff::tz::TimeZone;
 use linli_devices::dc09::contact_id::Report;
-use linli_devices::dc09::map::From;
+use linli_devices::dc09::map::{From, utc_ms};
 use linli_devices::dc09::message::{Content, Header, Id};
 use linli_devices::device_event::{DecodedMessage, Reject};
 use linli_devices::gb28181::{manscdp, map as gb28181};
@@ -97,6 +97,7 @@ fn panel(body: &[u8]) -> Vec<String> {
         panel: "panel",
         account: header.account,
         stem: "stem",
+        sent_ms: content.time.and_then(utc_ms),
         content: &content,
     };
     said(Ok(match header.kind() {

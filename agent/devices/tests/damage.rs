@@ -4,7 +4,7 @@
 use jiff::civil::date;
 use linli_devices::dc09::contact_id::Report;
 use linli_devices::dc09::frame as dc09;
-use linli_devices::dc09::map::From;
+use linli_devices::dc09::map::{From, utc_ms};
 use linli_devices::dc09::message::{Content, Header, Id};
 use linli_devices::dc09::sia_dcs::Block;
 use linli_devices::device_event::{DecodedMessage, Reject};
@@ -445,6 +445,7 @@ fn dc09_body(body: &[u8]) -> Outcome {
         panel: "panel",
         account: header.account,
         stem: "stem",
+        sent_ms: content.time.and_then(utc_ms),
         content: &content,
     };
     match header.kind() {

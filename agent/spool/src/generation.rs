@@ -10,13 +10,9 @@ use std::path::{Path, PathBuf};
 
 use super::chunk_file::{self, Scanned, Wanted};
 use super::{Progress, disk};
-use crate::sled_log::SledLog;
+use crate::sled_log::{SledLog, UNSYNCED_BYTES_MAX};
 
 pub use crate::sled_log::Trouble;
-
-/// Most bytes of chunks that sled gets between two syncs: less than a segment, so that it never gives a
-/// segment to new records while their older copy elsewhere is not durable yet.
-const UNSYNCED_BYTES_MAX: usize = 128 * 1024;
 
 impl From<ChunkError> for Trouble {
     fn from(error: ChunkError) -> Self {
@@ -55,25 +51,16 @@ fn write(
     syncs: &mut u64,
     has_sync_failed: &mut bool,
 ) -> Result<(), Trouble> {
-    let mut rest = chunks;
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let within = rest.iter().take_while(|chunk| {
-            bytes += chunk.bytes().len();
-            bytes <= UNSYNCED_BYTES_MAX
-        });
-        let (now, later) = rest.split_at(within.count().max(1));
-        let records = now
-            .iter()
-            .map(|chunk| (chunk.header().first.0, chunk.bytes().as_ref()));
-        log.write(records)?;
+    let records = chunks
+        .iter()
+        .map(|chunk| (chunk.header().first.0, chunk.bytes().as_ref()));
+    log.commit(records, |log| {
         *has_sync_failed = true;
         log.sync()?;
         *has_sync_failed = false;
         *syncs += 1;
-        rest = later;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Makes a generation with these chunks under `prefix`, whole and synced or not at all.

@@ -13,6 +13,9 @@ use std::time::Duration;
 use crate::disk;
 
 const SEGMENT_BYTES: usize = 512 * 1024;
+/// Most bytes of records that sled gets between two syncs: less than a segment, so that it never gives a
+/// segment to new records while their older copy elsewhere is not durable yet.
+pub(crate) const UNSYNCED_BYTES_MAX: usize = 128 * 1024;
 /// sled does not keep to it, but a small one makes it evict early.
 const CACHE_BYTES: u64 = 1 << 20;
 /// Opening right after closing can fail because the old handle releases its lock late.
@@ -144,8 +147,31 @@ impl SledLog {
         }
     }
 
-    /// Hands records to the kernel; they are durable after [`SledLog::sync`].
-    pub fn write<'a>(&self, records: impl Iterator<Item = (u64, &'a [u8])>) -> Result<(), Trouble> {
+    /// Writes records in parts of at most [`UNSYNCED_BYTES_MAX`], and makes each part durable with `sync`, which
+    /// calls [`SledLog::sync`]; all are durable when it returns.
+    pub fn commit<'a>(
+        &self,
+        records: impl Iterator<Item = (u64, &'a [u8])>,
+        mut sync: impl FnMut(&Self) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let mut records = records.peekable();
+        while records.peek().is_some() {
+            let mut bytes = 0;
+            self.write(std::iter::from_fn(|| {
+                let is_first = bytes == 0;
+                let next = records.next_if(|(_, record)| {
+                    is_first || bytes + record.len() <= UNSYNCED_BYTES_MAX
+                })?;
+                bytes += next.1.len();
+                Some(next)
+            }))?;
+            sync(self)?;
+        }
+        Ok(())
+    }
+
+    /// Hands records to the kernel.
+    fn write<'a>(&self, records: impl Iterator<Item = (u64, &'a [u8])>) -> Result<(), Trouble> {
         disk::about_to_write(&self.directory)?;
         catch_panic("writing", || {
             for (number, bytes) in records {
@@ -236,9 +262,8 @@ mod tests {
     fn a_file_that_is_no_database_is_an_error_and_not_a_panic() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let log = SledLog::open(directory.path()).expect("a new database");
-        log.write([(7, b"seven".as_slice())].into_iter())
-            .expect("written");
-        log.sync().expect("synced");
+        log.commit([(7, b"seven".as_slice())].into_iter(), SledLog::sync)
+            .expect("committed");
         log.close().expect("closed");
         let file = directory.path().join("db");
         let mut bytes = std::fs::read(&file).expect("the file");

@@ -143,20 +143,18 @@ impl Rows {
         let header = reader
             .byte_headers()
             .map_err(|_| ImportError::Header(path.to_owned()))?;
-        let columns: Option<Vec<Column>> = header
+        let columns: Vec<Column> = header
             .iter()
             .map(|column| {
-                let name = layout.encoding.decode(column)?.trim().to_owned();
+                let name = layout.encoding.lossy(column).trim().to_owned();
                 let slot = mapping.column(&name);
-                Some(Column { name, slot })
+                Column { name, slot }
             })
             .collect();
-        let columns = columns
-            .filter(|columns| {
-                let unclosed = columns.iter().any(|column| column.name.contains('\0'));
-                !unclosed && columns.iter().any(|column| !column.name.is_empty())
-            })
-            .ok_or_else(|| ImportError::Header(path.to_owned()))?;
+        let is_binary = columns.iter().any(|column| column.name.contains('\0'));
+        if is_binary || columns.iter().all(|column| column.name.is_empty()) {
+            return Err(ImportError::Header(path.to_owned()));
+        }
         Ok(Self::Csv {
             reader: Box::new(reader),
             left,
@@ -296,9 +294,7 @@ pub fn capture<'r>(
         if column.slot.is_none() && raw.is_none() {
             continue;
         }
-        let value = encoding
-            .decode(field)
-            .ok_or_else(|| format!("column {:?} is not {encoding}", column.name))?;
+        let value = encoding.lossy(field);
         if let Some(raw) = &mut raw {
             raw.insert(column.name.clone(), value.clone().into());
         }

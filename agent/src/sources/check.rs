@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::files::secret_in;
-use linli_devices::text::Encoding;
+use linli_devices::text::unmarked;
 
 /// A source whose config is being checked.
 pub(crate) struct Check<'a> {
@@ -65,7 +65,7 @@ impl Check<'_> {
     /// The one line of a file with a password.
     pub fn password(&self, key: &str, file: &Path) -> Result<String, ConfigError> {
         let bytes = self.read(key, file)?;
-        let text = Encoding::Utf8.decode(&bytes).unwrap_or_default();
+        let text = std::str::from_utf8(unmarked(&bytes)).unwrap_or_default();
         let text = text.trim();
         if text.is_empty() {
             return Err(self.wrong(

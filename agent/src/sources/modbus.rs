@@ -29,6 +29,7 @@ use super::{Check, Source};
 use crate::ingest::SourceIngest;
 use crate::transport::reconnect::{Ended, all, run_with_reconnect};
 use linli_devices::device_event::{DecodedMessage, Reject};
+use linli_devices::modbus::exception;
 use linli_devices::modbus::map::{Answer, Area, MapFile, RegisterMap, Request, Value};
 use linli_devices::modbus::watchers::Watchers;
 
@@ -270,17 +271,25 @@ async fn poll(
     for request in &unit.map.requests {
         match timeout(ANSWER_DEADLINE, ask(context, request)).await {
             Ok(Ok(Err(
-                exception @ (ExceptionCode::GatewayPathUnavailable
-                | ExceptionCode::GatewayTargetDevice),
+                code @ (ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice),
             ))) => {
                 missed = Err(Missed::Silent(format!(
-                    "the gateway says of unit {}: {exception}",
-                    unit.unit
+                    "the gateway says of unit {}: {}",
+                    unit.unit,
+                    exception::meaning(code.into())
                 )));
                 break;
             }
             Ok(Ok(answer)) => answers.push((request, answer)),
-            Ok(Err(error)) => {
+            Ok(Err(tokio_modbus::Error::Protocol(_))) => {
+                missed = Err(Missed::Broken(format!(
+                    "unit {} {}",
+                    unit.unit,
+                    exception::ANOTHER_REQUEST
+                )));
+                break;
+            }
+            Ok(Err(tokio_modbus::Error::Transport(error))) => {
                 missed = Err(Missed::Broken(format!("unit {}: {error}", unit.unit)));
                 break;
             }
@@ -306,14 +315,15 @@ async fn poll(
     let now_ms = clock::monotonic_ms();
     for (request, answer) in &answers {
         let (raw, said) = match answer {
-            Err(exception) => {
+            Err(code) => {
                 let reject = Reject::new(format!(
-                    "{}: unit {} answers {exception} to {:?} {}..{}: check the map",
+                    "{}: unit {} answers to {:?} {}..{}: {}",
                     unit.id,
                     unit.unit,
                     request.area,
                     request.address,
-                    u32::from(request.address) + u32::from(request.count)
+                    u32::from(request.address) + u32::from(request.count),
+                    exception::meaning((*code).into())
                 ));
                 (Vec::new(), Err(reject))
             }

@@ -4,19 +4,20 @@
 //! <data>/stations/
 //!   marks       the last number stored and the last one removed; CBOR and its CRC-32C; replaced whole
 //!   i-<n>/      the records: one sled database; the one with the highest n is the newest
-//!   tmp/        one that is being made; removed at start
+//!   tmp/        one that is being made, or a copy that is read; removed at start
 //! ```
 //!
 //! A record is a [`Held`]: key = number of the message (u64, big-endian), value = its packed CBOR.
 //!
 //! # Rules
-//! * **Written**: a message counts as stored after `flush()` of sled, `fdatasync` of its log, and the new
-//!   `marks` are synced. Then the hub is told.
+//! * **Written**: a message counts as stored after sled has flushed it, its log is synced, and the new `marks`
+//!   are synced. Then the hub is told.
 //! * **Once**: a number that is not above the last one stored is a repetition and is dropped.
-//! * **Removed**: by `marks`, in one replacement of the file. SledLog are never deleted one by one: a
+//! * **Removed**: by `marks`, in one replacement of the file. Records are never deleted one by one: a
 //!   database whose removed records outnumber the rest is written anew without them. So sled never gives a
 //!   segment that is not synced to something else.
-//! * **Opened**: everything is read and written anew, synced, so that nothing rests on a sync that failed.
+//! * **Opened**: everything is read and written anew, synced, so that nothing rests on a sync that failed. sled
+//!   changes what it opens, so it opens a copy: what was on disk stays as it is until the new database is synced.
 //! * **Damaged**: each record names the number before it, and `marks` the last one. Where the chain breaks, what
 //!   comes after is given up here and the hub is told of less: it sends it again, under the same numbers.
 //! * **Full**: above [`Limits`], or with less than [`FREE_BYTES_MIN`] free, nothing more is stored.
@@ -37,6 +38,7 @@ const REMOVED_RECORDS_MAX: usize = 512;
 /// Bytes of disk that stay free: alarms need them more.
 const FREE_BYTES_MIN: u64 = 8 << 20;
 const MARKS: &str = "marks";
+const TEMPORARY: &str = "tmp";
 const MARKS_MODE: u32 = 0o600;
 
 /// What the inbox may hold.
@@ -83,7 +85,7 @@ pub struct Inbox {
     marks: Marks,
     waiting: VecDeque<Entry>,
     bytes: u64,
-    /// SledLog in the database that were removed.
+    /// Records in the database that were removed.
     removed_records: usize,
 }
 
@@ -211,8 +213,7 @@ impl Inbox {
             let records = batch
                 .iter()
                 .map(|(held, record)| (held.status.id, record.as_slice()));
-            self.records.write(records)?;
-            self.records.sync()?;
+            self.records.commit(records, SledLog::sync)?;
             self.write_marks(marks)?;
             for (held, record) in &batch {
                 self.note(held, record.len() as u64);
@@ -355,7 +356,7 @@ fn read_all(directory: &Path) -> Result<(BTreeMap<u64, Held>, Vec<(u64, PathBuf)
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name == "tmp" {
+        if name == TEMPORARY {
             std::fs::remove_dir_all(entry.path())?;
         } else if let Some(number) = name.strip_prefix("i-").and_then(|text| text.parse().ok()) {
             places.push((number, entry.path()));
@@ -363,7 +364,9 @@ fn read_all(directory: &Path) -> Result<(BTreeMap<u64, Held>, Vec<(u64, PathBuf)
     }
     places.sort();
     for (_, place) in &places {
-        let read = SledLog::open(place).and_then(|records| {
+        let copy = directory.join(TEMPORARY);
+        copy_files(place, &copy)?;
+        let read = SledLog::open(&copy).and_then(|records| {
             let read = records.all(|_, value| {
                 let held = decoded(value)?;
                 found.insert(held.status.id, held);
@@ -371,6 +374,7 @@ fn read_all(directory: &Path) -> Result<(BTreeMap<u64, Held>, Vec<(u64, PathBuf)
             });
             read.and(records.close())
         });
+        std::fs::remove_dir_all(&copy)?;
         match read {
             Ok(()) => {}
             // What was read before it counts, as far as the chain goes.
@@ -383,9 +387,21 @@ fn read_all(directory: &Path) -> Result<(BTreeMap<u64, Held>, Vec<(u64, PathBuf)
     Ok((found, places))
 }
 
+/// Copies the files of a database; sled keeps none in directories of it.
+fn copy_files(from: &Path, to: &Path) -> Result<(), Trouble> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes a database with these records, whole and synced or not at all, and opens it.
 fn make(directory: &Path, number: u64, whole: &[Held]) -> Result<(SledLog, PathBuf), Trouble> {
-    let temporary = directory.join("tmp");
+    let temporary = directory.join(TEMPORARY);
     if temporary.exists() {
         std::fs::remove_dir_all(&temporary)?;
     }
@@ -394,8 +410,10 @@ fn make(directory: &Path, number: u64, whole: &[Held]) -> Result<(SledLog, PathB
         .map(|held| Ok((held.status.id, encoded(held)?)))
         .collect::<Result<_, Trouble>>()?;
     let records = SledLog::open(&temporary)?;
-    records.write(encoded.iter().map(|(key, value)| (*key, value.as_slice())))?;
-    records.sync()?;
+    let numbered = encoded
+        .iter()
+        .map(|(number, record)| (*number, record.as_slice()));
+    records.commit(numbered, SledLog::sync)?;
     records.close()?;
     for entry in std::fs::read_dir(&temporary)?.flatten() {
         File::open(entry.path())?.sync_all()?;

@@ -175,9 +175,11 @@ impl Stream {
 
     fn silent(&self) -> Ended {
         let seconds = self.silence.as_secs();
+        let trouble = self.scanner.trouble();
         Ended::lost(format!(
-            "{} said nothing whole for {seconds} s",
-            self.origin()
+            "{} said nothing whole for {seconds} s{}",
+            self.origin(),
+            trouble.map_or_else(String::new, |damage| format!(": {damage}"))
         ))
     }
 

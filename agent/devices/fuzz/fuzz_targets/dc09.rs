@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use linli_devices::dc09::cipher::Key;
 use linli_devices::dc09::contact_id::Report;
 use linli_devices::dc09::frame::{self, BODY_BYTES_MAX, FRAME_BYTES_MAX, Framer, Piece};
-use linli_devices::dc09::map::From;
+use linli_devices::dc09::map::{From, utc_ms};
 use linli_devices::dc09::message::{self, Content, Header};
 use linli_devices::dc09::sia_dcs::Block;
 use linli_devices::device_event::DecodedMessage;
@@ -21,6 +21,7 @@ fn content(clear: &[u8]) {
         panel: "panel",
         account: "1234",
         stem: "panel-0001-0000-1",
+        sent_ms: content.time.and_then(utc_ms),
         content: &content,
     };
     let mut said = Vec::new();

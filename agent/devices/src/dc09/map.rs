@@ -41,6 +41,8 @@ pub struct From<'a> {
     pub account: &'a str,
     /// The beginning of its events' ids.
     pub stem: &'a str,
+    /// When it was sent first, by the panel's clock.
+    pub sent_ms: Option<i64>,
     /// All of it.
     pub content: &'a Content<'a>,
 }
@@ -58,8 +60,7 @@ impl<'a> From<'a> {
 
     /// When it happened; else when it was sent.
     fn time(&self) -> DeviceTime<'a> {
-        let ms = self.occurred().or(self.content.time).and_then(utc_ms);
-        self.claim(ms)
+        self.claim(self.occurred().and_then(utc_ms).or(self.sent_ms))
     }
 
     fn claim(&self, ms: Option<i64>) -> DeviceTime<'a> {
@@ -82,7 +83,7 @@ impl<'a> From<'a> {
     pub fn heartbeat(&self) -> DecodedMessage<'a> {
         DecodedMessage::Heartbeat {
             device: self.panel.into(),
-            time: self.claim(self.content.time.and_then(utc_ms)),
+            time: self.claim(self.sent_ms),
         }
     }
 
@@ -239,6 +240,7 @@ mod tests {
             panel: "panel-1",
             account: "1234",
             stem: "panel-1-0001-5",
+            sent_ms: content.time.and_then(utc_ms),
             content,
         }
     }

@@ -8,8 +8,12 @@
 //! nothing, unless a panel gives a message another time and a span ended just then. A panel's clock that stands still
 //! does not make its alarms of another day the same.
 //!
-//! Of a sealed message the header is in clear, and anybody can change it: the sequence, and with it the CRC. So what is sealed is
-//! remembered too ([`Seal`]): each pad is random, and what comes again is the same message whatever stands before it.
+//! The time of the first one is that of all too: an event of the same id and of another time is another event to the spool.
+//!
+//! The header of a sealed message is in clear, and anybody can change it: the sequence, and with it the CRC. So what is sealed is
+//! remembered too ([`Seal`]): each pad is random, and what comes again is the same message whatever stands before it. A sealed
+//! message is replayed within the window of times only, and as long is its seal remembered. Where its time was not compared with
+//! the agent's, because it is none or because the agent's clock is not set, the seal is the id: the spool knows it on.
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 
@@ -47,53 +51,74 @@ impl Seal {
     }
 }
 
+/// A message as it was heard first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// The beginning of the ids of its events.
+    pub stem: String,
+    /// When it was sent, by the panel's clock.
+    pub sent_ms: Option<i64>,
+}
+
 /// The last message of a device's sequence.
 #[derive(Debug)]
 struct Last {
     data: u16,
     since_ms: i64,
-    stem: String,
+    heard: Heard,
 }
 
 /// The messages of the last minutes.
 #[derive(Debug, Default)]
 pub struct Recent {
     /// By device and sequence.
-    stems: HashMap<(String, String), Last>,
+    messages: HashMap<(String, String), Last>,
     order: VecDeque<(i64, (String, String))>,
-    /// Of what was sealed.
-    seals: HashMap<Seal, String>,
+    /// By what was sealed.
+    sealed: HashMap<Seal, Heard>,
     seal_order: VecDeque<(i64, Seal)>,
 }
 
 impl Recent {
-    /// As [`stem`](Self::stem), of a message that was sealed.
-    pub fn stem_of_sealed(
+    /// A message in clear: as it was heard first.
+    pub fn hear(&mut self, mark: Mark, sent_ms: Option<i64>, now_ms: i64) -> Heard {
+        self.hear_as(mark, None, sent_ms, now_ms)
+    }
+
+    /// A message that was sealed: as it was heard first. `is_timely`: its time was compared with the agent's, and is near.
+    pub fn hear_sealed(
         &mut self,
         mark: Mark,
         seal: Seal,
         sent_ms: Option<i64>,
+        is_timely: bool,
         now_ms: i64,
-    ) -> String {
+    ) -> Heard {
         while let Some((since_ms, seal)) = self.seal_order.front() {
             let is_over = now_ms - since_ms > SEALED_FOR_MS || now_ms < *since_ms;
             if !is_over && self.seal_order.len() < MESSAGES_MAX {
                 break;
             }
-            self.seals.remove(seal);
+            self.sealed.remove(seal);
             self.seal_order.pop_front();
         }
-        if let Some(stem) = self.seals.get(&seal) {
-            return stem.clone();
+        if let Some(heard) = self.sealed.get(&seal) {
+            return heard.clone();
         }
-        let stem = self.stem(mark, sent_ms, now_ms);
-        self.seals.insert(seal, stem.clone());
+        let by_seal = (!is_timely).then_some(seal);
+        let heard = self.hear_as(mark, by_seal, sent_ms, now_ms);
+        self.sealed.insert(seal, heard.clone());
         self.seal_order.push_back((now_ms, seal));
-        stem
+        heard
     }
 
-    /// The beginning of the ids of a message's events.
-    pub fn stem(&mut self, mark: Mark, sent_ms: Option<i64>, now_ms: i64) -> String {
+    fn hear_as(
+        &mut self,
+        mark: Mark,
+        by_seal: Option<Seal>,
+        sent_ms: Option<i64>,
+        now_ms: i64,
+    ) -> Heard {
         while let Some((since_ms, _)) = self.order.front() {
             let is_over = now_ms - since_ms > SAME_FOR_MS || now_ms < *since_ms;
             if !is_over && self.order.len() < MESSAGES_MAX {
@@ -101,33 +126,37 @@ impl Recent {
             }
             if let Some((since_ms, place)) = self.order.pop_front()
                 && self
-                    .stems
+                    .messages
                     .get(&place)
                     .is_some_and(|last| last.since_ms == since_ms)
             {
-                self.stems.remove(&place);
+                self.messages.remove(&place);
             }
         }
         let at_ms = sent_ms
             .filter(|sent_ms| (now_ms - sent_ms).abs() <= NEAR_MS)
             .unwrap_or(now_ms);
         let span = at_ms.div_euclid(SAME_FOR_MS);
-        let mut stem = format!("{}-{}-{:04x}-{span}", mark.device, mark.sequence, mark.data);
         let place = (mark.device, mark.sequence);
-        match self.stems.get(&place) {
-            Some(last) if last.data == mark.data => return last.stem.clone(),
+        let mut stem = match by_seal {
+            Some(seal) => format!("{}-{:032x}", place.0, seal.0),
+            None => format!("{}-{}-{:04x}-{span}", place.0, place.1, mark.data),
+        };
+        match self.messages.get(&place) {
+            Some(last) if last.data == mark.data => return last.heard.clone(),
             // A panel that gives every message the same sequence: an alarm, its end and the alarm again are three.
-            Some(_) => stem.push_str(&format!("-{now_ms}")),
-            None => {}
+            Some(_) if by_seal.is_none() => stem.push_str(&format!("-{now_ms}")),
+            Some(_) | None => {}
         }
+        let heard = Heard { stem, sent_ms };
         self.order.push_back((now_ms, place.clone()));
         let last = Last {
             data: mark.data,
             since_ms: now_ms,
-            stem: stem.clone(),
+            heard: heard.clone(),
         };
-        self.stems.insert(place, last);
-        stem
+        self.messages.insert(place, last);
+        heard
     }
 }
 
@@ -143,57 +172,128 @@ mod tests {
         }
     }
 
+    fn hear(recent: &mut Recent, mark: Mark, sent_ms: Option<i64>, now_ms: i64) -> String {
+        recent.hear(mark, sent_ms, now_ms).stem
+    }
+
+    fn hear_sealed(
+        recent: &mut Recent,
+        mark: Mark,
+        seal: Seal,
+        sent_ms: Option<i64>,
+        now_ms: i64,
+    ) -> String {
+        recent.hear_sealed(mark, seal, sent_ms, true, now_ms).stem
+    }
+
     #[test]
     fn what_is_sent_again_has_the_id_of_the_first_for_a_while() {
         let mut recent = Recent::default();
-        let first = recent.stem(mark(1, 7), Some(1_199_000), 1_199_500);
+        let first = hear(&mut recent, mark(1, 7), Some(1_199_000), 1_199_500);
         assert_eq!(first, "panel-0001-0007-9");
         // Another span, but the same message.
-        assert_eq!(recent.stem(mark(1, 7), Some(1_201_000), 1_201_500), first);
-        assert_eq!(recent.stem(mark(1, 7), None, 1_260_000), first);
-        assert_ne!(recent.stem(mark(2, 7), Some(1_199_000), 1_260_000), first);
-        assert_ne!(recent.stem(mark(1, 8), Some(1_199_000), 1_260_000), first);
+        assert_eq!(
+            hear(&mut recent, mark(1, 7), Some(1_201_000), 1_201_500),
+            first
+        );
+        assert_eq!(hear(&mut recent, mark(1, 7), None, 1_260_000), first);
+        assert_ne!(
+            hear(&mut recent, mark(2, 7), Some(1_199_000), 1_260_000),
+            first
+        );
+        assert_ne!(
+            hear(&mut recent, mark(1, 8), Some(1_199_000), 1_260_000),
+            first
+        );
         // Long after it is another one, also where the panel began to count anew.
-        assert_ne!(recent.stem(mark(1, 7), Some(1_500_000), 1_500_000), first);
+        assert_ne!(
+            hear(&mut recent, mark(1, 7), Some(1_500_000), 1_500_000),
+            first
+        );
     }
 
     #[test]
     fn what_is_sealed_is_the_same_message_whatever_stands_before_it() {
         let mut recent = Recent::default();
         let seal = Seal::of(b"00a1b2");
-        let first = recent.stem_of_sealed(mark(1, 7), seal, None, 1_000_000);
+        let first = hear_sealed(&mut recent, mark(1, 7), seal, None, 1_000_000);
         assert_eq!(
-            recent.stem_of_sealed(mark(2, 7), seal, None, 1_000_500),
+            hear_sealed(&mut recent, mark(2, 7), seal, None, 1_000_500),
             first
         );
         assert_eq!(
-            recent.stem_of_sealed(mark(3, 7), Seal::of(b"00A1B2"), None, 1_900_000),
+            hear_sealed(
+                &mut recent,
+                mark(3, 7),
+                Seal::of(b"00A1B2"),
+                None,
+                1_900_000
+            ),
             first
         );
         assert_ne!(
-            recent.stem_of_sealed(mark(4, 7), Seal::of(b"00a1b3"), None, 1_000_500),
+            hear_sealed(
+                &mut recent,
+                mark(4, 7),
+                Seal::of(b"00a1b3"),
+                None,
+                1_000_500
+            ),
             first
         );
         for number in 0..MESSAGES_MAX + 10 {
-            recent.stem_of_sealed(mark(1, 1), Seal::of(&number.to_be_bytes()), None, 2_000_000);
+            hear_sealed(
+                &mut recent,
+                mark(1, 1),
+                Seal::of(&number.to_be_bytes()),
+                None,
+                2_000_000,
+            );
         }
-        assert!(recent.seals.len() <= MESSAGES_MAX && recent.seal_order.len() <= MESSAGES_MAX);
+        assert!(recent.sealed.len() <= MESSAGES_MAX && recent.seal_order.len() <= MESSAGES_MAX);
+    }
+
+    #[test]
+    fn what_is_sent_again_with_another_time_has_the_time_of_the_first() {
+        let mut recent = Recent::default();
+        let first = recent.hear(mark(1, 7), Some(1_199_000), 1_199_500);
+        let again = recent.hear(mark(1, 7), Some(1_202_000), 1_202_500);
+        assert_eq!((again.sent_ms, &again), (Some(1_199_000), &first));
+    }
+
+    #[test]
+    fn a_seal_whose_time_was_not_compared_is_the_id_for_good() {
+        let seal = Seal::of(b"00a1b2");
+        let hear = |recent: &mut Recent, sequence, seal, now_ms| {
+            let heard = recent.hear_sealed(mark(sequence, 7), seal, None, false, now_ms);
+            heard.stem
+        };
+        let mut recent = Recent::default();
+        let first = hear(&mut recent, 1, seal, 1_000_000);
+        // Days later, with another header, after a start of the agent.
+        assert_eq!(hear(&mut recent, 2, seal, 900_000_000), first);
+        assert_eq!(hear(&mut Recent::default(), 3, seal, 900_000_000), first);
+        assert_ne!(hear(&mut recent, 4, Seal::of(b"77"), 900_000_000), first);
+        // The panel sends again, and seals anew.
+        let mut recent = Recent::default();
+        let first = hear(&mut recent, 1, seal, 1_000_000);
+        assert_eq!(hear(&mut recent, 1, Seal::of(b"77"), 1_010_000), first);
     }
 
     #[test]
     fn a_panel_with_one_sequence_for_all_tells_an_alarm_again() {
         let mut recent = Recent::default();
-        let alarm = recent.stem(mark(0, 7), None, 1_000_000);
-        let end = recent.stem(mark(0, 8), None, 1_001_000);
-        let again = recent.stem(mark(0, 7), None, 1_002_000);
+        let alarm = hear(&mut recent, mark(0, 7), None, 1_000_000);
+        let end = hear(&mut recent, mark(0, 8), None, 1_001_000);
+        let again = hear(&mut recent, mark(0, 7), None, 1_002_000);
         assert!(alarm != again && end != again, "{alarm} {end} {again}");
         // What is sent again is still known.
-        assert_eq!(recent.stem(mark(0, 7), None, 1_003_000), again);
+        assert_eq!(hear(&mut recent, mark(0, 7), None, 1_003_000), again);
     }
 
     #[test]
     fn a_start_of_the_agent_changes_nothing_for_what_has_its_own_time() {
-        let stem = |sent_ms, now_ms| Recent::default().stem(mark(1, 7), sent_ms, now_ms);
+        let stem = |sent_ms, now_ms| hear(&mut Recent::default(), mark(1, 7), sent_ms, now_ms);
         assert_eq!(
             stem(Some(1_199_000), 1_199_500),
             stem(Some(1_199_000), 1_230_000)
@@ -209,10 +309,15 @@ mod tests {
     fn what_is_remembered_is_bounded_and_a_clock_that_goes_back_forgets() {
         let mut recent = Recent::default();
         for number in 0..MESSAGES_MAX + 100 {
-            recent.stem(mark((number % 9999) as u16, number as u16), None, 1_000_000);
+            hear(
+                &mut recent,
+                mark((number % 9999) as u16, number as u16),
+                None,
+                1_000_000,
+            );
         }
-        assert!(recent.stems.len() <= MESSAGES_MAX && recent.order.len() <= MESSAGES_MAX);
-        recent.stem(mark(1, 1), None, 0);
-        assert_eq!((recent.stems.len(), recent.order.len()), (1, 1));
+        assert!(recent.messages.len() <= MESSAGES_MAX && recent.order.len() <= MESSAGES_MAX);
+        hear(&mut recent, mark(1, 1), None, 0);
+        assert_eq!((recent.messages.len(), recent.order.len()), (1, 1));
     }
 }

@@ -13,9 +13,9 @@ use linli_devices::dc09::contact_id::Report;
 use linli_devices::dc09::frame::{self, Framer, Piece};
 use linli_devices::dc09::map::{self, From};
 use linli_devices::dc09::message::{self, Content, Header, Id, MessageError, Window};
-use linli_devices::dc09::recent::{Mark, Recent, Seal};
+use linli_devices::dc09::recent::{Heard, Mark, Recent, Seal};
 use linli_devices::dc09::sia_dcs::Block;
-use linli_devices::device_event::{DecodedMessage, Reject};
+use linli_devices::device_event::Reject;
 
 /// What comes on a connection, or in datagrams.
 pub(crate) struct PanelLine {
@@ -87,9 +87,9 @@ fn open<'a>(
     let mut named = header.account.to_owned();
     if named.is_empty() && !header.sealed {
         // Some name themselves in the data only.
-        let data = Content::read(rest).map(|content| content.data.into_owned());
-        let data = data.unwrap_or_default();
-        let first = data
+        let content = Content::read(rest).map_err(|error| refused(Refusal::duh(error)))?;
+        let first = content
+            .data
             .split('|')
             .next()
             .and_then(|block| block.strip_prefix('#'));
@@ -139,9 +139,10 @@ impl Opened<'_> {
         batch: &mut IngestBatch,
     ) -> Result<(), Refusal> {
         let content = Content::read(&self.clear).map_err(Refusal::duh)?;
-        if self.header.sealed
-            && now.is_synchronised
-            && let Some(time) = content.time
+        // A panel whose clock shows no time is heard too; its seal tells a replay.
+        let compared = content.time.filter(|_| now.is_synchronised);
+        if let Some(time) = compared
+            && self.header.sealed
             && !window.holds(time, now.utc)
         {
             return Err(Refusal::nak(format!(
@@ -151,10 +152,6 @@ impl Opened<'_> {
             )));
         }
         let panel = self.account.id.as_str();
-        if self.kind == Id::Null {
-            batch.message(raw, Ok(DecodedMessage::heartbeat(panel)));
-            return Ok(());
-        }
         let mark = Mark {
             device: panel.to_owned(),
             sequence: self.header.sequence.to_owned(),
@@ -162,21 +159,27 @@ impl Opened<'_> {
         };
         let sent_ms = content.time.and_then(map::utc_ms);
         let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was sealed is the message, whatever header is put before it.
-        let stem = match self.sealed {
-            Some(seal) => recent.stem_of_sealed(mark, seal, sent_ms, now.ms),
-            None => recent.stem(mark, sent_ms, now.ms),
+        let heard = match (self.kind, self.sealed) {
+            (Id::Null, _) => Heard {
+                stem: String::new(),
+                sent_ms,
+            },
+            // What was sealed is the message, whatever header is put before it.
+            (_, Some(seal)) => recent.hear_sealed(mark, seal, sent_ms, compared.is_some(), now.ms),
+            (_, None) => recent.hear(mark, sent_ms, now.ms),
         };
         drop(recent);
         let from = From {
             panel,
             account: self.header.account,
-            stem: &stem,
+            stem: &heard.stem,
+            sent_ms: heard.sent_ms,
             content: &content,
         };
         let said = match self.kind {
+            Id::Null => from.heartbeat(),
             Id::AdmCid => from.report(Report::read(&content.data).map_err(Refusal::duh)?),
-            Id::SiaDcs | Id::Null => from.block(Block::read(&content.data).map_err(Refusal::duh)?),
+            Id::SiaDcs => from.block(Block::read(&content.data).map_err(Refusal::duh)?),
         };
         batch.message(raw, Ok(said));
         Ok(())

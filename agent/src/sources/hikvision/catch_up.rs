@@ -24,10 +24,12 @@ use crate::ingest::devices::Cursor;
 use crate::random;
 use crate::transport::outbound::{self, Peer};
 use crate::transport::reconnect::Ended;
-use linli_devices::device_event::DecodedMessage;
+use linli_devices::device_event::{DecodedMessage, Reject};
 use linli_devices::hikvision::door::DoorEvent;
 use linli_devices::hikvision::map::Mapper;
 use linli_devices::lenient_json::LenientText;
+use linli_devices::lenient_json::parse::Damage;
+use linli_devices::lenient_json::repair::{Repaired, repair};
 use linli_devices::{text, time};
 
 const PATH: &str = "/ISAPI/AccessControl/AcsEvent?format=json";
@@ -63,6 +65,32 @@ struct Page<'a> {
     status: LenientText<'a>,
     #[serde(borrow, default, rename = "InfoList")]
     rows: Vec<&'a RawValue>,
+    /// What could not be read of it.
+    #[serde(skip)]
+    damage: Option<Damage>,
+}
+
+impl Page<'_> {
+    /// A full page without a status is followed by another.
+    fn is_last(&self) -> bool {
+        let has_more = match self.status.0.as_ref() {
+            "" => self.rows.len() >= PAGE_EVENTS,
+            status => status.eq_ignore_ascii_case("MORE"),
+        };
+        self.rows.is_empty() || !has_more
+    }
+}
+
+/// The page of an answer that no strict parser takes. A damaged one without rows is none: it would be taken for the last.
+fn repaired_page(repaired: Option<&Repaired>) -> Option<Page<'_>> {
+    let repaired = repaired?;
+    let text = repaired.texts().next()?;
+    let answer: Answer<'_> = serde_json::from_str(text).ok()?;
+    let damage = repaired.damage(&(0..repaired.text.len()));
+    (damage.is_none() || !answer.page.rows.is_empty()).then_some(Page {
+        damage,
+        ..answer.page
+    })
 }
 
 /// Where a catch-up begins, by the device's clock.
@@ -210,13 +238,19 @@ impl Session {
                 outbound::body(answer, PAGE_BYTES_MAX).await?
             };
             let text = text::lossy(&body);
-            let answer: Answer<'_> = serde_json::from_str(&text).map_err(|error| {
-                Ended::lost(format!("the answer is not what it should be: {error}"))
-            })?;
-            let rows = answer.page.rows;
-            position += rows.len();
-            let is_last = rows.is_empty() || answer.page.status.0 != "MORE";
-            self.store(&rows, &mut mapper, &start, &mut reached).await;
+            let repaired;
+            let page = match serde_json::from_str::<Answer<'_>>(&text) {
+                Ok(answer) => answer.page,
+                Err(error) => {
+                    repaired = repair(&text);
+                    repaired_page(repaired.as_ref()).ok_or_else(|| {
+                        Ended::lost(format!("the answer is not what it should be: {error}"))
+                    })?
+                }
+            };
+            position += page.rows.len();
+            let is_last = page.is_last();
+            self.store(&page, &mut mapper, &start, &mut reached).await;
             if is_last {
                 return Ok(Some(reached));
             }
@@ -227,7 +261,7 @@ impl Session {
     /// Makes the rows of a page durable, however long that takes.
     async fn store(
         &self,
-        rows: &[&RawValue],
+        page: &Page<'_>,
         mapper: &mut Mapper,
         start: &Start,
         reached: &mut Cursor,
@@ -237,7 +271,11 @@ impl Session {
             let mut furthest = *reached;
             let mut batch = self.ingest.batch();
             batch.set_replayed(true);
-            for row in rows {
+            if let Some(damage) = page.damage {
+                let reject = Reject::new(format!("a page of what was missed: {damage}"));
+                batch.message(&[], Err(reject.of(&self.device.known.id)));
+            }
+            for row in &page.rows {
                 let raw = row.get();
                 let (event, at) = DoorEvent::row(raw);
                 let second = time::read(&at, self.ingest.zone()).map(|ms| ms.div_euclid(1000));

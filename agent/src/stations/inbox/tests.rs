@@ -173,6 +173,37 @@ fn what_is_damaged_is_asked_for_again_and_nothing_after_it_is_taken_for_stored()
 }
 
 #[test]
+fn a_start_that_is_killed_before_it_has_saved_what_it_read_changes_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut inbox = open(&directory);
+    // More than sled gets between two syncs.
+    let long = |number| CaseStatus {
+        text: "长".repeat(1000),
+        ..status(number)
+    };
+    let mut coming = (1..=200).map(long).collect();
+    inbox.store(&mut coming, 9).expect("a disk");
+    inbox.close().expect("closed");
+    let path = place(&directory).join("db");
+    let mut bytes = std::fs::read(&path).expect("read");
+    for byte in bytes.iter_mut().skip(70_000).take(512) {
+        *byte = 0;
+    }
+    std::fs::write(&path, &bytes).expect("written");
+    // What a start does first. Then the power goes.
+    let (read, places) = read_all(directory.path()).expect("read");
+    assert_eq!(places.len(), 1);
+    assert_eq!(std::fs::read(&path).expect("read"), bytes);
+    let (again, _) = read_all(directory.path()).expect("read");
+    assert_eq!(again, read);
+    // A start that was killed while it wrote leaves a directory behind.
+    std::fs::create_dir(directory.path().join(TEMPORARY)).expect("a directory");
+    std::fs::write(directory.path().join(TEMPORARY).join("db"), b"cut").expect("written");
+    let inbox = open(&directory);
+    assert_eq!(inbox.waiting() as u64, inbox.stored());
+}
+
+#[test]
 fn without_marks_what_is_there_is_delivered_once_more_and_nothing_is_lost() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut inbox = open(&directory);
