@@ -156,7 +156,7 @@ async fn a_map_that_asks_for_what_is_not_there_is_named_and_the_rest_is_read() -
         .as_str()
         .context("a reason")?;
     ensure!(
-        reason.contains("Holding 5000..5001: check the map"),
+        reason.contains("Holding 5000..5001: exception 2"),
         "{reason}"
     );
     device.set(1, "holding", 0, 800)?;

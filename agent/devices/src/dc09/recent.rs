@@ -8,12 +8,13 @@
 //! nothing, unless a panel gives a message another time and a span ended just then. A panel's clock that stands still
 //! does not make its alarms of another day the same.
 //!
-//! The time of the first one is that of all too: an event of the same id and of another time is another event to the spool.
+//! The time of the first one is that of all too: an event of the same id and of another time is another event to the spool. So a
+//! message that is sent again with a new time just after a start of the agent is two.
 //!
 //! The header of a sealed message is in clear, and anybody can change it: the sequence, and with it the CRC. So what is sealed is
 //! remembered too ([`Seal`]): each pad is random, and what comes again is the same message whatever stands before it. A sealed
-//! message is replayed within the window of times only, and as long is its seal remembered. Where its time was not compared with
-//! the agent's, because it is none or because the agent's clock is not set, the seal is the id: the spool knows it on.
+//! message can be replayed within the window of times only, and so long its seal is remembered. Where no time can be read in it,
+//! its seal is its id, which the spool remembers.
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 
@@ -85,13 +86,12 @@ impl Recent {
         self.hear_as(mark, None, sent_ms, now_ms)
     }
 
-    /// A message that was sealed: as it was heard first. `is_timely`: its time was compared with the agent's, and is near.
+    /// A message that was sealed: as it was heard first.
     pub fn hear_sealed(
         &mut self,
         mark: Mark,
         seal: Seal,
         sent_ms: Option<i64>,
-        is_timely: bool,
         now_ms: i64,
     ) -> Heard {
         while let Some((since_ms, seal)) = self.seal_order.front() {
@@ -105,7 +105,7 @@ impl Recent {
         if let Some(heard) = self.sealed.get(&seal) {
             return heard.clone();
         }
-        let by_seal = (!is_timely).then_some(seal);
+        let by_seal = sent_ms.is_none().then_some(seal);
         let heard = self.hear_as(mark, by_seal, sent_ms, now_ms);
         self.sealed.insert(seal, heard.clone());
         self.seal_order.push_back((now_ms, seal));
@@ -183,7 +183,7 @@ mod tests {
         sent_ms: Option<i64>,
         now_ms: i64,
     ) -> String {
-        recent.hear_sealed(mark, seal, sent_ms, true, now_ms).stem
+        recent.hear_sealed(mark, seal, sent_ms, now_ms).stem
     }
 
     #[test]
@@ -262,10 +262,10 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_whose_time_was_not_compared_is_the_id_for_good() {
+    fn a_seal_without_a_time_is_the_id_for_good() {
         let seal = Seal::of(b"00a1b2");
         let hear = |recent: &mut Recent, sequence, seal, now_ms| {
-            let heard = recent.hear_sealed(mark(sequence, 7), seal, None, false, now_ms);
+            let heard = recent.hear_sealed(mark(sequence, 7), seal, None, now_ms);
             heard.stem
         };
         let mut recent = Recent::default();

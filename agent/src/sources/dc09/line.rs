@@ -140,9 +140,9 @@ impl Opened<'_> {
     ) -> Result<(), Refusal> {
         let content = Content::read(&self.clear).map_err(Refusal::duh)?;
         // A panel whose clock shows no time is heard too; its seal tells a replay.
-        let compared = content.time.filter(|_| now.is_synchronised);
-        if let Some(time) = compared
-            && self.header.sealed
+        if self.header.sealed
+            && now.is_synchronised
+            && let Some(time) = content.time
             && !window.holds(time, now.utc)
         {
             return Err(Refusal::nak(format!(
@@ -165,7 +165,7 @@ impl Opened<'_> {
                 sent_ms,
             },
             // What was sealed is the message, whatever header is put before it.
-            (_, Some(seal)) => recent.hear_sealed(mark, seal, sent_ms, compared.is_some(), now.ms),
+            (_, Some(seal)) => recent.hear_sealed(mark, seal, sent_ms, now.ms),
             (_, None) => recent.hear(mark, sent_ms, now.ms),
         };
         drop(recent);
