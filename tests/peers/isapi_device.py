@@ -3,6 +3,7 @@ a search for events of doors, and what pyhik asks for at its start. Every device
 address that it is asked at. What it says is told to it over /control, byte for byte:
 
   POST /control/say[?device=127.0.1.7]   the body goes out on the streams as it is
+  POST /control/greet                    the body goes out on each stream as it is opened from now on; empty: nothing
   POST /control/beat?seconds=S           heartbeats from now on; 0: none
   POST /control/end                      all streams are closed
   POST /control/events                   JSON: what AcsEvent finds, by device; "*" for all
@@ -36,7 +37,7 @@ REALM = "IP Camera(C2345)"
 lock = threading.Lock()
 streams = {}
 nonces = {}
-state = {"beat": arguments.beat, "refuse": 0, "hang": False, "events": {}, "opened": 0, "wrong": 0, "asked": []}
+state = {"beat": arguments.beat, "refuse": 0, "hang": False, "greet": b"", "events": {}, "opened": 0, "wrong": 0, "asked": []}
 
 HIKVISION_BEAT = (
     '<EventNotificationAlert version="2.0" xmlns="http://www.hikvision.com/ver20/XMLSchema">\r\n<ipAddress>192.0.2.10</ipAddress>\r\n'
@@ -151,6 +152,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", f"multipart/mixed; boundary={boundary}")
             self.send_header("Connection", "close")
             self.end_headers()
+            self.wfile.write(state["greet"])
             # Not all at the same moment.
             due = time.monotonic() + state["beat"] * secrets.randbelow(100) / 100
             while True:
@@ -200,6 +202,8 @@ class Handler(BaseHTTPRequestHandler):
                     if query.get("device", device) == device:
                         for words in all_words:
                             words.put(body)
+            elif what == "greet":
+                state["greet"] = body
             elif what == "beat":
                 state["beat"] = float(query["seconds"])
             elif what == "end":

@@ -1,4 +1,5 @@
 //! The bench: the same events through Linli and through its peers, on two hosts in a box.
+pub mod doors;
 pub mod equipment;
 pub mod events;
 pub mod fleet;

@@ -71,6 +71,97 @@ async fn a_hundred_kills_of_either_side_lose_and_double_nothing() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn kills_with_a_full_routine_lane_lose_and_double_no_alarm() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let directory = tempdir()?;
+    let disk = SmallDisk::new(160)?;
+    let mut hub = Hub::new(&directory.path().join("hub"))?;
+    hub.start().await?;
+    let mut agent = Agent::new(&AgentSetup {
+        directory: &disk.path().join("a"),
+        name: "gw-1",
+        site: "yuyuan",
+        hub_address: format!("127.0.0.1:{}", hub.port),
+        listen: "127.0.0.1",
+        more: "[spool]\nfree_min = \"48MiB\"\ngeneration = \"1MiB\"\n",
+    })?;
+    agent.join(&hub, &format!("127.0.0.1:{}", hub.port), "yuyuan")?;
+    agent.start().await?;
+    // Between free_min and half of it: routine events are refused, and alarms are taken.
+    let free_bytes = rustix::fs::statvfs(disk.path()).map(|disk| disk.f_bavail * disk.f_frsize)?;
+    run(Command::new("fallocate")
+        .args(["--length", &(free_bytes - (44 << 20)).to_string()])
+        .arg(disk.path().join("filler")))?;
+    let seed = 20_261_201;
+    println!("seed {seed}");
+    let mut random = Random::new(seed);
+    let mut acknowledged = HashSet::new();
+    let mut refused = Vec::new();
+    let mut number = 0;
+    let mut next = |kind| {
+        number += 1;
+        door(&number.to_string(), kind)
+    };
+    for round in 0..60 {
+        let routine = agent.push(&[next("open")]).await?;
+        assert_eq!(routine.status, 503, "the routine lane is not full");
+        let kill_at = tokio::time::Instant::now() + Duration::from_millis(random.below(120));
+        while tokio::time::Instant::now() < kill_at {
+            let alarms: Vec<Value> = (0..=random.below(8)).map(|_| next("forced")).collect();
+            // Alone; and beside a routine event, for which the source is told to come again with all of them.
+            let mixed = random.below(2) == 0;
+            let opened = mixed.then(|| next("open"));
+            let batch: Vec<Value> = alarms.iter().cloned().chain(opened).collect();
+            let Ok(answer) = agent.push(&batch).await else {
+                continue;
+            };
+            assert_eq!(answer.status, if mixed { 503 } else { 200 }, "{answer:?}");
+            if mixed {
+                refused.push(batch);
+            } else {
+                for event in &alarms {
+                    acknowledged.insert(event["serial"].as_str().context("serial")?.to_owned());
+                }
+            }
+            if random.below(4) == 0
+                && let Some(again) = refused.last()
+            {
+                // What the urgent lane has is not stored again, whatever the other says.
+                let _ = agent.push(again).await;
+            }
+        }
+        if round % 3 < 2 {
+            agent.kill()?;
+            agent.start().await?;
+        } else {
+            hub.kill()?;
+            hub.start().await?;
+        }
+    }
+    // There is room again, and the sources come with what was refused.
+    std::fs::remove_file(disk.path().join("filler"))?;
+    for batch in &refused {
+        until("the routine lane to take events", async || {
+            Ok((agent.push(batch).await?.status == 200).then_some(()))
+        })
+        .await?;
+        for event in batch {
+            acknowledged.insert(event["serial"].as_str().context("serial")?.to_owned());
+        }
+    }
+    agent.drained().await?;
+    println!(
+        "{} events, {} pushes refused in part",
+        acknowledged.len(),
+        refused.len()
+    );
+    assert!(acknowledged.len() > 500 && refused.len() > 20);
+    assert_stored_once(&hub, &acknowledged).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_agents_that_reconnect_at_once_are_all_taken_in_and_lose_nothing() -> Result<()>
 {
     const AGENTS: usize = 200;

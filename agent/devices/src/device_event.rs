@@ -141,6 +141,8 @@ pub enum DeviceTime<'a> {
     Text(&'a str),
     /// Without a zone: of the source's `zone`.
     Civil(jiff::civil::DateTime),
+    /// Bytes that are no time.
+    Unreadable([u8; 6]),
 }
 
 /// What of a message tells who somebody is.

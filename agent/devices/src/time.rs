@@ -210,6 +210,10 @@ impl<'a> DeviceTime<'a> {
                 Some(ms) => Claim::Ms(ms),
                 None => Claim::Unreadable(Cow::Owned(civil.to_string())),
             },
+            Self::Unreadable(bytes) => {
+                let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+                Claim::Unreadable(Cow::Owned(digits.collect()))
+            }
         }
     }
 }
@@ -297,6 +301,10 @@ mod tests {
             Claim::Unreadable("noon".into())
         );
         assert_eq!(DeviceTime::Text(" ").claim(&zone()), Claim::None);
+        assert_eq!(
+            DeviceTime::Unreadable([0x7a, 0, 0, 1, 0, 0xff]).claim(&zone()),
+            Claim::Unreadable("7a00000100ff".into())
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `make bench`: the table that ARCHITECTURE.md shows.
 use anyhow::{Result, bail};
-use linli_tests::bench::{equipment, events, fleet, host, latency, linli, peers};
+use linli_tests::bench::{doors, equipment, events, fleet, host, latency, linli, peers};
 use linli_tests::harness::is_root;
 use std::path::PathBuf;
 
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
             ("--events", Some(number)) => count = number.parse()?,
             ("--only", Some(name)) => only = Some(name.clone()),
             _ => bail!(
-                "usage: linli-bench [--events N] [--only linli|latency|fleet|peers|equipment]"
+                "usage: linli-bench [--events N] [--only linli|latency|fleet|peers|equipment|doors]"
             ),
         }
     }
@@ -42,6 +42,12 @@ fn run(count: u64, only: Option<&str>) -> host::Result<()> {
     let wanted = |name| only.is_none_or(|only| only == name);
     if wanted("equipment") {
         equipment_row()?;
+        if only.is_some() {
+            return Ok(());
+        }
+    }
+    if wanted("doors") {
+        doors_row()?;
         if only.is_some() {
             return Ok(());
         }
@@ -128,6 +134,24 @@ fn equipment_row() -> host::Result<()> {
             report.storm_events,
             report.storm_s,
             report.storm_cpu_s,
+            report.peak_mb
+        );
+    }
+    Ok(())
+}
+
+fn doors_row() -> host::Result<()> {
+    eprintln!("doors");
+    let scratch = host::Scratch::new("doors")?;
+    if let Some(report) = doors::run(scratch.path())? {
+        println!(
+            "{} doors when the agent starts, each with an alarm and {} events of before: the first alarm is at the hub after {:.2} s, \
+             all alarms after {:.2} s, all events after {:.2} s; {:.0} MB at its peak\n",
+            doors::DOORS,
+            doors::HISTORY,
+            report.first_s,
+            report.all_s,
+            report.history_s,
             report.peak_mb
         );
     }

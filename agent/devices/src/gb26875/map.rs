@@ -190,13 +190,14 @@ pub fn said<'a>(
 impl<'a> From<'a> {
     /// The time of a state, and whether the device's clock was ever set.
     fn time(&self, told: Option<WireTime>) -> (DeviceTime<'static>, Option<DateTime>) {
-        let civil = told.or(Some(self.head.time)).and_then(WireTime::civil);
-        match civil {
+        let time = told.unwrap_or(self.head.time);
+        match time.civil() {
             Some(civil) => {
                 let set = (civil.year() >= YEAR_MIN).then_some(civil);
                 (DeviceTime::Civil(civil), set)
             }
-            None => (DeviceTime::None, None),
+            None if time.0 == [0; 6] => (DeviceTime::None, None),
+            None => (DeviceTime::Unreadable(time.0), None),
         }
     }
 

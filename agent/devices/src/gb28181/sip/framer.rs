@@ -84,6 +84,12 @@ impl Framer {
         let length = match message.length() {
             // § 18.3 wants it on a stream; without it there is no body, unless XML follows at once.
             Ok(None | Some(0)) | Err(_) if is_xml(rest) => Ok(Some(xml_end(rest)?)),
+            // The XML that the head announces may be in the next segment.
+            Ok(None | Some(0)) | Err(_)
+                if rest.trim_ascii().is_empty() && announces_xml(&message) =>
+            {
+                return None;
+            }
             length => length,
         };
         match length {
@@ -122,6 +128,11 @@ impl Framer {
             Err((error, head)) => Piece::Rejected(error, bytes, head.map(Box::new)),
         })
     }
+}
+
+fn announces_xml(message: &Message<'_>) -> bool {
+    let content_type = message.header("Content-Type").unwrap_or_default();
+    content_type.to_ascii_lowercase().contains("xml")
 }
 
 /// XML begins here, and no other message.
