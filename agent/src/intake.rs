@@ -51,7 +51,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Everything is durable, or why not.
+    /// Everything is durable, or why not: the urgent lane comes first.
     pub fn whole(self) -> Result<Submitted, SubmitError> {
         match self.refused.into_iter().next() {
             None => Ok(self.submitted),
@@ -83,6 +83,19 @@ pub enum SubmitError {
         "storing it ended with a fault of this program: please report what its log says of a panic"
     )]
     Task,
+}
+
+impl SubmitError {
+    /// The urgent lane has taken what was for it: only events of other lanes are missing.
+    pub fn has_kept_alarms(&self) -> bool {
+        matches!(
+            self,
+            Self::Append {
+                lane: Lane::Routine | Lane::Media,
+                ..
+            }
+        )
+    }
 }
 
 /// Why bytes are not a submission.

@@ -90,10 +90,7 @@ async fn kills_with_a_full_routine_lane_lose_and_double_no_alarm() -> Result<()>
     agent.join(&hub, &format!("127.0.0.1:{}", hub.port), "yuyuan")?;
     agent.start().await?;
     // Between free_min and half of it: routine events are refused, and alarms are taken.
-    let free_bytes = rustix::fs::statvfs(disk.path()).map(|disk| disk.f_bavail * disk.f_frsize)?;
-    run(Command::new("fallocate")
-        .args(["--length", &(free_bytes - (44 << 20)).to_string()])
-        .arg(disk.path().join("filler")))?;
+    let ballast = disk.filled(44 << 20)?;
     let seed = 20_261_201;
     println!("seed {seed}");
     let mut random = Random::new(seed);
@@ -141,7 +138,7 @@ async fn kills_with_a_full_routine_lane_lose_and_double_no_alarm() -> Result<()>
         }
     }
     // There is room again, and the sources come with what was refused.
-    std::fs::remove_file(disk.path().join("filler"))?;
+    drop(ballast);
     for batch in &refused {
         until("the routine lane to take events", async || {
             Ok((agent.push(batch).await?.status == 200).then_some(()))

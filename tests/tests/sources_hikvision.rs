@@ -2,8 +2,8 @@
 //! pyhik as a second reader of the same stream.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    DEVICE_PASSWORD, Equipped, EventDevice, StoredEvent, http, now_ms, peer, peers_python,
-    recording, until, until_within,
+    DEVICE_PASSWORD, Equipped, EventDevice, SmallDisk, StoredEvent, http, is_root, metric, now_ms,
+    peer, peers_python, recording, until, until_within,
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -257,6 +257,71 @@ async fn a_door_is_told_once_by_stream_replay_and_catch_up_across_kills() -> Res
     // Nobody's card and no name has left the gateway.
     let shown = format!("{stored:?}");
     ensure!(!shown.contains("0032719845") && !shown.contains("王小明"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_passes_routine_events_that_the_spool_refuses() -> Result<()> {
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
+    if !is_root() {
+        return Ok(());
+    }
+    let directory = tempfile::tempdir()?;
+    let disk = SmallDisk::new(160)?;
+    let device =
+        EventDevice::start(directory.path(), &python, "hikvision", &["--beat", "1"]).await?;
+    let blocks = format!(
+        "[spool]\nfree_min = \"48MiB\"\ngeneration = \"1MiB\"\n{}",
+        blocks(device.port, "catch_up = \"0s\"")
+    );
+    let files = [
+        ("secrets/device", DEVICE_PASSWORD),
+        ("secrets/push", SECRET),
+    ];
+    let scene = Equipped::start_apart(directory.path(), disk.path(), &blocks, &files).await?;
+    device.has_streams(1).await?;
+    scene.stored_at_least("cams", 1).await?;
+    // Between free_min and half of it only alarms are taken.
+    let ballast = disk.filled(44 << 20)?;
+    let start_ms = now_ms() - 100_000;
+    let say = |serial| part("application/json", &door(serial, start_ms).to_string());
+    device.say((1..=20).map(say).collect::<String>()).await?;
+    device.say(camera("firedetection", "active", 1)).await?;
+    let is_told = async |kind: &str| {
+        until(kind, async || {
+            let stored = scene.stored("cams").await?;
+            Ok((count(&stored, kind) > 0).then_some(()))
+        })
+        .await
+    };
+    is_told("fire.alarm").await?;
+    ensure!(serials(&scene.stored("cams").await?).is_empty());
+    // More than may wait: the oldest are given up, and alarms go on.
+    device.say((21..=400).map(say).collect::<String>()).await?;
+    device.say(camera("smokedetection", "active", 2)).await?;
+    until("some to be given up", async || {
+        let name = "linli_agent_source_messages_total{outcome=\"given_up\",source=\"cams\"}";
+        let given_up = metric(&scene.agent.metrics().await?, name);
+        Ok((given_up > Some(0.0)).then_some(()))
+    })
+    .await?;
+    drop(ballast);
+    let stored = until("those that wait", async || {
+        let stored = scene.stored("cams").await?;
+        Ok(serials(&stored).contains(&400).then_some(stored))
+    })
+    .await?;
+    let found = serials(&stored);
+    ensure!(
+        found.len() >= 200 && found == (401 - found.len() as u64..=400).collect::<Vec<_>>(),
+        "{found:?}"
+    );
+    ensure!(
+        count(&stored, "fire.alarm") == 1,
+        "the alarm was told twice"
+    );
     Ok(())
 }
 

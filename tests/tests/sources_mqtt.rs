@@ -1,6 +1,8 @@
 //! MQTT through a real mosquitto, by its own clients.
 use anyhow::{Context, Result, ensure};
-use linli_tests::harness::{BROKER_PASSWORD, Broker, Equipped, Process, StoredEvent, ago, until};
+use linli_tests::harness::{
+    BROKER_PASSWORD, Broker, Equipped, Process, SmallDisk, StoredEvent, ago, is_root, until,
+};
 
 /// The blocks of an agent's config.
 fn blocks(broker: &Broker, version: u8) -> String {
@@ -116,6 +118,44 @@ async fn sensors_are_heard_over_mqtt_3_1_1_across_kills_and_a_broker_that_goes()
 #[tokio::test(flavor = "multi_thread")]
 async fn sensors_are_heard_over_mqtt_5_across_kills_and_a_broker_that_goes() -> Result<()> {
     sensors_are_heard(5).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_passes_routine_events_that_the_spool_refuses() -> Result<()> {
+    if !is_root() {
+        return Ok(());
+    }
+    let directory = tempfile::tempdir()?;
+    let Some(mut broker) = Broker::new(&directory.path().join("broker"))? else {
+        return Ok(());
+    };
+    broker.start().await?;
+    let disk = SmallDisk::new(160)?;
+    let blocks = format!(
+        "[spool]\nfree_min = \"48MiB\"\ngeneration = \"1MiB\"\n{}",
+        blocks(&broker, 5)
+    );
+    let files = [("secrets/broker", BROKER_PASSWORD)];
+    let scene = Equipped::start_apart(directory.path(), disk.path(), &blocks, &files).await?;
+    scene
+        .source_is("zigbee", "the source to be connected", is_connected)
+        .await?;
+    // Between free_min and half of it only alarms are taken.
+    let ballast = disk.filled(44 << 20)?;
+    for number in 0..10 {
+        broker.publish(
+            &format!("zigbee2mqtt/calm-{number}"),
+            br#"{"smoke":false}"#,
+            &[],
+        )?;
+    }
+    broker.publish("zigbee2mqtt/smoke-1", br#"{"smoke":true}"#, &[])?;
+    let stored = scene.stored_at_least("zigbee", 1).await?;
+    ensure!(kinds(&stored) == ["smoke-1 smoke.alarm"], "{stored:?}");
+    drop(ballast);
+    let stored = scene.stored_at_least("zigbee", 11).await?;
+    ensure!(stored.len() == 11, "{:?}", kinds(&stored));
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,7 +105,7 @@ impl Scanner {
     }
 
     /// The stream has ended.
-    pub fn finish(mut self, pieces: &mut Vec<Piece>) {
+    pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
         let rest = std::mem::take(&mut self.held);
         let state = std::mem::replace(&mut self.state, State::Head(Head::default()));
         let piece = match state {

@@ -217,16 +217,7 @@ impl Session {
             Err(ended) => return ended,
         };
         self.state.known(|words| words.begun.clear()).await;
-        let mut stream = Stream::new(answer, SILENCE);
-        loop {
-            match stream.read().await {
-                Ok(pieces) if pieces.is_empty() => {}
-                Ok(pieces) => {
-                    self.state.keep(&self.ingest, pieces).await;
-                    stream.waited();
-                }
-                Err(ended) => return ended,
-            }
-        }
+        let stream = Stream::new(answer, SILENCE);
+        self.state.listen(&self.ingest, stream).await
     }
 }

@@ -273,26 +273,12 @@ impl Session {
         let stream = Stream::new(answer, SILENCE);
         self.device.state.known(Mapper::connected).await;
         if self.catch_up.is_zero() {
-            return self.live(stream).await;
+            return self.device.state.listen(&self.ingest, stream).await;
         }
         // Not cancel-safe, and need not be: what a catch-up has not stored is asked for again in the next session.
         tokio::select! {
-            ended = self.live(stream) => ended,
+            ended = self.device.state.listen(&self.ingest, stream) => ended,
             never = self.catch_ups() => match never {},
-        }
-    }
-
-    /// What the device tells, until the stream ends.
-    async fn live(&self, mut stream: Stream) -> Ended {
-        loop {
-            match stream.read().await {
-                Ok(pieces) if pieces.is_empty() => {}
-                Ok(pieces) => {
-                    self.device.state.keep(&self.ingest, pieces).await;
-                    stream.waited();
-                }
-                Err(ended) => return ended,
-            }
         }
     }
 }

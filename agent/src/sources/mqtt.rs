@@ -15,7 +15,8 @@
 //! * A payload larger than [`PAYLOAD_BYTES_MAX`] is rejected and acknowledged. A packet larger than [`PACKET_BYTES_MAX`] is
 //!   not read: a broker of version 5 is told so and drops it, one of version 4 is asked seldom then, for a retained one comes
 //!   again with every subscription.
-//! * At most [`WAITING_MAX`] messages wait in the agent, and then the broker waits.
+//! * At most [`WAITING_MAX`] messages wait in the agent, and then the broker waits. While only the routine lane refuses, alarms behind
+//!   its messages are stored; a broker sends so many without an answer as its window allows (mosquitto: 20).
 //! * Retained messages are replayed: they tell of before the subscription.
 mod link;
 mod publish;
@@ -23,6 +24,7 @@ mod publish;
 use linli_shared::service::config::ConfigError;
 use rustls::RootCertStore;
 use serde::Deserialize;
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -30,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Check, MAPPING_HAS_ZONE, Source};
 use crate::files::load_mapping;
-use crate::ingest::SourceIngest;
+use crate::ingest::{IngestBatch, SourceIngest};
 use crate::transport::reconnect::{Ended, run_with_reconnect};
 use link::{Acker, Link};
 use linli_devices::device_event::Reject;
@@ -229,53 +231,101 @@ impl Mqtt {
     }
 }
 
-/// Stores what comes, as much at once as is there, and then acknowledges it.
+/// A message that is not acknowledged yet.
+struct Held {
+    publish: Publish,
+    is_durable: bool,
+}
+
+/// Stores what comes, as much at once as is there, and then acknowledges it, in the order in which it came. What the routine
+/// lane refuses waits and is tried again, while alarms behind it are taken as far as the broker sends them unasked.
 async fn store(
     topics: &[Topic],
     ingest: &SourceIngest,
     mut messages: mpsc::Receiver<Publish>,
     acker: &Acker,
 ) -> Ended {
-    let mut taken = Vec::with_capacity(WAITING_MAX);
-    while messages.recv_many(&mut taken, WAITING_MAX).await > 0 {
-        while !taken.is_empty() {
+    let mut coming = Vec::with_capacity(WAITING_MAX);
+    let mut held: VecDeque<Held> = VecDeque::new();
+    loop {
+        let room = WAITING_MAX - held.len();
+        let is_over = if held.is_empty() {
+            messages.recv_many(&mut coming, room).await == 0
+        } else if room == 0 {
+            tokio::time::sleep(RETRY_EVERY).await;
+            false
+        } else {
+            let next = messages.recv_many(&mut coming, room);
+            let next = tokio::time::timeout(RETRY_EVERY, next).await;
+            next.is_ok_and(|count| count == 0)
+        };
+        if is_over {
+            return Ended::lost("the connection ended");
+        }
+        held.extend(coming.drain(..).map(|publish| Held {
+            publish,
+            is_durable: false,
+        }));
+        let mut from = 0;
+        while from < held.len() {
             let mut batch = ingest.batch();
-            let mut count = 0;
-            for message in &taken {
-                if batch.is_full() {
-                    break;
+            let to = fill(&mut batch, topics, &held, from);
+            match ingest.store(batch).await {
+                Ok(_) => held
+                    .range_mut(from..to)
+                    .for_each(|message| message.is_durable = true),
+                Err(error) => {
+                    tracing::debug!(source = ingest.name(), %error, "the broker waits for the spool");
+                    if !error.has_kept_alarms() {
+                        tokio::time::sleep(RETRY_EVERY).await;
+                        continue;
+                    }
                 }
-                count += 1;
-                let mappings: Vec<&Mapping> = topics
-                    .iter()
-                    .filter(|topic| message::matches(&topic.filter, message.topic()))
-                    .flat_map(|topic| &topic.mappings)
-                    .collect();
-                if message.payload().len() > PAYLOAD_BYTES_MAX {
-                    let bytes = message.payload().len();
-                    let reject = Reject::new(format!(
-                        "topic {}: a payload of {bytes} bytes, at most {PAYLOAD_BYTES_MAX} are read: subscribe to a narrower \
-                         filter, pictures are not for this source",
-                        message.topic()
-                    ));
-                    batch.message(message.payload(), Err(reject));
-                    continue;
-                }
-                // What the broker retained tells of before the subscription.
-                batch.set_replayed(message.is_retained());
-                batch.mapped(message.payload(), &message.json(), &mappings);
             }
-            if let Err(error) = ingest.store(batch).await {
-                tracing::debug!(source = ingest.name(), %error, "the broker waits for the spool");
-                tokio::time::sleep(RETRY_EVERY).await;
-                continue;
-            }
-            for message in taken.drain(..count) {
-                if acker.ack(message).await.is_err() {
-                    return Ended::lost("the connection ended before everything was acknowledged");
-                }
+            from = to;
+        }
+        while let Some(message) = held.pop_front_if(|message| message.is_durable) {
+            if acker.ack(message.publish).await.is_err() {
+                return Ended::lost("the connection ended before everything was acknowledged");
             }
         }
     }
-    Ended::lost("the connection ended")
+}
+
+/// Puts messages from this one on into a batch, until it is full: the end of those that are in it.
+fn fill(batch: &mut IngestBatch, topics: &[Topic], held: &VecDeque<Held>, from: usize) -> usize {
+    for (
+        index,
+        Held {
+            publish,
+            is_durable,
+        },
+    ) in held.iter().enumerate().skip(from)
+    {
+        if batch.is_full() {
+            return index;
+        }
+        if *is_durable {
+            continue;
+        }
+        let mappings: Vec<&Mapping> = topics
+            .iter()
+            .filter(|topic| message::matches(&topic.filter, publish.topic()))
+            .flat_map(|topic| &topic.mappings)
+            .collect();
+        if publish.payload().len() > PAYLOAD_BYTES_MAX {
+            let bytes = publish.payload().len();
+            let reject = Reject::new(format!(
+                "topic {}: a payload of {bytes} bytes, at most {PAYLOAD_BYTES_MAX} are read: subscribe to a narrower \
+                 filter, pictures are not for this source",
+                publish.topic()
+            ));
+            batch.message(publish.payload(), Err(reject));
+            continue;
+        }
+        // What the broker retained tells of before the subscription.
+        batch.set_replayed(publish.is_retained());
+        batch.mapped(publish.payload(), &publish.json(), &mappings);
+    }
+    held.len()
 }

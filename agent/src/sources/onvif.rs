@@ -11,8 +11,10 @@
 //! * The addresses that a device tells are used with the host of the config: behind a router they are of another network.
 //! * When a Renew fails, or a PullMessages does, the session ends and a new subscription is made. What comes with it as
 //!   *Initialized* raises nothing unless it was known otherwise.
-//! * A device forgets what it has answered to a PullMessages. What the spool refuses is tried until it is taken, and nothing
-//!   more is pulled meanwhile; what was pulled and not stored when the agent is killed is lost.
+//! * A device forgets what it has answered to a PullMessages. What the urgent lane refuses is tried until it is taken, and nothing
+//!   more is pulled meanwhile. What only the routine lane refuses waits, [`WAITING_MAX`] notifications of it, while more is
+//!   pulled; beyond, the oldest are given up and counted as `given_up`. What was pulled and not stored when the agent is killed is
+//!   lost.
 //! * An answer that cannot be read is a message that could not be read, and ends the session.
 //! * An answer has at most [`ANSWER_BYTES_MAX`], and comes within [`ANSWER_DEADLINE`] beyond the wait that was asked for.
 
@@ -27,6 +29,7 @@ use reqwest::{Client, Url};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +41,7 @@ use crate::transport::outbound::{self, Account, DeviceConfig, Keys};
 use crate::transport::reconnect::{Ended, all, run_with_reconnect};
 use linli_devices::device_event::{DecodedMessage, Reject};
 use linli_devices::onvif::map;
-use linli_devices::onvif::soap::{self, Answer, Call, PULL_S, TERMINATION_S, Token};
+use linli_devices::onvif::soap::{self, Answer, Call, Notification, PULL_S, TERMINATION_S, Token};
 use linli_devices::text;
 
 /// Largest answer.
@@ -49,6 +52,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 const DEVICE_SERVICE: &str = "/onvif/device_service";
 /// Between two tries to store what the spool refuses.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Notifications of a device that wait for the routine lane.
+const WAITING_MAX: usize = 256;
 
 /// `[[source]]` with `type = "onvif"`
 #[derive(Debug, Deserialize)]
@@ -80,6 +85,8 @@ struct Camera {
     id: String,
     url: Url,
     account: Account,
+    /// What it told and the routine lane has refused.
+    waiting: Mutex<Vec<Told>>,
 }
 
 impl Source for Onvif {
@@ -110,6 +117,7 @@ impl Source for Onvif {
                 id: known.id,
                 url,
                 account,
+                waiting: Mutex::default(),
             })
         });
         let devices = devices.collect();
@@ -205,12 +213,12 @@ async fn session(client: &Client, camera: &Camera, ingest: &SourceIngest) -> End
         let subscription = asker.at(&address)?;
         asker.parameters = created.parameters;
         // The device lives; what it tells comes next.
-        store(ingest, &camera.id, "", &Answer::default()).await;
+        store(ingest, camera, Vec::new()).await;
         let renew_every = Duration::from_secs(TERMINATION_S / 2);
         let mut renew_at = Instant::now() + renew_every;
         let ended = loop {
             match asker.ask(Call::PullMessages, &subscription).await {
-                Ok((text, pulled)) => store(ingest, &camera.id, &text, &pulled).await,
+                Ok((text, pulled)) => store(ingest, camera, told(&text, pulled)).await,
                 Err(ended) => break ended,
             }
             if Instant::now() >= renew_at {
@@ -246,25 +254,61 @@ fn utc_ms([year, month, day, hour, minute, second]: [i32; 6]) -> Option<i64> {
     Some(time.timestamp().as_millisecond())
 }
 
-/// Hands over what a device told, until it is durable.
-async fn store(ingest: &SourceIngest, device: &str, text: &str, answer: &Answer) {
+/// A notification, or why it could not be read, as it came.
+struct Told {
+    raw: String,
+    read: Result<Notification, String>,
+}
+
+/// What an answer tells.
+fn told(text: &str, answer: Answer) -> Vec<Told> {
+    let read = answer.notifications.into_iter().map(|notification| Told {
+        raw: text
+            .get(notification.bytes.clone())
+            .unwrap_or_default()
+            .to_owned(),
+        read: Ok(notification),
+    });
+    let broken = answer.broken.into_iter().map(|reason| Told {
+        raw: text.to_owned(),
+        read: Err(reason),
+    });
+    read.chain(broken).collect()
+}
+
+/// Hands over what a device told, until its alarms are durable. What the routine lane refuses waits for the next call, and holds
+/// up no alarm: [`WAITING_MAX`] says how much of it.
+async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
+    let mut waiting = camera.waiting.lock().await;
+    // Taken out: what makes the program panic is not tried again in the next session.
+    let mut all = std::mem::take(&mut *waiting);
+    let too_many = (all.len() + coming.len()).saturating_sub(WAITING_MAX);
+    let given_up = all.drain(..too_many.min(all.len())).count();
+    if given_up > 0 {
+        ingest.count("given_up", given_up as u64);
+    }
+    all.extend(coming);
     loop {
         let mut batch = ingest.batch();
-        if answer.notifications.is_empty() && answer.broken.is_empty() {
-            let said = DecodedMessage::heartbeat(device);
-            batch.message(text.as_bytes(), Ok(said));
+        if all.is_empty() {
+            let said = DecodedMessage::heartbeat(camera.id.as_str());
+            batch.message(&[], Ok(said));
         }
-        for told in &answer.notifications {
-            let raw = text.get(told.bytes.clone()).unwrap_or_default();
-            batch.message(raw.as_bytes(), map::said(device, told));
-        }
-        for reason in &answer.broken {
-            batch.message(text.as_bytes(), Err(Reject::new(reason.clone())));
+        for told in &all {
+            let said = match &told.read {
+                Ok(notification) => map::said(&camera.id, notification),
+                Err(reason) => Err(Reject::new(reason.clone())),
+            };
+            batch.message(told.raw.as_bytes(), said);
         }
         match ingest.store(batch).await {
             Ok(_) => return,
+            Err(error) if error.has_kept_alarms() => {
+                *waiting = all;
+                return;
+            }
             Err(error) => {
-                tracing::debug!(device, %error, "the device waits for the spool");
+                tracing::debug!(device = camera.id, %error, "the device waits for the spool");
                 tokio::time::sleep(STORE_RETRY).await;
             }
         }

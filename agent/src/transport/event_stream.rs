@@ -3,8 +3,11 @@
 //!
 //! * A device that says nothing whole for its `silence` is not there any more, however many bytes it sends: the
 //!   session ends and is made anew. Recorders that were restarted keep their old connections open and never speak again.
-//! * What came at once is one group, and one sync. While the spool refuses nothing more is read: the device waits in TCP,
+//! * What came at once is one group, and one sync. While the urgent lane refuses nothing more is read: the device waits in TCP,
 //!   and what was read is tried again until it is durable.
+//! * A routine lane that refuses holds up no alarm: messages that wait for it are kept, at most [`WAITING_MAX`] of them, and
+//!   the stream is read on. Beyond that the oldest are given up and counted as `given_up`: nothing acknowledges a stream, and
+//!   the device would drop them in our place. They outlive the session.
 //! * What is known of a device (its [`Dialect`]) changes with the events that are durable, and not before.
 use linli_shared::service::backoff::Backoff;
 use linli_shared::service::clock;
@@ -22,6 +25,9 @@ use crate::transport::reconnect::Ended;
 use linli_devices::device_event::{DecodedMessage, Reject};
 use linli_devices::multipart::{Piece, Scanner};
 
+/// Messages that wait for the routine lane, and bytes of them.
+const WAITING_MAX: usize = BATCH_EVENTS;
+const WAITING_BYTES_MAX: usize = 256 << 10;
 /// Between two tries to store what the spool refused.
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(10);
@@ -36,12 +42,21 @@ pub(crate) trait Dialect: Clone {
 }
 
 /// One device.
-pub(crate) struct Device<D>(Mutex<D>);
+pub(crate) struct Device<D>(Mutex<Known<D>>);
+
+struct Known<D> {
+    dialect: D,
+    /// Messages whose alarms are durable and whose other events the routine lane has refused.
+    waiting: Vec<Piece>,
+}
 
 impl<D: Dialect> Device<D> {
     /// Nothing is known of it yet.
     pub fn new(dialect: D) -> Self {
-        Self(Mutex::new(dialect))
+        Self(Mutex::new(Known {
+            dialect,
+            waiting: Vec::new(),
+        }))
     }
 
     /// Changes what is known with what `add` puts into a group, once that is durable.
@@ -50,18 +65,12 @@ impl<D: Dialect> Device<D> {
         ingest: &SourceIngest,
         add: impl FnOnce(&mut D, &mut IngestBatch),
     ) -> Result<(), SubmitError> {
-        let mut known = self.0.lock().await;
-        let mut next = known.clone();
-        let mut batch = ingest.batch();
-        add(&mut next, &mut batch);
-        ingest.store(batch).await?;
-        *known = next;
-        Ok(())
+        store(&mut self.0.lock().await.dialect, ingest, add).await
     }
 
     /// What is known of it.
     pub async fn known<T>(&self, look: impl FnOnce(&mut D) -> T) -> T {
-        look(&mut *self.0.lock().await)
+        look(&mut self.0.lock().await.dialect)
     }
 
     /// Makes pieces durable. On an error none of those that are left is known.
@@ -70,32 +79,139 @@ impl<D: Dialect> Device<D> {
         ingest: &SourceIngest,
         pieces: &mut Vec<Piece>,
     ) -> Result<(), SubmitError> {
+        let mut known = self.0.lock().await;
         while !pieces.is_empty() {
             let count = pieces.len().min(BATCH_EVENTS);
-            let now_ms = clock::monotonic_ms();
-            self.with(ingest, |dialect, batch| {
-                for piece in &pieces[..count] {
-                    add(dialect, batch, piece, now_ms);
-                }
-            })
-            .await?;
+            store_pieces(&mut known.dialect, ingest, &pieces[..count]).await?;
             pieces.drain(..count);
         }
         Ok(())
     }
 
-    /// Makes pieces durable, however long that takes.
-    pub async fn keep(&self, ingest: &SourceIngest, mut pieces: Vec<Piece>) {
+    /// Reads a stream to its end and makes durable what it says.
+    pub async fn listen(&self, ingest: &SourceIngest, mut stream: Stream) -> Ended {
         let mut again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
-        // Boxed: 6 KB that the task of each device would hold while it waits for the next piece.
-        while let Err(error) = Box::pin(self.take(ingest, &mut pieces)).await {
-            tracing::debug!(
-                source = ingest.name(),
-                error = chain(&error),
-                "events wait for the spool"
-            );
-            tokio::time::sleep(again.next(random::jitter())).await;
+        loop {
+            let is_waiting = !self.0.lock().await.waiting.is_empty();
+            let pieces = if is_waiting {
+                let pause = again.next(random::jitter());
+                let read = tokio::time::timeout(pause, stream.read()).await;
+                read.unwrap_or_else(|_| Ok(Vec::new()))
+            } else {
+                again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
+                stream.read().await
+            };
+            match pieces {
+                Ok(pieces) if pieces.is_empty() && !is_waiting => {}
+                Ok(pieces) => {
+                    // Boxed: 6 KB that the task of each device would hold while it waits for the next piece.
+                    if Box::pin(self.keep(ingest, pieces)).await {
+                        stream.waited();
+                    }
+                }
+                Err(ended) => return ended,
+            }
         }
+    }
+
+    /// Makes pieces durable, however long that takes; those that only the routine lane refuses wait. True: the urgent lane was
+    /// waited for.
+    async fn keep(&self, ingest: &SourceIngest, pieces: Vec<Piece>) -> bool {
+        let mut known = self.0.lock().await;
+        let Known { dialect, waiting } = &mut *known;
+        // Taken out: what makes the program panic is not tried again in the next session.
+        let mut all = std::mem::take(waiting);
+        let mut coming = pieces.into_iter().peekable();
+        let mut has_waited = false;
+        loop {
+            // All that waits and all that comes is one group, so that a message is told apart from those before it.
+            let room = WAITING_MAX.saturating_sub(all.len()).max(1);
+            all.extend(coming.by_ref().take(room));
+            give_up(dialect, ingest, &mut all);
+            let mut again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
+            loop {
+                match store_pieces(dialect, ingest, &all).await {
+                    Ok(()) => {
+                        all.clear();
+                        break;
+                    }
+                    Err(error) if error.has_kept_alarms() => break,
+                    Err(error) => {
+                        tracing::debug!(
+                            source = ingest.name(),
+                            error = chain(&error),
+                            "events wait for the spool"
+                        );
+                        has_waited = true;
+                        tokio::time::sleep(again.next(random::jitter())).await;
+                    }
+                }
+            }
+            if coming.peek().is_none() {
+                *waiting = all;
+                return has_waited;
+            }
+        }
+    }
+}
+
+/// Changes what is known with what `add` puts into a group, once that is durable.
+async fn store<D: Dialect>(
+    dialect: &mut D,
+    ingest: &SourceIngest,
+    add: impl FnOnce(&mut D, &mut IngestBatch),
+) -> Result<(), SubmitError> {
+    let mut next = dialect.clone();
+    let mut batch = ingest.batch();
+    add(&mut next, &mut batch);
+    ingest.store(batch).await?;
+    *dialect = next;
+    Ok(())
+}
+
+async fn store_pieces<D: Dialect>(
+    dialect: &mut D,
+    ingest: &SourceIngest,
+    pieces: &[Piece],
+) -> Result<(), SubmitError> {
+    let now_ms = clock::monotonic_ms();
+    store(dialect, ingest, |dialect, batch| {
+        for piece in pieces {
+            add(dialect, batch, piece, now_ms);
+        }
+    })
+    .await
+}
+
+/// Gives up the oldest of the messages that are too many to wait. Their alarms are durable: each was tried before. The newest
+/// one was not, and stays.
+fn give_up<D: Dialect>(dialect: &mut D, ingest: &SourceIngest, waiting: &mut Vec<Piece>) {
+    let mut bytes: usize = waiting.iter().map(piece_bytes).sum();
+    let mut count = 0;
+    for piece in waiting.iter().take(waiting.len().saturating_sub(1)) {
+        if waiting.len() - count <= WAITING_MAX && bytes <= WAITING_BYTES_MAX {
+            break;
+        }
+        bytes -= piece_bytes(piece);
+        count += 1;
+    }
+    if count == 0 {
+        return;
+    }
+    let now_ms = clock::monotonic_ms();
+    // What they say goes on is known, so that it does not begin again.
+    let mut batch = ingest.batch();
+    for piece in waiting.drain(..count) {
+        add(dialect, &mut batch, &piece, now_ms);
+    }
+    ingest.count("given_up", count as u64);
+}
+
+fn piece_bytes(piece: &Piece) -> usize {
+    match piece {
+        Piece::Part(body) => body.len(),
+        Piece::Picture { .. } => 0,
+        Piece::Rejected { sample, .. } => sample.len(),
     }
 }
 
@@ -122,6 +238,8 @@ pub(crate) struct Stream {
     scanner: Scanner,
     silence: Duration,
     heard: Instant,
+    /// How it ended; what it said last was given out.
+    ended: Option<Ended>,
 }
 
 impl Stream {
@@ -136,11 +254,29 @@ impl Stream {
             answer,
             silence,
             heard: Instant::now(),
+            ended: None,
         }
     }
 
-    /// What came next. Cancel-safe: what was read is in the scanner.
-    pub async fn read(&mut self) -> Result<Vec<Piece>, Ended> {
+    /// What came next. Cancel-safe: what was read is in the scanner. At the end of the stream that is what had no end.
+    async fn read(&mut self) -> Result<Vec<Piece>, Ended> {
+        if let Some(ended) = self.ended.take() {
+            return Err(ended);
+        }
+        let ended = match self.next().await {
+            Ok(pieces) => return Ok(pieces),
+            Err(ended) => ended,
+        };
+        let mut rest = Vec::new();
+        self.scanner.finish(&mut rest);
+        if rest.is_empty() {
+            return Err(ended);
+        }
+        self.ended = Some(ended);
+        Ok(rest)
+    }
+
+    async fn next(&mut self) -> Result<Vec<Piece>, Ended> {
         let chunk = match tokio::time::timeout_at(self.heard + self.silence, self.answer.chunk())
             .await
         {
@@ -184,7 +320,7 @@ impl Stream {
     }
 
     /// Time passed that was not the device's.
-    pub fn waited(&mut self) {
+    fn waited(&mut self) {
         self.heard = Instant::now();
     }
 }
