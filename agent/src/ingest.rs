@@ -357,6 +357,11 @@ impl SourceIngest {
             .trouble(device, why, clock::monotonic_ms());
     }
 
+    /// How far a device's clock may be off.
+    pub fn clock_bound_ms(&self) -> i64 {
+        self.0.settings.clock_bound_ms()
+    }
+
     /// Messages that gave an answer of their own, counted by the source itself.
     pub fn count(&self, outcome: &'static str, count: u64) {
         self.0.figures.count(outcome, count);

@@ -295,9 +295,8 @@ async fn pages_of_cases_have_all_that_belongs_to_each() -> Result<()> {
         for event in &mut events {
             event["building"] = json!(building);
         }
-        agent.push(&events).await?;
+        agent.deliver(&events).await?;
     }
-    agent.drained().await?;
     let mut found = Vec::new();
     let mut path = "/api/v1/cases?limit=2".to_owned();
     loop {

@@ -25,8 +25,8 @@ pub struct Key {
 pub struct EventKey(pub(crate) Option<Key>);
 
 impl EventKey {
-    /// The key of an event: of its source and the source's id of it; and of its kind, device, address,
-    /// the device's time and attributes. Attributes that another delivery of the same event can have
+    /// The key of an event: of its source and the source's id of it; and of its kind, severity,
+    /// device, place, the device's time and attributes. Attributes that another delivery of the same event can have
     /// otherwise do not count: pseudonyms, whose key rotates, `device_time` and `by`.
     pub fn of(event: &Draft<'_>) -> Self {
         if event.source_id.is_empty() {
@@ -50,10 +50,18 @@ fn id(source: &str, source_id: &str) -> u64 {
 
 fn content(event: &Draft<'_>) -> u64 {
     let mut hasher = SipHasher13::new();
-    for text in [event.kind, event.device, event.place.address] {
+    let place = &event.place;
+    for text in [
+        event.kind,
+        event.device,
+        place.building,
+        place.unit,
+        place.address,
+    ] {
         hasher.write(text.as_bytes());
         hasher.write_u8(SEPARATOR);
     }
+    hasher.write_u8(event.severity as u8);
     if let Some(claim_ms) = event.claim_ms() {
         hasher.write_i64(claim_ms);
     }
@@ -85,7 +93,7 @@ mod tests {
     use super::*;
     use linli_shared::protocol::chunk::Packed;
     use linli_shared::protocol::codec;
-    use linli_shared::protocol::event::{ClockQuality, Event, PlaceDraft};
+    use linli_shared::protocol::event::{ClockQuality, Event, PlaceDraft, Severity};
 
     fn draft<'a>() -> Draft<'a> {
         Draft {
@@ -116,6 +124,17 @@ mod tests {
                 ..draft()
             },
             Draft { place, ..draft() },
+            Draft {
+                place: PlaceDraft {
+                    building: "a",
+                    ..PlaceDraft::default()
+                },
+                ..draft()
+            },
+            Draft {
+                severity: Severity::Life,
+                ..draft()
+            },
             Draft {
                 occurred_at_ms: 1001,
                 ..draft()

@@ -239,7 +239,12 @@ impl IngestBatch {
                 }
                 let mut outcome = "repeated";
                 for device_event in &device_events {
-                    self.heard(device_event.by.as_deref().unwrap_or(&device_event.device));
+                    let is_offline = self.is_offline(&device_event.device, &device_event.kind);
+                    match device_event.by.as_deref() {
+                        Some(by) => self.heard(by),
+                        None if is_offline => {}
+                        None => self.heard(&device_event.device),
+                    }
                     match self.device_event(device_event, shown.as_mut()) {
                         Ok(Taken::Event) => outcome = "event",
                         Ok(Taken::Repeated) => self.tally.repeated += 1,
@@ -296,6 +301,16 @@ impl IngestBatch {
             shown.reason = Some(reject.reason.clone());
         }
         SourceStatus::sample(&mut self.tally.samples, &reject.reason, raw);
+    }
+
+    /// Whether an event says that its device is offline. Then it is no sign of life: a broker or a host says so.
+    pub(super) fn is_offline(&mut self, device: &str, kind: &str) -> bool {
+        let is_offline = kind == "device.offline";
+        if device.len() <= NAME_BYTES_MAX {
+            let devices = &mut self.ingest.status().devices;
+            devices.said_offline(device, is_offline, clock::monotonic_ms());
+        }
+        is_offline
     }
 
     /// A sign of life of a device; of one that is back, that is an event.
@@ -434,9 +449,6 @@ impl IngestBatch {
             self.tally.doubled += 1;
             return Ok(());
         }
-        let is_offline = draft.kind == "device.offline";
-        let devices = &mut self.ingest.status().devices;
-        devices.said_offline(draft.device, is_offline);
         self.submission.push(way.0, way.1, draft)
     }
 
@@ -481,6 +493,7 @@ impl IngestBatch {
                 if let Some(flight) = flight.filter(|flight| flight.batch != self.pledges.number) {
                     self.hang_on(flight);
                 }
+                self.ingest.status().devices.confirm(&staged);
                 Ok(StateNews::Known)
             }
             News::Noted => {

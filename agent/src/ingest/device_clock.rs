@@ -7,13 +7,14 @@
 //! * A sample that is larger by more than the bound is a message that was held up, or a clock that was put back. It is a
 //!   clock when another one [`CONFIRM_AFTER_MS`] later says the same: what waited in a link arrives together.
 //! * An estimate outlives silence and, in the state store, a start of the agent: messages of the past are corrected by it.
+//!   Where somebody may have put the clock right meanwhile it is in doubt, and the first live sample counts whatever it is.
 //!
 //! | message | gateway's clock | the device's clock | `occurred_at` | quality |
 //! | --- | --- | --- | --- | --- |
 //! | live or replayed, without a time | | | receipt | `agent` |
 //! | live or replayed, a time that cannot be read | | | receipt | `unknown` |
 //! | live | synchronised | within the bound | claim | `device` |
-//! | live | synchronised | beyond the bound | receipt | `receipt` |
+//! | live | synchronised | beyond the bound, or a claim that cannot be | receipt | `receipt` |
 //! | live | not synchronised | | receipt, later put right by the hub | `unset` |
 //! | replayed | synchronised | beyond the bound | claim + offset | `shifted` |
 //! | replayed | | within the bound, or not known | claim | `device` |
@@ -38,6 +39,8 @@ pub struct DeviceClock {
     offset_ms: Option<i64>,
     /// A larger sample, and when it was taken.
     put_back: Option<(u64, i64)>,
+    /// The offset is of before: the clock may have been put right since.
+    is_doubted: bool,
     /// Claim and time of the last event whose claim was not believed.
     last: Option<(i64, i64)>,
 }
@@ -69,8 +72,19 @@ impl DeviceClock {
     pub fn recalled(offset_ms: i64) -> Self {
         Self {
             offset_ms: Some(offset_ms),
+            is_doubted: true,
             ..Self::default()
         }
+    }
+
+    /// It may have been put right meanwhile.
+    pub fn doubt(&mut self) {
+        self.is_doubted = true;
+    }
+
+    /// A live message has told its offset, or one that is small was known before.
+    pub fn is_known(&self, bound_ms: i64) -> bool {
+        self.offset_ms.is_some() && !(self.is_doubted && self.is_off(bound_ms))
     }
 
     /// By how much it is behind, negative where it is ahead.
@@ -94,6 +108,12 @@ impl DeviceClock {
             self.offset_ms = Some(sample_ms);
             return false;
         };
+        let is_far = sample_ms.abs_diff(offset_ms) > receipt.bound_ms as u64;
+        if std::mem::take(&mut self.is_doubted) && is_far {
+            self.offset_ms = Some(sample_ms);
+            self.put_back = None;
+            return true;
+        }
         if sample_ms <= offset_ms {
             self.offset_ms = Some(sample_ms);
             self.put_back = None;
@@ -142,7 +162,7 @@ impl DeviceClock {
         };
         let is_off = receipt.is_synchronised && self.is_off(receipt.bound_ms);
         if delivery.is_live() {
-            if !receipt.is_synchronised || is_off {
+            if !receipt.is_synchronised || is_off || !can_be(claim_ms) {
                 return Moment {
                     occurred_at_ms: self.in_order(claim_ms, receipt),
                     ..at_receipt(ClockQuality::Receipt, Some(claim_ms))

@@ -282,8 +282,12 @@ impl Devices {
     }
 
     /// An event of a device: whether it says that the device is offline.
-    pub fn said_offline(&mut self, device: &str, offline: bool) {
-        if let Some(known) = self.devices.get_mut(device) {
+    pub fn said_offline(&mut self, device: &str, offline: bool, now_ms: u64) {
+        let known = match offline {
+            true => self.entry(device, now_ms),
+            false => self.devices.get_mut(device),
+        };
+        if let Some(known) = known {
             known.offline = offline;
         }
     }
@@ -309,6 +313,7 @@ impl Devices {
         };
         let silent = self.devices.iter().filter(|(_, device)| {
             device.presence != Presence::Silent
+                && !device.offline
                 && now_ms.saturating_sub(device.since_ms) >= after_ms
         });
         silent.map(|(name, _)| name.clone()).collect()
@@ -375,6 +380,17 @@ impl Devices {
         }
     }
 
+    /// A state is told again, at a later time: what is told of a time before that is late.
+    pub fn confirm(&mut self, staged: &Staged) {
+        let device = self.devices.get_mut(&staged.device);
+        let point = device.and_then(|device| device.points.get_mut(&staged.point));
+        if let Some(known) = point
+            && is_before(known.at_ms, staged.at_ms)
+        {
+            known.at_ms = staged.at_ms;
+        }
+    }
+
     /// The event of a state is on its way into the spool, in this batch.
     pub fn fly(&mut self, flight: Flight, staged: Staged) {
         self.in_flight.push(InFlight { flight, staged });
@@ -432,6 +448,19 @@ impl Devices {
             self.points += 1;
             self.changed = true;
         }
+    }
+
+    /// What is known of a device's clock may be of before: the next live message says anew what it is.
+    pub fn doubt_clock(&mut self, device: &str) {
+        if let Some(device) = self.devices.get_mut(device) {
+            device.clock.doubt();
+        }
+    }
+
+    /// Whether a live message has told what a device's clock is, or nothing is in doubt.
+    pub fn is_clock_known(&self, device: &str, bound_ms: i64) -> bool {
+        let device = self.devices.get(device);
+        device.is_some_and(|device| device.clock.is_known(bound_ms))
     }
 
     /// A live message of a device claims this time.

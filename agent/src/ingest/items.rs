@@ -106,7 +106,8 @@ impl IngestBatch {
             draft.place.building = &place.building;
             draft.place.unit = &place.unit;
         }
-        if inner.settings.silent_after.is_some() {
+        let is_offline = self.is_offline(draft.device, draft.kind);
+        if inner.settings.silent_after.is_some() && !is_offline {
             self.heard(draft.device);
         }
         draft.delivery = self.delivery(replayed);

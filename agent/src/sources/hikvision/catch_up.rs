@@ -37,8 +37,13 @@ const PATH: &str = "/ISAPI/AccessControl/AcsEvent?format=json";
 const EVERY: Duration = Duration::from_secs(3600);
 /// Events of a page; more than 30 are refused by some devices.
 const PAGE_EVENTS: usize = 30;
-/// Pages that are asked for at once: beyond are 6,000 events, which come the next time.
-const PAGES_MAX: usize = 200;
+/// Pages that are asked for at once: 300,000 events are as many as the largest controllers keep.
+const PAGES_MAX: usize = 10_000;
+/// How long a catch-up waits for a live message that tells what a device's clock is; the heartbeats of most come within it.
+const CLOCK_WAIT: Duration = Duration::from_secs(10);
+const CLOCK_LOOK: Duration = Duration::from_millis(500);
+/// A row so far ahead of the device's clock says nothing of what comes next, milliseconds.
+const AHEAD_MS_MAX: i64 = 3_600_000;
 /// Largest page.
 const PAGE_BYTES_MAX: usize = 512 << 10;
 /// The highest serial that devices know.
@@ -64,20 +69,24 @@ struct Page<'a> {
     #[serde(borrow, default, rename = "responseStatusStrg")]
     status: LenientText<'a>,
     #[serde(borrow, default, rename = "InfoList")]
-    rows: Vec<&'a RawValue>,
+    rows: Option<Vec<&'a RawValue>>,
     /// What could not be read of it.
     #[serde(skip)]
     damage: Option<Damage>,
 }
 
-impl Page<'_> {
+impl<'a> Page<'a> {
+    fn rows(&self) -> &[&'a RawValue] {
+        self.rows.as_deref().unwrap_or_default()
+    }
+
     /// A full page without a status is followed by another.
     fn is_last(&self) -> bool {
         let has_more = match self.status.0.as_ref() {
-            "" => self.rows.len() >= PAGE_EVENTS,
+            "" => self.rows().len() >= PAGE_EVENTS,
             status => status.eq_ignore_ascii_case("MORE"),
         };
-        self.rows.is_empty() || !has_more
+        self.rows().is_empty() || !has_more
     }
 }
 
@@ -87,10 +96,18 @@ fn repaired_page(repaired: Option<&Repaired>) -> Option<Page<'_>> {
     let text = repaired.texts().next()?;
     let answer: Answer<'_> = serde_json::from_str(text).ok()?;
     let damage = repaired.damage(&(0..repaired.text.len()));
-    (damage.is_none() || !answer.page.rows.is_empty()).then_some(Page {
+    (damage.is_none() || !answer.page.rows().is_empty()).then_some(Page {
         damage,
         ..answer.page
     })
+}
+
+/// How far a catch-up has come.
+enum Reached {
+    /// All is read, up to here; `None` where there was never anything.
+    End(Option<Cursor>),
+    /// There was no end within [`PAGES_MAX`].
+    PagesMax,
 }
 
 /// Where a catch-up begins, by the device's clock.
@@ -98,23 +115,27 @@ fn repaired_page(repaired: Option<&Repaired>) -> Option<Page<'_>> {
 struct Start {
     second: i64,
     serial: u64,
+    /// What is known up to here.
     cursor: Option<Cursor>,
+    /// Rows beyond do not advance the cursor.
+    last_second: i64,
 }
 
 impl Start {
-    /// From the cursor, or from `since_ms`, which is of the device's clock too. `last_serial` is that of the device's last
-    /// event: a lower one than the cursor's means that its serials have begun anew.
-    fn new(
-        cursor: Option<Cursor>,
-        since_ms: i64,
-        oldest_ms: i64,
-        last_serial: Option<u64>,
-    ) -> Self {
+    /// From the cursor, or from `since_ms`. `last_serial` is that of the device's last event: a lower one than the cursor's means
+    /// that its serials have begun anew. A cursor ahead of the device's clock is one of before that was put right. All times
+    /// are by the device's clock.
+    fn new(cursor: Option<Cursor>, since_ms: i64, now_ms: i64, last_serial: Option<u64>) -> Self {
+        let second_of = |ms: i64| ms.div_euclid(1000);
+        let last_second = second_of(now_ms.saturating_add(AHEAD_MS_MAX));
+        let oldest = second_of(now_ms.saturating_sub(BACK_MS_MAX));
+        let since = second_of(since_ms).max(oldest);
         let Some(known) = cursor else {
             return Self {
-                second: since_ms.max(oldest_ms).div_euclid(1000),
+                second: since,
                 serial: 1,
                 cursor,
+                last_second,
             };
         };
         let has_begun_anew = last_serial.is_some_and(|serial| serial < known.serial);
@@ -122,10 +143,19 @@ impl Start {
             true => 1,
             false => known.serial.saturating_sub(SERIAL_SLACK).max(1),
         };
+        let second = match known.second > last_second {
+            true => since,
+            false => known.second.max(oldest),
+        };
+        let cursor = Cursor {
+            second: known.second.min(second),
+            ..known
+        };
         Self {
-            second: known.second.max(oldest_ms.div_euclid(1000)),
+            second,
             serial,
-            cursor,
+            cursor: Some(cursor),
+            last_second,
         }
     }
 
@@ -141,6 +171,7 @@ impl Start {
 impl Session {
     /// Asks for what was missed, now and every [`EVERY`].
     pub(super) async fn catch_ups(&self) -> Infallible {
+        self.clock_is_known().await;
         loop {
             // Boxed: it is over soon, and the task of each device lives long.
             Box::pin(self.catch_up()).await;
@@ -155,17 +186,20 @@ impl Session {
         let device = &self.device.known.id;
         let mut peer = Peer::new(&self.client, url, account);
         match self.pages(&mut peer).await {
-            Ok(Some(cursor)) => {
+            Ok(Reached::End(cursor)) => {
                 self.device.state.known(Mapper::caught_up).await;
                 let now_ms = clock::monotonic_ms();
-                self.ingest
-                    .with_devices(|devices| devices.set_cursor(device, cursor, now_ms));
+                // A device without any event may have a clock that is not set yet: nothing is known of it.
+                if let Some(cursor) = cursor {
+                    self.ingest
+                        .with_devices(|devices| devices.set_cursor(device, cursor, now_ms));
+                }
             }
-            Ok(None) => tracing::warn!(
+            Ok(Reached::PagesMax) => tracing::warn!(
                 source = self.ingest.name(),
                 device,
                 events = PAGES_MAX * PAGE_EVENTS,
-                "a device has more events of the past than are asked for at once: what is left is asked for the next time"
+                "a device goes on with events of the past without an end: they are asked for again in an hour"
             ),
             Err(ended) => {
                 self.ingest.count("catch_up_failed", 1);
@@ -196,12 +230,32 @@ impl Session {
         }
         let offset_ms = offset_ms.unwrap_or_default();
         let of_device = |ms: i64| ms.saturating_sub(offset_ms);
-        let oldest_ms = of_device(now_ms - BACK_MS_MAX);
-        Start::new(cursor, of_device(since_ms), oldest_ms, last_serial.await)
+        Start::new(
+            cursor,
+            of_device(since_ms),
+            of_device(now_ms),
+            last_serial.await,
+        )
     }
 
-    /// Reads all pages; gives how far that is, or `None` where there are more.
-    async fn pages(&self, peer: &mut Peer<'_>) -> Result<Option<Cursor>, Ended> {
+    /// Waits for what a live message tells of the device's clock: rows of before are put right by it, and asked for.
+    async fn clock_is_known(&self) {
+        let device = &self.device.known.id;
+        let bound_ms = self.ingest.clock_bound_ms();
+        self.ingest
+            .with_devices(|devices| devices.doubt_clock(device));
+        let deadline = tokio::time::Instant::now() + CLOCK_WAIT;
+        while tokio::time::Instant::now() < deadline
+            && !self
+                .ingest
+                .with_devices(|devices| devices.is_clock_known(device, bound_ms))
+        {
+            tokio::time::sleep(CLOCK_LOOK).await;
+        }
+    }
+
+    /// Reads all pages.
+    async fn pages(&self, peer: &mut Peer<'_>) -> Result<Reached, Ended> {
         let start = self.start().await;
         let zone = self.ingest.zone();
         let at = |second: i64| {
@@ -218,10 +272,7 @@ impl Session {
         // Doors of the past are told apart from those of now.
         let mut mapper = self.device.state.known(|mapper| mapper.clone()).await;
         mapper.connected();
-        let mut reached = start.cursor.unwrap_or(Cursor {
-            second: start.second,
-            serial: 0,
-        });
+        let mut reached = start.cursor;
         let mut position = 0;
         for _ in 0..PAGES_MAX {
             let condition = serde_json::json!({"AcsEventCond": {
@@ -248,14 +299,14 @@ impl Session {
                     })?
                 }
             };
-            position += page.rows.len();
+            position += page.rows().len();
             let is_last = page.is_last();
             self.store(&page, &mut mapper, &start, &mut reached).await;
             if is_last {
-                return Ok(Some(reached));
+                return Ok(Reached::End(reached));
             }
         }
-        Ok(None)
+        Ok(Reached::PagesMax)
     }
 
     /// Makes the rows of a page durable, however long that takes.
@@ -264,7 +315,7 @@ impl Session {
         page: &Page<'_>,
         mapper: &mut Mapper,
         start: &Start,
-        reached: &mut Cursor,
+        reached: &mut Option<Cursor>,
     ) {
         loop {
             let mut next = mapper.clone();
@@ -275,7 +326,7 @@ impl Session {
                 let reject = Reject::new(format!("a page of what was missed: {damage}"));
                 batch.message(&[], Err(reject.of(&self.device.known.id)));
             }
-            for row in &page.rows {
+            for row in page.rows() {
                 let raw = row.get();
                 let (event, at) = DoorEvent::row(raw);
                 let second = time::read(&at, self.ingest.zone()).map(|ms| ms.div_euclid(1000));
@@ -293,7 +344,9 @@ impl Session {
                         );
                         continue;
                     }
-                    furthest = furthest.max(place);
+                    if place.second <= start.last_second {
+                        furthest = furthest.max(Some(place));
+                    }
                 }
                 batch.message(raw.as_bytes(), next.history(&event, &at));
             }
@@ -323,20 +376,65 @@ mod tests {
             serial: 500,
         };
         let row = |second, serial| Cursor { second, serial };
-        let start = Start::new(Some(cursor), 0, 0, Some(600));
+        let start = Start::new(Some(cursor), 0, 1_000_000, Some(600));
         assert_eq!((start.second, start.serial), (1000, 436));
         assert!(start.is_known(row(999, 499)));
         // A lower serial of the same second, and serials that began anew, are none of before.
         assert!(!start.is_known(row(1000, 499)));
         assert!(!start.is_known(row(1001, 3)));
-        assert_eq!(Start::new(Some(cursor), 0, 0, Some(7)).serial, 1);
+        assert_eq!(Start::new(Some(cursor), 0, 1_000_000, Some(7)).serial, 1);
         // A cursor that is too old is not asked for.
-        assert_eq!(Start::new(Some(cursor), 0, 5_000_000, None).second, 5000);
+        let now_ms = BACK_MS_MAX + 5_000_000;
+        assert_eq!(Start::new(Some(cursor), 0, now_ms, None).second, 5000);
+    }
+
+    #[test]
+    fn a_cursor_ahead_of_the_devices_clock_is_one_of_before_that_was_put_right() {
+        let cursor = Cursor {
+            second: 1_000_000,
+            serial: 500,
+        };
+        let start = Start::new(Some(cursor), 50_000, 60_000, Some(600));
+        assert_eq!((start.second, start.serial), (50, 436));
+        let row = |second, serial| Cursor { second, serial };
+        assert!(!start.is_known(row(55, 501)) && start.is_known(row(49, 500)));
+        assert!(start.cursor < Some(row(55, 501)));
+        // A row of a clock that is put right later.
+        assert!(1_000_000 > start.last_second);
+    }
+
+    #[test]
+    fn a_page_without_rows_is_the_last_and_a_full_one_without_a_status_is_not() {
+        let is_last = |text: &str| {
+            let answer: Answer<'_> = serde_json::from_str(text).expect("a page");
+            answer.page.is_last()
+        };
+        assert!(is_last(r#"{"AcsEvent": {"InfoList": null}}"#));
+        assert!(is_last(
+            r#"{"AcsEvent": {"responseStatusStrg": ["x"], "InfoList": [{}]}}"#
+        ));
+        assert!(!is_last(
+            r#"{"AcsEvent": {"responseStatusStrg": "More", "InfoList": [{}]}}"#
+        ));
+        let full = vec!["{}"; PAGE_EVENTS].join(",");
+        assert!(!is_last(&format!(
+            r#"{{"AcsEvent": {{"InfoList": [{full}]}}}}"#
+        )));
+    }
+
+    #[test]
+    fn a_damaged_page_has_the_rows_that_are_whole_and_says_what_it_lacks() {
+        let text = r#"{"AcsEvent": {"responseStatusStrg": "OK", "InfoList": [{"serialNo": 1}, {"serialNo": 2, "time": "x}]}}"#;
+        let repaired = repair(text);
+        let page = repaired_page(repaired.as_ref()).expect("a page");
+        assert!(!page.rows().is_empty() && page.damage.is_some());
+        assert!(repaired_page(repair("{\"AcsEvent\": {\"InfoList\": [").as_ref()).is_none());
+        assert!(repaired_page(repair("<html>").as_ref()).is_none());
     }
 
     #[test]
     fn without_a_cursor_nothing_older_than_was_asked_for_is_taken() {
-        let start = Start::new(None, 90_000, 0, None);
+        let start = Start::new(None, 90_000, 90_000, None);
         assert_eq!((start.second, start.serial), (90, 1));
         let row = |second| Cursor { second, serial: 7 };
         assert!(start.is_known(row(89)) && !start.is_known(row(90)));

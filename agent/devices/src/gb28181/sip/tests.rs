@@ -242,7 +242,7 @@ proptest! {
     }
 
     #[test]
-    fn a_request_of_the_agent_is_read_back(body in "[ -~]{0,200}", device in "[0-9]{20}", v6: bool) {
+    fn a_request_of_the_agent_is_read_back(body in "[ -~]{1,200}", device in "[0-9]{20}", v6: bool) {
         let own: SocketAddr = if v6 { "[::1]:5060" } else { "10.0.0.1:5060" }.parse().expect("an address");
         let request = Request {
             transport: "TCP", peer: peer(), own, device: &device, id: "34020000002000000001", realm: "3402000000",
