@@ -360,7 +360,7 @@ mod ocpp {
                     id,
                     action,
                     payload,
-                }) = message::read(text)
+                }) = message::messages(text).remove(0)
                 else {
                     panic!("a call")
                 };

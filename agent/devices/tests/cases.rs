@@ -303,7 +303,7 @@ fn loose_frames_of_ocpp_are_alarms_with_an_answer() {
         let text = text::lossy(&frame);
         let Ok(ocpp::message::Message::Call {
             action, payload, ..
-        }) = ocpp::message::read(&text)
+        }) = ocpp::message::messages(&text).remove(0)
         else {
             panic!("{name}");
         };

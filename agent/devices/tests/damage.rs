@@ -336,7 +336,7 @@ fn a_status_of_ocpp() {
         &heads,
         |bytes| {
             let text = text::lossy(bytes);
-            vec![match ocpp::message::read(&text) {
+            vec![match ocpp::message::messages(&text).remove(0) {
                 Ok(ocpp::message::Message::Call {
                     action, payload, ..
                 }) => outcome(ocpp::message::call("cp", &action, payload.get(), "now", 60).0),

@@ -15,6 +15,7 @@ use futures_util::{SinkExt, StreamExt};
 use linli_shared::service::clock;
 use linli_shared::service::config::{ConfigError, Span};
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,10 +24,10 @@ use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message as Frame};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,7 @@ use crate::transport::inbound::places::{Peers, Place};
 use crate::transport::reconnect::{Ended, catch_panic, run_with_reconnect};
 use linli_devices::device_event::Reject;
 use linli_devices::ocpp::message::{self, Message, Reply};
+use linli_devices::text;
 
 const SUBPROTOCOL: &str = "ocpp1.6";
 /// Largest message.
@@ -304,7 +306,7 @@ fn keys(password: &str) -> Vec<Vec<u8>> {
 }
 
 /// A part of a path with its escapes read; one that cannot be stays as it is written.
-fn percent_decoded(part: &str) -> std::borrow::Cow<'_, str> {
+fn percent_decoded(part: &str) -> Cow<'_, str> {
     if !part.contains('%') {
         return part.into();
     }
@@ -339,9 +341,9 @@ async fn converse(
     let silence = source.config.heartbeat.0 * 3;
     let interval_s = source.config.heartbeat.0.as_secs();
     let first = message::trigger_status(&format!("linli-{}", clock::monotonic_ms()));
-    let mut answer = Some(first);
+    let mut answers = vec![first];
     loop {
-        if let Some(text) = answer.take() {
+        for text in answers.drain(..) {
             match timeout(WRITE_DEADLINE, socket.send(Frame::text(text))).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Ended::lost(format!("the connection broke: {error}")),
@@ -351,63 +353,75 @@ async fn converse(
         let frame = match timeout(silence, socket.next()).await {
             Err(_) => return Ended::lost(format!("nothing was heard for {} s", silence.as_secs())),
             Ok(None) => return Ended::lost("the charge point ended the connection"),
-            Ok(Some(Err(error))) => return Ended::lost(format!("the connection broke: {error}")),
+            Ok(Some(Err(error))) => {
+                if matches!(error, WebSocketError::Utf8(_)) {
+                    // RFC 6455, § 8.1: the connection is to be failed, and the bytes are gone.
+                    let reject = Reject::new(
+                        "a text frame that is not UTF-8: set the charge point to UTF-8",
+                    );
+                    let _ = ingest.take(&[], Err(reject.of(charger))).await;
+                }
+                return Ended::lost(format!("the connection broke: {error}"));
+            }
             Ok(Some(Ok(frame))) => frame,
         };
         let text = match &frame {
-            Frame::Text(text) => text.as_str(),
+            Frame::Text(text) => Cow::Borrowed(text.as_str()),
+            // OCPP-J is text; some send the same in binary frames.
+            Frame::Binary(bytes) => text::lossy(bytes),
             Frame::Close(_) => return Ended::lost("the charge point ended the connection"),
-            Frame::Binary(bytes) => {
-                let said = Err(Reject::new("a binary frame: OCPP-J is text"));
-                if ingest.take(bytes, said).await.is_err() {
-                    return Ended::lost("the spool refuses");
-                }
-                continue;
-            }
             // Answered by the library.
             Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => continue,
         };
-        let until = Instant::now() + STORE_DEADLINE;
-        loop {
-            let told_ms = ingest.told_ms();
-            // A charge point that is not accepted tells of no fault, and the answer must have a time: that of a clock for
-            // which nobody vouches is better than no alarm.
-            let now = clock::rfc3339(told_ms.unwrap_or_else(clock::wall_ms));
-            let (stored, reply) = match message::read(text) {
-                Ok(Message::Answer) => (Ok(()), None),
-                Ok(Message::Call {
-                    id,
-                    action,
-                    payload,
-                }) => {
-                    let (said, reply) =
-                        message::call(charger, &action, payload.get(), &now, interval_s);
-                    let stored = ingest.take(text.as_bytes(), said).await.map(|_| ());
-                    let reply = if action == "Heartbeat" && told_ms.is_none() {
-                        let why = "the clock of the gateway is not synchronised";
-                        Reply::Error("InternalError", why.into())
-                    } else {
-                        reply
-                    };
-                    let reply = match reply {
-                        Reply::Result(payload) => message::result(&id, &payload),
-                        Reply::Error(code, text) => message::error(&id, code, &text),
-                    };
-                    (stored, Some(reply))
-                }
-                Err(reject) => (
-                    ingest.take(text.as_bytes(), Err(reject)).await.map(|_| ()),
-                    None,
-                ),
-            };
-            match stored {
-                Ok(()) => {
-                    answer = reply;
-                    break;
-                }
-                Err(_) if Instant::now() < until => tokio::time::sleep(STORE_RETRY).await,
-                Err(error) => return Ended::lost(format!("the spool refuses: {error}")),
+        for message in message::messages(&text) {
+            match take(ingest, charger, &text, message, interval_s).await {
+                Ok(answer) => answers.extend(answer),
+                Err(ended) => return ended,
             }
+        }
+    }
+}
+
+/// Makes a message durable; its answer.
+async fn take(
+    ingest: &SourceIngest,
+    charger: &str,
+    raw: &str,
+    message: Result<Message<'_>, Reject>,
+    interval_s: u64,
+) -> Result<Option<String>, Ended> {
+    let until = Instant::now() + STORE_DEADLINE;
+    loop {
+        let told_ms = ingest.told_ms();
+        // A charge point that is not accepted tells of no fault, and the answer must have a time: that of a clock for
+        // which nobody vouches is better than no alarm.
+        let now = clock::rfc3339(told_ms.unwrap_or_else(clock::wall_ms));
+        let (said, answer) = match &message {
+            Ok(Message::Answer) => return Ok(None),
+            Ok(Message::Call {
+                id,
+                action,
+                payload,
+            }) => {
+                let (said, reply) = message::call(charger, action, payload.get(), &now, interval_s);
+                let reply = if action.eq_ignore_ascii_case("Heartbeat") && told_ms.is_none() {
+                    let why = "the clock of the gateway is not synchronised";
+                    Reply::Error("InternalError", why.into())
+                } else {
+                    reply
+                };
+                let answer = match reply {
+                    Reply::Result(payload) => message::result(id, &payload),
+                    Reply::Error(code, text) => message::error(id, code, &text),
+                };
+                (said, Some(answer))
+            }
+            Err(reject) => (Err(reject.clone()), None),
+        };
+        match ingest.take(raw.as_bytes(), said).await {
+            Ok(_) => return Ok(answer),
+            Err(_) if Instant::now() < until => tokio::time::sleep(STORE_RETRY).await,
+            Err(error) => return Err(Ended::lost(format!("the spool refuses: {error}"))),
         }
     }
 }

@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
         id,
         action,
         payload,
-    }) = message::read(text)
+    }) = message::messages(text).remove(0)
     else {
         return;
     };

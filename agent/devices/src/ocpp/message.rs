@@ -74,21 +74,27 @@ pub enum Message<'a> {
     Answer,
 }
 
-/// Reads a message. What no strict parser takes is read as far as it is whole.
-pub fn read(text: &str) -> Result<Message<'_>, Reject> {
+/// Reads the messages of a frame, which is one for all but some. What no strict parser takes is read as far as it is whole.
+pub fn messages(text: &str) -> Vec<Result<Message<'_>, Reject>> {
     if let Ok(parts) = serde_json::from_str::<Vec<&RawValue>>(text) {
         let parts = parts.into_iter().map(|part| Cow::Borrowed(part.get()));
-        return message(parts.collect());
+        return vec![message(parts.collect())];
     }
-    let repaired =
-        repair(text).ok_or_else(|| Reject::new("no message of OCPP-J: it is no JSON array"))?;
-    let document = repaired.texts().next().unwrap_or_default();
-    let parts: Vec<&RawValue> = serde_json::from_str(document)
-        .map_err(|error| Reject::new(format!("no message of OCPP-J: no JSON array: {error}")))?;
-    let parts = parts
-        .into_iter()
-        .map(|part| Cow::Owned(part.get().to_owned()));
-    message(parts.collect())
+    let Some(repaired) = repair(text) else {
+        return vec![Err(Reject::new(
+            "no message of OCPP-J: it is no JSON array",
+        ))];
+    };
+    let read = |document: &str| {
+        let parts: Vec<&RawValue> = serde_json::from_str(document).map_err(|error| {
+            Reject::new(format!("no message of OCPP-J: no JSON array: {error}"))
+        })?;
+        let parts = parts
+            .into_iter()
+            .map(|part| Cow::Owned(part.get().to_owned()));
+        message(parts.collect())
+    };
+    repaired.texts().map(read).collect()
 }
 
 fn message(parts: Vec<Cow<'_, str>>) -> Result<Message<'_>, Reject> {
@@ -440,12 +446,12 @@ mod tests {
             (r#"[2,"1",{},{}]"#, "a CALL has"),
             (r#"[2,{"a":1},"Heartbeat",{}]"#, "a CALL has"),
         ] {
-            let error = read(text).expect_err("no message").reason;
+            let error = first(text).expect_err("no message").reason;
             assert!(error.contains(word), "{text}: {error}");
         }
-        assert!(matches!(read(r#"[3,"1",{}]"#), Ok(Message::Answer)));
+        assert!(matches!(first(r#"[3,"1",{}]"#), Ok(Message::Answer)));
         assert!(matches!(
-            read(r#"[4,"1","NotImplemented","",{}]"#),
+            first(r#"[4,"1","NotImplemented","",{}]"#),
             Ok(Message::Answer)
         ));
         assert_eq!(
@@ -455,13 +461,30 @@ mod tests {
         assert_eq!(result(&"1".into(), &json!({})), r#"[3,"1",{}]"#);
     }
 
+    fn first(text: &str) -> Result<Message<'_>, Reject> {
+        messages(text).remove(0)
+    }
+
+    #[test]
+    fn each_call_of_a_frame_is_read() {
+        let frame = r#"[2,"1","Heartbeat",{}] [2,"2","StatusNotification",{"connectorId":1}]"#;
+        let actions: Vec<String> = messages(frame)
+            .into_iter()
+            .map(|message| match message {
+                Ok(Message::Call { action, .. }) => action.into_owned(),
+                other => format!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(actions, ["Heartbeat", "StatusNotification"]);
+    }
+
     /// The first state that is on, and the answer.
     fn answered(frame: &str) -> (String, String) {
         let Ok(Message::Call {
             id,
             action,
             payload,
-        }) = read(frame)
+        }) = first(frame)
         else {
             panic!("{frame}");
         };
@@ -594,7 +617,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_rejected(text in ".{0,200}") {
-            if let Ok(Message::Call { action, payload, .. }) = read(&text) {
+            if let Ok(Message::Call { action, payload, .. }) = first(&text) {
                 let _ = call("cp", &action, payload.get(), "now", 60);
             }
         }
