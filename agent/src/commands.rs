@@ -357,11 +357,15 @@ async fn run_import(
         })?;
     }
     outcome.map_err(|error| import_failure(&error))?;
-    Ok(if summary.rejected > 0 || summary.conflicts > 0 {
-        exit::DATA
-    } else {
-        exit::OK
-    })
+    // A file of which the mapping leaves out every row is another file, or the mapping is.
+    let is_nothing = summary.rows > 0 && summary.filtered == summary.rows;
+    Ok(
+        if summary.rejected > 0 || summary.conflicts > 0 || is_nothing {
+            exit::DATA
+        } else {
+            exit::OK
+        },
+    )
 }
 
 fn import_failure(error: &import::ImportError) -> Failure {

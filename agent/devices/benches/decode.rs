@@ -57,7 +57,7 @@ mod gb26875 {
                     let unit = Unit::decode(frame.data).expect("a unit");
                     let said = map::said("fire-1", &frame.head, unit, now);
                     device_events += usize::from(said.is_ok());
-                    divan::black_box((said.ok(), Answer::Confirm.encode(&frame.head, now)));
+                    divan::black_box((said.ok(), Answer::Confirm.encode(&frame.head, Some(now))));
                 }
             }
             assert_eq!(device_events, MESSAGES);

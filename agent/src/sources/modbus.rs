@@ -268,6 +268,7 @@ async fn poll(
     context.set_slave(Slave(unit.unit));
     let mut answers = Vec::with_capacity(unit.map.requests.len());
     let mut missed = Ok(());
+    let mut another = None;
     for request in &unit.map.requests {
         match timeout(ANSWER_DEADLINE, ask(context, request)).await {
             Ok(Ok(Err(
@@ -282,11 +283,9 @@ async fn poll(
             }
             Ok(Ok(answer)) => answers.push((request, answer)),
             Ok(Err(tokio_modbus::Error::Protocol(_))) => {
-                missed = Err(Missed::Broken(format!(
-                    "unit {} {}",
-                    unit.unit,
-                    exception::ANOTHER_REQUEST
-                )));
+                let why = format!("unit {} {}", unit.unit, exception::ANOTHER_REQUEST);
+                another = Some(Reject::new(why.as_str()).of(&unit.id));
+                missed = Err(Missed::Broken(why));
                 break;
             }
             Ok(Err(tokio_modbus::Error::Transport(error))) => {
@@ -303,8 +302,11 @@ async fn poll(
             }
         }
     }
-    // Who answers nothing but exceptions says nothing of its points: that is unknown, not normal.
-    let is_heard = answers.iter().any(|(_, answer)| answer.is_ok());
+    // Who answers nothing but exceptions says nothing of its points: that is unknown, not normal. One that is busy is there.
+    let is_heard = answers.iter().any(|(_, answer)| match answer {
+        Ok(_) => true,
+        Err(code) => exception::is_passing((*code).into()),
+    });
     if !is_heard && missed.is_ok() {
         missed = Err(Missed::Silent(format!(
             "unit {} answers nothing but exceptions",
@@ -312,6 +314,9 @@ async fn poll(
         )));
     }
     let mut batch = ingest.batch();
+    if let Some(reject) = another {
+        batch.message(&[], Err(reject));
+    }
     let now_ms = clock::monotonic_ms();
     for (request, answer) in &answers {
         let (raw, said) = match answer {

@@ -204,10 +204,13 @@ async fn take(
         source.verify(&head.headers, &body).map_err(denied)?;
     }
     readable(&head.headers, &body)?;
-    let replay = (proof == Proof::InBody && !source.mapping.has_id()).then(|| Replay::of(&body));
-    if let Some(replay) = &replay
-        && source.replays.holds(replay, clock::monotonic_ms())
-    {
+    if proof != Proof::InBody || source.mapping.has_id() {
+        return store(source, ingest, body).await;
+    }
+    let replay = Replay::of(&body);
+    // One after the other: the same body at the same time is known once the first is durable.
+    let mut replays = source.replays.lock().await;
+    if replays.holds(&replay, clock::monotonic_ms()) {
         let answer = Answer {
             doubled: 1,
             ..Answer::default()
@@ -216,9 +219,7 @@ async fn take(
         return Ok(answer);
     }
     let answer = store(source, ingest, body).await?;
-    if let Some(replay) = replay {
-        source.replays.add(replay, clock::monotonic_ms());
-    }
+    replays.add(replay, clock::monotonic_ms());
     Ok(answer)
 }
 

@@ -127,9 +127,9 @@ impl<'a> Header<'a> {
         };
         rest.0 = behind;
         let mut place = |mark, name| {
-            let digits = rest
-                .skip(mark)
-                .then(|| rest.run(0, PLACE_BYTES_MAX, |byte| byte.is_ascii_hexdigit()));
+            let is_there = rest.skip(mark) || rest.skip(mark.to_ascii_lowercase());
+            let digits =
+                is_there.then(|| rest.run(0, PLACE_BYTES_MAX, |byte| byte.is_ascii_hexdigit()));
             match digits {
                 Some(None) => Err(missing(name)),
                 found => Ok(found.flatten().filter(|digits| !digits.is_empty())),

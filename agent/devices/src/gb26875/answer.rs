@@ -48,13 +48,15 @@ pub fn to(head: &Head, unit: Option<&Unit<'_>>, taken: bool) -> Option<Answer> {
 }
 
 impl Answer {
-    /// The frame to a device whose frame had this head.
-    pub fn encode(self, head: &Head, now: DateTime) -> Vec<u8> {
-        let time = WireTime::new(now);
+    /// The frame to a device whose frame had this head. `now`: a time for which somebody vouches; without one a device gets its
+    /// own time back, and no answer to a question for the time.
+    pub fn encode(self, head: &Head, now: Option<DateTime>) -> Vec<u8> {
+        let time = now.map_or(head.time, WireTime::new);
         let clock = clock_unit(time);
         let (command, data): (Command, &[u8]) = match self {
             Self::Confirm => (Command::Confirm, &[]),
             Self::Deny => (Command::Deny, &[]),
+            Self::Time if now.is_none() => (Command::Deny, &[]),
             Self::Time => (Command::Reply, &clock),
         };
         let head = Head {
@@ -111,11 +113,11 @@ mod tests {
     fn confirm_deny_and_controls_are_those_of_the_public_examples() {
         let head = head(2);
         assert_eq!(
-            hex::encode(Answer::Confirm.encode(&head, NOW)),
+            hex::encode(Answer::Confirm.encode(&head, Some(NOW))),
             "40400100010123 3a091a090c 385b01000000 790300000000 0000 03 ab2323".replace(' ', "")
         );
         assert_eq!(
-            hex::encode(Answer::Deny.encode(&head, NOW)),
+            hex::encode(Answer::Deny.encode(&head, Some(NOW))),
             "40400100010123 3a091a090c 385b01000000 790300000000 0000 06 ae2323".replace(' ', "")
         );
         let now = DateTime::constant(2012, 9, 26, 9, 58, 2, 0);

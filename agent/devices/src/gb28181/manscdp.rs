@@ -14,10 +14,10 @@ use std::borrow::Cow;
 use crate::device_event::Reject;
 use crate::xml::{self, Attributes, Elements};
 
-/// Items of one body.
-pub const ITEMS_MAX: usize = 256;
-/// Bodies of one message.
-const BODIES_MAX: usize = 64;
+/// Items of one body; the size of a message allows no more that say something.
+pub const ITEMS_MAX: usize = 2048;
+/// Bodies of one message; the size of a message allows no more that say something.
+const BODIES_MAX: usize = 1024;
 
 /// What the root element is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -25,7 +25,7 @@ pub struct DoorEvent<'a> {
     /// `majorEventType`.
     pub major: u32,
     /// `subEventType`.
-    pub minor: u32,
+    pub minor: Option<u32>,
     /// `doorNo`; empty for what is of no door.
     pub door: Cow<'a, str>,
     /// `serialNo`: counts up, and begins anew when the device is reset.
@@ -49,14 +49,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for DoorEvent<'a> {
     }
 }
 
-/// A number however it is written; 0 where it is none.
-fn number(text: &str) -> u32 {
+/// A number however it is written.
+fn number(text: &str) -> Option<u32> {
     let text = text.trim();
     if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        return u32::from_str_radix(digits, 16).unwrap_or_default();
+        return u32::from_str_radix(digits, 16).ok();
     }
     let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
-    whole.parse().unwrap_or_default()
+    whole.parse().ok()
 }
 
 impl<'a> DoorEvent<'a> {
@@ -99,7 +99,7 @@ impl<'a> DoorEvent<'a> {
             return;
         }
         match name {
-            "majorEventType" | "major" => self.major = number(&value),
+            "majorEventType" | "major" => self.major = number(&value).unwrap_or_default(),
             "subEventType" | "minor" => self.minor = number(&value),
             "doorNo" => self.door = value,
             "serialNo" => self.serial = value,

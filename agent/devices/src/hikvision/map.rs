@@ -388,7 +388,12 @@ impl Mapper {
                 "an AccessControllerEvent has no majorEventType that can be read",
             ));
         }
-        let code = format!("{}/{}", event.major, event.minor);
+        let Some(minor) = event.minor else {
+            return Err(Reject::new(
+                "an AccessControllerEvent has no subEventType that can be read",
+            ));
+        };
+        let code = format!("{}/{minor}", event.major);
         if let Ok(serial) = event.serial.parse() {
             let second = second(at, &self.zone);
             let is_before = self
@@ -433,7 +438,7 @@ impl Mapper {
                 part,
             )
         };
-        let told = match meaning(event.major, event.minor) {
+        let told = match meaning(event.major, minor) {
             Meaning::Lock(open) => passage(doors.lock(&event.door, open)),
             Meaning::Contact(open) => passage(doors.contact(&event.door, open)),
             Meaning::Forced => {
@@ -486,7 +491,11 @@ impl Mapper {
             };
             device_event.id = format!("{}/{}/{}", self.device, short(&event.serial), moment).into();
         }
-        device_event.time = time(at);
+        // To the second, as the id: the stream has more digits than a catch-up of the same event.
+        device_event.time = match second(at, &self.zone) {
+            Some(second) => DeviceTime::Ms(second * 1000),
+            None => time(at),
+        };
         device_event.replayed = replayed;
         for (person, value) in [
             (Person::Card, &event.card),

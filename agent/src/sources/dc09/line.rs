@@ -129,7 +129,7 @@ fn open<'a>(
 }
 
 impl Opened<'_> {
-    /// Reads it and hands it over.
+    /// Reads it and hands it over; gives the time for its answer.
     fn take(
         &self,
         raw: &[u8],
@@ -137,7 +137,7 @@ impl Opened<'_> {
         recent: &Mutex<Recent>,
         now: &Now,
         batch: &mut IngestBatch,
-    ) -> Result<(), Refusal> {
+    ) -> Result<DateTime, Refusal> {
         let content = Content::read(&self.clear).map_err(Refusal::duh)?;
         // A panel whose clock shows no time is heard too; its seal tells a replay.
         if self.header.sealed
@@ -182,7 +182,9 @@ impl Opened<'_> {
             Id::SiaDcs => from.block(Block::read(&content.data).map_err(Refusal::duh)?),
         };
         batch.message(raw, Ok(said));
-        Ok(())
+        // Nobody vouches for the agent's time: the panel gets its own back.
+        let told = content.time.filter(|_| !now.is_synchronised);
+        Ok(told.unwrap_or(now.utc))
     }
 }
 
@@ -201,12 +203,12 @@ impl PanelLine {
                 out.good(&opened.account.id);
                 let window = self.accounts.window;
                 match opened.take(raw, window, &self.recent, now, batch) {
-                    Ok(()) => {
+                    Ok(told) => {
                         let key = opened.account.key.as_ref();
                         // Without randomness all pads are alike, which costs secrecy of answers and nothing else.
                         let pad = crate::random::bytes().unwrap_or_default();
                         out.answers
-                            .push(message::ack(&opened.header, key, now.utc, &pad));
+                            .push(message::ack(&opened.header, key, told, &pad));
                         return;
                     }
                     Err(refusal) => Err((refusal, Some(opened.header))),

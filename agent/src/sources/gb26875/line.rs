@@ -79,6 +79,7 @@ impl Line for HostLine {
             .unwrap_or(Timestamp::UNIX_EPOCH)
             .to_zoned(self.zone.clone())
             .datetime();
+        let told = batch.is_synchronised().then_some(now);
         while !batch.is_full() {
             let piece = match rest {
                 Rest::Coming => self.framer.take(),
@@ -95,7 +96,7 @@ impl Line for HostLine {
                     if let Some(head) = head
                         && self.hosts.id(head.source, peer).is_ok()
                     {
-                        out.answers.push(Answer::Deny.encode(&head, now));
+                        out.answers.push(Answer::Deny.encode(&head, told));
                     }
                 }
                 Some(Piece::Frame(frame, raw)) => {
@@ -105,7 +106,7 @@ impl Line for HostLine {
                         .map_err(|reject| batch.message(raw, Err(reject)))
                     else {
                         out.bad();
-                        out.answers.push(Answer::Deny.encode(&frame.head, now));
+                        out.answers.push(Answer::Deny.encode(&frame.head, told));
                         continue;
                     };
                     out.good(&id);
@@ -155,7 +156,8 @@ fn taken(
             answer::to(&frame.head, None, false)
         }
     };
-    answer.map(|answer| answer.encode(&frame.head, now))
+    let told = batch.is_synchronised().then_some(now);
+    answer.map(|answer| answer.encode(&frame.head, told))
 }
 
 #[cfg(test)]

@@ -303,7 +303,7 @@ impl Taking<'_> {
                 self.batch.message(self.raw, Ok(from.said(&body)?));
                 Ok((
                     body.root,
-                    body.command.to_string(),
+                    body.command.to_ascii_lowercase(),
                     map::number(&body.sn),
                     body.device.to_string(),
                 ))
@@ -328,12 +328,12 @@ impl Taking<'_> {
         self.answer(200, "");
         for (root, command, sn, part) in taken {
             match (root, command.as_str()) {
-                (Root::Notify, "Alarm") => {
+                (Root::Notify, "alarm") => {
                     if let Some(sn) = sn {
                         self.send(&device, &manscdp::alarm_taken(sn, &part));
                     }
                 }
-                (Root::Response, "Catalog") => {
+                (Root::Response, "catalog") => {
                     self.server.registry().heard_channels(&device, self.now_ms);
                 }
                 _ => {}

@@ -5,6 +5,7 @@ use linli_shared::service::config::ConfigError;
 use serde::Deserialize;
 use sha2::Sha256;
 use std::path::PathBuf;
+use tokio::sync::Mutex;
 
 use super::replays::Replays;
 use crate::files::load_mapping;
@@ -54,7 +55,7 @@ pub struct PushSource {
     /// Key.
     pub key: PushKey,
     /// Signed bodies that were stored a moment ago.
-    pub replays: Replays,
+    pub replays: Mutex<Replays>,
 }
 
 impl PushSource {
@@ -92,7 +93,7 @@ impl PushSource {
         Ok(Self {
             mapping: load_mapping(check.name, &check.file(&config.mapping))?,
             name: check.name.to_owned(),
-            replays: Replays::default(),
+            replays: Mutex::default(),
             key,
         })
     }
@@ -129,7 +130,10 @@ impl PushSource {
         let sent = headers
             .get(header)
             .and_then(|value| value.to_str().ok())
-            .map(|value| value.strip_prefix("sha256=").unwrap_or(value))
+            .map(|value| match value.split_at_checked("sha256=".len()) {
+                Some((name, digits)) if name.eq_ignore_ascii_case("sha256=") => digits,
+                _ => value,
+            })
             .and_then(|value| hex::decode(value).ok())
             .unwrap_or_default();
         let good = Hmac::<Sha256>::new_from_slice(secret)

@@ -2,7 +2,6 @@
 //! does. Within [`WINDOW_MS`] the same body is stored once.
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
 /// How long a body is remembered, milliseconds.
 const WINDOW_MS: u64 = 10 * 60_000;
@@ -22,19 +21,19 @@ impl Replay {
 
 /// Bodies of a source that were stored, oldest first, each with the time since boot until which it is remembered.
 #[derive(Debug, Default)]
-pub struct Replays(Mutex<VecDeque<(Replay, u64)>>);
+pub struct Replays(VecDeque<(Replay, u64)>);
 
 impl Replays {
     /// The body was stored within the window.
     pub fn holds(&self, replay: &Replay, now_ms: u64) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut known = known.iter();
-        known.any(|(known, until_ms)| known == replay && now_ms < *until_ms)
+        self.0
+            .iter()
+            .any(|(known, until_ms)| known == replay && now_ms < *until_ms)
     }
 
     /// The body is stored.
-    pub fn add(&self, replay: Replay, now_ms: u64) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn add(&mut self, replay: Replay, now_ms: u64) {
+        let known = &mut self.0;
         while known.len() >= BODIES_MAX
             || known
                 .front()
@@ -52,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_body_is_remembered_for_its_window_and_no_longer() {
-        let replays = Replays::default();
+        let mut replays = Replays::default();
         let (one, other) = (Replay::of(b"one"), Replay::of(b"other"));
         replays.add(one, 0);
         assert!(replays.holds(&one, WINDOW_MS - 1) && !replays.holds(&other, 0));
@@ -60,6 +59,6 @@ mod tests {
         for number in 0..2 * BODIES_MAX {
             replays.add(Replay::of(&number.to_be_bytes()), 1);
         }
-        assert_eq!(replays.0.lock().expect("not poisoned").len(), BODIES_MAX);
+        assert_eq!(replays.0.len(), BODIES_MAX);
     }
 }

@@ -8,7 +8,7 @@ use crate::lenient_json::parse::{self, Damage, Scalar, Sink};
 use crate::xml::{self, Attributes, Elements};
 
 /// Alerts of one message.
-const ALERTS_MAX: usize = 64;
+const ALERTS_MAX: usize = 1024;
 /// The event of a door within an alert.
 const DOOR: &str = "AccessControllerEvent";
 /// An alert.
@@ -96,7 +96,12 @@ impl<'a> Alerts<'a> {
     /// An alert is over.
     fn next(&mut self) {
         let mut draft = std::mem::take(&mut self.draft);
-        if !draft.is_begun || self.read.len() >= ALERTS_MAX {
+        if !draft.is_begun || self.read.len() > ALERTS_MAX {
+            return;
+        }
+        if self.read.len() == ALERTS_MAX {
+            let reject = Reject::new(format!("more than {ALERTS_MAX} alerts in one message"));
+            self.read.push(Err(reject));
             return;
         }
         draft.finish_regions();

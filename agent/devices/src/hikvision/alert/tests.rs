@@ -73,7 +73,7 @@ fn json_and_xml_of_a_door_read_the_same() {
     let door = alert.door.expect("a door");
     assert_eq!(
         (door.major, door.minor, door.employee.as_ref()),
-        (5, 75, "7")
+        (5, Some(75), "7")
     );
 }
 

@@ -450,10 +450,7 @@ fn an_event_of_a_door_has_an_id_for_good_and_persons_apart() {
     assert_eq!(device_event.id, "gate/18/1782878400");
     assert_eq!(device_event.device, "gate/1");
     assert_eq!(device_event.retention, Retention::Access);
-    assert_eq!(
-        device_event.time,
-        DeviceTime::Text("2026-07-01T12:00:00+08:00")
-    );
+    assert_eq!(device_event.time, DeviceTime::Ms(1_782_878_400_000));
     let persons: Vec<_> = device_event
         .persons
         .iter()
