@@ -20,6 +20,7 @@ mod rules;
 mod sessions;
 mod statistics;
 mod subject;
+mod unread;
 mod users;
 mod warnings;
 mod watched;
@@ -281,6 +282,7 @@ pub fn router(api: Api) -> Router {
             )
         })
         .layer(middleware::from_fn_with_state(api.clone(), auth::count))
+        .layer(middleware::from_fn(unread::drain))
         .with_state(api)
 }
 

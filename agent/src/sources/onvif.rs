@@ -12,8 +12,8 @@
 //! * When a Renew fails, or a PullMessages does, the session ends and a new subscription is made. What comes with it as
 //!   *Initialized* raises nothing unless it was known otherwise.
 //! * A device forgets what it has answered to a PullMessages. What the urgent lane refuses is tried until it is taken, and nothing
-//!   more is pulled meanwhile. What only the routine lane refuses waits, [`WAITING_MAX`] notifications of it, while more is
-//!   pulled; beyond, the oldest are given up and counted as `given_up`. What was pulled and not stored when the agent is killed is
+//!   more is pulled meanwhile. What only the routine lane refuses holds up the next pull for [`ROUTINE_WAIT`], and then waits,
+//!   [`WAITING_MAX`] notifications of it, while more is pulled; beyond, the oldest are given up and counted as `given_up`. What was pulled and not stored when the agent is killed is
 //!   lost.
 //! * An answer that cannot be read is a message that could not be read, and ends the session.
 //! * An answer has at most [`ANSWER_BYTES_MAX`], and comes within [`ANSWER_DEADLINE`] beyond the wait that was asked for.
@@ -52,6 +52,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 const DEVICE_SERVICE: &str = "/onvif/device_service";
 /// Between two tries to store what the spool refuses.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// How long a routine lane that refuses holds up the next pull.
+const ROUTINE_WAIT: Duration = Duration::from_secs(3);
 /// Notifications of a device that wait for the routine lane.
 const WAITING_MAX: usize = 256;
 
@@ -288,6 +290,7 @@ async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
         ingest.count("given_up", given_up as u64);
     }
     all.extend(coming);
+    let until = Instant::now() + ROUTINE_WAIT;
     loop {
         let mut batch = ingest.batch();
         if all.is_empty() {
@@ -303,7 +306,7 @@ async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
         }
         match ingest.store(batch).await {
             Ok(_) => return,
-            Err(error) if error.has_kept_alarms() => {
+            Err(error) if error.has_kept_alarms() && Instant::now() >= until => {
                 *waiting = all;
                 return;
             }
