@@ -1,8 +1,8 @@
 //! What tells one event of a source from another: its id, and its content.
 use linli_shared::protocol::event::Draft;
-use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher13Wide};
 use std::hash::Hasher;
+use twox_hash::XxHash3_64;
 
 /// Not in UTF-8, so no text can contain it.
 const SEPARATOR: u8 = 0xff;
@@ -49,39 +49,35 @@ fn id(source: &str, source_id: &str) -> u64 {
 }
 
 fn content(event: &Draft<'_>) -> u64 {
-    let mut hasher = SipHasher13::new();
     let place = &event.place;
-    for text in [
+    let texts = [
         event.kind,
         event.device,
         place.building,
         place.unit,
         place.address,
-    ] {
-        hasher.write(text.as_bytes());
-        hasher.write_u8(SEPARATOR);
-    }
-    hasher.write_u8(event.severity as u8);
+    ];
+    // Each text is the seed of the next one, so what stands in one is not taken for the other.
+    let mut hash = chained(event.severity as u64, texts);
     if let Some(claim_ms) = event.claim_ms() {
-        hasher.write_i64(claim_ms);
+        hash = XxHash3_64::oneshot_with_seed(hash, &claim_ms.to_le_bytes());
     }
     // A sum does not depend on the order, which a source and a stored event have otherwise.
     let attributes = event.attributes.iter();
     let sum = attributes
         .filter(|(name, _)| is_content(name))
-        .map(|(name, value)| {
-            let mut hasher = SipHasher13::new();
-            hasher.write(name.as_bytes());
-            hasher.write_u8(SEPARATOR);
-            hasher.write(value.as_bytes());
-            hasher.finish()
-        })
+        .map(|(name, value)| chained(0, [*name, *value]))
         .fold(0_u64, u64::wrapping_add);
-    hasher.write_u64(sum);
-    match hasher.finish() {
+    match XxHash3_64::oneshot_with_seed(hash, &sum.to_le_bytes()) {
         0 | UNKNOWN_CONTENT => 1,
         content => content,
     }
+}
+
+fn chained<'a>(seed: u64, texts: impl IntoIterator<Item = &'a str>) -> u64 {
+    texts.into_iter().fold(seed, |hash, text| {
+        XxHash3_64::oneshot_with_seed(hash, text.as_bytes())
+    })
 }
 
 fn is_content(attribute: &str) -> bool {
