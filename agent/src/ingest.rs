@@ -44,7 +44,7 @@ use crate::intake::{Intake, Outcome, Submission, SubmitError, Submitted};
 use crate::metrics::{Metrics, SourceFigures};
 use crate::pending::Pending;
 use crate::pseudonym::Pseudonyms;
-pub use batch::IngestBatch;
+pub use batch::{Arrival, IngestBatch};
 pub use device_clock::Receipt;
 use devices::Devices;
 pub use items::Items;

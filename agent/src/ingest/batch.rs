@@ -102,6 +102,25 @@ pub(super) struct Earlier {
     pub(super) settled: watch::Receiver<Option<Vec<Way>>>,
 }
 
+/// When a message arrived, and which of several alike it is: kept by a source that tries it again itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    receipt: Receipt,
+    /// Since boot.
+    pub arrived_ms: u64,
+    alike: u64,
+}
+
+impl Arrival {
+    /// The same, of a message before which so many of the same bytes wait.
+    pub fn after_alike(self, alike: usize) -> Self {
+        Self {
+            alike: alike as u64,
+            ..self
+        }
+    }
+}
+
 /// Messages that become durable with one sync.
 pub struct IngestBatch {
     pub(super) ingest: SourceIngest,
@@ -129,6 +148,11 @@ pub struct IngestBatch {
     nth: u32,
     is_replayed: bool,
     receipt: Receipt,
+    arrived_ms: u64,
+    /// So many messages of the same bytes wait before the one that is being read.
+    alike: u64,
+    /// The message was tried before.
+    is_retry: bool,
 }
 
 /// What became of a device's event.
@@ -188,6 +212,9 @@ impl IngestBatch {
             raw_hash: 0,
             nth: 0,
             is_replayed: false,
+            arrived_ms: clock::monotonic_ms(),
+            alike: 0,
+            is_retry: false,
             ingest: ingest.clone(),
         }
     }
@@ -206,7 +233,33 @@ impl IngestBatch {
     pub(super) fn hash(&mut self, raw: &[u8]) {
         let mut hasher = SipHasher13::new();
         hasher.write(raw);
+        if self.alike > 0 {
+            hasher.write_u64(self.alike);
+        }
         self.raw_hash = hasher.finish();
+    }
+
+    /// The arrival of messages that come now.
+    pub fn arrival(&self) -> Arrival {
+        Arrival {
+            receipt: self.receipt,
+            arrived_ms: self.arrived_ms,
+            alike: self.alike,
+        }
+    }
+
+    /// The messages that follow arrived then, and are new or are tried again. A retry says nothing of a device's clock, and a
+    /// state of it does not replace one that arrived since.
+    pub fn set_arrival(&mut self, arrival: Arrival, is_retry: bool) {
+        self.receipt = arrival.receipt;
+        self.arrived_ms = arrival.arrived_ms;
+        self.alike = arrival.alike;
+        self.is_retry = is_retry;
+    }
+
+    /// The messages in it are not tried again: what was durable of them is not looked for any more.
+    pub fn give_up(self) {
+        self.ingest.status().remove_done(&self.done);
     }
 
     /// The messages that follow report the past, or not: the transport says so.
@@ -260,6 +313,7 @@ impl IngestBatch {
                 self.heard(&device);
                 if let Claim::Ms(claim_ms) = time.claim(&self.ingest.0.settings.zone)
                     && !self.is_replayed
+                    && !self.is_retry
                 {
                     self.sample_clock(&device, claim_ms);
                 }
@@ -371,6 +425,7 @@ impl IngestBatch {
     /// When an event of a device happened.
     pub(super) fn moment(&mut self, device: &str, claim: &Claim<'_>, delivery: Delivery) -> Moment {
         if delivery.is_live()
+            && !self.is_retry
             && let Claim::Ms(claim_ms) = claim
         {
             self.sample_clock(device, *claim_ms);
@@ -486,14 +541,20 @@ impl IngestBatch {
             point: bounded::bounded(Cow::Borrowed(&*state.point)).into_owned(),
             active: state.active,
             at_ms,
+            arrived_ms: self.arrived_ms,
         };
-        let news = self.ingest.status().devices.news(&staged, state.initial);
+        let news = self
+            .ingest
+            .status()
+            .devices
+            .news(&staged, state.initial, self.is_retry);
         match news {
             News::Repeated(flight) => {
-                if let Some(flight) = flight.filter(|flight| flight.batch != self.pledges.number) {
-                    self.hang_on(flight);
+                match flight {
+                    Some(flight) if flight.batch != self.pledges.number => self.hang_on(flight),
+                    Some(_) => {}
+                    None => self.ingest.status().devices.confirm(&staged),
                 }
-                self.ingest.status().devices.confirm(&staged);
                 Ok(StateNews::Known)
             }
             News::Noted => {
@@ -621,7 +682,7 @@ impl IngestBatch {
 
     /// When the messages were received, milliseconds since 1970 UTC.
     pub fn received_ms(&self) -> i64 {
-        self.stamp.received_ms()
+        self.receipt.received_ms
     }
 
     /// That time can be believed: devices may be told it.

@@ -7,7 +7,8 @@
 //! * A sample that is larger by more than the bound is a message that was held up, or a clock that was put back. It is a
 //!   clock when another one [`CONFIRM_AFTER_MS`] later says the same: what waited in a link arrives together.
 //! * An estimate outlives silence and, in the state store, a start of the agent: messages of the past are corrected by it.
-//!   Where somebody may have put the clock right meanwhile it is in doubt, and the first live sample counts whatever it is.
+//!   Where somebody may have put the clock right meanwhile one that was off is in doubt, and the first live sample counts
+//!   whatever it is.
 //!
 //! | message | gateway's clock | the device's clock | `occurred_at` | quality |
 //! | --- | --- | --- | --- | --- |
@@ -109,7 +110,8 @@ impl DeviceClock {
             return false;
         };
         let is_far = sample_ms.abs_diff(offset_ms) > receipt.bound_ms as u64;
-        if std::mem::take(&mut self.is_doubted) && is_far {
+        let was_off = offset_ms.saturating_abs() > receipt.bound_ms;
+        if std::mem::take(&mut self.is_doubted) && was_off && is_far {
             self.offset_ms = Some(sample_ms);
             self.put_back = None;
             return true;

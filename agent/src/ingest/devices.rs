@@ -51,6 +51,8 @@ struct Point {
     stale: bool,
     /// When it became so, where the source says it and its messages can come out of order.
     at_ms: Option<i64>,
+    /// When the message arrived that said so, since boot.
+    arrived_ms: u64,
 }
 
 /// How far the memory of a device was read: everything up to it was stored.
@@ -133,6 +135,8 @@ pub struct Staged {
     pub active: bool,
     /// When it became so, where messages can come out of order.
     pub at_ms: Option<i64>,
+    /// When its message arrived, since boot.
+    pub arrived_ms: u64,
 }
 
 /// What a told state is.
@@ -276,6 +280,7 @@ impl Devices {
         };
         device.since_ms = now_ms;
         device.trouble = None;
+        device.offline = false;
         let back = device.presence != Presence::Online;
         device.presence = Presence::Online;
         back && watched
@@ -313,7 +318,6 @@ impl Devices {
         };
         let silent = self.devices.iter().filter(|(_, device)| {
             device.presence != Presence::Silent
-                && !device.offline
                 && now_ms.saturating_sub(device.since_ms) >= after_ms
         });
         silent.map(|(name, _)| name.clone()).collect()
@@ -341,17 +345,20 @@ impl Devices {
             active: *active,
             stale: true,
             at_ms: None,
+            arrived_ms: 0,
         })
     }
 
     /// What a state is, seen from what is known or in flight. One that is told at the beginning is news where it was known
-    /// otherwise, or is on and was so before: nobody listened meanwhile. One with a time of before what is known is late.
-    pub fn news(&self, staged: &Staged, initial: bool) -> News {
+    /// otherwise, or is on and was so before: nobody listened meanwhile. One with a time of before what is known is late, and
+    /// so is one that `is_retry` of a message that arrived before.
+    pub fn news(&self, staged: &Staged, initial: bool, is_retry: bool) -> News {
         let Staged {
             device,
             point,
             active,
             at_ms,
+            arrived_ms,
         } = staged;
         let in_flight = self
             .in_flight
@@ -364,6 +371,7 @@ impl Devices {
                     active: staged.active,
                     stale: false,
                     at_ms: staged.at_ms,
+                    arrived_ms: staged.arrived_ms,
                 };
                 (Some(known), Some(*flight))
             }
@@ -371,6 +379,7 @@ impl Devices {
         };
         match known {
             Some(known) if !known.stale && is_before(*at_ms, known.at_ms) => News::Late,
+            Some(known) if is_retry && *arrived_ms < known.arrived_ms => News::Late,
             Some(known) if known.active == *active && !known.stale => News::Repeated(flight),
             Some(known) if initial && !active && !known.active => News::Noted,
             Some(_) => News::Changed,
@@ -430,6 +439,7 @@ impl Devices {
             active: staged.active,
             stale: false,
             at_ms: staged.at_ms,
+            arrived_ms: staged.arrived_ms,
         };
         if let Some(known) = device.points.get_mut(&staged.point) {
             let changed = known.active != new.active;
@@ -626,6 +636,7 @@ impl Device {
                 active,
                 stale: true,
                 at_ms: None,
+                arrived_ms: 0,
             };
             (point, point_now)
         };
@@ -658,6 +669,7 @@ mod tests {
             point: "p".to_owned(),
             active,
             at_ms: None,
+            arrived_ms: 0,
         }
     }
 
@@ -667,8 +679,9 @@ mod tests {
             point: point.to_owned(),
             active,
             at_ms: None,
+            arrived_ms: 0,
         };
-        devices.news(&staged, initial)
+        devices.news(&staged, initial, false)
     }
 
     fn states(devices: &Devices) -> Vec<(&str, Vec<(String, bool)>)> {
@@ -856,6 +869,7 @@ mod tests {
                 point: point.to_string(),
                 active: true,
                 at_ms: None,
+                arrived_ms: 0,
             };
             devices.apply(staged, 0);
         }
@@ -896,10 +910,16 @@ mod tests {
         };
         devices.apply(at(true, 100), 0);
         // It closed before that: an event, and the door stays open.
-        assert_eq!(devices.news(&at(false, 50), false), News::Late);
-        assert_eq!(devices.news(&at(true, 100), false), News::Repeated(None));
-        assert_eq!(devices.news(&at(true, 150), false), News::Repeated(None));
-        assert_eq!(devices.news(&at(false, 150), false), News::Changed);
+        assert_eq!(devices.news(&at(false, 50), false, false), News::Late);
+        assert_eq!(
+            devices.news(&at(true, 100), false, false),
+            News::Repeated(None)
+        );
+        assert_eq!(
+            devices.news(&at(true, 150), false, false),
+            News::Repeated(None)
+        );
+        assert_eq!(devices.news(&at(false, 150), false, false), News::Changed);
     }
 
     #[test]

@@ -244,6 +244,7 @@ mod tests {
                 point: (*point).to_owned(),
                 active: *active,
                 at_ms: None,
+                arrived_ms: 0,
             };
             devices.apply(staged, 0);
         }
@@ -256,8 +257,9 @@ mod tests {
             point: point.to_owned(),
             active,
             at_ms: None,
+            arrived_ms: 0,
         };
-        devices.news(&staged, true)
+        devices.news(&staged, true, false)
     }
 
     #[test]
@@ -317,6 +319,7 @@ mod tests {
                     point: name('p', point),
                     active: true,
                     at_ms: None,
+                    arrived_ms: 0,
                 };
                 all.apply(staged, 0);
             }

@@ -302,11 +302,8 @@ async fn poll(
             }
         }
     }
-    // Who answers nothing but exceptions says nothing of its points: that is unknown, not normal. One that is busy is there.
-    let is_heard = answers.iter().any(|(_, answer)| match answer {
-        Ok(_) => true,
-        Err(code) => exception::is_passing((*code).into()),
-    });
+    // Who answers nothing but exceptions, and be it that it is busy, says nothing of its points: that is unknown, not normal.
+    let is_heard = answers.iter().any(|(_, answer)| answer.is_ok());
     if !is_heard && missed.is_ok() {
         missed = Err(Missed::Silent(format!(
             "unit {} answers nothing but exceptions",

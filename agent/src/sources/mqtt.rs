@@ -28,11 +28,12 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Check, MAPPING_HAS_ZONE, Source};
 use crate::files::load_mapping;
-use crate::ingest::{IngestBatch, SourceIngest};
+use crate::ingest::{Arrival, IngestBatch, SourceIngest};
 use crate::transport::reconnect::{Ended, run_with_reconnect};
 use link::{Acker, Link};
 use linli_devices::device_event::Reject;
@@ -234,11 +235,14 @@ impl Mqtt {
 /// A message that is not acknowledged yet.
 struct Held {
     publish: Publish,
+    arrival: Arrival,
     is_durable: bool,
+    /// It was tried before.
+    is_retry: bool,
 }
 
 /// Stores what comes, as much at once as is there, and then acknowledges it, in the order in which it came. What the routine
-/// lane refuses waits and is tried again, while alarms behind it are taken as far as the broker sends them unasked.
+/// lane refuses is held and tried again, while alarms behind it are taken as far as the broker sends them unasked.
 async fn store(
     topics: &[Topic],
     ingest: &SourceIngest,
@@ -247,39 +251,42 @@ async fn store(
 ) -> Ended {
     let mut coming = Vec::with_capacity(WAITING_MAX);
     let mut held: VecDeque<Held> = VecDeque::new();
+    let mut retry_at = Instant::now();
     loop {
         let room = WAITING_MAX - held.len();
-        let is_over = if held.is_empty() {
-            messages.recv_many(&mut coming, room).await == 0
+        let mut from = held.len();
+        if held.is_empty() {
+            if messages.recv_many(&mut coming, room).await == 0 {
+                return Ended::lost("the connection ended");
+            }
         } else if room == 0 {
-            tokio::time::sleep(RETRY_EVERY).await;
-            false
+            tokio::time::sleep_until(retry_at).await;
+            from = 0;
         } else {
             let next = messages.recv_many(&mut coming, room);
-            let next = tokio::time::timeout(RETRY_EVERY, next).await;
-            next.is_ok_and(|count| count == 0)
-        };
-        if is_over {
-            return Ended::lost("the connection ended");
+            match tokio::time::timeout_at(retry_at, next).await {
+                Ok(0) => return Ended::lost("the connection ended"),
+                Ok(_) => {}
+                Err(_) => from = 0,
+            }
         }
-        held.extend(coming.drain(..).map(|publish| Held {
-            publish,
-            is_durable: false,
-        }));
-        let mut from = 0;
+        if from == 0 {
+            retry_at = Instant::now() + RETRY_EVERY;
+        }
+        hold(&mut held, coming.drain(..), ingest.batch().arrival());
         while from < held.len() {
             let mut batch = ingest.batch();
             let to = fill(&mut batch, topics, &held, from);
-            match ingest.store(batch).await {
-                Ok(_) => held
-                    .range_mut(from..to)
-                    .for_each(|message| message.is_durable = true),
-                Err(error) => {
-                    tracing::debug!(source = ingest.name(), %error, "the broker waits for the spool");
-                    if !error.has_kept_alarms() {
-                        tokio::time::sleep(RETRY_EVERY).await;
-                        continue;
-                    }
+            let stored = ingest.store(batch).await;
+            for message in held.range_mut(from..to) {
+                message.is_durable |= stored.is_ok();
+                message.is_retry = true;
+            }
+            if let Err(error) = stored {
+                tracing::debug!(source = ingest.name(), %error, "the broker waits for the spool");
+                if !error.has_kept_alarms() {
+                    tokio::time::sleep(RETRY_EVERY).await;
+                    continue;
                 }
             }
             from = to;
@@ -292,22 +299,33 @@ async fn store(
     }
 }
 
+/// Adds messages that arrived now. Those of the same bytes are known by which of them they are.
+fn hold(held: &mut VecDeque<Held>, coming: impl Iterator<Item = Publish>, arrival: Arrival) {
+    for publish in coming {
+        let is_alike = |other: &&Held| {
+            other.publish.topic() == publish.topic() && other.publish.payload() == publish.payload()
+        };
+        let arrival = arrival.after_alike(held.iter().filter(is_alike).count());
+        held.push_back(Held {
+            publish,
+            arrival,
+            is_durable: false,
+            is_retry: false,
+        });
+    }
+}
+
 /// Puts messages from this one on into a batch, until it is full: the end of those that are in it.
 fn fill(batch: &mut IngestBatch, topics: &[Topic], held: &VecDeque<Held>, from: usize) -> usize {
-    for (
-        index,
-        Held {
-            publish,
-            is_durable,
-        },
-    ) in held.iter().enumerate().skip(from)
-    {
+    for (index, message) in held.iter().enumerate().skip(from) {
         if batch.is_full() {
             return index;
         }
-        if *is_durable {
+        if message.is_durable {
             continue;
         }
+        batch.set_arrival(message.arrival, message.is_retry);
+        let publish = &message.publish;
         let mappings: Vec<&Mapping> = topics
             .iter()
             .filter(|topic| message::matches(&topic.filter, publish.topic()))

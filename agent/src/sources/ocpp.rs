@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Check, Listens, Source};
 use crate::ingest::SourceIngest;
+use crate::intake::SubmitError;
 use crate::transport::inbound::places::{Peers, Place};
 use crate::transport::reconnect::{Ended, catch_panic, run_with_reconnect};
 use linli_devices::device_event::Reject;
@@ -373,11 +374,17 @@ async fn converse(
             // Answered by the library.
             Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => continue,
         };
+        let until = Instant::now() + STORE_DEADLINE;
+        let mut refused = None;
         for message in message::messages(&text) {
-            match take(ingest, charger, &text, message, interval_s).await {
+            match take(ingest, charger, &text, message, interval_s, until).await {
                 Ok(answer) => answers.extend(answer),
-                Err(ended) => return ended,
+                // A call that the routine lane refuses does not keep an alarm behind it.
+                Err(error) => refused = Some(error),
             }
+        }
+        if let Some(error) = refused {
+            return Ended::lost(format!("the spool refuses: {error}"));
         }
     }
 }
@@ -389,8 +396,8 @@ async fn take(
     raw: &str,
     message: Result<Message<'_>, Reject>,
     interval_s: u64,
-) -> Result<Option<String>, Ended> {
-    let until = Instant::now() + STORE_DEADLINE;
+    until: Instant,
+) -> Result<Option<String>, SubmitError> {
     loop {
         let told_ms = ingest.told_ms();
         // A charge point that is not accepted tells of no fault, and the answer must have a time: that of a clock for
@@ -421,7 +428,7 @@ async fn take(
         match ingest.take(raw.as_bytes(), said).await {
             Ok(_) => return Ok(answer),
             Err(_) if Instant::now() < until => tokio::time::sleep(STORE_RETRY).await,
-            Err(error) => return Err(Ended::lost(format!("the spool refuses: {error}"))),
+            Err(error) => return Err(error),
         }
     }
 }

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Check, Source};
-use crate::ingest::SourceIngest;
+use crate::ingest::{Arrival, SourceIngest};
 use crate::transport::digest::Digest;
 use crate::transport::outbound::{self, Account, DeviceConfig, Keys};
 use crate::transport::reconnect::{Ended, all, run_with_reconnect};
@@ -260,6 +260,8 @@ fn utc_ms([year, month, day, hour, minute, second]: [i32; 6]) -> Option<i64> {
 struct Told {
     raw: String,
     read: Result<Notification, String>,
+    /// When it came first, once it was tried.
+    arrival: Option<Arrival>,
 }
 
 /// What an answer tells.
@@ -270,10 +272,12 @@ fn told(text: &str, answer: Answer) -> Vec<Told> {
             .unwrap_or_default()
             .to_owned(),
         read: Ok(notification),
+        arrival: None,
     });
     let broken = answer.broken.into_iter().map(|reason| Told {
         raw: text.to_owned(),
         read: Err(reason),
+        arrival: None,
     });
     read.chain(broken).collect()
 }
@@ -297,7 +301,16 @@ async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
             let said = DecodedMessage::heartbeat(camera.id.as_str());
             batch.message(&[], Ok(said));
         }
-        for told in &all {
+        let now = batch.arrival();
+        for index in 0..all.len() {
+            let is_retry = all[index].arrival.is_some();
+            let alike = |told: &&Told| told.raw == all[index].raw;
+            let arrival = all[index]
+                .arrival
+                .unwrap_or_else(|| now.after_alike(all[..index].iter().filter(alike).count()));
+            all[index].arrival = Some(arrival);
+            batch.set_arrival(arrival, is_retry);
+            let told = &all[index];
             let said = match &told.read {
                 Ok(notification) => map::said(&camera.id, notification),
                 Err(reason) => Err(Reject::new(reason.clone())),

@@ -5,29 +5,30 @@
 //!   session ends and is made anew. Recorders that were restarted keep their old connections open and never speak again.
 //! * What came at once is one group, and one sync. While the urgent lane refuses nothing more is read: the device waits in TCP,
 //!   and what was read is tried again until it is durable.
-//! * A routine lane that refuses holds up no alarm: messages that wait for it are kept, at most [`WAITING_MAX`] of them, and
-//!   the stream is read on. Beyond that the oldest are given up and counted as `given_up`: nothing acknowledges a stream, and
-//!   the device would drop them in our place. They outlive the session.
+//! * A routine lane that refuses holds up no alarm: messages that wait for it are held, at most [`HELD_MAX`] of them, and
+//!   the stream is read on. They are tried again now and then, by the time of their arrival. Beyond that the oldest are given up
+//!   and counted as `given_up`: nothing acknowledges a stream, and the device would drop them in our place. They outlive the
+//!   session.
 //! * What is known of a device (its [`Dialect`]) changes with the events that are durable, and not before.
 use linli_shared::service::backoff::Backoff;
-use linli_shared::service::clock;
 use linli_shared::service::telemetry::chain;
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
+use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::ingest::{BATCH_EVENTS, IngestBatch, SourceIngest};
+use crate::ingest::{Arrival, BATCH_EVENTS, IngestBatch, SourceIngest};
 use crate::intake::SubmitError;
 use crate::random;
 use crate::transport::reconnect::Ended;
 use linli_devices::device_event::{DecodedMessage, Reject};
 use linli_devices::multipart::{Piece, Scanner};
 
-/// Messages that wait for the routine lane, and bytes of them.
-const WAITING_MAX: usize = BATCH_EVENTS;
-const WAITING_BYTES_MAX: usize = 256 << 10;
+/// Messages of a device that wait for the routine lane, and bytes of them.
+const HELD_MAX: usize = BATCH_EVENTS;
+const HELD_BYTES_MAX: usize = 256 << 10;
 /// Between two tries to store what the spool refused.
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(10);
@@ -46,8 +47,15 @@ pub(crate) struct Device<D>(Mutex<Known<D>>);
 
 struct Known<D> {
     dialect: D,
-    /// Messages whose alarms are durable and whose other events the routine lane has refused.
-    waiting: Vec<Piece>,
+    held: Option<Held<D>>,
+}
+
+/// Messages whose alarms are durable and whose other events the routine lane has refused.
+struct Held<D> {
+    /// What was known of the device before the first of them.
+    before: D,
+    pieces: VecDeque<(Piece, Arrival)>,
+    bytes: usize,
 }
 
 impl<D: Dialect> Device<D> {
@@ -55,7 +63,7 @@ impl<D: Dialect> Device<D> {
     pub fn new(dialect: D) -> Self {
         Self(Mutex::new(Known {
             dialect,
-            waiting: Vec::new(),
+            held: None,
         }))
     }
 
@@ -65,7 +73,13 @@ impl<D: Dialect> Device<D> {
         ingest: &SourceIngest,
         add: impl FnOnce(&mut D, &mut IngestBatch),
     ) -> Result<(), SubmitError> {
-        store(&mut self.0.lock().await.dialect, ingest, add).await
+        let mut known = self.0.lock().await;
+        let mut next = known.dialect.clone();
+        let mut batch = ingest.batch();
+        add(&mut next, &mut batch);
+        ingest.store(batch).await?;
+        known.dialect = next;
+        Ok(())
     }
 
     /// What is known of it.
@@ -79,10 +93,15 @@ impl<D: Dialect> Device<D> {
         ingest: &SourceIngest,
         pieces: &mut Vec<Piece>,
     ) -> Result<(), SubmitError> {
-        let mut known = self.0.lock().await;
         while !pieces.is_empty() {
             let count = pieces.len().min(BATCH_EVENTS);
-            store_pieces(&mut known.dialect, ingest, &pieces[..count]).await?;
+            self.with(ingest, |dialect, batch| {
+                let now_ms = batch.arrival().arrived_ms;
+                for piece in &pieces[..count] {
+                    add(dialect, batch, piece, now_ms);
+                }
+            })
+            .await?;
             pieces.drain(..count);
         }
         Ok(())
@@ -91,123 +110,153 @@ impl<D: Dialect> Device<D> {
     /// Reads a stream to its end and makes durable what it says.
     pub async fn listen(&self, ingest: &SourceIngest, mut stream: Stream) -> Ended {
         let mut again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
+        let mut retry_at = None;
         loop {
-            let is_waiting = !self.0.lock().await.waiting.is_empty();
-            let pieces = if is_waiting {
-                let pause = again.next(random::jitter());
-                let read = tokio::time::timeout(pause, stream.read()).await;
-                read.unwrap_or_else(|_| Ok(Vec::new()))
-            } else {
+            if self.0.lock().await.held.is_none() {
                 again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
-                stream.read().await
-            };
-            match pieces {
-                Ok(pieces) if pieces.is_empty() && !is_waiting => {}
-                Ok(pieces) => {
-                    // Boxed: 6 KB that the task of each device would hold while it waits for the next piece.
-                    if Box::pin(self.keep(ingest, pieces)).await {
-                        stream.waited();
+                retry_at = None;
+            } else if retry_at.is_none() {
+                retry_at = Some(Instant::now() + again.next(random::jitter()));
+            }
+            let read = match retry_at {
+                None => stream.read().await,
+                Some(at) => match tokio::time::timeout_at(at, stream.read()).await {
+                    Ok(read) => read,
+                    Err(_) => {
+                        retry_at = None;
+                        Box::pin(self.retry(ingest)).await;
+                        continue;
                     }
+                },
+            };
+            match read {
+                Ok(pieces) if pieces.is_empty() => {}
+                Ok(pieces) => {
+                    let started = Instant::now();
+                    // Boxed: 6 KB that the task of each device would hold while it waits for the next piece.
+                    Box::pin(self.keep(ingest, pieces)).await;
+                    stream.waited(started.elapsed());
                 }
                 Err(ended) => return ended,
             }
         }
     }
 
-    /// Makes pieces durable, however long that takes; those that only the routine lane refuses wait. True: the urgent lane was
-    /// waited for.
-    async fn keep(&self, ingest: &SourceIngest, pieces: Vec<Piece>) -> bool {
+    /// Makes pieces durable, however long that takes; those that only the routine lane refuses are held.
+    async fn keep(&self, ingest: &SourceIngest, pieces: Vec<Piece>) {
         let mut known = self.0.lock().await;
-        let Known { dialect, waiting } = &mut *known;
-        // Taken out: what makes the program panic is not tried again in the next session.
-        let mut all = std::mem::take(waiting);
-        let mut coming = pieces.into_iter().peekable();
-        let mut has_waited = false;
-        loop {
-            // All that waits and all that comes is one group, so that a message is told apart from those before it.
-            let room = WAITING_MAX.saturating_sub(all.len()).max(1);
-            all.extend(coming.by_ref().take(room));
-            give_up(dialect, ingest, &mut all);
+        let arrival = ingest.batch().arrival();
+        let mut coming: VecDeque<(Piece, Arrival)> =
+            pieces.into_iter().map(|piece| (piece, arrival)).collect();
+        known.tell_alike_apart(&mut coming);
+        while !coming.is_empty() {
+            let mut group = coming.split_off(coming.len().min(BATCH_EVENTS));
+            std::mem::swap(&mut group, &mut coming);
             let mut again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
+            let mut is_retry = false;
             loop {
-                match store_pieces(dialect, ingest, &all).await {
+                let (next, stored) = store(&known.dialect, ingest, &group, is_retry).await;
+                match stored {
                     Ok(()) => {
-                        all.clear();
+                        known.dialect = next;
                         break;
                     }
-                    Err(error) if error.has_kept_alarms() => break,
+                    Err(error) if error.has_kept_alarms() => {
+                        known.hold(next, group);
+                        known.give_up(ingest);
+                        break;
+                    }
                     Err(error) => {
                         tracing::debug!(
                             source = ingest.name(),
                             error = chain(&error),
                             "events wait for the spool"
                         );
-                        has_waited = true;
+                        is_retry = true;
                         tokio::time::sleep(again.next(random::jitter())).await;
                     }
                 }
             }
-            if coming.peek().is_none() {
-                *waiting = all;
-                return has_waited;
+        }
+    }
+
+    /// Tries again what is held.
+    async fn retry(&self, ingest: &SourceIngest) {
+        let mut known = self.0.lock().await;
+        // Taken out: what makes the program panic is not tried again in the next session.
+        if let Some(held) = known.held.take() {
+            let (_, stored) = store(&held.before, ingest, &held.pieces, true).await;
+            if stored.is_err() {
+                known.held = Some(held);
             }
         }
     }
 }
 
-/// Changes what is known with what `add` puts into a group, once that is durable.
+impl<D: Dialect> Known<D> {
+    /// Messages of the same bytes are known by which of them they are: one without an id, that was stored and is held, is not
+    /// the next one.
+    fn tell_alike_apart(&self, coming: &mut VecDeque<(Piece, Arrival)>) {
+        for index in 0..coming.len() {
+            let piece = &coming[index].0;
+            let held = self.held.iter().flat_map(|held| &held.pieces);
+            let before = held.chain(coming.range(..index));
+            let alike = before.filter(|(other, _)| other == piece).count();
+            coming[index].1 = coming[index].1.after_alike(alike);
+        }
+    }
+
+    fn hold(&mut self, next: D, pieces: VecDeque<(Piece, Arrival)>) {
+        let before = std::mem::replace(&mut self.dialect, next);
+        let held = self.held.get_or_insert_with(|| Held {
+            before,
+            pieces: VecDeque::new(),
+            bytes: 0,
+        });
+        held.bytes += pieces.iter().map(|(piece, _)| bytes(piece)).sum::<usize>();
+        held.pieces.extend(pieces);
+    }
+
+    /// Gives up the oldest of the messages that are too many to be held. Their alarms are durable: each was tried before.
+    fn give_up(&mut self, ingest: &SourceIngest) {
+        let Some(held) = &mut self.held else { return };
+        let mut batch = ingest.batch();
+        let mut count = 0;
+        while held.pieces.len() > HELD_MAX || held.bytes > HELD_BYTES_MAX {
+            let Some((piece, arrival)) = held.pieces.pop_front() else {
+                break;
+            };
+            held.bytes -= bytes(&piece);
+            // What it says goes on is known, so that it does not begin again.
+            batch.set_arrival(arrival, true);
+            add(&mut held.before, &mut batch, &piece, arrival.arrived_ms);
+            count += 1;
+        }
+        batch.give_up();
+        if count > 0 {
+            ingest.count("given_up", count);
+        }
+    }
+}
+
+/// Stores what pieces say of a device of which so much is known; what is known after them.
 async fn store<D: Dialect>(
-    dialect: &mut D,
+    known: &D,
     ingest: &SourceIngest,
-    add: impl FnOnce(&mut D, &mut IngestBatch),
-) -> Result<(), SubmitError> {
-    let mut next = dialect.clone();
+    pieces: &VecDeque<(Piece, Arrival)>,
+    is_retry: bool,
+) -> (D, Result<(), SubmitError>) {
+    let mut next = known.clone();
     let mut batch = ingest.batch();
-    add(&mut next, &mut batch);
-    ingest.store(batch).await?;
-    *dialect = next;
-    Ok(())
+    for (piece, arrival) in pieces {
+        batch.set_arrival(*arrival, is_retry);
+        add(&mut next, &mut batch, piece, arrival.arrived_ms);
+    }
+    let stored = ingest.store(batch).await;
+    (next, stored.map(|_| ()))
 }
 
-async fn store_pieces<D: Dialect>(
-    dialect: &mut D,
-    ingest: &SourceIngest,
-    pieces: &[Piece],
-) -> Result<(), SubmitError> {
-    let now_ms = clock::monotonic_ms();
-    store(dialect, ingest, |dialect, batch| {
-        for piece in pieces {
-            add(dialect, batch, piece, now_ms);
-        }
-    })
-    .await
-}
-
-/// Gives up the oldest of the messages that are too many to wait. Their alarms are durable: each was tried before. The newest
-/// one was not, and stays.
-fn give_up<D: Dialect>(dialect: &mut D, ingest: &SourceIngest, waiting: &mut Vec<Piece>) {
-    let mut bytes: usize = waiting.iter().map(piece_bytes).sum();
-    let mut count = 0;
-    for piece in waiting.iter().take(waiting.len().saturating_sub(1)) {
-        if waiting.len() - count <= WAITING_MAX && bytes <= WAITING_BYTES_MAX {
-            break;
-        }
-        bytes -= piece_bytes(piece);
-        count += 1;
-    }
-    if count == 0 {
-        return;
-    }
-    let now_ms = clock::monotonic_ms();
-    // What they say goes on is known, so that it does not begin again.
-    let mut batch = ingest.batch();
-    for piece in waiting.drain(..count) {
-        add(dialect, &mut batch, &piece, now_ms);
-    }
-    ingest.count("given_up", count as u64);
-}
-
-fn piece_bytes(piece: &Piece) -> usize {
+fn bytes(piece: &Piece) -> usize {
     match piece {
         Piece::Part(body) => body.len(),
         Piece::Picture { .. } => 0,
@@ -320,7 +369,7 @@ impl Stream {
     }
 
     /// Time passed that was not the device's.
-    fn waited(&mut self) {
-        self.heard = Instant::now();
+    fn waited(&mut self, time: Duration) {
+        self.heard += time;
     }
 }

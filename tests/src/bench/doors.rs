@@ -2,16 +2,17 @@
 //! the alarms are at the hub, and when the histories are.
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::host::Result;
-use crate::harness::{DEVICE_PASSWORD, Equipped, EventDevice, peers_python, until};
+use crate::harness::{DEVICE_PASSWORD, Equipped, EventDevice, metric, peers_python, until_within};
 
 /// Doors.
 pub const DOORS: u64 = 500;
 /// Events that each has to tell of while the agent was away.
 pub const HISTORY: u64 = 60;
 const SOURCE: &str = "doors-hik";
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// What was measured, from the start of the agent's process on.
 pub struct Report {
@@ -79,23 +80,24 @@ async fn measure(directory: &Path) -> anyhow::Result<Option<Report>> {
     doors.control("greet", part).await?;
     let started = Instant::now();
     scene.agent.spawn()?;
-    let count = async |kind: &str| -> anyhow::Result<usize> {
-        let stored = scene.stored(SOURCE).await?;
-        let told = stored
-            .iter()
-            .filter(|stored| stored.event.kind.starts_with(kind));
-        Ok(told.count())
-    };
-    let at_least = async |kind: &str, least: u64| -> anyhow::Result<f64> {
-        until(&format!("{least} events {kind}"), async || {
-            Ok((count(kind).await? as u64 >= least).then_some(()))
+    scene.agent.ready().await?;
+    let reaches = async |name: &str, least: u64| -> anyhow::Result<f64> {
+        until_within(DEADLINE, name, async || {
+            let value = metric(&scene.agent.metrics().await?, name);
+            Ok((value >= Some(least as f64)).then_some(()))
         })
         .await?;
         Ok(started.elapsed().as_secs_f64())
     };
-    let first_s = at_least("door.forced", 1).await?;
-    let all_s = at_least("door.forced", DOORS).await?;
-    let history_s = at_least("door.", DOORS * (HISTORY + 1)).await?;
+    // Only the alarms of doors are urgent.
+    let urgent = "linli_agent_events_sent_total{lane=\"urgent\"}";
+    let first_s = reaches(urgent, 1).await?;
+    let all_s = reaches(urgent, DOORS).await?;
+    let stored =
+        format!("linli_agent_source_messages_total{{outcome=\"stored\",source=\"{SOURCE}\"}}");
+    reaches(&stored, DOORS * (HISTORY + 1)).await?;
+    scene.agent.drained().await?;
+    let history_s = started.elapsed().as_secs_f64();
     let peak_mb = scene.agent.process()?.memory_peak()? as f64 / 1e6;
     Ok(Some(Report {
         first_s,

@@ -40,6 +40,9 @@ impl<'a> Pair<'a> {
         let scratch = Scratch::new(name)?;
         let hub_files = Hub::listening_on(&scratch.path().join("hub"), &hosts.hub_ip().to_string())
             .map_err(boxed)?;
+        // Alarms follow each other quickly here, and are no flood.
+        let more = "[warnings]\nper_agent_minute = 1000000\n";
+        hub_files.configure(more).map_err(boxed)?;
         let hub_address = format!("{}:{}", hosts.hub_ip(), hub_files.port);
         let agent_files = Agent::new(&AgentSetup {
             directory: &scratch.path().join("agent"),

@@ -69,7 +69,11 @@ impl Words {
 /// A value without what platforms change about it: case, full-width letters, zeros around a number.
 fn fold(text: &str) -> Cow<'_, str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
-    let text: Cow<'_, str> = if text.bytes().all(plain) {
+    let is_plain = text.bytes().all(plain);
+    if is_plain && !text.starts_with(|letter: char| letter.is_ascii_digit()) {
+        return Cow::Borrowed(text);
+    }
+    let text: Cow<'_, str> = if is_plain {
         Cow::Borrowed(text)
     } else {
         let half_width = |letter| match letter {

@@ -25,11 +25,6 @@ pub fn meaning(code: u8) -> &'static str {
     }
 }
 
-/// Whether the same request may be answered a moment later: the unit is there, and nothing is wrong with the map.
-pub fn is_passing(code: u8) -> bool {
-    matches!(code, 5 | 6)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +35,6 @@ mod tests {
             assert!(meaning(code).contains(": "), "{code}");
         }
         assert!(meaning(2).contains("gaps") && meaning(6).contains("busy"));
-        assert!(!meaning(6).contains("map") && is_passing(6) && !is_passing(2));
+        assert!(!meaning(6).contains("map"));
     }
 }

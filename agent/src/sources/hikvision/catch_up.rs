@@ -43,13 +43,15 @@ const PAGES_MAX: usize = 10_000;
 const CLOCK_WAIT: Duration = Duration::from_secs(10);
 const CLOCK_LOOK: Duration = Duration::from_millis(500);
 /// A row so far ahead of the device's clock says nothing of what comes next, milliseconds.
-const AHEAD_MS_MAX: i64 = 3_600_000;
+const AHEAD_MS_MAX: i64 = 120_000;
 /// Largest page.
 const PAGE_BYTES_MAX: usize = 512 << 10;
 /// The highest serial that devices know.
 const SERIAL_MAX: u64 = 3_000_000_000;
 /// Serials before the cursor's that are asked for again: devices write events of one moment in any order.
 const SERIAL_SLACK: u64 = 64;
+/// After a catch-up that the routine lane has refused in part.
+const AGAIN: Duration = Duration::from_secs(60);
 /// Before a page that the spool refused is stored again.
 const STORE_RETRY: Duration = Duration::from_secs(5);
 /// Farther back nobody is asked, milliseconds: 30 days.
@@ -108,6 +110,8 @@ enum Reached {
     End(Option<Cursor>),
     /// There was no end within [`PAGES_MAX`].
     PagesMax,
+    /// All is read, and the routine lane has refused some of it: it is asked for again.
+    Refused,
 }
 
 /// Where a catch-up begins, by the device's clock.
@@ -174,14 +178,15 @@ impl Session {
         self.clock_is_known().await;
         loop {
             // Boxed: it is over soon, and the task of each device lives long.
-            Box::pin(self.catch_up()).await;
-            tokio::time::sleep(EVERY).await;
+            let pause = Box::pin(self.catch_up()).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
-    async fn catch_up(&self) {
+    /// Asks once; how long after that it is asked again.
+    async fn catch_up(&self) -> Duration {
         let Some((url, account)) = &self.device.known.at else {
-            return;
+            return EVERY;
         };
         let device = &self.device.known.id;
         let mut peer = Peer::new(&self.client, url, account);
@@ -201,6 +206,7 @@ impl Session {
                 events = PAGES_MAX * PAGE_EVENTS,
                 "a device goes on with events of the past without an end: they are asked for again in an hour"
             ),
+            Ok(Reached::Refused) => return AGAIN,
             Err(ended) => {
                 self.ingest.count("catch_up_failed", 1);
                 tracing::debug!(
@@ -211,6 +217,7 @@ impl Session {
                 );
             }
         }
+        EVERY
     }
 
     /// Where to begin.
@@ -274,6 +281,7 @@ impl Session {
         mapper.connected();
         let mut reached = start.cursor;
         let mut position = 0;
+        let mut is_refused = false;
         for _ in 0..PAGES_MAX {
             let condition = serde_json::json!({"AcsEventCond": {
                 "searchID": search, "searchResultPosition": position, "maxResults": PAGE_EVENTS, "major": 0, "minor": 0,
@@ -301,7 +309,10 @@ impl Session {
             };
             position += page.rows().len();
             let is_last = page.is_last();
-            self.store(&page, &mut mapper, &start, &mut reached).await;
+            is_refused |= !self.store(&page, &mut mapper, &start, &mut reached).await;
+            if is_last && is_refused {
+                return Ok(Reached::Refused);
+            }
             if is_last {
                 return Ok(Reached::End(reached));
             }
@@ -309,14 +320,15 @@ impl Session {
         Ok(Reached::PagesMax)
     }
 
-    /// Makes the rows of a page durable, however long that takes.
+    /// Makes the rows of a page durable, however long that takes. False: their alarms are, and the routine lane has refused the
+    /// others; what lies behind them is not held up.
     async fn store(
         &self,
         page: &Page<'_>,
         mapper: &mut Mapper,
         start: &Start,
         reached: &mut Option<Cursor>,
-    ) {
+    ) -> bool {
         loop {
             let mut next = mapper.clone();
             let mut furthest = *reached;
@@ -354,7 +366,11 @@ impl Session {
                 Ok(_) => {
                     *mapper = next;
                     *reached = furthest;
-                    return;
+                    return true;
+                }
+                Err(error) if error.has_kept_alarms() => {
+                    *mapper = next;
+                    return false;
                 }
                 Err(error) => {
                     tracing::debug!(source = self.ingest.name(), %error, "a page waits for the spool");
@@ -399,7 +415,7 @@ mod tests {
         let row = |second, serial| Cursor { second, serial };
         assert!(!start.is_known(row(55, 501)) && start.is_known(row(49, 500)));
         assert!(start.cursor < Some(row(55, 501)));
-        // A row of a clock that is put right later.
+        // A row of a clock that was put right later.
         assert!(1_000_000 > start.last_second);
     }
 
