@@ -8,9 +8,10 @@
 //! 5. counts unreadable messages and keeps a bounded sample ([`source_status`]),
 //! 6. returns only when everything is synced: then the source may answer its device,
 //! 7. replaces cards and names with pseudonyms, or drops them.
+//!
 //! ```text
 //! source ─ raw, DecodedMessage ▶ IngestBatch ─ store ▶ intake ▶ spool    Ok: all is durable, known and counted
-//!                                    │                                   Err: the device must repeat; events of a lane that stored are kept
+//!                                    │                                   Err: ask the device again; a lane that stored is done
 //!                                    └▶ raw log, live tap
 //! ```
 //!

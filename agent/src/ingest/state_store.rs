@@ -2,7 +2,7 @@
 //! clock, and how far the device's memory was read.
 //!
 //! ```text
-//!  <data>/states/<source>     version, and the kept state of each device; CBOR and its CRC-32C; replaced whole, synced
+//! <data>/states/<source>     version, and the kept state of each device; CBOR and its CRC-32C; replaced whole, synced
 //! ```
 //!
 //! * **Bounded** by [`FILE_BYTES_MAX`]: `POINTS_MAX` points of `NAME_BYTES_MAX` bytes, and twice `DEVICES_MAX` names
