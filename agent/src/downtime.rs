@@ -3,8 +3,8 @@
 //! At each start one event of the kind [`AGENT_STARTED`] is stored, on the routine lane, with the time since when no
 //! process was known to accept events. So a rule about absence ("opened and not closed within 5 min") does not
 //! mistake the silence of an agent that was down for the silence of a door.
-//! ```text
 //!
+//! ```text
 //! <data>/alive     the wall clock, milliseconds since 1970 UTC, twenty digits and a line feed
 //! ```
 //!

@@ -1,14 +1,15 @@
-//! A device whose events come in the answer to one request, which never ends: read as a [`multipart`](linli_devices::multipart)
-//! stream, handed to the feed, watched over.
+//! A device whose events arrive in one endless answer: read as a [`multipart`](linli_devices::multipart) stream,
+//! passed to the ingest, watched for silence.
 //!
-//! * A device that says nothing whole for its `silence` is not there any more, however many bytes it sends: the
-//!   session ends and is made anew. Recorders that were restarted keep their old connections open and never speak again.
-//! * What came at once is one group, and one sync. While the urgent lane refuses nothing more is read: the device waits in TCP,
-//!   and what was read is tried again until it is durable.
-//! * A routine lane that refuses holds up no alarm: messages that wait for it are kept, at most [`WAITING_MAX`] of them, and
-//!   the stream is read on. Beyond that the oldest are given up and counted as `given_up`: nothing acknowledges a stream, and
-//!   the device would drop them in our place. They outlive the session.
-//! * What is known of a device (its [`Dialect`]) changes with the events that are durable, and not before.
+//! * A device that sends nothing complete for its `silence` counts as gone, however many bytes it sends: the session
+//!   ends and a new one begins. Recorders that were restarted keep their old connections open and never send on them
+//!   again.
+//! * Messages that arrive at once are one batch, and one sync. While the urgent lane refuses, nothing more is read:
+//!   the device waits in TCP, and read messages are tried again until they are durable.
+//! * A routine lane that refuses blocks no alarm: its waiting messages are kept, at most [`WAITING_MAX`], and the
+//!   stream is read on. Beyond that the oldest are given up and counted as `given_up`: a stream has no
+//!   acknowledgement, and the device would drop them instead. Waiting messages outlive the session.
+//! * The state of a device (its [`Dialect`]) changes only with events that are durable.
 use linli_shared::service::backoff::Backoff;
 use linli_shared::service::clock;
 use linli_shared::service::telemetry::chain;
@@ -25,16 +26,16 @@ use crate::transport::reconnect::Ended;
 use linli_devices::device_event::{DecodedMessage, Reject};
 use linli_devices::multipart::{Piece, Scanner};
 
-/// Messages that wait for the routine lane, and bytes of them.
+/// Largest number of messages that wait for the routine lane.
 const WAITING_MAX: usize = BATCH_EVENTS;
 const WAITING_BYTES_MAX: usize = 256 << 10;
-/// Between two tries to store what the spool refused.
+/// Pause between two tries to store events that the spool refused.
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(10);
 
-/// How a make of devices speaks, with what is known of one of them.
+/// The protocol of a make of devices, with the state of one of them.
 pub(crate) trait Dialect: Clone {
-    /// Adds a whole message to a group.
+    /// Adds a complete message to a batch.
     fn message(&mut self, batch: &mut IngestBatch, body: &[u8], now_ms: u64);
 
     /// The id of the device.
@@ -51,7 +52,7 @@ struct Known<D> {
 }
 
 impl<D: Dialect> Device<D> {
-    /// Nothing is known of it yet.
+    /// A device without known state.
     pub fn new(dialect: D) -> Self {
         Self(Mutex::new(Known {
             dialect,
@@ -59,7 +60,7 @@ impl<D: Dialect> Device<D> {
         }))
     }
 
-    /// Changes what is known with what `add` puts into a group, once that is durable.
+    /// Changes the state with the events that `add` puts into a batch, once that is durable.
     pub async fn with(
         &self,
         ingest: &SourceIngest,
@@ -68,12 +69,12 @@ impl<D: Dialect> Device<D> {
         store(&mut self.0.lock().await.dialect, ingest, add).await
     }
 
-    /// What is known of it.
+    /// Gives access to the state.
     pub async fn known<T>(&self, look: impl FnOnce(&mut D) -> T) -> T {
         look(&mut self.0.lock().await.dialect)
     }
 
-    /// Makes pieces durable. On an error none of those that are left is known.
+    /// Makes pieces durable. On an error the state is unchanged by those that are left.
     pub async fn take(
         &self,
         ingest: &SourceIngest,
@@ -88,7 +89,7 @@ impl<D: Dialect> Device<D> {
         Ok(())
     }
 
-    /// Reads a stream to its end and makes durable what it says.
+    /// Reads a stream to its end and makes its messages durable.
     pub async fn listen(&self, ingest: &SourceIngest, mut stream: Stream) -> Ended {
         let mut again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
         loop {
@@ -114,17 +115,17 @@ impl<D: Dialect> Device<D> {
         }
     }
 
-    /// Makes pieces durable, however long that takes; those that only the routine lane refuses wait. True: the urgent lane was
-    /// waited for.
+    /// Makes pieces durable, however long that takes; those that only the routine lane refuses wait. True: it had to
+    /// wait for the urgent lane.
     async fn keep(&self, ingest: &SourceIngest, pieces: Vec<Piece>) -> bool {
         let mut known = self.0.lock().await;
         let Known { dialect, waiting } = &mut *known;
-        // Taken out: what makes the program panic is not tried again in the next session.
+        // Taken out: a message that makes the program panic is not tried again in the next session.
         let mut all = std::mem::take(waiting);
         let mut coming = pieces.into_iter().peekable();
         let mut has_waited = false;
         loop {
-            // All that waits and all that comes is one group, so that a message is told apart from those before it.
+            // All waiting and new messages are one batch, so that a message is compared with those before it.
             let room = WAITING_MAX.saturating_sub(all.len()).max(1);
             all.extend(coming.by_ref().take(room));
             give_up(dialect, ingest, &mut all);
@@ -155,7 +156,7 @@ impl<D: Dialect> Device<D> {
     }
 }
 
-/// Changes what is known with what `add` puts into a group, once that is durable.
+/// Changes the state with the events that `add` puts into a batch, once that is durable.
 async fn store<D: Dialect>(
     dialect: &mut D,
     ingest: &SourceIngest,
@@ -183,8 +184,8 @@ async fn store_pieces<D: Dialect>(
     .await
 }
 
-/// Gives up the oldest of the messages that are too many to wait. Their alarms are durable: each was tried before. The newest
-/// one was not, and stays.
+/// Gives up the oldest messages beyond the limit. Their alarms are durable: each was tried before. The newest one was
+/// not, and stays.
 fn give_up<D: Dialect>(dialect: &mut D, ingest: &SourceIngest, waiting: &mut Vec<Piece>) {
     let mut bytes: usize = waiting.iter().map(piece_bytes).sum();
     let mut count = 0;
@@ -199,7 +200,7 @@ fn give_up<D: Dialect>(dialect: &mut D, ingest: &SourceIngest, waiting: &mut Vec
         return;
     }
     let now_ms = clock::monotonic_ms();
-    // What they say goes on is known, so that it does not begin again.
+    // Their lasting conditions are kept as known, so that they do not begin again.
     let mut batch = ingest.batch();
     for piece in waiting.drain(..count) {
         add(dialect, &mut batch, &piece, now_ms);
@@ -232,20 +233,20 @@ fn add<D: Dialect>(dialect: &mut D, batch: &mut IngestBatch, piece: &Piece, now_
     }
 }
 
-/// The answer that never ends.
+/// The endless answer.
 pub(crate) struct Stream {
     answer: Response,
     scanner: Scanner,
     silence: Duration,
     heard: Instant,
-    /// How it ended; what it said last was given out.
+    /// Why it ended; its last pieces were already returned.
     ended: Option<Ended>,
 }
 
 impl Stream {
-    /// Of this answer. It ends when nothing whole came for `silence`.
+    /// The stream of this answer. It ends when nothing complete arrives for `silence`.
     pub fn new(mut answer: Response, silence: Duration) -> Self {
-        // They would hold the first buffer of the connection for as long as it lives.
+        // The headers would hold the first buffer of the connection for as long as it lives.
         let head = std::mem::take(answer.headers_mut());
         let content_type = head.get(CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
@@ -258,7 +259,8 @@ impl Stream {
         }
     }
 
-    /// What came next. Cancel-safe: what was read is in the scanner. At the end of the stream that is what had no end.
+    /// Reads the next pieces. Cancel-safe: read bytes are in the scanner. At the end of the stream returns the
+    /// unfinished piece.
     async fn read(&mut self) -> Result<Vec<Piece>, Ended> {
         if let Some(ended) = self.ended.take() {
             return Err(ended);
@@ -299,7 +301,7 @@ impl Stream {
         {
             self.heard = Instant::now();
         } else if self.heard.elapsed() > self.silence {
-            // Bytes without an end, which are no message.
+            // Endless bytes that are no message.
             return Err(self.silent());
         }
         Ok(pieces)
@@ -319,7 +321,7 @@ impl Stream {
         ))
     }
 
-    /// Time passed that was not the device's.
+    /// Excludes time that the agent itself has spent.
     fn waited(&mut self) {
         self.heard = Instant::now();
     }
