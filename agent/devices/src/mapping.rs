@@ -34,7 +34,7 @@
 //! [state]                            # the event is a state: repeats of a known one are no events
 //! point = "smoke"                    # unique within the device
 //! active = ["smoke.alarm"]           # the kinds that are on; all others are off
-//! # instead of `active`, if one value tells for many kinds whether they begin or end:
+//! # instead of `active`, if one value decides for many kinds whether they begin or end:
 //! # by = "/status"                   # position of that value
 //! # on = ["1", "3"]                  # begins or goes on; under another id it has begun anew
 //! # off = ["2"]                      # is over: of the kind in `over`, `info`, its id that of its beginning and "/over"

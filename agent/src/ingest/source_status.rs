@@ -66,7 +66,7 @@ pub enum Away {
 pub struct Sample {
     /// Receipt.
     pub at: String,
-    /// What is wrong with the message.
+    /// The fault of the message.
     pub reason: String,
     /// Beginning of the message; bytes that are no text appear as `\x..`.
     pub raw: String,

@@ -3,9 +3,9 @@ use linli_devices::mqtt::message::json;
 
 /// A PUBLISH, with the fields needed to acknowledge it.
 pub enum Publish {
-    /// Of MQTT 3.1.1.
+    /// A PUBLISH of MQTT 3.1.1.
     V4(rumqttc::Publish),
-    /// Of MQTT 5.
+    /// A PUBLISH of MQTT 5.
     V5(rumqttc::v5::mqttbytes::v5::Publish),
 }
 
