@@ -1,5 +1,5 @@
-//! What the agent offers on its own box: a Unix socket for `status` and `import` (only the agent's
-//! user and root can open it), and a TCP listener for Prometheus and health checks.
+//! The local interface of the agent: a Unix socket for `status` and `import` (only the agent's user and root can open
+//! it), and a TCP listener for Prometheus and health checks.
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
 use axum::http::{StatusCode, header};
@@ -29,20 +29,20 @@ use crate::stations::Stations;
 use crate::uplink::UplinkStatus;
 use linli_spool::{LaneStatus, Spool};
 
-/// A submission of an import, bytes: a group of rows, each as large as an event may be.
+/// Largest submission of an import, bytes: a group of rows, each as large as an event may be.
 const SUBMIT_BYTES_MAX: usize = 4 << 20;
 const _: () = assert!(GROUP_ROWS * EVENT_BYTES_MAX < SUBMIT_BYTES_MAX);
-/// Connections of the socket at once: imports, each with a submission, and people who look.
+/// Largest number of simultaneous socket connections: imports, each with a submission, and people.
 pub const SOCKET_CONNECTIONS_MAX: usize = 8;
-/// Connections of the metrics listener at once.
+/// Largest number of simultaneous connections of the metrics listener.
 pub const METRICS_CONNECTIONS_MAX: usize = 32;
 
-/// Where the socket is.
+/// Path of the socket.
 pub fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join("admin.sock")
 }
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Clone)]
 pub struct Admin {
     /// Agent and site.
@@ -51,9 +51,9 @@ pub struct Admin {
     pub site: String,
     /// End of the certificate, seconds since 1970 UTC.
     pub cert_not_after_s: i64,
-    /// Where events go.
+    /// The intake that receives the events.
     pub intake: Intake,
-    /// The way of each source to the intake.
+    /// The ingest of each source.
     pub ingests: Arc<[SourceIngest]>,
     /// Pseudonyms.
     pub pseudonyms: Pseudonyms,
@@ -63,28 +63,28 @@ pub struct Admin {
     pub uplink: watch::Receiver<UplinkStatus>,
     /// The inbox of the station, if this agent serves one.
     pub stations: Option<Stations>,
-    /// What went wrong last with its webhook.
+    /// The last error of the station's webhook.
     pub station_trouble: watch::Receiver<Option<String>>,
-    /// Figures.
+    /// Metrics.
     pub metrics: Metrics,
 }
 
 /// The station in [`Status`].
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StationView {
-    /// Messages that wait for the station's system.
+    /// Messages waiting for the station's system.
     pub waiting: usize,
-    /// Bytes of them.
+    /// Bytes of these messages.
     pub bytes: u64,
-    /// When the oldest of them came.
+    /// Arrival of the oldest of them.
     pub oldest: Option<String>,
-    /// The last number that is stored here.
+    /// The last stored number.
     pub stored: u64,
-    /// The last number that the station's system has taken.
+    /// The last number that the station's system has accepted.
     pub delivered: u64,
-    /// Why the webhook does not get through.
+    /// The last error of the webhook.
     pub last_error: Option<String>,
-    /// Why no more are stored.
+    /// Why no more messages are stored.
     pub refusing: Option<String>,
 }
 
@@ -93,7 +93,7 @@ pub struct StationView {
 pub struct LaneView {
     /// Lane.
     pub lane: String,
-    /// Events that wait for the hub.
+    /// Events waiting for the hub.
     pub events: u64,
     /// Sequence of the next event.
     pub next: u64,
@@ -101,7 +101,7 @@ pub struct LaneView {
     pub acked: u64,
     /// Bytes on disk.
     pub bytes: u64,
-    /// Receipt of the oldest event that waits.
+    /// Receipt of the oldest waiting event.
     pub oldest: Option<String>,
     /// Why appends are refused.
     pub refusing: Option<String>,
@@ -111,7 +111,7 @@ pub struct LaneView {
     pub damaged: u64,
 }
 
-/// What `linli-agent status` shows.
+/// The output of `linli-agent status`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Status {
     /// Agent.
@@ -120,9 +120,9 @@ pub struct Status {
     pub site: String,
     /// Version.
     pub version: String,
-    /// The hub that has taken the agent in.
+    /// The connected hub.
     pub connected: Option<String>,
-    /// Since when it is so.
+    /// Time of the last change of `connected`.
     pub since: String,
     /// When the hub last acknowledged.
     pub last_ack: Option<String>,
@@ -132,13 +132,13 @@ pub struct Status {
     pub cert_not_after: String,
     /// The wall clock is synchronised.
     pub clock_set: bool,
-    /// Who says so.
+    /// Authority for that.
     #[serde(default)]
     pub clock_source: ClockSource,
-    /// By how much it is ahead of the hub's, where a hub said so, milliseconds.
+    /// How far it is ahead of the hub's, if a hub reported it, milliseconds.
     #[serde(default)]
     pub clock_skew_ms: Option<i64>,
-    /// Why persons are dropped from events, or why their key is an old one.
+    /// Why personal data are dropped from events, or why their key is an old one.
     #[serde(default)]
     pub pseudonyms: Option<String>,
     /// Lanes.
@@ -152,10 +152,10 @@ pub struct Status {
 }
 
 impl Status {
-    /// What is known of this gateway's clock, in words.
+    /// The state of this gateway's clock, in words.
     pub fn clock_text(&self) -> String {
         let skew = match self.clock_skew_ms {
-            // Within the second the way of the question is as long.
+            // Differences below a second may be the transit time of the request.
             Some(skew_ms) if skew_ms.abs() < 1000 => "，与中枢一致 as the hub's".to_owned(),
             Some(skew_ms) => {
                 let words = device_clock::words(-skew_ms);
@@ -173,7 +173,7 @@ impl Status {
         format!("时钟 clock:    {state}{skew}")
     }
 
-    /// The status as a person reads it, Chinese first.
+    /// The status for people, Chinese first.
     pub fn text(&self) -> String {
         let mut lines = vec![format!(
             "网关 agent:    {} @ {}  {}",
@@ -342,7 +342,7 @@ async fn submit(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Json<Sub
         })
 }
 
-/// What arrives at a source, live: a line of JSON a message, until the client goes.
+/// Streams messages of a source, live: a line of JSON a message, until the client disconnects.
 async fn watch_source(
     State(admin): State<Arc<Admin>>,
     UrlPath(name): UrlPath<String>,
@@ -359,7 +359,7 @@ async fn watch_source(
     Ok(Body::from_stream(live(ingest.clone(), seen)))
 }
 
-/// The source's standing first, then its messages.
+/// The source's status first, then its messages.
 fn live(
     ingest: SourceIngest,
     seen: broadcast::Receiver<Arc<Seen>>,
@@ -416,8 +416,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, P
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
 }
 
-/// Ready means: events are taken. A hub that is away does not make an agent unready: that is what
-/// the spool is for.
+/// Ready means: events are accepted. An unreachable hub does not make an agent unready: the spool covers that.
 async fn ready(State(admin): State<Arc<Admin>>) -> Result<&'static str, Problem> {
     for spool in &admin.spools {
         if let Some(reason) = &spool.status().borrow().refusing {

@@ -1,4 +1,4 @@
-//! Knows every component of the running agent, what each is given, and the order of shutdown.
+//! Builds every component of the running agent with its inputs, and defines the order of shutdown.
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::data_dir::{self, DataDirError};
 use linli_shared::service::{clock, peer, shutdown, systemd};
@@ -39,22 +39,21 @@ use crate::transport::bodies::Bodies;
 use crate::uplink::{Downlink, Uplink, UplinkStatus};
 use linli_spool::{Progress, Spool, SpoolThread, WhenFull};
 
-/// How long parts may take to end.
+/// Grace period of the parts.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long the spools may take to end after that. With the grace it is less than the unit's
-/// TimeoutStopSec.
+/// Deadline of the spools after that. Together with the grace period it is less than the unit's TimeoutStopSec.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
-/// How long a source is watched at most: only this user reaches the socket.
+/// Longest watch of a source: only this user reaches the socket.
 const WATCH_FOR_MAX: Duration = Duration::from_secs(7 * 86_400);
-/// Connections of devices and platforms at once.
+/// Largest number of simultaneous connections of devices and platforms.
 const PUSH_CONNECTIONS_MAX: usize = 512;
-/// Messages of the hub that wait to be acted on.
+/// Queued messages of the hub.
 const DOWNLINK_MAX: usize = 64;
 
 /// Why the agent could not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// No identity.
+    /// The identity is missing or unusable.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The data directory cannot be used.
@@ -66,11 +65,11 @@ pub enum AppError {
     /// An address cannot be listened on.
     #[error("cannot listen on {what} {address}: {}", bind::remedy(source))]
     Listen {
-        /// For what.
+        /// Purpose of the address.
         what: &'static str,
-        /// Where.
+        /// The address.
         address: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -80,21 +79,21 @@ pub enum AppError {
     /// The client of the station's webhook cannot be made.
     #[error("the client of [station] webhook cannot be made")]
     StationClient(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Figures could not be registered.
+    /// Metrics could not be registered.
     #[error("metrics could not be set up")]
     Metrics(#[from] prometheus::Error),
-    /// A spool did not end.
+    /// A spool was not closed in time.
     #[error(
         "the spools were not closed within {} s: a disk hangs; every event that was acknowledged is on disk",
         CLOSE_DEADLINE.as_secs()
     )]
     Close,
-    /// A part ended by itself.
+    /// A part ended early.
     #[error("the {part} ended by itself")]
     Ended {
-        /// Which.
+        /// The part.
         part: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: Option<io::Error>,
     },
@@ -113,7 +112,7 @@ impl Spools {
         Self::open_lanes(Self::settings(config, &Progress::default()))
     }
 
-    /// Opens all lanes on a thread of its own, and has systemd wait as long as that moves.
+    /// Opens all lanes on a thread of its own, and extends systemd's start timeout while that makes progress.
     async fn open_watched(config: &Config) -> Result<Self, AppError> {
         let progress = Progress::default();
         let settings = Self::settings(config, &progress);
@@ -130,7 +129,7 @@ impl Spools {
             lane,
             generation_bytes: config.spool.generation.0,
             quota_bytes: config.spool.share(lane),
-            // Alarms still find room when doors have filled the disk.
+            // Alarms still find room when routine events of doors have filled the disk.
             free_bytes_min: match lane {
                 Lane::Urgent => config.spool.free_min.0 / 2,
                 Lane::Routine | Lane::Media => config.spool.free_min.0,
@@ -159,13 +158,13 @@ impl Spools {
         Ok(Self { handles, threads })
     }
 
-    /// Ends the thread of one lane: what it is asked is refused from then on. Blocking.
+    /// Ends the thread of one lane: later requests are refused. Blocking.
     #[cfg(test)]
     pub fn close_lane(&mut self, lane: Lane) {
         self.threads.remove(usize::from(lane.number())).close();
     }
 
-    /// Ends the threads, whoever still has a handle, and waits until everything is on disk. Blocking.
+    /// Ends the threads even if handles remain, and waits until everything is on disk. Blocking.
     pub fn close(self) {
         for thread in self.threads {
             thread.close();
@@ -173,7 +172,7 @@ impl Spools {
     }
 }
 
-/// An agent that is built and listens, and does not run yet.
+/// A built agent that listens and does not run yet.
 pub struct App {
     push_listener: TcpListener,
     metrics_listener: TcpListener,
@@ -360,7 +359,7 @@ impl App {
         let stop = CancellationToken::new();
         let signals = shutdown::on_signal(stop.clone())
             .map_err(|source| ended(Ok(("signal handler", Err(source)))))?;
-        // Before anything of this process is answered.
+        // Before this process answers anything.
         self.alive.tell_first().await;
         let mut parts: JoinSet<(&'static str, io::Result<()>)> = JoinSet::new();
         let watchdog = watchdog(
@@ -446,13 +445,13 @@ impl App {
             parts.shutdown().await;
         }
         let closed = close(self.spools, station_thread, keeper).await;
-        // It is made anew at the next start; a stale one is only untidy.
+        // It is made again at the next start; a stale one is harmless.
         let _ = std::fs::remove_file(&self.socket_path);
         outcome.and(closed)
     }
 }
 
-/// For how long each source keeps its raw messages.
+/// The retention of raw messages by source.
 fn keep_raw_for(sources: &[Prepared]) -> HashMap<String, Duration> {
     let settings = sources.iter().map(|prepared| &prepared.settings);
     settings
@@ -460,8 +459,8 @@ fn keep_raw_for(sources: &[Prepared]) -> HashMap<String, Duration> {
         .collect()
 }
 
-/// Closes the spools and keeps the states of points on a thread of its own, which a disk that hangs may keep: the process
-/// ends anyway.
+/// Closes the spools and keeps the states of points on a thread of its own, which may outlive the deadline on a
+/// hanging disk: the process ends anyway.
 async fn close(
     spools: Spools,
     station: Option<StationsThread>,
@@ -474,7 +473,7 @@ async fn close(
             station.close();
         }
         keeper.keep_now();
-        // Nobody waits any more when the deadline has passed.
+        // After the deadline there is no receiver.
         let _ = done.send(());
     });
     match tokio::time::timeout(CLOSE_DEADLINE, closed).await {
@@ -515,20 +514,20 @@ fn bind_socket(path: &Path) -> Result<UnixListener, AppError> {
         address: path.display().to_string(),
         source,
     };
-    // The spool's lock says that no other agent runs here, so a socket that is there is a leftover.
+    // The spool's lock proves that no other agent runs here, so an existing socket is a leftover.
     match std::fs::remove_file(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
-    // Until the mode is set, the data directory keeps others out.
+    // Until the mode is set, the data directory denies access to others.
     let socket = UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(socket)
 }
 
-/// Acts on what the hub says. Case states come here where no station is served, from a hub that does not
-/// look at the hello, and are shown in the log; commands are refused by name, so that a newer hub finds out.
+/// Handles messages of the hub. Case states arrive here only if no station is served, from a hub that ignores that in
+/// the hello, and are logged; commands are refused by name, so that a newer hub notices.
 async fn act(
     mut downlink: mpsc::Receiver<Downlink>,
     metrics: Metrics,
@@ -565,8 +564,8 @@ async fn act(
     }
 }
 
-/// Tells systemd that the agent is alive, as long as every spool thread answers and the uplink's loop
-/// goes round. Ends with an error, and the agent with it, when a spool thread is gone.
+/// Reports the agent to systemd as alive, as long as every spool thread answers and the uplink's loop runs. Ends with
+/// an error, and the agent with it, when a spool thread is gone.
 async fn watchdog(
     spools: [Spool; Lane::ALL.len()],
     uplink: watch::Receiver<UplinkStatus>,

@@ -1,7 +1,7 @@
-//! What to do where an address cannot be listened on.
+//! Remedies for an address that cannot be listened on.
 use std::io::{Error, ErrorKind};
 
-/// By the kind of the error.
+/// The remedy by the kind of the error.
 pub fn remedy(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::AddrNotAvailable => {
@@ -26,7 +26,7 @@ mod tests {
         let address = taken.local_addr().expect("its address");
         let error = TcpListener::bind(address).expect_err("taken");
         assert!(remedy(&error).contains("another program"), "{error}");
-        // TEST-NET-1 is nobody's.
+        // TEST-NET-1 belongs to no machine.
         let error = TcpListener::bind("192.0.2.1:0").expect_err("of no machine");
         assert!(remedy(&error).contains("no such address"), "{error}");
         let error = Error::from(ErrorKind::PermissionDenied);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::import::Format;
 
-/// Where the config is if nobody says otherwise.
+/// Default path of the config.
 pub const CONFIG_PATH: &str = "/etc/linli/agent.toml";
 
 /// 邻里网关代理：接收门禁、报警和警情数据，落盘后转发到中枢。

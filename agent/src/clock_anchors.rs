@@ -1,6 +1,6 @@
-//! Clock anchors: for each boot, the difference of wall and monotonic time, learnt while the wall clock is synchronised
-//! ([`GatewayClock`]). With it the hub puts right the times of events of before. Kept in `<data>/anchors` (JSON), the last
-//! [`ANCHORS_MAX`] boots.
+//! Clock anchors: for each boot, the difference of wall and monotonic time, learnt while the wall clock is
+//! synchronised ([`GatewayClock`]). With it the hub corrects the times of earlier events. Kept in `<data>/anchors`
+//! (JSON), for the last [`ANCHORS_MAX`] boots.
 use linli_shared::protocol::frame::ClockAnchor;
 use linli_shared::protocol::ids::BootId;
 use linli_shared::protocol::limits::ANCHORS_MAX;
@@ -25,8 +25,8 @@ pub struct ClockAnchors {
 }
 
 impl ClockAnchors {
-    /// Reads what earlier boots have left. A file that cannot be read is started anew: it only helps
-    /// events that wait from those boots.
+    /// Reads the anchors of earlier boots. An unreadable file is replaced: it only helps waiting events from those
+    /// boots.
     pub fn load(
         data_dir: &Path,
         boot: BootId,
@@ -48,7 +48,7 @@ impl ClockAnchors {
         (anchors, seen)
     }
 
-    /// Looks every two seconds until `stop`.
+    /// Checks every two seconds until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), std::io::Error> {
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -88,7 +88,7 @@ impl ClockAnchors {
     }
 }
 
-/// The clock of this gateway, by the kernel and by what an agent of this boot has left.
+/// The clock of this gateway, by the kernel and by the anchor of an earlier agent in this boot.
 pub fn gateway(data_dir: &Path, boot: BootId) -> GatewayClock {
     let gateway = GatewayClock::default();
     gateway.look(clock::kernel_synchronised(), offset_ms());
@@ -103,12 +103,12 @@ fn read(data_dir: &Path) -> Vec<ClockAnchor> {
         .unwrap_or_default()
 }
 
-/// Wall minus monotonic time, now.
+/// Current wall time minus monotonic time.
 pub fn offset_ms() -> i64 {
     clock::wall_ms() - clock::monotonic_ms() as i64
 }
 
-/// An earlier process of this boot knew the clock to be synchronised, and it was not stepped since: so it is still.
+/// If an earlier process of this boot knew the clock to be synchronised, and it was not stepped since, it still is.
 fn recall(gateway: &GatewayClock, earlier: &[ClockAnchor], boot: BootId, offset_ms: i64) {
     let anchor = earlier.iter().find(|anchor| anchor.boot == boot);
     if let Some(anchor) = anchor
@@ -118,7 +118,7 @@ fn recall(gateway: &GatewayClock, earlier: &[ClockAnchor], boot: BootId, offset_
     }
 }
 
-/// The anchors after a look at a synchronised clock; `None` if nothing has changed.
+/// The anchors after a check of a synchronised clock; `None` if nothing has changed.
 fn advance(known: &[ClockAnchor], boot: BootId, offset_ms: i64) -> Option<Vec<ClockAnchor>> {
     let before = known.iter().find(|anchor| anchor.boot == boot);
     let step_ms = before.map(|anchor| offset_ms - anchor.offset_ms);

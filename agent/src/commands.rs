@@ -1,4 +1,4 @@
-//! The commands of the command line: each parses what it was given, builds, runs, maps errors to exit codes.
+//! The commands of the command line: each parses its arguments, builds, runs, and maps errors to exit codes.
 use clap::{CommandFactory, Parser};
 use linli_shared::protocol::ids::AgentId;
 use linli_shared::protocol::token::JoinToken;
@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints what a command has to say.
+/// Prints the output of a command.
 fn print(text: impl AsRef<[u8]>) -> Result<u8, Failure> {
     output::text(text.as_ref());
     Ok(exit::OK)
@@ -105,7 +105,7 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     ))
 }
 
-/// Rules about buildings hear nothing of a device whose building nobody knows.
+/// A warning: rules about buildings never match a device without a building.
 fn placeless(devices: &[&str]) -> String {
     const SHOWN_MAX: usize = 20;
     if devices.is_empty() {
@@ -124,7 +124,7 @@ fn placeless(devices: &[&str]) -> String {
     )
 }
 
-/// A directory that cannot be looked into may be mended without a change of the config.
+/// An inaccessible directory may be repaired without a change of the config.
 fn identity_code(error: &identity::IdentityError) -> u8 {
     match error {
         identity::IdentityError::Look { .. } => exit::IO,
@@ -150,8 +150,7 @@ async fn run(path: &Path) -> Result<u8, Failure> {
 }
 
 async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
-    // Join works before there is a config: defaults do, but for a file that is there and wrong, or that
-    // was asked for.
+    // Join works before there is a config: defaults suffice, unless a config was requested or is there and wrong.
     let defaults_do =
         matches!(command, Command::Join { .. }) && path == Path::new(cli::CONFIG_PATH);
     let checked = if path.exists() || !defaults_do {
@@ -237,7 +236,7 @@ async fn once(path: &Path, command: Command) -> Result<u8, Failure> {
                 })?;
                 return Ok(exit::OK);
             }
-            // A file that is damaged in its middle is imported up to there; then the import says what is wrong.
+            // A file that is damaged in its middle is imported up to there; then the import reports the damage.
             if !json && let Ok(preview) = preview {
                 print(preview.text())?;
             }
@@ -323,7 +322,7 @@ async fn run_import(
     import: &import::Import<'_>,
     json: bool,
 ) -> Result<u8, Failure> {
-    // Before anything is made in it; a mark is, also where the running agent stores the rows.
+    // Before anything is made in it: a mark is, even if the running agent stores the rows.
     data_dir::prepare(&config.data_dir).map_err(|error| failure(exit::IO)(&error))?;
     let socket = admin::socket_path(&config.data_dir);
     let running = tokio::net::UnixStream::connect(&socket).await.is_ok();
@@ -357,7 +356,7 @@ async fn run_import(
         })?;
     }
     outcome.map_err(|error| import_failure(&error))?;
-    // A file of which the mapping leaves out every row is another file, or the mapping is.
+    // If the mapping leaves out every row, the file or the mapping is probably the wrong one.
     let is_nothing = summary.rows > 0 && summary.filtered == summary.rows;
     Ok(
         if summary.rejected > 0 || summary.conflicts > 0 || is_nothing {
@@ -384,7 +383,7 @@ fn import_failure(error: &import::ImportError) -> Failure {
     failure(code)(error)
 }
 
-/// By how much this clock is ahead of the hub's, as the running agent knows it; 0 where nobody does.
+/// How far this clock is ahead of the hub's, by the running agent; 0 if unknown.
 async fn hub_skew_ms(config: &Config) -> i64 {
     let socket = admin::socket_path(&config.data_dir);
     let answered = socket::call(&socket, hyper::Method::GET, "/v1/status", Vec::new()).await;
@@ -396,7 +395,7 @@ async fn hub_skew_ms(config: &Config) -> i64 {
         .unwrap_or_default()
 }
 
-/// By the running agent, which would go on with the old key otherwise, or here.
+/// Rotates in the running agent, which would otherwise continue with the old key, or here.
 async fn rotate(config: &Config) -> Result<u8, Failure> {
     let socket = admin::socket_path(&config.data_dir);
     let uri = "/v1/pseudonyms/rotate";

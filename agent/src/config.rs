@@ -1,4 +1,4 @@
-//! The agent's config file: strict TOML, every key with a default that works.
+//! The agent's config file: strict TOML, every key with a working default.
 mod ports;
 pub mod station;
 
@@ -19,14 +19,15 @@ use linli_spool::WhenFull;
 use ports::Listener;
 use station::{Station, StationConfig};
 
-/// What `spool.seen_max` may be. Three lanes of as many ids take a third of what the service may (MemoryMax of the unit).
+/// Allowed values of `spool.seen_max`. Three lanes at the maximum take a third of the service's memory (MemoryMax of
+/// the unit).
 const SEEN_MAX: RangeInclusive<usize> = 1_000..=250_000;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where spool, identity and socket are.
+    /// Directory of spool, identity and socket.
     pub data_dir: PathBuf,
     /// The hub.
     pub hub: HubConfig,
@@ -38,15 +39,15 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Logs.
     pub log: LogConfig,
-    /// What becomes of cards and names.
+    /// Treatment of cards and names.
     pub pseudonyms: PseudonymConfig,
     /// Sources.
     pub source: Vec<SourceConfig>,
-    /// Devices whose messages do not say where they are.
+    /// Places of devices whose messages do not contain them.
     pub device: Vec<DevicePlace>,
-    /// A table of more of them, CSV, relative to the config.
+    /// A table of further places, CSV, relative to the config.
     pub devices_file: Option<PathBuf>,
-    /// The station that is told what became of its incidents.
+    /// The station that receives the state of its incidents.
     pub station: Option<StationConfig>,
 }
 
@@ -54,7 +55,7 @@ pub struct Config {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HubConfig {
-    /// `host:port` in the order of preference. Empty: what the hub announced at the join.
+    /// `host:port` in the order of preference. Empty: the addresses that the hub announced at the join.
     pub addresses: Vec<String>,
 }
 
@@ -62,15 +63,15 @@ pub struct HubConfig {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpoolConfig {
-    /// Bytes on disk of all lanes together.
+    /// Largest size on disk of all lanes together, bytes.
     pub quota: Bytes,
     /// Size of a generation.
     pub generation: Bytes,
     /// Bytes of disk that stay free.
     pub free_min: Bytes,
-    /// Source ids that each lane remembers.
+    /// Number of event ids that each lane remembers.
     pub seen_max: usize,
-    /// What the routine lane does at its quota.
+    /// Behaviour of the routine lane at its quota.
     pub routine_when_full: WhenFull,
 }
 
@@ -139,13 +140,13 @@ impl Default for MetricsConfig {
     }
 }
 
-/// A config that has been checked whole.
+/// A config that is completely checked.
 pub struct Checked {
     /// The values.
     pub config: Config,
     /// HTTP pushes by name.
     pub pushes: BTreeMap<String, PushSource>,
-    /// All sources, pushes too.
+    /// All sources, pushes included.
     pub sources: Vec<Prepared>,
     /// Places by device id.
     pub devices: HashMap<String, DevicePlace>,
@@ -154,7 +155,7 @@ pub struct Checked {
 }
 
 impl SpoolConfig {
-    /// What a lane may take of the quota: fixed shares, so that no lane can take the room of another.
+    /// A lane's share of the quota: fixed, so that no lane can take the room of another.
     pub fn share(&self, lane: Lane) -> u64 {
         match lane {
             Lane::Urgent => self.quota.0 / 4,
@@ -165,7 +166,7 @@ impl SpoolConfig {
 }
 
 impl Config {
-    /// Reads and checks a file with everything that it names.
+    /// Reads and checks a file with every file that it names.
     pub fn load(path: &Path) -> Result<Checked, ConfigError> {
         let config: Config = load(path)?;
         config.check(path)
@@ -199,7 +200,7 @@ impl Config {
                 "is more than 64 MiB: a generation is read and deleted as a whole".to_owned(),
             ));
         }
-        // A lane holds at least the generation that it fills and one that the hub has not acknowledged.
+        // A lane holds at least the generation being filled and one that the hub has not acknowledged.
         let smallest = Lane::ALL
             .map(|lane| (self.spool.share(lane), lane))
             .into_iter()
@@ -262,7 +263,7 @@ impl Config {
                     format!("{name:?} is there twice: give each source a name of its own"),
                 ));
             }
-            // Who has many sources knows them by their names.
+            // With many sources, names identify them better than numbers.
             let key = format!("source {name:?}");
             let check = Check {
                 name: &name,

@@ -1,28 +1,28 @@
-//! The agent's own starts, told in the event log: what was not heard is then known not to have been heard.
+//! The agent's own starts as events, so that downtime is known to be a gap.
 //!
-//! At each start one event of the kind [`AGENT_STARTED`] is taken in, on the routine lane, with the time
-//! since when no process was known to take events in. So a rule about absence ("opened and not closed
-//! within 5 min") does not take the silence of an agent that was down for the silence of a door.
+//! At each start one event of the kind [`AGENT_STARTED`] is stored, on the routine lane, with the time since when no
+//! process was known to accept events. So a rule about absence ("opened and not closed within 5 min") does not
+//! mistake the silence of an agent that was down for the silence of a door.
 //!
 //! ```text
 //! <data>/alive     the wall clock, milliseconds since 1970 UTC, twenty digits and a line feed
 //! ```
 //!
-//! `alive` is written every [`WRITE_EVERY`] while the wall clock is set, and at a clean stop. The first
-//! time in a process it is replaced whole and synced; then it is written over in place, at the same length
-//! and without a sync. After a power cut an older value may be there: the gap that is told is longer then
-//! than the one that was, never shorter. Where the wall clock was put back since, the beginning would lie
-//! after the end: the gap is told to begin at the start then, for its length is not known.
+//! `alive` is written every [`WRITE_EVERY`] while the wall clock is set, and at a clean stop. The first time in a
+//! process it is replaced whole and synced; then it is overwritten in place, at the same length and without a sync.
+//! After a power cut an older value may be there: the reported gap is then longer than the real one, never shorter.
+//! If the wall clock was put back since, the gap would begin after its end: it is reported to begin at the start,
+//! because its length is unknown.
 //!
 //! # Order
-//! * `alive` is not touched before the event is in the spool: an agent that is killed before that tells
-//!   the whole gap at its next start.
-//! * The event is tried before pushes are served, for [`FIRST_TRY`] at most, so it is ordinarily in the
-//!   spool before anything of this process is answered. A full disk refuses it: then it is tried again until
-//!   it is taken, beside pushes, which never wait for it.
-//! * What holds in every case is the watermark: until the hub has acknowledged the event, no heartbeat
-//!   tells that all is known beyond the beginning of the gap. On its way into the spool a [`Stamp`] sees to
-//!   that, then the spool's own mark, also after another start.
+//! * `alive` is not touched before the event is in the spool: an agent that is killed before that reports the whole
+//!   gap at its next start.
+//! * The event is tried before pushes are served, for [`FIRST_TRY`] at most, so it is normally in the spool before
+//!   this process answers anything. If a full disk refuses it, it is retried until it is stored, beside pushes, which
+//!   never wait for it.
+//! * The watermark holds in every case: until the hub has acknowledged the event, no heartbeat reports completeness
+//!   beyond the beginning of the gap. On its way into the spool a [`Stamp`] ensures that, then the spool's own mark,
+//!   also after another start.
 use linli_shared::protocol::chunk::BuildError;
 use linli_shared::protocol::event::{
     AGENT_ITSELF, AGENT_STARTED, ClockQuality, DOWN_SINCE, Draft, Severity,
@@ -39,19 +39,19 @@ use tokio_util::sync::CancellationToken;
 use crate::intake::{Intake, SubmitError};
 use crate::pending::{Pending, Stamp};
 
-/// How often the file is written: by so much a gap is told longer than it was.
+/// Interval of writes to the file: a reported gap is longer than the real one by up to this much.
 const WRITE_EVERY: Duration = Duration::from_secs(15);
-/// How long the start waits for its event to be stored before pushes are served.
+/// Longest wait for the start's event before pushes are served.
 const FIRST_TRY: Duration = Duration::from_secs(2);
-/// How often a start that was refused is tried again.
+/// Interval of retries after the spool refused.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
-/// More is no time of ours.
+/// Largest valid file.
 const FILE_BYTES_MAX: u64 = 64;
 
-/// Why a start is not told yet.
+/// Why a start is not reported yet.
 #[derive(Debug, thiserror::Error)]
 enum TellError {
-    /// The spool.
+    /// The spool refused it.
     #[error(transparent)]
     Submit(#[from] SubmitError),
     /// The event cannot be packed.
@@ -59,24 +59,24 @@ enum TellError {
     Build(#[from] BuildError),
 }
 
-/// The task that tells this start and keeps the file.
+/// The task that reports this start and keeps the file.
 pub struct Downtime {
     path: PathBuf,
     start: Start,
     intake: Intake,
     /// Held until the event is in the spool.
     untold: Option<Stamp>,
-    /// Open once it was written in this process.
+    /// The file, once this process has written it.
     file: Option<File>,
 }
 
-/// What there is to tell.
+/// The start to be reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Start {
-    /// Since boot.
+    /// Time of the start since boot.
     at_monotonic_ms: u64,
     down_since_ms: Option<i64>,
-    /// The id of the event: a second try of an event that was stored after all is known by it.
+    /// The id of the event: it identifies a retry of an event that was stored after all.
     id: String,
 }
 
@@ -96,7 +96,7 @@ impl Start {
         }
     }
 
-    /// The event, by the clocks of now: a wall clock that was set since the start is better than it was.
+    /// The event, by the current clocks: a wall clock that was set since the start is more accurate.
     fn draft<'a>(
         &'a self,
         down_since: Option<&'a str>,
@@ -124,7 +124,7 @@ impl Start {
 }
 
 impl Downtime {
-    /// Reads what the process before has left, and holds the watermark there.
+    /// Reads the file of the previous process, and holds the watermark there.
     pub fn load(data_dir: &Path, boot: BootId, intake: Intake, pending: &Pending) -> Self {
         let path = data_dir.join("alive");
         let known_ms = match read(&path) {
@@ -148,9 +148,9 @@ impl Downtime {
         }
     }
 
-    /// Tells the start, or gives up for now after a moment.
+    /// Reports the start, or gives up for now after a moment.
     pub async fn tell_first(&mut self) {
-        // A try that is cut off may still be stored; the next one is known by its id then.
+        // A try that is cut off may still be stored; the id identifies its retry.
         match tokio::time::timeout(FIRST_TRY, self.tell()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(
@@ -161,7 +161,7 @@ impl Downtime {
         }
     }
 
-    /// Tells the start until it is told, then keeps the file until `stop`.
+    /// Reports the start until it is stored, then keeps the file until `stop`.
     pub async fn run(mut self, stop: CancellationToken) -> io::Result<()> {
         let mut retry = tokio::time::interval(RETRY_EVERY);
         while self.untold.is_some() {
@@ -169,7 +169,7 @@ impl Downtime {
             tokio::select! {
                 () = async {
                     retry.tick().await;
-                    // Why was said at the first try, and status says it as long as it lasts.
+                    // The first try logged the reason, and status shows it as long as it lasts.
                     let _ = self.tell().await;
                 } => {}
                 () = stop.cancelled() => return Ok(()),
@@ -202,7 +202,7 @@ impl Downtime {
         Ok(())
     }
 
-    /// Notes that the process takes events in.
+    /// Records that the process accepts events.
     fn note(&mut self) {
         let now_ms = clock::wall_ms();
         if !clock::is_set(now_ms) {
@@ -225,12 +225,12 @@ impl Downtime {
     }
 }
 
-/// When a process was last known to take events in, as the file says it; `None` where that is not known.
+/// When a process was last known to accept events, by the file; `None` if unknown.
 pub fn known_ms(data_dir: &Path) -> Option<i64> {
     read(&data_dir.join("alive")).ok().flatten()
 }
 
-/// What the file says; `None` if there is none.
+/// The time in the file; `None` if there is none.
 fn read(path: &Path) -> io::Result<Option<i64>> {
     let text = match std::fs::metadata(path) {
         Ok(found) if found.len() > FILE_BYTES_MAX => String::new(),

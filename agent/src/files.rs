@@ -4,7 +4,7 @@ use linli_devices::text;
 use linli_shared::service::config::{ConfigError, load};
 use std::path::Path;
 
-/// Of a secret that machines share.
+/// Least length of a secret that machines share.
 const SECRET_BYTES_MIN: usize = 16;
 
 /// Reads and checks a mapping file.
@@ -17,7 +17,7 @@ pub fn load_mapping(name: &str, path: &Path) -> Result<Mapping, ConfigError> {
     })
 }
 
-/// The secret in a file.
+/// Reads the secret in a file.
 pub fn secret(file: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
     let bytes = std::fs::read(file).map_err(|source| ConfigError::Read {
         path: file.to_owned(),
@@ -30,7 +30,7 @@ pub fn secret(file: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
     })
 }
 
-/// The secret in the bytes of a file, or what is wrong with it.
+/// The secret in the bytes of a file, or the error in it.
 pub fn secret_in(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let secret = text::unmarked(bytes).trim_ascii().to_vec();
     if secret.len() < SECRET_BYTES_MIN {

@@ -1,24 +1,25 @@
-//! Whether this gateway's wall clock is synchronised, and who says so.
+//! Whether this gateway's wall clock is synchronised, and by which authority.
 //!
 //! ```text
 //! hub (at each welcome) ──agrees / is off by──┐ the authority, while the clock was not stepped since
 //! kernel (adjtimex)     ──synchronised or not─┴▶ synchronised
 //! ```
 //!
-//! The year says nothing: systemd restores the last saved time at boot, so a gateway without a battery wakes up hours
-//! behind. Until the kernel or a hub vouches for the clock, events carry boot id and monotonic time, and devices are not
-//! told the time. A verdict of the hub outlives a restart of the agent within the boot: the clock anchor of the boot has it.
+//! A plausible year proves nothing: systemd restores the last saved time at boot, so a gateway without a battery
+//! wakes up hours behind. Until the kernel or a hub confirms the clock, events carry boot id and monotonic time, and
+//! devices are not sent the time. A verdict of the hub outlives a restart of the agent within the boot: it is in the
+//! boot's clock anchor.
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A smaller difference of clocks is drift or the cost of looking, milliseconds. The hub puts right what is larger.
+/// A smaller difference of clocks is drift or measuring error, milliseconds. The hub corrects larger ones.
 pub const STEP_MS_MIN: i64 = 2000;
 
-/// Who vouches for the clock.
+/// The authority that confirms the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockSource {
-    /// Nobody.
+    /// None.
     #[default]
     None,
     /// The kernel: NTP or PTP.
@@ -27,12 +28,12 @@ pub enum ClockSource {
     Hub,
 }
 
-/// What a hub said of the clock.
+/// A hub's verdict about the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Verdict {
     /// This clock minus the hub's.
     skew_ms: i64,
-    /// Wall minus monotonic time when it said so: another one now means that the clock was stepped since.
+    /// Wall minus monotonic time at the verdict: a different value now means that the clock was stepped since.
     offset_ms: i64,
 }
 
@@ -40,9 +41,9 @@ struct Verdict {
 struct State {
     kernel: bool,
     verdict: Option<Verdict>,
-    /// Wall minus monotonic time, as a look or a hub found it last.
+    /// Wall minus monotonic time, at the last look or verdict.
     offset_ms: Option<i64>,
-    /// As the last look found it: a hub that speaks between two looks hides no step.
+    /// The same at the last look: so a verdict between two looks hides no step.
     looked_ms: Option<i64>,
 }
 
@@ -76,7 +77,7 @@ impl State {
 
 impl GatewayClock {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Each change is whole after one statement.
+        // Each change is complete after one statement, so a poisoned lock is consistent.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,8 +90,8 @@ impl GatewayClock {
             .store(is_synchronised, Ordering::Relaxed);
     }
 
-    /// The kernel was asked; `offset_ms` is wall minus monotonic time. Gives by how much the clock was stepped since the last
-    /// look, if it was.
+    /// Takes the kernel's answer; `offset_ms` is wall minus monotonic time. Returns by how much the clock was stepped
+    /// since the last look, if it was.
     pub fn look(&self, kernel: bool, offset_ms: i64) -> Option<i64> {
         let mut before_ms = None;
         self.change(|state| {
@@ -102,7 +103,7 @@ impl GatewayClock {
         step_ms.filter(|step_ms| step_ms.abs() >= STEP_MS_MIN)
     }
 
-    /// A hub was asked: this clock is ahead of its clock by `skew_ms`.
+    /// Takes a hub's verdict: this clock is ahead of the hub's by `skew_ms`.
     pub fn hub_says(&self, skew_ms: i64, offset_ms: i64) {
         self.change(|state| {
             state.offset_ms = Some(offset_ms);
@@ -110,12 +111,12 @@ impl GatewayClock {
         });
     }
 
-    /// Times of this clock can be believed.
+    /// Whether times of this clock can be trusted.
     pub fn is_synchronised(&self) -> bool {
         self.0.synchronised.load(Ordering::Relaxed)
     }
 
-    /// The time that devices may be told: that of a synchronised clock, or one that a hub puts right.
+    /// The time that may be sent to devices: that of a synchronised clock, or one corrected by a hub.
     pub fn told_ms(&self, wall_ms: i64) -> Option<i64> {
         match self.skew_ms() {
             Some(skew_ms) => Some(wall_ms.saturating_sub(skew_ms)),
@@ -123,12 +124,12 @@ impl GatewayClock {
         }
     }
 
-    /// Who vouches for it.
+    /// The authority that confirms it.
     pub fn source(&self) -> ClockSource {
         self.state().source()
     }
 
-    /// By how much it is ahead of the hub's, where a hub said so and it was not stepped since.
+    /// How far it is ahead of the hub's, if a hub reported it and it was not stepped since.
     pub fn skew_ms(&self) -> Option<i64> {
         self.state()
             .standing_verdict()

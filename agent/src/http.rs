@@ -1,12 +1,12 @@
 //! HTTP/1.1 as the agent serves it to devices, to itself and to Prometheus: every connection is bounded
 //! in size and in time, so that no peer can hold memory or a shutdown by sending slowly or not at all.
 //!
-//! One address has at most half of the connections. Where an address, or the listener, has all that it may have, its oldest
-//! idle connection makes room for a new one; an address whose connections are all busy gets no further one.
+//! One address has at most half of the connections. At the limit of an address, or of the listener, its oldest idle
+//! connection makes room for a new one; an address whose connections are all busy gets no further one.
 //!
 //! `app` starts one [`serve`] for each listener. A connection ends by itself after [`CONNECTION_AGE_MAX`];
-//! at a stop it may answer the request that it has, then it is cut off. [`serve`] returns after the last
-//! connection is gone, with everything that its handlers held.
+//! at a stop it may answer the current request, then it is cut off. [`serve`] returns after the last connection is
+//! gone, with everything that its handlers held.
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -31,24 +31,24 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// From a connection's start, or its last answer, to the end of the next request's head. So it is also
-/// how long a connection may idle.
+/// From a connection's start, or its last answer, to the end of the next request's head. So it also bounds the idle
+/// time of a connection.
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);
-/// From the head of a request to its answer. A push bounds its body within it.
+/// From the head of a request to its answer. A push bounds its body within this time.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
-/// A connection that is older takes no further request. It bounds what no other deadline does: a peer
-/// that sends requests and never reads an answer.
+/// An older connection takes no further request. This bounds a peer that no other deadline does: one that sends
+/// requests and never reads an answer.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
-/// How long connections may take to end at a stop.
+/// Deadline for connections to end at a stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
-/// How long, and for how many bytes, the rest of a refused request is read after its answer: a peer that
-/// still writes when its connection goes sees a broken pipe and not the answer that names the fix.
+/// Limits for reading the rest of a refused request after its answer: a peer that still writes when its connection
+/// closes sees a broken pipe and not the answer that names the fix.
 const LINGER_DEADLINE: Duration = Duration::from_secs(5);
 const LINGER_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// What a connection buffers: a head must fit, a body comes in pieces of it.
+/// Buffer of a connection: a head must fit, a body arrives in pieces of this size.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
 
-/// What a listener allows.
+/// Limits of a listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Open connections.
@@ -58,7 +58,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// So many connections of strangers.
+    /// Limits for this many connections of untrusted peers.
     pub fn of_connections(connections_max: usize) -> Self {
         Self {
             connections_max,
@@ -67,7 +67,7 @@ impl Limits {
     }
 }
 
-/// Where a connection comes from, as far as that tells senders apart.
+/// The origin of a connection, as far as it distinguishes senders.
 pub trait Peer {
     /// Its address.
     fn ip(&self) -> Option<IpAddr>;
@@ -88,12 +88,12 @@ impl Peer for tokio::net::unix::SocketAddr {
 /// An open connection.
 struct Open {
     peer: Option<IpAddr>,
-    /// It has a request that is not answered yet.
+    /// A request is not answered yet.
     is_busy: Arc<AtomicBool>,
     cut: CancellationToken,
 }
 
-/// Open connections by their numbers: the oldest comes first.
+/// Open connections by their numbers, the oldest first.
 #[derive(Default)]
 struct Connections(BTreeMap<u64, Open>);
 
@@ -107,7 +107,7 @@ impl Connections {
         found.map(|(number, _)| *number)
     }
 
-    /// Makes room for a connection of this peer. False: there is none.
+    /// Makes room for a connection of this peer. False: there is no room.
     fn make_room(&mut self, peer: Option<IpAddr>, connections_max: usize) -> bool {
         let of_peer = self.0.values().filter(|open| open.peer == peer).count();
         let is_peer_full = peer.is_some() && of_peer >= connections_max.div_ceil(2);
@@ -125,8 +125,8 @@ impl Connections {
     }
 }
 
-/// Serves until `stop`. With `connections_max` open and busy, further ones wait in the kernel's queue until one ends, which
-/// the deadlines above see to.
+/// Serves until `stop`. With `connections_max` open and busy, further ones wait in the kernel's queue until one ends,
+/// which the deadlines above ensure.
 pub async fn serve<L: Listener<Addr: Peer>>(
     mut listener: L,
     router: Router,
@@ -211,8 +211,8 @@ async fn attend(
         Box::pin(async move {
             let mut response = in_time(answer).await;
             is_busy.store(false, Ordering::Relaxed);
-            // What is refused may not have been read to its end, and then this connection takes no other
-            // request: who is not told so loses the next one.
+            // A refused request may not have been read to its end, and then this connection takes no other: a client
+            // that is not told would lose the next request.
             if with_body && !response.status().is_success() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
@@ -241,14 +241,14 @@ async fn attend(
     };
     let stream = connection.into_parts().io.into_inner();
     match ended {
-        // Cancel-safe: what is read is not wanted.
+        // Cancel-safe: the read bytes are discarded.
         Ok(()) => {
             tokio::select! {
                 () = linger(stream) => {}
                 () = stop.cancelled() => {}
             }
         }
-        // A peer that goes away or sends what is not HTTP is its own affair.
+        // A peer that disconnects or sends no HTTP is no error of ours.
         Err(error) => tracing::debug!(%error, "a connection ended with an error"),
     }
 }
@@ -256,7 +256,7 @@ async fn attend(
 /// The scheme of tokens (RFC 6750, § 2.1), in any case (RFC 9110, § 11.1).
 const SCHEME: &[u8] = b"bearer";
 
-/// A request shows this token, compared in constant time.
+/// Whether a request carries this token, compared in constant time.
 pub fn has_token(headers: &HeaderMap, token: &[u8]) -> bool {
     let sent = headers
         .get(header::AUTHORIZATION)
@@ -267,18 +267,18 @@ pub fn has_token(headers: &HeaderMap, token: &[u8]) -> bool {
     bool::from(sent.unwrap_or_default().ct_eq(token))
 }
 
-/// Says that nothing more will be written, then reads until the peer is done too.
+/// Closes the writing side, then reads until the peer is done too.
 async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let ended = async {
         stream.shutdown().await?;
         let mut rest = stream.take(LINGER_BYTES_MAX);
         tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
     };
-    // A peer that is gone, or does not end, has had its answer.
+    // A peer that is gone, or does not end, has received its answer.
     let _ = tokio::time::timeout(LINGER_DEADLINE, ended).await;
 }
 
-/// The router's answer, or one that says that it took too long.
+/// The router's answer, or a timeout error.
 async fn in_time(answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
     match tokio::time::timeout(REQUEST_DEADLINE, answer).await {
         Ok(Ok(response)) => response,
@@ -350,12 +350,12 @@ mod tests {
         for _ in 0..700 {
             assert!(connect(&mut open, one, false));
         }
-        // The youngest half of them all; the other address has room.
+        // The youngest half of all; the other address has room.
         assert_eq!(open.0.len(), MAX / 2);
         for _ in 0..MAX / 2 {
             assert!(connect(&mut open, other, true));
         }
-        // Who is busy is not cut off for another of its own address, nor for one of another.
+        // A busy connection is not cut off for another of its own address, nor for one of another.
         assert!(!connect(&mut open, other, false));
         assert!(connect(&mut open, one, false));
         assert_eq!(open.0.len(), MAX);

@@ -1,4 +1,4 @@
-//! Who this agent is: the files that `join` writes, read before anything else starts.
+//! The identity of this agent: the files that `join` writes, read before anything else starts.
 //!
 //! ```text
 //! <data>/identity/agent.key   private key, made here, never leaves the gateway, mode 0600
@@ -28,12 +28,12 @@ pub enum IdentityError {
         "this agent has not joined a hub: {0:?} is not there; run `linli-agent join HOST:PORT --token-file FILE`"
     )]
     NotJoined(PathBuf),
-    /// Nobody can tell whether it has.
+    /// Its files cannot be examined.
     #[error("cannot look for {path:?}: is this the user that the agent runs as?")]
     Look {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -48,13 +48,13 @@ pub enum IdentityError {
     Hubs {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
-/// Where the files are.
+/// Paths of the files.
 struct Files {
     key: PathBuf,
     certificate: PathBuf,
@@ -73,7 +73,7 @@ impl Files {
     }
 }
 
-/// What a join brings home.
+/// The result of a join.
 pub struct NewIdentity<'a> {
     /// Private key, PEM.
     pub key_pem: &'a str,
@@ -86,8 +86,8 @@ pub struct NewIdentity<'a> {
 }
 
 impl NewIdentity<'_> {
-    /// Puts it in the place of the one that is there, if any: whole or not at all. An error names the file
-    /// that could not be written.
+    /// Replaces the existing identity, if any: completely or not at all. An error names the file that could not be
+    /// written.
     pub fn store(&self, data_dir: &Path) -> Result<(), (PathBuf, io::Error)> {
         let place = data_dir.join("identity");
         let new = data_dir.join("identity.new");
@@ -95,7 +95,7 @@ impl NewIdentity<'_> {
             let path = path.to_owned();
             move |error| (path, error)
         };
-        // A leftover of a join that did not come to its end, or the identity that it replaced.
+        // A leftover of an incomplete join, or of the identity that a join replaced.
         remove(&new).map_err(at(&new))?;
         data_dir::make(&new).map_err(at(&new))?;
         let files = Files::within(&new);
@@ -114,7 +114,7 @@ impl NewIdentity<'_> {
     }
 }
 
-/// Puts the directory `new` at `place`; what was there is at `new` then.
+/// Moves the directory `new` to `place`; the previous content of `place` is at `new` then.
 fn swap(new: &Path, place: &Path) -> io::Result<()> {
     if !place.try_exists()? {
         return std::fs::rename(new, place);
@@ -153,7 +153,7 @@ pub fn certificate(data_dir: &Path) -> Result<Option<PathBuf>, IdentityError> {
 
 /// A usable identity.
 pub struct Identity {
-    /// Agent, site and end of validity, as the certificate says.
+    /// Agent, site and end of validity, by the certificate.
     pub agent: AgentIdentity,
     /// Addresses that the hub announced.
     pub hubs: Vec<String>,
@@ -231,7 +231,7 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
         assert_eq!(mode(&place), 0o700);
         assert_eq!(mode(&place.join("agent.key")), 0o600);
-        // A join that was killed has left a part of its files: they are not looked at.
+        // A killed join leaves a part of its files: they are ignored.
         let new = data_dir.join("identity.new");
         std::fs::create_dir(&new).expect("made");
         std::fs::write(new.join("agent.key"), "half").expect("written");

@@ -1,12 +1,12 @@
 //! `linli-agent import`: a backlog from a file (a station's export) through the same mapping as a push.
 //!
-//! Goes to the running agent by its socket, or into the spool directly where no agent runs. Rows go in
-//! order, in groups, each answered after its sync; a [`mark`] then says how far the file has come. An
-//! import that was interrupted is simply run again and goes on there, and one that is done stores
-//! nothing twice. The last group before a crash is recognised by the source's own ids.
+//! Rows go to the running agent by its socket, or into the spool directly if no agent runs. They go in order, in
+//! groups, each answered after its sync; a [`mark`] then records the progress. An interrupted import is simply run
+//! again and resumes there, and a complete one stores nothing twice. The last group before a crash is recognised by
+//! the source's own ids.
 //!
-//! [`layout`] finds out how the file is laid out, [`history`] what of it is news. What it would raise is shown before
-//! anything is stored. An id that comes with other content is stored and counted as a conflict, and the exit code says so.
+//! [`layout`] detects the layout of the file, [`history`] separates news from history. The effect is shown before
+//! anything is stored. An id with other content is stored and counted as a conflict, which the exit code reports.
 pub mod history;
 mod layout;
 mod mark;
@@ -34,26 +34,26 @@ use linli_devices::time::Claim;
 use mark::Mark;
 use rows::{Place, Row, Rows, RowsError};
 
-/// Rows that go to the spool at once.
+/// Rows of one submission.
 pub const GROUP_ROWS: usize = 512;
-/// Rejected rows that the summary names; a file can take all.
+/// Rejected rows in the summary; a file can take all.
 const REJECTS_SHOWN_MAX: usize = 20;
-/// Between tries while the agent's spool is full.
+/// Pause between tries while the agent's spool is full.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
 /// Tries before the import gives up on a spool that stays full.
 const BUSY_TRIES_MAX: u32 = 30;
-/// How often progress is printed where there is no terminal.
+/// Interval of progress lines without a terminal.
 const PLAIN_PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-/// Where rows go.
+/// Destination of the rows.
 pub enum Target {
-    /// The agent that runs.
+    /// The running agent.
     Running(PathBuf),
     /// The spool itself.
     Spool(Box<Intake>),
 }
 
-/// How the file is laid out.
+/// Layout of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// Comma-separated values with a header line.
@@ -63,7 +63,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// By the file's ending.
+    /// The layout by the file's ending.
     pub fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Csv),
@@ -78,36 +78,36 @@ impl Format {
 pub struct RejectedRow {
     /// Line in the file, from 1.
     pub line: u64,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// What an import did. Rows = earlier + stored + doubled + filtered + rejected.
+/// The result of an import. Rows = earlier + stored + doubled + filtered + rejected.
 #[derive(Debug, Default, Serialize)]
 pub struct Summary {
     /// Rows of the file.
     pub rows: u64,
-    /// Rows that an earlier import of the file has answered for, passed over.
+    /// Skipped rows that an earlier import of the file has processed.
     pub earlier: u64,
     /// New events, durable now.
     pub stored: u64,
-    /// Of these, events that are history.
+    /// New events that are history.
     pub history: u64,
-    /// Of these, events under the id of another one, with other content.
+    /// New events with the id of another one and other content.
     pub conflicts: u64,
-    /// Rows that were there already.
+    /// Rows that were already stored.
     pub doubled: u64,
     /// Rows that the mapping leaves out.
     pub filtered: u64,
-    /// Rows whose time cannot be and was replaced by the time of the import: is the mapping's zone right?
+    /// Rows whose implausible time was replaced by the time of the import: is the mapping's zone right?
     pub implausible_times: u64,
     /// Rows that the mapping rejects.
     pub rejected: u64,
-    /// The first of them.
+    /// The first rejected rows.
     pub rejects: Vec<RejectedRow>,
 }
 
-/// Why an import stopped. Everything that it had counted as stored is stored.
+/// Why an import stopped. Everything counted as stored is stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The file cannot be read.
@@ -133,15 +133,15 @@ pub enum ImportError {
         "{0:?} has no header line that can be read: the first line of a CSV file names its columns"
     )]
     Header(PathBuf),
-    /// The file is something else.
+    /// The file has another format.
     #[error("{path:?} {what}")]
     Other {
         /// The file.
         path: PathBuf,
-        /// What it is, and what to do.
+        /// The format, and the remedy.
         what: &'static str,
     },
-    /// No line of the file names a column that the mapping points at.
+    /// No line of the file names a column of the mapping.
     #[error(
         "{path:?} 没有映射所需的列 has no column that the mapping points at: its first line is {first:?}, the mapping reads {wanted}; \
          choose another --mapping, or name the columns so"
@@ -157,7 +157,7 @@ pub enum ImportError {
     /// The file has no rows.
     #[error("{0:?} 没有数据 has no rows: nothing was imported")]
     Empty(PathBuf),
-    /// It is a pipe or a directory.
+    /// The path is a pipe or a directory.
     #[error("{0:?} is not a plain file: an import reads it more than once; write it to disk first")]
     NotAFile(PathBuf),
     /// A row has no end.
@@ -169,13 +169,13 @@ pub enum ImportError {
     Unclosed {
         /// The file.
         path: PathBuf,
-        /// Where it begins.
+        /// Line on which the row begins.
         line: u64,
     },
     /// The mark cannot be read or written.
     #[error("cannot keep how far the import has come in {path:?}")]
     Mark {
-        /// The mark, or the directory of all.
+        /// The mark, or the directory of all marks.
         path: PathBuf,
         /// Why.
         #[source]
@@ -184,16 +184,16 @@ pub enum ImportError {
     /// The running agent did not take rows.
     #[error("the import stopped after line {line}; run it again, it goes on there")]
     Socket {
-        /// Last line that was handed over.
+        /// Last submitted line.
         line: u64,
         /// Why.
         #[source]
         source: SocketError,
     },
-    /// The spool did not take rows.
+    /// The spool refused rows.
     #[error("the import stopped after line {line}; run it again, it goes on there")]
     Submit {
-        /// Last line that was handed over.
+        /// Last submitted line.
         line: u64,
         /// Why.
         #[source]
@@ -238,8 +238,8 @@ impl Target {
 }
 
 impl Row<'_> {
-    /// Hands the row's event to `take`, with the way that it goes; `None` if the mapping leaves the row out, an error says
-    /// why it is rejected.
+    /// Passes the row's event to `take`, with its way; `None` if the mapping leaves the row out, an error if it
+    /// rejects the row.
     fn admit<T>(
         &self,
         mapping: &Mapping,
@@ -266,7 +266,7 @@ impl Row<'_> {
                 end_id,
                 lane,
                 retention,
-                // Each row of the past is an event, and nobody in it becomes a pseudonym.
+                // Each row of the past is an event, and persons in it get no pseudonym.
                 persons: _,
                 state: _,
                 anew: _,
@@ -295,14 +295,14 @@ impl Row<'_> {
     }
 }
 
-/// How rows become events.
+/// The reading of rows into events.
 struct Reading {
     receipt: Receipt,
     mode: Mode,
     hub_now_ms: i64,
 }
 
-/// What an import is asked to do.
+/// The parameters of an import.
 pub struct Import<'a> {
     /// The file.
     pub path: &'a Path,
@@ -310,32 +310,32 @@ pub struct Import<'a> {
     pub format: Format,
     /// Name of the source that its events carry.
     pub source: &'a str,
-    /// How its rows become events.
+    /// The mapping of its rows.
     pub mapping: &'a Mapping,
-    /// The file of the mapping: a mark serves as long as it stays the same.
+    /// The file of the mapping: a mark is valid as long as it stays the same.
     pub mapping_path: &'a Path,
-    /// Where to write all rejected rows.
+    /// File for all rejected rows.
     pub rejects_path: Option<&'a Path>,
-    /// Where marks are kept.
+    /// Directory of the marks.
     pub data_dir: &'a Path,
     /// The clock of this gateway.
     pub gateway: GatewayClock,
-    /// What of it is history.
+    /// The rows that are history.
     pub mode: Mode,
-    /// By how much this clock is ahead of the hub's, milliseconds.
+    /// How far this clock is ahead of the hub's, milliseconds.
     pub skew_ms: i64,
-    /// Rows are imported although a mark says that they have been.
+    /// Import rows even if a mark records them as imported.
     pub again: bool,
 }
 
-/// A file that is open.
+/// An open file.
 struct Input {
     file: File,
     bytes: u64,
     layout: Layout,
 }
 
-/// An import on its way.
+/// A running import.
 struct Running<'a> {
     target: &'a Target,
     mark: Mark,
@@ -347,7 +347,7 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Stores what has gathered, then says so in the mark.
+    /// Stores the gathered rows, then advances the mark.
     async fn store(&mut self) -> Result<(), ImportError> {
         let group = std::mem::replace(&mut self.group, Submission::new(self.gateway));
         if group.len() > 0 {
@@ -366,7 +366,7 @@ impl Running<'_> {
 }
 
 impl Import<'_> {
-    /// What the file would do. Nothing of it is stored.
+    /// The effect of importing the file. Nothing is stored.
     pub fn preview(&self) -> Result<Preview, ImportError> {
         let mut input = self.open()?;
         let reading = self.reading();
@@ -385,7 +385,7 @@ impl Import<'_> {
         Ok(preview)
     }
 
-    /// Imports the file as far as it goes. What the summary counts is so, whatever the outcome.
+    /// Imports the file as far as possible. The counts of the summary are true, whatever the outcome.
     pub async fn run(&self, target: &Target) -> (Summary, Result<(), ImportError>) {
         let mut summary = Summary::default();
         let outcome = self.all(target, &mut summary).await;
@@ -405,7 +405,7 @@ impl Import<'_> {
         Reading {
             receipt: Receipt {
                 received_ms: now_ms,
-                // A file is of the past by any clock that was ever set.
+                // Any clock that was ever set is later than the times in a file.
                 is_synchronised: clock::is_set(now_ms),
                 bound_ms: i64::MAX,
             },
@@ -414,7 +414,7 @@ impl Import<'_> {
         }
     }
 
-    /// Opens the file, as UTF-8 where it is UTF-16, and finds out how it is laid out.
+    /// Opens the file, converted to UTF-8 if it is UTF-16, and detects its layout.
     fn open(&self) -> Result<Input, ImportError> {
         let failed = |source| ImportError::Read {
             path: self.path.to_owned(),
@@ -464,7 +464,7 @@ impl Import<'_> {
         let answered = mark.bytes();
         let mut rejects_file = match self.rejects_path {
             Some(path) => {
-                // What is passed over was rejected before: its reasons stay.
+                // Skipped rows were rejected before: their reasons stay.
                 let mut options = File::options();
                 options.create(true).write(true);
                 let options = options.append(answered > 0).truncate(answered == 0);
@@ -581,7 +581,7 @@ fn progress(bytes: u64) -> ProgressBar {
 }
 
 impl Summary {
-    /// The summary as a person reads it, Chinese first.
+    /// The summary for people, Chinese first.
     pub fn text(&self) -> String {
         let Self {
             rows,

@@ -1,26 +1,27 @@
-//! The door between a source and the intake: what must hold for every device holds here, once.
+//! The door between a source and the intake. Each rule that holds for every device is implemented here, once.
 //!
-//! A source gives each message with what it is decoded to; the ingest
+//! A source hands over each message with its decoded form; the ingest
 //! 1. keeps the raw message on this box for `keep_raw_for` ([`raw_log`]),
 //! 2. stamps the receipt, and decides from it and the device's claim when the event happened ([`device_clock`]),
-//! 3. stores what a device says again once: the id of its event goes to the spool, a state that is known is no event,
-//! 4. watches over the silence of devices ([`devices`]): unknown, never normal,
-//! 5. counts what could not be read, with a bounded sample ([`source_status`]),
-//! 6. gives back only when everything is synced: then the source may answer its device,
-//! 7. makes pseudonyms of cards and names, or drops them.
+//! 3. deduplicates: the spool receives the event's id, and a state that is already known creates no event,
+//! 4. watches for silent devices ([`devices`]): their state is unknown, never normal,
+//! 5. counts unreadable messages and keeps a bounded sample ([`source_status`]),
+//! 6. returns only when everything is synced: then the source may answer its device,
+//! 7. replaces cards and names with pseudonyms, or drops them.
 //!
 //! ```text
-//! source ─ raw, DecodedMessage ▶ IngestBatch ─ store ▶ intake ▶ spool    Ok: all of it is durable, states are known, it is counted
-//!                                    │                                   Err: ask the device again; what one lane stored is done
+//! source ─ raw, DecodedMessage ▶ IngestBatch ─ store ▶ intake ▶ spool    Ok: all is durable, known and counted
+//!                                    │                                   Err: ask the device again; a lane that stored is done
 //!                                    └▶ raw log, live tap
 //! ```
 //!
-//! **Nothing waits for another.** No lock is held over a sync: batches of a source are stored side by side and share syncs.
-//! A message that repeats a state in flight is answered when that state is durable. The lanes of a batch do not wait for
-//! each other's outcome, and what the agent itself tells (`device.online`, `device.clock`) holds up no device: if the spool
-//! refuses it, it is told again.
+//! **No batch blocks another.** No lock is held over a sync: batches of a source are stored side by side and share
+//! syncs. A message that repeats a state in flight is answered when that state is durable. The lanes of a batch do
+//! not wait for each other's outcome, and the agent's own events (`device.online`, `device.clock`) never block a
+//! device: if the spool refuses one, the agent reports it again later.
 //!
-//! **A store that has begun is finished** on a task of its own, though its source goes: what is durable is known.
+//! **A store that has begun always finishes**, on a task of its own, even if its source ends: the outcome is never
+//! lost.
 mod batch;
 pub(crate) mod device_clock;
 pub(crate) mod devices;
@@ -54,44 +55,44 @@ use places::DevicePlace;
 use raw_log::RawLog;
 use source_status::{Away, SourceStatus, SourceView};
 
-/// A batch that has as many events is stored before more is read.
+/// A batch with this many events is stored before more is read.
 pub const BATCH_EVENTS: usize = 256;
 
-/// What all sources of an agent share.
+/// State shared by all sources of an agent.
 #[derive(Clone)]
 pub struct Shared {
     /// Name of the agent; empty before it has joined.
     pub agent: Arc<str>,
-    /// Since when no agent took events in, at the start of this one, milliseconds since 1970 UTC.
+    /// Time since which no agent accepted events, as of this start, milliseconds since 1970 UTC.
     pub down_since_ms: Option<i64>,
-    /// Where events go.
+    /// The intake that receives the events.
     pub intake: Intake,
-    /// What is on its way there.
+    /// Submissions on their way to the intake.
     pub pending: Pending,
     /// Places by device id.
     pub places: Arc<HashMap<String, DevicePlace>>,
     /// Pseudonyms.
     pub pseudonyms: Pseudonyms,
-    /// Raw messages; `None` where none are kept.
+    /// The log of raw messages; `None` if none are kept.
     pub raw: Option<RawLog>,
-    /// Figures.
+    /// Metrics.
     pub metrics: Metrics,
 }
 
-/// What the config says of every source.
+/// Settings that every source has.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Name.
     pub name: String,
     /// `type` in the config.
     pub kind: &'static str,
-    /// Of times that carry none.
+    /// Zone of times that carry none.
     pub zone: TimeZone,
     /// How long raw messages stay on this box.
     pub keep_raw_for: Duration,
-    /// How long a device may say nothing.
+    /// Longest silence of a device.
     pub silent_after: Option<Duration>,
-    /// A device's clock that is off by more is not believed.
+    /// Largest trusted offset of a device's clock.
     pub clock_bound: Duration,
 }
 
@@ -101,7 +102,7 @@ impl Settings {
     }
 }
 
-/// Cloneable; all clones are of the same source.
+/// Cloneable; all clones belong to the same source.
 #[derive(Clone)]
 pub struct SourceIngest(Arc<Inner>);
 
@@ -115,7 +116,7 @@ struct Inner {
 }
 
 impl SourceIngest {
-    /// Of a source that expects these devices.
+    /// The ingest of a source that expects these devices.
     pub fn new(settings: Settings, devices: &[String], shared: Shared) -> Self {
         let mut status = SourceStatus::new(settings.silent_after);
         let now_ms = clock::monotonic_ms();
@@ -143,7 +144,7 @@ impl SourceIngest {
         &self.0.shared.agent
     }
 
-    /// Since when no agent took events in, at the start of this one.
+    /// Time since which no agent accepted events, as of this start.
     pub fn down_since_ms(&self) -> Option<i64> {
         self.0.shared.down_since_ms
     }
@@ -153,14 +154,15 @@ impl SourceIngest {
         &self.0.settings.zone
     }
 
-    /// The time that devices may be told, milliseconds since 1970 UTC; `None` while nobody vouches for the gateway's clock.
+    /// The time that may be sent to devices, milliseconds since 1970 UTC; `None` while the gateway's clock is not
+    /// synchronised.
     pub fn told_ms(&self) -> Option<i64> {
         let gateway = self.0.shared.intake.gateway();
         gateway.told_ms(clock::wall_ms())
     }
 
     fn status(&self) -> MutexGuard<'_, SourceStatus> {
-        // Each change of it is whole after one statement.
+        // Each change of the status is complete after one statement, so a poisoned lock is consistent.
         self.0.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -168,23 +170,25 @@ impl SourceIngest {
         self.0.batches.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// What is known of its devices.
+    /// Gives access to the devices of the source.
     pub fn with_devices<T>(&self, look: impl FnOnce(&mut Devices) -> T) -> T {
         look(&mut self.status().devices)
     }
 
-    /// An empty batch; messages are received now. Only for what is at hand: while it lives, no watermark passes its beginning.
+    /// An empty batch; its messages count as received now. Create it only when messages are at hand: while it lives,
+    /// no watermark passes its beginning.
     pub fn batch(&self) -> IngestBatch {
         IngestBatch::new(self)
     }
 
-    /// Makes a batch durable. Only then may its device be answered. It is finished though nobody waits for it any more.
+    /// Makes a batch durable. Only then may its device be answered. The store finishes even if the caller stops
+    /// waiting.
     pub async fn store(&self, batch: IngestBatch) -> Result<Submitted, SubmitError> {
         let (stored, _) = self.finished(batch).await;
         stored
     }
 
-    /// Makes durable what the agent itself tells. False: it is to be told again.
+    /// Makes the agent's own events durable. False: report them again later.
     async fn store_told(&self, batch: IngestBatch) -> bool {
         let (_, is_told) = self.finished(batch).await;
         is_told
@@ -258,7 +262,7 @@ impl SourceIngest {
                 status.remove_done(&done);
             } else {
                 status.remove_done(&done);
-                // Its device sends all of it again: what is durable is not stored again.
+                // The device sends the whole batch again: events that are already durable are not stored again.
                 let durable = prints.iter().filter(|(_, way)| !refused.contains(way));
                 status.add_done(
                     done.into_iter().chain(durable.map(|(print, _)| *print)),
@@ -283,7 +287,7 @@ impl SourceIngest {
         };
         drop(stamp);
         for mut batch in earlier {
-            // A sender that is gone has stored nothing.
+            // A dropped sender has stored nothing.
             let settled = batch.settled.wait_for(Option::is_some).await;
             let is_durable = settled.is_ok_and(|refused| {
                 refused
@@ -323,7 +327,7 @@ impl SourceIngest {
         Ok(submitted)
     }
 
-    /// One message as a batch of its own.
+    /// Stores one message as a batch of its own.
     pub async fn take(
         &self,
         raw: &[u8],
@@ -334,41 +338,41 @@ impl SourceIngest {
         self.store(batch).await
     }
 
-    /// What the source is connected to is there.
+    /// Records that the source is connected to this peer.
     pub fn up(&self, peer: &str) {
         self.status().up(peer, clock::wall_ms());
     }
 
-    /// The source listens: its devices may come or not.
+    /// Records that the source listens: its devices may connect or not.
     pub fn listens(&self, address: &str) {
         self.status().listening(address, clock::wall_ms());
     }
 
-    /// It is not, or no more.
+    /// Records that the source is not connected, or no longer listens.
     pub fn down(&self, why: &str) {
         self.status()
             .down(why, clock::wall_ms(), clock::monotonic_ms());
     }
 
-    /// The connection of one device could not be made, or ended. It is heard again when it says something.
+    /// Records that a connection to one device failed or ended. The device's next message clears it.
     pub fn trouble(&self, device: &str, why: &str) {
         self.status()
             .devices
             .trouble(device, why, clock::monotonic_ms());
     }
 
-    /// How far a device's clock may be off.
+    /// Largest trusted offset of a device's clock.
     pub fn clock_bound_ms(&self) -> i64 {
         self.0.settings.clock_bound_ms()
     }
 
-    /// Messages that gave an answer of their own, counted by the source itself.
+    /// Counts messages with this outcome; for sources that answer them by themselves.
     pub fn count(&self, outcome: &'static str, count: u64) {
         self.0.figures.count(outcome, count);
     }
 
-    /// A message that was refused whole: shown and kept as the sample of this `key`, see [`SourceStatus::refused`]. `raw` is empty
-    /// where nobody has proved to have sent it.
+    /// Records a message that was refused whole: it is shown and kept as the sample of this `key`, see
+    /// [`SourceStatus::refused`]. `raw` is empty if the sender is not authenticated.
     pub fn refused(&self, key: &str, raw: &[u8], reason: &str) {
         let now_ms = clock::wall_ms();
         self.status().refused(now_ms, key, reason, raw);
@@ -388,12 +392,12 @@ impl SourceIngest {
         }
     }
 
-    /// What was refused last has come well.
+    /// Clears the last error: the message that was refused last has now been accepted.
     pub fn error_is_over(&self) {
         self.status().error_is_over();
     }
 
-    /// Tells devices that have fallen silent, and that the source itself is away. Called by the clock of all sources.
+    /// Reports devices that have fallen silent, and a source that is away. Called by the clock of all sources.
     pub async fn tick(&self) {
         self.tell_away().await;
         let silent = self.status().devices.fallen_silent(clock::monotonic_ms());
@@ -421,7 +425,8 @@ impl SourceIngest {
         }
     }
 
-    /// Without its broker, or the port that its devices call, a source hears none of them: that is told under its own name.
+    /// Reports a source that lost its broker or its listening port, and so hears no device, under the source's own
+    /// name.
     async fn tell_away(&self) {
         let Some(away) = self.status().away(clock::monotonic_ms()) else {
             return;
@@ -444,7 +449,7 @@ impl SourceIngest {
         }
     }
 
-    /// Copies how the devices stand into the figures.
+    /// Copies the devices' presence into the metrics.
     pub fn scrape(&self) {
         let status = self.status();
         let figures = &self.0.figures;
@@ -464,7 +469,7 @@ impl SourceIngest {
         figures.clock_offset.set(offset_ms as f64 / 1000.0);
     }
 
-    /// How it stands, as `status` shows it.
+    /// The source as `status` shows it.
     pub fn view(&self) -> SourceView {
         let settings = &self.0.settings;
         self.status().view(
@@ -475,14 +480,14 @@ impl SourceIngest {
         )
     }
 
-    /// What arrives, live.
+    /// Arriving messages, live.
     pub fn tap(&self) -> &LiveTap {
         &self.0.tap
     }
 }
 
 impl Inner {
-    /// Where a device is; what lies behind a panel is where the panel is unless the config says more.
+    /// The place of a device; a device behind a panel has the panel's place unless the config says otherwise.
     fn place(&self, device: &str) -> Option<&DevicePlace> {
         let places = &self.shared.places;
         places.get(device).or_else(|| {

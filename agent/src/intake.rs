@@ -1,13 +1,14 @@
 //! The one door to the spool: stamps, routes, packs, appends, counts.
 //!
 //! A source fills a [`Submission`], which packs each event at once, and may answer its device only after
-//! [`Intake::submit`] has returned that everything of it is synced. Lanes are appended side by side, and the outcome is per
-//! lane: what one lane has synced is done, whatever another refuses.
+//! [`Intake::submit`] has returned that everything in it is synced. Lanes are appended side by side, and the outcome
+//! is per lane: events synced by one lane are done, whatever another refuses.
 //!
-//! While the gateway's clock is not synchronised, times that rest on it are marked so, and events carry the time since boot.
+//! While the gateway's clock is not synchronised, times based on it are marked so, and events carry the time since
+//! boot.
 //!
-//! A submission also travels, from `linli-agent import` to the running agent: packed CBOR, an array of
-//! [`Part`], checked event by event when it arrives.
+//! A submission also travels between processes, from `linli-agent import` to the running agent: packed CBOR, an array
+//! of [`Part`], checked event by event on arrival.
 use linli_shared::protocol::chunk::{BuildError, Packed};
 use linli_shared::protocol::codec::{self, CodecError};
 use linli_shared::protocol::event::{ClockQuality, Draft, Event};
@@ -24,34 +25,34 @@ use linli_spool::{AppendError, EventKey, Spool};
 /// Most events of one submission.
 pub const SUBMIT_EVENTS_MAX: usize = 4096;
 
-/// Lane and retention class: what is appended together.
+/// Lane and retention class, the unit of an append.
 pub type Way = (Lane, Retention);
 
 const SLOTS: usize = Lane::ALL.len() * Retention::ALL.len();
 
-/// What was stored.
+/// Counts of stored events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submitted {
     /// New events, durable now.
     pub stored: usize,
-    /// Events that were there already, by id and content.
+    /// Events that were already stored, by id and content.
     pub doubled: usize,
-    /// Those of the new events that have the id of another event of the source.
+    /// New events with the id of another event of the source.
     #[serde(default)]
     pub conflicts: usize,
 }
 
-/// What became of a submission.
+/// The outcome of a submission.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Of the lanes that took theirs.
+    /// Counts of the lanes that stored their events.
     pub submitted: Submitted,
-    /// What was refused, and why.
+    /// The ways that were refused, and the reasons.
     pub refused: Vec<(Way, AppendError)>,
 }
 
 impl Outcome {
-    /// Everything is durable, or why not: the urgent lane comes first.
+    /// Ok if everything is durable, else the error: the urgent lane's first.
     pub fn whole(self) -> Result<Submitted, SubmitError> {
         match self.refused.into_iter().next() {
             None => Ok(self.submitted),
@@ -60,25 +61,25 @@ impl Outcome {
     }
 }
 
-/// Why nothing, or not all, was stored.
+/// Why nothing, or not everything, was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// A lane did not take it.
+    /// A lane refused its events.
     #[error("the {lane} lane did not take it")]
     Append {
         /// The lane.
         lane: Lane,
-        /// Why.
+        /// The cause.
         #[source]
         source: AppendError,
     },
-    /// It rests on an earlier message of its device, which was not stored.
+    /// It depends on an earlier message of its device, which was not stored.
     #[error("an earlier message of the device was not stored: it is to be sent again")]
     Earlier,
-    /// Too many at once.
+    /// Too many events in one submission.
     #[error("{0} events in one submission, at most {SUBMIT_EVENTS_MAX} are accepted")]
     TooMany(usize),
-    /// The task that stores it ended.
+    /// The storing task ended.
     #[error(
         "storing it ended with a fault of this program: please report what its log says of a panic"
     )]
@@ -86,7 +87,7 @@ pub enum SubmitError {
 }
 
 impl SubmitError {
-    /// The urgent lane has taken what was for it: only events of other lanes are missing.
+    /// Whether the urgent lane has stored its events: only events of other lanes are missing.
     pub fn has_kept_alarms(&self) -> bool {
         matches!(
             self,
@@ -101,7 +102,7 @@ impl SubmitError {
 /// Why bytes are not a submission.
 #[derive(Debug, thiserror::Error)]
 pub enum PartError {
-    /// They are not CBOR of it.
+    /// They are no CBOR of a submission.
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// A lane or retention class that this version does not have.
@@ -134,14 +135,14 @@ struct Batch {
 
 /// Events that are packed and not stored yet.
 pub struct Submission {
-    /// By lane, then by retention class: urgent is appended first.
+    /// Batches by lane, then by retention class: urgent is appended first.
     batches: [Batch; SLOTS],
-    /// The time since boot, where the wall clock is not set.
+    /// The time since boot, if the wall clock is not synchronised.
     monotonic_ms: Option<u64>,
 }
 
 impl Submission {
-    /// An empty one; looks whether the clock is synchronised.
+    /// An empty submission; checks whether the clock is synchronised.
     pub fn new(gateway: &GatewayClock) -> Self {
         let is_unset = !gateway.is_synchronised();
         Self {
@@ -158,7 +159,7 @@ impl Submission {
         mut draft: Draft<'_>,
     ) -> Result<(), BuildError> {
         if let Some(monotonic_ms) = self.monotonic_ms {
-            // Times of this clock are worth nothing until the hub puts them right.
+            // Times of this clock are unusable until the hub corrects them.
             draft.monotonic_ms = Some(monotonic_ms);
             if draft.clock.is_agents() {
                 draft.clock = ClockQuality::Unset;
@@ -183,7 +184,7 @@ impl Submission {
         self.batches.iter().map(|batch| batch.keys.len()).sum()
     }
 
-    /// The batches that have events, each with its lane and class.
+    /// The batches with events, each with its lane and class.
     fn into_batches(self) -> impl Iterator<Item = (Lane, Retention, Batch)> {
         let ways = Lane::ALL
             .into_iter()
@@ -193,7 +194,7 @@ impl Submission {
             .map(|((lane, retention), batch)| (lane, retention, batch))
     }
 
-    /// As it travels.
+    /// Encodes it for another process.
     pub fn encode(self) -> Result<Vec<u8>, CodecError> {
         let parts: Vec<Part> = self
             .into_batches()
@@ -206,7 +207,7 @@ impl Submission {
         codec::encode("submission", &parts)
     }
 
-    /// Reads what travelled.
+    /// Decodes a submission of another process.
     pub fn decode(bytes: &[u8], gateway: &GatewayClock) -> Result<Self, PartError> {
         let parts: Vec<Part> = codec::decode("submission", bytes)?;
         let mut submission = Self::new(gateway);
@@ -237,7 +238,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// `spools` in the order of [`Lane::ALL`].
+    /// An intake of these `spools`, in the order of [`Lane::ALL`].
     pub fn new(
         spools: [Spool; Lane::ALL.len()],
         boot: BootId,
@@ -257,12 +258,12 @@ impl Intake {
         &self.gateway
     }
 
-    /// Nothing is in it.
+    /// An empty submission.
     pub fn submission(&self) -> Submission {
         Submission::new(&self.gateway)
     }
 
-    /// Stores events for good, each lane by itself. What has begun is finished, though nobody waits for it any more.
+    /// Makes events durable, each lane by itself. A store that has begun finishes even if the caller stops waiting.
     pub async fn submit(&self, submission: Submission) -> Result<Outcome, SubmitError> {
         let count = submission.len();
         if count > SUBMIT_EVENTS_MAX {
@@ -280,7 +281,7 @@ impl Intake {
                     .await;
                 ((lane, retention), count, appended)
             };
-            // Most submissions have one batch: it costs no task.
+            // Most submissions have one batch, which needs no task.
             match first {
                 None => first = Some(append),
                 Some(_) => {

@@ -1,8 +1,7 @@
-//! `linli-agent join`: makes a key, shows the token to the hub, brings home a certificate.
+//! `linli-agent join`: makes a key, sends the token to the hub, receives a certificate.
 //!
-//! The token pins the hub's root, so the first connection is verified like every later one. The key is
-//! made here and stays here. An agent that has joined does not join again unless told to: its spool and
-//! config stay in any case.
+//! The token pins the hub's root, so the first connection is verified like every later one. The key is made here and
+//! stays here. An agent that has joined does not join again unless forced: its spool and config stay in any case.
 use linli_shared::protocol::ALPN_JOIN;
 use linli_shared::protocol::codec::CodecError;
 use linli_shared::protocol::frame::{Frame, Join, Joined};
@@ -25,16 +24,16 @@ use std::time::Duration;
 use crate::identity::{self, IdentityError, NewIdentity};
 
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
-/// For each address of the name.
+/// Deadline for each address of the name.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// From the connection to the hub's answer.
+/// Deadline from the connection to the hub's answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Why the agent did not join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// It has joined before.
+    /// The agent has joined before.
     #[error(
         "this agent has already joined ({0:?} is there): nothing was changed; to join anew, add --force"
     )]
@@ -42,7 +41,7 @@ pub enum JoinError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// Nobody can tell whether it has joined before.
+    /// It is unknown whether it has joined before.
     #[error(transparent)]
     Look(#[from] IdentityError),
     /// The clock is not set, so no certificate can be checked.
@@ -52,15 +51,15 @@ pub enum JoinError {
          join again, the token is still good"
     )]
     Clock {
-        /// What it says.
+        /// The time it shows.
         now: String,
     },
-    /// The hub cannot be reached or is not the one that the token pins.
+    /// The hub is unreachable or not the one that the token pins.
     #[error("cannot join at {address}")]
     Connect {
         /// Address.
         address: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -74,12 +73,12 @@ pub enum JoinError {
         /// Address.
         address: String,
     },
-    /// The hub says no.
+    /// The hub refuses.
     #[error("the hub refuses the join ({code}): {message}")]
     Refused {
-        /// A word for programs.
+        /// A code for programs.
         code: String,
-        /// For people.
+        /// A message for people.
         message: String,
     },
     /// The exchange broke off.
@@ -91,7 +90,7 @@ pub enum JoinError {
     /// The exchange broke off.
     #[error("the exchange with the hub broke off")]
     Link(#[from] quinn::ConnectionError),
-    /// The hub answered something else.
+    /// The hub sent another frame.
     #[error("the hub did not answer the join as agreed")]
     Unexpected,
     /// The answer does not fit the token.
@@ -114,7 +113,7 @@ pub enum JoinError {
     Files {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -169,7 +168,7 @@ pub async fn join(
     } else {
         joined.hubs.clone()
     };
-    // The token is spent: first the answer goes to disk, then the hub hears that the agent goes.
+    // The token is spent: first the answer goes to disk, then the connection is closed.
     NewIdentity {
         key_pem: &key.serialize_pem(),
         certificate_pem: &joined.certificate_pem,
@@ -184,7 +183,7 @@ pub async fn join(
     Ok(joined)
 }
 
-/// A connection to the first of the name's addresses that takes one and shows the root of the token.
+/// Connects to the first of the name's addresses that accepts and shows the root of the token.
 async fn connect(address: &str, token: &JoinToken) -> Result<(Endpoint, Connection), JoinError> {
     let failed = |source| JoinError::Connect {
         address: address.to_owned(),
@@ -235,11 +234,11 @@ async fn connect_to(
     Ok((endpoint, connection))
 }
 
-/// Shows the token and reads the answer.
+/// Sends the token and reads the answer.
 async fn exchange(connection: &Connection, join: Join) -> Result<Joined, JoinError> {
     let (mut send, receive) = connection.open_bi().await?;
     send.write_all(&Frame::Join(join).encode()?).await?;
-    // The hub answers when it has the whole request; a stream that cannot be ended says so on reading.
+    // The hub answers when it has the whole request; a failure to end the stream appears on reading.
     let _ = send.finish();
     match FrameReader::new(receive).next().await? {
         Some(Frame::Joined(joined)) => Ok(joined),

@@ -1,4 +1,4 @@
-//! `linli-agent`: the program. What it is made of stands in the library beside it.
+//! `linli-agent`: the program. Its parts are in the library beside it.
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -1,20 +1,20 @@
-//! How the allocator deals with the few large blocks of the agent.
+//! Settings of the allocator for the few large blocks of the agent.
 //!
-//! sled fills its log in buffers of a segment (512 KiB). Left alone, glibc learns to keep such blocks in
-//! its heaps, where small ones settle between them: the agent then holds twice of what it needs, for as
-//! long as it runs. With a fixed threshold they go back to the system as soon as they are free.
+//! sled fills its log in buffers of a segment (512 KiB). By default glibc learns to keep such blocks in its heaps,
+//! where small ones settle between them: the agent then holds twice the memory it needs, for as long as it runs. With
+//! a fixed threshold they are returned to the system as soon as they are free.
 
 use std::io;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Blocks of this size and more are mapped by themselves, bytes. A segment is just that.
+/// Blocks of at least this size are mapped separately, bytes. A segment has exactly this size.
 const MAPPED_FROM_BYTES: i32 = 512 * 1024;
-/// Free memory at the end of a heap beyond which it goes back to the system, bytes. Setting the one
-/// threshold fixes the other at 128 KiB, which the body of every push would cross.
+/// Free memory at the end of a heap beyond which it is returned to the system, bytes. Setting the one threshold fixes
+/// the other at 128 KiB, which the body of every push would cross.
 const TRIM_FROM_BYTES: i32 = 2 * 1024 * 1024;
 
-/// Sets the allocator up; before any thread is started.
+/// Configures the allocator; call it before any thread is started.
 #[expect(
     unsafe_code,
     reason = "mallopt(3) has no safe form; it takes two numbers and touches no memory of ours"
@@ -30,11 +30,12 @@ pub fn prepare() {
     }
 }
 
-/// How often what is free goes back to the system.
+/// Interval of returning free memory to the system.
 const TRIM_EVERY: Duration = Duration::from_secs(30);
 
-/// Gives back what is free within the heaps, until `stop`: what hundreds of devices that connect at once, or a storm of
-/// them, have taken for a moment would else be held for as long as the agent runs. A round took 0.7 ms of an agent with 200 doors.
+/// Returns free memory within the heaps to the system, until `stop`: otherwise the peak of hundreds of devices that
+/// connect at once, or of an alarm storm, would be held for as long as the agent runs. A round took 0.7 ms of an
+/// agent with 200 doors.
 pub async fn run(stop: CancellationToken) -> io::Result<()> {
     let mut trim = tokio::time::interval(TRIM_EVERY);
     loop {

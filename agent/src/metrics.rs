@@ -1,7 +1,7 @@
-//! Figures for Prometheus. Label sets are closed: lanes, reasons, configured sources.
+//! Metrics for Prometheus. Label sets are closed: lanes, reasons, configured sources.
 //!
-//! What a spool thread counts itself (syncs, damage, losses) is copied from its status at each scrape and
-//! stays a gauge "since the start": alert rules compare it with 0.
+//! Counts of a spool thread itself (syncs, damage, losses) are copied from its status at each scrape and stay gauges
+//! "since the start": alert rules compare them with 0.
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::process::ProcessFigures;
 use prometheus::{
@@ -9,62 +9,62 @@ use prometheus::{
     TextEncoder,
 };
 
-/// The figures of one source.
+/// The metrics of one source.
 pub struct SourceFigures {
     name: String,
     /// New events.
     pub stored: IntCounter,
-    /// Events that were there already.
+    /// Events that were already stored.
     pub doubled: IntCounter,
-    /// States that were known.
+    /// States that were already known.
     pub repeated: IntCounter,
     /// Signs of life.
     pub heartbeat: IntCounter,
-    /// What is of no interest.
+    /// Messages of no interest.
     pub filtered: IntCounter,
-    /// What could not be read.
+    /// Unreadable messages.
     pub rejected: IntCounter,
-    /// Events that the spool did not take.
+    /// Events that the spool refused.
     pub refused: IntCounter,
-    /// Events whose device time cannot be, in a message of the past.
+    /// Events of the past with an implausible device time.
     pub implausible_times: IntCounter,
-    /// Times that cannot be read: the field is rejected, the event is stored.
+    /// Unreadable times: the field is rejected, the event is stored.
     pub unreadable_times: IntCounter,
-    /// Events under the id of another event of the source.
+    /// Events with the id of another event of the source.
     pub conflicts: IntCounter,
     /// Devices whose clock is off.
     pub clocks_off: IntGauge,
-    /// By how much the clock that is off most is behind, seconds; negative: ahead.
+    /// Largest offset of a device's clock, seconds: positive if it is behind, negative if ahead.
     pub clock_offset: Gauge,
     /// 1 while it is connected.
     pub connected: IntGauge,
-    /// Devices that are heard.
+    /// Online devices.
     pub online: IntGauge,
-    /// Devices of which nothing is known.
+    /// Unknown devices.
     pub unknown: IntGauge,
     /// Receipt of the last message, seconds since 1970 UTC.
     pub last_message: IntGauge,
-    /// By how much the last event came late, seconds.
+    /// Delay of the last event, seconds.
     pub lag: Gauge,
     messages: IntCounterVec,
 }
 
 impl SourceFigures {
-    /// Counts an outcome that is the source's own.
+    /// Counts an outcome of the source's own.
     pub fn count(&self, outcome: &'static str, count: u64) {
         let labels = [self.name.as_str(), outcome];
         self.messages.with_label_values(&labels).inc_by(count);
     }
 }
 
-/// Handles of all figures; cheap to clone.
+/// Handles of all metrics; cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
     events_stored: IntCounterVec,
     events_doubled: IntCounterVec,
     events_refused: IntCounterVec,
-    /// Events of a lane that were given up, by reason.
+    /// Discarded events of a lane, by reason.
     pub events_discarded: IntCounterVec,
     /// Requests and rows of a source, by outcome.
     pub source_messages: IntCounterVec,
@@ -77,15 +77,15 @@ pub struct Metrics {
     source_devices: IntGaugeVec,
     source_last_message: IntGaugeVec,
     source_lag: GaugeVec,
-    /// 1 while the key of pseudonyms is in trouble.
+    /// 1 while the key of pseudonyms is unusable or could not be replaced.
     pub pseudonyms_broken: IntGauge,
     /// Groups of raw messages that were not kept on this box.
     pub raw_dropped: IntCounter,
     /// Events that the hub has acknowledged.
     pub events_sent: IntCounterVec,
-    /// Bytes of batches handed to the link.
+    /// Bytes of batches passed to the link.
     pub sent_bytes: IntCounterVec,
-    /// 1 while a hub has taken the agent in.
+    /// 1 while a hub has accepted the agent.
     pub uplink_connected: IntGauge,
     /// Tries to connect, by outcome.
     pub uplink_connects: IntCounterVec,
@@ -95,13 +95,13 @@ pub struct Metrics {
     pub unknown_frames: IntCounter,
     /// End of the certificate, seconds since 1970 UTC.
     pub cert_not_after: IntGauge,
-    /// By how much this clock is ahead of the hub's, seconds.
+    /// How far this clock is ahead of the hub's, seconds.
     pub clock_skew: prometheus::Gauge,
     /// 1 when the wall clock is synchronised.
     pub clock_set: IntGauge,
     /// Steps of the wall clock of more than two seconds.
     pub clock_steps: IntCounter,
-    /// Tries of the station's webhook that failed.
+    /// Failed tries of the station's webhook.
     pub station_failures: IntCounter,
     station_delivered: IntCounterVec,
     station_waiting: IntGauge,
@@ -120,7 +120,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A fresh set in a registry of its own.
+    /// New metrics in a registry of their own.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let counters = |name: &str, help: &str, labels: &[&str]| {
@@ -365,10 +365,10 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The figures of a source.
+    /// The metrics of a source.
     pub fn source(&self, name: &str) -> SourceFigures {
         let messages = |outcome| self.source_messages.with_label_values(&[name, outcome]);
-        // From zero, so that the first one is an increase.
+        // From zero, so that the first one counts as an increase.
         messages("session_panicked");
         SourceFigures {
             name: name.to_owned(),
@@ -429,14 +429,14 @@ impl Metrics {
         }
     }
 
-    /// Counts messages that the station's system has taken.
+    /// Counts messages that the station's system has accepted.
     pub fn station_delivered(&self, way: &str, messages: usize) {
         self.station_delivered
             .with_label_values(&[way])
             .inc_by(messages as u64);
     }
 
-    /// Copies the standing of the station's inbox into its gauges.
+    /// Copies the state of the station's inbox into its gauges.
     pub fn station(&self, standing: &crate::stations::Standing, wall_ms: i64) {
         let oldest_age_s = standing
             .oldest_ms

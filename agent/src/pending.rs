@@ -1,14 +1,14 @@
 //! Events that have been stamped with their time of receipt and are not in the spool yet.
 //!
-//! The uplink tells the hub up to what time everything has been received. The spool knows that for
-//! what it holds; a push that is being mapped, or waits for its sync, is known here. Times are taken
-//! inside the lock, so that no event can get a time that has been told to be complete already.
-//! Imports are left out: they bring what is past, at any time.
+//! The uplink reports to the hub the time up to which everything has been received. The spool knows that time for its
+//! own events; a push that is being mapped, or waits for its sync, is tracked here. Times are taken inside the lock,
+//! so that no event can get a time that was already reported as complete. Imports are left out: they contain past
+//! events of any time.
 use linli_shared::service::clock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Cloneable; all clones are the same.
+/// Cloneable; all clones share their state.
 #[derive(Clone, Default)]
 pub struct Pending(Arc<Mutex<BTreeMap<i64, usize>>>);
 
@@ -19,17 +19,17 @@ pub struct Stamp {
 }
 
 impl Pending {
-    /// Events are received now.
+    /// Stamps events that are received now.
     pub fn stamp(&self) -> Stamp {
         self.stamp_by(clock::wall_ms)
     }
 
-    /// Something is on its way without which the hub does not know all since `from_ms`.
+    /// Stamps an event on its way without which the hub may miss events since `from_ms`.
     pub fn stamp_at(&self, from_ms: i64) -> Stamp {
         self.stamp_by(|| from_ms)
     }
 
-    /// Now, and the oldest time of receipt that is on its way, if any.
+    /// The current time, and the oldest pending time of receipt, if any.
     pub fn look(&self) -> (i64, Option<i64>) {
         let times = self.times();
         (clock::wall_ms(), times.keys().next().copied())
@@ -46,7 +46,7 @@ impl Pending {
     }
 
     fn times(&self) -> MutexGuard<'_, BTreeMap<i64, usize>> {
-        // Counts are good after a panic elsewhere: each change is one statement.
+        // The counts are valid after a panic elsewhere: each change is one statement.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,14 +1,14 @@
-//! Keyed pseudonyms: what a device tells of a card or a name becomes a code before it is an event.
+//! Keyed pseudonyms: a card or a name in a device's message becomes a code before it is an event.
 //!
-//! * A pseudonym is `k<number>-<hex>`: the number of the key, and the first 16 bytes of
-//!   HMAC-SHA256(key, kind of what it stands for, 0, value). The same card has the same pseudonym as long as the key
-//!   lives, at this site only. Without the key it leads to nobody; a card's number is short enough to be tried out,
-//!   so the key never leaves this machine, and a rotated key is gone for good.
-//! * Off unless `[pseudonyms] enabled` says otherwise: then cards and names are dropped.
-//! * A key lives for `rotate_every`, or until `linli-agent pseudonyms rotate`. It is on the disk, synced, before it
-//!   is used. A rotation that fails is tried again after [`RETRY_EVERY_MS`]; the old key serves meanwhile.
-//! * A key that is damaged or cannot be read stops nothing: persons are dropped, alarms go on, and log, status and
-//!   `linli_agent_pseudonyms_broken` say so. It is never replaced in silence: `pseudonyms rotate` makes a new one.
+//! * A pseudonym is `k<number>-<hex>`: the number of the key, and the first 16 bytes of HMAC-SHA256(key, kind of the
+//!   value, 0, value). The same card has the same pseudonym as long as the key lives, at this site only. Without the
+//!   key it identifies nobody; a card's number is short enough for brute force, so the key never leaves this machine,
+//!   and a rotated key is destroyed.
+//! * Off unless `[pseudonyms] enabled` is set: then cards and names are dropped.
+//! * A key lives for `rotate_every`, or until `linli-agent pseudonyms rotate`. It is synced to disk before it is
+//!   used. A failed rotation is tried again after [`RETRY_EVERY_MS`]; the old key serves meanwhile.
+//! * A damaged or unreadable key stops nothing: personal data are dropped, alarms go on, and log, status and
+//!   `linli_agent_pseudonyms_broken` report it. It is never replaced silently: `pseudonyms rotate` makes a new one.
 //!
 //! ```text
 //! <data>/pseudonym.key     JSON {"number", "made_at_ms", "key"}, the key in hexadecimal; 0600
@@ -26,9 +26,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use linli_devices::device_event::Person;
 
 const KEY_BYTES: usize = 32;
-/// Before a rotation that failed is tried again, milliseconds.
+/// Pause before a failed rotation is tried again, milliseconds.
 const RETRY_EVERY_MS: i64 = 3_600_000;
-/// Of the tag that a pseudonym shows.
+/// Number of bytes of the tag that a pseudonym shows.
 const SHOWN_BYTES: usize = 16;
 
 /// `[pseudonyms]`
@@ -37,7 +37,7 @@ const SHOWN_BYTES: usize = 16;
 pub struct PseudonymConfig {
     /// Whether cards and names become pseudonyms; otherwise they are dropped.
     pub enabled: bool,
-    /// How long a key lives.
+    /// Lifetime of a key.
     pub rotate_every: Span,
 }
 
@@ -58,17 +58,17 @@ pub enum KeyError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// It is not a key.
+    /// The file has no key.
     #[error(
         "{0:?} is damaged, so persons are dropped from events: `linli-agent pseudonyms rotate` makes a new key (old pseudonyms \
          then stand alone)"
     )]
     Damaged(PathBuf),
-    /// They are off.
+    /// Pseudonyms are off.
     #[error(
         "pseudonyms are off: set [pseudonyms] enabled = true in the agent's config and restart the agent"
     )]
@@ -99,17 +99,17 @@ struct Kept {
 }
 
 struct State {
-    /// `None`: damaged, or it cannot be read.
+    /// The key; `None` if it is damaged or unreadable.
     key: Option<Key>,
     /// Why there is none, or why it could not be replaced.
     trouble: Option<String>,
-    /// A rotation that failed is not tried before.
+    /// Time of the next try after a failed rotation.
     retry_at_ms: i64,
 }
 
 impl Pseudonyms {
-    /// Reads the key, and makes it where there is none. Where that fails there is none, and [`trouble`](Self::trouble) says
-    /// why.
+    /// Reads the key, and makes it if there is none. If that fails there is no key, and [`trouble`](Self::trouble)
+    /// gives the reason.
     pub fn load(data_dir: &Path, config: &PseudonymConfig, now_ms: i64) -> Self {
         if !config.enabled {
             return Self(None);
@@ -143,7 +143,7 @@ impl Pseudonyms {
         })))
     }
 
-    /// The pseudonym of a value; `None` where they are off or have no key.
+    /// The pseudonym of a value; `None` if pseudonyms are off or have no key.
     pub fn of(&self, person: Person, value: &str) -> Option<String> {
         let kept = self.0.as_ref()?;
         let state = kept.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +167,7 @@ impl Pseudonyms {
         state.trouble.clone()
     }
 
-    /// The time of the key is over, and no try to replace it failed a moment ago.
+    /// Whether the key's lifetime is over, and no rotation failed recently.
     pub fn is_due(&self, now_ms: i64) -> bool {
         self.0.as_ref().is_some_and(|kept| {
             let state = kept.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -178,11 +178,11 @@ impl Pseudonyms {
         })
     }
 
-    /// Makes a new key and forgets the old one; gives its number. Blocking.
+    /// Makes a new key and destroys the old one; returns its number. Blocking.
     pub fn rotate(&self, now_ms: i64) -> Result<u64, KeyError> {
         let kept = self.0.as_ref().ok_or(KeyError::Off)?;
         let mut state = kept.state.write().unwrap_or_else(PoisonError::into_inner);
-        // The number of a damaged key is not known, and must not be given again.
+        // The number of a damaged key is unknown, and must not be given again.
         let number = match &state.key {
             Some(key) => key.number + 1,
             None => (now_ms / 1000).unsigned_abs(),
@@ -271,7 +271,7 @@ mod tests {
             "{card}"
         );
         assert_eq!(load().of(Person::Card, "0012345678"), Some(card.clone()));
-        // The same digits as a name stand for something else.
+        // The same digits as a name have another pseudonym.
         assert_ne!(first.of(Person::Name, "0012345678"), Some(card.clone()));
         let day_ms = 86_400_000;
         assert!(!first.is_due(1_000 + 89 * day_ms));
@@ -310,7 +310,7 @@ mod tests {
                 .trouble()
                 .is_some_and(|trouble| trouble.contains("pseudonyms rotate"))
         );
-        // Not by itself, however much time goes by.
+        // Never by itself, however much time passes.
         assert!(!loaded.is_due(i64::MAX));
         assert_eq!(std::fs::read(&path).expect("read"), b"{}");
         assert_eq!(

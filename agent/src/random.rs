@@ -11,7 +11,7 @@ pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// A number for jitter and for ids of requests. Without randomness it is 0, which costs the jitter and nothing else.
+/// A number for jitter and for ids of requests. Without randomness it is 0, which costs only the jitter.
 pub fn jitter() -> u64 {
     bytes().map(u64::from_ne_bytes).unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-/// The agent answers, or says that it cannot, earlier than this.
+/// The agent answers, or reports an error, earlier than this.
 const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Why the running agent gave no answer.
@@ -20,40 +20,40 @@ pub enum SocketError {
     Away {
         /// The socket.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
     /// The exchange failed.
     #[error("talking to the running agent failed")]
     Http(#[from] hyper::Error),
-    /// It does not answer.
+    /// The agent does not answer.
     #[error("the running agent did not answer within {} s", DEADLINE.as_secs())]
     Silent,
-    /// It answers something else.
+    /// The answer has another format.
     #[error("the answer of the running agent is not understood: is it of another version?")]
     Answer(#[source] serde_json::Error),
     /// The request could not be made.
     #[error("the request to the running agent could not be made")]
     Request(#[from] hyper::http::Error),
-    /// The agent says no.
+    /// The agent refuses.
     #[error("the running agent refuses: {detail}")]
     Refused {
         /// Status.
         status: StatusCode,
-        /// What it says.
+        /// The agent's message.
         detail: String,
     },
 }
 
 impl SocketError {
-    /// The agent is there and says that it cannot at the moment.
+    /// Whether the agent is there and busy at the moment.
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::SERVICE_UNAVAILABLE)
     }
 }
 
-/// A GET whose answer goes on: its body, on a connection that lives as long as it is read.
+/// Sends a GET whose answer is endless; returns its body, on a connection that lives as long as it is read.
 pub async fn open(socket: &Path, uri: &str) -> Result<Incoming, SocketError> {
     let (mut sender, driver) = connect(socket).await?;
     tokio::spawn(driver);
@@ -72,7 +72,7 @@ pub async fn open(socket: &Path, uri: &str) -> Result<Incoming, SocketError> {
     Err(refused(status, &body))
 }
 
-/// The `detail` of the problem that is told, or the whole answer where it is none, with its status.
+/// The `detail` of the problem in the answer, or the whole answer if it is none, with its status.
 fn refused(status: StatusCode, body: &[u8]) -> SocketError {
     let told: Option<Told> = serde_json::from_slice(body).ok();
     let detail = match told {
@@ -82,7 +82,7 @@ fn refused(status: StatusCode, body: &[u8]) -> SocketError {
     SocketError::Refused { status, detail }
 }
 
-/// What people are to read of a problem.
+/// The part of a problem for people.
 #[derive(Deserialize)]
 struct Told {
     detail: String,

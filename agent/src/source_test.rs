@@ -1,7 +1,7 @@
-//! `linli-agent source test NAME`: what arrives at a source, raw beside normalised, live, and what is wrong.
+//! `linli-agent source test NAME`: shows messages of a source live, raw beside normalised, and their errors.
 //!
-//! Where the agent runs, its own source is watched: what is shown is what is stored. Where it does not run, the source
-//! is run here for the time of the test, with the agent's spool: a device that is answered is answered for good.
+//! If the agent runs, its own source is watched: it shows the stored events. If it does not run, the source is run
+//! here for the time of the test, with the agent's spool: an acknowledgement to a device is final.
 use http_body_util::BodyExt;
 use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, data_dir, output};
@@ -27,28 +27,28 @@ use crate::sources::Sources;
 use crate::transport::bodies::Bodies;
 use crate::{bind, clock_anchors, http, socket};
 
-/// Lines on their way to the screen.
+/// Lines queued for the screen.
 const LINES_MAX: usize = 64;
 /// Connections of the push listener during a test.
 const CONNECTIONS_MAX: usize = 64;
-/// How long the source may take to end after the test.
+/// Grace period of the source after the test.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What was asked for.
+/// The parameters of a test.
 pub struct SourceTest {
     /// Name of the source.
     pub name: String,
-    /// For how long.
+    /// Duration.
     pub lasts: Duration,
-    /// Ends after so many messages.
+    /// Number of messages after which it ends.
     pub count: Option<u64>,
-    /// Signs of life with their raw message.
+    /// Show signs of life with their raw message.
     pub all: bool,
     /// JSON lines.
     pub json: bool,
 }
 
-/// An outcome for who reads Chinese first.
+/// An outcome in words, Chinese first.
 fn words(outcome: &str) -> String {
     let chinese = match outcome {
         "event" => "事件",
@@ -62,7 +62,7 @@ fn words(outcome: &str) -> String {
     format!("{chinese} {outcome}")
 }
 
-/// What was seen.
+/// Counts of the messages.
 #[derive(Default)]
 struct Tally {
     messages: u64,
@@ -71,7 +71,7 @@ struct Tally {
 }
 
 impl SourceTest {
-    /// Runs it; the exit code says whether anything good came.
+    /// Runs the test; the exit code tells whether any good message arrived.
     pub async fn run(self, checked: Checked) -> Result<u8, Failure> {
         let known = checked
             .sources
@@ -221,18 +221,18 @@ impl SourceTest {
         let view = ingest.view();
         stop.cancel();
         reader.abort();
-        // What does not end in time is cut off: what was answered is synced.
+        // A part that does not end in time is cut off: acknowledged events are synced.
         let _ = tokio::time::timeout(GRACE, async { tokio::join!(running, served) }).await;
         drop((ingest, shared));
         tokio::task::block_in_place(|| {
-            // First: once the spools are free an agent may start, and read them.
+            // First: once the spools are free an agent may start, and read the states.
             keeper.keep_now();
             spools.close();
         });
         Ok(self.conclude(&tally, Some(view)))
     }
 
-    /// Prints what comes until the time is over.
+    /// Prints messages until the time is over.
     async fn show(&self, mut lines: mpsc::Receiver<LiveLine>) -> Tally {
         let end = Instant::now() + self.lasts;
         let mut tally = Tally::default();
@@ -286,7 +286,7 @@ impl SourceTest {
         }
     }
 
-    /// Says what is wrong, if anything.
+    /// Prints the problems, if any.
     fn conclude(&self, tally: &Tally, view: Option<SourceView>) -> u8 {
         let Some(view) = view else {
             return exit::UNAVAILABLE;

@@ -1,16 +1,17 @@
-//! Where events come from. One folder has all of a source: its config, how it connects or listens, its decoder (pure),
-//! how messages become readings. None knows another, and adding one is a line in [`TYPES`].
+//! The sources of events. One folder has all of a source: its config, its connection or listener, its decoder (pure),
+//! and its mapping from messages to events. No source knows another, and adding one is a line in [`TYPES`].
 //!
 //! ```text
 //! [[source]] of the config ─ Prepared (checked, secrets read) ─ app ─▶ Source::run(feed, stop)
-//!     messages ▶ decode (pure) ▶ DecodedMessage ▶ feed (what holds for all) ▶ intake ▶ spool, then the device is answered
+//!     messages ▶ decode (pure) ▶ DecodedMessage ▶ feed (rules for all) ▶ intake ▶ spool, then the device is answered
 //! ```
 //!
-//! * `run` ends at `stop` and at nothing else: a device that is away, a port that is taken, a wrong password are shown
-//!   by `linli-agent status` and tried again ([`reconnect::run_with_reconnect`]); so is a session that panics. A push that panics
-//!   costs its connection. One source never ends another.
-//! * A decoder does no I/O and knows no clock. What it holds of a stream has a limit, and one bad message costs itself.
-//! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may hang routes below `/push/<name>` too.
+//! * `run` ends at `stop` and never before: a device that is away, a port that is taken, a wrong password are shown
+//!   by `linli-agent status` and tried again ([`reconnect::run_with_reconnect`]); so is a session that panics. A push
+//!   that panics closes its connection only. One source never ends another.
+//! * A decoder does no I/O and reads no clock. Its buffer for a stream has a limit, and one bad message affects no
+//!   other.
+//! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may add routes below `/push/<name>` too.
 mod check;
 mod dahua;
 mod dc09;
@@ -46,12 +47,12 @@ use crate::transport::bodies::Bodies;
 pub(crate) use check::Check;
 use push::{Push, PushSource};
 
-/// How long raw messages stay unless the config says otherwise.
+/// Default of `keep_raw_for`.
 const KEEP_RAW_FOR: Span = Span::from_secs(3 * 86_400);
 
-/// `clock_bound` unless the config says otherwise.
+/// Default of `clock_bound`.
 const CLOCK_BOUND: Span = Span::from_secs(120);
-/// What it may be.
+/// Allowed values of `clock_bound`.
 const CLOCK_BOUNDS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(5)..=Duration::from_secs(86_400);
 
@@ -63,28 +64,28 @@ const MAPPING_HAS_ZONE: &str =
 pub(crate) trait Source: Sized + Send + 'static {
     /// `type` in the config.
     const TYPE: &'static str;
-    /// Its keys of `[[source]]`, beside those of [`SourceConfig`].
+    /// The keys of `[[source]]` for this type, beside those of [`SourceConfig`].
     type Config: DeserializeOwned;
-    /// Why `zone` says nothing to it, where that is so.
+    /// Why `zone` has no effect on this type, if so.
     const NO_ZONE: Option<&'static str> = None;
 
-    /// Checks the config and reads what it names. Connects to nothing.
+    /// Checks the config and reads the files that it names. Connects to nothing.
     fn new(config: Self::Config, check: &Check<'_>) -> Result<Self, ConfigError>;
 
-    /// How long a device may say nothing unless the config says otherwise; `None`: it has no sign of life.
+    /// Default of a device's longest silence; `None`: the protocol has no sign of life.
     fn silent_after(&self) -> Option<Duration>;
 
-    /// How far apart the signs of life of a device are, where the agent knows it.
+    /// Interval between the signs of life of a device, if the agent knows it.
     fn interval(&self) -> Option<Duration> {
         None
     }
 
-    /// Devices that it expects to hear.
+    /// Devices that the source expects to hear.
     fn devices(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Where it listens by itself.
+    /// Addresses that the source itself listens on.
     fn listens(&self) -> Vec<Listens> {
         Vec::new()
     }
@@ -98,7 +99,7 @@ pub(crate) trait Source: Sized + Send + 'static {
     fn run(self, ingest: SourceIngest, stop: CancellationToken) -> impl Future<Output = ()> + Send;
 }
 
-/// The key that says so, `tcp` or `udp`, and where.
+/// A listening address: the config key that names it, `tcp` or `udp`, and the address.
 pub(crate) type Listens = (&'static str, &'static str, SocketAddr);
 
 type Prepare = fn(toml::Table, &Check<'_>) -> Result<Parts, ConfigError>;
@@ -116,23 +117,23 @@ const TYPES: &[(&str, Prepare)] = &[
     (onvif::Onvif::TYPE, prepare::<onvif::Onvif>),
 ];
 
-/// `[[source]]`: what every source has. The rest belongs to its type.
+/// `[[source]]`: the keys that every source has. The other keys belong to the type.
 #[derive(Debug, Deserialize)]
 pub(crate) struct SourceConfig {
-    /// Name: on its events, in metrics, and in the URL `/push/<name>`.
+    /// Name: appears on its events, in metrics, and in the URL `/push/<name>`.
     pub name: String,
     /// Type.
     #[serde(rename = "type", default = "push_type")]
     pub kind: String,
-    /// Of times that carry none: an IANA name.
+    /// Zone of times that carry none: an IANA name.
     zone: Option<String>,
     /// How long raw messages stay on this box; `"0s"`: not at all.
     keep_raw_for: Option<Span>,
-    /// How long a device may say nothing before its state is unknown.
+    /// Longest silence of a device before its state is unknown.
     silent_after: Option<Span>,
-    /// A device's clock that is off by more is not believed: its live events happened when they were received.
+    /// Largest trusted offset of a device's clock. Beyond it, the time of a live event is its receipt.
     clock_bound: Option<Span>,
-    /// What the type wants.
+    /// Keys of the type.
     #[serde(flatten)]
     pub rest: toml::Table,
 }
@@ -143,10 +144,10 @@ fn push_type() -> String {
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What starts a source: gives its routes, and what runs until the token is cancelled.
+/// Starts a source: returns its routes, and the future that runs until the token is cancelled.
 type Start = Box<dyn FnOnce(SourceIngest, CancellationToken) -> (Option<Router>, Running) + Send>;
 
-/// A source of some type that is checked and does not run yet.
+/// A source of some type whose config is checked and which does not run yet.
 struct Parts {
     kind: &'static str,
     no_zone: Option<&'static str>,
@@ -173,19 +174,19 @@ fn prepare<S: Source>(rest: toml::Table, check: &Check<'_>) -> Result<Parts, Con
     })
 }
 
-/// A source that is checked whole and does not run yet.
+/// A source whose whole config is checked and which does not run yet.
 pub(crate) struct Prepared {
-    /// What the config says of every source.
+    /// Settings that every source has.
     pub settings: Settings,
-    /// Devices that it expects to hear.
+    /// Devices that the source expects to hear.
     pub devices: Vec<String>,
-    /// Where it listens by itself.
+    /// Addresses that the source itself listens on.
     pub listens: Vec<Listens>,
     start: Option<Start>,
 }
 
 impl Prepared {
-    /// Checks a source. `None` of its own part where it is a push.
+    /// Checks a source. The own part is `None` for a push.
     pub fn new(
         config: SourceConfig,
         check: &Check<'_>,
@@ -256,7 +257,7 @@ impl Prepared {
         }
         let keep_raw_for = match config.keep_raw_for {
             Some(span) => span.0,
-            // A platform that pushes keeps its own, and a mapping says what the event keeps.
+            // A platform that pushes keeps its own messages, and a mapping selects the fields of the event.
             None if push.is_some() => Duration::ZERO,
             None => KEEP_RAW_FOR.0,
         };
@@ -282,7 +283,8 @@ impl Prepared {
         Ok((prepared, push))
     }
 
-    /// Starts it: its routes, and what runs until `stop`. A push has routes only, in `push`.
+    /// Starts the source: returns its routes, and the future that runs until `stop`. A push has routes only, in
+    /// `push`.
     pub fn start(
         self,
         ingest: SourceIngest,
@@ -307,7 +309,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// Nothing runs yet. What was known of their devices is read from the data directory.
+    /// Sources that do not run yet. The earlier state of their devices is read from the data directory.
     pub fn new(
         prepared: Vec<Prepared>,
         mut pushes: BTreeMap<String, PushSource>,
@@ -341,7 +343,7 @@ impl Sources {
         }
     }
 
-    /// The way of each to the intake.
+    /// The ingest of each source.
     pub fn ingests(&self) -> Vec<SourceIngest> {
         self.prepared
             .iter()
@@ -349,12 +351,12 @@ impl Sources {
             .collect()
     }
 
-    /// What keeps the states of their points.
+    /// The store of the devices' states.
     pub fn keeper(&self) -> StateStore {
         self.keeper.clone()
     }
 
-    /// The routes of the push listener, and what runs until `stop`.
+    /// Returns the routes of the push listener, and the future that runs until `stop`.
     pub fn start(
         self,
         stop: CancellationToken,
@@ -374,7 +376,8 @@ impl Sources {
         running.spawn(clock(ingests, self.keeper, self.pseudonyms, stop.clone()));
         let ended = async move {
             while let Some(ended) = running.join_next().await {
-                // Sessions are guarded, the clock is not: without it nobody watches over silence, so the process is started anew.
+                // Sessions are guarded against panics, the clock is not: without it silence is not watched, so the
+                // process restarts.
                 ended.map_err(io::Error::other)?;
             }
             Ok(())
@@ -383,8 +386,8 @@ impl Sources {
     }
 }
 
-/// Once a second, until `stop`: tells of silent devices; states that have changed are kept; a key of pseudonyms whose time
-/// is over is replaced.
+/// Once a second, until `stop`: reports silent devices, keeps changed states, and replaces a key of pseudonyms whose
+/// period is over.
 async fn clock(
     ingests: Vec<SourceIngest>,
     keeper: StateStore,

@@ -1,29 +1,28 @@
-//! A start that takes long: systemd gives it more time as long as it moves.
+//! A long start: systemd extends its timeout as long as it makes progress.
 //!
-//! Opening a spool reads all that waits in it, seconds per hundred generations on a slow disk. Every
-//! [`LOOK_EVERY`] the work that was done is compared with that of the look before. Where it moved, systemd is asked
-//! for [`EXTENDS_BY`] more and told how far it is, and the log says so too. Where nothing moved, systemd is asked for
-//! nothing, and its own timeout ends the start.
+//! Opening a spool reads all its waiting events, seconds per hundred generations on a slow disk. Every [`LOOK_EVERY`]
+//! the work done is compared with that of the last look. After progress, systemd is asked for [`EXTENDS_BY`] more and
+//! gets the count, and the log gets it too. Without progress systemd's own timeout ends the start.
 use linli_shared::service::systemd;
 use linli_spool::Progress;
 use std::time::Duration;
 
-/// How often the progress is looked at.
+/// Interval of looks at the progress.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// How much time a look that finds progress asks for, from then on.
+/// Time that a look with progress asks for, from then on.
 const EXTENDS_BY: Duration = Duration::from_secs(60);
 
-/// What a look at the progress finds.
+/// The result of a look at the progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Look {
-    /// Since the start.
+    /// Time since the start.
     elapsed_s: u64,
-    /// Work that was done.
+    /// Work done.
     count: u64,
     has_moved: bool,
 }
 
-/// Waits for `opening`, and has the start's timeout extended as long as `progress` rises.
+/// Waits for `opening`, and extends the start's timeout as long as `progress` rises.
 pub async fn watch<T>(opening: impl Future<Output = T>, progress: &Progress) -> T {
     look_while(opening, || progress.count(), tell).await
 }

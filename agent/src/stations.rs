@@ -1,22 +1,21 @@
-//! The way back: what the hub tells the station whose incidents this agent reports.
+//! The way back: messages of the hub to the station whose incidents this agent reports.
 //!
 //! ```text
 //! uplink ─CaseStatus─▶ inbox (a thread, on disk) ─▶ webhook: the station's system, in order, for ever
 //!    ▲                      │      ▲                fetch: GET /station/cases, POST /station/cases/ack
-//!    └── stored (watch) ◀───┘      └── removed by whichever of the two the station's system answers
+//!    └── stored (watch) ◀───┘      └── removed by the first of the two that the station's system answers
 //! ```
 //!
-//! `app` starts it where the config has `[station]`; without, the agent tells the hub that it has no inbox and
-//! the hub keeps the messages. The inbox has one owner, its thread; the uplink offers messages and never
-//! waits for the disk, the others ask through [`Stations`].
+//! `app` starts it if the config has `[station]`; without it, the agent reports to the hub that it has no inbox and
+//! the hub keeps the messages. The inbox has one owner, its thread; the uplink offers messages and never waits for
+//! the disk, the others send requests through [`Stations`].
 //!
 //! Invariants:
-//! * The hub is told of a number after that message, and all before it, are synced (`inbox`).
-//! * A message stays until the station's system has answered for it, and is offered in the order of numbers.
-//!   Between its answer and the mark on disk lies a moment: after a kill there it is offered once more, under
-//!   the same id.
-//! * What finds no room waits here in memory, at most [`CASES_IN_FLIGHT_MAX`], unacknowledged: the hub sends no
-//!   more, and all of it again in the next session.
+//! * A number is acknowledged to the hub after that message, and all before it, are synced (`inbox`).
+//! * A message stays until the station's system has acknowledged it, and is offered in the order of numbers. After a
+//!   kill between that answer and the mark on disk, it is offered once more, under the same id.
+//! * Messages without room wait here in memory, at most [`CASES_IN_FLIGHT_MAX`], unacknowledged: the hub sends no
+//!   more, and all of them again in the next session.
 //!
 //! After an error of the disk the inbox is opened again from disk, as after a crash, every [`RETRY_EVERY`].
 pub mod fetch;
@@ -35,26 +34,26 @@ use tokio::sync::{oneshot, watch};
 use inbox::{Held, Inbox, Limits};
 use linli_spool::sled_log::Trouble;
 
-/// Requests that wait for the thread: what a session may bring, and room for who reads.
+/// Queued requests for the thread: the messages of a session, and room for readers.
 const REQUESTS_MAX: usize = 2 * CASES_IN_FLIGHT_MAX + 16;
-/// What could not be stored is tried again this often.
+/// Interval of retries for messages that could not be stored.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
-/// Why the inbox did not do what it was asked.
+/// Why the inbox did not serve a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InboxError {
-    /// Too much waits for its thread.
+    /// Too many requests wait for its thread.
     #[error("the inbox of the station is busy: its disk is slow")]
     Busy,
     /// The disk failed.
     #[error("the inbox of the station cannot be used: {0}")]
     Disk(String),
-    /// What was acknowledged has never been here.
+    /// The acknowledged number was never stored here.
     #[error("no message has the number {through}: the last one is {stored}")]
     NotThere {
-        /// Wanted.
+        /// Acknowledged number.
         through: u64,
-        /// The last one that was stored.
+        /// The last stored number.
         stored: u64,
     },
     /// The agent stops.
@@ -62,25 +61,25 @@ pub enum InboxError {
     Closed,
 }
 
-/// How the inbox stands.
+/// The state of the inbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// The last number that is synced.
+    /// The last synced number.
     pub stored: u64,
-    /// The last number that the station's system has answered for.
+    /// The last number that the station's system has acknowledged.
     pub removed: u64,
-    /// Messages that wait.
+    /// Waiting messages.
     pub waiting: usize,
     /// Bytes of their records.
     pub bytes: u64,
-    /// When the oldest of them came.
+    /// Arrival of the oldest of them.
     pub oldest_ms: Option<i64>,
-    /// Why no more are stored.
+    /// Why no more messages are stored.
     pub refusing: Option<String>,
 }
 
 enum Request {
-    /// A session begins: what waits in memory comes again.
+    /// A session begins: messages that wait in memory arrive again.
     Begin,
     Offer(CaseStatus),
     Read {
@@ -109,9 +108,9 @@ pub struct StationsThread {
 }
 
 impl StationsThread {
-    /// Ends it, whoever still has a handle, and waits for it. Blocking.
+    /// Ends the thread even if handles remain, and waits for it. Blocking.
     pub fn close(self) {
-        // It is gone already where this fails.
+        // If this fails, the thread is gone already.
         let _ = self.requests.send(Request::Close);
         if self.thread.join().is_err() {
             tracing::error!("the inbox of the station ended with a panic");
@@ -120,8 +119,8 @@ impl StationsThread {
 }
 
 impl Stations {
-    /// Opens the inbox below the data directory and starts its thread. An inbox that cannot be opened is tried
-    /// again: events are taken meanwhile, and the hub keeps the messages.
+    /// Opens the inbox below the data directory and starts its thread. If opening fails it is retried: events are
+    /// accepted meanwhile, and the hub keeps the messages.
     pub fn open(data_dir: &Path, limits: Limits) -> Result<(Self, StationsThread), std::io::Error> {
         let (requests, inbox) = sync_channel(REQUESTS_MAX);
         let (status, standing) = watch::channel(Standing::default());
@@ -145,22 +144,22 @@ impl Stations {
         Ok((handle, StationsThread { requests, thread }))
     }
 
-    /// How it stands.
+    /// The state of the inbox.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
     }
 
-    /// A session begins.
+    /// Begins a session.
     pub fn begin(&self) -> Result<(), InboxError> {
         self.send(Request::Begin)
     }
 
-    /// A message of the hub. Does not wait for the disk.
+    /// Offers a message of the hub. Does not wait for the disk.
     pub fn offer(&self, status: CaseStatus) -> Result<(), InboxError> {
         self.send(Request::Offer(status))
     }
 
-    /// Messages that wait above a number, in order.
+    /// Reads waiting messages above a number, in order.
     pub async fn read(&self, after: u64, limit: usize) -> Result<Vec<Held>, InboxError> {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Read {
@@ -171,7 +170,7 @@ impl Stations {
         answer.await.map_err(|_| InboxError::Closed)?
     }
 
-    /// The station's system has everything up to a number: how many of them waited.
+    /// Records that the station's system has everything up to a number; returns how many of them waited.
     pub async fn remove(&self, through: u64) -> Result<usize, InboxError> {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Remove { through, reply })?;
@@ -188,15 +187,15 @@ impl Stations {
     }
 }
 
-/// What the thread owns.
+/// The state of the thread.
 struct Owner {
     directory: PathBuf,
     limits: Limits,
     /// The inbox, or why it is not open.
     contents: Result<Inbox, String>,
-    /// Came, and is not stored yet.
+    /// Messages that are not stored yet.
     coming: VecDeque<CaseStatus>,
-    /// More came than may: nothing is taken until the next session brings it in order.
+    /// Too many messages arrived: none is accepted until the next session sends them in order.
     overrun: bool,
     status: watch::Sender<Standing>,
 }
@@ -213,7 +212,7 @@ impl Owner {
             if matches!(first, Err(RecvTimeoutError::Disconnected)) {
                 break;
             }
-            // What has gathered meanwhile goes into one sync.
+            // Requests that arrived meanwhile go into one sync.
             let gathered: Vec<Request> = first.into_iter().chain(requests.try_iter()).collect();
             if self.contents.is_err() {
                 self.open();
@@ -245,7 +244,7 @@ impl Owner {
         });
     }
 
-    /// True: it is to end.
+    /// Serves a request. True: the thread must end.
     fn serve(&mut self, request: Request) -> bool {
         match request {
             Request::Begin => {
@@ -259,7 +258,7 @@ impl Owner {
                 reply,
             } => {
                 let answer = self.with(|inbox| inbox.read(after, limit));
-                // Who asked may have gone; then nothing has happened.
+                // The caller may have gone; then nothing is lost.
                 let _ = reply.send(answer);
             }
             Request::Remove { through, reply } => {
@@ -269,7 +268,8 @@ impl Owner {
                 } else {
                     self.with(|inbox| inbox.remove(through))
                 };
-                // Seen by who waits for the answer. The guard of what is looked at must not outlive the look.
+                // A caller that has its answer sees it in the status. The guard of the borrow must not outlive the
+                // look.
                 let refusing = self.status.borrow().refusing.clone();
                 self.publish(refusing);
                 let _ = reply.send(answer);
@@ -294,7 +294,7 @@ impl Owner {
         self.coming.push_back(status);
     }
 
-    /// Does something with the inbox; an error closes it, and it is opened again.
+    /// Runs an operation on the inbox; an error closes it, and it is opened again.
     fn with<T>(
         &mut self,
         work: impl FnOnce(&mut Inbox) -> Result<T, Trouble>,
@@ -311,13 +311,13 @@ impl Owner {
             "the inbox of the station failed and is opened again"
         );
         if let Ok(inbox) = std::mem::replace(&mut self.contents, Err(failed.clone())) {
-            // It failed already.
+            // It has already failed.
             let _ = inbox.close();
         }
         Err(InboxError::Disk(failed))
     }
 
-    /// Stores what came; why not all, if so.
+    /// Stores waiting messages; returns why not all, if so.
     fn store(&mut self) -> Option<String> {
         let mut coming = std::mem::take(&mut self.coming);
         let stored = self.with(|inbox| inbox.store(&mut coming, clock::wall_ms()));

@@ -1,16 +1,16 @@
-//! The uplink: brings what the spools hold to a hub, and what the hub says to the agent.
+//! The uplink: sends the spools' events to a hub, and passes the hub's messages to the agent.
 //!
 //! ```text
 //! spools ──read──▶ lane (one each) ──batch──▶ QUIC stream of its own ──▶ hub
 //!        ◀──ack──                  ◀──ack──
 //! ```
 //!
-//! One session at a time. A session starts with `Hello`; the hub answers with the position that it
-//! wants of each lane, and everything from there on is sent, so a lost answer costs a repetition and
-//! nothing else. What this process has not sent is not taken for known to the hub: a spool that was put
-//! back to an older state gives its numbers again, so the hub is shown everything that is not
-//! acknowledged, and compares. An acknowledgement reaches the spool only when the hub has synced. Whatever ends a
-//! session, the next one starts after a backoff with jitter, at the next address of the list.
+//! One session at a time. A session starts with `Hello`; the hub answers with the position that it expects of each
+//! lane, and everything from there on is sent, so a lost answer costs only a repetition. Events that this process has
+//! not sent are not assumed known to the hub: a spool that was restored to an older state assigns its numbers again,
+//! so the hub gets all unacknowledged events, and compares. An acknowledgement reaches the spool only when the hub
+//! has synced. After the end of a session, for any reason, the next one starts after a backoff with jitter, at the
+//! next address of the list.
 mod dial;
 mod flight;
 mod lane;
@@ -38,39 +38,39 @@ use session::{Ended, SessionError};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// After a refusal that a person must mend, no more often than this.
+/// Least pause after a refusal that a person must resolve.
 const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// A session that lasted this long from the hub's welcome was a good one: the backoff starts anew.
 const GOOD_SESSION: Duration = Duration::from_secs(20);
 
-/// How the uplink stands.
+/// The status of the uplink.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct UplinkStatus {
-    /// The hub that has taken the agent in.
+    /// The connected hub.
     pub connected: Option<String>,
-    /// Since when, or since when not, milliseconds since 1970 UTC.
+    /// Time of the last change of `connected`, milliseconds since 1970 UTC.
     pub since_ms: i64,
     /// When the hub last acknowledged events, milliseconds since 1970 UTC.
     pub last_ack_ms: Option<i64>,
     /// Why the last session or try ended.
     pub last_error: Option<String>,
-    /// Rises whenever the loop of the uplink goes round: the watchdog's proof of life.
+    /// Rises with every round of the uplink's loop: the watchdog's proof of life.
     #[serde(skip)]
     pub rounds: u64,
 }
 
-/// What the hub says, for the parts of the agent that act on it.
+/// The hub's messages, for the parts of the agent that handle them.
 #[derive(Debug)]
 pub enum Downlink {
     /// A case has changed, and no station is served here.
     Case(CaseStatus),
-    /// Something to do.
+    /// A command.
     Command(Command),
 }
 
-/// Everything that an uplink works with.
+/// The inputs of an uplink.
 pub struct Uplink {
-    /// Who the agent is.
+    /// Identity of the agent.
     pub identity: Identity,
     /// Hubs in the order of preference.
     pub addresses: Vec<String>,
@@ -78,7 +78,7 @@ pub struct Uplink {
     pub spools: [Spool; Lane::ALL.len()],
     /// The sequence after the last that this process has sent, by lane.
     pub sent: [Sent; Lane::ALL.len()],
-    /// What is on its way into them.
+    /// Events on their way into the spools.
     pub pending: Pending,
     /// Whether this gateway's clock is synchronised.
     pub gateway: GatewayClock,
@@ -86,11 +86,11 @@ pub struct Uplink {
     pub anchors: watch::Receiver<Vec<ClockAnchor>>,
     /// The inbox of the station, if this agent serves one.
     pub stations: Option<Stations>,
-    /// Where the hub's other messages go.
+    /// Destination of the hub's other messages.
     pub downlink: mpsc::Sender<Downlink>,
-    /// Figures.
+    /// Metrics.
     pub metrics: Metrics,
-    /// How it stands.
+    /// Status.
     pub status: watch::Sender<UplinkStatus>,
 }
 
@@ -103,7 +103,7 @@ impl Sent {
         Sequence(self.0.load(Ordering::Relaxed))
     }
 
-    /// Notes that everything before `end` was sent; says how many of them never were before.
+    /// Records that everything before `end` was sent; returns how many of the events were sent for the first time.
     fn note(&self, first: Sequence, end: Sequence) -> u64 {
         let before = self.0.fetch_max(end.0, Ordering::Relaxed);
         end.0.saturating_sub(before.max(first.0))
@@ -117,7 +117,7 @@ impl Uplink {
         let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
         self.note(|status| status.since_ms = clock::wall_ms());
         while !stop.is_cancelled() {
-            // Cancel-safe: on stop the session is dropped as a whole; the hub tells its position again.
+            // Cancel-safe: on stop the session is dropped as a whole; the hub sends its position again.
             let ended = tokio::select! {
                 ended = self.once(&mut dialer) => ended,
                 () = stop.cancelled() => break,
@@ -158,7 +158,7 @@ impl Uplink {
         Ok(())
     }
 
-    /// Waits, and shows every second that the loop is alive.
+    /// Waits, and reports every second that the loop is alive.
     async fn pause(&self, pause: Duration, stop: &CancellationToken) {
         let until = tokio::time::Instant::now() + pause;
         while tokio::time::Instant::now() < until && !stop.is_cancelled() {
@@ -172,7 +172,7 @@ impl Uplink {
         }
     }
 
-    /// Changes the status; that alone shows that the loop is alive.
+    /// Changes the status, which also reports that the loop is alive.
     fn note(&self, change: impl FnOnce(&mut UplinkStatus)) {
         self.status.send_modify(|status| {
             status.rounds += 1;

@@ -7,16 +7,15 @@
 //!                                               chunk  ────┘
 //! ```
 //!
-//! A connection has one control stream, opened first by the agent, and one bidirectional stream
-//! for each lane. The first frame on each tells which it is (`Hello` or `LaneOpen`).
+//! A connection has one control stream, opened first by the agent, and one bidirectional stream for each lane. The
+//! first frame on each identifies it (`Hello` or `LaneOpen`).
 //!
 //! | stream | agent → hub | hub → agent |
 //! | --- | --- | --- |
 //! | control | `Hello`, `Heartbeat` | `Welcome` or `Refuse`, `CaseStatus`, `Command` |
 //! | lane | `LaneOpen`, then `Batch` and `Lost` in sequence order | `Ack` |
-//!
-//! Compatibility: a receiver skips frames of a kind that it does not know and fields that it does not
-//! know; fields are only ever appended and have defaults; frame numbers are never used again.
+//! Compatibility: a receiver skips frames of unknown kinds and unknown fields; fields are only ever appended and have
+//! defaults; frame numbers are never used again.
 pub mod chunk;
 pub mod codec;
 pub mod event;

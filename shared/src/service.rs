@@ -1,4 +1,4 @@
-//! What both programs need to be a service on a box that nobody visits.
+//! The parts that both programs need to be a service on an unattended box.
 pub mod backoff;
 pub mod clock;
 pub mod config;

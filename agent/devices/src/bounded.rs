@@ -1,14 +1,14 @@
-//! Names that are made of what messages say: of points, and ids of events. They are bounded: a file of states and the memory
-//! of an agent must not be as large as what a device calls its rules, and no event is lost for the length of its id. So are values
-//! of attributes.
+//! Bounded names, built from the content of messages: names of points, and ids of events. A device's long rule names
+//! must not inflate the file of states and the agent's memory, and no event is lost because its id is long. Values of
+//! attributes are bounded too.
 use linli_shared::protocol::limits::{ATTRIBUTE_BYTES_MAX, NAME_BYTES_MAX};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 
-/// Of the hash of a longer one; nobody finds two names that share it.
+/// Length of the hash in a shortened name; collisions are infeasible.
 const HASH_BYTES: usize = 16;
 
-/// A longer name stands as its front and a hash of it all, so that two names stay two.
+/// Shortens a long name to its front and a hash of all of it, so that two names stay distinct.
 pub fn bounded(name: Cow<'_, str>) -> Cow<'_, str> {
     if name.len() <= NAME_BYTES_MAX {
         return name;
@@ -19,7 +19,7 @@ pub fn bounded(name: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(format!("{}~{hash}", &name[..front]))
 }
 
-/// The front of an attribute's value that keeps to the limit.
+/// The front of an attribute's value, within the limit.
 pub fn attribute(value: &str) -> &str {
     &value[..value.floor_char_boundary(ATTRIBUTE_BYTES_MAX)]
 }

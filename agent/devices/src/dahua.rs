@@ -1,3 +1,3 @@
-//! Dahua devices: the parts of their event stream (`message`) and what these mean (`map`).
+//! Dahua devices: the parts of their event stream (`message`) and their meaning (`map`).
 pub mod map;
 pub mod message;

@@ -1,4 +1,4 @@
-//! Alarm panels by SIA DC-09: frames, encryption, the two data formats, and what their codes mean.
+//! Alarm panels by SIA DC-09: frames, encryption, the two data formats, and the meaning of their codes.
 pub mod cipher;
 pub mod contact_id;
 pub mod frame;

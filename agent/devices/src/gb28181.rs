@@ -1,4 +1,4 @@
-//! Recorders and cameras by GB/T 28181: SIP, Digest, registrations, MANSCDP bodies, and what these mean.
+//! Recorders and cameras by GB/T 28181: SIP, Digest, registrations, MANSCDP bodies, and their meaning.
 pub mod digest;
 pub mod manscdp;
 pub mod map;

@@ -1,10 +1,10 @@
-//! JSON as devices write it: values of another type than was meant ([`LenientText`]), and documents that no strict parser takes
-//! ([`parse`], [`repair`]). Pure; whatever the bytes are, the time is linear and nothing panics.
+//! JSON as devices write it: values of another type than intended ([`LenientText`]), and documents that strict
+//! parsers refuse ([`parse`], [`repair`]). Pure; for all inputs the time is linear and nothing panics.
 //!
 //! ```text
 //! a few values of a message  ─ pick ▶ Picked              decoders of Dahua, OCPP
-//! all of them, in order      ─ parse::document ▶ Sink     decoder of Hikvision
-//! a document                 ─ repair ▶ Repaired          mappings, MQTT, frames of OCPP; only after a strict parser refused it
+//! all values, in order       ─ parse::document ▶ Sink     decoder of Hikvision
+//! a document                 ─ repair ▶ Repaired          mappings, MQTT, frames of OCPP; after a strict parser refused it
 //! ```
 pub mod parse;
 pub mod repair;
@@ -17,7 +17,8 @@ use std::borrow::Cow;
 
 use parse::{Damage, Scalar, Sink};
 
-/// A text of JSON that may also be a number, a flag, or nothing. Lists and objects read as nothing. A number keeps its digits.
+/// A text of JSON that may also be a number, a flag, or null. Lists and objects read as empty. A number keeps its
+/// digits.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LenientText<'a>(pub Cow<'a, str>);
 
@@ -28,7 +29,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for LenientText<'a> {
     }
 }
 
-/// The text of one JSON value, its digits as they are written; `None` for nothing, a list or an object.
+/// The text of one JSON value, its digits as written; `None` for null, a list or an object.
 pub fn scalar_text(raw: &str) -> Option<Cow<'_, str>> {
     let inner = match raw.as_bytes().first()? {
         b'"' => raw.get(1..raw.len().saturating_sub(1))?,
@@ -41,20 +42,19 @@ pub fn scalar_text(raw: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(inner.trim()))
 }
 
-/// What was picked from a document.
+/// Values picked from a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picked<'m, const N: usize> {
-    /// By the places that were asked for; empty where there is none. Of a key that comes twice, the last one that says
-    /// something counts.
+    /// In the order of the requested places; empty if missing. The last non-empty value of a repeated key counts.
     pub values: [Cow<'m, str>; N],
-    /// The first thing that could not be read.
+    /// The first damage.
     pub damage: Option<Damage>,
-    /// Where the document ends in the message.
+    /// Position in the message where the document ends.
     pub end: usize,
 }
 
-/// Picks values from the first document of a message by their places, `Object/ObjectType`. Keys are compared without regard
-/// to case, and the items of a list stand in the place of the list.
+/// Picks values from the first document of a message by their places, `Object/ObjectType`. The case of keys is
+/// ignored, and the items of a list count as if they stood in place of the list.
 pub fn pick<'m, const N: usize>(message: &'m str, places: [&str; N]) -> Option<Picked<'m, N>> {
     let mut picker = Picker {
         places,
@@ -75,7 +75,7 @@ struct Picker<'p, 'm, const N: usize> {
     places: [&'p str; N],
     values: [Cow<'m, str>; N],
     damage: Option<Damage>,
-    /// Of the level that is open, with a `/` behind each key.
+    /// Path of the open level, with a `/` behind each key.
     path: String,
     /// The length of `path` before each level began.
     levels: Vec<usize>,
@@ -97,7 +97,7 @@ impl<'m, const N: usize> Sink<'m> for Picker<'_, 'm, N> {
     fn value(&mut self, key: Option<&str>, value: Scalar<'m>) {
         let key = key.unwrap_or_default();
         let path = self.path.as_str();
-        // Nearly always the length tells.
+        // Nearly always the length decides.
         let is_it = |place: &&str| {
             place.len() == path.len() + key.len()
                 && place

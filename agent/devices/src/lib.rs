@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Every message becomes exactly one [`DecodedMessage`](device_event::DecodedMessage) or one
-//! [`Reject`](device_event::Reject), so each is accounted for. What a decoder holds of a stream has a limit, and a bad
-//! message costs itself alone. Each decoder has a fuzz target in `agent/devices/fuzz`.
+//! [`Reject`](device_event::Reject), so each is accounted for. A decoder's buffer for a stream has a limit, and a bad
+//! message affects no other. Each decoder has a fuzz target in `agent/devices/fuzz`.
 #![expect(
     rustdoc::private_intra_doc_links,
     reason = "the docs are for who works on the program, and are made with what is private"

@@ -1,12 +1,12 @@
 //! Mapping tables: how a source's messages become events.
 //!
-//! A mapping is a TOML file. Its JSON pointers (RFC 6901) say where a value stands; a row of CSV is an
-//! object of its columns. Only what a mapping declares is taken, and each attribute declares the
-//! purpose that it is kept for; everything else of a message is dropped.
+//! A mapping is a TOML file. Its JSON pointers (RFC 6901) locate values; a row of CSV is an object of its columns.
+//! Only declared values are taken, and each attribute declares the purpose that it is kept for; everything else of a
+//! message is dropped.
 //!
 //! ```toml
 //! schema = 1
-//! items = "/data"                    # where the array is; left out: the message is one item
+//! items = "/data"                    # position of the array; left out: the message is one item
 //! id = "/incidentNo"                 # the source's own id: makes a push idempotent
 //! device = { value = "110-desk" }
 //! address = "/place"
@@ -16,28 +16,28 @@
 //! [kind]
 //! pointer = "/nature"
 //! table = { "FIGHT" = "dispute.reported" }
-//! otherwise = "skip"                 # "skip", "reject", or a value for what is not in the table
+//! otherwise = "skip"                 # "skip", "reject", or a value, for values that are not in the table
 //!
 //! [occurred_at]
 //! pointer = "/time"
 //! formats = ["%Y-%m-%d %H:%M:%S"]    # also "rfc3339", "epoch_s", "epoch_ms"
 //! zone = "Asia/Shanghai"             # for times that carry none; other spellings are read too, see `time`
 //!
-//! [replayed]                         # items whose value is one of these report the past; `replayed = true`: all of them do
+//! [replayed]                         # items with one of these values report the past; `replayed = true`: all of them do
 //! pointer = "/history"
 //! values = ["true"]
 //!
-//! [[only]]                           # items whose value is none of these are left out
+//! [[only]]                           # items with none of these values are left out
 //! pointer = "/status"
 //! values = ["1"]
 //!
-//! [state]                            # the event is a state: repeats of one that is known are no events
+//! [state]                            # the event is a state: repeats of a known one are no events
 //! point = "smoke"                    # unique within the device
 //! active = ["smoke.alarm"]           # the kinds that are on; all others are off
-//! # in place of `active`, where one value says of many kinds whether they begin or end:
-//! # by = "/status"                   # where it says so
+//! # instead of `active`, if one value decides for many kinds whether they begin or end:
+//! # by = "/status"                   # position of that value
 //! # on = ["1", "3"]                  # begins or goes on; under another id it has begun anew
-//! # off = ["2"]                      # is over: of the kind that `over` has, `info`, its id that of its beginning and "/over"
+//! # off = ["2"]                      # is over: of the kind in `over`, `info`, its id that of its beginning and "/over"
 //! # over = { "smoke.alarm" = "smoke.restored" }   # a kind that is not here is no state: each is an event, its end left out
 //! # pointer = "/eventType"           # the value here is part of the point
 //!
@@ -48,21 +48,23 @@
 //! [attributes.card]
 //! pointer = "/cardNo"
 //! purpose = "the same card at several doors"
-//! pseudonym = "card"                 # "card", "employee" or "name": a keyed pseudonym, or nothing where they are off
+//! pseudonym = "card"                 # "card", "employee" or "name": a keyed pseudonym, or nothing if they are off
 //! ```
 //!
-//! A field with `missing = "skip"` leaves out an item that has no such value; with `"reject"` that is an error. `kind` is
-//! `"reject"` unless it says otherwise. A pointer may be several, `["/payload/state", "/payload"]`: the first that finds a value counts.
+//! A field with `missing = "skip"` leaves out an item without the value; with `"reject"` that is an error. The
+//! default for `kind` is `"reject"`. A pointer may be several, `["/payload/state", "/payload"]`: the first that finds
+//! a value counts.
 //!
-//! An item is lost for its kind alone, or because a rule says so (`only`, `skip`, `required`). Any other field that is broken costs
-//! itself: a value that its table does not have stays as it is, a severity that nobody knows is the loudest of its table, a name that is too
-//! long is its front and a hash. Values are known in other spellings too, see `words`; numbers keep their digits.
-//! JSON that is nearly JSON, and several documents in one body, are read item by item
-//! ([`lenient_json`](super::lenient_json)); an item that is not whole is an event where its kind is, and else rejected.
+//! An item is lost only because of its kind, or because a rule requires it (`only`, `skip`, `required`). Any other
+//! broken field affects only itself: a value that is not in its table stays as it is, an unknown severity becomes the
+//! loudest of its table, a name that is too long becomes its front and a hash. Values are recognised in other
+//! spellings too, see `words`; numbers keep their digits. Nearly valid JSON, and several documents in one body, are
+//! read item by item ([`lenient_json`](super::lenient_json)); a damaged item is an event if its kind is intact, and
+//! else rejected.
 //!
-//! The way of a message: [`capture`] reads in one pass what the mapping points at, [`Mapping::map`] makes
-//! a [`Draft`] of it that borrows from the message, and `intake` packs that at once. So an event has no
-//! tree and no strings of its own at the edge. `file` reads and checks the TOML, `time` the times.
+//! The way of a message: [`capture`] reads the pointed values in one pass, [`Mapping::map`] builds a [`Draft`] from
+//! them that borrows from the message, and `intake` packs that at once. So an event has no tree and no strings of its
+//! own at the edge. `file` reads and checks the TOML, `time` the times.
 pub mod capture;
 mod field;
 mod file;
@@ -89,27 +91,27 @@ use super::bounded;
 use super::device_event::{self, Person, State};
 use words::{Table, Words};
 
-/// What the id of an end has behind that of its beginning.
+/// Suffix of the id of an end, behind that of its beginning.
 const END: &str = "/over";
 
 /// Why a message did not become an event.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Reject {
-    /// The mapping leaves it out: not an error.
+    /// The mapping leaves the message out: not an error.
     #[error("left out by the mapping's table for {field}")]
     Filtered {
         /// The field.
         field: &'static str,
     },
-    /// A field that must be there is not.
+    /// A required field is missing.
     #[error("no {field} at {pointer}: the message has no such value")]
     Missing {
         /// The field.
         field: &'static str,
-        /// Where it was looked for.
+        /// Its pointer.
         pointer: String,
     },
-    /// A value that the mapping's table does not know.
+    /// The mapping's table does not have the value.
     #[error("{field} {value:?} is not in the mapping's table: add it, or set otherwise = \"skip\"")]
     Unknown {
         /// The field.
@@ -120,15 +122,15 @@ pub enum Reject {
     /// The event breaks a limit of the event model.
     #[error("{0}")]
     Event(String),
-    /// The item is not whole, and what is left of it is no event.
+    /// The item is damaged, and the rest of it is no event.
     #[error("{why}: {reject}")]
     Damaged {
-        /// What of it could not be read.
+        /// The damage.
         why: String,
         /// Why the rest is no event.
         reject: Box<Self>,
     },
-    /// A state that is known: not an error.
+    /// A known state: not an error.
     #[error("the state is as it was")]
     Repeated,
 }
@@ -140,37 +142,37 @@ impl From<device_event::Reject> for Reject {
 }
 
 impl Reject {
-    /// The item is as it should be, and no event comes of it.
+    /// The item is valid, and creates no event.
     pub fn is_left_out(&self) -> bool {
         matches!(self, Self::Filtered { .. } | Self::Repeated)
     }
 }
 
-/// An item as the mapping sees it, with the way that it goes.
+/// A mapped item, with its lane.
 #[derive(Debug)]
 pub struct Mapped<'a> {
     /// The event; its times are the caller's to decide.
     pub draft: Draft<'a>,
-    /// When it happened, by the message.
+    /// Time of the event, by the message.
     pub claim: Claim<'a>,
-    /// The mapping says that it reports the past.
+    /// The mapping marks it as reporting the past.
     pub replayed: bool,
-    /// Of an end that has an id: the id of its event, in place of that of its beginning, which the draft has.
+    /// For an end with an id: the id of its event; the draft has that of its beginning.
     pub end_id: Option<String>,
-    /// Its lane.
+    /// Lane of the event.
     pub lane: Lane,
-    /// Its retention class.
+    /// Retention class of the event.
     pub retention: Retention,
-    /// Who was there: to become pseudonyms, or to be dropped.
+    /// Persons present: each becomes a pseudonym, or is dropped.
     pub persons: Vec<(Person, &'a str)>,
-    /// The state that it is.
+    /// The state that the event reports.
     pub state: Option<State<'a>>,
-    /// It is an event also where the state is known: it has an id of its own, which says which occurrence it is. One point
-    /// can have several at once, and they may come in any order. What is only said again the spool knows by the id.
+    /// It is an event even if the state is known: its own id identifies the occurrence. One point can have several at
+    /// once, and they may arrive in any order. The spool recognises a repeat by the id.
     pub anew: bool,
 }
 
-/// Which items report the past.
+/// The items that report the past.
 #[derive(Debug, Clone)]
 enum Replayed {
     All(bool),
@@ -200,14 +202,14 @@ pub struct Mapping {
     lane: Option<Lane>,
     retention: Retention,
     keep_raw: bool,
-    /// By name.
+    /// Attributes by name.
     attributes: Vec<Attribute>,
     persons: Vec<(Person, Slot)>,
     only: Vec<(Slot, Words)>,
     state: Option<StateRule>,
 }
 
-/// The front of a text that an error shows.
+/// The front of a text, for an error.
 fn shortened(text: &str) -> &str {
     const SHOWN_CHARS: usize = 60;
     let end = text.char_indices().nth(SHOWN_CHARS);
@@ -225,33 +227,33 @@ impl Mapping {
         self.plan.capture()
     }
 
-    /// Where a column goes; `None` for one that the mapping does not point at.
+    /// The slot of a column; `None` if the mapping does not use it.
     pub fn column(&self, name: &str) -> Option<Slot> {
         self.plan.column(name)
     }
 
-    /// Columns of CSV that it points at, by their names.
+    /// The names of the CSV columns that the mapping uses.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.plan.columns()
     }
 
-    /// Its events are states.
+    /// Whether its events are states.
     pub fn has_states(&self) -> bool {
         self.state.is_some()
     }
 
-    /// Its events have ids where the messages give them.
+    /// Whether its events have ids if the messages do.
     pub fn has_id(&self) -> bool {
         self.id.is_some()
     }
 
-    /// The message is kept beside its event.
+    /// Whether the message is kept beside its event.
     pub fn keeps_raw(&self) -> bool {
         self.keep_raw
     }
 
-    /// The event of one item; whether it keeps to the limits of the event model is seen when it is packed. An item that is
-    /// not whole is an event where what is left of it says so, and else rejected, never left out.
+    /// Maps one item to its event; packing checks the limits of the event model. A damaged item is an event if its
+    /// rest is sufficient, and else rejected, never left out.
     pub fn map<'a>(&'a self, item: &'a Capture<'_>) -> Result<Mapped<'a>, Reject> {
         let mapped = self.mapped(item);
         match &item.damage {
@@ -288,13 +290,13 @@ impl Mapping {
             None => (kind, severity),
         };
         let source_id = take(&self.id, item)?;
-        // It comes under the id of its beginning, and would be taken for a repetition of it.
+        // An end has the id of its beginning, and would be taken for a repeat of it.
         let is_named_end = ended.is_some() && !source_id.is_empty();
         let end_id = is_named_end.then(|| {
             let id = Cow::Owned(format!("{source_id}{END}"));
             bounded::bounded(id).into_owned()
         });
-        // One more for the time of a device that cannot be.
+        // One more for an implausible time of the device.
         let mut attributes = Vec::with_capacity(self.attributes.len() + 1);
         for attribute in &self.attributes {
             if let Some(value) = item.get(attribute.slot) {
@@ -345,7 +347,7 @@ impl Mapping {
     }
 }
 
-/// Routes by severity where nothing else is said.
+/// Default lane by severity.
 pub fn lane_of(severity: Severity) -> Lane {
     if severity >= Severity::Alarm {
         Lane::Urgent

@@ -1,5 +1,5 @@
-//! Registers of Modbus: which are read and what they mean (`map`), when a value is an alarm (`watchers`), and what a unit says in
-//! the place of values (`exception`).
+//! Modbus registers: their layout and meaning (`map`), thresholds for alarms (`watchers`), and a unit's error answers
+//! (`exception`).
 pub mod exception;
 pub mod map;
 pub mod watchers;

@@ -1,26 +1,26 @@
-//! The scanner of a multipart stream that never ends (RFC 2046 5.1, as `multipart/mixed` and
-//! `multipart/x-mixed-replace`), for devices that get it wrong in many ways. Pure: bytes in, pieces out.
+//! Scanner of an endless multipart stream (RFC 2046 5.1, as `multipart/mixed` and `multipart/x-mixed-replace`),
+//! tolerant of the many faults of devices. Pure: bytes in, pieces out.
 //!
 //! ```text
 //! --boundary CR LF  Name: value CR LF …  CR LF  body  CR LF  --boundary …
 //! ```
 //!
-//! * A part of text is given out as soon as it is whole, not when the next one begins, which may be a heartbeat later:
-//!   by its Content-Length where that can be, and by the end of its XML root or JSON value, or an empty line in other
-//!   text; whatever they say, at the next delimiter.
-//! * A length is not believed against what is there: a delimiter before its end ends the part, and XML, JSON and lines of
-//!   text that go on behind it are read to their own end or to the delimiter.
-//! * Documents that follow each other without a delimiter are parts too: several in one part, or a stream that has no delimiters
-//!   at all. A head whose delimiter was damaged begins a part.
-//! * Taken as they come: LF for CR LF, doubled and tripled delimiter lines, a delimiter right after a body,
-//!   `Content-Length:9`, no head at all, no blank line after the head, a declared boundary with quotes or with its dashes.
-//! * The first delimiter line tells the boundary where the head of the response does not, or tells another.
-//! * Pictures (by content type, or the first bytes of a JPEG) are counted and let go of: they belong to the event
-//!   before them, and events are what is read here.
-//! * Everything else is [`Piece::Rejected`] with a reason and a sample, and the scanner goes on at the next delimiter.
+//! * A part of text is returned as soon as it is complete, not when the next one begins, which may be a heartbeat
+//!   later: by its Content-Length if that is plausible, by the end of its XML root or JSON value, by an empty line in
+//!   other text, and in any case at the next delimiter.
+//! * The content overrides the length: a delimiter before its end ends the part, and XML, JSON and lines of text that
+//!   extend behind it are read to their own end or to the delimiter.
+//! * Documents that follow each other without a delimiter are parts too: several in one part, or a stream without any
+//!   delimiters. A head whose delimiter was damaged begins a part.
+//! * Accepted: LF for CR LF, doubled and tripled delimiter lines, a delimiter right after a body, `Content-Length:9`,
+//!   no head at all, no blank line after the head, a declared boundary with quotes or with its dashes.
+//! * The first delimiter line determines the boundary if the head of the response has none or another one.
+//! * Pictures (by content type, or the first bytes of a JPEG) are counted and dropped: they belong to the event
+//!   before them, and only events are read here.
+//! * Everything else is [`Piece::Rejected`] with a reason and a sample, and scanning resumes at the next delimiter.
 //!
-//! It holds at most [`PART_BYTES_MAX`] and one slice of [`SLICE_BYTES`], however the stream comes. Each byte is
-//! looked at a fixed number of times.
+//! It holds at most [`PART_BYTES_MAX`] and one slice of [`SLICE_BYTES`], however the stream is cut. Each byte is
+//! examined a fixed number of times.
 mod line;
 mod part;
 mod piece;
@@ -39,14 +39,15 @@ pub const PART_BYTES_MAX: usize = 256 << 10;
 pub const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Longest boundary, without its dashes; RFC 2046 allows 70.
 pub const BOUNDARY_BYTES_MAX: usize = 100;
-/// What is kept of a rejected piece.
+/// Size of the sample of a rejected piece.
 pub const SAMPLE_BYTES_MAX: usize = 512;
-/// Bytes between two parts after which they are told as a rejected piece, so that garbage without an end is counted too.
+/// Number of bytes between two parts after which they are returned as a rejected piece, so that endless garbage is
+/// counted too.
 pub const GARBAGE_BYTES_MAX: usize = 64 << 10;
-/// How much is taken in before it is worked on.
+/// Number of bytes that are added before they are processed.
 const SLICE_BYTES: usize = 64 << 10;
 
-/// Where in the stream the next byte stands.
+/// The position of the next byte in the stream.
 #[derive(Debug)]
 enum State {
     /// Outside of a part.
@@ -55,18 +56,18 @@ enum State {
     Head(Head),
     /// In the body of a part of text.
     Body(Body),
-    /// In what is let go of until the next delimiter.
+    /// In bytes that are dropped until the next delimiter.
     Skipping { lost: Lost, as_what: Skipped },
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Scanner {
-    /// Without its leading dashes; empty: not known yet.
+    /// Boundary without its leading dashes; empty: unknown yet.
     boundary: Vec<u8>,
-    /// No part was found yet, so the boundary may still be told by the stream.
+    /// No part was found yet, so the stream may still determine the boundary.
     fresh: bool,
-    /// Nothing but blanks has come since a part, or since the stream began.
+    /// Only blanks since the last part, or since the stream began.
     may_follow: bool,
     held: Vec<u8>,
     state: State,
@@ -75,15 +76,15 @@ pub struct Scanner {
 /// A delimiter line in the held bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Delimiter {
-    /// From, to (after its line's end).
+    /// Start, and end behind its line's end.
     At(usize, usize),
-    /// What begins here may become one.
+    /// An incomplete line that may become one.
     Perhaps(usize),
     None,
 }
 
 impl Scanner {
-    /// For a response with this `Content-Type`.
+    /// A scanner for a response with this `Content-Type`.
     pub fn new(content_type: &str) -> Self {
         Self {
             boundary: declared(content_type),
@@ -96,7 +97,7 @@ impl Scanner {
         }
     }
 
-    /// Takes in what came.
+    /// Adds bytes, and appends the pieces found.
     pub fn scan(&mut self, bytes: &[u8], pieces: &mut Vec<Piece>) {
         for slice in bytes.chunks(SLICE_BYTES) {
             self.held.extend_from_slice(slice);
@@ -104,7 +105,7 @@ impl Scanner {
         }
     }
 
-    /// The stream has ended.
+    /// Ends the stream.
     pub fn finish(&mut self, pieces: &mut Vec<Piece>) {
         let rest = std::mem::take(&mut self.held);
         let state = std::mem::replace(&mut self.state, State::Head(Head::default()));
@@ -125,7 +126,7 @@ impl Scanner {
                 lost.add(self.before_delimiter(&rest));
                 skipped(lost, as_what)
             }
-            // Whether it is whole is for its decoder to say: who posts one body may leave out the last delimiter.
+            // Its decoder judges whether it is complete: a sender of a single body may omit the last delimiter.
             State::Body(_) => {
                 let body = self.before_delimiter(&rest).trim_ascii();
                 (!body.is_empty()).then(|| Piece::Part(body.to_vec()))
@@ -134,7 +135,7 @@ impl Scanner {
         pieces.extend(piece);
     }
 
-    /// Why nothing was given out of what has come; nothing where there is no trouble.
+    /// Why no piece was returned yet; `None` if all is well.
     pub fn trouble(&self) -> Option<Damage> {
         match &self.state {
             State::Between { garbage } if garbage.bytes == 0 && self.held.is_empty() => None,
@@ -144,7 +145,7 @@ impl Scanner {
         }
     }
 
-    /// What bytes outside of a part are.
+    /// The damage of bytes outside of a part.
     fn garbage(&self) -> Damage {
         match self.fresh {
             true => Damage::NoDelimiter,
@@ -152,13 +153,13 @@ impl Scanner {
         }
     }
 
-    /// What it holds.
+    /// Number of held bytes.
     #[cfg(test)]
     fn held_bytes(&self) -> usize {
         self.held.capacity()
     }
 
-    /// One step; false: more bytes are needed.
+    /// Takes one step; false: more bytes are needed.
     fn step(&mut self, pieces: &mut Vec<Piece>) -> bool {
         match std::mem::replace(
             &mut self.state,
@@ -239,8 +240,8 @@ impl Scanner {
         more
     }
 
-    /// Where, in so many bytes between two parts, the head of a part begins whose delimiter was damaged. `start`: these bytes are
-    /// the start of a line.
+    /// The position within these bytes between two parts where the head of a part begins whose delimiter was damaged.
+    /// `start`: these bytes are the start of a line.
     fn lost_head(&self, within: usize, start: bool) -> Option<usize> {
         if self.fresh {
             return None;
@@ -257,7 +258,7 @@ impl Scanner {
             .find(is_head)
     }
 
-    /// Where a line begins, with the line's end before it, that may become the head of a part.
+    /// The position of a line, including the line's end before it, that may become the head of a part.
     fn may_be_head(&self, start: bool) -> Option<usize> {
         let begins =
             |line: &[u8]| line.len() < HEAD.len() && HEAD[..line.len()].eq_ignore_ascii_case(line);
@@ -278,14 +279,14 @@ impl Scanner {
         true
     }
 
-    /// The delimiter line of so many bytes at the start is one that ends all parts.
+    /// Whether the delimiter line in these first bytes ends all parts.
     fn is_last(&self, line: usize) -> bool {
         self.held[..line].trim_ascii().ends_with(b"--")
     }
 
     fn head(&mut self, mut head: Head, pieces: &mut Vec<Piece>) -> bool {
         let Some(end) = memchr::memchr(b'\n', &self.held) else {
-            // A body without a head is known by how it begins.
+            // A body without a head is recognised by its beginning.
             if let Some(first) = self.held.first()
                 && !is_token(*first)
                 && !first.is_ascii_whitespace()
@@ -374,7 +375,7 @@ impl Scanner {
                 body.searched = from.saturating_sub(1);
                 None
             }
-            // The last line's end may be the one before a delimiter.
+            // The last line's end may belong to a delimiter.
             Delimiter::None => {
                 let lines = self.held.len() - self.last_line_bytes();
                 body.searched = lines.saturating_sub(1);
@@ -405,7 +406,7 @@ impl Scanner {
             Delimiter::Perhaps(from) => (from, false),
             Delimiter::None => (self.held.len() - self.last_line_bytes(), false),
         };
-        // The line's end before a delimiter is the delimiter's; it is seen again, as the start of a line.
+        // The line's end before a delimiter belongs to the delimiter; it is read again, as the start of a line.
         let keep = usize::from(!ended && used > 0 && self.held[used - 1] == b'\n');
         lost.add(&self.held[..used - keep]);
         self.held.drain(..used - keep);
@@ -433,7 +434,7 @@ impl Scanner {
                 found => return found,
             }
         }
-        // A line that has only begun.
+        // An incomplete line.
         let tail = self.last_line_bytes();
         if tail <= 2 && tail < self.held.len() - from.min(self.held.len()) {
             let line = self.held.len() - tail;
@@ -444,7 +445,7 @@ impl Scanner {
         Delimiter::None
     }
 
-    /// Bytes of the last line, which may become a delimiter; 0 where it cannot.
+    /// Bytes of the last line, which may become a delimiter; 0 if it cannot.
     fn last_line_bytes(&self) -> usize {
         let longest = BOUNDARY_BYTES_MAX + 8;
         let tail = &self.held[self.held.len().saturating_sub(longest)..];
@@ -457,7 +458,7 @@ impl Scanner {
         }
     }
 
-    /// Whether the line at `from` is a delimiter. `whole`: it is known to have its end, or all is there that will come.
+    /// Whether the line at `from` is a delimiter. `whole`: its end is known, or no more bytes follow.
     fn line_delimiter(&self, held: &[u8], from: usize, whole: bool) -> Delimiter {
         let line = &held[from..];
         let dashes = line
@@ -495,7 +496,7 @@ impl Scanner {
         Delimiter::Perhaps(from)
     }
 
-    /// Takes the boundary from the first line with dashes that a head of a part follows.
+    /// Takes the boundary from the first line with dashes that is followed by the head of a part.
     fn learn(&mut self) -> bool {
         let mut from = 0;
         while let Some((line, name, next)) = dashed(&self.held, from) {
@@ -509,10 +510,10 @@ impl Scanner {
         false
     }
 
-    /// Up to here the held bytes are garbage, whatever comes next.
+    /// The end of the held bytes that are certainly garbage, whatever follows.
     fn undecided(&self) -> usize {
         let mut at = self.held.len() - self.last_line_bytes();
-        // A line with dashes may be the first delimiter, when its head comes.
+        // A line with dashes may be the first delimiter, if its head follows.
         let longest = BOUNDARY_BYTES_MAX + 32;
         if self.fresh {
             let mut from = self.held.len().saturating_sub(longest);
@@ -527,7 +528,7 @@ impl Scanner {
         at
     }
 
-    /// Without a delimiter at its end that has no line's end.
+    /// The bytes without a delimiter at their end that has no line's end.
     fn before_delimiter<'b>(&self, rest: &'b [u8]) -> &'b [u8] {
         let Some(end) = memchr::memrchr(b'\n', rest) else {
             return rest;
@@ -539,7 +540,7 @@ impl Scanner {
     }
 }
 
-/// A document begins here, and no line of text; `None`: more bytes are needed.
+/// Whether a document begins here, and not a line of text; `None`: more bytes are needed.
 fn begins_document(held: &[u8]) -> Option<bool> {
     const LINE: &[u8] = b"Code=";
     match held {

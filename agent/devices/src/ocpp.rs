@@ -1,2 +1,2 @@
-//! Chargers by OCPP 1.6-J: calls, their answers, and what these mean.
+//! Chargers by OCPP 1.6-J: calls, their answers, and their meaning.
 pub mod message;

@@ -1,3 +1,3 @@
-//! ONVIF event services: SOAP calls and answers (`soap`), and what topics mean (`map`).
+//! ONVIF event services: SOAP calls and answers (`soap`), and the meaning of topics (`map`).
 pub mod map;
 pub mod soap;

@@ -1,30 +1,30 @@
-//! Text of devices and exports: UTF-8, else GB18030; UTF-16 where a mark or its zero bytes show it. Headers lie about it, so
-//! the bytes decide: of a message all of its body, of a file the whole file, because a few letters of GB18030 can be good
-//! UTF-8.
+//! Text of devices and exports: UTF-8, else GB18030; UTF-16 if a mark or its zero bytes show it. Declarations are
+//! often wrong, so the bytes decide: the whole body of a message, or the whole file, because a few letters of GB18030
+//! can be valid UTF-8.
 //!
-//! No message is refused for its letters: a byte sequence that is none of the encoding becomes U+FFFD. Devices cut a
-//! name in the middle of a letter where their buffer ends, and mix encodings in one message.
+//! No message is refused because of its letters: an invalid byte sequence becomes U+FFFD. Devices cut a name in the
+//! middle of a letter where their buffer ends, and mix encodings in one message.
 use encoding_rs::{DecoderResult, GB18030, UTF_8, UTF_16BE, UTF_16LE};
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read, Seek};
 
-/// Read at once from a file.
+/// Bytes read at once from a file.
 const READ_BYTES: usize = 1 << 16;
-/// Decoded at once while sequences are counted.
+/// Bytes decoded at once while sequences are counted.
 const COUNTED_BYTES: usize = 1 << 10;
 
-/// How text is written in bytes.
+/// The encoding of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// With or without a mark at its start.
+    /// UTF-8 with or without a mark at its start.
     Utf8,
-    /// And so GBK and GB 2312.
+    /// GB18030, which includes GBK and GB 2312.
     Gb18030,
 }
 
 impl Encoding {
-    /// Of a whole file, so that a damaged byte costs its own row and does not turn all others into other letters.
+    /// Detects the encoding of a whole file, so that a damaged byte affects only its own row.
     pub fn of(mut file: impl Read + Seek) -> io::Result<Self> {
         let mut utf8 = Sequences::of(UTF_8);
         utf8.read(&mut file)?;
@@ -37,8 +37,9 @@ impl Encoding {
         Ok(Self::by(&utf8, &gb18030))
     }
 
-    /// Of bytes that are not UTF-8 all through. Chinese text in UTF-8 has good sequences of three bytes, and GB18030 reads
-    /// them without complaint: so UTF-8 it is where these are as many as the broken ones, else where fewer are broken.
+    /// Chooses the encoding of bytes that are not entirely valid UTF-8. Chinese text in UTF-8 has valid sequences of
+    /// three bytes, and GB18030 decodes them without errors: so the choice is UTF-8 if these are at least as many as
+    /// the broken ones, else the encoding with fewer broken sequences.
     fn by(utf8: &Sequences, gb18030: &Sequences) -> Self {
         if utf8.broken <= utf8.wide || utf8.broken < gb18030.broken {
             Self::Utf8
@@ -47,7 +48,7 @@ impl Encoding {
         }
     }
 
-    /// The text of these bytes, with U+FFFD where a sequence is none of this encoding.
+    /// Decodes the bytes; an invalid sequence becomes U+FFFD.
     pub fn lossy(self, bytes: &[u8]) -> Cow<'_, str> {
         match self {
             Self::Utf8 => String::from_utf8_lossy(unmarked(bytes)),
@@ -56,7 +57,7 @@ impl Encoding {
     }
 }
 
-/// Bytes without the mark that editors of Windows begin UTF-8 with, and nobody sees.
+/// The bytes without the invisible mark that Windows editors put before UTF-8.
 pub fn unmarked(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
@@ -73,9 +74,9 @@ impl fmt::Display for Encoding {
 /// How well bytes fit an encoding.
 struct Sequences {
     decoder: encoding_rs::Decoder,
-    /// Sequences that are none of it.
+    /// Invalid sequences.
     broken: u64,
-    /// Letters of three bytes, as Chinese ones are.
+    /// Letters of three bytes, like Chinese ones.
     wide: u64,
 }
 
@@ -119,7 +120,7 @@ impl Sequences {
     }
 }
 
-/// UTF-16 by its mark, or by the zero bytes of the two ASCII letters that a message begins with.
+/// UTF-16 by its mark, or by the zero bytes of the two ASCII letters at the start of a message.
 fn utf16(bytes: &[u8]) -> Option<(&'static encoding_rs::Encoding, &[u8])> {
     match bytes {
         [0xff, 0xfe, rest @ ..] => Some((UTF_16LE, rest)),
@@ -130,7 +131,7 @@ fn utf16(bytes: &[u8]) -> Option<(&'static encoding_rs::Encoding, &[u8])> {
     }
 }
 
-/// The text of a message. What is no letter becomes U+FFFD.
+/// Decodes the text of a message. Invalid bytes become U+FFFD.
 pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     if let Some((encoding, bytes)) = utf16(bytes) {
         return encoding.decode_without_bom_handling(bytes).0;
@@ -139,7 +140,7 @@ pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
     }
-    // A single byte that is none of UTF-8 is damage. As the lead of a letter it would take the next one with it.
+    // A single byte that is invalid in UTF-8 is damage. As the lead byte of a letter it would consume the next one.
     let is_letter = |pair: &[u8]| (0x81..0xff).contains(&pair[0]) && pair[1] >= 0x80;
     if !bytes.windows(2).any(is_letter) {
         return String::from_utf8_lossy(bytes);
@@ -168,9 +169,9 @@ mod tests {
             (b"\"3\xba\xc5\xc2\",", "\"3号\u{fffd}\","),
             (b"\"\xe9\x82\xbb\xe9\x87\"}", "\"邻\u{fffd}\"}"),
             ("烟感\u{0}".as_bytes(), "烟感\u{0}"),
-            // One damaged byte takes no other with it.
+            // One damaged byte consumes no other.
             (b"a\x8aCode=\xfd", "a\u{fffd}Code=\u{fffd}"),
-            // GB18030 reads every byte of this, and it is UTF-8 all the same.
+            // GB18030 decodes every byte of this, yet it is UTF-8.
             (
                 b"\xe7\x83\x9f\xe6\x84\x9f\xe6\x8a\xa5\xe8\xad\xa6\xe5\x99 7\xe6\xa5\xbc",
                 "烟感报警\u{fffd} 7楼",
@@ -189,17 +190,17 @@ mod tests {
     fn a_file_has_one_encoding_and_a_damaged_byte_does_not_change_it() {
         let of = |bytes: &[u8]| Encoding::of(Cursor::new(bytes)).expect("memory");
         assert_eq!(of(b""), Encoding::Utf8);
-        // A letter of three bytes across the place where reading is cut.
+        // A letter of three bytes across the boundary of two reads.
         let utf8 = format!("{}邻里\n中,\n", "a".repeat(READ_BYTES - 1));
         assert_eq!(of(utf8.as_bytes()), Encoding::Utf8);
         let damaged = [utf8.as_bytes(), b"\xff\n", "噪音，中,\n".as_bytes()].concat();
         assert_eq!(of(&damaged), Encoding::Utf8);
-        // 模 alone is good UTF-8 as well.
+        // 模 alone is valid UTF-8 as well.
         assert_eq!(of(b"\xc4\xa3"), Encoding::Utf8);
         assert_eq!(of(b"\xc4\xa3,\xc1\xda\xc0\xef\n"), Encoding::Gb18030);
         assert_eq!(Encoding::Gb18030.lossy(b"\xc4\xa3"), "模");
         assert_eq!(Encoding::Gb18030.lossy(b"\xc4\xa3\xc4"), "模\u{fffd}");
-        // One cut letter in many does not make it another encoding.
+        // One cut letter in a large text does not change the encoding.
         let cut = ["邻里噪音\n".as_bytes(), b"\xe9\x82\n"].concat();
         assert_eq!(of(&cut), Encoding::Utf8);
     }

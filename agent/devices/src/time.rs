@@ -1,47 +1,49 @@
-//! Times as devices write them. What is decided from a claim and the receipt belongs to the agent; here a text becomes a
-//! claim, or is said to be unreadable.
+//! Times as devices write them. The agent decides about a claim by the receipt; this module only turns a text into a
+//! claim, or marks it as unreadable.
 //!
-//! [`read`] takes, with a zone of its own or in the source's zone: ISO 8601 in its usual spellings (`T` or a space, a comma
-//! or a point before the fraction, an offset with or without a colon, seconds left out), `/` or `.` in a date, the compact
-//! `YYYYMMDDhhmmss`, Chinese `2026年11月30日 18:26:22`, and numbers since 1970: seconds, milliseconds, microseconds or
-//! nanoseconds by their size, also with a fraction or an exponent. A number is read by its digits, for a float would round it.
+//! [`read`] accepts, with a zone of its own or in the source's zone: ISO 8601 in its usual spellings (`T` or a space,
+//! a comma or a point before the fraction, an offset with or without a colon, seconds left out), `/` or `.` in a
+//! date, the compact `YYYYMMDDhhmmss`, Chinese `2026年11月30日 18:26:22`, and numbers since 1970: seconds, milliseconds,
+//! microseconds or nanoseconds by their size, also with a fraction or an exponent. A number is read by its digits,
+//! because a float would round it.
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 use std::borrow::Cow;
 
 use crate::device_event::DeviceTime;
 
-/// Longest text that is looked at, bytes.
+/// Longest text that is read, bytes.
 const TEXT_BYTES_MAX: usize = 64;
-/// 2000-01-01T00:00:00Z. No device of today has seen an earlier time; one that says so has no clock.
+/// 2000-01-01T00:00:00Z. Every device of today is newer; an earlier time means that it has no clock.
 const FLOOR_MS: i64 = 946_684_800_000;
 /// 2100-01-01T00:00:00Z.
 const CEILING_MS: i64 = 4_102_444_800_000;
 
-/// What a message says of when it happened.
+/// The time that a message claims.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Claim<'a> {
-    /// Nothing.
+    /// No time.
     #[default]
     None,
     /// Milliseconds since 1970 UTC.
     Ms(i64),
-    /// Something that is no time: as it is written.
+    /// An unreadable time, as written.
     Unreadable(Cow<'a, str>),
 }
 
-/// A time that a clock can show which was set at some time.
+/// Whether a clock that was ever set can show this time.
 pub fn can_be(ms: i64) -> bool {
     (FLOOR_MS..CEILING_MS).contains(&ms)
 }
 
-/// A time without a zone, in this one. A time that a change of the clocks leaves out or repeats is the earlier reading.
+/// The time without a zone, in this zone. A time that a change of the clocks skips or repeats gets its earlier
+/// reading.
 pub fn in_zone(civil: DateTime, zone: &TimeZone) -> Option<i64> {
     let time = zone.to_ambiguous_timestamp(civil).compatible().ok()?;
     Some(time.as_millisecond())
 }
 
-/// A time, with a zone of its own or in this one.
+/// Reads a time, with a zone of its own or in this one.
 pub fn read(text: &str, zone: &TimeZone) -> Option<i64> {
     let text = text.trim().trim_matches('"').trim();
     if text.is_empty() || text.len() > TEXT_BYTES_MAX {
@@ -60,7 +62,7 @@ pub fn read(text: &str, zone: &TimeZone) -> Option<i64> {
 }
 
 /// A number since 1970 by its size: from 10 digits on seconds, from 13 milliseconds, from 16 microseconds, from 19
-/// nanoseconds. Smaller ones are no times.
+/// nanoseconds. Smaller numbers are no times.
 fn number_ms(text: &str) -> Option<i64> {
     let (mantissa, exponent) = match text.find(['e', 'E']) {
         Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
@@ -71,13 +73,13 @@ fn number_ms(text: &str) -> Option<i64> {
     if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || exponent.abs() > 30 {
         return None;
     }
-    // Digits, and where the point stands among them.
+    // The digits, and the position of the point among them.
     let digits = format!("{whole}{fraction}");
     let point = whole.len() as i32 + exponent;
     let digits = digits.as_str();
     let zeros = digits.len() - digits.trim_start_matches('0').len();
     let (digits, point) = (&digits[zeros..], point - zeros as i32);
-    // Compact civil times have 14 or 17 digits, and no number of today has as many.
+    // Compact civil times have 14 or 17 digits, and no current number has as many.
     let scale = match point {
         10 => 3,
         13 => 0,
@@ -94,7 +96,7 @@ fn number_ms(text: &str) -> Option<i64> {
     Some(ms)
 }
 
-/// A date and a time whose parts stand between anything that is no digit, or without anything between.
+/// A date and a time whose parts are separated by non-digits, or not at all.
 fn civil_parts(text: &str, zone: &TimeZone) -> Option<i64> {
     let (body, offset) = split_offset(text)?;
     let mut parts: Vec<&str> = body
@@ -129,7 +131,7 @@ fn civil_parts(text: &str, zone: &TimeZone) -> Option<i64> {
     civil_ms(&parts, zone, offset)
 }
 
-/// Year first, then the others as far as they are there; at least a date.
+/// Year first, then the other parts as far as present; at least a date.
 fn civil_ms(parts: &[&str], zone: &TimeZone, offset: Option<Offset>) -> Option<i64> {
     if parts.len() < 3 || parts[0].len() != 4 {
         return None;
@@ -159,14 +161,14 @@ fn civil_ms(parts: &[&str], zone: &TimeZone, offset: Option<Offset>) -> Option<i
     }
 }
 
-/// What stands before an offset, and the offset: `Z`, `+08:00`, `+0800`, `+08`, ` UTC`, ` GMT`.
+/// The text before an offset, and the offset: `Z`, `+08:00`, `+0800`, `+08`, ` UTC`, ` GMT`.
 fn split_offset(text: &str) -> Option<(&str, Option<Offset>)> {
     for name in ["Z", "z", "UTC", "GMT"] {
         if let Some(body) = text.strip_suffix(name) {
             return Some((body, Some(Offset::UTC)));
         }
     }
-    // A '-' of an offset stands behind a time of day; one of a date does not.
+    // The '-' of an offset stands behind a time of day; that of a date does not.
     let Some(time_at) = text.find(':') else {
         return Some((text, None));
     };
@@ -196,7 +198,7 @@ fn split_offset(text: &str) -> Option<(&str, Option<Offset>)> {
 }
 
 impl<'a> DeviceTime<'a> {
-    /// What it claims, read in the zone of the source where it has none of its own.
+    /// The claim of this time, read in the zone of the source if it has none of its own.
     pub fn claim(self, zone: &TimeZone) -> Claim<'a> {
         match self {
             Self::None => Claim::None,

@@ -1,16 +1,16 @@
-//! XML as devices write it. Pure; nothing that a document declares is expanded, so what is read is never larger than its bytes.
+//! XML as devices write it. Pure; no declaration is expanded, so the output is never larger than the input.
 //!
-//! [`read`] walks a message and gives its elements to an [`Elements`]. XML that is well formed is read as every parser reads it. Of
-//! what is not:
+//! [`read`] walks a message and passes its elements to an [`Elements`]. Well-formed XML is read as by every parser.
+//! Malformed XML is read like this:
 //!
-//! * a bare `&`, an entity that nobody knows, a `<` that begins no tag: letters of the text;
-//! * a letter by a number that is none: U+FFFD;
-//! * an element without its end: over when the next one begins, where it has text, or when one around it ends;
-//! * an end without a beginning: that of the element before it where this has text, else passed over;
-//! * a message that is cut: what is whole before the cut; several roots: each of them.
+//! * a bare `&`, an unknown entity, a `<` that begins no tag: letters of the text;
+//! * an invalid character reference: U+FFFD;
+//! * an element without its end: over when the next one begins, if it has text, or when an enclosing one ends;
+//! * an end without a beginning: that of the previous element if this has text, else skipped;
+//! * a message that is cut: the intact part before the cut; several roots: each of them.
 //!
-//! Only a document type is refused: no device needs one. Elements deeper than [`DEPTH_MAX`] are passed over. The devices here
-//! write no element that has both text and elements.
+//! Only a document type is refused: no device needs one. Elements deeper than [`DEPTH_MAX`] are skipped. The devices
+//! here write no element that has both text and elements.
 mod scan;
 
 use std::borrow::Cow;
@@ -20,26 +20,27 @@ use scan::{Scanner, Token};
 
 use super::device_event::Reject;
 
-/// Levels of elements.
+/// Largest number of levels of elements.
 pub const DEPTH_MAX: usize = 32;
 
-/// Takes the elements of a message. Names are without their prefixes; `parents` are those around it, the root first.
+/// Receives the elements of a message. Names are without their prefixes; `parents` are the enclosing elements, the
+/// root first.
 pub trait Elements<'a> {
-    /// An element begins at a byte of the message.
+    /// Begins an element at a byte of the message.
     fn open(&mut self, name: &'a str, parents: &[&'a str], attributes: Attributes<'a>, at: usize) {
         let _ = (name, parents, attributes, at);
     }
 
-    /// An element without others in it.
+    /// Takes an element without children.
     fn leaf(&mut self, name: &'a str, parents: &[&'a str], value: Cow<'a, str>);
 
-    /// An element is over, before a byte of the message.
+    /// Ends an element, before a byte of the message.
     fn close(&mut self, name: &'a str, parents: &[&'a str], end: usize) {
         let _ = (name, parents, end);
     }
 }
 
-/// An element that is open.
+/// An open element.
 struct Open<'a> {
     name: &'a str,
     text: Cow<'a, str>,
@@ -47,14 +48,15 @@ struct Open<'a> {
 }
 
 impl Open<'_> {
-    /// An end of another name is its own: one of the names was damaged. Text with a `>` in it is the rest of a tag that was.
+    /// Whether an end tag ends this element. One with another name does: one of the names was damaged. Text with a
+    /// `>` in it is the rest of a damaged tag.
     fn is_ended_by(&self, name: &str) -> bool {
         let is_leaf = !self.has_elements && !self.text.contains('>');
         nearly(self.name, name) || (is_leaf && !self.text.trim().is_empty())
     }
 }
 
-/// Walks a message. True: an element has no end, for the message is cut or damaged.
+/// Walks a message. True: an element has no end, because the message is cut or damaged.
 pub fn read<'a>(text: &'a str, elements: &mut dyn Elements<'a>) -> Result<bool, Reject> {
     let mut reader = Reader {
         names: Vec::new(),
@@ -87,7 +89,7 @@ pub fn read<'a>(text: &'a str, elements: &mut dyn Elements<'a>) -> Result<bool, 
 struct Reader<'e, 'a> {
     names: Vec<&'a str>,
     open: Vec<Open<'a>>,
-    /// Elements that are open beyond the deepest level.
+    /// Number of open elements beyond the deepest level.
     beyond: usize,
     elements: &'e mut dyn Elements<'a>,
 }
@@ -107,7 +109,7 @@ impl<'a> Reader<'_, 'a> {
             && !open.has_elements
             && !open.text.trim().is_empty()
         {
-            // Its end was lost. Perhaps this is it, with another letter in the place of its slash.
+            // Its end was lost. Perhaps this is it, with another letter in place of its slash.
             let is_its_end = is_back_of(name, open.name);
             self.pop(at);
             if is_its_end {
@@ -140,7 +142,7 @@ impl<'a> Reader<'_, 'a> {
             Some(level) => level,
             None => match &mut self.open[..] {
                 [_, .., last] if last.is_ended_by(name) => self.open.len() - 1,
-                // What stands before it is of an element whose beginning was lost.
+                // The text before it belongs to an element whose beginning was lost.
                 [.., last] => {
                     last.text = Cow::default();
                     last.has_elements = true;
@@ -165,14 +167,15 @@ impl<'a> Reader<'_, 'a> {
     }
 }
 
-/// A tag's name has all letters of another, or all but its first.
+/// Whether a tag's name has all letters of another, or all but its first.
 fn is_back_of(name: &str, other: &str) -> bool {
     let letters = name.chars().rev().zip(other.chars().rev());
     let same = letters.take_while(|(one, two)| one == two).count();
     same > 0 && same + 1 >= other.chars().count()
 }
 
-/// One letter of a name differs, or it goes on or ends early where one was damaged; a single letter would be all of a name.
+/// Whether one letter of a name differs, or it is longer or shorter because one was damaged; not for names of one
+/// letter.
 fn nearly(name: &str, other: &str) -> bool {
     const LETTERS_MIN: usize = 2;
     let is_front = name.starts_with(other) || other.starts_with(name);
@@ -182,7 +185,7 @@ fn nearly(name: &str, other: &str) -> bool {
     letters.0.min(letters.1) >= LETTERS_MIN && (is_front || is_like)
 }
 
-/// What a document type is told.
+/// The error of a document type.
 pub fn doctype() -> Reject {
     Reject::new("XML has a document type, which no device needs and nothing here reads")
 }
@@ -196,7 +199,7 @@ fn add<'a>(value: &mut Cow<'a, str>, text: Cow<'a, str>) {
     }
 }
 
-/// A value without the white space around it.
+/// A value without surrounding white space.
 pub fn trimmed(value: Cow<'_, str>) -> Cow<'_, str> {
     match value {
         Cow::Borrowed(text) => Cow::Borrowed(text.trim()),

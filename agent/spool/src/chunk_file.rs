@@ -1,8 +1,8 @@
-//! The chunks in the file of a database, found by their magic and checksum, whatever the database thinks of
-//! the file. sled keeps small values as they are, in one piece, so this finds all that it has.
+//! Finds the chunks in the file of a database by their magic and checksum, whatever state the database is in. sled
+//! keeps small values unchanged, in one piece, so this finds all of them.
 //!
-//! It only reads. sled tidies a file when it opens it and cuts off what follows damage of its own records, so
-//! what an earlier process wrote, or what is not written to any more, is read this way and not by sled.
+//! It only reads. sled rewrites a file when it opens it and cuts off everything behind damage of its own records, so
+//! files of an earlier process, and files that are no longer written, are read this way and not by sled.
 use bytes::Bytes;
 use linli_shared::protocol::chunk::{Chunk, Header, MAGIC, verify};
 use linli_shared::protocol::ids::{Epoch, Lane, Sequence};
@@ -15,20 +15,20 @@ use std::path::Path;
 use super::Progress;
 use crate::sled_log::Trouble;
 
-/// What a disk gives or refuses at once.
+/// The unit in which a disk returns or refuses data.
 const BLOCK_BYTES: usize = 4096;
-/// Bytes that are looked at in one piece: a file is not held in memory.
+/// Bytes that are examined in one piece: a file is not held in memory.
 const WINDOW_BYTES: usize = 256 * 1024;
 
-/// Which chunks are looked for.
+/// The chunks to look for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
     pub lane: Lane,
-    /// Those of one life of the spool, or of any.
+    /// Epoch of the chunks; `None`: any.
     pub epoch: Option<Epoch>,
 }
 
-/// Where a chunk lies.
+/// A chunk's position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     pub first: Sequence,
@@ -43,23 +43,23 @@ impl Found {
         self.first.plus(u64::from(self.count))
     }
 
-    /// Its size.
+    /// The size of the chunk.
     pub fn bytes(&self) -> u64 {
         u64::from(self.bytes)
     }
 }
 
-/// What a file holds.
+/// The chunks of a file.
 #[derive(Debug)]
 pub struct Scanned {
-    /// Chunks by first sequence; of several that begin with one number the last one in the file.
+    /// Chunks by first sequence; of several with the same first sequence the last one in the file.
     pub chunks: Vec<Found>,
-    /// The epoch of the last chunk that was seen of this lane, wanted or not.
+    /// The epoch of the last chunk of this lane in the file, wanted or not.
     pub epoch: Option<Epoch>,
     file: Option<File>,
 }
 
-/// Looks through the file of a generation's database. One that is not there holds nothing.
+/// Scans the database file of a generation. A missing file has no chunks.
 pub fn scan(directory: &Path, wanted: Wanted, progress: &Progress) -> io::Result<Scanned> {
     let mut scanned = Scanned {
         chunks: Vec::new(),
@@ -72,9 +72,9 @@ pub fn scan(directory: &Path, wanted: Wanted, progress: &Progress) -> io::Result
         Err(error) => return Err(error),
     };
     let file_bytes = file.metadata()?.len() as usize;
-    // A chunk that begins in a window is whole in it and its margin.
+    // A chunk that begins in a window lies completely in it and its margin.
     let mut window = vec![0; (WINDOW_BYTES + CHUNK_BYTES_MAX).min(file_bytes)];
-    // A chunk is not looked for inside another: a text that an event carries could look like one.
+    // Chunks are not searched inside of another: a text in an event could look like one.
     let mut free_from = 0;
     for start in (0..file_bytes).step_by(WINDOW_BYTES) {
         let length = window.len().min(file_bytes - start);
@@ -124,7 +124,7 @@ fn note(scanned: &mut Scanned, wanted: Wanted, header: &Header, at: usize) {
     });
 }
 
-/// Fills `bytes` from the file, with zeros for the blocks that the disk cannot read any more.
+/// Fills `bytes` from the file, with zeros for unreadable blocks of the disk.
 fn read_or_zeros(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
     if file.read_exact_at(bytes, offset).is_ok() {
         return Ok(());
@@ -142,9 +142,9 @@ fn read_or_zeros(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
 }
 
 impl Scanned {
-    /// Leaves out what does not belong to a generation of the sequences from `first` to before `end`: another
-    /// generation has them, or a power cut tore the writes between, of which nobody was told that they are
-    /// stored. Below `synced`, chunks belong to it though what lies before them is lost.
+    /// Removes chunks that do not belong to a generation of the sequences from `first` to before `end`: another
+    /// generation has them, or a power cut tore the writes between, which were never acknowledged. Below `synced`,
+    /// chunks are kept even if those before them are lost.
     pub fn retain(&mut self, first: Sequence, end: Sequence, synced: Sequence) {
         let mut next = first;
         self.chunks.retain(|found| {
@@ -177,7 +177,7 @@ impl Scanned {
         self.chunks.iter().map(|found| self.chunk(found))
     }
 
-    /// Chunks from the one that holds `from` on, up to about `bytes_max`; at least one if there is one.
+    /// Reads chunks from the one that holds `from` on, up to about `bytes_max`; at least one if there is one.
     pub fn read(&self, from: Sequence, bytes_max: usize) -> Result<Vec<Chunk>, Trouble> {
         let mut chunks = Vec::new();
         let mut bytes = 0;

@@ -1,5 +1,5 @@
-//! What a lane holds, and what is done with it: write, read, acknowledge, drop. When the disk fails, it is
-//! thrown away whole and recovered from disk.
+//! The contents of a lane, and the operations on them: write, read, acknowledge, drop. When the disk fails, they are
+//! discarded as a whole and recovered from disk.
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::ids::{Lane, Sequence};
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use super::position::{HighMark, LostRange, LostReason, Position};
 use super::seen::Seen;
 use super::{Item, Settings};
 
-/// Receipt times that are kept for the watermark; beyond it they get coarser, never wrong.
+/// Receipt times kept for the watermark; beyond this number they get coarser, never wrong.
 pub const MARKS_MAX: usize = 4096;
 
 pub struct Contents {
@@ -22,7 +22,7 @@ pub struct Contents {
     pub generations: VecDeque<Generation>,
     /// The sealed generation that is being read, by its first sequence.
     pub reader: Option<(Sequence, Scanned)>,
-    /// (first sequence, receipt time) of appends: a lower bound of what waits.
+    /// (first sequence, receipt time) of appends: a lower bound for the waiting events.
     pub marks: VecDeque<(Sequence, i64)>,
 }
 
@@ -104,7 +104,7 @@ impl Contents {
                 .iter()
                 .find(|generation| from < generation.end);
             let Some(generation) = holding else {
-                // The hub asks for what it had acknowledged, and nothing follows it.
+                // The hub asks for events that it had acknowledged, and nothing follows them.
                 let end = self.position.next;
                 items.push(Item::Lost(deleted(from, end)));
                 break;
@@ -136,7 +136,7 @@ impl Contents {
                 return Err(Trouble::Damage(reason));
             }
             for chunk in chunks {
-                // What damage has taken out of the middle: the next round knows it as lost.
+                // Damage removed chunks from the middle: the next round reports them as lost.
                 if chunk.header().first > from {
                     break;
                 }
@@ -161,7 +161,7 @@ impl Contents {
         if next == self.position.next {
             self.marks.clear();
         }
-        // The last one stays to be written to.
+        // The last one is kept for writing.
         while self.generations.len() > 1 && self.generations[0].end <= next {
             self.delete_oldest(directory)?;
         }
@@ -202,12 +202,11 @@ impl Contents {
         Ok(range.end.0.saturating_sub(range.first.0))
     }
 
-    /// Deletes the last generation too, where everything in it is acknowledged: what is written next
-    /// begins a new one.
+    /// Deletes the last generation too, if everything in it is acknowledged: the next write begins a new one.
     pub fn delete_acknowledged(&mut self, directory: &Path) -> Result<(), Trouble> {
         let next = self.position.next;
         if self.position.acked == next && self.disk_bytes() > 0 {
-            // One that holds nothing yet has this very name.
+            // A generation that is still empty has this very name.
             if self
                 .generations
                 .back()
@@ -222,14 +221,14 @@ impl Contents {
         Ok(())
     }
 
-    /// Files in `blobs/` of the generation that is written to: there must be none.
+    /// Number of files in `blobs/` of the generation that is written: must be 0.
     pub fn blob_files(&self) -> u64 {
         self.generations.back().map_or(0, Generation::blob_files)
     }
 
     pub fn skip_to(&mut self, directory: &Path, next: Sequence) -> Result<(), Trouble> {
-        // What waits here under numbers that the hub has is offered again by no one else, so it stays
-        // readable; the hub keeps it in quarantine if it differs from what it has.
+        // Events that wait here under sequences that the hub has exist nowhere else, so they stay readable; if they
+        // differ from the hub's, it quarantines them.
         self.position.add_lost(deleted(self.position.next, next));
         self.position.next = next;
         // First the position: a `high` beyond it means damage.

@@ -1,7 +1,7 @@
-//! What the spool asks of a disk: to make durable, to rename, to remove; how much is free; and a reserve.
+//! The disk operations of the spool: sync, rename, remove; the free space; and a reserve.
 //!
-//! Each operation that durability rests on is here and nowhere else, so that a test can cut the power, end
-//! the process or refuse the operation at each of them.
+//! All operations that durability depends on are here and nowhere else, so that a test can cut the power, end the
+//! process or refuse the operation at each of them.
 use rustix::fs::FallocateFlags;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,20 +12,20 @@ use linli_shared::service::file;
 #[cfg(test)]
 use crate::tests::bad_disk::{after, before};
 
-/// What is done, for tests.
+/// An operation, for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// sled hands records to the kernel.
+    /// sled passes records to the kernel.
     Write,
-    /// The data of a file.
+    /// Sync of a file's data.
     SyncFile,
-    /// The names in a directory.
+    /// Sync of a directory's names.
     SyncDirectory,
-    /// A file is replaced whole.
+    /// Replacement of a whole file.
     Replace,
-    /// A directory gets another name.
+    /// Rename of a directory.
     Rename,
-    /// A directory goes with all in it.
+    /// Removal of a directory and its content.
     Remove,
 }
 
@@ -89,12 +89,12 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Gives a directory another name; durable after a sync of the directory that it is in.
+/// Renames a directory; durable after a sync of its parent.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     perform(Operation::Rename, from, || std::fs::rename(from, to))
 }
 
-/// Removes a directory with all in it.
+/// Removes a directory with its content.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     perform(Operation::Remove, path, || std::fs::remove_dir_all(path))
 }
@@ -108,14 +108,14 @@ pub struct Reserve {
 }
 
 impl Reserve {
-    /// Of a lane's directory.
+    /// The reserve of a lane's directory.
     pub fn new(directory: &Path) -> Self {
         Self {
             path: directory.join("reserve"),
         }
     }
 
-    /// Makes the reserve if it is not there. A lane works without one.
+    /// Makes the reserve if it is missing. It is optional.
     pub fn keep(&self) {
         let is_there = std::fs::metadata(&self.path).is_ok_and(|file| file.len() == RESERVE_BYTES);
         if is_there {
@@ -135,9 +135,9 @@ impl Reserve {
         }
     }
 
-    /// Gives its space back to the disk.
+    /// Releases its space.
     pub fn release(&self) {
-        // It may be gone already; then there is nothing to give back.
+        // It may be gone already.
         let _ = std::fs::remove_file(&self.path);
     }
 }

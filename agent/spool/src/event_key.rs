@@ -1,13 +1,13 @@
-//! What tells one event of a source from another: its id, and its content.
+//! The identity of an event of a source: its id, and its content.
 use linli_shared::protocol::event::Draft;
 use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher13Wide};
 use std::hash::Hasher;
 use twox_hash::XxHash3_64;
 
-/// Not in UTF-8, so no text can contain it.
+/// Invalid in UTF-8, so no text can contain it.
 const SEPARATOR: u8 = 0xff;
-/// Content of an id that an earlier version stored, which did not note any: it equals every content. The
-/// zeros that a damaged file shows must not mean it.
+/// Content hash of an id that an earlier version stored without one: it equals every content. It must not be confused
+/// with the zeros of a damaged file.
 pub const UNKNOWN_CONTENT: u64 = 0x756e_6b6e_6f77_6e21;
 
 /// The hashes of an event's id and of its content.
@@ -17,17 +17,17 @@ pub struct Key {
     pub content: u64,
 }
 
-/// What an event is known by; nothing where the source gives no id.
+/// The key of an event; `None` if the source gives no id.
 ///
-/// Two events are the same if their ids and their contents are: 128 bits of hash. Equal ids with another
-/// content are a conflict, which is stored.
+/// Two events are the same if their ids and their contents are: 128 bits of hash. Equal ids with different contents
+/// are a conflict, which is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventKey(pub(crate) Option<Key>);
 
 impl EventKey {
-    /// The key of an event: of its source and the source's id of it; and of its kind, severity,
-    /// device, place, the device's time and attributes. Attributes that another delivery of the same event can have
-    /// otherwise do not count: pseudonyms, whose key rotates, `device_time` and `by`.
+    /// The key of an event: the hash of its source and the source's id; and the hash of its kind, severity, device,
+    /// place, the device's time and attributes. Attributes that can differ in another delivery of the same event do
+    /// not count: pseudonyms, whose key rotates, `device_time` and `by`.
     pub fn of(event: &Draft<'_>) -> Self {
         if event.source_id.is_empty() {
             return Self(None);
@@ -62,7 +62,7 @@ fn content(event: &Draft<'_>) -> u64 {
     if let Some(claim_ms) = event.claim_ms() {
         hash = XxHash3_64::oneshot_with_seed(hash, &claim_ms.to_le_bytes());
     }
-    // A sum does not depend on the order, which a source and a stored event have otherwise.
+    // A sum does not depend on the order, in which a source and a stored event differ.
     let attributes = event.attributes.iter();
     let sum = attributes
         .filter(|(name, _)| is_content(name))

@@ -1,7 +1,7 @@
 //! One generation: a sled database that is filled, read and deleted as a whole.
 //!
-//! sled opens only what this process has made and not closed since. What is closed is read by way of
-//! [`chunk_file`], which changes nothing.
+//! sled opens only databases that this process has made and not closed since. Closed ones are read by [`chunk_file`],
+//! which changes nothing.
 use bytes::Bytes;
 use linli_shared::protocol::chunk::{Chunk, ChunkError};
 use linli_shared::protocol::ids::Sequence;
@@ -22,20 +22,20 @@ impl From<ChunkError> for Trouble {
 
 pub struct Generation {
     pub first: Sequence,
-    /// After the last event.
+    /// The sequence after the last event.
     pub end: Sequence,
     /// Bytes of its chunks.
     pub chunk_bytes: u64,
-    /// Bytes of its files when it was last looked at.
+    /// Bytes of its files at the last look.
     pub disk_bytes: u64,
-    /// Number of keys up to and with this generation, see `seen`.
+    /// Number of keys up to and including this generation, see `seen`.
     pub keys_end: u64,
     directory: PathBuf,
     log: Option<SledLog>,
-    /// Nothing is written to it any more.
+    /// It is no longer written.
     pub is_sealed: bool,
-    /// A sync failed. The kernel says so once and may have dropped the pages: what reads from memory
-    /// is perhaps not on disk, and no later sync would tell.
+    /// A sync failed. The kernel reports that once and may have dropped the pages: data that are read from memory may
+    /// not be on disk, and no later sync would report it.
     pub is_distrusted: bool,
 }
 
@@ -44,7 +44,7 @@ pub fn name(prefix: &str, first: Sequence) -> String {
     format!("{prefix}-{:020}", first.0)
 }
 
-/// Writes chunks to a database; durable when it returns. Counts the syncs, and says whether one failed.
+/// Writes chunks to a database; durable when it returns. Counts the syncs, and returns whether one failed.
 fn write(
     log: &SledLog,
     chunks: &[Chunk],
@@ -63,7 +63,7 @@ fn write(
     })
 }
 
-/// Makes a generation with these chunks under `prefix`, whole and synced or not at all.
+/// Makes a generation with these chunks under `prefix`, complete and synced or not at all.
 pub fn make(
     parent: &Path,
     prefix: &str,
@@ -81,7 +81,7 @@ pub fn make(
         Ok(disk::sync_directory(parent)?)
     });
     if made.is_err() {
-        // On a full disk it would hold the room that is missing. Else the next start removes it.
+        // On a full disk it would occupy needed space. If it stays, the next start removes it.
         let _ = std::fs::remove_dir_all(&temporary);
     }
     made.map(|()| directory)
@@ -118,7 +118,7 @@ impl Generation {
         Ok(created)
     }
 
-    /// A generation that is on disk and is only read.
+    /// A read-only generation on disk.
     pub fn sealed(directory: PathBuf, first: Sequence, end: Sequence, keys_end: u64) -> Self {
         Self {
             first,
@@ -133,14 +133,14 @@ impl Generation {
         }
     }
 
-    /// Opens it to be written to. It must have been written by this process just now.
+    /// Opens it for writing. This process must have just written it.
     pub fn unseal(&mut self) -> Result<(), Trouble> {
         self.log = Some(SledLog::open(&self.directory)?);
         self.is_sealed = false;
         Ok(())
     }
 
-    /// Closes the database; nothing is written to it any more.
+    /// Closes the database for good.
     pub fn seal(&mut self) {
         self.is_sealed = true;
         if let Some(log) = self.log.take() {
@@ -157,11 +157,11 @@ impl Generation {
         }
     }
 
-    /// Appends chunks; durable when it returns. Says how many syncs that took.
+    /// Appends chunks; durable when it returns. Returns the number of syncs.
     pub fn append(&mut self, chunks: &[Chunk]) -> Result<u64, Trouble> {
         let log = match self.log.take() {
             Some(log) => log,
-            // Nothing is in it yet that sled could tidy away.
+            // It is still empty, so sled cannot rewrite anything.
             None => SledLog::open(&self.directory)?,
         };
         let log = self.log.insert(log);
@@ -175,7 +175,7 @@ impl Generation {
         Ok(syncs)
     }
 
-    /// Chunks from the one that holds `from` on, up to about `bytes_max`, of a generation that is written to.
+    /// Reads chunks from the one that holds `from` on, up to about `bytes_max`, of a generation that is written.
     pub fn read(&self, from: Sequence, bytes_max: usize) -> Result<Vec<Chunk>, Trouble> {
         let mut chunks = Vec::new();
         let mut bytes = 0;
@@ -197,7 +197,7 @@ impl Generation {
         Ok(chunks)
     }
 
-    /// Finds the chunks of a generation that is not written to any more.
+    /// Finds the chunks of a generation that is no longer written.
     pub fn scan(&self, wanted: Wanted) -> io::Result<Scanned> {
         let mut scanned = chunk_file::scan(&self.directory, wanted, &Progress::default())?;
         scanned.retain(self.first, self.end, self.end);
@@ -207,13 +207,13 @@ impl Generation {
     /// Removes the files.
     pub fn delete(mut self, parent: &Path) -> io::Result<()> {
         if let Some(log) = self.log.take() {
-            // Nothing of it is wanted any more.
+            // Its data are no longer needed.
             let _ = log.close();
         }
         set_aside(parent, &self.directory, self.first)
     }
 
-    /// Files in `blobs/`, where sled puts what is too large for its log: there must be none.
+    /// Number of files in `blobs/`, where sled puts values too large for its log: must be 0.
     pub fn blob_files(&self) -> u64 {
         std::fs::read_dir(self.directory.join("blobs"))
             .map(|entries| entries.count() as u64)
@@ -221,7 +221,7 @@ impl Generation {
     }
 }
 
-/// Removes a generation: first under a name that a start removes, so that half of one is never found.
+/// Removes a generation: first renamed to a name that a start removes, so that a partial one is never found.
 pub fn set_aside(parent: &Path, directory: &Path, first: Sequence) -> io::Result<()> {
     let temporary = parent.join(name("tmp", first));
     if temporary.exists() {

@@ -1,4 +1,4 @@
-//! The handle of a lane, and what it asks of the lane's thread.
+//! The handle of a lane, and its requests to the lane's thread.
 use linli_shared::protocol::chunk::Packed;
 use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
 use std::path::PathBuf;
@@ -51,8 +51,8 @@ pub struct SpoolThread {
 }
 
 impl SpoolThread {
-    /// Ends the thread, whoever still has a handle: what was asked before is done and everything is on
-    /// disk when it returns; what is asked later gets [`AppendError::Closed`]. Blocking.
+    /// Ends the thread even if handles remain: earlier requests are done and everything is on disk when it returns;
+    /// later ones get [`AppendError::Closed`]. Blocking.
     pub fn close(self) {
         // A thread that has ended has nothing left to close.
         let _ = self.requests.blocking_send(Request::Close);
@@ -63,7 +63,7 @@ impl SpoolThread {
 }
 
 impl Spool {
-    /// Opens the lane, recovers what is there, and starts its thread. Blocking.
+    /// Opens the lane, recovers its contents, and starts its thread. Blocking.
     pub fn open(settings: Settings) -> Result<(Self, SpoolThread), OpenError> {
         let lane = settings.lane;
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
@@ -99,7 +99,7 @@ impl Spool {
         self.epoch
     }
 
-    /// Stores events for good. `keys` has the key of each event. Returns after the sync.
+    /// Makes events durable. `keys` has the key of each event. Returns after the sync.
     pub async fn append(
         &self,
         retention: Retention,
@@ -124,8 +124,8 @@ impl Spool {
         answer.await.map_err(|_| AppendError::Closed)?
     }
 
-    /// Chunks and lost ranges from `from` on, up to about `bytes_max`; empty when there is nothing
-    /// yet, or nothing that can be read at the moment.
+    /// Reads chunks and lost ranges from `from` on, up to about `bytes_max`; empty if there is nothing yet, or
+    /// nothing readable at the moment.
     pub async fn read(&self, from: Sequence, bytes_max: usize) -> Vec<Item> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Read {
@@ -139,24 +139,24 @@ impl Spool {
         answer.await.unwrap_or_default()
     }
 
-    /// Everything before `next` is durable at the hub.
+    /// Acknowledges everything before `next`: it is durable at the hub.
     pub async fn ack(&self, next: Sequence) {
-        // A closed spool needs no acknowledgement: the hub will tell its position again.
+        // A closed spool needs no acknowledgement: the hub sends its position again.
         let _ = self.requests.send(Request::Ack { next }).await;
     }
 
-    /// The hub already has events up to `next`: this spool was put back to an older state. Numbering
-    /// goes on from there, so that no sequence is used twice.
+    /// Skips to `next`: the hub already has events up to there, because this spool was restored to an older state.
+    /// Numbering continues from there, so that no sequence is used twice.
     pub async fn skip_to(&self, next: Sequence) {
         let _ = self.requests.send(Request::SkipTo { next }).await;
     }
 
-    /// Makes the thread go round once, for the watchdog.
+    /// Wakes the thread for one round, for the watchdog.
     pub async fn tick(&self) {
         let _ = self.requests.send(Request::Tick).await;
     }
 
-    /// How the lane stands.
+    /// The status of the lane.
     pub fn status(&self) -> watch::Receiver<LaneStatus> {
         self.status.clone()
     }

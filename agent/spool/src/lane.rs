@@ -13,18 +13,18 @@ use super::recover::{Findings, recover, take_lock};
 use super::seen::Novelty;
 use super::{AppendError, Appended, Item, LaneStatus, OpenError, Settings, WhenFull};
 
-/// Events after which a commit takes no more appends.
+/// A commit with this many events takes no more appends.
 const COMMIT_EVENTS_MAX: usize = 2048;
-/// How often a lane that failed is opened again. Tests refuse often.
+/// Pause before a failed lane is opened again. Tests fail often.
 const RECOVER_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
 
-/// Why there are no contents at the moment, and what is kept meanwhile.
+/// Why there are no contents at the moment, and the state kept meanwhile.
 struct Failure {
     reason: String,
     at: Instant,
     /// The generation whose last sync failed.
     distrusted: Option<Sequence>,
-    /// What the hub has acknowledged.
+    /// The position that the hub has acknowledged.
     acked: Sequence,
 }
 
@@ -39,7 +39,7 @@ pub struct LaneTask {
 }
 
 impl LaneTask {
-    /// Takes the lane's directory and recovers what it holds.
+    /// Takes the lane's directory and recovers its contents.
     pub fn open(settings: Settings, status: watch::Sender<LaneStatus>) -> Result<Self, OpenError> {
         let directory = &settings.directory;
         let lock = take_lock(directory)?;
@@ -70,14 +70,14 @@ impl LaneTask {
         self.epoch
     }
 
-    /// Serves requests until it is told to close, or all handles are gone.
+    /// Serves requests until it is closed, or all handles are gone.
     pub fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         let mut appends: Vec<Append> = Vec::new();
         let mut others: Vec<Request> = Vec::new();
         let mut closing = false;
         while !closing && let Some(request) = inbox.blocking_recv() {
             let mut events = self.sort(request, &mut appends, &mut others);
-            // What has gathered during the last sync goes into one commit.
+            // Appends that arrived during the last sync go into one commit.
             while events < COMMIT_EVENTS_MAX
                 && let Ok(request) = inbox.try_recv()
             {
@@ -87,7 +87,7 @@ impl LaneTask {
             if !appends.is_empty() {
                 let outcome = self.commit(&appends);
                 refusing = outcome.as_ref().err().map(AppendError::to_string);
-                // Before the answers: a source that has one finds its events in the status.
+                // Before the answers: a source with an answer finds its events in the status.
                 self.publish(refusing.clone());
                 answer(&mut appends, &outcome);
             }
@@ -98,7 +98,7 @@ impl LaneTask {
                         bytes_max,
                         reply,
                     } => {
-                        // The uplink may be gone meanwhile; then nobody wants the answer.
+                        // The uplink may be gone meanwhile; then the answer is not needed.
                         let _ = reply.send(self.read(from, bytes_max));
                     }
                     Request::Ack { next } => self.ack(next),
@@ -122,7 +122,7 @@ impl LaneTask {
         }
     }
 
-    /// Puts a request where it belongs and returns the events that it adds to the commit.
+    /// Sorts a request into its queue and returns the number of events that it adds to the commit.
     fn sort(
         &mut self,
         request: Request,
@@ -135,7 +135,7 @@ impl LaneTask {
                 appends.push(append);
                 count
             }
-            // Numbers that the hub has must not be given to what waits in this very round.
+            // Sequences that the hub has must not be given to events of this round.
             Request::SkipTo { next } => {
                 self.skip_to(next);
                 0
@@ -147,7 +147,7 @@ impl LaneTask {
         }
     }
 
-    /// Looks whether events would be taken, so that this is known before any arrive.
+    /// Checks whether events would be accepted, so that this is known before any arrive.
     fn tick(&mut self) -> Option<String> {
         let refusing = self.admit().err().map(|error| error.to_string());
         let blob_files = self.contents.as_ref().map_or(0, Contents::blob_files);
@@ -165,13 +165,13 @@ impl LaneTask {
         });
     }
 
-    /// Commits all appends together; returns what was stored of each.
+    /// Commits all appends together; returns the result of each.
     fn commit(&mut self, appends: &[Append]) -> Result<Vec<Appended>, AppendError> {
         self.admit()?;
         self.write(appends).map_err(|trouble| self.failed(trouble))
     }
 
-    /// Whether events may be appended at all. Where there is no room, deletes what may be deleted.
+    /// Checks whether events may be appended. Without room, deletes what may be deleted.
     fn admit(&mut self) -> Result<(), AppendError> {
         self.recover_if_failed();
         let mut room = self.room();
@@ -185,7 +185,7 @@ impl LaneTask {
         room
     }
 
-    /// Whether the disk and the quota leave room.
+    /// Checks the free space and the quota.
     fn room(&self) -> Result<(), AppendError> {
         let Settings {
             directory,
@@ -234,7 +234,7 @@ impl LaneTask {
         Ok(())
     }
 
-    /// The disk failed under an append.
+    /// Handles a failure of the disk during an append.
     fn failed(&mut self, trouble: Trouble) -> AppendError {
         let reason = trouble.to_string();
         self.fail(trouble);
@@ -339,7 +339,7 @@ impl LaneTask {
         }
     }
 
-    /// The disk failed: what is in memory is not trusted any more.
+    /// Handles a failure of the disk: the state in memory is no longer trusted.
     fn fail(&mut self, trouble: Trouble) {
         let reason = trouble.to_string();
         tracing::error!(lane = %self.settings.lane, reason, "the spool failed, it is opened again");
@@ -386,7 +386,7 @@ impl LaneTask {
     }
 
     fn publish(&self, refusing: Option<String>) {
-        // The uplink waits on this: it is woken by a change, not by every round.
+        // The uplink waits on this: only a change wakes it, not every round.
         self.status.send_if_modified(|status| {
             let mut now = LaneStatus {
                 refusing,
@@ -406,7 +406,7 @@ impl LaneTask {
     }
 }
 
-/// Answers each source. One that is gone sends its events again.
+/// Answers each source. A source that is gone sends its events again.
 fn answer(appends: &mut Vec<Append>, outcome: &Result<Vec<Appended>, AppendError>) {
     for (index, append) in appends.drain(..).enumerate() {
         let of_this = outcome.as_ref().map(|counts| counts[index]);

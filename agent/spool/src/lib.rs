@@ -1,18 +1,18 @@
 //! The spool: events that were acknowledged to their source and are not yet acknowledged by the hub.
 //!
 //! One spool for each lane, in a directory of its own, owned by one thread. Sources append through a
-//! cloneable [`Spool`] handle; the uplink reads, and acknowledges what the hub holds.
+//! cloneable [`Spool`] handle; the uplink reads, and acknowledges events that the hub holds.
 //!
 //! ```text
 //! <data>/spool/<lane>/
 //!   position                 epoch, next, acked, lost ranges; checksummed; replaced whole
 //!   high                     the sequence after the last synced event, a hint that finds damage
-//!   lock                     held by the process that has the lane
+//!   lock                     held by the process that owns the lane
 //!   seen                     keys of events that are no longer in a generation
 //!   reserve                  2 MiB, released when the disk is full, so that acknowledging still works
 //!   g-<first sequence>/      a generation: one sled database of at most generation_bytes
-//!   tmp-<first sequence>/    a generation that is being made, or removed; a start removes it
-//!   salv-<first sequence>/   a generation that was written anew, complete, about to take its place
+//!   tmp-<first sequence>/    a generation that is being made or removed; a start removes it
+//!   salv-<first sequence>/   a rewritten generation, complete, about to replace the original
 //!   bad-<first sequence>-<n>/ a damaged generation, kept for a person; the two newest are kept
 //! ```
 //!
@@ -20,67 +20,66 @@
 //! as [`linli_shared::protocol::chunk`] writes them.
 //!
 //! # Rules
-//! * **Written**: an append is answered after `flush()` of sled, which hands its log to the kernel, and
-//!   an `fdatasync` of ours on the database file, which sled leaves out. One commit for all appends that
-//!   wait, at most `COMMIT_EVENTS_MAX` of `lane` events; one sync for each 128 KiB of it.
-//! * **Small values**: no record is larger than a chunk (6 KiB): sled keeps larger values in files that
-//!   it never syncs. `blobs/` is checked to stay empty.
-//! * **Opened by sled** is only the last generation, and only if this process has made it. sled tidies what
-//!   it opens and cuts off what follows damage of its own records. All others are read by the magic and the
+//! * **Written**: an append is answered after `flush()` of sled, which passes its log to the kernel, and our own
+//!   `fdatasync` on the database file, which sled omits. One commit for all waiting appends, at most
+//!   `COMMIT_EVENTS_MAX` events (in `lane`); one sync for each 128 KiB of it.
+//! * **Small values**: no record is larger than a chunk (6 KiB): sled keeps larger values in files that it never
+//!   syncs. `blobs/` is checked to stay empty.
+//! * **Opened by sled** is only the last generation, and only if this process has made it. sled rewrites a file that
+//!   it opens and cuts off everything behind damage of its own records. All others are read by the magic and the
 //!   checksum of their chunks, which changes no byte and needs no index of sled.
-//! * **Read**: from any sequence, in order, whole chunks. A sequence that is not there is reported as a
-//!   [`LostRange`], never passed over.
-//! * **Deleted**: a generation is deleted whole, after its last event is acknowledged. Before that, `position`
+//! * **Read**: from any sequence, in order, whole chunks. A missing sequence is reported as a [`LostRange`], never
+//!   skipped.
+//! * **Deleted**: a generation is deleted as a whole, after its last event is acknowledged. Before that, `position`
 //!   is replaced and its keys go to `seen`, so that neither sequence nor event is used twice.
-//! * **Doubled**: an event whose [`EventKey`] (id and content) is among the last [`Settings::seen_max`] is
-//!   answered as stored and not stored again. An id that is known with another content is stored, and
-//!   counted as a conflict.
-//! * **Started**: everything is read before anything is changed. The last generation is written anew, so that
-//!   sled can open it, unless it is half full: then a new one begins. The time is bounded (see `recover.rs`), and
+//! * **Doubled**: an event whose [`EventKey`] (id and content) is among the last [`Settings::seen_max`] is answered
+//!   as stored and not stored again. A known id with other content is stored, and counted as a conflict.
+//! * **Started**: everything is read before anything is changed. The last generation is rewritten, so that sled can
+//!   open it, unless it is half full: then a new one begins. The time is bounded (see `recover.rs`), and
 //!   [`Settings::progress`] rises meanwhile.
-//! * **Damaged**: chunks that are whole are written to a new generation, synced, and take the place of the
-//!   damaged one. What is not found is a lost range. Damage of sled's own records costs nothing. An error of
-//!   the system (no space, no descriptors) is not damage: it is tried again.
-//! * **Full**: below [`Settings::free_bytes_min`] of free disk, or above the lane's quota, an append is refused
-//!   and the source holds back; nothing that was acknowledged is dropped. With `when_full = "drop-oldest"`
-//!   the routine lane drops its oldest generation instead, as a lost range. The urgent lane never drops. A
-//!   start without room to write a generation anew reads it as it is.
-//! * **Failed**: after an error of the disk, or a panic of sled, which is caught, the whole lane is opened again,
-//!   as after a crash: one way to recover. A generation whose sync failed is written anew, for the kernel
-//!   reports lost pages once.
+//! * **Damaged**: intact chunks are written to a new generation, which is synced and replaces the damaged one.
+//!   Missing chunks are a lost range. Damage of sled's own records loses nothing. An error of the system (no space,
+//!   no descriptors) is not damage: it is tried again.
+//! * **Full**: below [`Settings::free_bytes_min`] of free disk, or above the lane's quota, an append is refused and
+//!   the source holds back; acknowledged events are never dropped. With `when_full = "drop-oldest"` the routine lane
+//!   drops its oldest generation instead, as a lost range. The urgent lane never drops. A start without room to
+//!   rewrite a generation reads it as it is.
+//! * **Failed**: after an error of the disk, or a panic of sled, which is caught, the whole lane is opened again, as
+//!   after a crash: there is one way to recover. A generation whose sync failed is rewritten, because the kernel
+//!   reports lost pages only once.
 //!
 //! # What a start can find
 //!
-//! | on the disk | what is done | test in `tests::` |
+//! | on the disk | action | test in `tests::` |
 //! | --- | --- | --- |
 //! | `tmp-N`, half made or half removed | removed | `states::a_generation_that_was_half_made_is_removed` |
-//! | `salv-N` beside `g-N` with less in it | takes its place | `states::a_salvage_beside_the_damaged_original_takes_its_place` |
-//! | `salv-N` without `g-N` | takes its place | `states::a_salvage_without_its_original_takes_its_place` |
+//! | `salv-N` beside `g-N` with less in it | replaces it | `states::a_salvage_beside_the_damaged_original_takes_its_place` |
+//! | `salv-N` without `g-N` | becomes it | `states::a_salvage_without_its_original_takes_its_place` |
 //! | `salv-N` with less than `g-N` | removed | `states::a_salvage_that_has_less_than_its_original_is_removed` |
 //! | `bad-N-n` | the two newest are kept | `states::a_damaged_generation_is_kept_beside_earlier_ones_the_two_newest` |
-//! | a damaged chunk | a lost range; the others are written anew | `lane::one_damaged_chunk_costs_its_events_and_no_others` |
+//! | a damaged chunk | a lost range; the others are rewritten | `lane::one_damaged_chunk_costs_its_events_and_no_others` |
 //! | sled's own records damaged or gone | nothing is lost | `states::a_database_that_is_destroyed_between_its_chunks_loses_none_and_is_no_damage` |
-//! | a generation that is whole | not a byte of it is changed | `states::a_start_changes_nothing_in_the_generations_that_it_keeps` |
-//! | a generation without events | made anew | `states::an_empty_generation_is_made_anew_whatever_is_in_its_file` |
+//! | an intact generation | no byte of it is changed | `states::a_start_changes_nothing_in_the_generations_that_it_keeps` |
+//! | a generation without events | made again | `states::an_empty_generation_is_made_anew_whatever_is_in_its_file` |
 //! | a generation half removed, acknowledged | removed | `states::a_generation_that_was_half_removed_is_removed` |
-//! | a last generation with few events | goes on | `states::starts_again_and_again_make_no_more_generations_than_one` |
+//! | a last generation with few events | continued | `states::starts_again_and_again_make_no_more_generations_than_one` |
 //! | two generations with the same events | each event once | `states::generations_that_overlap_give_each_event_once` |
-//! | a number in another spelling | left alone | `states::a_directory_with_another_spelling_of_a_number_is_left_alone` |
-//! | no generation | what waited is a lost range | `states::without_its_generations_all_that_waited_is_reported_as_lost` |
+//! | a number in another spelling | ignored | `states::a_directory_with_another_spelling_of_a_number_is_left_alone` |
+//! | no generation | the waiting events are a lost range | `states::without_its_generations_all_that_waited_is_reported_as_lost` |
 //! | files in `blobs/` | counted | `states::files_in_blobs_are_counted_and_change_nothing` |
 //! | chunks of another epoch beside those of the position | a lost range | `states::chunks_of_another_epoch_beside_those_of_the_position_are_not_taken` |
 //! | only chunks of another epoch than the position's | the chunks are kept, with their epoch | `states::a_position_of_another_epoch_than_all_chunks_is_not_believed` |
 //! | no position, or a damaged one | epoch and numbers of the chunks | `states::without_a_position_epoch_and_numbers_are_those_of_the_chunks` |
-//! | an older position | what it does not know is sent again, what is deleted is a lost range | `states::an_older_position_gives_what_was_acknowledged_since_as_lost_and_the_rest_again` |
-//! | a position or `high` beyond the chunks | a lost range; numbering goes on after it | `states::a_position_or_a_high_mark_beyond_the_chunks_means_that_events_are_lost` |
+//! | an older position | later events are sent again, deleted ones are a lost range | `states::an_older_position_gives_what_was_acknowledged_since_as_lost_and_the_rest_again` |
+//! | a position or `high` beyond the chunks | a lost range; numbering continues after it | `states::a_position_or_a_high_mark_beyond_the_chunks_means_that_events_are_lost` |
 //! | `high` behind the chunks, damaged or missing | chunks that follow are kept | `states::with_a_high_mark_that_is_behind_damaged_or_missing_all_chunks_that_follow_are_kept` |
-//! | whole chunks behind a torn write above `high` | left out: nobody was answered | `states::chunks_behind_a_torn_write_that_nobody_was_answered_for_are_not_taken` |
+//! | intact chunks behind a torn write above `high` | left out: they were never acknowledged | `states::chunks_behind_a_torn_write_that_nobody_was_answered_for_are_not_taken` |
 //! | `seen` cut, damaged, missing, of an earlier version | no event is lost by it | `states::a_file_of_keys_that_is_cut_damaged_or_missing_costs_no_event`, `seen::tests` |
 //! | the lock held | refused, nothing is touched | `states::a_lane_that_is_in_use_is_refused_and_is_not_touched` |
 //! | no reserve | made | `states::a_missing_reserve_is_made` |
 //! | a full or failing disk | the start succeeds, or the next one | `states::a_start_that_is_refused_at_any_operation_opens_then_or_the_next_time_with_everything` |
-//! | what a start that was killed has left | nothing that is whole is lost | `kills::*` |
-//! | what a power cut has left | nothing that was answered is lost, nothing is wrong | `model::whatever_is_done_to_a_lane_it_holds_what_a_model_of_it_holds_also_after_a_power_cut` |
+//! | the remains of a killed start | no intact chunk is lost | `kills::*` |
+//! | the remains of a power cut | no acknowledged event is lost, none is wrong | `model::whatever_is_done_to_a_lane_it_holds_what_a_model_of_it_holds_also_after_a_power_cut` |
 //! | any damage | each event as it was, or a lost range | `model::whatever_is_damaged_in_a_lane_each_event_is_there_as_it_was_or_reported_as_lost` |
 mod chunk_file;
 mod contents;
@@ -106,24 +105,24 @@ pub use event_key::EventKey;
 pub use handle::{Spool, SpoolThread};
 pub use position::LostRange;
 
-/// What a lane does when its quota is reached.
+/// The behaviour of a lane at its quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
-    /// Refuse new events: the source keeps them and comes again.
+    /// Refuse new events: the source keeps them and tries again.
     Refuse,
     /// Drop the oldest generation and report its range as lost.
     DropOldest,
 }
 
-/// How a lane's spool is laid out and bounded.
+/// Layout and limits of a lane's spool.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Directory of the lane.
     pub directory: PathBuf,
     /// Lane.
     pub lane: Lane,
-    /// A generation is closed when it holds this much, bytes.
+    /// Size at which a generation is closed, bytes.
     pub generation_bytes: u64,
     /// Most bytes of this lane on disk.
     pub quota_bytes: u64,
@@ -131,19 +130,19 @@ pub struct Settings {
     pub free_bytes_min: u64,
     /// Events whose keys are remembered.
     pub seen_max: usize,
-    /// When the quota is reached.
+    /// Behaviour at the quota.
     pub when_full: WhenFull,
     /// Rises while the lane is opened.
     pub progress: Progress,
 }
 
-/// Counts the work of opening a lane: pieces of files that were read, chunks that were decoded or written
-/// anew. What does not rise any more does not move.
+/// Counts the work of opening a lane: pieces of files that were read, chunks that were decoded or rewritten. If it
+/// does not rise, the opening hangs.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<AtomicU64>);
 
 impl Progress {
-    /// What was done so far.
+    /// The work done so far.
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -162,9 +161,9 @@ pub enum AppendError {
          make room on it or move [spool] directory"
     )]
     DiskFull {
-        /// Free now.
+        /// Free bytes.
         free_bytes: u64,
-        /// Must stay free.
+        /// Bytes that must stay free.
         free_bytes_min: u64,
     },
     /// The lane's quota is reached.
@@ -175,9 +174,9 @@ pub enum AppendError {
     Quota {
         /// Lane.
         lane: Lane,
-        /// Held.
+        /// Bytes held.
         bytes: u64,
-        /// Allowed.
+        /// Bytes allowed.
         quota_bytes: u64,
     },
     /// The disk failed; the lane is being opened again.
@@ -199,11 +198,11 @@ pub enum OpenError {
     /// A file operation failed.
     #[error("{operation} {path:?} failed")]
     File {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
@@ -223,14 +222,14 @@ pub enum OpenError {
     InUse(PathBuf),
 }
 
-/// What was stored of an append.
+/// The result of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Appended {
     /// New events.
     pub stored: usize,
-    /// Events that were there already, by id and content.
+    /// Events that were already stored, by id and content.
     pub doubled: usize,
-    /// Those of the new events whose id was there with another content.
+    /// New events whose id was already stored with other content.
     pub conflicts: usize,
 }
 
@@ -247,16 +246,16 @@ impl Appended {
     }
 }
 
-/// What a read gives.
+/// The result of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// A chunk.
     Chunk(Chunk),
-    /// A range that is gone.
+    /// A lost range.
     Lost(LostRange),
 }
 
-/// How a lane stands.
+/// The status of a lane.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LaneStatus {
     /// Epoch.
@@ -267,8 +266,8 @@ pub struct LaneStatus {
     pub next: Sequence,
     /// Bytes on disk.
     pub bytes: u64,
-    /// Receipt of the oldest event that waits, milliseconds since 1970 UTC; a lower bound. A start of the
-    /// agent counts from when it went down.
+    /// Receipt of the oldest waiting event, milliseconds since 1970 UTC; a lower bound. The event of an agent's start
+    /// counts from the beginning of the downtime.
     pub oldest_ms: Option<i64>,
     /// Why appends are refused, if they are.
     pub refusing: Option<String>,
@@ -285,7 +284,7 @@ pub struct LaneStatus {
 }
 
 impl LaneStatus {
-    /// Events that wait.
+    /// Number of waiting events.
     pub fn events(&self) -> u64 {
         self.next.0.saturating_sub(self.acked.0)
     }

@@ -1,4 +1,4 @@
-//! The `position` file: where the sequences of a lane stand. CBOR and its CRC-32C, replaced whole.
+//! The `position` file: the position of a lane's sequences. CBOR and its CRC-32C, replaced whole.
 use linli_shared::protocol::codec;
 use linli_shared::protocol::ids::{Epoch, Sequence};
 use serde::{Deserialize, Serialize};
@@ -9,14 +9,14 @@ use std::path::Path;
 
 use super::disk;
 
-/// Why a range is gone.
+/// Why a range is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LostReason {
-    /// The disk gave back something else than was written.
+    /// The disk returned other data than were written.
     Damage,
     /// The quota was reached and the config says to drop the oldest.
     Quota,
-    /// The hub asks for what it had acknowledged before: it was put back to an older state.
+    /// The hub asks for events that it had acknowledged before: it was restored to an older state.
     Deleted,
 }
 
@@ -31,12 +31,12 @@ impl LostReason {
     }
 }
 
-/// A range of sequences that will never come.
+/// A range of sequences that are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LostRange {
-    /// First that is missing.
+    /// First missing sequence.
     pub first: Sequence,
-    /// After the last that is missing.
+    /// The sequence after the last missing one.
     pub end: Sequence,
     /// Why.
     pub reason: LostReason,
@@ -52,7 +52,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// A new life of the lane.
+    /// The position of a new epoch.
     pub fn new(epoch: Epoch) -> Self {
         Self {
             epoch,
@@ -105,16 +105,16 @@ impl Position {
         self.lost = joined;
     }
 
-    /// Forgets ranges that the hub has acknowledged.
+    /// Removes ranges that the hub has acknowledged.
     pub fn forget_lost(&mut self) {
         let acked = self.acked;
         self.lost.retain(|range| range.end > acked);
     }
 }
 
-/// The `high` file: the sequence after the last event that was synced, written after each sync and
-/// never synced itself. It outlives a killed process, and is never ahead of the database after a power
-/// cut; so where it is ahead, the database was damaged, and by how much is known.
+/// The `high` file: the sequence after the last synced event, written after each sync and never synced itself. It
+/// outlives a killed process, and is never ahead of the database after a power cut; so if it is ahead, the database
+/// was damaged, and the extent is known.
 pub struct HighMark(File);
 
 impl HighMark {

@@ -1,14 +1,14 @@
-//! Brings a lane from whatever is on disk to a state that can be used.
+//! Recovers a lane from any state of the disk.
 //!
-//! 1. Salvages and removals that a crash interrupted are finished ([`salvage::finish`]).
-//! 2. Everything is read, and nothing changed ([`plan`]): the position, the chunks of each generation, by their
-//!    own checksums; what is missing is noted as lost.
-//! 3. Generations are written anew where that is needed ([`salvage::write_anew`]): one with chunks lost, and
-//!    the last one, which will be written to. sled opens the new one. A last one that is half full or more
-//!    is sealed instead, and one that the disk has no room to write anew too.
-//! 4. The position is stored; generations that are acknowledged are deleted.
+//! 1. Interrupted salvages and removals are finished ([`salvage::finish`]).
+//! 2. Everything is read, and nothing changed ([`plan`]): the position, and the chunks of each generation, by their
+//!    own checksums; missing ones are recorded as lost.
+//! 3. Generations are rewritten if needed ([`salvage::write_anew`]): those with lost chunks, and the last one, which
+//!    will be written. sled opens the new one. A last one that is at least half full is sealed instead, and so is one
+//!    that the disk has no room to rewrite.
+//! 4. The position is stored; acknowledged generations are deleted.
 //!
-//! The bytes of all generations are read. Decoded are only the chunks whose keys are remembered and at most
+//! All bytes of all generations are read. Only the chunks whose keys are remembered are decoded, and at most
 //! [`MARKS_MAX`] chunks for their receipt times, so the time of a start is bounded by the lane's quota, by
 //! `seen_max`, and by these.
 use linli_shared::protocol::chunk::Chunk;
@@ -28,7 +28,7 @@ use super::seen::Seen;
 use super::survey::{Plan, Survey, plan, scan};
 use super::{OpenError, Settings, disk, salvage};
 
-/// What was found, for the figures: it counts once the recovery has succeeded.
+/// Findings for the metrics: they count once the recovery has succeeded.
 #[derive(Debug, Default)]
 pub struct Findings {
     pub lost_events: u64,
@@ -55,7 +55,7 @@ pub fn trouble_with(path: &Path) -> impl FnOnce(Trouble) -> OpenError + use<> {
     }
 }
 
-/// Makes the lane's directory, which nobody else may enter, and takes it for this process.
+/// Makes the lane's directory, which no other user may enter, and locks it for this process.
 pub fn take_lock(directory: &Path) -> Result<File, OpenError> {
     DirBuilder::new()
         .recursive(true)
@@ -71,8 +71,8 @@ pub fn take_lock(directory: &Path) -> Result<File, OpenError> {
         .ok_or_else(|| OpenError::InUse(directory.to_owned()))
 }
 
-/// Brings the lane from whatever is on disk to a state that can be used. `distrusted` is the generation
-/// whose last sync failed: it is written anew.
+/// Recovers the lane from any state of the disk. `distrusted` is the generation whose last sync failed: it is
+/// rewritten.
 pub fn recover(
     settings: &Settings,
     distrusted: Option<Sequence>,
@@ -107,7 +107,7 @@ pub fn recover(
             generations.push_back(generation);
         }
     }
-    // Only an open one that ends at the last number can take the next one.
+    // Only an open generation that ends at the last sequence can take the next one.
     let next = plan.position.next;
     if generations
         .back()
@@ -142,7 +142,7 @@ pub fn recover(
     Ok((contents, findings))
 }
 
-/// Receipt times of what waits, oldest first.
+/// Receipt times of the waiting events, oldest first.
 fn marks(settings: &Settings, plan: &Plan) -> Result<VecDeque<(Sequence, i64)>, OpenError> {
     let mut marks = VecDeque::new();
     for survey in &plan.surveys {
@@ -153,7 +153,7 @@ fn marks(settings: &Settings, plan: &Plan) -> Result<VecDeque<(Sequence, i64)>, 
         for found in &scanned.chunks {
             if found.end() > plan.position.acked && marks.len() < MARKS_MAX {
                 let events = scanned.chunk(found).map(|chunk| events(&chunk));
-                // One that cannot be read any more is found to be damaged when it is wanted.
+                // A chunk that has become unreadable is found to be damaged when it is needed.
                 let oldest_ms = events.ok().and_then(|events| {
                     let times = events.iter().map(Event::unknown_from_ms);
                     times.min()
@@ -166,8 +166,8 @@ fn marks(settings: &Settings, plan: &Plan) -> Result<VecDeque<(Sequence, i64)>, 
     Ok(marks)
 }
 
-/// Remembers the keys of stored events, the newest where there are more than are remembered. Returns the
-/// number of keys up to and with each generation.
+/// Remembers the keys of stored events, the newest if there are too many. Returns the number of keys up to and
+/// including each generation.
 fn remember_keys(settings: &Settings, plan: &Plan, seen: &mut Seen) -> Result<Vec<u64>, OpenError> {
     let mut wanted = settings.seen_max;
     let mut newest = VecDeque::new();
@@ -197,12 +197,12 @@ fn remember_keys(settings: &Settings, plan: &Plan, seen: &mut Seen) -> Result<Ve
     Ok(ends)
 }
 
-/// The events of a chunk; none of one that an event of another version makes unreadable here.
+/// The events of a chunk; none if an event of another version makes it unreadable here.
 fn events(chunk: &Chunk) -> Vec<Event> {
     chunk.events().unwrap_or_default()
 }
 
-/// Makes a generation usable: as it is, or written anew. `None` where nothing of it is left.
+/// Makes a generation usable: as it is, or rewritten. `None` if nothing of it is left.
 fn keep(
     settings: &Settings,
     plan: &Plan,

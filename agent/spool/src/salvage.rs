@@ -1,12 +1,12 @@
-//! Writes a generation anew and puts it in the place of the one that was there.
+//! Rewrites a generation and replaces the original.
 //!
 //! ```text
-//! tmp-N is made, filled, synced ─▶ renamed salv-N ─▶ g-N renamed bad-N-n, or tmp-N where it is whole
+//! tmp-N is made, filled, synced ─▶ renamed salv-N ─▶ g-N renamed bad-N-n, or tmp-N if it is intact
 //!                                                 ─▶ salv-N renamed g-N ─▶ directory synced ─▶ tmp-N removed
 //! ```
 //!
-//! At every moment `g-N` or a complete `salv-N` is there, and nothing is removed before the other is durable. A
-//! `salv-N` has all chunks that could be read of `g-N` when it was made.
+//! At every moment `g-N` or a complete `salv-N` exists, and nothing is removed before the other is durable. A
+//! `salv-N` has all chunks of `g-N` that were readable when it was made.
 use linli_shared::protocol::ids::Sequence;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use super::{OpenError, Settings, disk};
 /// Damaged generations that are kept for a person to look at.
 const BAD_KEPT: usize = 2;
 
-/// Directories `<prefix>-<sequence>`, of `bad` ones `bad-<sequence>-<number>`, in order.
+/// Directories `<prefix>-<sequence>`, for the prefix `bad` `bad-<sequence>-<number>`, in order.
 pub fn listed(directory: &Path, prefix: &str) -> Result<Vec<(Sequence, PathBuf)>, OpenError> {
     let mut found = Vec::new();
     let entries = std::fs::read_dir(directory).map_err(file_error("listing", directory))?;
@@ -34,7 +34,7 @@ pub fn listed(directory: &Path, prefix: &str) -> Result<Vec<(Sequence, PathBuf)>
         let Some(first) = number.map(Sequence) else {
             continue;
         };
-        // Two spellings of one number would be two generations of one number.
+        // Two spellings of one number would be two generations with the same number.
         if name == generation::name(prefix, first) || prefix == "bad" {
             found.push((first, entry.path()));
         }
@@ -43,7 +43,7 @@ pub fn listed(directory: &Path, prefix: &str) -> Result<Vec<(Sequence, PathBuf)>
     Ok(found)
 }
 
-/// Finishes what a crash interrupted.
+/// Finishes the work that a crash interrupted.
 pub fn finish(settings: &Settings) -> Result<(), OpenError> {
     let directory = &settings.directory;
     for (first, salvage) in listed(directory, "salv")? {
@@ -51,7 +51,7 @@ pub fn finish(settings: &Settings) -> Result<(), OpenError> {
         if place.exists() {
             let (saved, left) = (events(settings, &salvage)?, events(settings, &place)?);
             if saved < left {
-                // Damaged since.
+                // It was damaged since.
                 put_aside(directory, first, &salvage, false)?;
                 continue;
             }
@@ -66,7 +66,7 @@ pub fn finish(settings: &Settings) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// How many events a directory holds.
+/// The number of events in a directory.
 fn events(settings: &Settings, path: &Path) -> Result<u64, OpenError> {
     let wanted = Wanted {
         lane: settings.lane,
@@ -81,7 +81,7 @@ fn events(settings: &Settings, path: &Path) -> Result<u64, OpenError> {
     Ok(counts.sum())
 }
 
-/// Writes the chunks of a generation anew. `keeps_original` for a person to look at.
+/// Rewrites the chunks of a generation. `keeps_original`, for a person to examine.
 pub fn write_anew(
     settings: &Settings,
     survey: &Survey,
@@ -103,7 +103,7 @@ pub fn write_anew(
     replace().map_err(|error| Trouble::System(linli_shared::service::telemetry::chain(&error)))
 }
 
-/// Puts a generation away of which nothing is left to be read.
+/// Removes a generation without readable chunks from use.
 pub fn put_away(directory: &Path, survey: &Survey, is_kept: bool) -> Result<(), OpenError> {
     let aside = put_aside(directory, survey.first, &survey.path, is_kept)?;
     if !is_kept {
@@ -112,7 +112,7 @@ pub fn put_away(directory: &Path, survey: &Survey, is_kept: bool) -> Result<(), 
     Ok(())
 }
 
-/// Gives a generation another name: of a bad one, or of one that the next start removes.
+/// Renames a generation to a bad one, or to one that the next start removes.
 fn put_aside(
     directory: &Path,
     first: Sequence,
@@ -148,7 +148,7 @@ fn trim(directory: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Makes durable what an earlier process may have written and not synced. What could be read is taken for stored.
+/// Makes durable what an earlier process may not have synced: every readable chunk counts as stored.
 pub fn sync(path: &Path) -> Result<(), OpenError> {
     let database = path.join("db");
     let synced = File::open(&database).and_then(|file| disk::sync_file(&file, &database));

@@ -1,8 +1,8 @@
-//! Which events were stored, so that one that comes again is not stored again.
+//! The stored events, so that a repeated one is not stored again.
 //!
-//! In memory: the keys of the last `seen_max` events that have an id, in order; some 45 bytes each at most.
-//! On disk: an event in a generation is its own record; when a generation is deleted, the keys that it gave
-//! go to the file `seen` first. So remembering costs no sync on the way of an event.
+//! In memory: the keys of the last `seen_max` events that have an id, in order; some 45 bytes each at most. On disk:
+//! an event in a generation is its own record; before a generation is deleted, its keys go to the file `seen`. So
+//! remembering a key costs no sync for an event.
 //!
 //! ```text
 //! offset size
@@ -11,11 +11,10 @@
 //!  …          oldest first
 //! ```
 //!
-//! A tail that is cut is ignored, and so are zeros, which a power cut can leave. A damaged key is another key:
-//! its event would be stored again if it came again, and no event is taken for it. The file is written anew
-//! when it holds twice what is remembered. A file of an earlier version is a row of ids of 16 bytes without
-//! contents: whatever comes under such an id is a repetition, as it was for that version. It is written anew
-//! with the first keys that are added.
+//! A truncated tail is ignored, and so are zeros, which a power cut can leave. A damaged key is another key: its
+//! event would be stored again if it were repeated, and no event is mistaken for it. The file is rewritten when it
+//! holds twice the remembered keys. A file of an earlier version is a row of ids of 16 bytes without contents: any
+//! event with such an id is a repeat, as it was for that version. It is rewritten with the first keys that are added.
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -27,22 +26,22 @@ use super::event_key::{EventKey, Key, UNKNOWN_CONTENT};
 
 const HEADER: [u8; 16] = *b"linli seen v2\n\0\0";
 const KEY_BYTES: usize = 16;
-/// In an entry of the table: a newer event has the same id and another content.
+/// Flag in an entry of the table: a newer event has the same id and other content.
 const IS_EARLIER: u32 = 1 << 31;
 const NUMBER: u32 = IS_EARLIER - 1;
 
-/// What is known of an event before it is stored.
+/// Comparison of an event with the stored ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Novelty {
-    /// Its id is new, or it has none.
+    /// The id is new, or missing.
     New,
-    /// Its id is known with another content.
+    /// The id is known with other content.
     Conflict,
-    /// It was stored.
+    /// The event was stored.
     Repeated,
 }
 
-/// A keyed hash is a good hash of the table as it is.
+/// A keyed hash can be the table's hash directly.
 fn hash(key: Key, is_earlier: bool) -> u64 {
     if is_earlier {
         key.id ^ key.content.rotate_left(32)
@@ -51,7 +50,8 @@ fn hash(key: Key, is_earlier: bool) -> u64 {
     }
 }
 
-/// Where the key of a number stands, counted from the number of the first. Both are the low bits of
+/// The index of a key in `order`, from its number and that of the first. Both are the low bits of numbers that are
+/// never further apart than the number of keys.
 /// numbers that are never further apart than there are keys.
 fn place(number: u32, front: u32) -> usize {
     (number.wrapping_sub(front) & NUMBER) as usize
@@ -60,17 +60,16 @@ fn place(number: u32, front: u32) -> usize {
 pub struct Seen {
     path: PathBuf,
     keys_max: usize,
-    /// The numbers of the keys in `order`: of each id the newest, to be found by the id; the others, marked
-    /// with [`IS_EARLIER`], to be found by id and content. So a source that gives all its events one id
-    /// makes no long search. A number takes a quarter of a key's room: the table of a hundred thousand stays
-    /// in a core's cache.
+    /// The numbers of the keys in `order`: the newest of each id, found by the id; the others, marked with
+    /// [`IS_EARLIER`], found by id and content. So a source that gives all its events one id causes no long search. A
+    /// number takes a quarter of a key's size: the table of a hundred thousand stays in a core's cache.
     known: HashTable<u32>,
     order: VecDeque<Key>,
     /// Number of the key at the front of `order`, counted from the start of the program.
     front: u64,
     /// Keys below this number are in the file.
     persisted: u64,
-    /// Keys in the file; `None` where it is not there or of an earlier version.
+    /// Keys in the file; `None` if it is missing or of an earlier version.
     file_keys: Option<usize>,
 }
 
@@ -93,7 +92,7 @@ impl Seen {
         if let Some(keys) = bytes.strip_prefix(&HEADER) {
             let (keys, rest) = keys.as_chunks::<KEY_BYTES>();
             if !rest.is_empty() {
-                // A cut tail would shift every later key.
+                // A truncated tail would shift every later key.
                 let whole = bytes.len() - rest.len();
                 let file = OpenOptions::new().write(true).open(path)?;
                 file.set_len(whole as u64)?;
@@ -119,7 +118,7 @@ impl Seen {
         }
     }
 
-    /// The number that the next new key gets.
+    /// The number of the next new key.
     pub fn end(&self) -> u64 {
         self.front + self.order.len() as u64
     }
@@ -147,7 +146,7 @@ impl Seen {
             .is_some()
     }
 
-    /// What is known of an event.
+    /// Compares an event with the stored ones.
     fn novelty(&self, key: Key) -> Novelty {
         match self.newest(key.id) {
             None => Novelty::New,
@@ -158,7 +157,7 @@ impl Seen {
         }
     }
 
-    /// Says what is known of an event, and remembers it.
+    /// Compares an event with the stored ones, and remembers it.
     pub fn insert(&mut self, key: EventKey) -> Novelty {
         let Some(key) = key.0 else {
             return Novelty::New;
@@ -181,7 +180,7 @@ impl Seen {
         novelty
     }
 
-    /// The newest key of an id becomes an earlier one.
+    /// Turns the newest key of an id into an earlier one.
     fn supersede(&mut self, id: u64) {
         let front = self.front_number();
         let order = &self.order;
@@ -198,8 +197,8 @@ impl Seen {
     fn enter(&mut self, entry: u32) {
         let (front, order) = (self.front_number(), &self.order);
         let hash_of = |entry: &u32| hash(order[place(*entry, front)], *entry & IS_EARLIER != 0);
-        // Half empty, so that what is removed leaves room and no marks: full of marks, a table has to be
-        // filled anew every few thousand keys.
+        // Half empty, so that removals leave room and no tombstones: full of them, a table has to be rebuilt every
+        // few thousand keys.
         if self.known.capacity() < 2 * order.len() {
             let more = 2 * order.len() - self.known.len();
             self.known.reserve(more, hash_of);
@@ -260,7 +259,7 @@ impl Seen {
             .collect()
     }
 
-    /// Bytes of memory of all keys.
+    /// Memory of all keys, bytes.
     #[cfg(test)]
     fn memory_bytes(&self) -> usize {
         self.known.allocation_size() + self.order.capacity() * size_of::<Key>()
@@ -280,7 +279,7 @@ mod tests {
     }
 
     fn key(id: u64, content: u64) -> EventKey {
-        // Spread over the bits as hashes are.
+        // Spread over the bits like hashes.
         let spread = |number: u64| (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         EventKey(Some(Key {
             id: spread(id),
@@ -365,7 +364,7 @@ mod tests {
         for keys_max in [5_000, 57_400, 100_000, 114_700, 131_073] {
             let mut seen = opened(&directory, keys_max);
             for number in 0..3 * keys_max as u64 {
-                // New ids, then ids that are known, then one id for all.
+                // New ids, then known ids, then one id for all.
                 match number * 3 / (3 * keys_max as u64) {
                     0 => seen.insert(key(number, 0)),
                     1 => seen.insert(key(number % 1000, number)),
@@ -388,7 +387,7 @@ mod tests {
         }
         seen.persist(3).expect("persist");
         let mut bytes = std::fs::read(&path).expect("file");
-        // The content of the second key is lost: it must not stand for every content.
+        // The content hash of the second key is lost: it must not equal every content.
         bytes[HEADER.len() + 24..HEADER.len() + 32].fill(0);
         bytes.extend_from_slice(&[7; 5]);
         std::fs::write(&path, bytes).expect("write");
@@ -418,7 +417,7 @@ mod tests {
         assert_eq!(seen.insert(key(2, 5)), Novelty::Repeated);
         assert_eq!(seen.insert(key(4, 0)), Novelty::New);
         seen.persist(seen.end()).expect("persist");
-        // Now it is of this version, and they are known still.
+        // Now the file is of this version, and the keys are still known.
         let mut again = opened(&directory, 50);
         assert_eq!(again.insert(key(3, 5)), Novelty::Repeated);
         assert_eq!(again.insert(key(4, 5)), Novelty::Conflict);

@@ -1,9 +1,9 @@
-//! A database of records on disk, by number: what the spool's generations and the stations' inbox are made of.
-//! The one place that knows sled.
+//! A database of numbered records on disk, used by the spool's generations and the stations' inbox. The only module
+//! that uses sled.
 //!
-//! sled panics on damage. Every call into it goes through [`catch_panic`], which turns a panic into an
-//! error; the handle is not used again after one. What is written is durable after [`SledLog::sync`], which
-//! sled leaves out. A record is at most a chunk's size: sled keeps larger values in files that it never syncs.
+//! sled panics on damage. Every call into it goes through [`catch_panic`], which turns a panic into an error; the
+//! handle is not used again after one. Writes are durable after [`SledLog::sync`], which sled omits. A record is at
+//! most a chunk's size: sled keeps larger values in files that it never syncs.
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,29 +13,29 @@ use std::time::Duration;
 use crate::disk;
 
 const SEGMENT_BYTES: usize = 512 * 1024;
-/// Most bytes of records that sled gets between two syncs: less than a segment, so that it never gives a
-/// segment to new records while their older copy elsewhere is not durable yet.
+/// Most bytes of records that are passed to sled between two syncs: less than a segment, so that it never reuses a
+/// segment for new records while their older copy elsewhere is not durable yet.
 pub(crate) const UNSYNCED_BYTES_MAX: usize = 128 * 1024;
-/// sled does not keep to it, but a small one makes it evict early.
+/// sled exceeds it, but a small one makes it evict early.
 const CACHE_BYTES: u64 = 1 << 20;
 /// Opening right after closing can fail because the old handle releases its lock late.
 const OPEN_TRIES: u32 = 60;
 const OPEN_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why a database could not be used.
+/// Why a database is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// Its bytes are not what was written: what can still be read moves to a new one.
+    /// The bytes differ from the written ones: the readable part moves to a new one.
     #[error("{0}")]
     Damage(String),
-    /// The system refused (no space, no descriptors, no right): its bytes may be as good as ever.
+    /// The system refused (no space, no descriptors, no permission): the bytes may be intact.
     #[error("{0}")]
     System(String),
 }
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
-        // A sector that cannot be read is damage; sled's own findings come without a number.
+        // An unreadable sector is damage; sled's own findings have no number.
         match error.raw_os_error() {
             Some(number) if number != rustix::io::Errno::IO.raw_os_error() => {
                 Self::System(error.to_string())
@@ -48,7 +48,7 @@ impl From<io::Error> for Trouble {
 impl From<sled::Error> for Trouble {
     fn from(error: sled::Error) -> Self {
         match error {
-            // sled wraps the cause of a refused open in a text of its own kind.
+            // sled wraps the cause of a refused open in a text.
             sled::Error::Io(error) if is_busy(&error) => Self::System(error.to_string()),
             sled::Error::Io(error) => error.into(),
             other => Self::Damage(other.to_string()),
@@ -56,12 +56,12 @@ impl From<sled::Error> for Trouble {
     }
 }
 
-/// Another handle still holds the lock of the database.
+/// Whether another handle still holds the lock of the database.
 fn is_busy(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("WouldBlock")
 }
 
-/// The text says that the disk is full, or the user's part of it. sled gives only texts on.
+/// Whether the text says that the disk, or the user's quota on it, is full. sled passes on only texts.
 fn is_no_space(text: &str) -> bool {
     [
         "No space left",
@@ -74,7 +74,7 @@ fn is_no_space(text: &str) -> bool {
 }
 
 impl Trouble {
-    /// The disk is full.
+    /// Whether the disk is full.
     pub fn is_no_space(&self) -> bool {
         is_no_space(&self.to_string())
     }
@@ -96,7 +96,7 @@ pub fn catch_panic<T>(
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("no reason given");
             let reason = format!("{what}: the database panicked: {text}");
-            // sled turns some refusals of the system into panics; they say so.
+            // sled turns some refusals of the system into panics with their text.
             if is_no_space(text) || text.contains("Too many open files") {
                 return Err(Trouble::System(reason));
             }
@@ -108,13 +108,13 @@ pub fn catch_panic<T>(
 /// An open database.
 pub struct SledLog {
     db: sled::Db,
-    /// The log file, for the sync that sled leaves out.
+    /// The log file, for the sync that sled omits.
     file: File,
     directory: PathBuf,
 }
 
 impl SledLog {
-    /// Opens the database of a directory, and makes it where there is none.
+    /// Opens the database of a directory, and makes it if there is none.
     pub fn open(directory: &Path) -> Result<Self, Trouble> {
         let mut tries = 0;
         loop {
@@ -170,7 +170,7 @@ impl SledLog {
         Ok(())
     }
 
-    /// Hands records to the kernel.
+    /// Passes records to the kernel.
     fn write<'a>(&self, records: impl Iterator<Item = (u64, &'a [u8])>) -> Result<(), Trouble> {
         disk::about_to_write(&self.directory)?;
         catch_panic("writing", || {
@@ -182,7 +182,7 @@ impl SledLog {
         })
     }
 
-    /// Makes durable what was written.
+    /// Makes all writes durable.
     pub fn sync(&self) -> Result<(), Trouble> {
         Ok(disk::sync_file(&self.file, &self.directory.join("db"))?)
     }
@@ -229,7 +229,7 @@ impl SledLog {
         })
     }
 
-    /// Closes the database. A panic on the way changes nothing of what is on disk.
+    /// Closes the database. A panic on the way changes nothing on disk.
     pub fn close(self) -> Result<(), Trouble> {
         catch_panic("closing", || {
             drop(self);
@@ -271,7 +271,7 @@ mod tests {
             bytes[at] ^= 0x5a;
         }
         std::fs::write(&file, bytes).expect("written");
-        // Whatever sled makes of it, it gives no other value for a number.
+        // Whatever sled makes of it, it returns no other value for a number.
         if let Ok(log) = SledLog::open(directory.path()) {
             let visited = log.all(|key, value| {
                 assert!(key != 7_u64.to_be_bytes() || value == b"seven");

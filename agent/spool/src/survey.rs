@@ -1,4 +1,4 @@
-//! What is on the disk of a lane, before anything is changed.
+//! The survey of a lane's disk, before anything is changed.
 use linli_shared::protocol::ids::{Epoch, Sequence};
 use std::path::PathBuf;
 
@@ -7,26 +7,26 @@ use super::position::{LostRange, LostReason, Position};
 use super::recover::file_error;
 use super::{OpenError, Settings, salvage};
 
-/// A generation as it was found.
+/// A generation as found on disk.
 pub struct Survey {
     pub first: Sequence,
     pub path: PathBuf,
-    /// After its last event.
+    /// The sequence after its last event.
     pub end: Sequence,
     /// First sequence that it cannot have.
     limit: Sequence,
     pub chunk_bytes: u64,
-    /// Events are missing that were in it.
+    /// Events of it are missing.
     pub is_damaged: bool,
 }
 
-/// Everything that was found, before anything is changed.
+/// The complete findings, before anything is changed.
 pub struct Plan {
     pub position: Position,
     /// Everything below was synced.
     pub synced: Sequence,
     pub surveys: Vec<Survey>,
-    /// Ranges that are lost and were not known to be.
+    /// Lost ranges that were not known yet.
     pub lost: Vec<LostRange>,
 }
 
@@ -61,8 +61,7 @@ pub fn plan(settings: &Settings, high: Option<Sequence>) -> Result<Plan, OpenErr
     Ok(survey(settings, anew(epoch, &found), high, &found)?.0)
 }
 
-/// The position where none is known: what was before the first generation was acknowledged, or it would be
-/// here.
+/// The position if none is known: events before the first generation were acknowledged, or they would be here.
 fn anew(epoch: Epoch, found: &[(Sequence, PathBuf)]) -> Position {
     let first = found.first().map_or(Sequence(0), |(first, _)| *first);
     Position {
@@ -72,7 +71,7 @@ fn anew(epoch: Epoch, found: &[(Sequence, PathBuf)]) -> Position {
     }
 }
 
-/// Looks at all generations; returns also an epoch that chunks have and the position has not.
+/// Surveys all generations; also returns an epoch of chunks that the position does not have.
 fn survey(
     settings: &Settings,
     position: Position,
@@ -114,7 +113,7 @@ fn survey(
             survey.end = chunk.end();
             survey.chunk_bytes += chunk.bytes();
         }
-        // What follows the last chunk is missing too where numbers go on.
+        // Sequences behind the last chunk are missing too if numbering continues.
         let end = limit.unwrap_or(plan.synced);
         note_gap(&mut plan, cursor, end);
         cursor = cursor.max(limit.unwrap_or(cursor));
@@ -127,7 +126,7 @@ fn survey(
     Ok((plan, stranger))
 }
 
-/// The chunks of a generation.
+/// Scans the chunks of a generation.
 pub fn scan(settings: &Settings, plan: &Plan, survey: &Survey) -> Result<Scanned, OpenError> {
     let wanted = Wanted {
         lane: settings.lane,
@@ -139,7 +138,7 @@ pub fn scan(settings: &Settings, plan: &Plan, survey: &Survey) -> Result<Scanned
     Ok(scanned)
 }
 
-/// Sequences from `from` to `to` are not on disk and were not known to be lost.
+/// Records sequences from `from` to `to` as lost, unless they are known to be.
 fn note_gap(plan: &mut Plan, from: Sequence, to: Sequence) {
     let mut from = from.max(plan.position.acked);
     let known: Vec<LostRange> = plan.position.lost.clone();
@@ -170,7 +169,7 @@ fn add_damage(plan: &mut Plan, first: Sequence, end: Sequence) {
     plan.lost.push(range);
 }
 
-/// The epoch that the newest chunks on disk have; a new one where there are none.
+/// The epoch of the newest chunks on disk; a new one if there are none.
 fn epoch_of(settings: &Settings, found: &[(Sequence, PathBuf)]) -> Result<Epoch, OpenError> {
     let wanted = Wanted {
         lane: settings.lane,

@@ -28,7 +28,7 @@ fn close(thread: SpoolThread) {
     tokio::task::block_in_place(|| thread.close());
 }
 
-/// One append of `count` events that do not compress.
+/// Appends `count` events that do not compress.
 async fn append(spool: &Spool, name: &str, count: u64) -> Result<Appended, AppendError> {
     let mut events = Packed::default();
     let mut keys = Vec::new();
@@ -83,7 +83,7 @@ fn damage(file: &std::path::Path, first: Sequence) {
     std::fs::write(file, bytes).expect("write");
 }
 
-/// Everything from 0 on: chunks by first sequence, and lost ranges.
+/// Reads everything from 0 on: chunks by first sequence, and lost ranges.
 async fn read_all(spool: &Spool) -> (Vec<Chunk>, Vec<LostRange>) {
     let end = spool.status().borrow().next;
     let (mut chunks, mut lost) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Who listens where: no two on one port, or one of them would be tried again for ever.
+//! The listening addresses: no two on one port, or one of them would be retried for ever.
 use std::net::SocketAddr;
 
 /// A part of the agent that listens.
@@ -8,12 +8,12 @@ pub struct Listener {
     pub key: String,
     /// `tcp` or `udp`.
     pub transport: &'static str,
-    /// Where.
+    /// The address.
     pub address: SocketAddr,
 }
 
 impl Listener {
-    /// Both cannot be there at once. Port 0 is another one each time.
+    /// Whether both cannot exist at once. Port 0 is another one each time.
     fn is_against(&self, other: &Self) -> bool {
         let (one, two) = (self.address, other.address);
         let any = one.ip().is_unspecified() || two.ip().is_unspecified();
@@ -24,7 +24,7 @@ impl Listener {
     }
 }
 
-/// The first that stands where another one does: its key, and what is wrong.
+/// The first listener whose address another one has: its key, and the error.
 pub fn taken_twice(listeners: &[Listener]) -> Option<(String, String)> {
     listeners.iter().enumerate().find_map(|(index, one)| {
         let other = listeners[..index]

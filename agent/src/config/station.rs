@@ -1,4 +1,4 @@
-//! `[station]`: where messages of the hub to the station go.
+//! `[station]`: the destination of the hub's messages to the station.
 use linli_shared::service::config::{Bytes, ConfigError};
 use linli_shared::service::tls;
 use reqwest::Url;
@@ -18,17 +18,17 @@ const BYTES_MAX: RangeInclusive<u64> = (64 << 10)..=(256 << 20);
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StationConfig {
-    /// Where messages are delivered.
+    /// URL to which messages are delivered.
     pub webhook: Option<String>,
     /// File with the secret of the webhook's signature.
     pub secret_file: Option<PathBuf>,
-    /// File with roots that are trusted beside the system's, PEM.
+    /// File with roots to be trusted beside the system's, PEM.
     pub ca_file: Option<PathBuf>,
-    /// File with the token with which the station's system fetches messages.
+    /// File with the token that the station's system needs to fetch messages.
     pub token_file: Option<PathBuf>,
-    /// Messages that the inbox holds.
+    /// Largest number of messages in the inbox.
     pub messages_max: usize,
-    /// Bytes that the inbox holds.
+    /// Largest size of the inbox, bytes.
     pub bytes_max: Bytes,
 }
 
@@ -47,7 +47,7 @@ impl Default for StationConfig {
 
 /// A webhook that is ready.
 pub struct Target {
-    /// Where.
+    /// URL.
     pub url: Url,
     /// Secret of the signature.
     pub secret: Vec<u8>,
@@ -57,15 +57,15 @@ pub struct Target {
 
 /// A station that is ready: with a webhook, a token or both.
 pub struct Station {
-    /// Where messages are delivered.
+    /// The webhook to which messages are delivered.
     pub target: Option<Target>,
-    /// The token with which they are fetched.
+    /// The token needed to fetch them.
     pub token: Option<Vec<u8>>,
-    /// What the inbox may hold.
+    /// Limits of the inbox.
     pub limits: Limits,
 }
 
-/// Reads and checks it with everything that it names. Paths are relative to `directory`.
+/// Reads and checks the section with every file that it names. Paths are relative to `directory`.
 pub fn checked(
     config: StationConfig,
     directory: &Path,
@@ -146,7 +146,7 @@ pub fn checked(
     })
 }
 
-/// HTTPS, or HTTP to this machine.
+/// Parses a URL with HTTPS, or HTTP to this machine.
 fn url(text: &str) -> Result<Url, String> {
     let url: Url = text.parse().map_err(|error| {
         format!("{text:?} is not a URL ({error}): write one like \"https://police.example/linli\"")

@@ -1,28 +1,28 @@
-//! What an import is for the hub: history, or news.
+//! Classifies the rows of an import for the hub: history, or news.
 //!
-//! History is stored for rules that look back and for statistics; it raises no warning and opens no case. Unless the
-//! command says otherwise, it is what happened more than [`HISTORY_AFTER_MS`] ago by the hub's clock.
+//! History is stored for rules that look back and for statistics; it raises no warning and opens no case. By default
+//! it is every event more than [`HISTORY_AFTER_MS`] ago by the hub's clock.
 use linli_shared::protocol::event::Delivery;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What is older is history, milliseconds: 7 days, as far as the hub's rules look at late events.
+/// Older events are history, milliseconds: 7 days, as far as the hub's rules look at late events.
 pub const HISTORY_AFTER_MS: i64 = 7 * 86_400_000;
 
-/// What the command says of it.
+/// The choice of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// The age of each row decides.
     #[default]
     ByAge,
-    /// All of it is history.
+    /// All rows are history.
     All,
-    /// None of it is.
+    /// No row is.
     None,
 }
 
 impl Mode {
-    /// What a row is that happened then, seen from now by the hub's clock.
+    /// The delivery of a row with this time of occurrence, at this time of the hub's clock.
     pub fn delivery(self, occurred_ms: i64, hub_now_ms: i64) -> Delivery {
         let is_history = match self {
             Self::All => true,
@@ -37,10 +37,10 @@ impl Mode {
     }
 }
 
-/// What a file would do, found before anything of it is stored.
+/// The effect of importing a file, determined before anything is stored.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct Preview {
-    /// Rows that are read.
+    /// Rows of the file.
     pub rows: u64,
     /// Events that are history.
     pub history: u64,
@@ -65,7 +65,7 @@ impl Preview {
         }
     }
 
-    /// As a person reads it, Chinese first.
+    /// The preview for people, Chinese first.
     pub fn text(&self) -> String {
         let news: u64 = self.news.values().sum();
         let kinds: Vec<String> = self

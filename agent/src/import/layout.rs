@@ -1,10 +1,11 @@
-//! How a file is laid out, found by its bytes: whatever program exported it, it is read, or named for what it is.
+//! Detects the layout of a file by its bytes: a file of any program is read, or refused with the name of its format.
 //!
-//! Taken: UTF-8, GB18030 and UTF-16 (with a mark, or by its zero bytes); columns parted by `,`, `;`, tab or `|`; Excel's line
-//! `sep=X` before the header; title rows above the header. The header is the first of the first [`HEADER_LINES_MAX`] lines
-//! that has a column which the mapping points at; without one the file is refused, for every row would be rejected.
+//! Accepted: UTF-8, GB18030 and UTF-16 (with a mark, or by its zero bytes); columns separated by `,`, `;`, tab or
+//! `|`; Excel's line `sep=X` before the header; title rows above the header. The header is the first of the first
+//! [`HEADER_LINES_MAX`] lines with a column of the mapping; without one the file is refused, because every row would
+//! be rejected.
 //!
-//! Named and refused: HTML, workbooks, archives, one JSON array, JSON objects over several lines.
+//! Refused by name: HTML, workbooks, archives, one JSON array, JSON objects over several lines.
 use encoding_rs::{CoderResult, UTF_16BE, UTF_16LE};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -14,30 +15,30 @@ use super::{Format, ImportError};
 use linli_devices::mapping::Mapping;
 use linli_devices::text::{Encoding, unmarked};
 
-/// Lines among which the header is looked for.
+/// Number of lines that are searched for the header.
 const HEADER_LINES_MAX: usize = 20;
-/// Bytes that these lines may have.
+/// Largest size of these lines, bytes.
 const HEAD_BYTES: usize = 64 << 10;
 /// Characters of a line, and columns of a header, that an error shows.
 const SHOWN_CHARS: usize = 120;
 const SHOWN_COLUMNS: usize = 20;
-/// What parts columns; the first is that of the standard.
+/// Separators of columns; the first is that of the standard.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
-/// Where the rows of a file begin, and how they are parted.
+/// Beginning of the rows in a file, and their separators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Between two columns.
+    /// Separator between two columns.
     pub delimiter: u8,
     /// Bytes before the header.
     pub skip_bytes: u64,
     /// Lines before the header.
     pub skip_lines: u64,
-    /// Of the text.
+    /// Encoding of the text.
     pub encoding: Encoding,
 }
 
-/// A file in UTF-16 as one in UTF-8, without a name in this directory; `None` where it is none.
+/// A UTF-16 file as one in UTF-8, without a name in this directory; `None` if it is not UTF-16.
 pub fn as_utf8(file: &mut File, directory: &Path) -> io::Result<Option<File>> {
     let mut head = [0; 4];
     let read = read_up_to(file, &mut head)?;
@@ -85,7 +86,7 @@ fn read_up_to(file: &mut File, bytes: &mut [u8]) -> io::Result<usize> {
 }
 
 impl Layout {
-    /// Looks at a file, which is UTF-8 or GB18030.
+    /// Examines a file, which is UTF-8 or GB18030.
     pub fn of(
         file: &mut File,
         path: &Path,
@@ -140,7 +141,7 @@ impl Layout {
                     .into_iter()
                     .filter(|delimiter| named.is_none_or(|named| named == *delimiter))
                     .map(|delimiter| (mapped_columns(text, delimiter, mapping), delimiter))
-                    // The first of those with most: a comma where it does not matter.
+                    // The first of those with most columns: a comma if it does not matter.
                     .rev()
                     .max_by_key(|(columns, _)| *columns);
                 if let Some((1.., delimiter)) = found {
@@ -171,12 +172,12 @@ fn separator(line: &str) -> Option<u8> {
     let line = line.trim_matches('"');
     let (name, value) = line.split_at_checked(4)?;
     let is_named = name.eq_ignore_ascii_case("sep=");
-    // Trailing empty columns may stand behind it.
+    // Trailing empty columns may follow it.
     let delimiter = value.bytes().next().filter(|_| is_named);
     delimiter.or_else(|| (is_named && value.is_empty()).then_some(b'\t'))
 }
 
-/// How many columns of a header the mapping points at.
+/// Number of columns of a header that the mapping uses.
 fn mapped_columns(line: &str, delimiter: u8, mapping: &Mapping) -> usize {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
@@ -193,7 +194,7 @@ fn mapped_columns(line: &str, delimiter: u8, mapping: &Mapping) -> usize {
     known.count()
 }
 
-/// What a file is that has no rows of this format, and what to do.
+/// The format of a file without rows of the expected one, and the remedy.
 fn not_rows(head: &[u8], format: Format) -> Option<&'static str> {
     let text = unmarked(head).trim_ascii_start();
     for (magic, what) in [
@@ -272,7 +273,7 @@ mod tests {
                 1,
             ),
             (format!("{title}{HEADER}\r\n{ROWS}"), b',', 2),
-            // A semicolon inside a quoted name is none.
+            // A semicolon inside a quoted name is no separator.
             ("\"jqbh\",\"address_key\",\"a;b\"\n".to_owned(), b',', 0),
         ] {
             let layout = of(text.as_bytes(), Format::Csv).expect(&text);

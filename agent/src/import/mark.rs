@@ -1,15 +1,14 @@
-//! How far files have been imported: a mark for each, so that an import that was interrupted goes on
-//! where it stopped, and one that is done stores nothing twice, however many rows it has.
+//! Progress of imported files: a mark for each, so that an interrupted import resumes where it stopped, and a
+//! complete one stores nothing twice, however many rows it has.
 //!
 //! ```text
 //! <data>/imports/<name>.json   one mark; replaced whole after each group of rows that was stored
 //! ```
 //!
-//! A mark says: of a file that begins with these bytes (length and SHA-256), read by this mapping for this
-//! source, everything is answered for. So it also serves a file that was mended after that place, or that
-//! has grown. It says nothing once the mapping has changed: other rows may count then. The newest
-//! [`MARKS_MAX`] are kept; beyond them, as within the last group before a crash, the source's own ids
-//! tell what is there already.
+//! A mark states: of a file that begins with these bytes (length and SHA-256), read by this mapping for this source,
+//! all rows in them are processed. So it also serves a file that was repaired after that place, or that has grown. It
+//! is invalid once the mapping has changed: other rows may count then. The newest [`MARKS_MAX`] are kept; beyond
+//! them, as within the last group before a crash, the source's own ids identify stored events.
 use linli_shared::service::data_dir;
 use linli_shared::service::file;
 use serde::{Deserialize, Serialize};
@@ -20,12 +19,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Marks that are kept.
+/// Largest number of marks that are kept.
 const MARKS_MAX: usize = 256;
-/// Read at once from the file.
+/// Bytes read at once from the file.
 const READ_BYTES: usize = 1 << 16;
 
-/// What a mark file says.
+/// The content of a mark file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
     /// Name of the file when it was imported, for people.
@@ -33,9 +32,9 @@ struct Written {
     source: String,
     /// SHA-256 of the mapping file.
     mapping: String,
-    /// Everything before this place is answered for.
+    /// All rows before this position are processed.
     bytes: u64,
-    /// SHA-256 of the bytes before that place.
+    /// SHA-256 of the bytes before that position.
     sha256: String,
 }
 
@@ -71,7 +70,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Finds how far `file` has come, `anew` from its start. `bytes` is its length.
+    /// Finds the progress in `file`, or begins at its start if `anew`. `bytes` is its length.
     pub fn open(
         data_dir: &Path,
         (path, file, bytes): (&Path, &File, u64),
@@ -114,12 +113,12 @@ impl Mark {
         })
     }
 
-    /// Everything before this place is answered for.
+    /// All rows before this position are processed.
     pub fn bytes(&self) -> u64 {
         self.written.bytes
     }
 
-    /// Everything before `bytes` is answered for now. Returns when that is on disk.
+    /// Records that all rows before `bytes` are processed. Returns when that is on disk.
     pub fn advance(&mut self, bytes: u64) -> io::Result<()> {
         if bytes <= self.written.bytes {
             return Ok(());
@@ -136,7 +135,7 @@ impl Mark {
     }
 }
 
-/// A mark that cannot be read is as good as none: ids tell what is there already.
+/// Reads a mark. An unreadable one counts as none: ids identify stored events.
 fn read(path: &Path) -> Option<Written> {
     let mark = std::fs::read(path)
         .map_err(|error| error.to_string())
@@ -145,7 +144,7 @@ fn read(path: &Path) -> Option<Written> {
         .ok()
 }
 
-/// Removes the oldest marks beyond what is kept; gives the others.
+/// Removes the oldest marks beyond the limit; returns the others.
 fn prune(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut marks: Vec<(SystemTime, PathBuf)> = Vec::new();
     for entry in std::fs::read_dir(directory)? {

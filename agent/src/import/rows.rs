@@ -1,7 +1,7 @@
 //! The rows of a file, one after the other: CSV with a header line, or JSON Lines.
 //!
-//! No row may have more than [`ROW_BYTES_MAX`]. A quote that is not closed makes the rest of a CSV file one
-//! row; it is found by that limit, or by the end of the file standing inside the row.
+//! No row may have more than [`ROW_BYTES_MAX`]. An unclosed quote makes the rest of a CSV file one row; it is
+//! detected by that limit, or because the end of the file is inside of the row.
 use indicatif::ProgressBar;
 use std::cell::Cell;
 use std::fs::File;
@@ -17,59 +17,59 @@ use linli_devices::text::Encoding;
 
 /// Longest row, bytes.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
-/// Comes after the file, as a row of its own: what stands inside a quote does not.
+/// Appended to the file as a row of its own; inside of an unclosed quote it is not one.
 const END: &[u8] = b"\n\0linli-end-of-file\0\n";
 
 /// Rows of either format.
 pub enum Rows {
-    /// Of CSV.
+    /// Rows of CSV.
     Csv {
         /// Splits the file.
         reader: Box<csv::Reader<Bounded>>,
-        /// What the row may still read.
+        /// Number of bytes that the row may still read.
         left: Rc<Cell<usize>>,
         /// The header.
         columns: Vec<Column>,
         /// The last row.
         record: csv::ByteRecord,
-        /// What stands before the header.
+        /// The part before the header.
         skipped: Layout,
     },
-    /// Of JSON Lines.
+    /// Rows of JSON Lines.
     Jsonl {
         /// The file.
         reader: BufReader<Bounded>,
         /// The last row.
         bytes: Vec<u8>,
-        /// Its line.
+        /// Line of the last row.
         line: u64,
-        /// Where it ends.
+        /// End of the last row.
         end: u64,
     },
 }
 
-/// A column of CSV, and where its values go.
+/// A column of CSV, and the slot for its values.
 pub struct Column {
     name: String,
     slot: Option<Slot>,
 }
 
-/// What stands in a row.
+/// The content of a row.
 pub enum Row<'r> {
     /// Fields in the order of the columns.
     Csv(&'r [Column], &'r csv::ByteRecord),
     /// An object.
     Jsonl(&'r [u8]),
-    /// It cannot be split.
+    /// The row cannot be split.
     Bad(String),
 }
 
-/// Where a row stands.
+/// The position of a row.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Place {
     /// The line that it starts on, from 1.
     pub line: u64,
-    /// Where it ends, in bytes from the start of the file.
+    /// End of the row, in bytes from the start of the file.
     pub end: u64,
 }
 
@@ -82,12 +82,12 @@ pub enum RowsError {
     Unclosed(u64),
 }
 
-/// A row has taken more than it may.
+/// A row has exceeded its limit.
 #[derive(Debug, thiserror::Error)]
 #[error("a row is too long")]
 struct TooLong;
 
-/// The file, then [`END`] where it is CSV; no more for one row than it may have.
+/// The file, then [`END`] if it is CSV; one row reads no more than its limit.
 pub struct Bounded {
     input: indicatif::ProgressBarIter<File>,
     left: Rc<Cell<usize>>,
@@ -110,7 +110,7 @@ impl Read for Bounded {
 }
 
 impl Rows {
-    /// Begins at the start of `file`; for CSV that is its header.
+    /// Begins at the start of `file`, for CSV at its header.
     pub fn open(
         format: Format,
         file: File,
@@ -248,7 +248,7 @@ impl Rows {
     }
 }
 
-/// Passes over the rest of a line; gives how much that was.
+/// Skips the rest of a line; returns its length.
 fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
     let mut skipped = 0;
     loop {
@@ -263,7 +263,7 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
     }
 }
 
-/// What a row of CSV has of what the mapping points at.
+/// Captures the values of the mapping from a row of CSV.
 pub fn capture<'r>(
     mapping: &Mapping,
     encoding: Encoding,

@@ -1,4 +1,4 @@
-//! Messages with what they are decoded to, on their way to one sync.
+//! Messages with their decoded forms, on their way to one sync.
 use linli_shared::protocol::event::{
     ClockQuality, DEVICE_CLOCK, Delivery, Draft, PlaceDraft, Severity,
 };
@@ -22,7 +22,7 @@ use linli_devices::device_event::{DecodedMessage, DeviceEvent, Reject, State};
 use linli_devices::mapping::lane_of;
 use linli_devices::time::Claim;
 
-/// What is counted once it is durable.
+/// Counts that are published once the batch is durable.
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) repeated: u64,
@@ -35,22 +35,23 @@ pub(super) struct Tally {
     pub(super) samples: Vec<(String, Vec<u8>)>,
 }
 
-/// What a batch has said of devices before it is durable. However the batch ends, this is settled.
+/// Changes to devices that a batch makes before it is durable. However the batch ends, they are settled.
 pub(super) struct Pledges {
     pub(super) ingest: SourceIngest,
     pub(super) number: u64,
-    /// Devices that it tells to be there.
+    /// Devices that the batch reports as online.
     pub(super) back: Vec<String>,
-    /// Devices whose clocks it tells of.
+    /// Devices whose clocks the batch reports.
     pub(super) clocks: Vec<String>,
-    /// States in flight that have an event, with the way that it goes; those without one are known at once.
+    /// States in flight that have an event, each with the way of its event; a state without an event is known at
+    /// once.
     pub(super) flying: Vec<(Staged, Option<Way>)>,
-    /// Which ways refused their events; `None` until the spool has answered.
+    /// The ways that refused their events; `None` until the spool has answered.
     pub(super) settled: Option<watch::Sender<Option<Vec<Way>>>>,
 }
 
 impl Pledges {
-    /// The spool has answered: these ways refused.
+    /// Records the spool's answer: these ways refused.
     pub(super) fn settle(&mut self, refused: Vec<Way>) {
         let now_ms = clock::monotonic_ms();
         let flying = std::mem::take(&mut self.flying);
@@ -68,7 +69,7 @@ impl Pledges {
         }
     }
 
-    /// What the agent itself tells was not stored: it tells it again.
+    /// Records that the agent's own events were not stored: the agent reports them again.
     pub(super) fn not_told(&mut self) {
         if self.back.is_empty() && self.clocks.is_empty() {
             return;
@@ -96,7 +97,7 @@ impl Drop for Pledges {
     }
 }
 
-/// What an earlier batch, which is not durable yet, is waited for.
+/// An earlier batch that this one waits for because it is not durable yet.
 pub(super) struct Earlier {
     pub(super) way: Way,
     pub(super) settled: watch::Receiver<Option<Vec<Way>>>,
@@ -124,15 +125,15 @@ impl Arrival {
 /// Messages that become durable with one sync.
 pub struct IngestBatch {
     pub(super) ingest: SourceIngest,
-    /// Lives until everything is stored or refused.
+    /// Stamp of the receipt; lives until everything is stored or refused.
     pub(super) stamp: Stamp,
     pub(super) submission: Submission,
-    /// What the agent itself tells: it holds up no device.
+    /// The agent's own events; they never block a device.
     pub(super) own: Submission,
     pub(super) pledges: Pledges,
-    /// Batches in flight that say what this one takes for known.
+    /// Batches in flight that carry states which this one takes as known.
     pub(super) earlier: Vec<Earlier>,
-    /// Events without an id of their own, by their message, with the way that they go.
+    /// Events without an id of their own, by their message, each with its way.
     pub(super) prints: Vec<(u64, Way)>,
     /// Events without an id that an earlier try has stored.
     pub(super) done: Vec<u64>,
@@ -140,11 +141,11 @@ pub struct IngestBatch {
     pub(super) raw: String,
     pub(super) seen: Vec<Seen>,
     pub(super) lag_ms: Option<i64>,
-    /// There is a message in it, and not only what the agent itself tells.
+    /// The batch has a message of a device, not only the agent's own events.
     pub(super) said: bool,
-    /// Of the message that is being read, where it has events without an id.
+    /// Hash of the current message, if it has events without an id.
     raw_hash: u64,
-    /// Events of the message that is being read, so far.
+    /// Number of events of the current message so far.
     nth: u32,
     is_replayed: bool,
     receipt: Receipt,
@@ -155,23 +156,23 @@ pub struct IngestBatch {
     is_retry: bool,
 }
 
-/// What became of a device's event.
+/// Outcome of a device's event.
 enum Taken {
     Event,
     Repeated,
 }
 
-/// What a told state is for a batch.
+/// A reported state, as a batch sees it.
 pub(super) enum StateNews {
-    /// It is known.
+    /// The state is known.
     Known,
-    /// It is another than before: known once its event is durable.
+    /// The state has changed; it is known once its event is durable.
     Changed(Staged),
-    /// It is of before what is known: an event, and no more.
+    /// The state is older than the known one: it gives an event and changes nothing else.
     Late,
 }
 
-/// Whose event it is.
+/// Origin of an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Teller {
     Device,
@@ -179,7 +180,7 @@ enum Teller {
 }
 
 impl IngestBatch {
-    /// Nothing is in it; received now.
+    /// An empty batch, received now.
     pub(super) fn new(ingest: &SourceIngest) -> Self {
         let shared = &ingest.0.shared;
         let stamp = shared.pending.stamp();
@@ -219,17 +220,17 @@ impl IngestBatch {
         }
     }
 
-    /// It has enough events to be stored.
+    /// Whether the batch has enough events to be stored.
     pub fn is_full(&self) -> bool {
         self.submission.len() >= BATCH_EVENTS
     }
 
-    /// Another event of the message.
+    /// Begins the next event of the message.
     pub(super) fn begin_event(&mut self) {
         self.nth += 1;
     }
 
-    /// The message that is being read has events without an id: they are known by its bytes.
+    /// Hashes a message that has events without an id: its bytes identify them.
     pub(super) fn hash(&mut self, raw: &[u8]) {
         let mut hasher = SipHasher13::new();
         hasher.write(raw);
@@ -275,7 +276,7 @@ impl IngestBatch {
         }
     }
 
-    /// Adds a message with what it is decoded to.
+    /// Adds a message with its decoded form.
     pub fn message(&mut self, raw: &[u8], decoded: Result<DecodedMessage<'_>, Reject>) {
         self.said = true;
         self.nth = 0;
@@ -342,7 +343,7 @@ impl IngestBatch {
 
     /// Keeps a message on this box.
     pub(super) fn keep_raw(&mut self, outcome: &str, raw: &[u8]) {
-        // Signs of life, and states that are as they were, say nothing new.
+        // Signs of life and unchanged states carry no news.
         let is_news = !matches!(outcome, "heartbeat" | "repeated");
         if is_news && !self.ingest.0.settings.keep_raw_for.is_zero() {
             raw_log::line(&mut self.raw, self.stamp.received_ms(), outcome, raw);
@@ -357,7 +358,7 @@ impl IngestBatch {
         SourceStatus::sample(&mut self.tally.samples, &reject.reason, raw);
     }
 
-    /// Whether an event says that its device is offline. Then it is no sign of life: a broker or a host says so.
+    /// Whether an event reports its device as offline. Such an event is no sign of life: a broker or a host sent it.
     pub(super) fn is_offline(&mut self, device: &str, kind: &str) -> bool {
         let is_offline = kind == "device.offline";
         if device.len() <= NAME_BYTES_MAX {
@@ -367,8 +368,8 @@ impl IngestBatch {
         is_offline
     }
 
-    /// A sign of life of a device; of one that is back, that is an event.
-    /// One whose name is longer than an event can have is not watched over.
+    /// Records a sign of life of a device; if the device was away, this creates an event. A device whose name is too
+    /// long for an event is not watched.
     pub(super) fn heard(&mut self, device: &str) {
         if device.is_empty() || device.len() > NAME_BYTES_MAX {
             return;
@@ -386,7 +387,8 @@ impl IngestBatch {
         }
     }
 
-    /// A live message of a device claims this time: whether its clock is off may be news.
+    /// Takes the time of a live message as a sample of its device's clock; an offset beyond the bound creates an
+    /// event.
     pub(super) fn sample_clock(&mut self, device: &str, claim_ms: i64) {
         if device.len() > NAME_BYTES_MAX {
             return;
@@ -422,7 +424,7 @@ impl IngestBatch {
         }
     }
 
-    /// When an event of a device happened.
+    /// Decides when an event of a device happened.
     pub(super) fn moment(&mut self, device: &str, claim: &Claim<'_>, delivery: Delivery) -> Moment {
         if delivery.is_live()
             && !self.is_retry
@@ -455,7 +457,7 @@ impl IngestBatch {
         let mut news = StateNews::Late;
         if let Some(state) = &device_event.state {
             news = match device_event.by.as_deref() {
-                // A part lives and falls silent with the panel that tells of it: its points are points of the panel.
+                // A part shares the presence of the panel that reports it: its points are points of the panel.
                 Some(by) => {
                     let point = format!("{}/{}", device_event.device, state.point).into();
                     self.news(by, &State { point, ..*state }, None)?
@@ -477,8 +479,8 @@ impl IngestBatch {
         Ok(Taken::Event)
     }
 
-    /// Whether an event without an id was stored by a batch of which another lane refused its part: its device sends all of
-    /// it again then. It is known by the message and its place in it.
+    /// Whether an event without an id was already stored by a batch that another lane refused in part; the device
+    /// then sends the whole batch again. The message and the event's place in it identify the event.
     fn is_done(&mut self, draft: &Draft<'_>, way: Way) -> bool {
         let mut print = SipHasher13::new();
         print.write_u64(self.raw_hash);
@@ -507,7 +509,7 @@ impl IngestBatch {
         self.submission.push(way.0, way.1, draft)
     }
 
-    /// The event of a state is in this batch, or it is a state without one.
+    /// Marks a state as in flight: its event is in this batch, or it has none.
     pub(super) fn fly(&mut self, staged: Staged, way: Option<Way>) {
         let number = self.pledges.number;
         let flight = Flight { batch: number, way };
@@ -522,8 +524,8 @@ impl IngestBatch {
         self.pledges.flying.push((staged, way));
     }
 
-    /// What a state is, seen from what is known and in flight. What is known stays bounded, however long a message makes
-    /// names. `at_ms`: when it became so, where messages can come out of order.
+    /// Compares a state with the known ones and those in flight. The number of known states stays bounded, however
+    /// many names messages invent. `at_ms`: when the state began, if messages can arrive out of order.
     pub(super) fn news(
         &mut self,
         device: &str,
@@ -566,7 +568,8 @@ impl IngestBatch {
         }
     }
 
-    /// What this batch takes for known is known only if that one becomes durable.
+    /// Makes this batch depend on an earlier one: the states it takes as known are known only if that one becomes
+    /// durable.
     fn hang_on(&mut self, flight: Flight) {
         if let Some(way) = flight.way
             && let Some(settled) = self.ingest.status().flight(flight.batch)
@@ -575,12 +578,12 @@ impl IngestBatch {
         }
     }
 
-    /// Adds what the agent itself tells of a device.
+    /// Adds the agent's own event about a device.
     pub(super) fn tell(&mut self, device_event: &DeviceEvent<'_>) -> Result<(), Reject> {
         self.event(device_event, Teller::Agent).map(|_| ())
     }
 
-    /// Packs the event of a device. What it is, for those who watch; `Null` if nobody does.
+    /// Packs the event of a device and returns it for watchers; `Null` if nobody watches.
     fn event(
         &mut self,
         device_event: &DeviceEvent<'_>,
@@ -624,7 +627,7 @@ impl IngestBatch {
         if let Claim::Unreadable(text) = &claim {
             attributes.push(("device_time", bounded::attribute(text)));
         }
-        // By name, each once: the first of a name stands.
+        // By name, each once: the first of equal names wins.
         attributes.sort_by_key(|(name, _)| *name);
         attributes.dedup_by_key(|(name, _)| *name);
         let place = inner.place(&device_event.device);
@@ -661,14 +664,14 @@ impl IngestBatch {
         Ok(shown)
     }
 
-    /// An event of the message that is being read, for those who watch.
+    /// Adds an event of the current message for watchers.
     pub(super) fn watched(&mut self, event: serde_json::Value) {
         if let Some(seen) = self.seen.last_mut() {
             seen.events.push(event);
         }
     }
 
-    /// The items that follow are of this message.
+    /// Begins a message; the items that follow belong to it.
     pub fn begin(&mut self, raw: &[u8]) {
         self.said = true;
         self.nth = 0;
@@ -685,7 +688,7 @@ impl IngestBatch {
         self.receipt.received_ms
     }
 
-    /// That time can be believed: devices may be told it.
+    /// Whether that time is synchronised, so devices may be sent it.
     pub fn is_synchronised(&self) -> bool {
         self.receipt.is_synchronised
     }

@@ -1,7 +1,7 @@
 //! The clock of one device, and when an event of it happened. Pure: receipt and time since boot are arguments.
 //!
-//! Receipt is a fact, a device's time is a claim. Of live messages the offset of the device's clock is estimated, receipt
-//! minus claim: whatever holds a message up makes a sample larger and never smaller, so the estimate is the smallest one.
+//! Receipt is a fact, a device's time is a claim. The offset of the device's clock is estimated from live messages as
+//! receipt minus claim. A delay makes a sample larger and never smaller, so the estimate is the smallest sample.
 //!
 //! * A smaller sample counts at once: the message was held up less, or the clock was put forward.
 //! * A sample that is larger by more than the bound is a message that was held up, or a clock that was put back. It is a
@@ -23,53 +23,53 @@
 use linli_devices::time::{Claim, can_be};
 use linli_shared::protocol::event::{ClockQuality, Delivery};
 
-/// How far apart two samples are that say that a clock was put back, milliseconds.
+/// Least time between two samples that together prove a clock was put back, milliseconds.
 pub const CONFIRM_AFTER_MS: u64 = 10_000;
 /// A replayed claim further ahead of the receipt than this is not believed, milliseconds.
 pub const AHEAD_MS_MAX: i64 = 5 * 60_000;
 const HOUR_MS: i64 = 3_600_000;
-/// An offset this close to whole hours is one of zones, milliseconds.
+/// An offset this close to whole hours is a wrong zone, milliseconds.
 const ZONE_MS: i64 = 5 * 60_000;
-/// There is no zone beyond, hours.
+/// Largest offset of a zone, hours.
 const ZONE_HOURS_MAX: i64 = 14;
 
-/// What is known of a device's clock.
+/// The estimated clock of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeviceClock {
     /// Receipt minus claim: positive where the clock is behind.
     offset_ms: Option<i64>,
     /// A larger sample, and when it was taken.
     put_back: Option<(u64, i64)>,
-    /// The offset is of before: the clock may have been put right since.
+    /// The offset dates from before: the clock may have been set since.
     is_doubted: bool,
-    /// Claim and time of the last event whose claim was not believed.
+    /// Claim and assigned time of the last event whose claim was not trusted.
     last: Option<(i64, i64)>,
 }
 
-/// When an event happened, by which rule.
+/// When an event happened, and the rule that decided it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// Milliseconds since 1970 UTC.
     pub occurred_at_ms: i64,
     /// The rule.
     pub clock: ClockQuality,
-    /// The claim, where it is another.
+    /// The claim, if it differs.
     pub device_time_ms: Option<i64>,
 }
 
-/// What a message is received under.
+/// The circumstances in which a message was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// By the gateway's clock, milliseconds since 1970 UTC.
+    /// Receipt by the gateway's clock, milliseconds since 1970 UTC.
     pub received_ms: i64,
     /// The gateway's clock is synchronised.
     pub is_synchronised: bool,
-    /// An offset beyond is not believed, milliseconds.
+    /// A larger offset is not trusted, milliseconds.
     pub bound_ms: i64,
 }
 
 impl DeviceClock {
-    /// A clock that was off by this much when it was last known.
+    /// A clock with this last known offset.
     pub fn recalled(offset_ms: i64) -> Self {
         Self {
             offset_ms: Some(offset_ms),
@@ -78,28 +78,28 @@ impl DeviceClock {
         }
     }
 
-    /// It may have been put right meanwhile.
+    /// Marks the offset as in doubt: the clock may have been set meanwhile.
     pub fn doubt(&mut self) {
         self.is_doubted = true;
     }
 
-    /// A live message has told its offset, or one that is small was known before.
+    /// Whether a live message has shown the offset, or a small one was known before.
     pub fn is_known(&self, bound_ms: i64) -> bool {
         self.offset_ms.is_some() && !(self.is_doubted && self.is_off(bound_ms))
     }
 
-    /// By how much it is behind, negative where it is ahead.
+    /// Offset of the clock: positive if it is behind, negative if it is ahead.
     pub fn offset_ms(&self) -> Option<i64> {
         self.offset_ms
     }
 
-    /// It is off by more than the bound.
+    /// Whether the clock is off by more than the bound.
     pub fn is_off(&self, bound_ms: i64) -> bool {
         self.offset_ms
             .is_some_and(|offset_ms| offset_ms.saturating_abs() > bound_ms)
     }
 
-    /// A live message claims this time. True: the clock was put forward or back by more than the bound since.
+    /// Takes the claim of a live message as a sample. True: the clock was put forward or back by more than the bound.
     pub fn sample(&mut self, claim_ms: i64, receipt: &Receipt, now_ms: u64) -> bool {
         if !receipt.is_synchronised {
             return false;
@@ -144,7 +144,7 @@ impl DeviceClock {
         }
     }
 
-    /// When an event with this claim happened. A live claim is to be sampled before.
+    /// Decides when an event with this claim happened. Sample a live claim first.
     pub fn moment(&mut self, claim: &Claim<'_>, delivery: Delivery, receipt: &Receipt) -> Moment {
         let received_ms = receipt.received_ms;
         let at_receipt = |clock, device_time_ms| Moment {
@@ -188,7 +188,7 @@ impl DeviceClock {
         as_claimed
     }
 
-    /// The receipt, unless the device's own clock says that this event came before the last one.
+    /// Returns the receipt, unless the device's own clock shows that this event came before the last one.
     fn in_order(&mut self, claim_ms: i64, receipt: &Receipt) -> i64 {
         let before = self
             .last
@@ -206,7 +206,7 @@ impl DeviceClock {
     }
 }
 
-/// An offset in words, Chinese first. Whole hours are those of a zone.
+/// Describes an offset in words, Chinese first. Whole hours are described as a wrong zone.
 pub fn words(offset_ms: i64) -> String {
     let (zh, en) = if offset_ms > 0 {
         ("慢", "behind")
@@ -240,7 +240,7 @@ pub fn words(offset_ms: i64) -> String {
     }
 }
 
-/// The hours of an offset that is one of zones.
+/// The hours of an offset that is a wrong zone.
 fn zone_hours(offset_ms: i64) -> Option<i64> {
     let hours = (offset_ms + offset_ms.signum() * HOUR_MS / 2) / HOUR_MS;
     let is_near = (offset_ms - hours * HOUR_MS).abs() <= ZONE_MS;
@@ -263,7 +263,7 @@ mod tests {
         }
     }
 
-    /// A live message of a device whose clock is behind by so much.
+    /// Takes a live message of a device whose clock is this far behind.
     fn live(clock: &mut DeviceClock, behind_ms: i64, received_ms: i64) -> Moment {
         let claim_ms = received_ms - behind_ms;
         let receipt = at(received_ms);
@@ -297,7 +297,7 @@ mod tests {
             let found = (moment.occurred_at_ms, moment.clock, moment.device_time_ms);
             assert_eq!(found, wanted, "live, {behind_ms} behind");
             assert_eq!(clock.is_off(BOUND_MS), !is_believed);
-            // An hour later it tells of half an hour ago.
+            // An hour later it reports an event of half an hour ago.
             let then_ms = NOON_MS + HOUR_MS / 2;
             let moment = clock.moment(
                 &Claim::Ms(then_ms - behind_ms),
@@ -334,18 +334,18 @@ mod tests {
     fn a_clock_that_drifts_or_is_put_right_is_followed() {
         let mut clock = DeviceClock::default();
         let mut now_ms = NOON_MS;
-        // A second a minute: after three hours it is three minutes behind.
+        // The clock loses a second a minute: after three hours it is three minutes behind.
         let mut last = live(&mut clock, 0, now_ms);
         for minute in 1..=180 {
             now_ms = NOON_MS + minute * MINUTE_MS;
             last = live(&mut clock, minute * 1000, now_ms);
         }
         assert_eq!(last.clock, ClockQuality::Receipt);
-        // NTP puts it right, and it counts at once.
+        // NTP corrects it, and that counts at once.
         now_ms += MINUTE_MS;
         assert_eq!(live(&mut clock, 0, now_ms).clock, ClockQuality::Device);
         assert!(!clock.is_off(BOUND_MS));
-        // Somebody puts it back by an hour: the second message shows that nothing was held up.
+        // Somebody puts it back by an hour: the second message shows that no message was delayed.
         now_ms += MINUTE_MS;
         assert_eq!(
             live(&mut clock, HOUR_MS, now_ms).clock,
@@ -380,7 +380,7 @@ mod tests {
         let mut clock = DeviceClock::default();
         let behind_ms = 16 * MINUTE_MS;
         assert_eq!(live(&mut clock, behind_ms, NOON_MS).occurred_at_ms, NOON_MS);
-        // In one batch the later one comes first.
+        // In one batch the later event comes first.
         let second = live(&mut clock, behind_ms, NOON_MS + 5000);
         let first = live(&mut clock, behind_ms + 3000, NOON_MS + 5000);
         assert!(first.occurred_at_ms < second.occurred_at_ms);

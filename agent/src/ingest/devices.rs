@@ -1,9 +1,9 @@
-//! What is known of each device of a source: whether it is heard, the states of its points, its clock, and how far its
-//! memory was read. Pure: time is an argument, milliseconds since boot.
+//! The state of each device of a source: its presence, the states of its points, its clock, and how far its memory
+//! was read. Pure: time is an argument, milliseconds since boot.
 //!
-//! Each device has one owner here, and all of it changes in one place; nothing waits for a disk while it is looked at.
-//! A state whose event is on its way into the spool is *in flight*: later messages are compared with it, and hang on its
-//! outcome. Once the event is durable the state is known; if the spool refuses, it is as if the message had never come.
+//! All state of a device is owned here and changes in one place; no access waits for a disk. A state whose event is
+//! on its way into the spool is *in flight*: later messages are compared with it and depend on its outcome. Once the
+//! event is durable the state is known; if the spool refuses it, the message has no effect.
 //!
 //! ```text
 //!            heard                     nothing for silent_after
@@ -11,15 +11,15 @@
 //!    └────────────────── nothing for silent_after ─────────────▲
 //! ```
 //!
-//! * A device is *online* only while something of it was heard within `silent_after`. A silent one is told once
-//!   (`device.offline`), and again when it is back. Unknown is never normal.
-//! * What its points were before is *stale* then, and so is what was known before a start of the agent (`state_store`): what comes
-//!   next of them is news again, however it is told. Only that what was off is still off, told at the beginning, is none.
-//! * A device that the config names is expected from the start; others are known once they are heard.
+//! * A device is *online* only while something of it was heard within `silent_after`. A silent device is reported
+//!   once (`device.offline`), and again when it is back. Unknown is never normal.
+//! * Its points are *stale* then, and so are states from before a restart of the agent (`state_store`): their next
+//!   report is news again, live or snapshot. The exception is a snapshot that confirms "off": it creates no event.
+//! * A device that the config names is expected from the start; another one is known once it is heard.
 //! * A state is known only after its event was durable ([`Devices::apply`]).
-//! * At most [`DEVICES_MAX`] devices of a source, and [`POINTS_MAX`] points of them all, are known. What is beyond is
-//!   still taken as events: a device without a watch over its silence, a state without a filter of repeats. What was known
-//!   before the start of devices that were not heard since gives way first.
+//! * A source has at most [`DEVICES_MAX`] known devices, and [`POINTS_MAX`] points on all of them. Beyond these
+//!   limits events are still taken, but the device's silence is not watched and the state's repeats are not filtered.
+//!   State from before the start, of devices that were not heard since, is evicted first.
 
 use linli_shared::protocol::event::Delivery;
 use linli_shared::protocol::limits::NAME_BYTES_MAX;
@@ -31,9 +31,9 @@ use super::device_clock::{DeviceClock, Moment, Receipt};
 use crate::intake::Way;
 use linli_devices::time::Claim;
 
-/// Devices of one source.
+/// Largest number of devices of one source.
 pub const DEVICES_MAX: usize = 4096;
-/// Points of one source.
+/// Largest number of points of one source.
 pub const POINTS_MAX: usize = 65_536;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,28 +43,28 @@ enum Presence {
     Silent,
 }
 
-/// What is known of a point.
+/// The state of a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Point {
     active: bool,
-    /// So it was before the device fell silent or the agent was started.
+    /// The state dates from before the device fell silent or the agent was started.
     stale: bool,
-    /// When it became so, where the source says it and its messages can come out of order.
+    /// When the state began, if the source reports it and its messages can arrive out of order.
     at_ms: Option<i64>,
     /// When the message arrived that said so, since boot.
     arrived_ms: u64,
 }
 
-/// How far the memory of a device was read: everything up to it was stored.
+/// How far the memory of a device was read: everything up to here was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cursor {
     /// Second of the last event, since 1970 UTC by the device's clock.
     pub second: i64,
-    /// Its serial.
+    /// Serial of the last event.
     pub serial: u64,
 }
 
-/// What is kept of a device over a start of the agent.
+/// The state of a device that survives a restart of the agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// Points, each on or off.
@@ -96,35 +96,35 @@ struct InFlight {
 #[derive(Debug)]
 struct Device {
     presence: Presence,
-    /// Last heard, or expected since.
+    /// Time of the last message, or since when one is expected.
     since_ms: u64,
     points: HashMap<String, Point>,
     trouble: Option<String>,
     clock: DeviceClock,
-    /// It was told that its clock is off.
+    /// Its wrong clock was reported.
     clock_told: bool,
-    /// It said itself, or its platform said, that it is offline.
+    /// The device itself or its platform reported it as offline.
     offline: bool,
     cursor: Option<Cursor>,
 }
 
-/// What is known of all devices.
+/// The state of all devices.
 #[derive(Debug)]
 pub struct Devices {
     silent_after_ms: Option<u64>,
     devices: HashMap<String, Device>,
-    /// What was known before the start, of devices that were neither heard nor expected since.
+    /// State from before the start, of devices that were neither heard nor expected since.
     recalled: BTreeMap<String, Kept>,
     in_flight: Vec<InFlight>,
-    /// Points of all devices, recalled ones too.
+    /// Number of points of all devices, recalled ones included.
     points: usize,
-    /// A state is another than when it was last asked.
+    /// A state has changed since the last query.
     changed: bool,
-    /// Devices that were heard and are beyond the limit.
+    /// Messages of devices beyond the limit.
     overflow: u64,
 }
 
-/// A state that a message tells, to be known once its event is durable.
+/// A state that a message reports; it is known once its event is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Staged {
     /// Device.
@@ -133,36 +133,36 @@ pub struct Staged {
     pub point: String,
     /// On.
     pub active: bool,
-    /// When it became so, where messages can come out of order.
+    /// When the state began, if messages can arrive out of order.
     pub at_ms: Option<i64>,
     /// When its message arrived, since boot.
     pub arrived_ms: u64,
 }
 
-/// What a told state is.
+/// Comparison of a reported state with the known one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// It was not known, or is another than before.
+    /// The state was not known, or has changed.
     Changed,
-    /// It is as it was: by what is durable, or by what is in flight.
+    /// The state is the same as the durable one or the one in flight.
     Repeated(Option<Flight>),
-    /// Something of before that arrives late: an event, and what is known stays.
+    /// The state is older than the known one: it gives an event, and the known state stays.
     Late,
-    /// Told at the beginning: to be known, and no event.
+    /// The state comes from a snapshot: it becomes known and gives no event.
     Noted,
 }
 
-/// How many devices stand how.
+/// Number of devices by presence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Heard in time.
+    /// Devices heard in time.
     pub online: usize,
-    /// Not heard since the start, or not in time.
+    /// Devices not heard since the start, or not in time.
     pub unknown: usize,
 }
 
 impl Devices {
-    /// `silent_after`: how long a device may say nothing; `None` where its protocol has no sign of life.
+    /// `silent_after`: longest silence of a device; `None` if its protocol has no sign of life.
     pub fn new(silent_after: Option<Duration>) -> Self {
         Self {
             silent_after_ms: silent_after.map(|span| span.as_millis() as u64),
@@ -175,8 +175,8 @@ impl Devices {
         }
     }
 
-    /// What was known of a device before the agent was started. To be told before anything is heard. At most
-    /// [`DEVICES_MAX`] devices are taken that are not expected: else each start would add those that have gone meanwhile.
+    /// Restores the state of a device from before the restart. Call it before anything is heard. At most
+    /// [`DEVICES_MAX`] unexpected devices are taken; otherwise each start would add devices that are gone.
     pub fn recall(&mut self, device: String, kept: Kept) {
         if device.len() > NAME_BYTES_MAX {
             return;
@@ -212,7 +212,7 @@ impl Devices {
         }
     }
 
-    /// What is to be kept of every device, by its name.
+    /// The state to keep of every device, by its name.
     pub fn kept(&self) -> Vec<(&str, Kept)> {
         let known = self.devices.iter().map(|(name, device)| {
             let points = device.points.iter();
@@ -233,17 +233,17 @@ impl Devices {
             .collect()
     }
 
-    /// Whether what is [`kept`](Self::kept) is something else than before.
+    /// Whether the state to [keep](Self::kept) has changed.
     pub fn is_changed(&self) -> bool {
         self.changed
     }
 
-    /// They are kept now, or could not be.
+    /// Sets whether there are changes to keep: false after a write, true if the write failed.
     pub fn set_changed(&mut self, changed: bool) {
         self.changed = changed;
     }
 
-    /// A device that the config names.
+    /// Adds a device that the config names.
     pub fn expect(&mut self, device: &str, now_ms: u64) {
         self.entry(device, now_ms);
     }
@@ -272,7 +272,7 @@ impl Devices {
         self.devices.get_mut(device)
     }
 
-    /// A sign of life. True: it is to be told that the device is back, or there for the first time.
+    /// Records a sign of life. True: report the device as back, or as online for the first time.
     pub fn heard(&mut self, device: &str, now_ms: u64) -> bool {
         let watched = self.silent_after_ms.is_some();
         let Some(device) = self.entry(device, now_ms) else {
@@ -286,7 +286,7 @@ impl Devices {
         back && watched
     }
 
-    /// An event of a device: whether it says that the device is offline.
+    /// Records whether an event of a device reports it as offline.
     pub fn said_offline(&mut self, device: &str, offline: bool, now_ms: u64) {
         let known = match offline {
             true => self.entry(device, now_ms),
@@ -297,21 +297,21 @@ impl Devices {
         }
     }
 
-    /// It could not be told that the device is there: it is told when it is heard next.
+    /// Records that the device could not be reported as online: its next message tries again.
     pub fn not_told(&mut self, device: &str) {
         if let Some(device) = self.devices.get_mut(device) {
             device.presence = Presence::Unknown;
         }
     }
 
-    /// The connection of a device ended, or could not be made. How long it may be away is another matter.
+    /// Records that the connection of a device failed or ended. This does not affect `silent_after`.
     pub fn trouble(&mut self, device: &str, why: &str, now_ms: u64) {
         if let Some(device) = self.entry(device, now_ms) {
             device.trouble = Some(why.to_owned());
         }
     }
 
-    /// Devices that have said nothing for too long and are not told of yet.
+    /// Devices that have been silent for too long and are not reported yet.
     pub fn fallen_silent(&self, now_ms: u64) -> Vec<String> {
         let Some(after_ms) = self.silent_after_ms else {
             return Vec::new();
@@ -323,8 +323,8 @@ impl Devices {
         silent.map(|(name, _)| name.clone()).collect()
     }
 
-    /// It was told that the device is silent: of its points it is known no more than what they were. One that was heard
-    /// meanwhile says so next.
+    /// Records that the device was reported as silent: its points become stale. A device that was heard meanwhile is
+    /// reported as back next.
     pub fn told_silent(&mut self, device: &str) {
         if let Some(device) = self.devices.get_mut(device) {
             device.presence = Presence::Silent;
@@ -334,7 +334,7 @@ impl Devices {
         }
     }
 
-    /// What is known of a point, or was before.
+    /// The known or recalled state of a point.
     fn point(&self, device: &str, point: &str) -> Option<Point> {
         if let Some(device) = self.devices.get(device) {
             return device.points.get(point).copied();
@@ -384,12 +384,12 @@ impl Devices {
             Some(known) if initial && !active && !known.active => News::Noted,
             Some(_) => News::Changed,
             None if initial => News::Noted,
-            // What is off, and was never heard to be on, may have been on while nobody listened.
+            // A point that is off, and was never seen on, may have been on while nobody listened.
             None => News::Changed,
         }
     }
 
-    /// A state is told again, at a later time: what is told of a time before that is late.
+    /// Records a repeated state with a later time: a report about an earlier time is late from now on.
     pub fn confirm(&mut self, staged: &Staged) {
         let device = self.devices.get_mut(&staged.device);
         let point = device.and_then(|device| device.points.get_mut(&staged.point));
@@ -400,12 +400,12 @@ impl Devices {
         }
     }
 
-    /// The event of a state is on its way into the spool, in this batch.
+    /// Marks a state as in flight: its event is on its way into the spool, in this batch.
     pub fn fly(&mut self, flight: Flight, staged: Staged) {
         self.in_flight.push(InFlight { flight, staged });
     }
 
-    /// A batch has landed, or never will: what it had in flight is what is known, where `is_durable` says so.
+    /// Ends a batch, stored or not: its states in flight become known if `is_durable` returns true.
     pub fn land(&mut self, batch: u64, now_ms: u64, mut is_durable: impl FnMut(&Staged) -> bool) {
         if self
             .in_flight
@@ -425,14 +425,14 @@ impl Devices {
         }
     }
 
-    /// A state's event is durable.
+    /// Records a state whose event is durable.
     pub fn apply(&mut self, staged: Staged, now_ms: u64) {
         let watched = self.silent_after_ms.is_some();
         let Some(device) = self.entry(&staged.device, now_ms) else {
             return;
         };
         if !watched {
-            // Nobody says that it is heard, and it was: else it would stand as unknown.
+            // The device was heard although nothing recorded it; without this it would stay unknown.
             device.presence = Presence::Online;
         }
         let new = Point {
@@ -460,20 +460,20 @@ impl Devices {
         }
     }
 
-    /// What is known of a device's clock may be of before: the next live message says anew what it is.
+    /// Marks the clock of a device as in doubt: the next live message replaces the estimate.
     pub fn doubt_clock(&mut self, device: &str) {
         if let Some(device) = self.devices.get_mut(device) {
             device.clock.doubt();
         }
     }
 
-    /// Whether a live message has told what a device's clock is, or nothing is in doubt.
+    /// Whether a live message has shown the device's clock, or the estimate is not in doubt.
     pub fn is_clock_known(&self, device: &str, bound_ms: i64) -> bool {
         let device = self.devices.get(device);
         device.is_some_and(|device| device.clock.is_known(bound_ms))
     }
 
-    /// A live message of a device claims this time.
+    /// Takes the claim of a live message as a sample of the device's clock.
     pub fn sample_clock(&mut self, device: &str, claim_ms: i64, receipt: &Receipt, now_ms: u64) {
         let watched = self.silent_after_ms.is_some();
         let Some(known) = self.entry(device, now_ms) else {
@@ -484,7 +484,7 @@ impl Devices {
         }
         let before_ms = known.clock.offset_ms();
         if known.clock.sample(claim_ms, receipt, now_ms) {
-            // Its times of before are of another clock: they say nothing of the order of what comes.
+            // Earlier times are of another clock: they say nothing about the order of later messages.
             for point in known.points.values_mut() {
                 point.at_ms = None;
             }
@@ -499,7 +499,7 @@ impl Devices {
         });
     }
 
-    /// When an event of a device happened.
+    /// Decides when an event of a device happened.
     pub fn moment(
         &mut self,
         device: &str,
@@ -525,7 +525,7 @@ impl Devices {
         }
     }
 
-    /// What is to be told of a device's clock and is not yet: its offset where it is off, `None` where it is right again.
+    /// The unreported change of a device's clock: its offset if it is off, `None` if it is right again.
     pub fn clock_news(&self, device: &str, bound_ms: i64) -> Option<Option<i64>> {
         let known = self.devices.get(device)?;
         let is_off = known.clock.is_off(bound_ms);
@@ -536,13 +536,13 @@ impl Devices {
         }
     }
 
-    /// It was told that the clock of a device is off.
+    /// Whether the wrong clock of a device was reported.
     pub fn was_clock_told(&self, device: &str) -> bool {
         let known = self.devices.get(device);
         known.is_some_and(|known| known.clock_told)
     }
 
-    /// It was told, or could not be.
+    /// Sets whether the wrong clock of a device was reported.
     pub fn clock_told(&mut self, device: &str, told: bool) {
         if let Some(known) = self.devices.get_mut(device) {
             known.clock_told = told;
@@ -561,7 +561,7 @@ impl Devices {
         off
     }
 
-    /// By how much the clock of a device is behind, where that is known.
+    /// How far the clock of a device is behind, if known.
     pub fn clock_offset_ms(&self, device: &str) -> Option<i64> {
         match self.devices.get(device) {
             Some(known) => known.clock.offset_ms(),
@@ -577,7 +577,7 @@ impl Devices {
         }
     }
 
-    /// The memory of a device was read up to here, whole.
+    /// Records that the memory of a device was read completely up to here.
     pub fn set_cursor(&mut self, device: &str, cursor: Cursor, now_ms: u64) {
         if let Some(known) = self.entry(device, now_ms) {
             known.cursor = Some(cursor);
@@ -585,7 +585,7 @@ impl Devices {
         }
     }
 
-    /// How many stand how.
+    /// Counts the devices by presence.
     pub fn count(&self) -> Count {
         let online = self
             .devices
@@ -598,7 +598,7 @@ impl Devices {
         }
     }
 
-    /// The devices of which nothing is known, at most so many, by name, each with what went wrong last.
+    /// The unknown devices by name, at most this many, each with its last error.
     pub fn unknown(&self, at_most: usize) -> Vec<(String, Option<String>)> {
         let mut names: Vec<(&String, &Device)> = self
             .devices
@@ -617,19 +617,19 @@ impl Devices {
             .collect()
     }
 
-    /// Devices beyond the limit, counted each time that they are heard.
+    /// Messages of devices beyond the limit.
     pub fn overflow(&self) -> u64 {
         self.overflow
     }
 }
 
 impl Device {
-    /// It was heard in time, and not to say that it is offline.
+    /// Whether the device was heard in time and not reported as offline.
     fn is_online(&self) -> bool {
         self.presence == Presence::Online && !self.offline
     }
 
-    /// What was known of it before the start is stale.
+    /// Takes the recalled state from before the start; it is stale.
     fn take(&mut self, kept: Kept) {
         let stale = |(point, active)| {
             let point_now = Point {
@@ -648,7 +648,7 @@ impl Device {
     }
 }
 
-/// It is of before what is known, by the times that both have.
+/// Whether a state is older than the known one, if both have a time.
 fn is_before(at_ms: Option<i64>, known_ms: Option<i64>) -> bool {
     at_ms
         .zip(known_ms)
@@ -765,12 +765,13 @@ mod tests {
         devices.apply(staged(true), 0);
         assert_eq!(news(&devices, "d", "p", true, false), News::Repeated(None));
         assert_eq!(news(&devices, "d", "p", false, true), News::Changed);
-        // It was on when the device fell silent: both that it still is and that it is over are news, also at the beginning.
+        // It was on when the device fell silent: that it still is on and that it is over are both news, from a
+        // snapshot too.
         devices.heard("d", 0);
         devices.told_silent("d");
         assert_eq!(news(&devices, "d", "p", true, true), News::Changed);
         assert_eq!(news(&devices, "d", "p", false, true), News::Changed);
-        // It was off: that it came on while nobody listened is news, and that it is still off is known again.
+        // It was off: that it came on while nobody listened is news; that it is still off is only confirmed.
         devices.apply(staged(false), 0);
         devices.told_silent("d");
         assert_eq!(news(&devices, "d", "p", true, true), News::Changed);
@@ -780,7 +781,7 @@ mod tests {
         assert_eq!(news(&devices, "d", "p", false, true), News::Repeated(None));
     }
 
-    /// What is known again after a start, of devices with one point `p` each.
+    /// Restores, as after a start, devices with one point `p` each.
     fn started(before: &[(&str, bool)]) -> Devices {
         let mut devices = devices();
         devices.expect("expected", 0);
@@ -793,7 +794,7 @@ mod tests {
     #[test]
     fn after_a_start_what_is_said_is_seen_from_what_was_before() {
         let mut devices = started(&[("d", true), ("expected", true), ("off", false)]);
-        // Also before anything was heard of a device.
+        // This also holds before anything was heard of a device.
         for round in 0..2 {
             for device in ["d", "expected"] {
                 assert_eq!(news(&devices, device, "p", false, true), News::Changed);
@@ -805,7 +806,7 @@ mod tests {
             assert_eq!(news(&devices, "off", "p", false, true), News::Noted);
             assert_eq!(news(&devices, "off", "p", false, false), News::Changed);
             if round == 0 {
-                // Those that are not heard are no devices: nobody waits for them.
+                // Recalled devices that are not heard do not count: nobody waits for them.
                 assert_eq!(devices.count().unknown, 1);
                 assert_eq!(devices.fallen_silent(30_000), ["expected"]);
             }
@@ -874,7 +875,7 @@ mod tests {
             devices.apply(staged, 0);
         }
         assert_eq!(devices.points, POINTS_MAX);
-        // Beyond the limit a state is news each time: too loud, never silent.
+        // Beyond the limit a state is news each time: too many events rather than a missing one.
         assert_eq!(
             news(&devices, "0", &(POINTS_MAX + 5).to_string(), true, false),
             News::Changed
@@ -889,7 +890,7 @@ mod tests {
         let repeated = News::Repeated(Some(flight(7)));
         assert_eq!(news(&devices, "d", "p", true, false), repeated);
         assert_eq!(news(&devices, "d", "p", false, false), News::Changed);
-        // The spool refused it.
+        // The spool refused the event.
         devices.land(7, 0, |_| false);
         assert_eq!(news(&devices, "d", "p", true, false), News::Changed);
         devices.fly(flight(8), staged(true));
@@ -941,7 +942,7 @@ mod tests {
             after.recall(device.to_owned(), kept);
         }
         assert_eq!(after.cursor("d"), Some(cursor));
-        // Heard or not, what it replays is put right.
+        // Whether or not the device was heard, its replayed event is corrected.
         let claim = Claim::Ms(receipt.received_ms - 3_600_000);
         for _ in 0..2 {
             let moment = after.moment("d", &claim, Delivery::Replayed, &receipt);

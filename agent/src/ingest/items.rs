@@ -11,30 +11,30 @@ use linli_devices::mapping::capture::Capture;
 use linli_devices::mapping::{self, Mapped, Mapping, MessageError};
 use linli_devices::time::Claim;
 
-/// Rejected items of a message of which it is said why.
+/// Rejected items of one message whose reasons are kept.
 const REASONS_MAX: usize = 20;
 
-/// What became of the items of a message that mappings read.
+/// Outcome of the items that mappings read from a message.
 #[derive(Debug, Default)]
 pub struct Items {
-    /// New events, or such as came before under their id.
+    /// Events, new or repeated under their id.
     pub events: usize,
-    /// Of these, events whose device time was not believed or could not be read.
+    /// Those among them whose device time was not trusted or could not be read.
     pub implausible_times: usize,
     /// States that were known.
     pub known: usize,
-    /// What the mapping leaves out.
+    /// Items that the mapping leaves out.
     pub left_out: usize,
-    /// What it rejects.
+    /// Items that the mapping rejects.
     pub rejected: usize,
-    /// Why: the first of them, each with the number of its item, where it is of one.
+    /// The first reasons, each with the number of its item if it concerns one.
     pub reasons: Vec<(Option<usize>, String)>,
-    /// Items of the mapping that saw most.
+    /// Item count of the mapping that read the most.
     pub most: usize,
 }
 
 impl Items {
-    /// Counts what is rejected, and why.
+    /// Counts a rejected item and keeps the reason.
     pub fn reject(&mut self, index: Option<usize>, reason: String) {
         self.rejected += 1;
         if self.reasons.len() < REASONS_MAX {
@@ -42,7 +42,7 @@ impl Items {
         }
     }
 
-    /// Why the first that was rejected was.
+    /// The reason of the first rejection.
     fn reason(&self) -> Option<String> {
         let (index, reason) = self.reasons.first()?;
         Some(match index {
@@ -53,7 +53,7 @@ impl Items {
 }
 
 impl IngestBatch {
-    /// Adds an item of a mapping; gives the quality of its time.
+    /// Adds an item of a mapping; returns the quality of its time.
     fn item(
         &mut self,
         mapping: &Mapping,
@@ -119,7 +119,7 @@ impl IngestBatch {
         let news = match &state {
             None => StateNews::Late,
             Some(state) => {
-                // Times order the messages of a state only where the source writes them.
+                // Times order the messages of a state only if the source writes them.
                 let at_ms = match claim {
                     Claim::Ms(claim_ms) => Some(claim_ms),
                     Claim::None | Claim::Unreadable(_) => None,
@@ -131,7 +131,7 @@ impl IngestBatch {
                 news
             }
         };
-        // What is no event is none here either.
+        // An item that creates no event creates none here either.
         if self.submission.len() >= SUBMIT_EVENTS_MAX {
             return Err(mapping::Reject::Event(format!(
                 "more than {SUBMIT_EVENTS_MAX} events in one message"
@@ -149,14 +149,15 @@ impl IngestBatch {
         Ok(moment.clock)
     }
 
-    /// Adds a message that these mappings read: each takes what it knows of, whatever the others make of it. One that all of
-    /// them leave out is of no interest.
+    /// Adds a message that these mappings read: each takes the items it knows, independently of the others. A message
+    /// that all of them leave out is of no interest.
     pub fn mapped(&mut self, raw: &[u8], text: &str, mappings: &[&Mapping]) {
         self.begin(raw);
         let mut all = Items::default();
         for mapping in mappings {
             if let Err(error) = self.items(mapping, text, &mut all) {
-                // It has no second chance: what it is by the others, and what it was up to here, stands.
+                // The message cannot be fetched again: the other mappings' items, and those read up to here, are
+                // kept.
                 all.reject(None, error.to_string());
             }
         }
@@ -165,8 +166,8 @@ impl IngestBatch {
         self.came_to(raw, &all);
     }
 
-    /// Adds the items of the message that was begun, as a mapping reads them. After an error those that came before it are in
-    /// the group: who can have the message again does not store it.
+    /// Adds the items of the current message, as a mapping reads them. After an error the items before it are in the
+    /// batch: a caller who can get the message again does not store it.
     pub fn items(
         &mut self,
         mapping: &Mapping,
@@ -196,7 +197,7 @@ impl IngestBatch {
         read
     }
 
-    /// Counts what the items of the message that was begun came to, and shows why some are none.
+    /// Counts the outcome of the current message's items, and shows why some were rejected.
     pub fn came_to(&mut self, raw: &[u8], all: &Items) {
         self.tally.repeated += all.known as u64;
         self.tally.left_out += all.left_out as u64;

@@ -1,7 +1,6 @@
-//! What arrives at a source, live, for whoever watches: `linli-agent source test`.
+//! Messages of a source, live, for watchers: `linli-agent source test`.
 //!
-//! Nothing is made for nobody: a message is rendered only while somebody watches. Who is slow loses the oldest of
-//! [`WAITING_MAX`].
+//! A message is rendered only while somebody watches. A slow watcher loses the oldest of [`WAITING_MAX`].
 use linli_shared::protocol::event::Draft;
 use linli_shared::service::clock;
 use serde::{Deserialize, Serialize};
@@ -13,18 +12,18 @@ use tokio::sync::broadcast;
 use crate::ingest::source_status::{SourceView, shown};
 
 const WAITING_MAX: usize = 64;
-/// Of a raw message, characters.
+/// Largest part of a raw message that is shown, characters.
 const RAW_CHARS_MAX: usize = 4096;
 
 /// A line of `source test`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LiveLine {
-    /// How the source stands.
+    /// The source's status.
     Standing(SourceView),
     /// A message.
     Message(Seen),
-    /// Messages that were too fast to be shown.
+    /// Number of messages that arrived too fast to be shown.
     Missed(u64),
 }
 
@@ -33,19 +32,19 @@ pub enum LiveLine {
 pub struct Seen {
     /// Receipt.
     pub at: String,
-    /// What it came to: event, repeated, heartbeat, left_out, rejected, refused.
+    /// Outcome: event, repeated, heartbeat, left_out, rejected, refused.
     pub outcome: Cow<'static, str>,
-    /// Why it was left out or rejected.
+    /// Why the message was left out or rejected.
     #[serde(default)]
     pub reason: Option<String>,
-    /// As it came; bytes that are no text stand as `\x..`.
+    /// The message as received; bytes that are no text appear as `\x..`.
     pub raw: String,
     /// Its events, normalised.
     pub events: Vec<Value>,
 }
 
 impl Seen {
-    /// A message that has come to nothing yet.
+    /// A message without an outcome yet.
     pub fn new(at_ms: i64, raw: &[u8]) -> Self {
         Self {
             at: clock::rfc3339(at_ms),
@@ -57,7 +56,7 @@ impl Seen {
     }
 }
 
-/// An event as people read it.
+/// Renders an event for people.
 pub fn event(draft: &Draft<'_>) -> Value {
     let attributes: serde_json::Map<String, Value> = draft
         .attributes
@@ -80,27 +79,27 @@ pub fn event(draft: &Draft<'_>) -> Value {
     })
 }
 
-/// Those who watch a source.
+/// The watchers of a source.
 pub struct LiveTap(broadcast::Sender<Arc<Seen>>);
 
 impl LiveTap {
-    /// Nobody yet.
+    /// A tap without watchers.
     pub fn new() -> Self {
         Self(broadcast::Sender::new(WAITING_MAX))
     }
 
-    /// Somebody watches.
+    /// Whether somebody watches.
     pub fn is_watched(&self) -> bool {
         self.0.receiver_count() > 0
     }
 
     /// Shows a message.
     pub fn show(&self, seen: Seen) {
-        // Whoever watched may be gone.
+        // The watcher may be gone.
         let _ = self.0.send(Arc::new(seen));
     }
 
-    /// From now on.
+    /// Watches from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Seen>> {
         self.0.subscribe()
     }

@@ -1,13 +1,12 @@
-//! `devices_file`: where devices are, as a table that a spreadsheet exports.
+//! `devices_file`: the places of devices, as a table that a spreadsheet exports.
 //!
 //! ```text
 //! id,building,unit
 //! door-3-1,3号楼,1单元
 //! ```
 //!
-//! CSV in UTF-8 or GB18030, with the columns `id`, `building` and `unit` in any order, or 编号, 楼栋 and 单元; the last two may
-//! be missing. Columns of other names are for who keeps the table and are not read. Lines without a value are passed over.
-//! An error names line and column.
+//! CSV in UTF-8 or GB18030, with the columns `id`, `building` and `unit` in any order, or 编号, 楼栋 and 单元; the last two
+//! may be missing. Other columns are ignored. Lines without a value are skipped. An error names line and column.
 use linli_shared::service::config::ConfigError;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -15,19 +14,19 @@ use std::path::Path;
 
 use linli_devices::text;
 
-/// Of one file.
+/// Largest number of rows of one file.
 const ROWS_MAX: usize = 100_000;
-/// Their names, in any case.
+/// The columns' names, in any case.
 const COLUMNS: [[&str; 2]; 3] = [["id", "编号"], ["building", "楼栋"], ["unit", "单元"]];
 
-/// Which column it is.
+/// The column with this name.
 fn column(name: &str) -> Option<usize> {
     COLUMNS
         .iter()
         .position(|names| names.iter().any(|known| known.eq_ignore_ascii_case(name)))
 }
 
-/// `[[device]]`: where a device is.
+/// `[[device]]`: the place of a device.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DevicePlace {
@@ -53,7 +52,7 @@ pub fn read(path: &Path, devices: &mut HashMap<String, DevicePlace>) -> Result<(
         source,
     })?;
     let text = text::lossy(&bytes);
-    // A place that nobody can read is one that no rule finds.
+    // No rule would match a garbled place.
     if text.contains(char::REPLACEMENT_CHARACTER) {
         return Err(wrong(
             "devices_file".to_owned(),
@@ -64,7 +63,7 @@ pub fn read(path: &Path, devices: &mut HashMap<String, DevicePlace>) -> Result<(
         .trim(csv::Trim::All)
         .flexible(true)
         .from_reader(text.as_bytes());
-    // What csv says is where it began to look: before the empty lines above a record.
+    // The position of csv is where it began to read: before the empty lines above a record.
     let line = |position: Option<&csv::Position>| {
         let from = position.map_or(0, |position| position.byte() as usize);
         let rest = text.get(from..).unwrap_or_default();
@@ -99,7 +98,7 @@ pub fn read(path: &Path, devices: &mut HashMap<String, DevicePlace>) -> Result<(
         ));
     };
     if head.len() > 1 && places[1..].iter().all(Option::is_none) {
-        // A slip of the pen: such a table would place nothing.
+        // A mistake in the table: without places it would have no effect.
         return Err(wrong(
             "line 1".to_owned(),
             "has neither building nor unit: write id,building,unit or 编号,楼栋,单元, with commas between them"

@@ -1,18 +1,18 @@
-//! Raw messages, kept on this box for a few days so that an installer can see what a device really said.
+//! Raw messages, kept on this box for a few days so that an installer can see the bytes that a device really sent.
 //!
-//! They stay in the data directory, which only the agent's user enters, and never go to the hub: they have what events
-//! must not have. A line of JSON a message:
+//! They stay in the data directory, which only the agent's user can enter, and never go to the hub: they contain data
+//! that events must not have. Each message is a line of JSON:
 //!
 //! ```text
 //! <data>/raw/<source>/<day, UTC>.jsonl    {"at":"…","outcome":"stored","raw":"…"} or "raw_base64"
 //! ```
 //!
-//! * A file of a day takes [`DAY_BYTES_MAX`]; what is beyond is counted and not kept. Files older than the source's
-//!   `keep_raw_for` are removed, day by day: a message stays for up to a day longer.
-//! * They are the first thing to go when space is short: below twice `[spool] free_min` of free disk the oldest files are
-//!   removed, and nothing is kept where that is not enough. Events need the room.
-//! * Writing is not synced and never waited for: the way to the disk has room for [`QUEUE_MAX`] groups, and on a full
-//!   disk messages are not kept. Events are what is durable.
+//! * The file of a day takes [`DAY_BYTES_MAX`]; further messages are counted and not kept. Files older than the
+//!   source's `keep_raw_for` are removed, day by day: a message stays for up to a day longer.
+//! * They are evicted first when space is short: below twice `[spool] free_min` of free disk the oldest files are
+//!   removed, and if that is not enough nothing is kept. Events need the room.
+//! * Writing is not synced and nothing waits for it: the queue to the disk holds [`QUEUE_MAX`] groups, and on a full
+//!   disk messages are not kept. Only events are durable.
 use linli_shared::service::clock;
 use prometheus::IntCounter;
 use std::collections::HashMap;
@@ -24,13 +24,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Of one source and day.
+/// Largest file of one source and day.
 pub const DAY_BYTES_MAX: u64 = 16 << 20;
-/// Groups on their way to the disk.
+/// Groups queued for the disk.
 const QUEUE_MAX: usize = 64;
-/// Of one message.
+/// Largest part of one message that is kept.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
-/// How often old files are looked for.
+/// Interval between searches for old files.
 const TIDY_EVERY: Duration = Duration::from_secs(3600);
 
 /// Lines of one group of messages.
@@ -46,7 +46,7 @@ pub struct RawLog {
     dropped: IntCounter,
 }
 
-/// The task that writes.
+/// The task that writes the files.
 pub struct RawWriter {
     directory: PathBuf,
     lines: mpsc::Receiver<Lines>,
@@ -55,8 +55,8 @@ pub struct RawWriter {
     dropped: IntCounter,
 }
 
-/// A handle and the task behind it. `keep`: for how long, by source; `spool_free_min`: what the spool leaves free, bytes;
-/// `dropped` counts what was not kept.
+/// Creates a handle and the task behind it. `keep`: how long, by source; `spool_free_min`: free space that the spool
+/// leaves, bytes; `dropped` counts messages that were not kept.
 pub fn open(
     data_dir: &Path,
     keep: HashMap<String, Duration>,
@@ -78,7 +78,7 @@ pub fn open(
     (log, writer)
 }
 
-/// One message as its line.
+/// Appends one message as its line.
 pub fn line(out: &mut String, at_ms: i64, outcome: &str, raw: &[u8]) {
     let shown = &raw[..raw.len().min(MESSAGE_BYTES_MAX)];
     let mut line = serde_json::json!({ "at": clock::rfc3339(at_ms), "outcome": outcome });
@@ -99,7 +99,7 @@ pub fn line(out: &mut String, at_ms: i64, outcome: &str, raw: &[u8]) {
 }
 
 impl RawLog {
-    /// Keeps lines of a source, if there is room on the way.
+    /// Keeps lines of a source, if the queue has room.
     pub fn keep(&self, source: &str, text: String) {
         let lines = Lines {
             source: source.to_owned(),
@@ -112,7 +112,7 @@ impl RawLog {
 }
 
 impl RawWriter {
-    /// Runs until `stop`, and writes what is on its way then.
+    /// Runs until `stop`, then writes the queued lines.
     pub async fn run(mut self, stop: CancellationToken) -> io::Result<()> {
         let mut tidy = tokio::time::interval(TIDY_EVERY);
         loop {
@@ -127,7 +127,7 @@ impl RawWriter {
                 () = stop.cancelled() => return Ok(()),
             };
             let Some(lines) = lines else {
-                // There is no source that could say anything.
+                // No handle is left, so no lines can arrive.
                 stop.cancelled().await;
                 return Ok(());
             };
@@ -175,10 +175,10 @@ impl RawWriter {
             return Ok(());
         }
         let mut files = self.files();
-        // Named by their days: the oldest come first, whatever their source.
+        // Files are named by their days: the oldest come first, whatever their source.
         files.sort_by(|one, other| one.file_name().cmp(&other.file_name()));
         for file in files {
-            // One that cannot be removed frees nothing; the others may.
+            // A file that cannot be removed frees nothing; the others may.
             let _ = std::fs::remove_file(&file);
             if !is_short()? {
                 return Ok(());
@@ -197,14 +197,14 @@ impl RawWriter {
         sources.iter().flat_map(|source| below(source)).collect()
     }
 
-    /// Removes files that are older than their source keeps them. What cannot be removed now is tried again.
+    /// Removes files that are older than their source keeps them. Files that cannot be removed now are tried again.
     fn tidy(&self, now_ms: i64) {
         let Ok(sources) = std::fs::read_dir(&self.directory) else {
             return;
         };
         for source in sources.flatten() {
             let name = source.file_name().to_string_lossy().into_owned();
-            // Of a source that is no more, nothing is kept.
+            // Files of a removed source are not kept.
             let keep = self.keep.get(&name).copied().unwrap_or_default();
             let oldest = day(now_ms.saturating_sub(keep.as_millis() as i64));
             let Ok(files) = std::fs::read_dir(source.path()) else {
@@ -223,7 +223,7 @@ impl RawWriter {
     }
 }
 
-/// Runs on a thread that may wait for a disk.
+/// Runs blocking disk work on its own thread.
 async fn on_disk(
     writer: RawWriter,
     act: impl FnOnce(&RawWriter) + Send + 'static,
@@ -306,7 +306,7 @@ mod tests {
         plenty.write(&lines, NOW_MS - DAY_MS);
         plenty.write(&lines, NOW_MS);
         assert_eq!(plenty.files().len(), 2);
-        // No disk has as much: all go, the oldest first, and what comes is counted.
+        // No disk has this much: all files go, the oldest first, and later messages are counted.
         let (_, short) = writer_on(directory.path(), u64::MAX / 2);
         short.write(&lines, NOW_MS);
         assert_eq!((short.files().len(), short.dropped.get()), (0, 1));

@@ -1,4 +1,4 @@
-//! How a source stands: what `linli-agent status` shows of it, in memory only.
+//! The status of a source as `linli-agent status` shows it, in memory only.
 use linli_shared::service::clock;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
@@ -12,52 +12,52 @@ use crate::metrics::SourceFigures;
 
 /// Rejected messages that are shown.
 const SAMPLES_MAX: usize = 8;
-/// Of each, characters.
+/// Length of each sample, characters.
 const SAMPLE_CHARS_MAX: usize = 256;
-/// How long a broker may be away, or a port be taken, before it is told.
+/// How long a broker may be away, or a port be taken, before it is reported.
 pub const AWAY_AFTER_MS: u64 = 60_000;
 /// Events without an id that are remembered until their messages come again.
 const DONE_MAX: usize = 4096;
-/// How long the message of such an event is waited for. Then the same bytes are another message.
+/// How long the message of such an event is expected. Later the same bytes are another message.
 const DONE_FOR_MS: u64 = 10 * 60_000;
 /// Devices whose clocks are off that are shown.
 const CLOCKS_SHOWN_MAX: usize = 20;
-/// Devices of which nothing is known that are shown.
+/// Unknown devices that are shown.
 const UNKNOWN_SHOWN_MAX: usize = 20;
 
-/// What is written down of a source.
+/// The recorded status of a source.
 pub struct SourceStatus {
     /// Its devices.
     pub devices: Devices,
     /// When the last message was received.
     pub last_message_ms: Option<i64>,
-    /// By how much the last event came after its device's time.
+    /// Delay of the last event after its device's time.
     pub lag_ms: Option<i64>,
     peer: Option<String>,
-    /// It listens there, and is connected to nothing.
+    /// The source listens there and has no connection.
     listens: bool,
     judges: bool,
     since_ms: Option<i64>,
-    /// Since when it is not, by the clock of the machine.
+    /// Since when it is not connected, by the machine's monotonic clock.
     away_since_ms: Option<u64>,
-    /// It was told that it is not.
+    /// Its absence was reported.
     away_told: bool,
     last_error: Option<String>,
-    /// Those of messages that were refused whole each with its key.
+    /// Samples; those of messages that were refused whole each with its key.
     samples: VecDeque<(Option<String>, Sample)>,
-    /// Batches in flight that have states, and which ways refused them once the spool has answered.
+    /// Batches in flight that have states, each with the ways that refused them once the spool has answered.
     flights: HashMap<u64, watch::Receiver<Option<Vec<Way>>>>,
-    /// Events without an id that were stored by a batch of which another lane refused its part, each with the time until
-    /// which its message is waited for; oldest first.
+    /// Events without an id that were stored by a batch that another lane refused in part, each with the time until
+    /// which its message is expected; oldest first.
     done: VecDeque<(u64, u64)>,
 }
 
-/// What is to be told of the source itself.
+/// A change of the source's own presence that is to be reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Away {
-    /// It has been away for [`AWAY_AFTER_MS`], for this reason: nothing is known of any of its devices.
+    /// The source has been away for [`AWAY_AFTER_MS`], for this reason: all its devices are unknown.
     Gone(String),
-    /// It is there again.
+    /// The source is back.
     Back,
 }
 
@@ -66,18 +66,18 @@ pub enum Away {
 pub struct Sample {
     /// Receipt.
     pub at: String,
-    /// What is wrong with it.
+    /// The fault of the message.
     pub reason: String,
-    /// Its beginning; bytes that are no text stand as `\x..`.
+    /// Beginning of the message; bytes that are no text appear as `\x..`.
     pub raw: String,
 }
 
-/// A device of which nothing is known.
+/// A device whose state is unknown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct UnknownDevice {
     /// Id.
     pub device: String,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
 }
 
@@ -86,7 +86,7 @@ pub struct UnknownDevice {
 pub struct ClockOff {
     /// Id.
     pub device: String,
-    /// By how much it is behind, milliseconds; negative: ahead.
+    /// How far it is behind, milliseconds; negative: ahead.
     pub offset_ms: i64,
     /// The same in words.
     pub words: String,
@@ -100,56 +100,56 @@ pub struct SourceView {
     /// Type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What it is connected to or listens on.
+    /// The peer of its connection, or the address it listens on.
     pub connected: Option<String>,
-    /// It listens there: devices may come or not.
+    /// The source listens there: devices may connect or not.
     #[serde(default)]
     pub listens: bool,
-    /// A device that says nothing is told.
+    /// The silence of a device is reported.
     #[serde(default)]
     pub judges_silence: bool,
-    /// Since when it is so, or not so.
+    /// Time of the last change of `connected`.
     pub since: Option<String>,
-    /// Why it is not, or was not last; of a push, why the last one was refused.
+    /// Why the source is, or last was, not connected; for a push, why the last one was refused.
     pub last_error: Option<String>,
     /// Receipt of the last message.
     pub last_message: Option<String>,
-    /// By how much the last event came after its device's time, milliseconds.
+    /// Delay of the last event after its device's time, milliseconds.
     pub lag_ms: Option<i64>,
-    /// Events that were stored since the start.
+    /// Events stored since the start.
     pub stored: u64,
     /// Signs of life.
     pub heartbeats: u64,
-    /// Events that came again, and states that were known.
+    /// Repeated events, and states that were already known.
     pub repeated: u64,
     /// Messages of no interest.
     pub left_out: u64,
-    /// Messages that could not be read.
+    /// Unreadable messages.
     pub rejected: u64,
-    /// Devices that are heard.
+    /// Online devices.
     pub online: usize,
-    /// Devices of which nothing is known.
+    /// Unknown devices.
     pub unknown: usize,
-    /// Signs of life of devices beyond the limit, over which nobody watches.
+    /// Signs of life of devices beyond the limit, whose silence is not watched.
     #[serde(default)]
     pub unwatched: u64,
-    /// The first of them.
+    /// The first unknown devices.
     pub unknown_devices: Vec<UnknownDevice>,
     /// Devices whose clock is off by more than `clock_bound`.
     #[serde(default)]
     pub clocks_off: usize,
-    /// The first of them, the largest offset first.
+    /// The first of these clocks, the largest offset first.
     #[serde(default)]
     pub clocks: Vec<ClockOff>,
-    /// Events that came under the id of another event of the source.
+    /// Events with the id of another event of the source.
     #[serde(default)]
     pub conflicts: u64,
-    /// The last messages that could not be read.
+    /// The last unreadable messages.
     pub samples: Vec<Sample>,
 }
 
 impl SourceStatus {
-    /// Of a source that has just been started.
+    /// The status of a source that has just been started.
     pub fn new(silent_after: Option<Duration>) -> Self {
         Self {
             devices: Devices::new(silent_after),
@@ -168,28 +168,28 @@ impl SourceStatus {
         }
     }
 
-    /// A batch has states in flight; `settled` says what became of it.
+    /// Begins a batch with states in flight; `settled` carries its outcome.
     pub fn begin_flight(&mut self, batch: u64, settled: watch::Receiver<Option<Vec<Way>>>) {
         self.flights.insert(batch, settled);
     }
 
-    /// What says what became of a batch in flight.
+    /// The outcome of a batch in flight.
     pub fn flight(&self, batch: u64) -> Option<watch::Receiver<Option<Vec<Way>>>> {
         self.flights.get(&batch).cloned()
     }
 
-    /// A batch has landed.
+    /// Ends a batch.
     pub fn end_flight(&mut self, batch: u64) {
         self.flights.remove(&batch);
     }
 
-    /// An event without an id was stored by an earlier try.
+    /// Whether an event without an id was stored by an earlier try.
     pub fn is_done(&self, print: u64, now_ms: u64) -> bool {
         let mut done = self.done.iter();
         done.any(|(known, until_ms)| *known == print && now_ms < *until_ms)
     }
 
-    /// These were stored, and their messages come again: another lane refused its part.
+    /// Adds stored events whose messages will arrive again: another lane refused its part.
     pub fn add_done(&mut self, prints: impl IntoIterator<Item = u64>, now_ms: u64) {
         for print in prints {
             if self.done.len() >= DONE_MAX {
@@ -199,14 +199,14 @@ impl SourceStatus {
         }
     }
 
-    /// Their messages came again, and are whole now.
+    /// Removes events whose messages arrived again and are now complete.
     pub fn remove_done(&mut self, prints: &[u64]) {
         if !prints.is_empty() {
             self.done.retain(|(print, _)| !prints.contains(print));
         }
     }
 
-    /// It is connected, or listens.
+    /// Records that the source is connected or listens.
     pub fn up(&mut self, peer: &str, now_ms: i64) {
         self.away_since_ms = None;
         self.peer = Some(peer.to_owned());
@@ -214,13 +214,13 @@ impl SourceStatus {
         self.since_ms = Some(now_ms);
     }
 
-    /// It listens there: nobody may be there yet.
+    /// Records that the source listens there; no device may have connected yet.
     pub fn listening(&mut self, address: &str, now_ms: i64) {
         self.up(address, now_ms);
         self.listens = true;
     }
 
-    /// It is not.
+    /// Records that the source is not connected.
     pub fn down(&mut self, why: &str, now_ms: i64, monotonic_ms: u64) {
         if self.peer.take().is_some() || self.since_ms.is_none() {
             self.since_ms = Some(now_ms);
@@ -229,7 +229,7 @@ impl SourceStatus {
         self.last_error = Some(why.to_owned());
     }
 
-    /// What is to be told of the source itself and is not yet.
+    /// The unreported change of the source's own presence.
     pub fn away(&self, now_ms: u64) -> Option<Away> {
         match self.away_since_ms {
             Some(since_ms)
@@ -242,17 +242,17 @@ impl SourceStatus {
         }
     }
 
-    /// That was told.
+    /// Records that this change was reported.
     pub fn told_away(&mut self, away: &Away) {
         self.away_told = matches!(away, Away::Gone(_));
     }
 
-    /// It is connected, or listens.
+    /// Whether the source is connected or listens.
     pub fn is_up(&self) -> bool {
         self.peer.is_some()
     }
 
-    /// Adds a message to samples on their way to the book, which are bounded as the book's are.
+    /// Adds a message to samples that are not recorded yet, bounded as the recorded ones are.
     pub fn sample(samples: &mut Vec<(String, Vec<u8>)>, reason: &str, raw: &[u8]) {
         if samples.len() < SAMPLES_MAX {
             let kept = &raw[..raw.len().min(SAMPLE_CHARS_MAX)];
@@ -260,7 +260,7 @@ impl SourceStatus {
         }
     }
 
-    /// Writes down a message that could not be read.
+    /// Records an unreadable message.
     pub fn reject(&mut self, at_ms: i64, reason: String, raw: &[u8]) {
         self.keep(None, at_ms, reason, raw);
     }
@@ -277,8 +277,8 @@ impl SourceStatus {
         self.samples.push_back((key, sample));
     }
 
-    /// A message was refused whole. Each `key` has one sample, the last of it, so that who has no business here cannot push
-    /// out the others: it is what kind of refusal it is, and nothing that a sender can make as many of as it likes.
+    /// Records a message that was refused whole. Each `key` has one sample, the latest, so an unauthenticated sender
+    /// cannot evict other samples: a key is a kind of refusal, and senders cannot invent keys.
     pub fn refused(&mut self, at_ms: i64, key: &str, reason: &str, raw: &[u8]) {
         self.samples
             .retain(|(known, _)| known.as_deref() != Some(key));
@@ -286,12 +286,12 @@ impl SourceStatus {
         self.last_error = Some(reason.to_owned());
     }
 
-    /// What was wrong last is over.
+    /// Clears the last error.
     pub fn error_is_over(&mut self) {
         self.last_error = None;
     }
 
-    /// As the status shows it.
+    /// The source as the status shows it.
     pub fn view(
         &self,
         name: &str,
@@ -417,7 +417,7 @@ impl SourceView {
     }
 }
 
-/// Bytes as one line of text, at most so many characters of it.
+/// Renders bytes as one line of text, at most this many characters.
 pub fn shown(raw: &[u8], chars_max: usize) -> String {
     let mut text = linli_devices::text::lossy(raw);
     if text.contains(char::REPLACEMENT_CHARACTER) {
@@ -455,7 +455,7 @@ mod tests {
         assert_eq!(book.away(1_000 + AWAY_AFTER_MS - 1), None);
         let gone = Away::Gone("still none".to_owned());
         assert_eq!(book.away(1_000 + AWAY_AFTER_MS), Some(gone.clone()));
-        // The spool refused: it is told later.
+        // The spool refused the event: it is reported later.
         assert_eq!(book.away(1_000 + 2 * AWAY_AFTER_MS), Some(gone.clone()));
         book.told_away(&gone);
         assert_eq!(book.away(1_000 + 3 * AWAY_AFTER_MS), None);
@@ -463,7 +463,7 @@ mod tests {
         assert_eq!(book.away(0), Some(Away::Back));
         book.told_away(&Away::Back);
         assert_eq!(book.away(0), None);
-        // One that comes back in time is not told.
+        // A source that is back in time is not reported.
         book.down("no broker", 0, 0);
         book.up("broker", 0);
         assert_eq!(book.away(AWAY_AFTER_MS), None);

@@ -1,22 +1,23 @@
-//! What is known of devices on disk, so that it outlives a start of the agent: states of points, the offset of the clock,
-//! and how far the device's memory was read.
+//! The state of devices on disk, so that it outlives a restart of the agent: states of points, the offset of the
+//! clock, and how far the device's memory was read.
 //!
 //! ```text
-//! <data>/states/<source>     version, and what is kept of each device; CBOR and its CRC-32C; replaced whole, synced
+//! <data>/states/<source>     version, and the kept state of each device; CBOR and its CRC-32C; replaced whole, synced
 //! ```
 //!
-//! * **Bounded** by [`FILE_BYTES_MAX`]: `POINTS_MAX` points of `NAME_BYTES_MAX` bytes, and twice `DEVICES_MAX` names of devices
-//!   (those that were heard, and those of before), each with what CBOR puts before it. In memory it is about twice that.
-//! * **Written** every [`KEEP_EVERY_S`] s where a state has changed, and once more when everything else has ended. At rest
-//!   nothing is written.
-//! * **Read** at a start, as what was before: an end that a device tells only as the state that it finds is told, and so is
-//!   an alarm that began while nobody listened.
-//! * **Killed**: the states of the last [`KEEP_EVERY_S`] s are missing. An alarm that began within them, and ended while the
-//!   agent was away, is not told to have ended by a device that says so only as the state that it finds; what ended within
-//!   them is told to have ended once more. Events were synced before, so none is missing.
+//! * **Bounded** by [`FILE_BYTES_MAX`]: `POINTS_MAX` points of `NAME_BYTES_MAX` bytes, and twice `DEVICES_MAX` names
+//!   of devices (those heard since the start and recalled ones), each with its CBOR prefix. In memory it is about
+//!   twice that.
+//! * **Written** every [`KEEP_EVERY_S`] s if a state has changed, and once more when everything else has ended. At
+//!   rest nothing is written.
+//! * **Read** at a start, as the earlier state: so the end of an alarm is reported even if the device sends it only
+//!   as a snapshot, and so is an alarm that began while nobody listened.
+//! * **Killed**: the states of the last [`KEEP_EVERY_S`] s are missing. An alarm that began within them, and ended
+//!   while the agent was away, is not reported as ended if the device sends the end only as a snapshot; an alarm that
+//!   ended within them is reported as ended once more. Events were synced before, so none is missing.
 //! * **Damaged**, or of another version: a warning names the file, and it is removed. The states are unknown then.
-//! * **Full disk**: one warning, tried again each time, and one line when it works again. The file stays as it was.
-//! * Files of sources that the config does not have any more are removed at a start.
+//! * **Full disk**: one warning, a retry each time, and one line when it works again. The file stays as it was.
+//! * Files of sources that are no longer in the config are removed at a start.
 use linli_shared::protocol::codec::{self, CodecError};
 use linli_shared::service::file;
 use linli_shared::service::telemetry::chain;
@@ -30,7 +31,7 @@ use super::devices::{Devices, Kept};
 
 /// Seconds between two writes.
 pub const KEEP_EVERY_S: u64 = 10;
-/// Bytes of a file, of a source that has as much as it may.
+/// Largest file: that of a source at all its limits.
 pub const FILE_BYTES_MAX: u64 = 10 << 20;
 const VERSION: u8 = 2;
 const MODE: u32 = 0o600;
@@ -47,19 +48,19 @@ struct Read {
     devices: Vec<(String, Kept)>,
 }
 
-/// Why a file of states is worth nothing.
+/// Why a file of states is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum BadStates {
-    /// Its sum is another.
+    /// The checksum does not match.
     #[error("its checksum is wrong")]
     Damaged,
-    /// It is not what this version writes.
+    /// This version does not write such bytes.
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// Another version wrote it.
     #[error("it is of version {0}, and this program reads version {VERSION}")]
     Version(u8),
-    /// This program writes none so large.
+    /// This program writes no file this large.
     #[error("it has {0} bytes, and a source has at most {FILE_BYTES_MAX}")]
     Large(u64),
     /// It cannot be read.
@@ -67,7 +68,7 @@ pub enum BadStates {
     Io(#[from] io::Error),
 }
 
-/// The bytes of a file.
+/// Encodes the file.
 pub fn encode(devices: &Devices) -> Result<Vec<u8>, CodecError> {
     let written = Written {
         version: VERSION,
@@ -78,7 +79,7 @@ pub fn encode(devices: &Devices) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
-/// What a file has, into devices of which nothing was heard yet.
+/// Decodes a file into devices that were not heard yet.
 pub fn decode(bytes: &[u8], devices: &mut Devices) -> Result<(), BadStates> {
     let (body, _) = bytes
         .split_last_chunk::<4>()
@@ -94,7 +95,7 @@ pub fn decode(bytes: &[u8], devices: &mut Devices) -> Result<(), BadStates> {
     Ok(())
 }
 
-/// What a file has, if there is one.
+/// Reads a file, if there is one.
 fn bytes_of(path: &Path) -> Result<Option<Vec<u8>>, BadStates> {
     let length = match std::fs::metadata(path) {
         Ok(of_file) => of_file.len(),
@@ -114,12 +115,12 @@ pub(crate) struct StateStore(Arc<Inner>);
 struct Inner {
     directory: PathBuf,
     ingests: Vec<SourceIngest>,
-    /// The last write failed; held while one goes on.
+    /// The last write failed; locked during a write.
     failing: Mutex<bool>,
 }
 
 impl StateStore {
-    /// Reads back what was known of these sources. Blocking.
+    /// Reads back the states of these sources. Blocking.
     pub fn open(data_dir: &Path, ingests: Vec<SourceIngest>) -> Self {
         let directory = data_dir.join("states");
         for ingest in &ingests {
@@ -136,7 +137,7 @@ impl StateStore {
                     error = chain(&error),
                     "states of before the start cannot be read and are taken for unknown"
                 );
-                // What cannot be removed is replaced by the next write.
+                // A file that cannot be removed is replaced by the next write.
                 let _ = std::fs::remove_file(&path);
             }
         }
@@ -156,13 +157,13 @@ impl StateStore {
             let name = entry.file_name();
             if self.0.ingests.iter().all(|ingest| ingest.name() != name) {
                 tracing::info!(path = ?entry.path(), "removes what is of no source of the config");
-                // What stays is looked at again at the next start.
+                // A file that stays is tried again at the next start.
                 let _ = std::fs::remove_file(entry.path());
             }
         }
     }
 
-    /// Writes what has changed, on a thread for blocking work.
+    /// Writes the changes, on a thread for blocking work.
     pub async fn keep(&self) {
         let changed = |ingest: &SourceIngest| ingest.with_devices(|devices| devices.is_changed());
         if !self.0.ingests.iter().any(changed) {
@@ -174,7 +175,7 @@ impl StateStore {
         }
     }
 
-    /// Writes what has changed. Blocking.
+    /// Writes the changes. Blocking.
     pub fn keep_now(&self) {
         let inner = &*self.0;
         let mut failing = inner.failing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -206,7 +207,7 @@ impl StateStore {
 }
 
 impl Inner {
-    /// True: there was something to write.
+    /// Writes the states of a source. True: there was something to write.
     fn write(&self, ingest: &SourceIngest) -> io::Result<bool> {
         let bytes = ingest.with_devices(|devices| {
             let changed = devices.is_changed();
@@ -294,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_file_of_as_much_as_there_may_be_keeps_to_its_bound() {
-        // Devices of before and of now, longer names and more of them than are taken.
+        // Devices recalled and heard, with longer names and in larger numbers than the limits.
         let mut all = Devices::new(None);
         let name = |first: char, number: usize| format!("{first}{number:0>127}");
         let each = POINTS_MAX / (2 * DEVICES_MAX);

@@ -11,7 +11,7 @@ use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::Bytes;
 use serde_json::json;
 
-/// A feed with spools of its own on a real disk.
+/// An ingest with spools of its own on a real disk.
 struct Scene {
     _directory: tempfile::TempDir,
     spools: Option<Spools>,
@@ -98,7 +98,7 @@ fn mapping(toml: &str) -> Mapping {
     Mapping::new("test", file).expect("a mapping")
 }
 
-/// A message that mappings read, as a group of its own.
+/// Stores a message that mappings read, as a batch of its own.
 async fn map(scene: &Scene, text: &str, mappings: &[&Mapping]) -> Submitted {
     let mut batch = scene.ingest.batch();
     batch.mapped(text.as_bytes(), text, mappings);
@@ -133,7 +133,7 @@ async fn a_state_that_is_known_is_no_event_and_only_what_is_durable_is_known() {
     assert_eq!((scene.figure("stored"), scene.figure("repeated")), (1, 1));
     scene.take(b"off", fire(false)).await;
     assert_eq!(scene.figure("stored"), 2);
-    // The spools end: what they refuse is not known, so the device may say it again.
+    // The spools end: a state that they refuse is not known, so the device may report it again.
     let spools = scene.spools.take().expect("open");
     tokio::task::spawn_blocking(|| spools.close())
         .await
@@ -154,7 +154,7 @@ async fn a_part_lives_with_its_panel_and_an_alarm_that_began_anew_is_an_event() 
         ..fire(active)
     };
     scene.take(b"on", part(true, false)).await;
-    // The panel came, and the alarm; the part is no device of its own that could fall silent.
+    // The panel came online, and the alarm; the part is no device that could fall silent.
     assert_eq!(scene.figure("stored"), 2);
     let count = scene.ingest.status().devices.count();
     assert_eq!((count.online, count.unknown), (1, 0));
@@ -164,7 +164,7 @@ async fn a_part_lives_with_its_panel_and_an_alarm_that_began_anew_is_an_event() 
     assert_eq!((scene.figure("stored"), scene.figure("repeated")), (3, 1));
     scene.take(b"off", part(false, false)).await;
     assert_eq!(scene.figure("stored"), 4);
-    // With the panel, what is known of its parts goes.
+    // When the panel falls silent, the states of its parts become stale.
     scene.ingest.status().devices.told_silent("panel");
     scene.take(b"off", part(false, false)).await;
     assert_eq!(scene.figure("stored"), 6);
@@ -273,7 +273,7 @@ async fn a_clock_that_is_off_is_told_once_and_so_is_that_it_is_right_again() {
     for behind_s in [960, 961, 960] {
         assert_eq!(scene.take(b"x", opened(behind_s)).await.stored, 1);
     }
-    // Three openings, and once that the clock is off.
+    // Three openings, and one report of the wrong clock.
     assert_eq!(scene.figure("stored"), 4);
     let view = scene.ingest.view();
     assert_eq!(
@@ -309,14 +309,14 @@ async fn what_one_lane_has_stored_is_never_stored_again_because_another_refuses(
     tokio::task::block_in_place(|| spools.close_lane(Lane::Routine));
     let forced = || DeviceEvent::new("door.forced", Severity::Alarm, "panel");
     let opened = || DeviceEvent::new("door.opened", Severity::Info, "panel");
-    // Without ids; one of them is a state.
+    // Events without ids; one of them is a state.
     let message = || vec![forced(), fire(true), opened(), forced()];
     for _ in 0..3 {
         let decoded = Ok(DecodedMessage::Events(message()));
         assert!(scene.ingest.take(b"x", decoded).await.is_err());
         assert_eq!(scene.figure("stored"), 3);
     }
-    // An alarm by itself goes on, though that the device is there cannot be told.
+    // The alarm is stored, although its device's `device.online` is refused.
     assert_eq!(scene.take(b"y", forced()).await.stored, 1);
     let alive = Ok(DecodedMessage::heartbeat("panel"));
     assert!(scene.ingest.take(b"h", alive).await.is_ok());
@@ -326,7 +326,7 @@ async fn what_one_lane_has_stored_is_never_stored_again_because_another_refuses(
 #[tokio::test(flavor = "multi_thread")]
 async fn who_repeats_a_state_in_flight_is_answered_when_it_is_durable_and_not_before() {
     let mut scene = Scene::new(None);
-    // The first says "on" and its store has not begun; the second says the same.
+    // The first reports "on" and its store has not begun; the second reports the same.
     let mut first = scene.ingest.batch();
     first.message(b"on", Ok(DecodedMessage::Events(vec![fire(true)])));
     let mut second = scene.ingest.batch();
@@ -335,7 +335,7 @@ async fn who_repeats_a_state_in_flight_is_answered_when_it_is_durable_and_not_be
     let waits = tokio::spawn(async move { ingest.store(second).await });
     assert_eq!(scene.ingest.store(first).await.expect("stored").stored, 1);
     assert_eq!(waits.await.expect("ended").expect("stored").stored, 0);
-    // Where the first is refused, so is the second: its device says it again.
+    // If the first is refused, so is the second: its device reports it again.
     let spools = scene.spools.as_mut().expect("open");
     tokio::task::block_in_place(|| spools.close_lane(Lane::Urgent));
     let mut first = scene.ingest.batch();
@@ -352,7 +352,7 @@ async fn who_repeats_a_state_in_flight_is_answered_when_it_is_durable_and_not_be
         "{first:?}"
     );
     assert!(matches!(second, Err(SubmitError::Earlier)), "{second:?}");
-    // So too where the first is dropped.
+    // The same holds if the first is dropped.
     let mut first = scene.ingest.batch();
     first.message(b"off", Ok(DecodedMessage::Events(vec![off()])));
     let mut second = scene.ingest.batch();
@@ -369,7 +369,7 @@ async fn a_store_that_has_begun_is_finished_though_its_asker_is_gone() {
     batch.message(b"on", Ok(DecodedMessage::Events(vec![fire(true)])));
     {
         let mut store = Box::pin(scene.ingest.store(batch));
-        // Begins, and is given up.
+        // The store begins, and its caller gives up.
         assert!(futures_util::poll!(&mut store).is_pending());
     }
     while scene.figure("stored") == 0 {
@@ -393,7 +393,7 @@ async fn mapped_states_that_arrive_out_of_order_are_each_stored_once() {
             r#"{{"at":"d","id":"{number}","kind":"{kind}","time":"2026-11-30 09:{minute:02}:00"}}"#
         )
     };
-    // Every seventh of forty: an order that is none.
+    // Every seventh of forty: a shuffled order.
     let shuffled: Vec<usize> = (0..40).map(|number| number * 7 % 40).collect();
     let mut stored = 0;
     for number in &shuffled {
@@ -458,7 +458,7 @@ async fn a_device_that_falls_silent_is_told_and_told_again_when_it_is_back() {
     // Two devices fell silent: the panel and its part.
     assert_eq!(scene.figure("stored"), before + 2);
     assert_eq!(scene.ingest.view().online, 0);
-    // Of a silent device nothing is known: the same state is news, and the device is back.
+    // The state of a silent device is unknown: the same state is news, and the device is back.
     scene.take(b"on", fire(true)).await;
     assert_eq!(scene.figure("stored"), before + 4);
 }
@@ -508,7 +508,7 @@ async fn a_session_that_panics_is_begun_anew_and_what_it_held_is_free() {
         std::future::pending().await
     };
     crate::transport::reconnect::run_with_reconnect(&scene.ingest, &[], &stop, session).await;
-    // Of the first nothing was stored or known: the alarm, and that its device is there, are told by the second.
+    // Nothing of the first was stored or known: the second reports the alarm and its device as online.
     assert_eq!((scene.figure("stored"), scene.figure("repeated")), (2, 0));
     let text = scene.ingest.0.shared.metrics.text().expect("metrics");
     assert!(
@@ -517,7 +517,7 @@ async fn a_session_that_panics_is_begun_anew_and_what_it_held_is_free() {
     );
 }
 
-/// The end of a fire, as the state that is found.
+/// The end of a fire, from a snapshot.
 fn found_over() -> DecodedMessage<'static> {
     let mut over = fire(false);
     over.state = over.state.map(|state| State {
@@ -536,7 +536,7 @@ async fn states_outlive_a_start_and_are_written_where_they_have_changed() {
     keeper.keep().await;
     assert!(!file.exists());
     scene.take(b"on", fire(true)).await;
-    // A disk that takes nothing: it is tried again.
+    // A disk that accepts nothing: the write is tried again.
     std::fs::write(directory.join("states"), "in the way").expect("written");
     keeper.keep_now();
     std::fs::remove_file(directory.join("states")).expect("removed");
@@ -550,7 +550,7 @@ async fn states_outlive_a_start_and_are_written_where_they_have_changed() {
     keeper.keep_now();
     assert!(!file.exists());
 
-    // It ended while the agent was away, and the device tells only what it finds.
+    // It ended while the agent was away, and the device sends only a snapshot.
     std::fs::write(&file, &kept).expect("written");
     std::fs::write(directory.join("states/gone"), "x").expect("written");
     let ingest = scene.started();
@@ -593,15 +593,15 @@ async fn what_begins_under_another_id_has_begun_anew_and_its_end_is_told_once() 
     let mapping = Mapping::new("test", mapping).expect("a mapping");
     for (id, rule, status, stored) in [
         ("1", "a", 1, 1),
-        // It goes on; another place is another point.
+        // The alarm continues; another place is another point.
         ("1", "a", 3, 0),
         ("2", "b", 1, 1),
-        // The end of the one before was lost.
+        // The end of the previous alarm was lost.
         ("3", "a", 1, 1),
         ("3", "a", 2, 1),
         ("3", "a", 2, 0),
         ("2", "b", 2, 1),
-        // What happens once is no state, and is known by its id.
+        // A momentary event is no state; its id identifies it.
         ("4", "a", 0, 1),
         ("5", "a", 0, 1),
         ("5", "a", 0, 0),
@@ -615,7 +615,7 @@ async fn what_begins_under_another_id_has_begun_anew_and_its_end_is_told_once() 
     assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 0));
 }
 
-/// A callback of iSecure with these events of one camera: id and status.
+/// Builds a callback of iSecure with these events of one camera: id and status.
 fn callback(events: &[(&str, u8)]) -> String {
     let events: Vec<_> = events
         .iter()
@@ -658,7 +658,7 @@ async fn occurrences_that_overlap_or_come_again_in_a_batch_each_have_one_beginni
         ),
         ("a beginning was lost", &[("a", 2), ("b", 2)], &[over, over]),
     ] {
-        // In one batch, and each by itself; both come twice.
+        // In one batch, and one by one; both arrive twice.
         let whole = vec![callback(sequence); 2];
         let each = sequence.iter().map(|event| callback(&[*event]));
         let each: Vec<String> = each.clone().chain(each).collect();
@@ -721,7 +721,7 @@ async fn what_is_known_of_points_is_bounded_however_long_their_names_are() {
     }
     // The third is a point that is known.
     assert_eq!(stored, [1, 1, 0]);
-    // States that are only noted, of a part of a device and of one of a name that no event could have.
+    // States that are only noted, of a part of a device and of one whose name is too long for an event.
     let noted = |device: &str, by: Option<&str>| {
         let mut device_event = fire(true);
         device_event.device = Cow::Owned(device.to_owned());
@@ -768,7 +768,7 @@ async fn an_alarm_behind_many_items_that_are_left_out_or_known_is_stored() {
     let alarm = r#"{"take":1,"at":"d","kind":"smoke.alarm"}"#;
     let left_out = format!("[{}{alarm}]", "{},".repeat(5000));
     assert_eq!(map(&scene, &left_out, &[&mapping]).await.stored, 1);
-    // States that are known are no events either, also where there is no room for one more.
+    // Known states create no events either, even if there is no room for one more.
     let full: String = (0..SUBMIT_EVENTS_MAX)
         .map(|number| format!(r#"{{"take":1,"at":"e{number}","kind":"smoke.alarm"}},"#))
         .collect();
@@ -786,7 +786,7 @@ async fn a_mapping_that_cannot_read_a_message_takes_nothing_from_the_others() {
     for mappings in [[&of_a_list, &of_one], [&of_one, &of_a_list]] {
         assert_eq!(map(&scene, r#"{"other":1}"#, &mappings).await.stored, 1);
     }
-    // What was whole before the message broke off stands; of the rest what can be read, and it is said.
+    // Complete items before the break are kept; of the rest the readable part, and the damage is reported.
     let broken = r#"[{"id":"1"},{"id":"2"},{"id"#;
     assert_eq!(map(&scene, broken, &[&deep, &of_one]).await.stored, 6);
     assert_eq!(scene.figure("rejected"), 2);

@@ -1,4 +1,4 @@
-//! What checks of a source's config need: errors that name the source and the key, and the files that keys name.
+//! Tools to check a source's config: errors that name the source and the key, and the files that keys name.
 use jiff::tz::TimeZone;
 use linli_shared::service::config::ConfigError;
 use linli_shared::service::telemetry::chain;
@@ -19,12 +19,12 @@ pub(crate) struct Check<'a> {
     pub path: &'a Path,
     /// `source "fire"`
     pub key: &'a str,
-    /// Of times that carry none.
+    /// Zone of times that carry none.
     pub zone: TimeZone,
 }
 
 impl Check<'_> {
-    /// A value is wrong: the key within the source, and what to do.
+    /// An error about a wrong value: the key within the source, and how to correct it.
     pub fn wrong(&self, key: &str, message: impl Into<String>) -> ConfigError {
         ConfigError::Value {
             path: self.path.to_owned(),
@@ -33,12 +33,12 @@ impl Check<'_> {
         }
     }
 
-    /// A file that the config names, relative to it.
+    /// The path of a file that the config names, relative to the config.
     pub fn file(&self, file: &Path) -> PathBuf {
         self.path.parent().unwrap_or(Path::new(".")).join(file)
     }
 
-    /// The bytes of a file with a secret, which `key` names.
+    /// Reads the bytes of a file with a secret, which `key` names.
     fn read(&self, key: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
         let path = self.file(file);
         std::fs::read(&path).map_err(|source| match source.kind() {
@@ -56,13 +56,13 @@ impl Check<'_> {
         })
     }
 
-    /// A file with a secret that machines share.
+    /// Reads a file with a secret that machines share.
     pub fn secret(&self, key: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
         let bytes = self.read(key, file)?;
         secret_in(&bytes).map_err(|what| self.wrong(key, format!("{file:?} {what}")))
     }
 
-    /// The one line of a file with a password.
+    /// Reads the one line of a file with a password.
     pub fn password(&self, key: &str, file: &Path) -> Result<String, ConfigError> {
         let bytes = self.read(key, file)?;
         let text = std::str::from_utf8(unmarked(&bytes)).unwrap_or_default();
@@ -76,7 +76,7 @@ impl Check<'_> {
         Ok(text.to_owned())
     }
 
-    /// Roots of a file, to be trusted beside the system's.
+    /// Reads a file of roots to be trusted beside the system's.
     pub fn roots(&self, file: Option<&Path>) -> Result<RootCertStore, ConfigError> {
         let Some(file) = file else {
             return Ok(RootCertStore::empty());
@@ -84,14 +84,14 @@ impl Check<'_> {
         tls::roots(&self.file(file)).map_err(|error| self.wrong("ca_file", chain(&error)))
     }
 
-    /// The keys of a type.
+    /// Parses the keys of a type.
     pub fn parse<T: DeserializeOwned>(&self, table: toml::Table) -> Result<T, ConfigError> {
         table
             .try_into()
             .map_err(|error: toml::de::Error| ConfigError::Value {
                 path: self.path.to_owned(),
                 key: self.key.to_owned(),
-                // With the key within it, on a line of its own.
+                // The text of the error, with the key in it, on one line.
                 message: error.to_string().trim().replace('\n', " "),
             })
     }

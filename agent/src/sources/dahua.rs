@@ -5,11 +5,11 @@
 //! ```
 //!
 //! * Each device has a session of its own, with HTTP Digest.
-//! * A heartbeat is asked for every [`HEARTBEAT_S`] s. A device that says nothing whole for [`SILENCE`] is connected anew:
-//!   recorders that were restarted never speak again on an old connection.
-//! * The protocol has no way to ask for what was missed: that is lost, and the device was offline meanwhile.
+//! * The agent requests a heartbeat every [`HEARTBEAT_S`] s. A device that sends nothing complete for [`SILENCE`] is
+//!   connected anew: recorders that were restarted never send again on an old connection.
+//! * The protocol has no request for missed events: they are lost, and the device was offline meanwhile.
 //!
-//! What messages mean stands in [`map`]; `configs/devices/dahua.md` says what to set on a device.
+//! [`map`] describes the meaning of messages; `configs/devices/dahua.md` describes the settings of a device.
 
 use linli_shared::service::config::ConfigError;
 use reqwest::{Client, Method};
@@ -29,11 +29,11 @@ use linli_devices::dahua::{map, message};
 use linli_devices::device_event::DecodedMessage;
 use linli_devices::text;
 
-/// A stream without a whole message for so long is opened anew.
+/// A stream without a complete message for this long is opened anew.
 const SILENCE: Duration = Duration::from_secs(15);
-/// What devices are asked for.
+/// Heartbeat interval that devices are asked for.
 const HEARTBEAT_S: u32 = 5;
-/// Codes that are asked for at most, and their length.
+/// Largest number of requested codes, and largest length of each.
 const CODES_MAX: usize = 64;
 const CODE_BYTES_MAX: usize = 40;
 
@@ -44,11 +44,11 @@ pub(crate) struct Config {
     /// User of the devices.
     #[serde(default = "default_user")]
     user: String,
-    /// File with their password.
+    /// File with the password of the devices.
     password_file: Option<PathBuf>,
     /// Roots of the certificates of devices with an https address, in PEM, beside the system's.
     ca_file: Option<PathBuf>,
-    /// Codes that are asked for.
+    /// Requested codes.
     #[serde(default = "default_codes")]
     codes: Vec<String>,
     /// Devices.
@@ -64,7 +64,7 @@ fn default_codes() -> Vec<String> {
     vec!["All".to_owned()]
 }
 
-/// A source that is checked.
+/// A source whose config is checked.
 pub(crate) struct Dahua {
     client: Client,
     path: String,
@@ -147,18 +147,18 @@ impl Source for Dahua {
     }
 }
 
-/// The words of one device.
+/// The event stream of one device.
 #[derive(Clone)]
 struct Words {
     device: String,
     parts: bool,
-    /// What has begun since the connection was made. The end of what began before may have been said while nobody
-    /// listened: its next beginning is one.
+    /// Conditions that began on this connection. The end of an earlier one may have been sent while nobody listened,
+    /// so its next start counts as a new beginning.
     begun: HashSet<String>,
 }
 
 impl Words {
-    /// What began and ended of a message.
+    /// Records the starts and ends in a message.
     fn note(&mut self, said: &mut DecodedMessage<'_>) {
         let DecodedMessage::Events(device_events) = said else {
             return;

@@ -6,11 +6,12 @@
 //!       ▶ map ▶ feed ▶ durable ▶ answer (ACK, NAK, DUH)
 //! ```
 //!
-//! * A panel is known by the account in its header (`[[source.account]]`). One with a key may send sealed messages only. One
-//!   that is not known is told NAK, unless `unknown = "take"`.
-//! * The time of a sealed message must be within `clock_behind` and `clock_ahead`; the NAK of another has the agent's
-//!   time, by which the panel sets its clock. While the agent's own clock is not set no time is judged and no NAK sent.
-//! * `NULL` is the panel's sign of life. What it sends again is stored once ([`recent`]).
+//! * A panel is identified by the account in its header (`[[source.account]]`). A panel with a key may send only
+//!   sealed messages. An unknown panel is answered NAK, unless `unknown = "take"`.
+//! * The time of a sealed message must be within `clock_behind` and `clock_ahead`; the NAK to another message carries
+//!   the agent's time, by which the panel sets its clock. While the agent's own clock is not set, no time is checked
+//!   and no NAK sent.
+//! * `NULL` is the panel's sign of life. A repeated message is stored once ([`recent`]).
 //! * Limits: those of `callers`, [`frame`], [`message`] and [`sia_dcs`].
 pub(crate) mod accounts;
 mod line;

@@ -5,11 +5,12 @@
 //! bytes ▶ frame (checked, resynchronised) ▶ unit (clause 8) ▶ map ▶ feed ▶ durable ▶ answer (confirm, deny, time)
 //! ```
 //!
-//! * A device is known by the source address in its frames (`[[source.host]]`), and where the config says so by the
-//!   address that it calls from: the protocol has no secret. One that is not known is denied, unless `unknown = "take"`.
-//! * A frame with a wrong checksum is denied, and so is one whose data unit cannot be read; the device sends it again.
-//! * A device's clock that is off by more than `set_clock_beyond` is set by the agent, at most every ten
-//!   minutes, where the agent's own clock is set.
+//! * A device is identified by the source address in its frames (`[[source.host]]`), and if the config has a peer by
+//!   the address that it calls from: the protocol has no secret. An unknown device is denied, unless `unknown =
+//!   "take"`.
+//! * A frame with a wrong checksum or an unreadable data unit is denied; the device sends it again.
+//! * A device's clock that is off by more than `set_clock_beyond` is set by the agent, at most every ten minutes, if
+//!   the agent's own clock is set.
 //! * Limits: those of `callers` and [`frame`].
 pub(crate) mod hosts;
 mod line;
@@ -61,7 +62,7 @@ impl Source for Gb26875 {
     }
 
     fn silent_after(&self) -> Option<Duration> {
-        // The usual sign of life comes every 20 to 30 s.
+        // A sign of life usually arrives every 20 to 30 s.
         Some(Duration::from_secs(180))
     }
 

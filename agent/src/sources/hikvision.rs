@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! GET  /ISAPI/Event/notification/alertStream            agent ▶ device: multipart without an end ([`stream`])
-//! POST /ISAPI/AccessControl/AcsEvent?format=json        agent ▶ device: what was missed ([`catch_up`])
+//! POST /ISAPI/AccessControl/AcsEvent?format=json        agent ▶ device: missed events ([`catch_up`])
 //! POST /push/<source>/<secret>/<device>                 device ▶ agent: its "HTTP listening" ([`listen`])
 //! ```
 //!
-//! * Each device with an address has a session of its own, with HTTP Digest; one that is away costs the others nothing.
-//! * A session opens the stream first and asks for what was missed beside it, so nothing falls between and no alarm waits for
-//!   history; what comes by both has one id and is stored once.
-//! * The heartbeat (`videoloss` / `inactive`, every 10 s or so) keeps a device online; one that says nothing whole for
-//!   [`SILENCE`] is connected anew, one that is silent for `silent_after` has an unknown state.
-//! * A push is answered 200 when everything in it is durable, also where a part of it could not be read: that is counted,
-//!   and a device that were told no would send it for ever. 503: the spool refuses, it comes again.
+//! * Each device with an address has a session of its own, with HTTP Digest; a device that is away delays no other.
+//! * A session opens the stream first and asks for missed events beside it, so no event falls between and no alarm
+//!   waits for history; an event that arrives by both has one id and is stored once.
+//! * The heartbeat (`videoloss` / `inactive`, every 10 s or so) keeps a device online; a device that sends nothing
+//!   complete for [`SILENCE`] is connected anew; the state of a device that is silent for `silent_after` is unknown.
+//! * A push is answered 200 when everything in it is durable, even if a part of it was unreadable: that part is
+//!   counted, and the device would repeat a refused push for ever. 503: the spool refuses, the device tries again.
 //!
-//! What messages mean stands in [`map`]; `configs/devices/hikvision.md` says what to set on a device.
+//! [`map`] describes the meaning of messages; `configs/devices/hikvision.md` describes the settings of a device.
 mod catch_up;
 mod listen;
 
@@ -40,11 +40,11 @@ use linli_devices::hikvision::alert;
 use linli_devices::hikvision::map::Mapper;
 use linli_devices::text;
 
-/// A stream without a whole message for so long is opened anew.
+/// A stream without a complete message for this long is opened anew.
 const SILENCE: Duration = Duration::from_secs(45);
-/// How often it is looked for conditions that are not told any more.
+/// Interval between searches for conditions that devices no longer report.
 const QUIET_EVERY: Duration = Duration::from_secs(5);
-/// Pages of what was missed that are asked for at once.
+/// Devices that are asked for a page of missed events at the same time.
 const CATCH_UPS_MAX: usize = 16;
 const STREAM: &str = "/ISAPI/Event/notification/alertStream";
 
@@ -55,13 +55,13 @@ pub(crate) struct Config {
     /// User of the devices.
     #[serde(default = "default_user")]
     user: String,
-    /// File with their password.
+    /// File with the password of the devices.
     password_file: Option<PathBuf>,
     /// Roots of the certificates of devices with an https address, in PEM, beside the system's.
     ca_file: Option<PathBuf>,
     /// File with the secret in the URL of devices that push.
     push_secret_file: Option<PathBuf>,
-    /// How far back doors are asked for events after a start of the agent.
+    /// How far back doors are asked for events after a restart of the agent.
     catch_up: Option<Span>,
     /// Devices.
     #[serde(default)]
@@ -72,10 +72,10 @@ fn default_user() -> String {
     "admin".to_owned()
 }
 
-/// `catch_up` unless the config says otherwise.
+/// Default of `catch_up`.
 const CATCH_UP: Span = Span::from_secs(6 * 3600);
 
-/// A source that is checked.
+/// A source whose config is checked.
 pub(crate) struct Hikvision {
     client: Client,
     devices: Vec<Arc<HikvisionDevice>>,
@@ -196,7 +196,7 @@ impl Source for Hikvision {
     }
 }
 
-/// Tells the ends of what is not told any more, until `stop`.
+/// Reports the end of conditions that devices no longer report, until `stop`.
 async fn quiet(devices: &[Arc<HikvisionDevice>], ingest: &SourceIngest, stop: &CancellationToken) {
     let mut tick = tokio::time::interval(QUIET_EVERY);
     loop {
@@ -207,7 +207,7 @@ async fn quiet(devices: &[Arc<HikvisionDevice>], ingest: &SourceIngest, stop: &C
         }
         for device in devices {
             let now_ms = clock::monotonic_ms();
-            // Most have nothing to end.
+            // Most devices have no condition to end.
             if device
                 .state
                 .known(|mapper| mapper.clone().quiet(now_ms).is_empty())
@@ -275,7 +275,7 @@ impl Session {
         if self.catch_up.is_zero() {
             return self.device.state.listen(&self.ingest, stream).await;
         }
-        // Not cancel-safe, and need not be: what a catch-up has not stored is asked for again in the next session.
+        // Not cancel-safe, and need not be: the next session asks again for events that a catch-up has not stored.
         tokio::select! {
             ended = self.device.state.listen(&self.ingest, stream) => ended,
             never = self.catch_ups() => match never {},

@@ -1,14 +1,16 @@
 //! Modbus TCP (MODBUS Messaging on TCP/IP V1.0b): registers of charging piles and relays, polled by a map.
 //!
-//! One connection an address; the units behind a gateway are asked in turn. A poll reads all of a unit's registers by
-//! [`map`] and makes states of them by [`watchers`]; a poll that is answered is a sign of life.
+//! One connection an address; the units behind a gateway are polled in turn. A poll reads all of a unit's registers
+//! by [`map`] and derives states from them by [`watchers`]; an answered poll is a sign of life.
 //!
-//! * An exception is counted as a message that could not be read, and names the registers. Who answers nothing else is as
-//!   unknown as who says nothing. What a gateway says of a unit that it does not reach (10 and 11) is no answer of the unit.
-//! * A unit that says nothing costs itself: the others behind its address go on over a new connection.
-//! * What stands is known across connections: a break does not end an alarm, and does not begin it anew.
-//! * An answer takes at most [`ANSWER_DEADLINE`], and is as long as the protocol lets it be (260 bytes).
-//! * Nothing is answered, so there is nothing that must wait for the spool: what it refuses is told again at the next poll.
+//! * An exception is counted as an unreadable message, and names the registers. A unit that answers only exceptions
+//!   is as unknown as a silent one. A gateway's exception about a unit it cannot reach (10 and 11) is no answer of
+//!   the unit.
+//! * A silent unit affects only itself: the other units behind its address are polled over a new connection.
+//! * States survive a reconnect: a lost connection neither ends an alarm nor begins it anew.
+//! * An answer takes at most [`ANSWER_DEADLINE`], and has at most the protocol's 260 bytes.
+//! * Devices expect no acknowledgement, so nothing waits for the spool: a refused event is reported again at the next
+//!   poll.
 
 use linli_shared::service::clock;
 use linli_shared::service::config::{ConfigError, Span, load};
@@ -33,11 +35,11 @@ use linli_devices::modbus::exception;
 use linli_devices::modbus::map::{Answer, Area, MapFile, RegisterMap, Request, Value};
 use linli_devices::modbus::watchers::Watchers;
 
-/// How long a device may say nothing, where three polls take less.
+/// Least silence after which a device is unknown, if three polls take less.
 const SILENT_AFTER_MIN: Duration = Duration::from_secs(60);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
-/// Before a unit that said nothing is asked again, so that it does not hold up the others.
+/// Pause before a silent unit is polled again, so that it does not delay the others.
 const SILENT_PAUSE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Deserialize)]
@@ -51,12 +53,12 @@ pub(crate) struct Config {
 struct DeviceConfig {
     /// Id, as `[[device]]` has it.
     id: String,
-    /// `host:port`; the port of the standard is 502.
+    /// `host:port`; the standard port is 502.
     address: String,
     /// Unit identifier, 0 to 255.
     #[serde(default = "default_unit")]
     unit: u8,
-    /// How often it is read.
+    /// Poll interval.
     #[serde(default = "default_every")]
     every: Span,
     /// Register map.
@@ -80,7 +82,7 @@ struct Unit {
 }
 
 pub(crate) struct Modbus {
-    /// By address.
+    /// The units by address.
     lines: BTreeMap<String, Vec<Unit>>,
 }
 
@@ -177,7 +179,7 @@ impl Source for Modbus {
     }
 }
 
-/// A unit with what is known of it, also while there is no connection.
+/// A unit with its state, which survives reconnects.
 struct Polled {
     unit: Unit,
     watchers: Watchers,
@@ -194,15 +196,15 @@ impl Polled {
     }
 }
 
-/// Why a poll is not whole.
+/// Why a poll is incomplete.
 enum Missed {
-    /// The unit says nothing, or a gateway says so in its place.
+    /// The unit is silent, or a gateway reports it as unreachable.
     Silent(String),
-    /// The connection is of no use any more.
+    /// The connection is unusable.
     Broken(String),
 }
 
-/// Connections to an address, until none can be made or the last unit behind it says nothing.
+/// Polls over connections to an address, until none can be made or the last unit behind it is silent.
 async fn session(address: &str, polled: &Mutex<Vec<Polled>>, ingest: &SourceIngest) -> Ended {
     // One session at a time: the lock is free.
     let mut polled = polled.lock().await;
@@ -211,7 +213,7 @@ async fn session(address: &str, polled: &Mutex<Vec<Polled>>, ingest: &SourceInge
             Ok(context) => context,
             Err(ended) => return ended,
         };
-        // Until the connection has to be made anew.
+        // Until the connection must be made anew.
         loop {
             let Some(next) = (0..polled.len()).min_by_key(|index| polled[*index].due) else {
                 return Ended::lost(format!("{address}: there is nothing to read"));
@@ -231,7 +233,7 @@ async fn session(address: &str, polled: &Mutex<Vec<Polled>>, ingest: &SourceInge
                 Err(Missed::Silent(why)) if alone => {
                     return Ended::lost(format!("{address}: {why}"));
                 }
-                // The others behind the gateway go on; its late answer must not be taken for theirs.
+                // The other units behind the gateway are polled on; its late answer must not be taken for theirs.
                 Err(Missed::Silent(why)) => {
                     ingest.trouble(&polled.unit.id, &format!("{address}: {why}"));
                     polled.due = Instant::now() + pause;
@@ -258,7 +260,7 @@ async fn connect(address: &str) -> Result<Context, Ended> {
     }
 }
 
-/// Reads all of a unit once, and hands over what was read.
+/// Reads all registers of a unit once, and stores the results.
 async fn poll(
     context: &mut Context,
     unit: &Unit,
@@ -336,7 +338,7 @@ async fn poll(
             }
         };
         if said.is_err() && is_heard {
-            // It answers: that it is there is known.
+            // It answers, so it is online.
             batch.message(&[], Ok(DecodedMessage::heartbeat(unit.id.as_str())));
         }
         batch.message(&raw, said);
@@ -350,7 +352,7 @@ async fn poll(
     missed
 }
 
-/// What a request was answered, owned.
+/// The answer to a request, owned.
 enum Owned {
     Words(Vec<u16>),
     Bits(Vec<bool>),
@@ -365,7 +367,7 @@ impl Owned {
     }
 }
 
-/// Asks for the registers of a request. The inner error is an exception that the unit answers.
+/// Requests registers. The inner error is an exception that the unit answers.
 async fn ask(
     context: &mut Context,
     request: &Request,
@@ -388,7 +390,7 @@ async fn ask(
     })
 }
 
-/// An answer as people read it, and as it is kept: registers in hexadecimal, bits as 0 and 1.
+/// Renders an answer for people and for the raw log: registers in hexadecimal, bits as 0 and 1.
 fn raw(answer: &Answer<'_>) -> Vec<u8> {
     let words: Vec<String> = match answer {
         Answer::Words(words) => words.iter().map(|word| format!("{word:04x}")).collect(),
@@ -397,7 +399,7 @@ fn raw(answer: &Answer<'_>) -> Vec<u8> {
     words.join(" ").into_bytes()
 }
 
-/// What an answer says of a unit's points.
+/// Reads the values of a unit's points from an answer.
 fn read_points<'a>(
     answer: &Answer<'_>,
     request: &Request,

@@ -6,18 +6,20 @@
 //! {"topic":"zigbee2mqtt/smoke-3","levels":["zigbee2mqtt","smoke-3"],"retain":false,"payload":{"smoke":true}}
 //! ```
 //!
-//! A payload that is not JSON stands as a string. Each mapping of the topic takes what it knows of.
+//! A payload that is not JSON appears as a string. Each mapping of the topic takes the items it knows.
 //!
 //! * QoS 1 with a session that the broker keeps while the agent is away (3.1.1 [MQTT-3.1.2-6], 5 § 3.1.2.11.2,
-//!   [`SESSION_EXPIRY_S`]). PUBACK only after the events are synced; what was not acknowledged comes again.
-//! * Every CONNACK is followed by SUBSCRIBE: a broker that lost its sessions is asked anew. Retained messages come again
-//!   then; those of a mapping with `[state]` are events only where the state is news.
-//! * A payload larger than [`PAYLOAD_BYTES_MAX`] is rejected and acknowledged. A packet larger than [`PACKET_BYTES_MAX`] is
-//!   not read: a broker of version 5 is told so and drops it, one of version 4 is asked seldom then, for a retained one comes
-//!   again with every subscription.
-//! * At most [`WAITING_MAX`] messages wait in the agent, and then the broker waits. While only the routine lane refuses, alarms behind
-//!   its messages are stored; a broker sends so many without an answer as its window allows (mosquitto: 20).
-//! * Retained messages are replayed: they tell of before the subscription.
+//!   [`SESSION_EXPIRY_S`]). PUBACK follows only after the events are synced; the broker sends unacknowledged messages
+//!   again.
+//! * Every CONNACK is followed by SUBSCRIBE, for a broker that lost its sessions. Retained messages arrive again
+//!   then; those of a mapping with `[state]` are events only if the state is news.
+//! * A payload larger than [`PAYLOAD_BYTES_MAX`] is rejected and acknowledged. A packet larger than
+//!   [`PACKET_BYTES_MAX`] is not read: a broker of version 5 knows the limit and drops the packet; to one of version
+//!   4 the agent reconnects rarely then, because a retained packet arrives again with every subscription.
+//! * At most [`WAITING_MAX`] messages wait in the agent, and then the broker waits. While only the routine lane
+//!   refuses, alarms behind its messages are stored; a broker sends as many unacknowledged messages as its window
+//!   allows (mosquitto: 20).
+//! * Retained messages are replayed: they date from before the subscription.
 mod link;
 mod publish;
 
@@ -41,15 +43,15 @@ use linli_devices::mapping::Mapping;
 use linli_devices::mqtt::message;
 use publish::Publish;
 
-/// Largest payload that is taken, bytes.
+/// Largest accepted payload, bytes.
 const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 /// Largest packet that is read, bytes.
 const PACKET_BYTES_MAX: u32 = 8 << 20;
 /// Messages between the connection and the spool.
 const WAITING_MAX: usize = 64;
-/// How long a broker of version 5 keeps what comes while the agent is away, seconds: a week.
+/// How long a broker of version 5 keeps messages while the agent is away, seconds: a week.
 const SESSION_EXPIRY_S: u32 = 7 * 86_400;
-/// Between two tries to store what the spool refuses.
+/// Pause between two tries to store events that the spool refuses.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
@@ -60,11 +62,11 @@ pub(crate) struct Config {
     /// 5, or 4 for 3.1.1.
     #[serde(default = "default_version")]
     version: u8,
-    /// Under which the broker keeps the session; must be the agent's own.
+    /// Name of the session at the broker; must be the agent's own.
     client_id: Option<String>,
     user: Option<String>,
     password_file: Option<PathBuf>,
-    /// Roots that are trusted beside the system's.
+    /// Roots to be trusted beside the system's.
     ca_file: Option<PathBuf>,
     topic: Vec<TopicConfig>,
 }
@@ -72,7 +74,7 @@ pub(crate) struct Config {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TopicConfig {
-    /// With `+` and `#`.
+    /// Topic filter with `+` and `#`.
     filter: String,
     /// Mapping files.
     mappings: Vec<PathBuf>,
@@ -82,13 +84,13 @@ fn default_version() -> u8 {
     5
 }
 
-/// A topic filter and what reads its messages.
+/// A topic filter and the mappings that read its messages.
 struct Topic {
     filter: String,
     mappings: Vec<Mapping>,
 }
 
-/// Where the broker is, and how it is spoken to.
+/// Address and settings of the broker.
 #[derive(Clone)]
 struct Broker {
     shown: String,
@@ -224,7 +226,7 @@ impl Mqtt {
             .map(|topic| topic.filter.as_str())
             .collect();
         let driver = link.drive(&filters, sender, || ingest.up(&self.broker.shown));
-        // Both go on until the connection ends; what is dropped then was not acknowledged.
+        // Both run until the connection ends; messages that are dropped then were not acknowledged.
         tokio::select! {
             ended = driver => ended,
             ended = store(&self.topics, ingest, messages, &acker) => ended,
@@ -341,7 +343,7 @@ fn fill(batch: &mut IngestBatch, topics: &[Topic], held: &VecDeque<Held>, from: 
             batch.message(publish.payload(), Err(reject));
             continue;
         }
-        // What the broker retained tells of before the subscription.
+        // A retained message dates from before the subscription.
         batch.set_replayed(publish.is_retained());
         batch.mapped(publish.payload(), &publish.json(), &mappings);
     }

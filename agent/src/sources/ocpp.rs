@@ -1,13 +1,17 @@
 //! Chargers (充电桩) by OCPP 1.6-J: charge points connect by WebSocket (RFC 6455, subprotocol `ocpp1.6`) to
-//! `ws://<gateway>:<port>/<anything>/<id of the charge point>` and tell how they are. What messages mean: [`message`].
+//! `ws://<gateway>:<port>/<anything>/<id of the charge point>` and report their state. The meaning of messages:
+//! [`message`].
 //!
-//! The agent is a monitor and no billing system: it accepts who wants to charge, and keeps no transaction.
+//! The agent is a monitor and no billing system: it accepts every request to charge, and keeps no transaction.
 //!
-//! * Proof is HTTP Basic with the charge point's id and the source's password (OCPP-J 1.6, § 6.2), where `password_file`
-//!   is given: as text, or as the 20 bytes that 40 hexadecimal digits stand for. Ids have no `/`: parts stand behind one. The transport is plain: use it in the compound's own network only.
-//! * A call is answered once what it tells is durable. While the spool refuses, it is tried for [`STORE_DEADLINE`]; then the
-//!   connection is ended, and the states are asked for again when the charge point is back.
-//! * Limits: `connections_max`, those of one address ([`callers`](crate::transport::inbound)), [`MESSAGE_BYTES_MAX`], [`HANDSHAKE_DEADLINE`], and silence of three heartbeats.
+//! * Authentication is HTTP Basic with the charge point's id and the source's password (OCPP-J 1.6, § 6.2), if
+//!   `password_file` is set: as text, or as the 20 bytes that 40 hexadecimal digits stand for. Ids have no `/`: it
+//!   precedes the number of a part. The transport is plain: use it in the compound's own network only.
+//! * A call is answered once its events are durable. While the spool refuses, storing is tried for
+//!   [`STORE_DEADLINE`]; then the connection is closed, and the states are requested again when the charge point is
+//!   back.
+//! * Limits: `connections_max`, those of one address ([`callers`](crate::transport::inbound)), [`MESSAGE_BYTES_MAX`],
+//!   [`HANDSHAKE_DEADLINE`], and silence of three heartbeats.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -43,14 +47,14 @@ use linli_devices::text;
 const SUBPROTOCOL: &str = "ocpp1.6";
 /// Largest message.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// From the connection to the end of the handshake.
+/// Deadline from the connection to the end of the handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long the spool may refuse before a charge point is sent away.
+/// How long the spool may refuse before the connection is closed.
 const STORE_DEADLINE: Duration = Duration::from_secs(20);
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// For an answer.
+/// Deadline for writing an answer.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// Of an AuthorizationKey.
+/// Length of an AuthorizationKey.
 const AUTHORIZATION_KEY_BYTES: usize = 20;
 /// Longest id of a charge point.
 const CHARGER_BYTES_MAX: usize = 48;
@@ -58,19 +62,19 @@ const CHARGER_BYTES_MAX: usize = 48;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Where charge points connect.
+    /// Address where charge points connect.
     listen: SocketAddr,
-    /// File with the password of all charge points; without it none is asked for.
+    /// File with the password of all charge points; without it none is required.
     password_file: Option<PathBuf>,
-    /// How often a charge point says that it lives.
+    /// Heartbeat interval of charge points.
     #[serde(default = "default_heartbeat")]
     heartbeat: Span,
     #[serde(default = "default_connections")]
     connections_max: usize,
-    /// Charge points that are expected; others are taken too.
+    /// Expected charge points; others are accepted too.
     #[serde(default)]
     chargers: Vec<String>,
-    /// Take no others.
+    /// Accept no others.
     #[serde(default)]
     only_these: bool,
 }
@@ -150,7 +154,7 @@ fn is_charger(id: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
 }
 
-/// Takes connections until the listener fails.
+/// Accepts connections until the listener fails.
 async fn listen(source: Arc<Ocpp>, ingest: SourceIngest) -> Ended {
     let address = source.config.listen;
     let listener = match TcpListener::bind(address).await {
@@ -186,7 +190,7 @@ async fn listen(source: Arc<Ocpp>, ingest: SourceIngest) -> Ended {
                         }
                         None => ingest.count("too_many_connections", 1),
                     },
-                    // Too many files are open: others end.
+                    // Too many files are open: wait until others end.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
             }
@@ -194,7 +198,7 @@ async fn listen(source: Arc<Ocpp>, ingest: SourceIngest) -> Ended {
     }
 }
 
-/// One charge point, from its connection to its end; sets its id once that is known.
+/// Serves one charge point, from its connection to its end; sets its id once that is known.
 async fn attend(
     source: &Ocpp,
     ingest: &SourceIngest,
@@ -244,7 +248,7 @@ async fn attend(
     }
 }
 
-/// The id of a charge point that is taken; else how it is refused, and what to do.
+/// Returns the id of an accepted charge point; else the status of the refusal, and the remedy.
 fn greet(source: &Ocpp, request: &Request) -> Result<String, (StatusCode, String)> {
     let last = request.uri().path().rsplit('/').next().unwrap_or_default();
     let id = &*percent_decoded(last);
@@ -289,15 +293,15 @@ fn greet(source: &Ocpp, request: &Request) -> Result<String, (StatusCode, String
     Ok(id.to_owned())
 }
 
-/// The credentials of Basic, whose scheme is without case.
+/// The decoded credentials of Basic authentication, whose scheme is case-insensitive.
 fn basic(value: &[u8]) -> Option<Vec<u8>> {
     let (scheme, rest) = value.trim_ascii().split_at_checked(b"basic".len())?;
     let is_basic = scheme.eq_ignore_ascii_case(b"basic") && rest.starts_with(b" ");
     BASE64.decode(rest.trim_ascii()).ok().filter(|_| is_basic)
 }
 
-/// What a charge point may show for this password: the text, or, where it is an AuthorizationKey of 40 hexadecimal digits, the
-/// 20 bytes that they stand for (OCPP-J 1.6, § 6.2, and the white paper on security, A00).
+/// The forms in which a charge point may send this password: the text, or, if it is an AuthorizationKey of 40
+/// hexadecimal digits, also their 20 bytes (OCPP-J 1.6, § 6.2, and the white paper on security, A00).
 fn keys(password: &str) -> Vec<Vec<u8>> {
     let mut keys = vec![password.as_bytes().to_vec()];
     if password.len() == 2 * AUTHORIZATION_KEY_BYTES {
@@ -306,7 +310,7 @@ fn keys(password: &str) -> Vec<Vec<u8>> {
     keys
 }
 
-/// A part of a path with its escapes read; one that cannot be stays as it is written.
+/// Decodes the escapes of a path segment; invalid ones stay as written.
 fn percent_decoded(part: &str) -> Cow<'_, str> {
     if !part.contains('%') {
         return part.into();
@@ -332,7 +336,7 @@ fn percent_decoded(part: &str) -> Cow<'_, str> {
     String::from_utf8(bytes).map_or(part.into(), Into::into)
 }
 
-/// Messages and answers, until the connection ends.
+/// Reads messages and answers them, until the connection ends.
 async fn converse(
     source: &Ocpp,
     ingest: &SourceIngest,
@@ -356,7 +360,7 @@ async fn converse(
             Ok(None) => return Ended::lost("the charge point ended the connection"),
             Ok(Some(Err(error))) => {
                 if matches!(error, WebSocketError::Utf8(_)) {
-                    // RFC 6455, § 8.1: the connection is to be failed, and the bytes are gone.
+                    // RFC 6455, § 8.1: the connection must be failed, and the bytes are lost.
                     let reject = Reject::new(
                         "a text frame that is not UTF-8: set the charge point to UTF-8",
                     );
@@ -368,10 +372,10 @@ async fn converse(
         };
         let text = match &frame {
             Frame::Text(text) => Cow::Borrowed(text.as_str()),
-            // OCPP-J is text; some send the same in binary frames.
+            // OCPP-J is text; some charge points send it in binary frames.
             Frame::Binary(bytes) => text::lossy(bytes),
             Frame::Close(_) => return Ended::lost("the charge point ended the connection"),
-            // Answered by the library.
+            // The library answers these.
             Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => continue,
         };
         let until = Instant::now() + STORE_DEADLINE;
@@ -389,7 +393,7 @@ async fn converse(
     }
 }
 
-/// Makes a message durable; its answer.
+/// Makes a message durable; returns its answer.
 async fn take(
     ingest: &SourceIngest,
     charger: &str,
@@ -400,8 +404,8 @@ async fn take(
 ) -> Result<Option<String>, SubmitError> {
     loop {
         let told_ms = ingest.told_ms();
-        // A charge point that is not accepted tells of no fault, and the answer must have a time: that of a clock for
-        // which nobody vouches is better than no alarm.
+        // A charge point that is not accepted reports no fault, and the answer must have a time: an unsynchronised
+        // time is better than a missed alarm.
         let now = clock::rfc3339(told_ms.unwrap_or_else(clock::wall_ms));
         let (said, answer) = match &message {
             Ok(Message::Answer) => return Ok(None),

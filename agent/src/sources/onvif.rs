@@ -46,11 +46,11 @@ use linli_devices::text;
 
 /// Largest answer.
 const ANSWER_BYTES_MAX: usize = 512 * 1024;
-/// From a request to the end of its answer, beyond what a PullMessages waits.
+/// Deadline from a request to the end of its answer, beyond the wait of a PullMessages.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
-/// Where the device service of every ONVIF device is (Core Specification, § 5.1.3.1).
+/// Path of the device service of every ONVIF device (Core Specification, § 5.1.3.1).
 const DEVICE_SERVICE: &str = "/onvif/device_service";
-/// Between two tries to store what the spool refuses.
+/// Pause between two tries to store events that the spool refuses.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// How long a routine lane that refuses holds up the next pull.
 const ROUTINE_WAIT: Duration = Duration::from_secs(3);
@@ -61,10 +61,10 @@ const WAITING_MAX: usize = 256;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// User of the devices: one made for ONVIF, which many keep apart from that of the web page.
+    /// User of the devices: the ONVIF user, which many devices keep apart from that of the web page.
     #[serde(default = "default_user")]
     user: String,
-    /// File with their password.
+    /// File with the password of the devices.
     password_file: Option<PathBuf>,
     /// Roots of the certificates of devices with an https address, in PEM, beside the system's.
     ca_file: Option<PathBuf>,
@@ -77,7 +77,7 @@ fn default_user() -> String {
     "admin".to_owned()
 }
 
-/// A source that is checked.
+/// A source whose config is checked.
 pub(crate) struct Onvif {
     client: Client,
     devices: Vec<Camera>,
@@ -87,7 +87,7 @@ struct Camera {
     id: String,
     url: Url,
     account: Account,
-    /// What it told and the routine lane has refused.
+    /// Notifications that the routine lane has refused.
     waiting: Mutex<Vec<Told>>,
 }
 
@@ -157,21 +157,21 @@ impl Source for Onvif {
     }
 }
 
-/// What it takes to ask a device.
+/// The state of a conversation with a device.
 struct Asker<'a> {
     client: &'a Client,
     camera: &'a Camera,
     ingest: &'a SourceIngest,
-    /// By how much the device's clock is ahead of ours, milliseconds.
+    /// How far the device's clock is ahead of ours, milliseconds.
     ahead_ms: i64,
     digest: Digest,
     /// Reference parameters of the subscription.
     parameters: Vec<String>,
 }
 
-/// Why a question has no answer.
+/// Why a request has no answer.
 enum Failed {
-    /// The device does not accept who asks.
+    /// The device does not accept the credentials.
     Denied(Ended),
     Ended(Ended),
 }
@@ -182,7 +182,7 @@ impl From<Ended> for Failed {
     }
 }
 
-/// One subscription, until it ends.
+/// Runs one subscription until it ends.
 async fn session(client: &Client, camera: &Camera, ingest: &SourceIngest) -> Ended {
     let run = async {
         let mut asker = Asker {
@@ -214,7 +214,7 @@ async fn session(client: &Client, camera: &Camera, ingest: &SourceIngest) -> End
         })?;
         let subscription = asker.at(&address)?;
         asker.parameters = created.parameters;
-        // The device lives; what it tells comes next.
+        // The device is online; its notifications follow.
         store(ingest, camera, Vec::new()).await;
         let renew_every = Duration::from_secs(TERMINATION_S / 2);
         let mut renew_at = Instant::now() + renew_every;
@@ -230,7 +230,7 @@ async fn session(client: &Client, camera: &Camera, ingest: &SourceIngest) -> End
                 renew_at = Instant::now() + renew_every;
             }
         };
-        // Devices have few places for subscriptions; one that is gone anyway says so, and that is as good.
+        // Devices have few places for subscriptions. An error is fine: the subscription is gone then.
         let _ = asker.ask(Call::Unsubscribe, &subscription).await;
         Err(ended)
     };
@@ -256,7 +256,7 @@ fn utc_ms([year, month, day, hour, minute, second]: [i32; 6]) -> Option<i64> {
     Some(time.timestamp().as_millisecond())
 }
 
-/// A notification, or why it could not be read, as it came.
+/// A notification, or the reason why it is unreadable, with the text as received.
 struct Told {
     raw: String,
     read: Result<Notification, String>,
@@ -264,7 +264,7 @@ struct Told {
     arrival: Option<Arrival>,
 }
 
-/// What an answer tells.
+/// The notifications of an answer.
 fn told(text: &str, answer: Answer) -> Vec<Told> {
     let read = answer.notifications.into_iter().map(|notification| Told {
         raw: text
@@ -282,11 +282,11 @@ fn told(text: &str, answer: Answer) -> Vec<Told> {
     read.chain(broken).collect()
 }
 
-/// Hands over what a device told, until its alarms are durable. What the routine lane refuses waits for the next call, and holds
-/// up no alarm: [`WAITING_MAX`] says how much of it.
+/// Stores notifications of a device, until its alarms are durable. A notification that the routine lane refuses waits
+/// for the next call and blocks no alarm; at most [`WAITING_MAX`] wait.
 async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
     let mut waiting = camera.waiting.lock().await;
-    // Taken out: what makes the program panic is not tried again in the next session.
+    // Taken out: a notification that makes the program panic is not tried again in the next session.
     let mut all = std::mem::take(&mut *waiting);
     let too_many = (all.len() + coming.len()).saturating_sub(WAITING_MAX);
     let given_up = all.drain(..too_many.min(all.len())).count();
@@ -332,7 +332,7 @@ async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
 }
 
 impl Asker<'_> {
-    /// Where a path, or an address that the device tells, is for us.
+    /// The URL of a path, or of an address that the device returned, as reachable for the agent.
     fn at(&self, address: &str) -> Result<Url, Ended> {
         let wrong = |error: &dyn std::fmt::Display| {
             Ended::lost(format!(
@@ -351,7 +351,7 @@ impl Asker<'_> {
         Ok(url)
     }
 
-    /// Asks the device for its time, which needs no password. One that does not say it is taken to be right.
+    /// Asks the device for its time, which needs no password. Without an answer its clock is assumed to be right.
     async fn look_at_clock(&mut self) -> Result<(), Ended> {
         let device_service = self.at(DEVICE_SERVICE)?;
         let (_, clock) = match self.once(Call::GetSystemDateAndTime, &device_service).await {
@@ -364,8 +364,8 @@ impl Asker<'_> {
         Ok(())
     }
 
-    /// Asks; gives the answer as it came, and as it was read. A fault is an error. One who is denied looks at the device's
-    /// clock again first: it may have been set since.
+    /// Sends a request; returns the answer as received and as decoded. A fault is an error. If the device denies
+    /// access, its clock is read again first: it may have been set since.
     async fn ask(&mut self, call: Call, to: &Url) -> Result<(String, Answer), Ended> {
         match self.once(call, to).await {
             Ok(answered) => return Ok(answered),
@@ -463,7 +463,7 @@ impl Asker<'_> {
             Ok(read) => read,
             Err(error) => {
                 let why = format!("{to} answered {call:?} with {status}: {error}");
-                // Nothing of it is an event, so no spool refuses it.
+                // It contains no event, so no spool refuses it.
                 let _ = self
                     .ingest
                     .take(&bytes, Err(Reject::new(why.clone())))

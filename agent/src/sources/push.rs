@@ -1,12 +1,12 @@
 //! HTTP push: platforms, alarm boxes and police systems POST JSON to `/push/<source>`.
 //!
-//! Answered 200 only after every accepted item is synced. Items that the mapping rejects are named in
-//! the answer and counted, with a sample; they do not hold back the good ones. Pushing the same items again stores
-//! nothing twice, by the source's own ids. A push that is refused whole is shown by `status` and `source test` with
-//! the reason; of one that has not proved where it comes from, nothing but that.
+//! Answered 200 only after every accepted item is synced. Items that the mapping rejects are named in the answer and
+//! counted, with a sample; they do not hold back the good ones. The source's own ids make a repeated push idempotent.
+//! `status` and `source test` show a push that is refused whole with the reason; if its sender is not authenticated,
+//! they show only the reason.
 //!
-//! The name of the source and its token are looked at before the body is read, so that a stranger cannot
-//! make the agent hold anything; see [`body`](crate::transport::bodies) for the rest.
+//! The name of the source and its token are checked before the body is read, so an unauthenticated sender cannot make
+//! the agent hold anything; see [`body`](crate::transport::bodies) for the rest.
 mod key;
 mod replays;
 
@@ -36,18 +36,18 @@ use replays::Replay;
 /// `type` in the config.
 pub const TYPE: &str = "push";
 
-/// When a source should come again after the spool refused, seconds.
+/// Retry-After when the spool refuses, seconds.
 const RETRY_AFTER_S: u32 = 10;
 
-/// What the handlers share.
+/// State shared by the handlers.
 pub struct Push {
-    /// Pushes by name, each with its way to the intake.
+    /// Pushes by name, each with its ingest.
     pub sources: BTreeMap<String, (PushSource, SourceIngest)>,
-    /// Room for bodies.
+    /// Memory for bodies.
     pub bodies: Bodies,
-    /// Figures.
+    /// Metrics.
     pub metrics: Metrics,
-    /// What was told in the log.
+    /// Rate limit of the log lines about refusals.
     pub told: Told,
 }
 
@@ -64,21 +64,21 @@ struct Rejected {
 struct Answer {
     /// New events, durable now.
     stored: usize,
-    /// Events that were there already.
+    /// Events that were already stored.
     doubled: usize,
-    /// States that are as they were.
+    /// Unchanged states.
     repeated: usize,
-    /// Events under the id of another one, with other content. They are stored.
+    /// Events with the id of another one and other content. They are stored.
     #[serde(skip_serializing_if = "is_zero")]
     conflicts: usize,
     /// Items that the mapping leaves out.
     filtered: usize,
     /// Items that the mapping rejects.
     rejected: usize,
-    /// The first of them.
+    /// The first rejected items.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<Rejected>,
-    /// Items whose time could not be and was replaced by the time of receipt.
+    /// Items whose implausible time was replaced by the time of receipt.
     #[serde(skip_serializing_if = "is_zero")]
     implausible_times: usize,
 }
@@ -94,15 +94,15 @@ pub fn router(push: Push) -> Router {
         .with_state(Arc::new(push))
 }
 
-/// Between two lines in the log about pushes that are refused, milliseconds; all are counted.
+/// Least time between two log lines about refused pushes, milliseconds; all are counted.
 const TELL_EVERY_MS: i64 = 10_000;
 
-/// When a refusal was last told in the log.
+/// The time of the last log line about a refusal.
 #[derive(Debug, Default)]
 pub struct Told(AtomicI64);
 
 impl Told {
-    /// Writes a line, unless one was written a moment ago: a device that is set up wrongly comes often.
+    /// Writes a line, unless one was written a moment ago: a misconfigured device tries often.
     fn tell(&self, source: &str, status: u16, reason: &str) {
         let now_ms = clock::monotonic_ms() as i64;
         let last_ms = self.0.load(Ordering::Relaxed);
@@ -119,16 +119,16 @@ impl Told {
     }
 }
 
-/// A push of which nothing was stored.
+/// A refused push: nothing was stored.
 struct Refused {
     problem: Box<Problem>,
-    /// What it counts as.
+    /// The outcome that it is counted as.
     outcome: &'static str,
-    /// By what its sample is known: its outcome, until it is known to be the source's.
+    /// Key of its sample: its outcome, until its sender is authenticated.
     key: String,
-    /// How often: items where it has some, else the message.
+    /// Its count: the number of items if it has some, else one message.
     count: usize,
-    /// The message, where it is known to be the source's.
+    /// The message, if its sender is authenticated.
     raw: Bytes,
 }
 
@@ -182,7 +182,7 @@ async fn receive(
     }
 }
 
-/// Reads a push of a source, and stores what it has.
+/// Reads a push of a source, and stores its items.
 async fn take(
     push: &Push,
     source: &PushSource,
@@ -208,7 +208,7 @@ async fn take(
         return store(source, ingest, body).await;
     }
     let replay = Replay::of(&body);
-    // One after the other: the same body at the same time is known once the first is durable.
+    // One push at a time: a second push with the same body is recognised once the first is durable.
     let mut replays = source.replays.lock().await;
     if replays.holds(&replay, clock::monotonic_ms()) {
         let answer = Answer {
@@ -223,7 +223,7 @@ async fn take(
     Ok(answer)
 }
 
-/// A body that is empty, or compressed, says so in its own words.
+/// Checks for an empty or compressed body, which get errors of their own.
 fn readable(headers: &HeaderMap, body: &[u8]) -> Result<(), Refused> {
     if body.trim_ascii().is_empty() {
         let detail = "the body is empty: the sender must POST its JSON".to_owned();
@@ -268,7 +268,7 @@ async fn store(source: &PushSource, ingest: &SourceIngest, body: Bytes) -> Resul
     let read = batch.items(&source.mapping, &text, &mut items);
     match read {
         Ok(()) => {}
-        // What stands before the fault is whole: it is stored, and the rest is named.
+        // The items before the fault are complete: they are stored, and the rest is named.
         Err(error) if items.events > 0 => items.reject(None, error.to_string()),
         Err(error) => {
             let (status, kind) = match error {
@@ -299,7 +299,7 @@ async fn store(source: &PushSource, ingest: &SourceIngest, body: Bytes) -> Resul
             .collect();
         return Err(Refused {
             count,
-            // Where in a push it stands makes it no other reason.
+            // The position of an item in a push does not make another reason.
             key: items
                 .reasons
                 .into_iter()
@@ -314,7 +314,7 @@ async fn store(source: &PushSource, ingest: &SourceIngest, body: Bytes) -> Resul
         });
     }
     batch.came_to(&body, &items);
-    // Everything is packed: while the disk works there is one copy of it.
+    // All events are packed: while the disk works only one copy is held.
     drop(text);
     drop(body);
     let submitted = ingest.store(batch).await.map_err(|error| {

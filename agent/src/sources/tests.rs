@@ -1,10 +1,10 @@
-//! What the config of sources refuses: keys that say nothing to their type, and spans that cannot be.
+//! Configs of sources that are refused: keys without effect on their type, and spans out of range.
 use linli_shared::service::config::ConfigError;
 use std::path::Path;
 
 use crate::config::Config;
 
-/// The key that is named and what is said of it; `None`: the config is a good one.
+/// Returns the named key and the message of the error; `None`: the config is accepted.
 fn refused(source: &str) -> Option<(String, String)> {
     let directory = tempfile::tempdir().expect("a directory");
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
@@ -20,7 +20,7 @@ fn refused(source: &str) -> Option<(String, String)> {
     }
 }
 
-/// A good source of each type that has something to refuse; `MORE` stands among its keys, `DEVICE` among its device's.
+/// A good source of each type that can be refused; `MORE` stands among its keys, `DEVICE` among its device's.
 const MODBUS: &str = "type = \"modbus\"\nMORE\n[[source.device]]\nid = \"a\"\naddress = \"h:502\"\nmap = \"CONFIGS/registers/charging-pile.toml\"\nDEVICE";
 const OCPP: &str = "type = \"ocpp\"\nlisten = \"127.0.0.1:0\"\nMORE";
 const DC09: &str = "type = \"dc09\"\ntcp = \"127.0.0.1:0\"\nMORE\n[[source.account]]\naccount = \"1234\"\nid = \"a\"";
@@ -60,7 +60,7 @@ fn a_silence_that_is_shorter_than_the_signs_of_life_is_refused_where_they_are_kn
         (OCPP, "silent_after = \"6s\"\nheartbeat = \"5s\"", ""),
         (DAHUA, "silent_after = \"6s\"", ""),
         (ONVIF, "silent_after = \"21s\"", ""),
-        // Theirs is their own affair.
+        // The agent does not know the interval of these devices.
         (HIKVISION, "silent_after = \"1s\"", ""),
         (DC09, "silent_after = \"1s\"", ""),
         (MQTT, "silent_after = \"1s\"", ""),
@@ -113,7 +113,7 @@ fn keys_that_say_nothing_to_their_type_are_refused_with_what_to_do() {
         assert_eq!(named, format!("source \"s\".{key}"), "{text}");
         assert!(message.contains(fix), "{text}: {message}");
     }
-    // Each of them is good where it says something.
+    // Each of them is accepted where it has an effect.
     for (block, more, device) in [
         (ONVIF, zone, ""),
         (OCPP, "only_these = true\nchargers = [\"a\"]", ""),

@@ -5,7 +5,7 @@
 //! POST /station/cases/ack {"through":N}  {"removed":R, "waiting":W}
 //! ```
 //!
-//! What is fetched stays until it is acknowledged. `next` is the `after` of the next request.
+//! A fetched message stays until it is acknowledged. `next` is the `after` of the next request.
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
@@ -19,21 +19,21 @@ use super::{InboxError, Stations};
 use crate::http::has_token;
 use crate::metrics::Metrics;
 
-/// Messages of an answer where the request does not say.
+/// Messages of an answer if the request has no limit.
 const LIMIT_DEFAULT: usize = 100;
-/// Messages of an answer at most: half a megabyte or so.
+/// Largest number of messages of an answer: half a megabyte or so.
 const LIMIT_MAX: usize = 500;
-/// A body that acknowledges.
+/// Largest body of an acknowledgement.
 const BODY_BYTES_MAX: usize = 4096;
 const RETRY_AFTER_S: u32 = 5;
 
-/// What the handlers share.
+/// State shared by the handlers.
 pub struct Fetch {
     /// The inbox.
     pub stations: Stations,
-    /// What a request must show.
+    /// The required token.
     pub token: Vec<u8>,
-    /// Figures.
+    /// Metrics.
     pub metrics: Metrics,
 }
 
@@ -64,7 +64,7 @@ struct Acknowledged {
     waiting: usize,
 }
 
-/// The routes. `None`: the config has no token, and every request is told so.
+/// The routes. `None`: the config has no token, and every request is refused with that reason.
 pub fn router(fetch: Option<Fetch>) -> Router {
     match fetch {
         Some(fetch) => Router::new()
@@ -85,7 +85,7 @@ async fn nothing() -> Problem {
     )
 }
 
-/// Before anything else of the request is looked at.
+/// Checks the token before anything else of the request is read.
 fn admit(fetch: &Fetch, headers: &HeaderMap) -> Result<(), Problem> {
     if has_token(headers, &fetch.token) {
         return Ok(());

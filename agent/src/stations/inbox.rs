@@ -1,25 +1,26 @@
-//! The inbox on disk: messages that the hub was told are here, until the station's system has them.
+//! The inbox on disk: messages that were acknowledged to the hub, until the station's system has them.
 //!
 //! ```text
 //! <data>/stations/
 //!   marks       the last number stored and the last one removed; CBOR and its CRC-32C; replaced whole
 //!   i-<n>/      the records: one sled database; the one with the highest n is the newest
-//!   tmp/        one that is being made, or a copy that is read; removed at start
+//!   tmp/        a database that is being made, or a copy that is read; removed at start
 //! ```
 //!
 //! A record is a [`Held`]: key = number of the message (u64, big-endian), value = its packed CBOR.
 //!
 //! # Rules
-//! * **Written**: a message counts as stored after sled has flushed it, its log is synced, and the new `marks`
-//!   are synced. Then the hub is told.
+//! * **Written**: a message counts as stored after sled has flushed it, its log is synced, and the new `marks` are
+//!   synced. Then it is acknowledged to the hub.
 //! * **Once**: a number that is not above the last one stored is a repetition and is dropped.
-//! * **Removed**: by `marks`, in one replacement of the file. Records are never deleted one by one: a
-//!   database whose removed records outnumber the rest is written anew without them. So sled never gives a
-//!   segment that is not synced to something else.
-//! * **Opened**: everything is read and written anew, synced, so that nothing rests on a sync that failed. sled
-//!   changes what it opens, so it opens a copy: what was on disk stays as it is until the new database is synced.
-//! * **Damaged**: each record names the number before it, and `marks` the last one. Where the chain breaks, what
-//!   comes after is given up here and the hub is told of less: it sends it again, under the same numbers.
+//! * **Removed**: by `marks`, in one replacement of the file. Records are never deleted one by one: a database whose
+//!   removed records outnumber the rest is rewritten without them. So sled never reuses a segment that is not synced.
+//! * **Opened**: everything is read and rewritten, synced, so that nothing depends on a sync that failed. sled
+//!   changes a database that it opens, so it opens a copy: the original stays unchanged until the new database is
+//!   synced.
+//! * **Damaged**: each record names the number before it, and `marks` the last one. Where the chain breaks, later
+//!   messages are given up here and a lower number is reported to the hub: it sends them again, under the same
+//!   numbers.
 //! * **Full**: above [`Limits`], or with less than [`FREE_BYTES_MIN`] free, nothing more is stored.
 use linli_shared::protocol::codec;
 use linli_shared::protocol::frame::CaseStatus;
@@ -33,7 +34,7 @@ use std::path::{Path, PathBuf};
 use linli_spool::disk;
 use linli_spool::sled_log::{SledLog, Trouble};
 
-/// Removed records that a database may hold before it is written anew, unless more than that still wait.
+/// Removed records that a database may hold before it is rewritten, unless more than that still wait.
 const REMOVED_RECORDS_MAX: usize = 512;
 /// Bytes of disk that stay free: alarms need them more.
 const FREE_BYTES_MIN: u64 = 8 << 20;
@@ -41,7 +42,7 @@ const MARKS: &str = "marks";
 const TEMPORARY: &str = "tmp";
 const MARKS_MODE: u32 = 0o600;
 
-/// What the inbox may hold.
+/// Limits of the inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Messages.
@@ -50,12 +51,12 @@ pub struct Limits {
     pub bytes_max: u64,
 }
 
-/// A message that waits.
+/// A waiting message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// When it came, milliseconds since 1970 UTC.
+    /// Arrival, milliseconds since 1970 UTC.
     pub received_ms: i64,
-    /// The number that was stored before it; 0 for the first.
+    /// The number stored before it; 0 for the first.
     pub before: u64,
     /// The message.
     pub status: CaseStatus,
@@ -78,19 +79,19 @@ pub struct Inbox {
     directory: PathBuf,
     limits: Limits,
     records: SledLog,
-    /// Where they are.
+    /// Directory of the database.
     place: PathBuf,
-    /// Of the next database.
+    /// Number of the next database.
     next_place: u64,
     marks: Marks,
     waiting: VecDeque<Entry>,
     bytes: u64,
-    /// Records in the database that were removed.
+    /// Removed records in the database.
     removed_records: usize,
 }
 
 impl Inbox {
-    /// Opens what is there, or begins.
+    /// Opens the existing inbox, or begins a new one.
     pub fn open(directory: &Path, limits: Limits) -> Result<Self, Trouble> {
         std::fs::create_dir_all(directory)?;
         let marks = read_marks(directory)?;
@@ -138,17 +139,17 @@ impl Inbox {
         Ok(inbox)
     }
 
-    /// The last number that is on disk, whether it still waits or not.
+    /// The last number on disk, whether it still waits or not.
     pub fn stored(&self) -> u64 {
         self.marks.stored
     }
 
-    /// The last number that was removed.
+    /// The last removed number.
     pub fn removed(&self) -> u64 {
         self.marks.removed
     }
 
-    /// Messages that wait.
+    /// Waiting messages.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
@@ -158,13 +159,13 @@ impl Inbox {
         self.bytes
     }
 
-    /// When the oldest of them came.
+    /// Arrival of the oldest of them.
     pub fn oldest_ms(&self) -> Option<i64> {
         self.waiting.front().map(|entry| entry.received_ms)
     }
 
-    /// Stores messages from the front as far as there is room, and takes those off that are stored or were
-    /// before; durable when it returns. Why not all, if so.
+    /// Stores messages from the front as far as there is room, and takes off those that are stored or were stored
+    /// before; durable when it returns. Returns why not all, if so.
     pub fn store(
         &mut self,
         coming: &mut VecDeque<CaseStatus>,
@@ -223,7 +224,7 @@ impl Inbox {
         Ok(full)
     }
 
-    /// Messages that wait above a number, in order, at most `limit`.
+    /// Reads waiting messages above a number, in order, at most `limit`.
     pub fn read(&self, after: u64, limit: usize) -> Result<Vec<Held>, Trouble> {
         let after = after.max(self.marks.removed);
         let mut found = Vec::new();
@@ -240,7 +241,8 @@ impl Inbox {
         Ok(found)
     }
 
-    /// The station's system has everything up to a number: how many of them waited. Durable when it returns.
+    /// Records that the station's system has everything up to a number; returns how many of them waited. Durable when
+    /// it returns.
     pub fn remove(&mut self, through: u64) -> Result<usize, Trouble> {
         let through = through.min(self.marks.stored);
         if through <= self.marks.removed {
@@ -265,7 +267,7 @@ impl Inbox {
         Ok(count)
     }
 
-    /// Puts the records that wait into a database of their own.
+    /// Writes the waiting records into a new database.
     fn write_anew(&mut self) -> Result<(), Trouble> {
         let whole = self.read(self.marks.removed, self.waiting.len())?;
         let (records, place) = make(&self.directory, self.next_place, &whole)?;
@@ -278,7 +280,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Lets go of the database.
+    /// Closes the database.
     pub fn close(self) -> Result<(), Trouble> {
         self.records.close()
     }
@@ -301,7 +303,7 @@ impl Inbox {
     }
 }
 
-/// Text of a hub is bounded already; a record must fit sled's log whoever sends it.
+/// Bounds the texts of a message. Those of a hub are bounded already; a record must fit sled's log whoever sends it.
 fn bounded(mut status: CaseStatus) -> CaseStatus {
     for (text, bytes_max) in [
         (&mut status.case, NAME_BYTES_MAX),
@@ -328,7 +330,7 @@ fn decoded(bytes: &[u8]) -> Result<Held, Trouble> {
     codec::decode("message to the station", bytes).map_err(damage)
 }
 
-/// `None`: there are none, or they cannot be read, and what the records say counts.
+/// Reads the marks. `None`: there are none, or they are unreadable, and the records decide.
 fn read_marks(directory: &Path) -> Result<Option<Marks>, Trouble> {
     let bytes = match std::fs::read(directory.join(MARKS)) {
         Ok(bytes) => bytes,
@@ -347,7 +349,7 @@ fn read_marks(directory: &Path) -> Result<Option<Marks>, Trouble> {
     Ok(marks)
 }
 
-/// All records that can be read, and the databases that hold them.
+/// All readable records, and the databases that hold them.
 #[expect(clippy::type_complexity, reason = "two lists that belong together")]
 fn read_all(directory: &Path) -> Result<(BTreeMap<u64, Held>, Vec<(u64, PathBuf)>), Trouble> {
     let mut found = BTreeMap::new();
@@ -377,7 +379,7 @@ fn read_all(directory: &Path) -> Result<(BTreeMap<u64, Held>, Vec<(u64, PathBuf)
         std::fs::remove_dir_all(&copy)?;
         match read {
             Ok(()) => {}
-            // What was read before it counts, as far as the chain goes.
+            // Records read before the damage count, as far as the chain goes.
             Err(Trouble::Damage(reason)) => {
                 tracing::error!(?place, reason, "messages to the station are damaged");
             }
@@ -387,7 +389,7 @@ fn read_all(directory: &Path) -> Result<(BTreeMap<u64, Held>, Vec<(u64, PathBuf)
     Ok((found, places))
 }
 
-/// Copies the files of a database; sled keeps none in directories of it.
+/// Copies the files of a database; sled uses no subdirectories for it.
 fn copy_files(from: &Path, to: &Path) -> Result<(), Trouble> {
     std::fs::create_dir(to)?;
     for entry in std::fs::read_dir(from)? {
@@ -399,7 +401,7 @@ fn copy_files(from: &Path, to: &Path) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Makes a database with these records, whole and synced or not at all, and opens it.
+/// Makes a database with these records, complete and synced or not at all, and opens it.
 fn make(directory: &Path, number: u64, whole: &[Held]) -> Result<(SledLog, PathBuf), Trouble> {
     let temporary = directory.join(TEMPORARY);
     if temporary.exists() {

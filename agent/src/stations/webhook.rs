@@ -10,9 +10,9 @@
 //!  "data":{"number":42,"kind":"status","case":"AJ-7","source":"police","source_id":"J9","state":"…","at_ms":…,"text":"…"}}
 //! ```
 //!
-//! CloudEvents 1.0 in structured JSON, signed as the hub signs its own. Any 2xx is the answer that the
-//! receiver has it. Whatever else happens, also a refusal, the same message is sent again under the same id: it is
-//! the only copy, and those after it wait for it, for they mean something by their order.
+//! CloudEvents 1.0 in structured JSON, signed as the hub signs its own. Any 2xx means that the receiver has it. After
+//! any other outcome, also a refusal, the same message is sent again under the same id: it is the only copy, and
+//! later messages wait for it, because their order matters.
 use linli_shared::service::backoff::Backoff;
 use linli_shared::service::clock;
 use linli_shared::service::peer::{self, Answer, Failure, SIGNATURE, Signer};
@@ -29,19 +29,19 @@ use super::{InboxError, Stations};
 use crate::metrics::Metrics;
 use linli_shared::protocol::frame::case_kind;
 
-/// Messages that are read at once.
+/// Messages read at once.
 const PAGE: usize = 16;
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
-/// Before the inbox is asked again after a failure.
+/// Pause before the inbox is asked again after a failure.
 const INBOX_PAUSE: Duration = Duration::from_secs(1);
 
 /// A message as the station's system sees it, from the webhook and from the fetch API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MessageView {
-    /// The hub's number: rises, and is the same at every repetition.
+    /// The hub's number: rises, and stays the same in every repetition.
     pub number: u64,
-    /// What it is: receipt, status, danger.
+    /// Kind of the message: receipt, status, danger.
     pub kind: String,
     /// Code of the case.
     pub case: String,
@@ -51,7 +51,7 @@ pub struct MessageView {
     pub source_id: String,
     /// State of the case.
     pub state: String,
-    /// Since when, milliseconds since 1970 UTC.
+    /// Time of that state, milliseconds since 1970 UTC.
     pub at_ms: i64,
     /// A sentence for the station.
     pub text: String,
@@ -78,7 +78,7 @@ impl From<Held> for MessageView {
     }
 }
 
-/// The webhook at work.
+/// The running webhook.
 pub struct Webhook {
     client: Client,
     url: Url,
@@ -86,12 +86,12 @@ pub struct Webhook {
     agent: String,
     stations: Stations,
     metrics: Metrics,
-    /// What went wrong last; `None` since it works.
+    /// The last error; `None` while it works.
     trouble: watch::Sender<Option<String>>,
 }
 
 impl Webhook {
-    /// Connects to nothing.
+    /// A webhook; connects to nothing yet.
     pub fn new(
         client: Client,
         url: Url,
@@ -112,7 +112,7 @@ impl Webhook {
         }
     }
 
-    /// Works until `stop`.
+    /// Delivers messages until `stop`.
     pub async fn run(self, stop: CancellationToken) -> Result<(), std::io::Error> {
         // Cancel-safe: a message that is cut off is sent again after the start, under the same id.
         tokio::select! {
@@ -146,7 +146,7 @@ impl Webhook {
                 }
             };
             for held in page {
-                // Fetched meanwhile.
+                // The message was fetched meanwhile.
                 if held.status.id <= standing.borrow().removed {
                     continue;
                 }
@@ -178,7 +178,7 @@ impl Webhook {
         }
     }
 
-    /// Removes what the receiver has. While that cannot be written, nothing is sent.
+    /// Removes messages that the receiver has. While that cannot be written, nothing is sent.
     async fn settle(&self, number: u64) {
         loop {
             match self.stations.remove(number).await {

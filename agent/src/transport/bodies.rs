@@ -1,7 +1,7 @@
 //! The body of a push, read into memory: bounded in size, in time, and in what all bodies take together.
 //!
-//! A source that shows a token is known before its body is read. One that signs its body is not, so its
-//! bodies have a room of their own: whoever sends unsigned bodies slowly can fill that one only.
+//! A source with a token is authenticated before its body is read. One that signs its body is not, so its bodies have
+//! a memory limit of their own: an attacker who sends unsigned bodies slowly can exhaust only that one.
 use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
@@ -11,28 +11,28 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What the bodies of one room may take, unless a single one may be larger.
+/// Memory of the bodies of one room, unless a single one may be larger.
 const ROOM_BYTES: usize = 4 << 20;
-/// Rooms are given out in pieces of this.
+/// Unit in which room is allotted.
 const PIECE_BYTES: usize = 1024;
-/// How long a push may wait for room before it is sent away.
+/// Longest wait of a push for room before it is refused.
 const ROOM_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a body may take.
+/// Deadline of a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Whether a push has proven where it comes from before its body is read.
+/// Whether a push is authenticated before its body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// By its token.
+    /// It is, by its token.
     Given,
-    /// The body itself will tell.
+    /// It is not: the body carries the proof.
     InBody,
 }
 
-/// Why a body was not taken.
+/// Why a body was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// It is larger than one may be.
+    /// The body is larger than allowed.
     #[error(
         "the body is larger than {bytes_max} bytes: send fewer items in one request, or raise [push] body_max"
     )]
@@ -43,7 +43,7 @@ pub enum BodyError {
     /// The client ended within it.
     #[error("the body was cut off")]
     CutOff(#[source] axum::Error),
-    /// It did not come in time.
+    /// The body did not arrive in time.
     #[error("the body did not come within {} s: send fewer items in one request", BODY_DEADLINE.as_secs())]
     TooSlow,
     /// Other bodies fill the room.
@@ -52,7 +52,7 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// What it counts as, and how it is answered.
+    /// The outcome that it is counted as, and the status of its answer.
     pub fn outcome(&self) -> (&'static str, StatusCode) {
         match self {
             Self::TooLarge { .. } => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
@@ -71,7 +71,7 @@ pub struct Bodies {
 }
 
 impl Bodies {
-    /// `bytes_max` is what one body may have.
+    /// `bytes_max` is the largest size of one body.
     pub fn new(bytes_max: usize) -> Self {
         let room = || Arc::new(Semaphore::new(pieces(ROOM_BYTES.max(bytes_max))));
         Self {
@@ -81,7 +81,7 @@ impl Bodies {
         }
     }
 
-    /// Reads a body to its end. Its place in the room lasts as long as what comes with it.
+    /// Reads a body to its end. It occupies its room as long as the returned value lives.
     pub async fn read(
         &self,
         proof: Proof,
@@ -119,7 +119,7 @@ fn pieces(bytes: usize) -> usize {
     bytes.div_ceil(PIECE_BYTES)
 }
 
-/// All of a body; `None` if it has more than `bytes_max`.
+/// Reads a whole body; `None` if it has more than `bytes_max`.
 async fn whole(mut body: Body, bytes_max: usize) -> Result<Option<Bytes>, BodyError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -134,7 +134,7 @@ async fn whole(mut body: Body, bytes_max: usize) -> Result<Option<Bytes>, BodyEr
             return Ok(Some(data));
         }
         if bytes.capacity() == 0 {
-            // The rest in one piece where its length is told: the kernel gives pages as they fill.
+            // The rest in one piece if its length is declared: the kernel allots pages as they fill.
             let rest = body.size_hint().exact().unwrap_or(0) as usize;
             bytes.reserve(data.len() + rest.min(bytes_max));
         }
@@ -151,7 +151,7 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
-    /// Bytes that come one after the other; an error where there are none; then nothing more.
+    /// Yields these bytes in order, or an error; then ends.
     struct Pieces(VecDeque<Result<Bytes, &'static str>>);
 
     impl hyper::body::Body for Pieces {

@@ -1,4 +1,4 @@
-//! HTTP Digest (RFC 7616) as a client: what a device wanted last, and what it is shown.
+//! HTTP Digest (RFC 7616) as a client: the last challenge of a device, and the answer to it.
 use http_auth::{PasswordClient, PasswordParams};
 use reqwest::Response;
 use reqwest::header::WWW_AUTHENTICATE;
@@ -6,12 +6,12 @@ use reqwest::header::WWW_AUTHENTICATE;
 use super::outbound::Account;
 use super::reconnect::Ended;
 
-/// What a device wanted last; nothing before it was asked.
+/// The last challenge of a device; empty before one arrived.
 #[derive(Default)]
 pub(crate) struct Digest(Option<PasswordClient>);
 
 impl Digest {
-    /// A device was shown something before.
+    /// Whether there was a challenge.
     pub fn is_known(&self) -> bool {
         self.0.is_some()
     }
@@ -34,7 +34,7 @@ impl Digest {
         Ok(())
     }
 
-    /// The value of `Authorization` for a request; `None` where nothing is wanted. `uri` is the path and the query.
+    /// The value of `Authorization` for a request; `None` without a challenge. `uri` is the path and the query.
     pub fn authorization(
         &mut self,
         account: &Account,

@@ -1,5 +1,5 @@
-//! A device whose events come in the answer to one request, which never ends: read as a [`multipart`](linli_devices::multipart)
-//! stream, handed to the feed, watched over.
+//! A device whose events arrive in one endless answer: read as a [`multipart`](linli_devices::multipart) stream,
+//! passed to the ingest, watched for silence.
 //!
 //! * A device that says nothing whole for its `silence` is not there any more, however many bytes it sends: the
 //!   session ends and is made anew. Recorders that were restarted keep their old connections open and never speak again.
@@ -33,9 +33,9 @@ const HELD_BYTES_MAX: usize = 256 << 10;
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
 const AGAIN_MAX: Duration = Duration::from_secs(10);
 
-/// How a make of devices speaks, with what is known of one of them.
+/// The protocol of a make of devices, with the state of one of them.
 pub(crate) trait Dialect: Clone {
-    /// Adds a whole message to a group.
+    /// Adds a complete message to a batch.
     fn message(&mut self, batch: &mut IngestBatch, body: &[u8], now_ms: u64);
 
     /// The id of the device.
@@ -59,7 +59,7 @@ struct Held<D> {
 }
 
 impl<D: Dialect> Device<D> {
-    /// Nothing is known of it yet.
+    /// A device without known state.
     pub fn new(dialect: D) -> Self {
         Self(Mutex::new(Known {
             dialect,
@@ -67,7 +67,7 @@ impl<D: Dialect> Device<D> {
         }))
     }
 
-    /// Changes what is known with what `add` puts into a group, once that is durable.
+    /// Changes the state with the events that `add` puts into a batch, once that is durable.
     pub async fn with(
         &self,
         ingest: &SourceIngest,
@@ -82,12 +82,12 @@ impl<D: Dialect> Device<D> {
         Ok(())
     }
 
-    /// What is known of it.
+    /// Gives access to the state.
     pub async fn known<T>(&self, look: impl FnOnce(&mut D) -> T) -> T {
         look(&mut self.0.lock().await.dialect)
     }
 
-    /// Makes pieces durable. On an error none of those that are left is known.
+    /// Makes pieces durable. On an error the state is unchanged by those that are left.
     pub async fn take(
         &self,
         ingest: &SourceIngest,
@@ -107,7 +107,7 @@ impl<D: Dialect> Device<D> {
         Ok(())
     }
 
-    /// Reads a stream to its end and makes durable what it says.
+    /// Reads a stream to its end and makes its messages durable.
     pub async fn listen(&self, ingest: &SourceIngest, mut stream: Stream) -> Ended {
         let mut again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
         let mut retry_at = None;
@@ -281,20 +281,20 @@ fn add<D: Dialect>(dialect: &mut D, batch: &mut IngestBatch, piece: &Piece, now_
     }
 }
 
-/// The answer that never ends.
+/// The endless answer.
 pub(crate) struct Stream {
     answer: Response,
     scanner: Scanner,
     silence: Duration,
     heard: Instant,
-    /// How it ended; what it said last was given out.
+    /// Why it ended; its last pieces were already returned.
     ended: Option<Ended>,
 }
 
 impl Stream {
-    /// Of this answer. It ends when nothing whole came for `silence`.
+    /// The stream of this answer. It ends when nothing complete arrives for `silence`.
     pub fn new(mut answer: Response, silence: Duration) -> Self {
-        // They would hold the first buffer of the connection for as long as it lives.
+        // The headers would hold the first buffer of the connection for as long as it lives.
         let head = std::mem::take(answer.headers_mut());
         let content_type = head.get(CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
@@ -307,7 +307,8 @@ impl Stream {
         }
     }
 
-    /// What came next. Cancel-safe: what was read is in the scanner. At the end of the stream that is what had no end.
+    /// Reads the next pieces. Cancel-safe: read bytes are in the scanner. At the end of the stream returns the
+    /// unfinished piece.
     async fn read(&mut self) -> Result<Vec<Piece>, Ended> {
         if let Some(ended) = self.ended.take() {
             return Err(ended);
@@ -348,7 +349,7 @@ impl Stream {
         {
             self.heard = Instant::now();
         } else if self.heard.elapsed() > self.silence {
-            // Bytes without an end, which are no message.
+            // Endless bytes that are no message.
             return Err(self.silent());
         }
         Ok(pieces)

@@ -1,22 +1,22 @@
-//! Devices that call the agent: they connect to it by TCP, or send it datagrams. What holds for all of them, whatever
-//! they speak: bounded in connections, memory and time. The protocol is a [`Line`].
+//! Devices that call the agent: they connect to it by TCP, or send it datagrams. The rules for all protocols: bounded
+//! in connections, memory and time. The protocol is a [`Line`].
 //!
 //! ```text
-//! accept ▶ read ▶ Line: frames, what they come to ▶ one group ▶ store (synced) ▶ answers
-//!                                                                 Err: no answer; a connection is ended, and the device
-//!                                                                 sends again
+//! accept ▶ read ▶ Line: frames, their events ▶ one batch ▶ store (synced) ▶ answers
+//!                                                            Err: no answer; a connection is closed, and the device
+//!                                                            sends again
 //! ```
 //!
-//! | limit | what happens then |
+//! | limit | consequence |
 //! | --- | --- |
-//! | `connections_max` in all, [`places::PEER_CONNECTIONS_MAX`] from one address | the new one is ended at once, counted |
-//! | [`connection::FIRST_DEADLINE`] to the first good frame, `idle` between two | the connection is ended |
-//! | [`connection::PARTIAL_DEADLINE`] from the first byte of a frame to its last | what came of it is rejected, the line goes on |
+//! | `connections_max` in all, [`places::PEER_CONNECTIONS_MAX`] from one address | the new one is closed at once, counted |
+//! | [`connection::FIRST_DEADLINE`] to the first good frame, `idle` between two | the connection is closed |
+//! | [`connection::PARTIAL_DEADLINE`] from the first byte of a frame to its last | the incomplete frame is rejected, the line goes on |
 //! | [`connection::BAD_PIECES_MAX`] rejects one after another | the connection is ended |
 //! | [`connection::WRITE_DEADLINE`] for an answer | the connection is ended |
 //! | a panic of a line | the connection is ended; of datagrams: all listeners, and they are opened anew |
 //!
-//! A connection holds what it has read at once ([`connection::READ_BYTES`]) and a frame that is not complete.
+//! A connection holds the bytes of one read ([`connection::READ_BYTES`]) and an incomplete frame.
 mod connection;
 mod datagrams;
 pub(crate) mod places;
@@ -40,24 +40,24 @@ use connection::Connection;
 use datagrams::receive;
 use places::{Peers, Place};
 
-/// Before a device that could not be stored may come again.
+/// Pause before a device whose events were refused may connect again.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
-/// After a connection could not be accepted.
+/// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// What `connections_max` may be.
+/// Allowed values of `connections_max`.
 const CONNECTIONS_MAX: RangeInclusive<usize> = 1..=4096;
 
-/// `connections_max` unless the config says otherwise.
+/// Default of `connections_max`.
 const CONNECTIONS: usize = 256;
-/// `idle` unless the config says otherwise.
+/// Default of `idle`.
 const IDLE: Span = Span::from_secs(300);
 
-/// Ids of the callers that a config names, while it is checked.
+/// Ids of the callers in a config, while it is checked.
 #[derive(Default)]
 pub(crate) struct Ids(HashMap<String, usize>);
 
 impl Ids {
-    /// Takes the id of `list[index]`; what stands behind a `/` in ids of events are its `parts`.
+    /// Adds the id of `list[index]`; its `parts` follow a `/` in ids of events.
     pub fn take(
         &mut self,
         check: &Check<'_>,
@@ -79,32 +79,32 @@ impl Ids {
     }
 }
 
-/// What is done with a device that the config does not name.
+/// Treatment of a device that is not in the config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Unknown {
-    /// It is told so, and counted.
+    /// It is refused, and counted.
     #[default]
     Refuse,
-    /// Its events are taken, under the name that it gives itself.
+    /// Its events are accepted, under its own name.
     Take,
 }
 
-/// Where and how many callers are taken.
+/// Listening addresses and limits of callers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Callers {
-    /// Connections.
+    /// Address for connections.
     pub tcp: Option<SocketAddr>,
-    /// Datagrams.
+    /// Address for datagrams.
     pub udp: Option<SocketAddr>,
-    /// At once.
+    /// Largest number of simultaneous connections.
     pub connections_max: Option<usize>,
-    /// How long a connection may say nothing.
+    /// Longest silence of a connection.
     pub idle: Option<Span>,
 }
 
 impl Callers {
-    /// Where they are taken.
+    /// The listening addresses.
     pub fn listens(&self) -> Vec<Listens> {
         let of = |transport, address: Option<SocketAddr>| {
             address.map(|address| (transport, transport, address))
@@ -123,7 +123,7 @@ impl Callers {
         self.idle.unwrap_or(IDLE).0
     }
 
-    /// Checks the keys.
+    /// Checks the config.
     pub fn check(self, check: &Check<'_>) -> Result<Self, ConfigError> {
         if self.tcp.is_none() && self.udp.is_none() {
             return Err(check.wrong(
@@ -165,23 +165,23 @@ impl Callers {
     }
 }
 
-/// What a line has to say, in order; each answer is a datagram of its own.
+/// The answers of a line, in order; each is a datagram of its own.
 #[derive(Debug, Default)]
 pub(crate) struct Out {
-    /// Sent once everything is durable.
+    /// Answers that are sent once everything is durable.
     pub answers: Vec<Vec<u8>>,
-    /// Frames that were good.
+    /// Number of good frames.
     pub good: usize,
-    /// Pieces that were not, since the last good one.
+    /// Number of bad pieces since the last good frame.
     pub bad: usize,
-    /// All pieces.
+    /// Number of all pieces.
     pieces: usize,
-    /// Whose they were, where that is known.
+    /// The sending device, if known.
     pub device: Option<String>,
 }
 
 impl Out {
-    /// A good frame.
+    /// Counts a good frame.
     pub fn good(&mut self, device: &str) {
         self.good += 1;
         self.pieces += 1;
@@ -191,37 +191,37 @@ impl Out {
         }
     }
 
-    /// Bytes that are no frame, or a frame of a stranger.
+    /// Counts bytes that are no frame, or a frame of an unknown sender.
     pub fn bad(&mut self) {
         self.pieces += 1;
         self.bad += 1;
     }
 }
 
-/// What more will come of a frame that is not complete.
+/// What to expect of an incomplete frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// It may come at any time.
+    /// The rest may arrive at any time.
     Coming,
-    /// It is late: the frame is given up. What stands behind it may be another one.
+    /// The rest is late: the frame is given up. Another one may follow it.
     Late,
-    /// Nothing more.
+    /// No more bytes will arrive.
     Ended,
 }
 
 /// A protocol on one connection, or on all datagrams.
 pub(crate) trait Line: Send {
-    /// Takes bytes in.
+    /// Adds bytes.
     fn feed(&mut self, peer: SocketAddr, bytes: &[u8]);
 
-    /// Adds messages to the group until it is full or no whole one is left, and what is to be answered.
+    /// Adds messages to the batch until it is full or no complete one is left, and their answers to `out`.
     fn take(&mut self, batch: &mut IngestBatch, out: &mut Out, rest: Rest);
 
-    /// Bytes of a frame that is not complete.
+    /// Number of bytes of an incomplete frame.
     fn held(&self) -> usize;
 }
 
-/// Takes callers until `stop`; `line` makes what understands them.
+/// Accepts callers until `stop`; `line` makes the protocol of each.
 pub(crate) async fn run<L: Line + 'static>(
     callers: Callers,
     ingest: SourceIngest,
@@ -300,7 +300,7 @@ async fn accept<L: Line + 'static>(
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, or a caller that went away: it passes.
+                // Out of descriptors, or a caller that disconnected: it is temporary.
                 tracing::debug!(source = ingest.name(), %error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;

@@ -1,11 +1,12 @@
-//! A device that is asked over HTTP and wants a password by HTTP Digest (RFC 7616; MD5 and SHA-256): cameras, recorders and
+//! A device that is queried over HTTP and requires HTTP Digest (RFC 7616; MD5 and SHA-256): cameras, recorders and
 //! door controllers of several makers.
 //!
-//! * The password goes out as a digest and in no other way: a device that offers Basic alone is refused.
-//! * It is tried once a session. Who says no to it is not asked again for minutes
-//!   ([`Ended::refused`](crate::transport::reconnect::Ended)): many devices lock an address out after a few wrong tries.
+//! * The password is sent only as a digest: a device that offers Basic alone is refused.
+//! * It is tried once a session. A device that refuses it is not asked again for minutes
+//!   ([`Ended::refused`](crate::transport::reconnect::Ended)): many devices lock an address out after a few wrong
+//!   tries.
 //! * Redirects are not followed and proxies are not used.
-//! * HTTPS verifies that a certificate is for the address and by the system's roots or those of `ca_file`.
+//! * HTTPS verifies that a certificate is for the address, and by the system's roots or those of `ca_file`.
 use linli_shared::service::config::ConfigError;
 use linli_shared::service::telemetry::chain;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -19,37 +20,37 @@ use crate::sources::Check;
 use crate::transport::digest::Digest;
 use crate::transport::reconnect::Ended;
 
-/// Until a connection is there.
+/// Deadline for a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// From a request to the head of its answer.
+/// Deadline from a request to the head of its answer.
 const HEAD_DEADLINE: Duration = Duration::from_secs(20);
-/// From the head of an answer to its end, where it has one.
+/// Deadline from the head of a finite answer to its end.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a connection that is not used stays: from one request to the next of a session. Hundreds of devices have one each.
+/// How long an unused connection stays: from one request to the next of a session. Hundreds of devices have one each.
 const IDLE_DEADLINE: Duration = Duration::from_secs(5);
-/// Devices of one source.
+/// Largest number of devices of one source.
 pub(crate) const DEVICES_MAX: usize = 1000;
-/// Longest id of a device: the id of an event has it too.
+/// Longest id of a device: ids of events contain it.
 const ID_BYTES_MAX: usize = 64;
 
 /// `[[source.device]]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeviceConfig {
-    /// Id: on its events, and of its `[[device]]`.
+    /// Id on its events, and in its `[[device]]`.
     pub id: String,
     /// `192.168.1.64`, `192.168.1.64:8000`, `https://door-3.example`. Empty: it only pushes.
     #[serde(default)]
     pub address: String,
-    /// In place of the source's.
+    /// Overrides the source's.
     pub user: Option<String>,
-    /// In place of the source's.
+    /// Overrides the source's.
     pub password_file: Option<PathBuf>,
     /// Its channels and doors are devices of their own, `<id>/<number>`.
     pub parts: Option<bool>,
 }
 
-/// Who asks.
+/// Credentials of the agent at a device.
 #[derive(Clone)]
 pub(crate) struct Account {
     user: String,
@@ -57,24 +58,24 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// User and password, for who makes digests of its own.
+    /// User and password, for callers that compute their own digests.
     pub fn parts(&self) -> (&str, &str) {
         (&self.user, &self.password)
     }
 }
 
-/// A device that is checked.
+/// A device whose config is checked.
 #[derive(Clone)]
 pub(crate) struct Known {
     /// Id.
     pub id: String,
     /// See [`DeviceConfig`].
     pub parts: bool,
-    /// Where and as whom it is asked; `None`: it only pushes.
+    /// Address and credentials; `None`: it only pushes.
     pub at: Option<(Url, Account)>,
 }
 
-/// The keys of a source that are about its devices.
+/// The config keys of a source about its devices.
 pub(crate) struct Keys<'a> {
     /// `user`
     pub user: &'a str,
@@ -85,7 +86,7 @@ pub(crate) struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    /// As [`Keys::check`], of devices that are all asked.
+    /// Like [`Keys::check`], for devices that all have an address.
     pub fn check_asked(&self, check: &Check<'_>) -> Result<Vec<Known>, ConfigError> {
         let known = self.check(check)?;
         match known.iter().position(|device| device.at.is_none()) {
@@ -240,7 +241,7 @@ pub(crate) struct Peer<'a> {
 }
 
 impl<'a> Peer<'a> {
-    /// Nothing is connected yet.
+    /// A session without a connection yet.
     pub fn new(client: &'a Client, url: &'a Url, account: &'a Account) -> Self {
         Self {
             client,
@@ -250,7 +251,7 @@ impl<'a> Peer<'a> {
         }
     }
 
-    /// Asks, with the password if the device wants one. The answer is a success.
+    /// Sends a request, with the password if the device requires one. The answer is a success.
     pub async fn ask(
         &mut self,
         method: Method,
@@ -264,7 +265,7 @@ impl<'a> Peer<'a> {
             drop(answer);
             answer = self.once(&method, path, json).await?;
             if answer.status() == StatusCode::UNAUTHORIZED && known {
-                // The number that was used before had become old, and this may be another one.
+                // The nonce that was used before has expired, and this may be a new one.
                 self.digest.challenge(&answer)?;
                 answer = self.once(&method, path, json).await?;
             }
@@ -315,7 +316,7 @@ impl<'a> Peer<'a> {
         {
             request = request.header(AUTHORIZATION, value);
         }
-        // Boxed: what is over soon is not to lie in the task of each device for as long as its session lives.
+        // Boxed: short-lived state must not lie in the task of each device for as long as its session lives.
         let sent = Box::pin(request.send());
         match tokio::time::timeout(HEAD_DEADLINE, sent).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -333,7 +334,7 @@ impl<'a> Peer<'a> {
     }
 }
 
-/// All of an answer, at most so many bytes.
+/// Reads a whole answer of at most this many bytes.
 pub(crate) async fn body(mut answer: Response, bytes_max: usize) -> Result<Vec<u8>, Ended> {
     let url = answer.url().clone();
     let read = async {

@@ -1,8 +1,8 @@
-//! Sessions with devices and platforms that come and go: connected again and again, with a pause that grows.
+//! Sessions with devices and platforms that come and go: opened again after each end, with a growing pause.
 //!
-//! * A device that says no to the password is asked seldom: many lock an address out after a few wrong tries.
-//! * A panic costs the session that it happens in, no other and not the agent ([`catch_panic`]): what was not stored was not
-//!   answered, and comes again.
+//! * A device that refuses the password is asked rarely: many lock an address out after a few wrong tries.
+//! * A panic ends only the session that it happens in, and not the agent ([`catch_panic`]): events that were not
+//!   stored were not acknowledged, and arrive again.
 use futures_util::FutureExt;
 use linli_shared::service::backoff::Backoff;
 use std::fmt;
@@ -16,35 +16,35 @@ use crate::random;
 
 const FIRST: Duration = Duration::from_millis(500);
 const MAX: Duration = Duration::from_secs(60);
-/// After a refusal.
+/// First pause after a refusal.
 const REFUSED_FIRST: Duration = Duration::from_secs(120);
 const REFUSED_MAX: Duration = Duration::from_secs(1800);
-/// After a panic, before a connection is given up.
+/// Pause after a panic, before the connection is closed.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
-/// A session that lived as long had been good.
+/// A session that lasted this long was good.
 const GOOD_AFTER: Duration = Duration::from_secs(30);
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
-    /// It may work in a moment.
+    /// A retry may succeed in a moment.
     Lost,
-    /// The peer does not want us as we are: a password, a certificate, a path.
+    /// The peer refuses our password, certificate or path.
     Refused,
-    /// By a fault of ours.
+    /// A fault of this program.
     Panicked,
 }
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// Names the peer, what went wrong, and what to do where that is known.
+    /// Names the peer, the error, and the remedy if known.
     pub why: String,
     how: How,
 }
 
 impl Ended {
-    /// It may work in a moment.
+    /// An end after which a retry may succeed in a moment.
     pub fn lost(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
@@ -52,7 +52,7 @@ impl Ended {
         }
     }
 
-    /// It works when somebody has changed something.
+    /// An end that a person must resolve.
     pub fn refused(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
@@ -67,15 +67,15 @@ impl fmt::Display for Ended {
     }
 }
 
-/// Runs a session or a connection so that a panic is its end, counted and told as what it is: a fault to be mended.
+/// Runs a session or a connection so that a panic ends it, counted and reported as a fault of the program.
 ///
-/// A combinator and no `async fn`, which would hold the session twice: in its argument, and where it waits for it. There are
-/// hundreds.
+/// A combinator and no `async fn`, which would hold the session twice: as its argument, and while awaiting it. There
+/// are hundreds.
 pub fn catch_panic<'f>(
     ingest: &'f SourceIngest,
     session: impl Future<Output = Ended> + Send + 'f,
 ) -> impl Future<Output = Ended> + Send + 'f {
-    // What sessions share changes whole in one statement, or is put in place of what was once it is stored.
+    // State shared by sessions changes completely in one statement, or is replaced once it is stored.
     AssertUnwindSafe(session)
         .catch_unwind()
         .then(move |ended| async move {
@@ -86,11 +86,11 @@ pub fn catch_panic<'f>(
         })
 }
 
-/// The panic itself, with its place, was printed when it began.
+/// The panic itself, with its location, was printed when it began.
 async fn panicked(ingest: &SourceIngest) -> Ended {
     tracing::error!(source = ingest.name(), "a session ended with a panic");
     ingest.count("session_panicked", 1);
-    // Who makes it happen may come again at once: the log is not to be filled.
+    // The peer that causes it may return at once: the log must not fill.
     tokio::time::sleep(PANIC_PAUSE).await;
     Ended {
         why: "a fault of this program: please report what its log says of a panic".to_owned(),
@@ -98,7 +98,7 @@ async fn panicked(ingest: &SourceIngest) -> Ended {
     }
 }
 
-/// Waits for all tasks of a source. Sessions are guarded: a panic beside them goes on in the source.
+/// Waits for all tasks of a source. Sessions are guarded: a panic outside of them propagates to the source.
 pub async fn all(mut tasks: JoinSet<()>) {
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended
@@ -109,8 +109,8 @@ pub async fn all(mut tasks: JoinSet<()>) {
     }
 }
 
-/// Runs sessions until `stop`: of these devices of a source, or of the source itself where there are none. A session
-/// says by [`SourceIngest::up`] or by its messages that it is there.
+/// Runs sessions until `stop`: with these devices of a source, or with the source itself if there are none. A session
+/// reports by [`SourceIngest::up`] or by its messages that it is connected.
 pub async fn run_with_reconnect<F: Future<Output = Ended> + Send>(
     ingest: &SourceIngest,
     devices: &[&str],
@@ -122,7 +122,7 @@ pub async fn run_with_reconnect<F: Future<Output = Ended> + Send>(
     let mut last = String::new();
     while !stop.is_cancelled() {
         let start = Instant::now();
-        // A session is dropped at a stop: what its device was not answered for comes again.
+        // A session is dropped at a stop: its unacknowledged events arrive again.
         let ended = tokio::select! {
             () = stop.cancelled() => return,
             ended = catch_panic(ingest, session()) => ended,

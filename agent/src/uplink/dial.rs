@@ -1,8 +1,8 @@
 //! Finds a hub: each address of the list in turn, each with a deadline of our own, because QUIC's
 //! handshake can hang where a path drops large datagrams.
 //!
-//! The UDP socket is kept from session to session. After [`FAILURES_MAX`] tries in a row that no address answered it is
-//! replaced: a router may hold a stale mapping for its port, or the network that it was bound in is gone.
+//! The UDP socket is kept from session to session. After [`FAILURES_MAX`] consecutive failures at all addresses it is
+//! replaced: a router may hold a stale mapping for its port, or its network is gone.
 use linli_shared::service::{link, tls};
 use quinn::{Connection, Endpoint};
 use std::io;
@@ -14,13 +14,13 @@ use super::session::SessionError;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
-/// Connections that failed one after another before the socket is replaced.
+/// Consecutive failed connections before the socket is replaced.
 const FAILURES_MAX: u32 = 3;
 
 pub struct Dialer {
     addresses: Vec<String>,
     config: quinn::ClientConfig,
-    /// Which address is next.
+    /// Index of the next address.
     turn: usize,
     endpoint: Option<(bool, Endpoint)>,
     /// Connections that failed since the last good one.
@@ -38,8 +38,8 @@ impl Dialer {
         }
     }
 
-    /// A connection to the next address that takes one, with its name. An address that worked is the
-    /// first to be tried again. `round` is called before each step that has a deadline of its own.
+    /// Connects to the next address that accepts; returns the connection with the address's name. An address that
+    /// worked is tried first again. `round` is called before each step that has a deadline of its own.
     pub async fn dial(
         &mut self,
         round: &mut impl FnMut(),
@@ -59,7 +59,7 @@ impl Dialer {
         Err(last.unwrap_or(SessionError::NoAddress))
     }
 
-    /// The address did not do: the next one is tried next.
+    /// Moves on to the next address.
     pub fn next_address(&mut self) {
         self.turn = (self.turn + 1) % self.addresses.len().max(1);
     }
@@ -92,7 +92,7 @@ impl Dialer {
     async fn connect(&mut self, address: SocketAddr) -> io::Result<Connection> {
         if self.failures >= FAILURES_MAX {
             self.failures = 0;
-            // Dropped with all that is under way: nothing is, for no connection was made.
+            // Dropped with all its connections: there are none.
             self.endpoint = None;
         }
         let config = self.config.clone();
@@ -124,7 +124,7 @@ impl Dialer {
         }
     }
 
-    /// Lets the peer know that the agent goes.
+    /// Closes the connection towards the peer.
     pub async fn close(self) {
         if let Some((_, endpoint)) = self.endpoint {
             endpoint.close(link::CLOSE_DONE, b"the agent stops");
@@ -148,7 +148,7 @@ mod tests {
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
         let quic = QuicClientConfig::try_from(config).expect("a suite for QUIC");
-        // Nobody takes a connection there.
+        // Nobody accepts a connection there.
         let silent: Vec<std::net::UdpSocket> = (0..3)
             .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").expect("a port"))
             .collect();
@@ -163,7 +163,7 @@ mod tests {
         assert!(matches!(dialled, Err(SessionError::Connect { .. })));
         assert!(began.elapsed() >= 3 * CONNECT_DEADLINE);
         rounds.push(began.elapsed());
-        // Three failures: the next try is from a socket of its own, which a stale mapping of a router does not know.
+        // Three failures: the next try is from a new socket, unaffected by a router's stale mapping.
         let port = |dialer: &Dialer| {
             let (_, endpoint) = dialer.endpoint.as_ref().expect("an endpoint");
             endpoint.local_addr().expect("bound").port()

@@ -1,4 +1,4 @@
-//! What has been sent in one lane and not been acknowledged. Pure.
+//! The unacknowledged frames of one lane. Pure.
 use linli_shared::protocol::ids::Sequence;
 use linli_shared::protocol::limits::IN_FLIGHT_BYTES_MAX;
 use std::collections::VecDeque;
@@ -18,15 +18,15 @@ pub struct AckError {
 pub struct Flight {
     /// The next sequence to send.
     position: Sequence,
-    /// Where the hub already stood when the session began.
+    /// The hub's position when the session began.
     hub_next: Sequence,
     frames: VecDeque<(Sequence, usize)>,
     bytes: usize,
 }
 
 impl Flight {
-    /// A session in which the hub has everything before `hub_next` and the agent sends from `from`.
-    /// `from` is earlier only where the spool was put back to an older state.
+    /// A session in which the hub has everything before `hub_next` and the agent sends from `from`. `from` is earlier
+    /// only if the spool was restored to an older state.
     pub fn new(from: Sequence, hub_next: Sequence) -> Self {
         Self {
             position: from,
@@ -41,26 +41,26 @@ impl Flight {
         self.position
     }
 
-    /// One more frame may be sent.
+    /// Whether one more frame may be sent.
     pub fn has_room(&self) -> bool {
         self.bytes < IN_FLIGHT_BYTES_MAX && self.frames.len() < IN_FLIGHT_FRAMES_MAX
     }
 
-    /// A frame that ends before `end` was sent.
+    /// Records that a frame that ends before `end` was sent.
     pub fn sent(&mut self, end: Sequence, bytes: usize) {
         self.position = end;
         self.frames.push_back((end, bytes));
         self.bytes += bytes;
     }
 
-    /// A range that the hub already has is passed over without a frame. Returns what the spool may
-    /// forget up to, if no answer is awaited that would say it.
+    /// Skips a range that the hub already has. Returns the position up to which the spool may delete, if no answer is
+    /// pending that would report it.
     pub fn pass(&mut self, end: Sequence) -> Option<Sequence> {
         self.position = end;
         self.frames.is_empty().then_some(end)
     }
 
-    /// The hub acknowledged. Returns what the spool may forget up to, if anything.
+    /// Takes an acknowledgement of the hub. Returns the position up to which the spool may delete, if any.
     pub fn acked(&mut self, next: Sequence) -> Result<Option<Sequence>, AckError> {
         let Some((end, bytes)) = self.frames.pop_front() else {
             return Err(AckError { next });

@@ -13,10 +13,10 @@ use super::{Sent, UplinkStatus};
 use crate::metrics::Metrics;
 use linli_spool::{Item, Spool};
 
-/// A batch of a backlog. A hub takes a batch whole, so a larger one would make alarms wait longer.
+/// Largest batch of a backlog. A hub processes a batch as a whole, so a larger one would delay alarms.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// Urgent goes out before routine, routine before media.
+/// Urgent is sent before routine, routine before media.
 fn priority(lane: Lane) -> i32 {
     match lane {
         Lane::Urgent => 2,
@@ -90,7 +90,7 @@ impl LaneSender {
         });
     }
 
-    /// Sends one batch, and the lost ranges around it. Says whether anything went out.
+    /// Sends one batch, and the lost ranges around it. Returns whether anything was sent.
     async fn fill(&mut self, send: &mut SendStream) -> Result<bool, SessionError> {
         let items = self.spool.read(self.flight.position(), BATCH_BYTES).await;
         let moved = !items.is_empty();
@@ -100,7 +100,7 @@ impl LaneSender {
             match item {
                 Item::Chunk(chunk) => {
                     if batch.is_empty() {
-                        // The header's place; its length is known at the end.
+                        // Placeholder of the header; its length is known at the end.
                         batch.push(Bytes::new());
                     }
                     batch_end = chunk.header().end();
@@ -123,7 +123,7 @@ impl LaneSender {
                     let frame = lost.encode()?;
                     send.write_all(&frame).await?;
                     self.flight.sent(range.end, frame.len());
-                    // Once for each event, however often a session has to say it.
+                    // Counted once for each event, however often a session has to report it.
                     let count = self.sent.note(range.first, range.end);
                     self.metrics
                         .events_discarded

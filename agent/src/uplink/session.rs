@@ -18,13 +18,13 @@ use super::{Downlink, Uplink};
 use crate::clock_anchors;
 use crate::stations::{InboxError, Standing, Stations};
 
-/// From the connection to `Welcome`.
+/// Deadline from the connection to `Welcome`.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
-/// How often the loop shows that it goes round, however rare heartbeats are.
+/// Interval at which the loop reports that it runs, however rare heartbeats are.
 const PULSE: Duration = Duration::from_secs(2);
 const HEARTBEAT_MIN: Duration = Duration::from_millis(200);
 
-/// Why a session ended, or none began. There is no good end but the agent's own.
+/// Why a session ended, or none began. Only the agent's own stop is a good end.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// No hub is configured.
@@ -35,7 +35,7 @@ pub enum SessionError {
     Connect {
         /// Address.
         address: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
@@ -45,14 +45,14 @@ pub enum SessionError {
     /// The hub refuses this agent.
     #[error("refused ({code}): {message}")]
     Refused {
-        /// A word for programs.
+        /// A code for programs.
         code: String,
-        /// For people.
+        /// A message for people.
         message: String,
-        /// When to come again.
+        /// When to try again.
         retry_ms: u64,
     },
-    /// The hub answered something else.
+    /// The hub sent another frame.
     #[error("the hub sent {0} where it should not")]
     Unexpected(&'static str),
     /// The link failed.
@@ -81,16 +81,16 @@ pub enum SessionError {
     SpoolClosed,
 }
 
-/// How a session or a try ended.
+/// The end of a session or a try.
 pub struct Ended {
-    /// Why.
+    /// The reason.
     pub error: SessionError,
-    /// When the hub took the agent in, if it did.
+    /// When the hub accepted the agent, if it did.
     pub taken_in: Option<Instant>,
 }
 
 impl Ended {
-    /// What it counts as. Whatever was counted as `taken_in` comes to be `lost`.
+    /// The outcome that it is counted as. Each one counted as `taken_in` is later counted as `lost`.
     pub fn outcome(&self) -> &'static str {
         match &self.error {
             _ if self.taken_in.is_some() => "lost",
@@ -126,7 +126,7 @@ impl Uplink {
     ) -> Result<std::convert::Infallible, SessionError> {
         self.note(|_| {});
         let (mut send, receive) = connection.open_bi().await?;
-        // Control is small and carries life signs: it goes before every lane.
+        // Control frames are few and carry signs of life: they go before every lane.
         send.set_priority(3)
             .map_err(|_| SessionError::StreamClosed)?;
         let mut reader = FrameReader::new(receive);
@@ -140,7 +140,7 @@ impl Uplink {
             .map_err(|_| SessionError::NoWelcome)?;
         let answer = match answer {
             Ok(answer) => answer,
-            // A refusal may close the connection before its frame is read: its reason tells as much.
+            // A refusal may close the connection before its frame is read: the close reason is equivalent.
             Err(error) => return Err(connection.close_reason().map_or(error.into(), Into::into)),
         };
         let welcome = match answer.ok_or(SessionError::StreamClosed)? {
@@ -224,13 +224,12 @@ impl Uplink {
         let mut inbox = self.stations.as_ref().map(Stations::standing);
         let mut told = self.stored();
         loop {
-            // All arms are cancel-safe: interval, JoinSet, watch and the frame reader keep their state. What an
-            // arm does when it is taken runs to its end: a frame is never written by half while the
-            // session lives.
+            // All arms are cancel-safe: interval, JoinSet, watch and the frame reader keep their state. A selected
+            // arm runs to its end: a frame is never written by half while the session lives.
             tokio::select! {
                 _ = beat.tick() => told = self.beat(send).await?,
                 Some(()) = changed(&mut inbox) => {
-                    // The hub waits for it to send more.
+                    // The hub waits for this before it sends more.
                     if self.stored() > told {
                         told = self.beat(send).await?;
                     }
@@ -255,9 +254,9 @@ impl Uplink {
         }
     }
 
-    /// Sends a heartbeat; what it says of the inbox.
+    /// Sends a heartbeat; returns the acknowledged number of the inbox.
     async fn beat(&self, send: &mut SendStream) -> Result<Option<u64>, SessionError> {
-        // Taken first: what comes while the figures are read is not covered.
+        // Taken first: events that arrive while the figures are read are not covered.
         let watermark_ms = self.watermark();
         let heartbeat = self.heartbeat(watermark_ms);
         let told = heartbeat.case_status_stored;
@@ -329,9 +328,9 @@ impl Uplink {
         })
     }
 
-    /// Up to when everything that was received has been acknowledged by the hub. The order counts: first
-    /// the time and what is on its way, then the spools' marks. What is not on its way any more has been
-    /// answered, and a spool shows its events before it answers.
+    /// The time up to which the hub has acknowledged everything received. The order counts: first the time and the
+    /// pending events, then the spools' marks. An event that is no longer pending has been answered, and a spool
+    /// shows its events before it answers.
     fn watermark(&self) -> i64 {
         let (now_ms, on_its_way_ms) = self.pending.look();
         let waiting_ms = self
@@ -365,7 +364,7 @@ impl Uplink {
     }
 }
 
-/// Waits until the inbox changes; for ever where there is none, or it is gone.
+/// Waits until the inbox changes; for ever if there is none, or it is gone.
 async fn changed(inbox: &mut Option<watch::Receiver<Standing>>) -> Option<()> {
     if let Some(inbox) = inbox
         && inbox.changed().await.is_ok()

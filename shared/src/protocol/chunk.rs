@@ -34,19 +34,19 @@ pub const HEADER_BYTES: usize = 52;
 const CODEC_PLAIN: u8 = 0;
 const CODEC_ZSTD: u8 = 1;
 const PAYLOAD_BYTES_MAX: usize = CHUNK_BYTES_MAX - HEADER_BYTES;
-/// Below this a frame of zstd costs more than it saves.
+/// Below this size a frame of zstd costs more than it saves.
 const COMPRESS_FROM_BYTES: usize = 128;
 const ZSTD_LEVEL: i32 = 1;
 
 /// Why bytes are not a chunk.
 #[derive(Debug, thiserror::Error)]
 pub enum ChunkError {
-    /// Fewer bytes than the header says.
+    /// Fewer bytes than the header requires.
     #[error("chunk is cut short: {have} of {want} bytes")]
     Cut {
-        /// Bytes that are there.
+        /// Present bytes.
         have: usize,
-        /// Bytes that the header wants.
+        /// Required bytes.
         want: usize,
     },
     /// The first bytes are not a chunk's.
@@ -63,9 +63,9 @@ pub enum ChunkError {
     /// The checksum does not match.
     #[error("chunk checksum is {found:08x}, its bytes give {computed:08x}: the bytes were damaged")]
     Checksum {
-        /// In the header.
+        /// Checksum in the header.
         found: u32,
-        /// Of the bytes.
+        /// Checksum of the bytes.
         computed: u32,
     },
     /// The payload does not decompress.
@@ -74,9 +74,9 @@ pub enum ChunkError {
     /// The payload is not the events that the header promises.
     #[error("chunk promises {promised} events and holds {found}")]
     Count {
-        /// In the header.
+        /// Number in the header.
         promised: usize,
-        /// In the payload.
+        /// Number in the payload.
         found: usize,
     },
     /// The payload is not CBOR of events.
@@ -85,15 +85,15 @@ pub enum ChunkError {
     /// An event breaks the event model.
     #[error("event {sequence} in the chunk is not acceptable")]
     Event {
-        /// Which.
+        /// Sequence of the event.
         sequence: Sequence,
-        /// Why.
+        /// The cause.
         #[source]
         source: EventError,
     },
 }
 
-/// What the header of a chunk says.
+/// The header of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Lane.
@@ -215,7 +215,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Takes the chunk at the front of `bytes`; what follows it is left alone.
+    /// Parses the chunk at the front of `bytes`, and ignores the bytes behind it.
     pub fn parse(bytes: &Bytes) -> Result<Self, ChunkError> {
         let header = verify(bytes)?;
         Ok(Self {
@@ -224,7 +224,7 @@ impl Chunk {
         })
     }
 
-    /// What the header says.
+    /// The header.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -313,7 +313,7 @@ pub enum BuildError {
     /// The event's CBOR is larger than a chunk may be.
     #[error("event has {bytes} bytes encoded, at most {EVENT_BYTES_MAX} are accepted")]
     TooLarge {
-        /// Its size.
+        /// Size of the event.
         bytes: usize,
     },
     /// The event could not be encoded.
@@ -328,7 +328,7 @@ pub enum BuildError {
 #[derive(Debug, Clone, Default)]
 pub struct Packed {
     bytes: Vec<u8>,
-    /// Where each event ends in `bytes`.
+    /// End of each event in `bytes`.
     ends: Vec<u32>,
 }
 
@@ -354,7 +354,7 @@ impl Packed {
         self.ends.extend(other.ends.iter().map(|end| start + end));
     }
 
-    /// Appends those events of `other` whose place in `wanted` is true.
+    /// Appends the events of `other` at the positions where `wanted` is true.
     pub fn append_where(&mut self, other: &Packed, wanted: &[bool]) {
         for (index, wanted) in wanted.iter().enumerate().take(other.len()) {
             if *wanted {
@@ -369,7 +369,7 @@ impl Packed {
         self.bytes
     }
 
-    /// Forgets all events and keeps the buffer.
+    /// Removes all events and keeps the buffer.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
@@ -380,7 +380,7 @@ impl Packed {
         self.ends.len()
     }
 
-    /// There is no event.
+    /// Whether there is no event.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -410,16 +410,16 @@ impl Packed {
     }
 }
 
-/// Packs runs of events into chunks. Owns the compressor and what it has learnt of how well the
-/// stream compresses, so that a chunk comes out close to its limit at the first try.
+/// Packs runs of events into chunks. Owns the compressor and the learnt compression ratio of the stream, so that a
+/// chunk comes close to its limit at the first try.
 pub struct ChunkBuilder {
     compressor: zstd::bulk::Compressor<'static>,
-    /// Payload bytes that recently became one byte, at least 1.
+    /// Recent ratio of raw to compressed payload bytes, at least 1.
     ratio: f32,
     scratch: Vec<u8>,
 }
 
-/// What all chunks of one run share.
+/// The header fields shared by all chunks of one run.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
     /// Lane.
@@ -462,8 +462,7 @@ impl ChunkBuilder {
                 if let Some(chunk) = self.chunk(Run { first, ..run }, raw, take as u16)? {
                     break chunk;
                 }
-                // It compressed less well than the last one: half is tried, then half of that. One
-                // event always fits.
+                // It compressed less well than the last one: half is tried, then half of that. One event always fits.
                 self.ratio = (self.ratio * 0.7).max(1.0);
                 take = (take / 2).max(1);
             };

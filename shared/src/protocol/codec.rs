@@ -1,11 +1,10 @@
-//! The one place that knows `serde_cbor`. CBOR (RFC 8949) in its packed form: struct fields are
-//! integer keys in their order of declaration, enum variants are integers. So fields and variants are
-//! only ever appended; a field that is not there takes its default, a key that is not known is
-//! skipped.
+//! The only module that uses `serde_cbor`. CBOR (RFC 8949) in its packed form: struct fields are integer keys in
+//! their order of declaration, enum variants are integers. So fields and variants are only ever appended; a missing
+//! field takes its default, an unknown key is skipped.
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What went wrong with CBOR bytes.
+/// An error of CBOR bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// A value could not be written as CBOR.
@@ -48,12 +47,12 @@ pub fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, Co
     Ok(out)
 }
 
-/// The value of exactly these bytes; bytes after it are an error.
+/// Decodes exactly these bytes; bytes behind the value are an error.
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, CodecError> {
     serde_cbor::from_slice(bytes).map_err(|source| CodecError::Decode { what, source })
 }
 
-/// The values that stand one after the other in these bytes, at most `count_max` of them.
+/// Decodes the consecutive values in these bytes, at most `count_max` of them.
 pub fn decode_sequence<T: DeserializeOwned>(
     what: &'static str,
     bytes: &[u8],

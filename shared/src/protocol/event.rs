@@ -1,12 +1,12 @@
-//! The event: one thing that happened at one place, as every later part sees it.
+//! The event: one thing that happened at one place, as all later parts see it.
 //!
-//! Packed CBOR, keys in the order of declaration of [`Draft`], which is that of [`Event`]: the one is
-//! written, the other is read. The identity of an event is (agent,
+//! Packed CBOR, keys in the order of declaration of [`Draft`], which is that of [`Event`]: a draft is written, an
+//! event is read. The identity of an event is (agent,
 //! epoch, lane, sequence); agent comes from the certificate, the rest from the chunk that holds the
 //! event, so none of it is repeated here. The site is the agent's.
 //!
-//! There is no field for a person. Sources put what they know of one into attributes that their
-//! mapping declares, each with its purpose, or leave it out.
+//! There is no field for a person. Sources put personal data into attributes that their mapping declares, each with
+//! its purpose, or leave them out.
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use super::limits::{
     ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, KIND_BYTES_MAX, NAME_BYTES_MAX, RAW_BYTES_MAX,
 };
 
-/// Kinds that sources and rules share. The list is open: any dotted lower-case name is accepted, so
-/// that a newer agent can send what an older hub has no rule for. Rules and mappings that name a kind
-/// outside this list get a hint, not an error.
+/// Kinds that sources and rules share. The list is open: any dotted lower-case name is accepted, so that a newer
+/// agent can send kinds for which an older hub has no rule. Rules and mappings that name a kind outside this list get
+/// a hint, not an error.
 pub const KNOWN_KINDS: &[&str] = &[
     "agent.silent",
     AGENT_STARTED,
@@ -83,19 +83,18 @@ pub const KNOWN_KINDS: &[&str] = &[
     "water.restored",
 ];
 
-/// The kind by which an agent says that it began to take events in: once at each start, of the source
-/// and the device [`AGENT_ITSELF`]. What happened since [`DOWN_SINCE`] it could not hear.
+/// The kind by which an agent reports that it began to accept events: once at each start, with the source and the
+/// device [`AGENT_ITSELF`]. It could not receive events since [`DOWN_SINCE`].
 pub const AGENT_STARTED: &str = "agent.started";
-/// The kind by which an agent says that the clock of a device is off by more than it accepts.
+/// The kind by which an agent reports that the clock of a device is off by more than it accepts.
 pub const DEVICE_CLOCK: &str = "device.clock";
-/// Source and device of what an agent tells of itself.
+/// Source and device of the agent's events about itself.
 pub const AGENT_ITSELF: &str = "agent";
-/// Attribute of [`AGENT_STARTED`]: when the process before was last known to take events in, milliseconds
-/// since 1970 UTC by the agent's clock, decimal. Not there where that is not known: at the first start, and
-/// where the clock has never been set.
+/// Attribute of [`AGENT_STARTED`]: when the previous process was last known to accept events, milliseconds since 1970
+/// UTC by the agent's clock, decimal. Missing if unknown: at the first start, and if the clock has never been set.
 pub const DOWN_SINCE: &str = "down_since_ms";
 
-/// How bad an event is by itself. Grades of warnings are made by rules.
+/// Severity of an event by itself. Rules set the grades of warnings.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
 )]
@@ -144,7 +143,7 @@ impl Severity {
 }
 
 impl From<u8> for Severity {
-    /// A number from a newer version reads as the highest that is known: too loud beats silent.
+    /// A number from a newer version reads as the highest known: too loud beats silent.
     fn from(number: u8) -> Self {
         Self::ALL
             .get(usize::from(number))
@@ -159,9 +158,9 @@ impl From<Severity> for u8 {
     }
 }
 
-/// By which rule `occurred_at_ms` was decided, and so how far it can be trusted.
+/// The rule that decided `occurred_at_ms`, and so how far it can be trusted.
 ///
-/// Receipt is a fact, a device's time is a claim. [`Event::claim_ms`] gives the claim.
+/// Receipt is a fact, a device's time is a claim. [`Event::claim_ms`] returns the claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]
 pub enum ClockQuality {
@@ -170,19 +169,19 @@ pub enum ClockQuality {
     Device,
     /// The receipt: the device gave no time.
     Agent,
-    /// The agent's clock is not synchronised: `monotonic_ms` and the chunk's boot id tell the time once that
-    /// boot's offset is known.
+    /// The agent's clock is not synchronised: `monotonic_ms` and the chunk's boot id give the time once that boot's
+    /// offset is known.
     Unset,
-    /// Was `Unset`; the hub has put `occurred_at_ms` right from the boot's offset.
+    /// Was `Unset`; the hub has corrected `occurred_at_ms` by the boot's offset.
     Corrected,
-    /// The receipt: a replayed message claims a time that cannot be (in the future or long past) and the
-    /// device's offset is not known.
+    /// The receipt: a replayed message claims an implausible time (in the future or long past) and the device's
+    /// offset is unknown.
     Implausible,
     /// The receipt: the message is live, and the device's clock is off by more than the agent accepts.
     Receipt,
     /// The device's claim, corrected by the last known offset of its clock: the message is replayed.
     Shifted,
-    /// The receipt: the device's time cannot be read; its text is in the attribute `device_time`.
+    /// The receipt: the device's time is unreadable; its text is in the attribute `device_time`.
     Unknown,
     /// A quality of a newer version.
     Other,
@@ -215,7 +214,7 @@ impl ClockQuality {
         }
     }
 
-    /// `occurred_at_ms` was computed from the agent's clock, so an error of that clock is in it.
+    /// Whether `occurred_at_ms` was computed from the agent's clock, and so contains its error.
     pub fn is_agents(self) -> bool {
         matches!(
             self,
@@ -242,7 +241,8 @@ impl From<ClockQuality> for u8 {
     }
 }
 
-/// Whether an event was reported when it happened. The protocol or the mapping of a source says so; its age does not.
+/// Whether an event was reported when it happened. The protocol or the mapping of a source decides it; the event's
+/// age does not.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
 )]
@@ -251,7 +251,8 @@ pub enum Delivery {
     /// Reported when it happened. Its freshness counts from its receipt.
     #[default]
     Live,
-    /// Reported afterwards: from a device's memory, a catch-up, a retained message. It raises warnings, and pages nobody.
+    /// Reported afterwards: from a device's memory, a catch-up, a retained message. It raises warnings, and pages
+    /// nobody.
     Replayed,
     /// Imported history: stored for rules that look back and for statistics. It raises no warning and opens no case.
     History,
@@ -269,7 +270,7 @@ impl Delivery {
         }
     }
 
-    /// Reported when it happened.
+    /// Whether the event was reported when it happened.
     pub fn is_live(&self) -> bool {
         *self == Self::Live
     }
@@ -291,7 +292,7 @@ impl From<Delivery> for u8 {
     }
 }
 
-/// Where in the site. Every part may be empty.
+/// Place in the site. Every part may be empty.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Deserialize)]
 pub struct Place {
     /// Building, shed or zone.
@@ -305,7 +306,7 @@ pub struct Place {
     pub address: String,
 }
 
-/// One event as it is read. Fields are appended only: their order is the wire format.
+/// One event, as decoded. Fields are appended only: their order is the wire format.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 pub struct Event {
     /// Dotted kind, see [`KNOWN_KINDS`].
@@ -314,7 +315,7 @@ pub struct Event {
     pub occurred_at_ms: i64,
     /// When the agent received it, milliseconds since 1970 UTC by the agent's clock.
     pub received_at_ms: i64,
-    /// By which rule `occurred_at_ms` was decided.
+    /// The rule that decided `occurred_at_ms`.
     #[serde(default)]
     pub clock: ClockQuality,
     /// How bad it is.
@@ -329,22 +330,22 @@ pub struct Event {
     /// The device.
     #[serde(default)]
     pub device: String,
-    /// Where in the site.
+    /// Place in the site.
     #[serde(default)]
     pub place: Place,
-    /// Milliseconds since boot at receipt; set only where `clock` is `Unset`.
+    /// Milliseconds since boot at receipt; set only if `clock` is `Unset`.
     #[serde(default)]
     pub monotonic_ms: Option<u64>,
-    /// What else the mapping declares.
+    /// Further values that the mapping declares.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
-    /// The message as it came, where the mapping keeps it.
+    /// The message as received, if the mapping keeps it.
     #[serde(default)]
     pub raw: Option<serde_bytes::ByteBuf>,
-    /// Where the picture or clip lies.
+    /// Location of the picture or clip.
     #[serde(default)]
     pub media: Option<String>,
-    /// The device's own time where `occurred_at_ms` is another, milliseconds since 1970 UTC. See [`Event::claim_ms`].
+    /// The device's own time if `occurred_at_ms` differs, milliseconds since 1970 UTC. See [`Event::claim_ms`].
     #[serde(default)]
     pub device_time_ms: Option<i64>,
     /// Whether it was reported when it happened.
@@ -352,7 +353,7 @@ pub struct Event {
     pub delivery: Delivery,
 }
 
-/// A [`Place`] that is borrowed.
+/// A borrowed [`Place`].
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct PlaceDraft<'a> {
     /// See [`Place`].
@@ -367,14 +368,14 @@ pub struct PlaceDraft<'a> {
 }
 
 impl PlaceDraft<'_> {
-    /// Nothing is known of the place.
+    /// Whether the place is unknown.
     pub fn is_empty(&self) -> bool {
         self.building.is_empty() && self.unit.is_empty() && self.address.is_empty()
     }
 }
 
-/// One event as it is written: borrowed from the message that it came in, so that it reaches its chunk
-/// without a copy of its own. What the fields mean stands at [`Event`].
+/// One event, to be encoded: borrowed from its message, so that it reaches its chunk without a copy of its own. The
+/// fields are documented at [`Event`].
 #[derive(Debug, Clone, Default, Serialize)]
 #[expect(missing_docs, reason = "the same fields are documented at Event")]
 pub struct Draft<'a> {
@@ -448,7 +449,7 @@ pub fn is_kind(value: &str) -> bool {
         })
 }
 
-/// From when on the hub does not know all before it has the event.
+/// The time from which the hub may miss events before it has this event.
 fn unknown_from<'a>(
     kind: &str,
     received_ms: i64,
@@ -462,8 +463,8 @@ fn unknown_from<'a>(
 }
 
 impl Draft<'_> {
-    /// From when on the hub does not know all before it has this event: its receipt, and of a start the
-    /// time since when the agent was down. While it waits, no watermark passes this.
+    /// The time from which the hub may miss events before it has this event: its receipt, or for a start the
+    /// beginning of the agent's downtime. While the event waits, no watermark passes this time.
     pub fn unknown_from_ms(&self) -> i64 {
         unknown_from(self.kind, self.received_at_ms, || {
             let found = self.attributes.iter().find(|(name, _)| *name == DOWN_SINCE);
@@ -482,7 +483,7 @@ impl Draft<'_> {
         self.check_with(self.attributes.iter().copied())
     }
 
-    /// Checks it with these attributes in the place of its own.
+    /// Checks it with these attributes instead of its own.
     fn check_with<'b>(
         &self,
         attributes: impl ExactSizeIterator<Item = (&'b str, &'b str)>,
@@ -531,7 +532,7 @@ impl Serialize for Event {
 }
 
 impl Event {
-    /// The event as it is written.
+    /// The event as a draft.
     pub fn draft(&self) -> Draft<'_> {
         Draft {
             attributes: self.pairs().collect(),
@@ -569,7 +570,7 @@ impl Event {
         }
     }
 
-    /// The device's own time, milliseconds since 1970 UTC; `None` where it gave none that can be read.
+    /// The device's own time, milliseconds since 1970 UTC; `None` if it gave no readable one.
     pub fn claim_ms(&self) -> Option<i64> {
         self.bare().claim_ms()
     }

@@ -1,4 +1,4 @@
-//! Frames: what stands on a stream.
+//! Frames: the units of a stream.
 //!
 //! ```text
 //! offset size
@@ -22,35 +22,35 @@ use super::limits::{ANCHORS_MAX, BATCH_BYTES_MAX, CONTROL_BYTES_MAX, LANES_MAX};
 /// Size of a frame's header.
 pub const HEADER_BYTES: usize = 8;
 
-/// Frame numbers. Explicit, and never used again for another meaning.
+/// Frame numbers. Explicit, and never reused with another meaning.
 pub mod kind {
-    /// First on the control stream.
+    /// First frame on the control stream.
     pub const HELLO: u8 = 1;
-    /// The hub's answer to it.
+    /// The hub accepts the hello.
     pub const WELCOME: u8 = 2;
-    /// The hub's other answer to it.
+    /// The hub refuses the hello.
     pub const REFUSE: u8 = 3;
     /// The agent is alive.
     pub const HEARTBEAT: u8 = 4;
-    /// First on a lane stream.
+    /// First frame on a lane stream.
     pub const LANE_OPEN: u8 = 5;
     /// Chunks.
     pub const BATCH: u8 = 6;
     /// Everything up to a sequence is durable.
     pub const ACK: u8 = 7;
-    /// A range of sequences that will never come.
+    /// A range of lost sequences.
     pub const LOST: u8 = 8;
     /// The state of a case, for the station that reported it.
     pub const CASE_STATUS: u8 = 9;
-    /// Something that the hub wants the agent to do.
+    /// A command of the hub to the agent.
     pub const COMMAND: u8 = 10;
     /// On the join stream: token and certificate request.
     pub const JOIN: u8 = 11;
-    /// The hub's answer to it.
+    /// The hub's answer to a join.
     pub const JOINED: u8 = 12;
 }
 
-/// What an agent can send of one lane.
+/// The events that an agent can send of one lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LanePosition {
     /// Lane number.
@@ -63,7 +63,7 @@ pub struct LanePosition {
     pub next: Sequence,
 }
 
-/// The wall clock of one boot: what turns monotonic times into wall times.
+/// The wall clock of one boot: converts monotonic times into wall times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockAnchor {
     /// The boot.
@@ -91,7 +91,7 @@ pub struct Hello {
     pub monotonic_ms: u64,
     /// Its wall clock, milliseconds since 1970 UTC, now.
     pub wall_ms: i64,
-    /// Its wall clock is synchronised: the kernel says so, or a hub did in this boot.
+    /// Its wall clock is synchronised: the kernel reports it, or a hub did in this boot.
     pub wall_set: bool,
     /// Clock anchors of this and earlier boots.
     #[serde(default)]
@@ -99,15 +99,15 @@ pub struct Hello {
     /// Positions of its lanes.
     #[serde(default)]
     pub lanes: Vec<LanePosition>,
-    /// Every [`CaseStatus`] up to this number is synced on the agent's disk: the hub sends what comes
-    /// after it, whatever was acknowledged before. `None`: the agent has no inbox for them, because it is
-    /// older or serves no station, and is sent none; the hub keeps them. Left out of the bytes then, so
-    /// that this hello is that of an older agent.
+    /// Every [`CaseStatus`] up to this number is synced on the agent's disk: the hub sends those after it, whatever
+    /// was acknowledged before. `None`: the agent has no inbox for them, because it is older or serves no station;
+    /// the hub sends none and keeps them. Omitted from the bytes then, so that this hello equals that of an older
+    /// agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub case_status_stored: Option<u64>,
 }
 
-/// The hub takes the agent in.
+/// The hub accepts the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The protocol version to speak from here on.
@@ -116,21 +116,21 @@ pub struct Welcome {
     pub software: String,
     /// The hub's clock, milliseconds since 1970 UTC.
     pub hub_ms: i64,
-    /// How often a heartbeat is wanted, milliseconds.
+    /// Requested interval of heartbeats, milliseconds.
     pub heartbeat_ms: u64,
-    /// For each lane, the sequence that the hub wants next (as `next`; `first` is 0).
+    /// For each lane, the sequence that the hub expects next (as `next`; `first` is 0).
     #[serde(default)]
     pub lanes: Vec<LanePosition>,
-    /// The hub does not trust its own clock: `hub_ms` says nothing about the agent's. Left out of the bytes where the hub
-    /// trusts it, as by an older hub.
+    /// The hub does not trust its own clock: `hub_ms` says nothing about the agent's. Omitted from the bytes if the
+    /// hub trusts it, as by an older hub.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clock_doubtful: bool,
 }
 
-/// The hub does not take the agent in.
+/// The hub refuses the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refuse {
-    /// A word for programs: `version`, `identity`, `revoked`, `busy`, `token`, `request`.
+    /// A code for programs: `version`, `identity`, `revoked`, `busy`, `token`, `request`.
     pub code: String,
     /// A sentence for people, with the fix.
     pub message: String,
@@ -139,20 +139,20 @@ pub struct Refuse {
     pub retry_ms: u64,
 }
 
-/// How a lane's spool stands.
+/// The figures of a lane's spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpoolFigures {
     /// Lane number.
     pub lane: u8,
-    /// Events that wait.
+    /// Waiting events.
     pub events: u64,
     /// Bytes on disk.
     pub bytes: u64,
-    /// When the oldest event that waits was received, milliseconds since 1970 UTC; 0 if none waits.
+    /// Receipt of the oldest waiting event, milliseconds since 1970 UTC; 0 if none waits.
     pub oldest_ms: i64,
 }
 
-/// The agent is alive, and this is how far it is.
+/// A sign of life of the agent, with its progress.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The agent's clock, milliseconds since 1970 UTC.
@@ -163,9 +163,8 @@ pub struct Heartbeat {
     /// Spool figures of each lane.
     #[serde(default)]
     pub spool: Vec<SpoolFigures>,
-    /// Every [`CaseStatus`] up to this number is synced on the agent's disk: a cumulative acknowledgement.
-    /// An agent sends a heartbeat as soon as it rises. `None` as in [`Hello::case_status_stored`]; an older
-    /// hub passes over it.
+    /// Every [`CaseStatus`] up to this number is synced on the agent's disk: a cumulative acknowledgement. An agent
+    /// sends a heartbeat as soon as it rises. `None` as in [`Hello::case_status_stored`]; an older hub skips it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub case_status_stored: Option<u64>,
 }
@@ -180,28 +179,28 @@ pub struct LaneOpen {
 /// Everything before `next` is durable at the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
-    /// The sequence that the hub wants next.
+    /// The sequence that the hub expects next.
     pub next: Sequence,
 }
 
-/// A range that will never come.
+/// A range of lost sequences.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
-    /// First sequence that is missing.
+    /// First missing sequence.
     pub first: Sequence,
-    /// The sequence after the last one that is missing.
+    /// The sequence after the last missing one.
     pub end: Sequence,
-    /// Why: `damage`, `quota`.
+    /// Reason: `damage`, `quota`.
     pub reason: String,
 }
 
-/// What became of a case, for the station that reported its incident; or a notice of danger to it.
+/// The state of a case, for the station that reported its incident; or a notice of danger to it.
 ///
-/// Numbered for each agent by the hub, from 1 without gaps, and sent in that order, at most
-/// [`CASES_IN_FLIGHT_MAX`](super::limits::CASES_IN_FLIGHT_MAX) before they are acknowledged. The agent
-/// acknowledges what is synced on its disk ([`Heartbeat::case_status_stored`],
-/// [`Hello::case_status_stored`]); what is not acknowledged comes again in the next session under the same
-/// number. A number that is not above the last one stored is a repetition. There is no field for a person.
+/// The hub numbers them for each agent, from 1 without gaps, and sends them in that order, at most
+/// [`CASES_IN_FLIGHT_MAX`](super::limits::CASES_IN_FLIGHT_MAX) before they are acknowledged. The agent acknowledges
+/// messages that are synced on its disk ([`Heartbeat::case_status_stored`], [`Hello::case_status_stored`]); the
+/// others are sent again in the next session under the same numbers. A number that is not above the last one stored
+/// is a repetition. There is no field for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseStatus {
     /// The hub's number of this message; the same message keeps its number.
@@ -214,32 +213,32 @@ pub struct CaseStatus {
     pub source_id: String,
     /// State of the case.
     pub state: String,
-    /// Since when, milliseconds since 1970 UTC.
+    /// Time of that state, milliseconds since 1970 UTC.
     pub at_ms: i64,
     /// A sentence for the station.
     #[serde(default)]
     pub text: String,
-    /// What it is: [`case_kind`]. Empty, and not in the bytes, from a hub that does not say: a status.
+    /// Its kind: [`case_kind`]. Empty, and omitted from the bytes, from a hub without kinds: a status.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kind: String,
 }
 
-/// Kinds of [`CaseStatus`]. The list is open: a station passes on a kind that it does not know.
+/// Kinds of [`CaseStatus`]. The list is open: a station forwards unknown kinds.
 pub mod case_kind {
-    /// The hub has the incident, and this is the code of its case.
+    /// The hub has the incident; the message carries the code of its case.
     pub const RECEIPT: &str = "receipt";
-    /// The case is in another state.
+    /// The state of the case has changed.
     pub const STATUS: &str = "status";
     /// The station should know of a danger.
     pub const DANGER: &str = "danger";
 }
 
-/// Something that the hub wants the agent to do.
+/// A command of the hub to the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// The hub's number of this command.
     pub id: u64,
-    /// What to do; an agent answers an unknown name by ignoring it and counting it.
+    /// Name of the command; an agent ignores and counts an unknown name.
     pub name: String,
     /// Arguments, as JSON.
     #[serde(default)]
@@ -253,15 +252,15 @@ pub struct Join {
     pub token_id: String,
     /// Secret of the token.
     pub token_secret: String,
-    /// The name that the agent wants.
+    /// The requested name of the agent.
     pub agent: AgentId,
     /// PKCS #10 request (RFC 2986), PEM.
     pub csr_pem: String,
-    /// The agent's clock, milliseconds since 1970 UTC, for a clear word on skew.
+    /// The agent's clock, milliseconds since 1970 UTC, for a clear message about skew.
     pub wall_ms: i64,
 }
 
-/// The hub gives a certificate.
+/// The hub issues a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
     /// The agent's certificate, PEM.
@@ -270,7 +269,7 @@ pub struct Joined {
     pub root_pem: String,
     /// The site that the token was made for.
     pub site: SiteId,
-    /// Addresses of the hub, as it announces them.
+    /// Announced addresses of the hub.
     #[serde(default)]
     pub hubs: Vec<String>,
 }
@@ -299,14 +298,14 @@ pub enum Frame {
 /// Why bytes are not a frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// The header wants more than is allowed.
+    /// The header announces more than is allowed.
     #[error("frame of kind {kind} announces {bytes} bytes, at most {bytes_max} are accepted")]
     TooLarge {
         /// Frame number.
         kind: u8,
-        /// Announced.
+        /// Announced bytes.
         bytes: usize,
-        /// Allowed.
+        /// Allowed bytes.
         bytes_max: usize,
     },
     /// A control frame is not the CBOR of its struct.
@@ -314,16 +313,16 @@ pub enum FrameError {
     Control {
         /// Frame number.
         kind: u8,
-        /// Why.
+        /// The cause.
         #[source]
         source: CodecError,
     },
     /// A chunk in a batch is not acceptable.
     #[error("chunk {index} of a batch cannot be read")]
     Batch {
-        /// Which chunk.
+        /// Index of the chunk.
         index: usize,
-        /// Why.
+        /// The cause.
         #[source]
         source: ChunkError,
     },
@@ -332,7 +331,7 @@ pub enum FrameError {
     TooMany {
         /// Frame number.
         kind: u8,
-        /// Of what.
+        /// The list.
         what: &'static str,
     },
 }

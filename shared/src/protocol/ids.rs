@@ -87,8 +87,8 @@ name!(
     "site"
 );
 
-/// One life of an agent's spool. Drawn at random when a spool is created, so that a new spool that
-/// counts from 0 again is never taken for the old one.
+/// One life of an agent's spool. Drawn at random when a spool is created, so that a new spool that counts from 0
+/// again is never taken for the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
@@ -108,8 +108,8 @@ impl Sequence {
     }
 }
 
-/// The kernel's boot id (`/proc/sys/kernel/random/boot_id`): which run of the machine a monotonic
-/// time belongs to. Sixteen bytes in a chunk's header, hexadecimal text in a frame.
+/// The kernel's boot id (`/proc/sys/kernel/random/boot_id`): identifies the boot that a monotonic time belongs to.
+/// Sixteen bytes in a chunk's header, hexadecimal text in a frame.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
 )]
@@ -163,7 +163,7 @@ pub enum Lane {
     Urgent,
     /// Everything else.
     Routine,
-    /// What belongs to clips and pictures.
+    /// Events of clips and pictures.
     Media,
 }
 
@@ -207,12 +207,12 @@ impl fmt::Display for Lane {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Retention {
-    /// Equipment state and alarms: nothing about a person.
+    /// Equipment state and alarms: no personal data.
     #[default]
     Standard,
     /// Use of doors and other traces of daily life: short.
     Access,
-    /// Disputes and police incidents: as long as the law of the case wants.
+    /// Disputes and police incidents: as long as the law requires.
     Incident,
 }
 
@@ -229,8 +229,8 @@ impl Retention {
         }
     }
 
-    /// The class of a number. A class from a newer version is unknown here and refused: keeping data
-    /// for the wrong time is not a default to fall into.
+    /// The class of a number. A class from a newer version is unknown here and refused: no default is safe for how
+    /// long data are kept.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.number() == number)
     }

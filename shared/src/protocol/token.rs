@@ -15,9 +15,9 @@ const PREFIX: &str = "linli1";
 pub struct JoinToken {
     /// SHA-256 of the root certificate's DER.
     pub root: [u8; 32],
-    /// Which token of the hub.
+    /// Id of the token at the hub.
     pub id: String,
-    /// Proof of having been given it.
+    /// Secret that proves possession of the token.
     pub secret: String,
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for JoinToken {
 }
 
 impl fmt::Debug for JoinToken {
-    /// Without the secret.
+    /// Omits the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "JoinToken({})", self.id)
     }

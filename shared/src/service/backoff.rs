@@ -1,5 +1,5 @@
-//! How long to wait before the next try: doubling, capped, with jitter, so that two hundred agents
-//! that lost the same hub do not come back in step. Pure: the caller brings the randomness.
+//! The pause before the next try: doubling, capped, with jitter, so that two hundred agents that lost the same hub do
+//! not return in step. Pure: the caller supplies the randomness.
 use std::time::Duration;
 
 /// The state of one series of tries.
@@ -31,7 +31,7 @@ impl Backoff {
         half + half.mul_f64(random as f64 / u64::MAX as f64)
     }
 
-    /// It worked: the next failure starts from the first step again.
+    /// Resets after a success: the next failure starts from the first step again.
     pub fn reset(&mut self) {
         self.tries = 0;
     }

@@ -1,9 +1,8 @@
-//! The clocks of a machine. Decisions take their time as an argument; this is where the argument
-//! comes from.
+//! The clocks of a machine. Decisions take their time as an argument; it is read here.
 use crate::protocol::ids::BootId;
 use rustix::time::{ClockId, clock_gettime};
 
-/// 2020-01-01T00:00:00Z. A clock before it has not been set since power came.
+/// 2020-01-01T00:00:00Z. An earlier clock has not been set since power-on.
 pub const FLOOR_MS: i64 = 1_577_836_800_000;
 
 /// Wall clock, milliseconds since 1970 UTC.
@@ -21,7 +20,7 @@ pub fn monotonic_ms() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// The wall clock has been set since power came.
+/// Whether the wall clock has been set since power-on.
 pub fn is_set(wall_ms: i64) -> bool {
     wall_ms >= FLOOR_MS
 }
@@ -39,7 +38,7 @@ pub fn rfc3339(ms: i64) -> String {
         .unwrap_or_else(|_| format!("{ms} ms"))
 }
 
-/// The kernel says that its clock is synchronised (`adjtimex(2)`, STA_UNSYNC is clear): chrony, ntpd, PTP or
+/// Whether the kernel reports its clock as synchronised (`adjtimex(2)`, STA_UNSYNC is clear): chrony, ntpd, PTP or
 /// systemd-timesyncd set it in this boot and still do.
 #[expect(
     unsafe_code,

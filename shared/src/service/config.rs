@@ -1,5 +1,4 @@
-//! Config files: strict TOML whose errors name file, line, key and fix, and values that carry their
-//! units.
+//! Config files: strict TOML whose errors name file, line, key and fix, and values with their units.
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -8,21 +7,21 @@ use std::time::Duration;
 /// Why a config file is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {path:?}: check that the file is there and that this user may read it")]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// It is not what is expected; the text shows line and key.
+    /// The file has unexpected content; the text shows line and key.
     #[error("{path:?} is not valid:\n{message}")]
     Parse {
         /// The file.
         path: PathBuf,
-        /// What toml says, with the line.
+        /// The error of the toml parser, with the line.
         message: String,
     },
     /// The values do not fit together.
@@ -32,7 +31,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// Dotted key.
         key: String,
-        /// What is wrong and how to put it right.
+        /// The fault and its remedy.
         message: String,
     },
 }

@@ -1,28 +1,28 @@
 //! The data directory: made for the program's user alone, and used by that user only.
 //!
-//! It holds keys and events. Files that another user makes in it, root above all, would keep the service
-//! from starting, so what writes there looks at it first.
+//! It holds keys and events. Files that another user makes in it, root above all, would keep the service from
+//! starting, so every program that writes there checks the owner first.
 use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Nobody else may look into it.
+/// Mode that denies access to all others.
 pub const MODE: u32 = 0o700;
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// It cannot be made or looked at.
+    /// The directory cannot be made or examined.
     #[error("the data directory {path:?} cannot be used: may this user make it and enter it?")]
     File {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// It is another user's.
+    /// The directory belongs to another user.
     #[error(
         "the data directory {path:?} belongs to user {owner}, and this is user {user}: run the command as its \
          owner, like `runuser -u linli-agent -- linli-agent …` or `runuser -u linli-hub -- linli-hub …`; nothing was changed"
@@ -30,14 +30,14 @@ pub enum DataDirError {
     Owner {
         /// The directory.
         path: PathBuf,
-        /// Whose it is.
+        /// The owner of the directory.
         owner: u32,
-        /// Who asks.
+        /// The user of this process.
         user: u32,
     },
 }
 
-/// Makes the directory if it is not there, checks whose it is, and closes it to others.
+/// Makes the directory if it is missing, checks its owner, and closes it to others.
 pub fn prepare(path: &Path) -> Result<(), DataDirError> {
     let failed = |source| DataDirError::File {
         path: path.to_owned(),
@@ -59,7 +59,7 @@ pub fn prepare(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-/// Makes a directory, and those above it, for this user alone; one that is there stays as it is.
+/// Makes a directory, and its parents, for this user alone; an existing one is unchanged.
 pub fn make(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(MODE).create(path)
 }

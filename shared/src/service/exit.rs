@@ -1,19 +1,19 @@
-//! How a program ends: exit codes after sysexits.h, so that a unit can tell "do not restart" from "try
-//! again", and the one line that says why.
+//! Exit codes of the programs, after sysexits.h, so that a unit can distinguish "do not restart" from "try again",
+//! and the one line that gives the reason.
 use std::error::Error;
 
 use super::config::ConfigError;
 use super::telemetry::{self, LogConfig};
 
-/// Everything went as asked.
+/// Success.
 pub const OK: u8 = 0;
-/// It failed, and none of the below says why.
+/// Failure without a more specific code.
 pub const FAILURE: u8 = 1;
 /// The command line is wrong (clap's own code).
 pub const USAGE: u8 = 2;
 /// Input data is wrong: rows of an import were rejected.
 pub const DATA: u8 = 65;
-/// A service that is needed is not there: the hub, the running agent.
+/// A required service is unavailable: the hub, the running agent.
 pub const UNAVAILABLE: u8 = 69;
 /// Disk or file trouble.
 pub const IO: u8 = 74;
@@ -22,7 +22,7 @@ pub const REFUSED: u8 = 77;
 /// The config is wrong; a restart will not help.
 pub const CONFIG: u8 = 78;
 
-/// What went wrong, as a person reads it, and the exit code.
+/// An error message for people, and the exit code.
 pub struct Failure {
     /// The whole chain of causes in one line.
     pub text: String,
@@ -38,7 +38,7 @@ pub fn failure(code: u8) -> impl Fn(&(dyn Error + 'static)) -> Failure {
     }
 }
 
-/// A disk that fails may work at the next start; a file that is missing, closed to the user or wrong stays so.
+/// A failing disk may work at the next start; a file that is missing, unreadable for the user or wrong stays so.
 pub fn config_code(error: &ConfigError) -> u8 {
     match error {
         ConfigError::Read { source, .. }
@@ -54,7 +54,7 @@ pub fn config_code(error: &ConfigError) -> u8 {
     }
 }
 
-/// Starts logging, or says what is wrong with its config.
+/// Starts logging, or reports the error in its config.
 pub fn start_logs(config: &LogConfig) -> Result<(), Failure> {
     telemetry::start(config).map_err(|text| Failure { text, code: CONFIG })
 }

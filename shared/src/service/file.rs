@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Files that are replaced completely or not at all.
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,15 +21,14 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         .and_then(|()| file.sync_all())
         .and_then(|()| std::fs::rename(&temporary, path));
     if written.is_err() {
-        // On a full disk it would hold the room that is missing.
+        // On a full disk it would occupy needed space.
         let _ = std::fs::remove_file(&temporary);
     }
     written?;
     sync_directory(directory)
 }
 
-/// Takes a lock file for this process, which holds it as long as the handle lives; `None` if another
-/// process has it.
+/// Locks a file for this process as long as the handle lives; `None` if another process holds the lock.
 pub fn lock(path: &Path) -> io::Result<Option<File>> {
     let file = File::create(path)?;
     match file.try_lock() {

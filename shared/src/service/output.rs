@@ -1,16 +1,16 @@
-//! What a program says on standard output.
+//! Standard output of a program.
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
 use super::exit;
 
-/// Writes one line. A reader that has gone (`| head -1`) has had what it wanted: what follows is written
-/// to nobody, and the program ends as it would have. `println!` would panic.
+/// Writes one line. If the reader has gone (`| head -1`), the output is dropped, and the program ends as usual;
+/// `println!` would panic.
 pub fn line(text: impl Display) {
     check(writeln!(io::stdout().lock(), "{text}"));
 }
 
-/// Writes a text as it is, in the same way.
+/// Writes a text unchanged, in the same way.
 pub fn text(text: &[u8]) {
     let mut out = io::stdout().lock();
     check(out.write_all(text).and_then(|()| out.flush()));

@@ -1,9 +1,9 @@
-//! HTTP to other people's systems: the client, how an answer is judged, and the signature of a webhook.
+//! HTTP to third-party systems: the client, the evaluation of answers, and the signature of a webhook.
 //!
-//! * Every request has a deadline ([`SEND_DEADLINE`]); redirects are not followed, for the keys that stand
-//!   in some URLs would go with them. Answers are read up to [`ANSWER_BYTES_MAX`].
-//! * Trusted are the system's roots, and those that the caller brings.
-//! * Addresses of requests are never in errors: robots have their keys there.
+//! * Every request has a deadline ([`SEND_DEADLINE`]); redirects are not followed, because they would forward the
+//!   keys in some URLs. Answers are read up to [`ANSWER_BYTES_MAX`].
+//! * The system's roots and those of the caller are trusted.
+//! * Addresses of requests never appear in errors: those of robots contain keys.
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use ring::hmac;
@@ -12,46 +12,46 @@ use std::time::Duration;
 
 use super::{telemetry, tls};
 
-/// From the beginning of the connection to the end of the answer.
+/// Deadline from the beginning of the connection to the end of the answer.
 pub const SEND_DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// What is read of an answer.
+/// Largest part of an answer that is read.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// Of an answer that stands in an error.
+/// Characters of an answer in an error.
 const ANSWER_CHARS_TOLD: usize = 200;
-/// A peer may ask for a longer pause than ours; not for a longer one than this.
+/// Longest pause that a peer may request.
 const RETRY_AFTER_MAX_S: i64 = 300;
 /// Header of a webhook's signature.
 pub const SIGNATURE: &str = "linli-signature";
 
-/// What a peer said that has taken a message.
+/// The answer of a peer that has accepted a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Status of HTTP, or code of SMTP.
     pub status: String,
-    /// The rest; may be empty.
+    /// Text of the answer; may be empty.
     pub text: String,
 }
 
-/// Why a message was not taken.
+/// Why a message was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// It may work later.
+    /// A later try may succeed.
     Temporary {
-        /// What happened.
+        /// The error.
         error: String,
-        /// The peer says when.
+        /// The pause that the peer requested.
         retry_after_ms: Option<i64>,
     },
-    /// The peer does not want it.
+    /// The peer refuses it for good.
     Permanent {
-        /// What it said.
+        /// The peer's error.
         error: String,
     },
 }
 
 impl Failure {
-    /// Without a word of the peer on when to come again.
+    /// A temporary failure without a pause requested by the peer.
     pub fn temporary(error: impl Into<String>) -> Self {
         Self::Temporary {
             error: error.into(),
@@ -59,14 +59,14 @@ impl Failure {
         }
     }
 
-    /// Not to be repeated.
+    /// A failure that must not be repeated.
     pub fn permanent(error: impl Into<String>) -> Self {
         Self::Permanent {
             error: error.into(),
         }
     }
 
-    /// What happened.
+    /// The error.
     pub fn error(&self) -> &str {
         match self {
             Self::Temporary { error, .. } | Self::Permanent { error } => error,
@@ -74,9 +74,9 @@ impl Failure {
     }
 }
 
-/// TLS as a client that trusts the system's roots and these.
+/// TLS of a client that trusts the system's roots and these.
 pub fn tls(mut roots: RootCertStore) -> Result<rustls::ClientConfig, rustls::Error> {
-    // A system without roots has none to trust; then every connection says so.
+    // On a system without roots every connection reports the error.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     Ok(rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()?
@@ -98,7 +98,7 @@ pub fn client(
         .build()?)
 }
 
-/// Sends a request and reads the answer of a peer that has taken it.
+/// Sends a request and reads the answer of a peer that has accepted it.
 pub async fn ask(request: RequestBuilder) -> Result<Answer, Failure> {
     let lost = |error: reqwest::Error| Failure::temporary(telemetry::chain(&error.without_url()));
     let mut response = request.send().await.map_err(lost)?;
@@ -113,7 +113,7 @@ pub async fn ask(request: RequestBuilder) -> Result<Answer, Failure> {
         match response.chunk().await {
             Ok(Some(part)) => body.extend_from_slice(&part),
             Ok(None) => break,
-            // The status says enough where it is not a success.
+            // Without a success the status is sufficient.
             Err(_) if !status.is_success() => break,
             Err(error) => return Err(lost(error)),
         }
@@ -122,7 +122,7 @@ pub async fn ask(request: RequestBuilder) -> Result<Answer, Failure> {
     judge(status, retry_after_ms, body)
 }
 
-/// What a status means.
+/// Evaluates a status.
 fn judge(status: StatusCode, retry_after_ms: Option<i64>, body: String) -> Result<Answer, Failure> {
     let error = || format!("{status}: {}", told(&body));
     match status {
@@ -155,12 +155,12 @@ pub fn told(body: &str) -> String {
 pub struct Signer(hmac::Key);
 
 impl Signer {
-    /// With this secret.
+    /// A signer with this secret.
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// What stands in the header [`SIGNATURE`]: `t=<seconds>,v1=<hex of HMAC-SHA256(secret, "<seconds>." + body)>`.
+    /// The value of the header [`SIGNATURE`]: `t=<seconds>,v1=<hex of HMAC-SHA256(secret, "<seconds>." + body)>`.
     pub fn signature(&self, at_s: i64, body: &str) -> String {
         let tag = hmac::sign(&self.0, format!("{at_s}.{body}").as_bytes());
         format!("t={at_s},v1={}", hex::encode(tag))

@@ -6,16 +6,16 @@ use serde::Serialize;
 /// One problem.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
-    /// What kind of problem: a word that programs can compare.
+    /// Type of the problem: a word that programs can compare.
     #[serde(rename = "type")]
     pub kind: String,
     /// The status in words.
     pub title: String,
     /// HTTP status.
     pub status: u16,
-    /// What is wrong with this request, and the fix.
+    /// The fault of this request, and the fix.
     pub detail: String,
-    /// When to come again, seconds.
+    /// When to try again, seconds.
     #[serde(skip)]
     pub retry_after_s: Option<u32>,
 }
@@ -32,7 +32,7 @@ impl Problem {
         }
     }
 
-    /// Says when to come again.
+    /// Sets when to try again.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);

@@ -1,10 +1,9 @@
-//! Stopping: one token for "stop", and what makes it fire.
+//! Shutdown: one token for "stop", and the signals that cancel it.
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Takes SIGTERM and SIGINT from now on; what it gives cancels `stop` when one has come, and ends then, or
-/// when `stop` is cancelled elsewhere. Call it before anything can be seen to run: a signal that comes
-/// before it kills.
+/// Handles SIGTERM and SIGINT from now on; the returned future cancels `stop` on a signal, and ends then, or when
+/// `stop` is cancelled elsewhere. Call it before the process is visibly running: an earlier signal kills it.
 pub fn on_signal(
     stop: CancellationToken,
 ) -> std::io::Result<impl Future<Output = std::io::Result<()>>> {

@@ -1,13 +1,13 @@
-//! What systemd is told: ready, stopping, alive. Does nothing where no NOTIFY_SOCKET is set.
+//! Notifications to systemd: ready, stopping, alive. Without a NOTIFY_SOCKET they do nothing.
 use sd_notify::NotifyState;
 use std::time::Duration;
 
-/// The service is ready; `status` is what `systemctl status` shows.
+/// Reports the service as ready; `systemctl status` shows `status`.
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// The service is not ready yet and moves: its start may take as much longer from now on.
+/// Reports progress of the start, and extends its timeout from now on.
 pub fn starting(status: &str, extends_by: Duration) {
     let extends_by_us = u32::try_from(extends_by.as_micros()).unwrap_or(u32::MAX);
     send(&[
@@ -16,18 +16,19 @@ pub fn starting(status: &str, extends_by: Duration) {
     ]);
 }
 
-/// The service stops.
+/// Reports that the service stops.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// The pipeline has moved since the last call, or waits for what a restart would not mend. Only what
-/// proves that may call this.
+/// Reports that the pipeline has moved since the last call, or waits for a condition that a restart would not repair.
+/// Call it only with proof of that.
 pub fn alive() {
     send(&[NotifyState::Watchdog]);
 }
 
-/// How often [`alive`] is wanted: a quarter of the unit's WatchdogSec, so that one sign may be missed, or every 10 s without one.
+/// Interval of calls to [`alive`]: a quarter of the unit's WatchdogSec, so that one may be missed, or 10 s without
+/// one.
 pub fn watchdog_interval() -> Duration {
     sd_notify::watchdog_enabled().map_or(Duration::from_secs(10), |whole| whole / 4)
 }

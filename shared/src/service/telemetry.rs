@@ -2,7 +2,7 @@
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-/// How logs are written.
+/// Settings of the logs.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
@@ -33,8 +33,8 @@ impl Default for LogConfig {
 /// The levels by name.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// The filter of a level, or of directives like `info,linli_agent::uplink=debug`. A word that is no level would be taken for
-/// the name of a module by the library, and silence everything else.
+/// The filter of a level, or of directives like `info,linli_agent::uplink=debug`. The library would take an unknown
+/// word for the name of a module, and silence everything else.
 fn filter(level: &str) -> Result<EnvFilter, String> {
     let is_known = |word: &str| LEVELS.iter().any(|known| known.eq_ignore_ascii_case(word));
     let unknown = level.split(',').map(str::trim).find(|directive| {
@@ -55,18 +55,18 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
 }
 
 impl LogConfig {
-    /// What is wrong with the level, if anything is.
+    /// Returns the error in the level, if any.
     pub fn check(&self) -> Result<(), String> {
         filter(&self.level).map(|_| ())
     }
 }
 
-/// Starts logging. Returns what is wrong with the level, if anything is.
+/// Starts logging. Returns the error in the level, if any.
 pub fn start(config: &LogConfig) -> Result<(), String> {
     let filter = filter(&config.level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // On a full disk a line is lost; saying so on the same stream would be a panic.
+        // On a full disk a line is lost; an error on the same stream would panic.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let started = match config.format {

@@ -19,7 +19,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// An agent's certificate carries the URI `linli:agent/<agent>/site/<site>` (RFC 5280, 4.2.1.6).
 const AGENT_URI: &str = "linli:agent/";
 
-/// What is wrong with a certificate or key.
+/// An error of a certificate or key.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A PEM file cannot be used.
@@ -27,11 +27,11 @@ pub enum TlsError {
         "cannot use {what} {path:?}: check that the file is there, is PEM and may be read by this user"
     )]
     Pem {
-        /// Which.
+        /// The role of the file.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: rustls::pki_types::pem::Error,
     },
@@ -46,7 +46,7 @@ pub enum TlsError {
     Parse,
 }
 
-/// The cryptography that is used everywhere: ring.
+/// The cryptography used everywhere: ring.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -99,7 +99,7 @@ pub fn agent_uri(agent: &AgentId, site: &SiteId) -> String {
     format!("{AGENT_URI}{agent}/site/{site}")
 }
 
-/// What an agent's certificate says.
+/// The identity in an agent's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentIdentity {
     /// The agent.
@@ -114,13 +114,13 @@ pub struct AgentIdentity {
     pub not_after_s: i64,
 }
 
-/// The time against which certificates are checked on a machine whose clock may not be set: never
-/// earlier than the start of its own certificate, for it was given that one at a later time.
+/// The time against which certificates are checked on a machine whose clock may not be set: never earlier than the
+/// start of its own certificate, which was issued later.
 #[derive(Debug)]
 pub struct NotBefore(Duration);
 
 impl NotBefore {
-    /// Seconds since 1970 UTC.
+    /// Takes seconds since 1970 UTC.
     pub fn new(not_before_s: i64) -> Self {
         Self(Duration::from_secs(not_before_s.max(0).cast_unsigned()))
     }
@@ -131,12 +131,12 @@ impl TimeProvider for NotBefore {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        // A day in, so that certificates that were made in the same hour are good too.
+        // Plus one day, so that certificates made in the same hour are valid too.
         Some(UnixTime::since_unix_epoch(now.max(self.0 + DAY)))
     }
 }
 
-/// Reads who an agent is from its certificate, which the caller has verified.
+/// Reads an agent's identity from its certificate, which the caller has verified.
 pub fn agent_identity(certificate: &CertificateDer<'_>) -> Result<AgentIdentity, TlsError> {
     use x509_parser::prelude::*;
     let (_, parsed) =

@@ -1,10 +1,10 @@
-//! What an event of a Dahua device means here. Pure.
+//! The meaning of a Dahua device's events. Pure.
 //!
-//! Start and Stop come once each, so what goes on is a state of the frame and needs no memory here. Codes that are
-//! not known are left out and counted by their name.
+//! Start and Stop arrive once each, so a lasting condition is a state of the ingest and needs no memory here. Unknown
+//! codes are left out and counted by their name.
 //!
-//! Times: `RealUTC` is what it says; `UTC` is the local time written as if it were UTC on many firmwares, so `LocaleTime`,
-//! read in the source's zone, is preferred to it. What a device has kept while it was offline is a replay.
+//! Times: `RealUTC` is true UTC; `UTC` is local time written as if it were UTC on many firmwares, so `LocaleTime`,
+//! read in the source's zone, is preferred to it. An event that the device kept while it was offline is a replay.
 use jiff::tz::TimeZone;
 use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::ids::Retention;
@@ -18,19 +18,19 @@ use crate::time::{can_be, read};
 /// Longest name of a code or a field.
 const NAME_CHARS_MAX: usize = 40;
 
-/// What a code means.
+/// The meaning of a code.
 enum Sort {
-    /// It happens; its end is no event.
+    /// A momentary event; its end is no event.
     Moment(&'static str, Severity),
-    /// It begins and ends.
+    /// A condition with a beginning and an end.
     State(&'static str, Severity, &'static str),
-    /// A part does not work.
+    /// A fault of a part.
     Fault(&'static str),
-    /// Somebody was let in, or was not.
+    /// Access granted or denied.
     Access,
-    /// A door is open or closed, by `Status`.
+    /// A door, open or closed by `Status`.
     Door,
-    /// Not known, or of no interest.
+    /// Unknown, or of no interest.
     LeftOut,
 }
 
@@ -81,7 +81,7 @@ fn sort(code: &str) -> Sort {
     }
 }
 
-/// What a part comes to. `parts`: channels and doors are devices of their own, `<device>/<number>`, counted from 1 as on
+/// Decodes a part. `parts`: channels and doors are devices of their own, `<device>/<number>`, counted from 1 as on
 /// the device's own pages.
 pub fn map<'a>(device: &str, parts: bool, message: &'a Message<'_>) -> DecodedMessage<'a> {
     let device = || Cow::Owned(device.to_owned());
@@ -137,7 +137,7 @@ fn device_event<'a>(
             }
         }
         Sort::Access if over => return Err(code),
-        // A device that gives no status tells of what succeeded.
+        // Without a status, access succeeded.
         Sort::Access if is_no(&data.status.0) => ("door.denied", Severity::Info),
         Sort::Access => ("door.granted", Severity::Info),
         Sort::Door => match data.status.0.to_ascii_lowercase().as_str() {
@@ -149,7 +149,7 @@ fn device_event<'a>(
             _ => return Err(code),
         },
     };
-    // A pulse of what goes on has no end that would be told.
+    // The end of a pulsed condition would never be reported.
     let state = state.filter(|()| event.action != Action::Pulse);
     let is_door = kind.starts_with("door.");
     let index = if is_door && !data.door.0.is_empty() {
@@ -191,7 +191,7 @@ fn device_event<'a>(
         let at = [&data.real_utc, &data.utc, &data.locale_time]
             .into_iter()
             .find(|time| !time.0.is_empty());
-        // SledLog of a device are numbered until somebody clears them; the time makes it one for good.
+        // Logs of a device are numbered until somebody clears them; the time makes the id unique for good.
         if let Some(at) = at
             && !data.rec_no.0.is_empty()
         {
@@ -221,7 +221,7 @@ fn target<'a>(event: &'a Event<'_>) -> &'a str {
     }
 }
 
-/// How somebody was let in.
+/// The method of an access.
 fn method(number: &str) -> &'static str {
     match number {
         "0" => "password",
@@ -247,19 +247,19 @@ fn time<'a>(data: &'a Data<'_>) -> DeviceTime<'a> {
     if let Some(ms) = utc(&data.utc.0) {
         return DeviceTime::Ms(ms);
     }
-    // One that cannot be read says so.
+    // An unreadable one is returned as unreadable.
     match [&data.real_utc.0, &data.utc.0] {
         [text, _] | [_, text] if !text.is_empty() && text.as_ref() != "0" => DeviceTime::Text(text),
         _ => DeviceTime::None,
     }
 }
 
-/// A word for false.
+/// Whether the text means false.
 fn is_no(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "0" | "false" | "no")
 }
 
-/// The beginning of a name that a device gives.
+/// The beginning of a device's name.
 fn short(name: &str) -> &str {
     match name.char_indices().nth(NAME_CHARS_MAX) {
         Some((end, _)) => &name[..end],

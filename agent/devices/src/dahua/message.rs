@@ -1,13 +1,13 @@
-//! One part of a Dahua event stream as it is written ("HTTP API for DH", eventManager.cgi `attach`). Pure.
+//! Parser of one part of a Dahua event stream ("HTTP API for DH", eventManager.cgi `attach`). Pure.
 //!
 //! ```text
 //! Code=CrossLineDetection;action=Start;index=0;data={ "RealUTC": 1782878400, … }
 //! Heartbeat
 //! ```
 //!
-//! `index` and `data` may be missing; the order of the fields is that above, with or without blanks; `data` is JSON. A part may
-//! have several events, each begins with `Code=` on a line of its own or behind the data of the one before. Each is read by
-//! itself: data that are broken or cut cost what of them is broken, and no other event.
+//! `index` and `data` may be missing; the order of the fields is as above, with or without blanks; `data` is JSON. A
+//! part may have several events, each beginning with `Code=` on a line of its own or behind the data of the one
+//! before. Each is read by itself: broken or cut data lose only the broken fields, and no other event.
 use std::borrow::Cow;
 
 use crate::device_event::Reject;
@@ -15,17 +15,17 @@ use crate::lenient_json::{self, LenientText};
 
 /// Events in one part.
 const EVENTS_MAX: usize = 64;
-/// How an event begins.
+/// Beginning of an event.
 const CODE: &[u8] = b"code=";
 
-/// What is said of the event.
+/// The action of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// It begins.
+    /// The condition begins.
     Start,
-    /// It ends.
+    /// The condition ends.
     Stop,
-    /// It happened.
+    /// A momentary event.
     Pulse,
 }
 
@@ -41,17 +41,17 @@ pub enum Message<'a> {
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// Its code.
+    /// Code of the event.
     pub code: &'a str,
     /// See [`Action`].
     pub action: Action,
-    /// Channel or input, counted from 0; empty where it is not told.
+    /// Channel or input, counted from 0; empty if missing.
     pub index: &'a str,
-    /// What of its data is known here.
+    /// The fields of its data that this decoder knows.
     pub data: Data<'a>,
 }
 
-/// What is known of the data of an event. All is a text, or empty.
+/// The fields of an event's data that this decoder knows. Each is a text, or empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[expect(missing_docs, reason = "the names are those of the protocol")]
 pub struct Data<'a> {
@@ -66,12 +66,12 @@ pub struct Data<'a> {
     pub card_name: LenientText<'a>,
     pub user_id: LenientText<'a>,
     pub error_code: LenientText<'a>,
-    /// It is told afterwards: kept by the device while it had no connection.
+    /// The event is reported late: the device kept it while it had no connection.
     pub offline: LenientText<'a>,
     pub object: Object<'a>,
 }
 
-/// What was seen. A device that writes something else here says nothing of it.
+/// The object that was seen. A value of another type reads as empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Object<'a> {
     /// `ObjectType`: Human, Vehicle.
@@ -79,7 +79,7 @@ pub struct Object<'a> {
 }
 
 impl<'a> Data<'a> {
-    /// What is whole of it.
+    /// Reads the intact fields.
     fn read(text: &'a str) -> Self {
         let places = [
             "RealUTC",
@@ -141,7 +141,7 @@ impl<'a> Data<'a> {
     }
 }
 
-/// Reads a part: all events that can be read, or why there is none.
+/// Reads a part: all readable events, or why there is none.
 pub fn decode(text: &str) -> Result<Message<'_>, Reject> {
     let mut events = Vec::new();
     let mut rejected = None;
@@ -186,7 +186,7 @@ pub fn decode_all(text: &str) -> Vec<Result<Message<'_>, Reject>> {
     read
 }
 
-/// Where events begin: not within a word.
+/// The positions where events begin, never within a word.
 fn starts(text: &[u8]) -> Vec<usize> {
     let equals = memchr::memchr_iter(b'=', text);
     equals
@@ -197,7 +197,7 @@ fn starts(text: &[u8]) -> Vec<usize> {
             let is_word = before(1).is_some_and(|byte| {
                 byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'"' | b'\'')
             });
-            // One letter behind the end of the event before is a line's end that was damaged.
+            // One letter behind the end of the previous event is a damaged end of line.
             let is_behind = matches!(before(2), Some(b'}' | b'\r' | b'\n'));
             (is_code && (!is_word || is_behind)).then_some(start)
         })
@@ -207,7 +207,7 @@ fn starts(text: &[u8]) -> Vec<usize> {
 fn event(text: &str) -> Result<Event<'_>, Reject> {
     let (head, data) = match text.find("data=") {
         Some(at) => (&text[..at], text[at + "data=".len()..].trim()),
-        // The data, where their name was damaged.
+        // The data, if their name was damaged.
         None => match text.find('{') {
             Some(at) => (&text[..at], &text[at..]),
             None => (text, ""),
@@ -230,10 +230,10 @@ fn event(text: &str) -> Result<Event<'_>, Reject> {
         return Err(Reject::new("the Code is empty"));
     }
     let action = match action.to_ascii_lowercase().as_str() {
-        // Some firmwares write the state of a door here.
+        // Some firmwares send the state of a door here.
         "start" | "open" | "on" | "begin" => Action::Start,
         "stop" | "close" | "off" | "end" => Action::Stop,
-        // What is said of it cannot be read, or nothing is said: it happened.
+        // An unreadable or missing action: a momentary event.
         _ => Action::Pulse,
     };
     let data = match data.starts_with(['{', '[']) {

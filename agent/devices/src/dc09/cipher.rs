@@ -1,9 +1,9 @@
 //! AES of SIA DC-09 (clause 5.4): CBC with 128, 192 or 256 bits, from a vector of zeros. Pure.
 //!
-//! What is sealed begins behind the account's `[` and goes to before the CR, as hexadecimal digits. In clear it is
-//! `pad | data ] [xdata] _time`: the pad makes it whole blocks, and every message another one, because the vector is
-//! always the same. The standard has no check of its own over it; that a key was the right one is known by the time, which
-//! must be there and near (`clock`).
+//! The sealed part begins behind the account's `[` and ends before the CR, as hexadecimal digits. In clear it is `pad
+//! | data ] [xdata] _time`: the pad completes the blocks, and makes every message different, because the vector is
+//! always the same. The standard has no checksum over it; a right key shows in the time, which must be present and
+//! near (`clock`).
 use aes::{Aes128, Aes192, Aes256};
 use cbc::cipher::block_padding::NoPadding;
 use cbc::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
@@ -34,7 +34,7 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// Of the text of a key file: 32, 48 or 64 hexadecimal digits.
+    /// The key in the text of a key file: 32, 48 or 64 hexadecimal digits.
     pub fn from_digits(text: &str) -> Option<Self> {
         let bytes = hex::decode(text.trim()).ok()?;
         match bytes.len() {
@@ -45,7 +45,7 @@ impl Key {
         }
     }
 
-    /// What was sealed; `None` where it is no hexadecimal digits of whole blocks.
+    /// Opens a sealed part; `None` unless it is hexadecimal digits of whole blocks.
     pub fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
         let mut bytes = hex::decode(sealed).ok()?;
         if bytes.is_empty() || !bytes.len().is_multiple_of(BLOCK_BYTES) {
@@ -66,7 +66,7 @@ impl Key {
         opened.then_some(bytes)
     }
 
-    /// Seals what follows a pad, which is made of these random bytes.
+    /// Seals the clear text behind a pad, which is made of these random bytes.
     pub fn seal(&self, clear: &[u8], random: &[u8; PAD_BYTES_MAX]) -> String {
         let more = (BLOCK_BYTES - clear.len() % BLOCK_BYTES) % BLOCK_BYTES;
         let mut bytes: Vec<u8> = random[..PAD_BYTES_MIN + more]
@@ -92,7 +92,7 @@ impl Key {
     }
 }
 
-/// A letter or digit: a pad has no `|`, `[` or `]`, and some panels want it to be ASCII.
+/// A letter or digit: a pad has no `|`, `[` or `]`, and some panels require ASCII.
 fn pad_byte(random: &u8) -> u8 {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     LETTERS[usize::from(random % 32)]
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_public_message_opens() {
-        // Of another implementation: a link test.
+        // From another implementation: a link test.
         let key = Key::from_digits("850cba22f7dd4f033405da83e4c5bae9").expect("a key");
         let clear = key
             .open(

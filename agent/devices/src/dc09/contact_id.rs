@@ -1,39 +1,39 @@
 //! Contact ID (SIA DC-05) as `ADM-CID` carries it. Pure.
 //!
 //! ```text
-//! #account|Q EEE GG CCC      Q: 1 new or open, 3 over or closed, 6 still so
+//! #account|Q EEE GG CCC      Q: 1 new or open, 3 restored or closed, 6 still present
 //!           │   │   └ zone or user, three digits
 //!           │   └ partition, two digits
-//!           └ code, three digits; between Q and EEE stands nothing
+//!           └ code, three digits; nothing between Q and EEE
 //! ```
 //!
-//! Codes are those of DC-05-2016, annex C, as two public implementations name them. Users and zones are told apart by the
-//! code. Codes of openings (400 to 409, 450 to 452, 459) are told by Q: 1 is an opening.
+//! Codes are those of DC-05-2016, annex C, as two public implementations name them. The code distinguishes users from
+//! zones. In codes of openings (400 to 409, 450 to 452, 459) Q 1 is an opening.
 use super::meaning::{Meaning, Number, What};
 
-/// Whether it begins, is over, or is told again.
+/// Whether a condition begins, is over, or is reported again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Qualifier {
     /// 1.
     New,
     /// 3.
     Restore,
-    /// 6: told before, and still so.
+    /// 6: reported before, and still present.
     Previous,
 }
 
 /// One report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report<'a> {
-    /// As the data name it; empty where they do not.
+    /// Account in the data; empty if they have none.
     pub account: &'a str,
-    /// See there.
+    /// Qualifier.
     pub qualifier: Qualifier,
     /// Three digits.
     pub code: &'a str,
-    /// Two digits; `00` is none. Empty where it cannot be read.
+    /// Two digits; `00` is none. Empty if unreadable.
     pub partition: &'a str,
-    /// Three digits; `000` is none. Empty where it cannot be read.
+    /// Three digits; `000` is none. Empty if unreadable.
     pub number: &'a str,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Report<'a> {
         }
         let mut parts = report.ok_or(NoReport)?.split_ascii_whitespace();
         let first = parts.next().ok_or(NoReport)?;
-        // DC-05 has digits to F, and panels use those for users.
+        // DC-05 allows digits to F, and panels use those for users.
         let is_hexadecimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let (qualifier, code) = first.split_at_checked(1).ok_or(NoReport)?;
         if code.len() != 3 || !is_hexadecimal(code) {
@@ -70,7 +70,7 @@ impl<'a> Report<'a> {
             "6" | "P" => Qualifier::Previous,
             _ => return Err(NoReport),
         };
-        // Where it happened is less than that it did.
+        // An unreadable place must not lose the event.
         let mut number = |digits: usize| {
             let part = parts.next().unwrap_or_default();
             if part.len() <= digits && is_hexadecimal(part) {
@@ -89,7 +89,7 @@ impl<'a> Report<'a> {
         })
     }
 
-    /// What it means.
+    /// The meaning of the report.
     pub fn meaning(&self) -> Meaning {
         let restore = self.qualifier == Qualifier::Restore;
         let code: u16 = self.code.parse().unwrap_or(0);
@@ -133,7 +133,7 @@ impl<'a> Report<'a> {
             374 => Some(What::Intrusion),
             305 | 306 | 313 | 339 => None,
             300..=394 => Some(What::Fault),
-            // Closings and openings: what is over is the opening.
+            // Closings and openings: the condition that ends is the opening.
             400..=403 | 405 | 407..=409 | 450..=452 | 459 => {
                 Some(if restore { What::Armed } else { What::Disarmed })
             }
@@ -149,7 +149,7 @@ impl<'a> Report<'a> {
             601..=604 | 607 | 608 | 611 | 613..=615 | 704 => Some(What::Test),
             _ => None,
         };
-        // What is not a thing that goes on is there whatever the qualifier says.
+        // Arming and disarming are active whatever the qualifier.
         let lasting = !matches!(what, Some(What::Armed | What::Disarmed));
         Meaning {
             what,
@@ -200,7 +200,7 @@ mod tests {
         ] {
             assert_eq!(Report::read(bad), Err(NoReport), "{bad}");
         }
-        // Where it happened costs no alarm.
+        // An unreadable place loses no alarm.
         for (data, partition, number) in [
             ("1110", "", ""),
             ("1110 01", "01", ""),

@@ -3,21 +3,21 @@
 //! ```text
 //! LF crc length "ID"seq Rrcvr Lpref #acct[data][xdata]_HH:MM:SS,MM-DD-YYYY CR
 //!    │   │      └─ from here to before CR: what length and crc count
-//!    │   └ four hexadecimal digits
+//!    │   │      └─ length and CRC count from here to before CR
 //!    └ four hexadecimal digits of a CRC-16/ARC
 //! ```
 //!
-//! Panels that are seen to stray, and are read all the same: the CR is counted in length and CRC, or in one of them; the
-//! CRC is two bytes in place of four digits, in either order; NULs stand between frames.
+//! Known deviations of panels, which are accepted: the CR is counted in length and CRC, or in one of them; the CRC is
+//! two bytes instead of four digits, in either order; NULs stand between frames.
 //!
-//! Limits: a body has at most [`BODY_BYTES_MAX`] bytes; a [`Framer`] holds at most one frame that is not complete and what
+//! Limits: a body has at most [`BODY_BYTES_MAX`] bytes; a [`Framer`] holds at most one incomplete frame and the bytes
 //! it was fed last.
 
 /// Longest body: the length has three digits behind a 0.
 pub const BODY_BYTES_MAX: usize = 0x0fff;
 /// LF, CRC, length and CR around a body.
 pub const FRAME_BYTES_MAX: usize = 1 + 4 + 4 + BODY_BYTES_MAX + 1;
-/// Rejected bytes that are shown; the rest of a longer piece is counted only.
+/// Rejected bytes that are shown; the rest of a longer piece is only counted.
 const SHOWN_BYTES_MAX: usize = 4096;
 
 const LF: u8 = b'\n';
@@ -27,37 +27,37 @@ const DIGITS: usize = 4;
 /// Why bytes are no frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Between frames.
+    /// Bytes between frames.
     #[error("no frame begins here: the line feed before it is missing")]
     NoStart,
-    /// What follows the line feed.
+    /// A bad head behind the line feed.
     #[error("the line feed is not followed by a CRC, a length and a quotation mark")]
     Head,
-    /// Longer than a frame can be.
+    /// The length exceeds that of any frame.
     #[error("a body of {0} bytes is told, the standard allows {BODY_BYTES_MAX}")]
     Length(usize),
-    /// The end is not where the length says.
+    /// The frame does not end where the length says.
     #[error("{told} bytes are told, the frame ends after {found}")]
     NoEnd {
-        /// In the frame.
+        /// Length in the frame.
         told: usize,
-        /// Before the end.
+        /// Length found before the end.
         found: usize,
     },
-    /// It was damaged on the way.
+    /// The frame was damaged on the way.
     #[error("the CRC is {told:04X}, the bytes come to {counted:04X}")]
     Crc {
-        /// In the frame.
+        /// CRC in the frame.
         told: u16,
-        /// Of its bytes.
+        /// CRC of the bytes.
         counted: u16,
     },
-    /// The rest did not come.
+    /// The rest did not arrive.
     #[error("the frame was cut off")]
     CutOff,
 }
 
-/// What a framer found.
+/// The next piece of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// The body of a good frame, from the quotation mark to before the CR, and the whole frame.
@@ -79,7 +79,7 @@ pub fn crc(bytes: &[u8]) -> u16 {
     })
 }
 
-/// A frame around a body, which the caller keeps within [`BODY_BYTES_MAX`].
+/// Builds a frame around a body, which the caller keeps within [`BODY_BYTES_MAX`].
 pub fn encode(body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("\n{:04X}{:04X}", crc(body), body.len()).into_bytes();
     bytes.extend_from_slice(body);
@@ -94,19 +94,19 @@ fn hexadecimal(digits: &[u8]) -> Option<u16> {
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// What stands before a body.
+/// The head before a body.
 struct Head {
-    /// The CRCs that are told: one, or both orders of two bytes.
+    /// The CRCs that the head may mean: one, or both orders of two bytes.
     crcs: [u16; 2],
     length: usize,
-    /// Where the body begins.
+    /// Position of the body.
     body: usize,
 }
 
-/// `Ok(None)`: more bytes are needed.
+/// Reads a head. `Ok(None)`: more bytes are needed.
 fn head(bytes: &[u8]) -> Result<Option<Head>, FrameError> {
-    // Two bytes in place of four digits are known by the quotation mark: behind the CRC of a good head it stands here
-    // or there.
+    // The quotation mark distinguishes two bytes from four digits: behind the CRC of a good head it stands at one of
+    // two positions.
     let binary = 1 + 2 + DIGITS;
     let digits = 1 + DIGITS + DIGITS;
     let head = match (bytes.get(binary), bytes.get(digits)) {
@@ -132,7 +132,7 @@ fn head(bytes: &[u8]) -> Result<Option<Head>, FrameError> {
             }
         }
         (Some(_), Some(_)) => return Err(FrameError::Head),
-        // It cannot become a head any more.
+        // It can no longer become a head.
         _ if bytes
             .get(3..)
             .is_some_and(|rest| rest.contains(&LF) || rest.contains(&CR)) =>
@@ -147,13 +147,13 @@ fn head(bytes: &[u8]) -> Result<Option<Head>, FrameError> {
     Ok(Some(head))
 }
 
-/// What stands at the beginning of bytes.
+/// Classification of the beginning of bytes.
 enum Look {
-    /// A frame: where its body is, and how many bytes it has in all.
+    /// A frame: the range of its body, and the total number of bytes.
     Frame(std::ops::Range<usize>, usize),
-    /// None: why, and how many bytes are sure to belong to none.
+    /// No frame: why, and how many bytes surely belong to no frame.
     Bad(FrameError, usize),
-    /// What is no message and no mistake.
+    /// Filler that is neither a message nor an error.
     Nothing(usize),
     /// More bytes are needed.
     More,
@@ -181,7 +181,7 @@ fn look(bytes: &[u8]) -> Look {
         Err(error) => return Look::Bad(error, next_start(bytes, 1)),
     };
     let rest = &bytes[head.body..];
-    // Neither stands in a body: a line feed begins another frame, a CR ends this one.
+    // A body contains neither: a line feed begins another frame, a CR ends this one.
     let end = memchr::memchr2(CR, LF, rest);
     let Some(found) = end else {
         return match rest.len() > head.length {
@@ -213,16 +213,16 @@ fn look(bytes: &[u8]) -> Look {
     Look::Frame(head.body..head.body + found, frame)
 }
 
-/// Finds frames in a stream. SourceIngest it, then take pieces until there is none.
+/// Finds frames in a stream. Feed it, then take pieces until there is none.
 #[derive(Debug, Default)]
 pub struct Framer {
     bytes: Vec<u8>,
-    /// Bytes at the beginning that were given out.
+    /// Bytes at the beginning that were already returned.
     taken: usize,
 }
 
 impl Framer {
-    /// Takes bytes in. What was fed before and is no incomplete frame must have been taken.
+    /// Adds bytes. Take all pieces of earlier bytes before.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.taken);
         self.taken = 0;
@@ -234,12 +234,12 @@ impl Framer {
         self.next(false)
     }
 
-    /// The rest of the frame that has begun will not come: it is given up, and what follows looked at again.
+    /// Gives up the incomplete frame, whose rest will not arrive, and reads on behind its beginning.
     pub fn give_up(&mut self) -> Option<Piece<'_>> {
         self.next(true)
     }
 
-    /// Bytes of a frame that is not complete.
+    /// Bytes of an incomplete frame.
     pub fn held(&self) -> usize {
         self.bytes.len() - self.taken
     }
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Frames of the standard's own kind, with CRC and length by other implementations.
+    /// Frames in the standard's form, with CRC and length from other implementations.
     const PUBLIC: [&str; 3] = [
         "\n8C860043\"SIA-DCS\"9876R579BDFL789ABC#123456A[#123456A|NFA129][M1234567890AB]\r",
         "\n96ED0016\"SIA-DCS\"0001L0#1234[]\r",
@@ -407,7 +407,7 @@ mod tests {
                 assert!(read == 2, "byte {at}: {found:?}");
             }
         }
-        // Without its end it takes no other frame with it.
+        // A frame without its end loses no other frame.
         let found = fed(&[&[&good[..good.len() - 1], good].concat()]);
         assert_eq!(found.len(), 2);
         assert_eq!(found[0], Err(FrameError::CutOff));

@@ -1,12 +1,12 @@
-//! What a message comes to: readings, a sign of life, or nothing of interest. Pure.
+//! Maps a message to events, a sign of life, or nothing of interest. Pure.
 //!
-//! A panel is known by its id in the config; what stands behind it in a zone is `<panel>/<zone>`. Alarms, faults and their
-//! ends are events, not states: panels tell of them once, and many never tell of an end. A user's number and name are a
-//! person's. Of extended data places, coordinates, the trigger and the time of occurrence are taken; keys, programs and the
-//! addresses of networks and pictures are not.
+//! A panel is identified by its id in the config; a zone behind it is `<panel>/<zone>`. Alarms, faults and their ends
+//! are events, not states: panels report them once, and many never report an end. A user's number and name are
+//! personal data. Of extended data, places, coordinates, the trigger and the time of occurrence are taken; keys,
+//! programs and the addresses of networks and pictures are not.
 //!
-//! A report is a replay where the panel says that it was told before (`O` of SIA, 6 of Contact ID), or that it happened
-//! more than [`QUEUED_SECONDS`] before it was sent, both by its own clock: then it stood in a queue.
+//! A report is a replay if the panel marks it as reported before (`O` of SIA, 6 of Contact ID), or if it happened
+//! more than [`QUEUED_SECONDS`] before it was sent, both by the panel's clock: then it waited in a queue.
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use linli_shared::protocol::ids::Retention;
@@ -18,7 +18,7 @@ use super::message::{self, Content};
 use super::sia_dcs::{Block, Event};
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Person};
 
-/// Blocks of extended data that are kept, and what they are called.
+/// Blocks of extended data that are kept, and their names.
 const KEPT: [(char, &str); 7] = [
     ('L', "location"),
     ('O', "building_name"),
@@ -29,10 +29,10 @@ const KEPT: [(char, &str); 7] = [
     ('Y', "latitude"),
 ];
 
-/// Between what happened and its message, both by the panel's clock: more than that, and it was queued.
+/// Longest time between an event and its message, both by the panel's clock, that does not mean a queue.
 const QUEUED_SECONDS: i64 = 120;
 
-/// Of which message.
+/// The message that is mapped.
 #[derive(Debug, Clone, Copy)]
 pub struct From<'a> {
     /// Id of the panel.
@@ -41,9 +41,9 @@ pub struct From<'a> {
     pub account: &'a str,
     /// The beginning of its events' ids.
     pub stem: &'a str,
-    /// When it was sent first, by the panel's clock.
+    /// Time of the first transmission, by the panel's clock.
     pub sent_ms: Option<i64>,
-    /// All of it.
+    /// Content of the message.
     pub content: &'a Content<'a>,
 }
 
@@ -58,7 +58,7 @@ impl<'a> From<'a> {
         self.content.block('H').and_then(message::time)
     }
 
-    /// When it happened; else when it was sent.
+    /// The time of occurrence, else the time of transmission.
     fn time(&self) -> DeviceTime<'a> {
         self.claim(self.occurred().and_then(utc_ms).or(self.sent_ms))
     }
@@ -71,7 +71,7 @@ impl<'a> From<'a> {
         }
     }
 
-    /// It happened long before it was sent.
+    /// Whether it happened long before it was sent.
     fn is_queued(&self) -> bool {
         let times = self.occurred().zip(self.content.time);
         times.is_some_and(|(occurred, sent)| {
@@ -79,7 +79,7 @@ impl<'a> From<'a> {
         })
     }
 
-    /// What a link test comes to: a sign of life, and what the panel's clock shows.
+    /// The result of a link test: a sign of life, and the time of the panel's clock.
     pub fn heartbeat(&self) -> DecodedMessage<'a> {
         DecodedMessage::Heartbeat {
             device: self.panel.into(),
@@ -87,7 +87,7 @@ impl<'a> From<'a> {
         }
     }
 
-    /// An event about what the number behind a code is.
+    /// An event about the number behind a code.
     fn device_event(
         &self,
         index: usize,
@@ -127,7 +127,7 @@ impl<'a> From<'a> {
         Some(device_event)
     }
 
-    /// The account that the data name, where it is another than the panel's own.
+    /// The account in the data, if it is not the panel's own.
     fn other(&self, account: &'a str) -> &'a str {
         match account.eq_ignore_ascii_case(self.account) {
             true => "",
@@ -145,7 +145,7 @@ impl<'a> From<'a> {
         DecodedMessage::Events(device_events)
     }
 
-    /// What a Contact ID report comes to.
+    /// Maps a Contact ID report.
     pub fn report(&self, report: Report<'a>) -> DecodedMessage<'a> {
         let device_event = self.device_event(0, report.meaning(), report.code, report.number);
         let partition = report.partition.trim_start_matches('0');
@@ -164,7 +164,7 @@ impl<'a> From<'a> {
         self.said(device_events, report.code.to_owned())
     }
 
-    /// What a SIA block comes to.
+    /// Maps a SIA block.
     pub fn block(&self, block: Block<'a>) -> DecodedMessage<'a> {
         let events = block.events.iter().enumerate();
         let device_events = events
@@ -190,7 +190,7 @@ impl<'a> From<'a> {
             let user = event.user.trim_start_matches('0');
             device_event.persons.push((Person::Employee, user.into()));
         }
-        // What a panel says about a user has their name in it.
+        // The panel's words about a user contain their name.
         if !is_of_user && event.user.is_empty() && !names_people(&device_event.kind) {
             let text = match block.text {
                 "" => self.content.block('I').unwrap_or_default(),
@@ -208,7 +208,7 @@ impl<'a> From<'a> {
     }
 }
 
-/// What is about people who come and go is kept as long as that of doors.
+/// Events about people who come and go are kept as long as those of doors.
 fn retention(what: What) -> Retention {
     match what {
         What::Armed
@@ -221,7 +221,7 @@ fn retention(what: What) -> Retention {
     }
 }
 
-/// Whether the words of such an alarm are likely to say who somebody is: a button that a person wears.
+/// Whether the words of such an alarm are likely to identify a person: a button that a person wears.
 fn names_people(kind: &str) -> bool {
     matches!(kind, "medical.alarm" | "panic.alarm" | "panic.restored")
 }
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(attribute(fire, "words"), Some("Fire"));
         assert_eq!(attribute(fire, "partition"), Some("2"));
         assert_eq!(attribute(fire, "account"), Some("99"));
-        // The time of occurrence comes before that of sending.
+        // The time of occurrence takes precedence over that of transmission.
         assert_eq!(fire.time, DeviceTime::Ms(1_767_348_000_000));
     }
 

@@ -1,7 +1,8 @@
-//! What the codes of panels mean, for Contact ID and SIA alike: a thing that is on or off, and its kinds of events.
+//! The meaning of panels' codes, for Contact ID and SIA alike: a condition that is on or off, and its kinds of
+//! events.
 use linli_shared::protocol::event::Severity;
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// Heat, flames, a button, a sprinkler.
@@ -20,7 +21,7 @@ pub enum What {
     Medical,
     /// Somebody opened what should be shut.
     Tamper,
-    /// The mains.
+    /// Mains power.
     Power,
     /// A battery.
     Battery,
@@ -30,28 +31,28 @@ pub enum What {
     FireShielded,
     /// A valve or pump of the fire system is not as it should be.
     FireSupervised,
-    /// Anything else does not work.
+    /// Any other fault.
     Fault,
-    /// Another thing that is watched: cold, air, a tank.
+    /// Another monitored input: cold, air, a tank.
     Input,
-    /// The panel watches.
+    /// The panel is armed.
     Armed,
-    /// The panel does not watch.
+    /// The panel is disarmed.
     Disarmed,
-    /// Somebody or the panel tries whether it works.
+    /// A test by a person or by the panel.
     Test,
     /// A door was broken open.
     DoorForced,
     /// A door stands open.
     DoorHeld,
-    /// Somebody was not let in.
+    /// Access was denied.
     DoorDenied,
-    /// Somebody was let in.
+    /// Access was granted.
     DoorOpened,
 }
 
 impl What {
-    /// Kind and severity where it is on, or over; `None`: nobody needs to know.
+    /// Kind and severity of the beginning or the end; `None`: of no interest.
     pub fn kind(self, active: bool) -> Option<(&'static str, Severity)> {
         if !active {
             let restored = match self {
@@ -106,12 +107,12 @@ impl What {
     }
 }
 
-/// What the number behind a code is.
+/// The meaning of the number behind a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Number {
     /// A zone, a door, a device of the panel.
     Zone,
-    /// Somebody's number at the panel: it is a person's, and goes no further as it is.
+    /// A user's number at the panel: personal data, which is never forwarded as it is.
     User,
     /// A partition.
     Area,
@@ -119,14 +120,14 @@ pub enum Number {
     None,
 }
 
-/// What a code says.
+/// The meaning of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meaning {
-    /// About what; `None`: of no interest here.
+    /// Subject; `None`: of no interest here.
     pub what: Option<What>,
-    /// It is on, not over.
+    /// The condition begins or goes on, and is not over.
     pub active: bool,
-    /// Of the number behind the code.
+    /// Meaning of the number behind the code.
     pub number: Number,
 }
 

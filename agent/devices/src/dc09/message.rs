@@ -1,20 +1,21 @@
-//! A message of SIA DC-09 (clauses 5.5.1.2 to 5.5.1.9): its header, its data, and what is said in answer. Pure.
+//! A message of SIA DC-09 (clauses 5.5.1.2 to 5.5.1.9): its header, its data, and its answers. Pure.
 //!
 //! ```text
 //! "ID"seq R receiver L prefix #account [data] [xdata]… _HH:MM:SS,MM-DD-YYYY
 //! ```
 //!
-//! `*` before the ID: all behind the first `[` is sealed ([`cipher`](super::cipher)). The receiver may be missing, the time
-//! too where nothing is sealed; times are UTC. IDs that are read: `NULL` and `XNM` (link tests), `SIA-DCS`, `ADM-CID`.
+//! `*` before the ID: everything behind the first `[` is sealed ([`cipher`](super::cipher)). The receiver may be
+//! missing, and in an unsealed message the time too; times are UTC. IDs that are read: `NULL` and `XNM` (link tests),
+//! `SIA-DCS`, `ADM-CID`.
 //!
-//! Panels that stray: an `R` or `L` without digits is as none. A time that is none, like `_00:00:00,00-00-0000`, extended data
-//! without an end and text behind the last `]` cost themselves and no alarm.
+//! Known deviations of panels: an `R` or `L` without digits counts as missing. An invalid time, like
+//! `_00:00:00,00-00-0000`, extended data without an end and text behind the last `]` are ignored and lose no alarm.
 //!
 //! | answer | when |
 //! | --- | --- |
-//! | `ACK` with the message's sequence, receiver, prefix and account; sealed where the message was | what it comes to is durable |
+//! | `ACK` with the message's sequence, receiver, prefix and account; sealed if the message was | its events are durable |
 //! | `NAK` 0000 R0 L0 A0 with the agent's time | it could not be opened, or its time is too far from now; the panel sets its clock by it |
-//! | `DUH` with the message's fields | it was opened, and what it says could not be read |
+//! | `DUH` with the message's fields | it was opened, and its content is unreadable |
 //! | none | length or CRC are wrong: the panel sends again |
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -34,7 +35,7 @@ pub const ACCOUNT_BYTES_MAX: usize = 16;
 /// Most blocks of extended data.
 const XDATA_MAX: usize = 32;
 
-/// What a message carries.
+/// The type of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Id {
     /// A link test.
@@ -45,40 +46,40 @@ pub enum Id {
     AdmCid,
 }
 
-/// What stands before the data. Parts are as they came, for the answer.
+/// The header before the data. Fields are as received, for the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header<'a> {
-    /// As it is named.
+    /// ID as written.
     pub id: &'a str,
-    /// Behind the first `[` all is sealed.
+    /// Everything behind the first `[` is sealed.
     pub sealed: bool,
     /// Four digits.
     pub sequence: &'a str,
-    /// Without its `R`.
+    /// Receiver without its `R`.
     pub receiver: Option<&'a str>,
-    /// Without its `L`.
+    /// Prefix without its `L`.
     pub prefix: Option<&'a str>,
-    /// Without its `#`; empty where only the data name it.
+    /// Account without its `#`; empty if only the data name it.
     pub account: &'a str,
 }
 
 /// Why a body is no message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// The header.
+    /// A bad header.
     #[error("the header has no {0} where it should stand")]
     Header(&'static str),
-    /// What is sealed is no hexadecimal, or no whole blocks, or the key is another.
+    /// The sealed part is no hexadecimal, or no whole blocks, or the key is wrong.
     #[error(
         "what is sealed does not open: is the key of account {0} the one of the panel? Set key_file to a file with its digits"
     )]
     Sealed(String),
-    /// The data.
+    /// Bad data.
     #[error("the data have no ] at their end")]
     NoEnd,
 }
 
-/// The rest of bytes, which is read from its front.
+/// The rest of some bytes, read from the front.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
@@ -90,7 +91,7 @@ impl<'a> Rest<'a> {
         found
     }
 
-    /// Bytes for which it holds, between `least` and `most` of them.
+    /// Takes bytes for which `holds` is true, between `least` and `most` of them.
     fn run(&mut self, least: usize, most: usize, holds: impl Fn(u8) -> bool) -> Option<&'a str> {
         let length = self.0.iter().take_while(|byte| holds(**byte)).count();
         if !(least..=most).contains(&length) {
@@ -103,7 +104,7 @@ impl<'a> Rest<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Reads it from a body; gives what stands behind the first `[`.
+    /// Reads the header of a body; returns the rest behind the first `[`.
     pub fn read(body: &'a [u8]) -> Result<(Self, &'a [u8]), MessageError> {
         let missing = MessageError::Header;
         let mut rest = Rest(body);
@@ -156,7 +157,7 @@ impl<'a> Header<'a> {
         Ok((header, rest.0))
     }
 
-    /// What it carries; `None`: nothing that is read here.
+    /// The type of the message; `None`: not read here.
     pub fn kind(&self) -> Option<Id> {
         match self.id.to_ascii_uppercase().as_str() {
             "NULL" | "XNM" => Some(Id::Null),
@@ -167,22 +168,22 @@ impl<'a> Header<'a> {
     }
 }
 
-/// What stands behind the first `[`, in clear.
+/// The clear text behind the first `[`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content<'a> {
-    /// Of the kind that the ID says.
+    /// Data of the type in the ID.
     pub data: Cow<'a, str>,
     /// Letter and text of each block, in their order.
     pub xdata: Vec<(char, Cow<'a, str>)>,
-    /// When it was sent, UTC.
+    /// Time of transmission, UTC.
     pub time: Option<DateTime>,
-    /// What stands in the place of that time, where it is none.
+    /// Invalid text at the position of that time.
     pub unread_time: Option<Cow<'a, str>>,
-    /// What stands behind the data and is neither a block nor a time.
+    /// Text behind the data that is neither a block nor a time.
     pub behind: Cow<'a, str>,
 }
 
-/// Text that has the marks of a time and digits between them, whatever they say.
+/// Whether the text has the punctuation of a time and digits between, whatever their values.
 fn is_stamp(text: &str) -> bool {
     let pattern = b"00:00:00,00-00-0000";
     let is_like = |(byte, mark): (u8, &u8)| match mark {
@@ -192,7 +193,7 @@ fn is_stamp(text: &str) -> bool {
     text.len() == pattern.len() && text.bytes().zip(pattern).all(is_like)
 }
 
-/// `HH:MM:SS,MM-DD-YYYY`, else a time in another spelling.
+/// Reads `HH:MM:SS,MM-DD-YYYY`, else a time in another spelling.
 pub fn time(text: &str) -> Option<DateTime> {
     let text = text.trim();
     if is_stamp(text) {
@@ -225,7 +226,7 @@ fn stamped(text: &str) -> Option<DateTime> {
 }
 
 impl<'a> Content<'a> {
-    /// Reads what is in clear.
+    /// Reads the clear text.
     pub fn read(bytes: &'a [u8]) -> Result<Self, MessageError> {
         let end = memchr::memchr(b']', bytes).ok_or(MessageError::NoEnd)?;
         let mut content = Self {
@@ -248,7 +249,7 @@ impl<'a> Content<'a> {
             }
             rest = &inner[end + 1..];
         }
-        // The time is the last thing, whatever stands before it.
+        // The time is last, whatever precedes it.
         let stamp = memchr::memrchr(b'_', rest);
         content.behind = text::lossy(rest[..stamp.unwrap_or(rest.len())].trim_ascii());
         if let Some(stamp) = stamp {
@@ -261,7 +262,7 @@ impl<'a> Content<'a> {
         Ok(content)
     }
 
-    /// It ends with a time, or with digits in the place of one.
+    /// Whether it ends with a time, or with digits at the position of one.
     fn is_stamped(&self) -> bool {
         let is_unread = self.unread_time.as_deref().is_some_and(is_stamp);
         self.time.is_some() || is_unread
@@ -274,15 +275,15 @@ impl<'a> Content<'a> {
     }
 }
 
-/// Opens what is sealed; gives what stands behind the pad.
+/// Opens the sealed part; returns the text behind the pad.
 pub fn open(header: &Header<'_>, sealed: &[u8], key: &Key) -> Result<Vec<u8>, MessageError> {
     let wrong = || MessageError::Sealed(header.account.to_owned());
     let mut clear = key.open(sealed).ok_or_else(wrong)?;
     let end = memchr::memchr(b']', &clear).ok_or_else(wrong)?;
-    // A link test has no data: its pad goes to the end of them, with or without a mark.
+    // A link test has no data: its pad extends to their end, with or without a mark.
     let pad = memchr::memchr(b'|', &clear[..end]).map_or(end, |mark| mark + 1);
     clear.drain(..pad);
-    // With the wrong key there is a ] somewhere now and then, but never a time at the end.
+    // With the wrong key a ] occurs somewhere now and then, but never a time at the end.
     match Content::read(&clear) {
         Ok(content) if content.is_stamped() => Ok(clear),
         Ok(_) | Err(_) => Err(wrong()),
@@ -293,7 +294,7 @@ fn stamp(now: DateTime) -> String {
     now.strftime("_%H:%M:%S,%m-%d-%Y").to_string()
 }
 
-/// What goes back to a panel with its sequence and places.
+/// An answer to a panel with its sequence and places.
 fn back(header: &Header<'_>, id: &str) -> String {
     let receiver = header.receiver.map(|digits| format!("R{digits}"));
     format!(
@@ -305,7 +306,7 @@ fn back(header: &Header<'_>, id: &str) -> String {
     )
 }
 
-/// It is taken, and durable. Sealed with the key that the message was sealed with.
+/// The ACK of a durable message, sealed with the same key as the message.
 pub fn ack(
     header: &Header<'_>,
     key: Option<&Key>,
@@ -322,27 +323,27 @@ pub fn ack(
     frame::encode(body.as_bytes())
 }
 
-/// It is not taken; this is the time here.
+/// The NAK of a refused message, with the agent's time.
 pub fn nak(now: DateTime) -> Vec<u8> {
     frame::encode(format!("\"NAK\"0000R0L0A0[]{}", stamp(now)).as_bytes())
 }
 
-/// It is not understood.
+/// The DUH of a message that was not understood.
 pub fn duh(header: &Header<'_>) -> Vec<u8> {
     frame::encode((back(header, "DUH") + "]").as_bytes())
 }
 
-/// How far a panel's time may be from the agent's, seconds.
+/// The allowed distance between a panel's time and the agent's, seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// Behind.
+    /// How far it may be behind.
     pub behind_s: i64,
-    /// Ahead.
+    /// How far it may be ahead.
     pub ahead_s: i64,
 }
 
 impl Window {
-    /// Whether a time is near enough. Both are UTC.
+    /// Whether a time is within the window. Both are UTC.
     pub fn holds(self, time: DateTime, now: DateTime) -> bool {
         let ahead_s = time.duration_since(now).as_secs();
         (-self.behind_s..=self.ahead_s).contains(&ahead_s)
@@ -378,7 +379,7 @@ mod tests {
         );
         assert_eq!(header.kind(), Some(Id::SiaDcs));
         assert_eq!(rest, b"0011");
-        // A mark without its digits is as none.
+        // A mark without digits counts as missing.
         for bare in [
             "\"NULL\"0001L#7303658550[]",
             "\"NULL\"0001RL#7303658550[]",
@@ -397,7 +398,7 @@ mod tests {
         }
         let (header, _) = Header::read(b"\"adm-cid\"0001L0#[]").expect("a header");
         assert_eq!((header.kind(), header.account), (Some(Id::AdmCid), ""));
-        // Without receiver, prefix, account: seen at diallers.
+        // Without receiver, prefix, account: seen with diallers.
         let (header, _) = Header::read(b"\"NULL\"0001[]").expect("a header");
         assert_eq!(
             (header.receiver, header.prefix, header.account),
@@ -444,7 +445,7 @@ mod tests {
             ("a]_25:00:00,01-01-2026", false, "25:00:00,01-01-2026", ""),
             ("a]_00:00:00,00-00-0000", false, "00:00:00,00-00-0000", ""),
             ("a]garbage_10:00:00,01-01-2026", true, "", "garbage"),
-            // The rest of a buffer.
+            // The rest of an old buffer.
             ("a]345678[] 2345678[] ", false, "", "345678[] 2345678[]"),
             ("a]_10:00:00,01-01-2026 ", true, "", ""),
             ("a]_2026-01-01T10:00:00Z", true, "", ""),
@@ -479,7 +480,7 @@ mod tests {
             open(&header, null.as_bytes(), &key()).expect("the key"),
             b"]_07:15:00,10-22-2026"
         );
-        // A clock that was never set is one all the same.
+        // The time of a clock that was never set counts all the same.
         let unset = key().seal(b"|#1234|NFA1]_00:00:00,00-00-0000", &RANDOM);
         assert!(open(&header, unset.as_bytes(), &key()).is_ok());
         let without_time = key().seal(b"|#1234|NFA1]", &RANDOM);

@@ -1,33 +1,32 @@
-//! Messages that were heard just now, so that what a panel sends again is known for the same. Pure; time comes as an
-//! argument.
+//! Recent messages, so that a panel's retransmission is recognised. Pure; time is an argument.
 //!
-//! A panel whose answer was lost sends the message again, with the same sequence and the same data, now and then with a
-//! new time. Sequences begin again after 9999 and after a restart of the panel, so they tell messages apart for
-//! [`SAME_FOR_MS`] only. The id of the first one is that of all: with it the spool stores them once. An id has the span in which
-//! the message was sent, by its own time where that is near and else by the agent's: so a start of the agent changes
-//! nothing, unless a panel gives a message another time and a span ended just then. A panel's clock that stands still
-//! does not make its alarms of another day the same.
+//! A panel whose answer was lost sends the message again, with the same sequence and the same data, sometimes with a
+//! new time. Sequences begin again after 9999 and after a restart of the panel, so they identify messages for
+//! [`SAME_FOR_MS`] only. All transmissions share the id of the first: with it the spool stores them once. The id
+//! contains the span in which the message was sent, by its own time if that is near and else by the agent's. So a
+//! restart of the agent changes nothing, unless a panel gives a message another time and a span ended just then. If a
+//! panel's clock stands still, its alarms of two days stay distinct.
 //!
-//! The time of the first one is that of all too: an event of the same id and of another time is another event to the spool. So a
-//! message that is sent again with a new time just after a start of the agent is two.
+//! They share the time of the first too: to the spool, an event with the same id and another time is another event.
+//! So a message that is sent again with a new time just after a restart of the agent is stored twice.
 //!
-//! The header of a sealed message is in clear, and anybody can change it: the sequence, and with it the CRC. So what is sealed is
-//! remembered too ([`Seal`]): each pad is random, and what comes again is the same message whatever stands before it. A sealed
-//! message can be replayed within the window of times only, and so long its seal is remembered. Where no time can be read in it,
-//! its seal is its id, which the spool remembers.
+//! The header of a sealed message is in clear, so an attacker can change the sequence and with it the CRC. So the
+//! sealed part is remembered too ([`Seal`]): each pad is random, and the same sealed part is the same message
+//! whatever its header. A sealed message can be replayed only within the window of times, and its seal is remembered
+//! that long. If its time is unreadable, its seal is its id, which the spool remembers.
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 
-/// How long what is sealed is remembered: longer than any window of times.
+/// How long a seal is remembered: longer than any window of times.
 const SEALED_FOR_MS: i64 = 3_600_000;
 /// How long a sequence with the same data is the same message.
 const SAME_FOR_MS: i64 = 120_000;
-/// A panel's time farther away than this tells nothing apart.
+/// A panel's time farther from now than this does not distinguish messages.
 const NEAR_MS: i64 = 600_000;
-/// Messages that are remembered.
+/// Largest number of remembered messages.
 const MESSAGES_MAX: usize = 4096;
 
-/// What tells a message apart for a while.
+/// The fields that identify a message for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mark {
     /// Device.
@@ -38,12 +37,12 @@ pub struct Mark {
     pub data: u16,
 }
 
-/// What is sealed, as it came.
+/// The hash of a sealed part as received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seal(u128);
 
 impl Seal {
-    /// Of the hexadecimal digits behind the first `[`, in whatever case.
+    /// The seal of these hexadecimal digits, in either case.
     pub fn of(sealed: &[u8]) -> Self {
         let hash = Sha256::digest(sealed.to_ascii_uppercase());
         let mut front = [0; 16];
@@ -52,12 +51,12 @@ impl Seal {
     }
 }
 
-/// A message as it was heard first.
+/// The first transmission of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
     /// The beginning of the ids of its events.
     pub stem: String,
-    /// When it was sent, by the panel's clock.
+    /// Time of transmission, by the panel's clock.
     pub sent_ms: Option<i64>,
 }
 
@@ -72,21 +71,21 @@ struct Last {
 /// The messages of the last minutes.
 #[derive(Debug, Default)]
 pub struct Recent {
-    /// By device and sequence.
+    /// Messages by device and sequence.
     messages: HashMap<(String, String), Last>,
     order: VecDeque<(i64, (String, String))>,
-    /// By what was sealed.
+    /// Messages by seal.
     sealed: HashMap<Seal, Heard>,
     seal_order: VecDeque<(i64, Seal)>,
 }
 
 impl Recent {
-    /// A message in clear: as it was heard first.
+    /// Records a message in clear; returns its first transmission.
     pub fn hear(&mut self, mark: Mark, sent_ms: Option<i64>, now_ms: i64) -> Heard {
         self.hear_as(mark, None, sent_ms, now_ms)
     }
 
-    /// A message that was sealed: as it was heard first.
+    /// Records a sealed message; returns its first transmission.
     pub fn hear_sealed(
         &mut self,
         mark: Mark,
@@ -144,7 +143,8 @@ impl Recent {
         };
         match self.messages.get(&place) {
             Some(last) if last.data == mark.data => return last.heard.clone(),
-            // A panel that gives every message the same sequence: an alarm, its end and the alarm again are three.
+            // A panel that gives every message the same sequence: an alarm, its end and the alarm again are three
+            // messages.
             Some(_) if by_seal.is_none() => stem.push_str(&format!("-{now_ms}")),
             Some(_) | None => {}
         }
@@ -205,7 +205,7 @@ mod tests {
             hear(&mut recent, mark(1, 8), Some(1_199_000), 1_260_000),
             first
         );
-        // Long after it is another one, also where the panel began to count anew.
+        // Long after, it is another message, even if the panel's count began anew.
         assert_ne!(
             hear(&mut recent, mark(1, 7), Some(1_500_000), 1_500_000),
             first
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(hear(&mut recent, 2, seal, 900_000_000), first);
         assert_eq!(hear(&mut Recent::default(), 3, seal, 900_000_000), first);
         assert_ne!(hear(&mut recent, 4, Seal::of(b"77"), 900_000_000), first);
-        // The panel sends again, and seals anew.
+        // The panel sends again, with a new seal.
         let mut recent = Recent::default();
         let first = hear(&mut recent, 1, seal, 1_000_000);
         assert_eq!(hear(&mut recent, 1, Seal::of(b"77"), 1_010_000), first);
@@ -287,7 +287,7 @@ mod tests {
         let end = hear(&mut recent, mark(0, 8), None, 1_001_000);
         let again = hear(&mut recent, mark(0, 7), None, 1_002_000);
         assert!(alarm != again && end != again, "{alarm} {end} {again}");
-        // What is sent again is still known.
+        // The retransmission is still recognised.
         assert_eq!(hear(&mut recent, mark(0, 7), None, 1_003_000), again);
     }
 

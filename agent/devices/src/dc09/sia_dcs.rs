@@ -4,13 +4,13 @@
 //! #account | N ri1/id5/ti10:23/ BA 005 *12.5cf ^words^ / BA 006 | A words of the panel
 //!            │ └ modifiers: two small letters and a value     │   └ a block of text
 //!            │                  └ code of two capitals, its number, units, words
-//!            └ a new event; O: told before
+//!            └ a new event; O: reported before
 //! ```
 //!
-//! Modifiers stand before the codes that they belong to and hold for all behind them in the block: `ri` partition, `id`
-//! user, `ti` time of day, `pi` peripheral. Between them stands `/`, or nothing. Codes are those of DC-03 annex A, as two
-//! public implementations name them; families share their last letter (`A` alarm, `R` and `H` over, `T` trouble, `J`
-//! trouble over, `B` bypass, `U` bypass over, `S` supervisory).
+//! Modifiers stand before the codes that they belong to and hold for all codes behind them in the block: `ri`
+//! partition, `id` user, `ti` time of day, `pi` peripheral. They are separated by `/`, or by nothing. Codes are those
+//! of DC-03 annex A, as two public implementations name them; families share their last letter (`A` alarm, `R` and
+//! `H` restored, `T` trouble, `J` trouble restored, `B` bypass, `U` unbypass, `S` supervisory).
 use super::meaning::{Meaning, Number, What};
 
 /// Most events of one message.
@@ -24,7 +24,7 @@ const NUMBER_BYTES_MAX: usize = 4;
 pub struct Event<'a> {
     /// Two capitals.
     pub code: &'a str,
-    /// What stands behind the code: a zone, a user, an area; see the meaning.
+    /// Number behind the code: a zone, a user, an area; see the meaning.
     pub number: &'a str,
     /// `ri`.
     pub partition: &'a str,
@@ -32,27 +32,27 @@ pub struct Event<'a> {
     pub user: &'a str,
     /// `pi`.
     pub peripheral: &'a str,
-    /// Between `^` behind the number: of a zone its name, of a user theirs.
+    /// Text between `^` behind the number: the name of a zone or of a user.
     pub words: &'a str,
-    /// Told before (`O`).
+    /// Reported before (`O`).
     pub previous: bool,
 }
 
-/// What the data of a message are.
+/// The data of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Block<'a> {
-    /// As the data name it; empty where they do not.
+    /// Account in the data; empty if they have none.
     pub account: &'a str,
-    /// In their order.
+    /// Events, in order.
     pub events: Vec<Event<'a>>,
-    /// The text blocks: words of the panel about the events.
+    /// The text blocks: the panel's words about the events.
     pub text: &'a str,
 }
 
 /// Why data have no events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoEvents {
-    /// Nothing that is a code.
+    /// The data have no code.
     #[error("the data have no SIA code: a block looks like #1234|Nri1/BA005")]
     None,
     /// Too many.
@@ -60,7 +60,7 @@ pub enum NoEvents {
     TooMany,
 }
 
-/// Text that is read from its front.
+/// Text, read from the front.
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
@@ -71,7 +71,7 @@ impl<'a> Rest<'a> {
         front
     }
 
-    /// Two letters of a sort.
+    /// Takes two letters for which `holds` is true.
     fn pair(&mut self, holds: impl Fn(&u8) -> bool) -> Option<&'a str> {
         let pair = self.0.get(..2)?;
         if !pair.as_bytes().iter().all(holds) {
@@ -81,7 +81,7 @@ impl<'a> Rest<'a> {
         Some(pair)
     }
 
-    /// The number of a code: decimal digits; hexadecimal where those are all up to what comes next.
+    /// Takes the number of a code: decimal digits, or hexadecimal ones if they extend to the next separator.
     fn number(&mut self) -> &'a str {
         let is_end = |rest: &str| rest.is_empty() || rest.starts_with(['/', '*', '^']);
         let hexadecimal = Rest(self.0).take(|letter| matches!(letter, '0'..='9' | 'A'..='F'));
@@ -92,7 +92,7 @@ impl<'a> Rest<'a> {
         self.take(|letter| letter.is_ascii_digit())
     }
 
-    /// What stands between `^`, if that follows.
+    /// Takes the text between `^`, if that follows.
     fn words(&mut self) -> &'a str {
         let Some(inner) = self.0.strip_prefix('^') else {
             return "";
@@ -136,13 +136,13 @@ impl<'a> Block<'a> {
                     "pi" => peripheral = value,
                     _ => {}
                 }
-                // Names of users and areas: not for the event.
+                // Names of users and areas do not go into the event.
                 rest.words();
             } else if let Some(code) = rest.pair(u8::is_ascii_uppercase) {
                 let number = rest.number();
                 let mut words = "";
                 if let Some(units) = rest.0.strip_prefix('*') {
-                    // Units of a value, or words in quotation marks and what they are.
+                    // Units of a value, or words in quotation marks and their meaning.
                     match units
                         .strip_prefix('"')
                         .and_then(|quoted| quoted.split_once('"'))
@@ -170,12 +170,12 @@ impl<'a> Block<'a> {
                     words: if named.is_empty() { words } else { named },
                     previous,
                 });
-                // Words that nothing announces.
+                // Unannounced words.
                 rest.take(|letter| letter != '/');
             } else if rest.0.is_empty() {
                 return Ok(());
             } else {
-                // Neither: up to the next packet.
+                // Neither: skip to the next packet.
                 rest.take(|letter| letter != '/');
             }
         }
@@ -183,7 +183,7 @@ impl<'a> Block<'a> {
 }
 
 impl Event<'_> {
-    /// What it means.
+    /// The meaning of the event.
     pub fn meaning(&self) -> Meaning {
         let (what, active, number) = meaning(self.code);
         Meaning {
@@ -199,7 +199,7 @@ fn meaning(code: &str) -> (Option<What>, bool, Number) {
     let on = |what, number| (Some(what), true, number);
     let over = |what, number| (Some(what), false, number);
     match code {
-        // What has a meaning of its own comes before what its letters say.
+        // Codes with a meaning of their own take precedence over their family.
         "AT" => on(What::Power, Number::None),
         "AR" => over(What::Power, Number::None),
         "YT" | "YM" => on(What::Battery, Number::None),
@@ -241,7 +241,7 @@ fn meaning(code: &str) -> (Option<What>, bool, Number) {
     }
 }
 
-/// Codes whose first letter says of what and whose last says what became of it.
+/// Codes whose first letter is the subject and whose last is the condition.
 fn family(code: &str) -> (Option<What>, bool, Number) {
     let mut letters = code.chars();
     let (first, last) = (letters.next(), letters.next());

@@ -1,12 +1,12 @@
-//! What is said to a device (clauses 6.2 to 6.4 and 8.3.2). Pure; times come as arguments.
+//! Answers to a device (clauses 6.2 to 6.4 and 8.3.2). Pure; times are arguments.
 //!
-//! | a device says | answer | when |
+//! | frame of a device | answer | when |
 //! | --- | --- | --- |
-//! | 2 send, and its unit could be read | 3 confirm, with its serial | once all of it is durable |
-//! | 2 send, and its unit could not be read | 6 deny | once it is counted |
+//! | 2 send, with a readable unit | 3 confirm, with its serial | once all of it is durable |
+//! | 2 send, with an unreadable unit | 6 deny | once it is counted |
 //! | 1 control with 90 or 91 | 3 confirm | at once |
 //! | 4 request of 90, for the time | 5 reply, unit 90 with the time | at once |
-//! | 4 request of anything else | 6 deny: the agent has nothing to tell | at once |
+//! | 4 request of anything else | 6 deny: the agent has no data to send | at once |
 //! | 3, 5, 6: answers, and 128 to 255 | none | |
 //! | 0 and 7 to 127, a wrong checksum | 6 deny | at once |
 use jiff::civil::DateTime;
@@ -14,22 +14,21 @@ use jiff::civil::DateTime;
 use super::frame::{Address, Command, Frame, Head, VERSION_MAIN, WireTime};
 use super::unit::{SET_CLOCK, Unit};
 
-/// The user's part of the version, where there is no device's to follow.
+/// The user's part of the version, if there is no device's to follow.
 const VERSION_USER: u8 = 1;
 
-/// What a device is to be told.
+/// The answer to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// It is taken.
+    /// Accepted.
     Confirm,
-    /// It is not.
+    /// Refused.
     Deny,
     /// The time.
     Time,
 }
 
-/// The answer to a frame that is whole, `None` where none is due; `taken`: its unit could be read and what it comes to
-/// is durable.
+/// The answer to a complete frame, `None` if none is due; `taken`: its unit was readable and its events are durable.
 pub fn to(head: &Head, unit: Option<&Unit<'_>>, taken: bool) -> Option<Answer> {
     match head.command {
         Command::Send if taken => Some(Answer::Confirm),
@@ -48,8 +47,8 @@ pub fn to(head: &Head, unit: Option<&Unit<'_>>, taken: bool) -> Option<Answer> {
 }
 
 impl Answer {
-    /// The frame to a device whose frame had this head. `now`: a time for which somebody vouches; without one a device gets its
-    /// own time back, and no answer to a question for the time.
+    /// Builds the answer to a frame with this head. `now`: a synchronised time; without one a device gets its own
+    /// time back, and no answer to a request for the time.
     pub fn encode(self, head: &Head, now: Option<DateTime>) -> Vec<u8> {
         let time = now.map_or(head.time, WireTime::new);
         let clock = clock_unit(time);
@@ -77,7 +76,7 @@ fn clock_unit(time: WireTime) -> Vec<u8> {
     data
 }
 
-/// Sets a device's clock (8.3.2.15).
+/// Builds a frame that sets a device's clock (8.3.2.15).
 pub fn set_clock(serial: u16, centre: Address, device: Address, now: DateTime) -> Vec<u8> {
     let time = WireTime::new(now);
     let head = Head {

@@ -6,16 +6,16 @@
 //! ```
 //!
 //! Numbers are little-endian. The time is second, minute, hour, day, month, year of the century, each a binary byte,
-//! without a zone. The checksum is the sum of all bytes between `40 40` and itself, mod 256. `23 23` and `40 40` may
-//! stand in the data: a frame ends where its length says.
+//! without a zone. The checksum is the sum of all bytes between `40 40` and itself, mod 256. The data may contain `23
+//! 23` and `40 40`: a frame ends where its length says.
 //!
-//! Limits: data have at most [`DATA_BYTES_MAX`]; a [`Framer`] holds at most one frame that is not complete and what it
-//! was fed last.
+//! Limits: data have at most [`DATA_BYTES_MAX`]; a [`Framer`] holds at most one incomplete frame and the bytes it was
+//! fed last.
 use jiff::civil::DateTime;
 
 /// Most bytes of data in a frame (the standard's own limit).
 pub const DATA_BYTES_MAX: usize = 1024;
-/// From `40 40` to the command.
+/// Length from `40 40` to the command.
 pub const HEAD_BYTES: usize = 27;
 /// Checksum and `23 23`.
 const TAIL_BYTES: usize = 3;
@@ -25,29 +25,29 @@ pub const FRAME_BYTES_MIN: usize = HEAD_BYTES + TAIL_BYTES;
 pub const FRAME_BYTES_MAX: usize = FRAME_BYTES_MIN + DATA_BYTES_MAX;
 /// The main version of the protocol.
 pub const VERSION_MAIN: u8 = 1;
-/// Rejected bytes that are shown; the rest of a longer piece is counted only.
+/// Rejected bytes that are shown; the rest of a longer piece is only counted.
 const SHOWN_BYTES_MAX: usize = 4096;
 
-/// Beginnings that are looked at behind one that is not complete.
+/// Possible beginnings that are examined behind an incomplete one.
 const PASSED_OVER_MAX: usize = 16;
 
 const START: [u8; 2] = [0x40, 0x40];
 const END: [u8; 2] = [0x23, 0x23];
 
-/// What a frame is for (table 2).
+/// The purpose of a frame (table 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// 1: the centre's order, like a new time.
     Control,
-    /// 2: what a device tells.
+    /// 2: data of a device.
     Send,
-    /// 3: it was taken.
+    /// 3: the frame was accepted.
     Confirm,
-    /// 4: a question.
+    /// 4: a request.
     Request,
-    /// 5: its answer.
+    /// 5: the answer to a request.
     Reply,
-    /// 6: it was not taken; it is sent again.
+    /// 6: the frame was refused; it is sent again.
     Deny,
     /// 128 to 255: a vendor's own.
     Vendor(u8),
@@ -56,7 +56,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Of the byte.
+    /// The command of a byte.
     pub fn from_number(number: u8) -> Self {
         match number {
             1 => Self::Control,
@@ -70,7 +70,7 @@ impl Command {
         }
     }
 
-    /// The byte.
+    /// The byte of the command.
     pub fn number(self) -> u8 {
         match self {
             Self::Control => 1,
@@ -89,13 +89,13 @@ impl Command {
 pub struct Address(pub [u8; 6]);
 
 impl Address {
-    /// As a number, which is how devices show it.
+    /// The address as a number, as devices display it.
     pub fn number(self) -> u64 {
         let [a, b, c, d, e, f] = self.0;
         u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
 
-    /// Of a number; `None` where it needs more than six bytes.
+    /// The address of a number; `None` if it needs more than six bytes.
     pub fn from_number(number: u64) -> Option<Self> {
         match number.to_le_bytes() {
             [a, b, c, d, e, f, 0, 0] => Some(Self([a, b, c, d, e, f])),
@@ -104,12 +104,12 @@ impl Address {
     }
 }
 
-/// A time as it stands on the wire, which need not be one.
+/// A time as on the wire, possibly invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WireTime(pub [u8; 6]);
 
 impl WireTime {
-    /// The time; `None` where the bytes are none, as of a device whose clock was never set.
+    /// The time; `None` if the bytes are invalid, as from a clock that was never set.
     pub fn civil(self) -> Option<DateTime> {
         let [second, minute, hour, day, month, year] = self.0.map(|byte| byte.cast_signed());
         if self.0[5] > 99 {
@@ -118,7 +118,7 @@ impl WireTime {
         DateTime::new(2000 + i16::from(year), month, day, hour, minute, second, 0).ok()
     }
 
-    /// Of a time; years outside of 2000 to 2099 lose their century.
+    /// Encodes a time; years outside of 2000 to 2099 lose their century.
     pub fn new(time: DateTime) -> Self {
         let year = time.year().rem_euclid(100);
         Self(
@@ -135,27 +135,27 @@ impl WireTime {
     }
 }
 
-/// What stands before the data.
+/// The head before the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Counted by whoever begins; an answer has the one of what it answers.
+    /// Serial, counted by the side that begins; an answer repeats it.
     pub serial: u16,
     /// Main and user version.
     pub version: [u8; 2],
-    /// When it was sent.
+    /// Time of transmission.
     pub time: WireTime,
-    /// From.
+    /// Sender.
     pub source: Address,
-    /// To.
+    /// Receiver.
     pub destination: Address,
-    /// What it is for.
+    /// Command.
     pub command: Command,
 }
 
-/// A frame that keeps to its length and its checksum.
+/// A frame with a correct length and checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What stands before the data.
+    /// The head.
     pub head: Head,
     /// The data unit; empty in answers and signs of life.
     pub data: &'a [u8],
@@ -164,45 +164,46 @@ pub struct Frame<'a> {
 /// Why bytes are no frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Between frames.
+    /// Bytes between frames.
     #[error("no frame begins here: 40 40 is missing")]
     NoStart,
     /// A length that the standard does not allow.
     #[error("a data unit of {0} bytes is told, the standard allows {DATA_BYTES_MAX}")]
     Length(u16),
-    /// The end is not where the length says.
+    /// The frame does not end where the length says.
     #[error("23 23 is not where the length says that the frame ends")]
     NoEnd,
-    /// It was damaged on the way.
+    /// The frame was damaged on the way.
     #[error("the checksum is {told:02x}, the bytes come to {counted:02x}")]
     Checksum {
-        /// In the frame.
+        /// Checksum in the frame.
         told: u8,
-        /// Of its bytes.
+        /// Checksum of the bytes.
         counted: u8,
     },
-    /// The rest did not come.
+    /// The rest did not arrive.
     #[error("the frame was cut off")]
     CutOff,
 }
 
-/// What a framer found.
+/// The next piece of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// A frame, and its bytes.
     Frame(Frame<'a>, &'a [u8]),
-    /// Bytes that are no frame. The head is there where the frame was whole and its checksum wrong: such a frame can be denied.
+    /// Bytes that are no frame. The head is present if the frame was complete and its checksum wrong: such a frame
+    /// can be denied.
     Rejected {
-        /// Why.
+        /// The reason.
         why: FrameError,
         /// The bytes, at most `SHOWN_BYTES_MAX` of them.
         bytes: &'a [u8],
-        /// Whose it seems to be.
+        /// The apparent head.
         head: Option<Head>,
     },
 }
 
-/// The head of at least [`HEAD_BYTES`], and the length of the data.
+/// Reads a head of at least [`HEAD_BYTES`], and the length of the data.
 fn head(bytes: &[u8; HEAD_BYTES]) -> (Head, u16) {
     let six = |at: usize| -> [u8; 6] { std::array::from_fn(|index| bytes[at + index]) };
     let head = Head {
@@ -220,17 +221,17 @@ fn sum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
 }
 
-/// What stands at the beginning of bytes.
+/// Classification of the beginning of bytes.
 enum Look {
     /// A frame of this many bytes.
     Frame(usize),
-    /// None; this many bytes are sure to belong to none, and one of them at least.
+    /// No frame; this many bytes surely belong to no frame, at least one.
     Bad(FrameError, usize, Option<Head>),
     /// More bytes are needed.
     More,
 }
 
-/// Where the next frame could begin, from `from` on.
+/// The position where the next frame could begin, from `from` on.
 fn next_start(bytes: &[u8], from: usize) -> usize {
     let rest = bytes.get(from..).unwrap_or_default();
     if let Some(at) = memchr::memmem::find(rest, &START) {
@@ -266,14 +267,14 @@ fn look(bytes: &[u8]) -> Look {
     let told = frame[whole - TAIL_BYTES];
     let counted = sum(&frame[START.len()..whole - TAIL_BYTES]);
     if told != counted {
-        // Its end is where its length says: the damage is inside, and all of it goes.
+        // The end is where the length says: the damage is inside, and the whole frame is dropped.
         return Look::Bad(FrameError::Checksum { told, counted }, whole, Some(head));
     }
     Look::Frame(whole)
 }
 
-/// Whether a whole frame stands behind the beginning of one that is not complete: then what came before it is none. So
-/// a stray `40`, or a damaged length, costs no waiting.
+/// Looks for a complete frame behind an incomplete beginning: then the bytes before it are no frame. So a stray `40`,
+/// or a damaged length, does not delay it.
 fn passed_over(bytes: &[u8]) -> Option<usize> {
     let mut start = 0;
     for _ in 0..PASSED_OVER_MAX {
@@ -288,16 +289,16 @@ fn passed_over(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// Finds frames in a stream. SourceIngest it, then take pieces until there is none.
+/// Finds frames in a stream. Feed it, then take pieces until there is none.
 #[derive(Debug, Default)]
 pub struct Framer {
     bytes: Vec<u8>,
-    /// Bytes at the beginning that were given out.
+    /// Bytes at the beginning that were already returned.
     taken: usize,
 }
 
 impl Framer {
-    /// Takes bytes in. What was fed before and is no incomplete frame must have been taken.
+    /// Adds bytes. Take all pieces of earlier bytes before.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.bytes.drain(..self.taken);
         self.taken = 0;
@@ -317,7 +318,7 @@ impl Framer {
         Some(self.give(found))
     }
 
-    /// The rest of the frame that has begun will not come: its beginning is given up, and what follows looked at again.
+    /// Gives up the incomplete frame, whose rest will not arrive, and reads on behind its beginning.
     pub fn give_up(&mut self) -> Option<Piece<'_>> {
         let rest = &self.bytes[self.taken..];
         if rest.is_empty() {
@@ -330,7 +331,7 @@ impl Framer {
         Some(self.give(found))
     }
 
-    /// Bytes of a frame that is not complete.
+    /// Bytes of an incomplete frame.
     pub fn held(&self) -> usize {
         self.bytes.len() - self.taken
     }
@@ -360,7 +361,7 @@ impl Framer {
 }
 
 impl Frame<'_> {
-    /// The bytes of it. Data beyond [`DATA_BYTES_MAX`] cannot be sent and are left out.
+    /// The bytes of the frame. Data beyond [`DATA_BYTES_MAX`] cannot be sent and are cut off.
     pub fn encode(&self) -> Vec<u8> {
         let data = &self.data[..self.data.len().min(DATA_BYTES_MAX)];
         let head = &self.head;
@@ -538,7 +539,7 @@ mod tests {
         for at in 2..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
-            // Enough behind it that a length that is too large has its bytes.
+            // Enough bytes follow to satisfy a length that is too large.
             let stream = [bad, good.repeat(40)].concat();
             let found = fed(&[&stream]);
             let data = found
@@ -574,7 +575,7 @@ mod tests {
         };
         assert_eq!((why, bytes.len()), (FrameError::CutOff, bad.len()));
         assert_eq!(framer.held(), 0);
-        // Where a whole frame stands behind it, nobody waits.
+        // If a complete frame follows, it is not delayed.
         framer.feed(&[bad.as_slice(), &good].concat());
         let Some(Piece::Rejected { why, bytes, .. }) = framer.take() else {
             panic!("passed over");

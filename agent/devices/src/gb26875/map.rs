@@ -1,6 +1,6 @@
-//! What a frame comes to: readings, a sign of life, or nothing of interest. Pure; the time comes as an argument.
+//! Maps a frame to events, a sign of life, or nothing of interest. Pure; the time is an argument.
 //!
-//! A device is known by its host's id in the config; a system behind it is `<host>/<kind>.<address>`, a part
+//! A device is identified by its host's id in the config; a system behind it is `<host>/<kind>.<address>`, a part
 //! `<host>/<kind>.<address>.<zone>.<number>`.
 //!
 //! | what | on | over |
@@ -14,13 +14,14 @@
 //! | the device's own fault, link, wires | `device.fault` | `device.restored` |
 //! | operations: manual alarm; cleared; self-test, test | `fire.alarm`; `fire.restored`; `panel.test` | |
 //!
-//! * Bit 0 (normal or test) is not looked at: devices leave it clear in real alarms, the public frames too.
-//! * What is off says nothing unless it was known to be on; only where a part or system is clear of everything, the end of
-//!   its fire and fault is told also where their beginning was not heard, as after a start of the agent.
-//! * What a host says in reply to a question is a replay: it tells how things were when it was asked, with the times of then.
-//! * An alarm that began at another time is told also where the one before was never said to be over: many devices end
-//!   alarms by a reset only. What they say again has the same time, and so the same id; where a device's clock was never
-//!   set there is no id, and an alarm that is said again is told again.
+//! * Bit 0 (normal or test) is ignored: devices leave it clear in real alarms, in the public frames too.
+//! * A state that is off is reported only if it was known to be on. Exception: if a part or system is clear of
+//!   everything, the end of its fire and fault is reported even if their beginning was not seen, as after a restart
+//!   of the agent.
+//! * A host's reply to a question is a replay: it describes the time of the request, with the times of then.
+//! * An alarm that began at another time is reported even if the end of the previous one never was: many devices end
+//!   alarms by a reset only. A repeated alarm has the same time, and so the same id; if a device's clock was never
+//!   set there is no id, and a repeated alarm is reported again.
 use jiff::civil::DateTime;
 use linli_shared::protocol::event::Severity;
 use std::borrow::Cow;
@@ -30,19 +31,19 @@ use super::names;
 use super::unit::{DeviceState, Operation, Part, PartState, System, SystemState, Unit};
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Person, Reject, State};
 
-/// A state that began no longer ago is told apart by its time alone, whatever frame tells it. A clock that stands still
-/// is soon farther away, and then the frame's serial tells its alarms apart.
+/// A state that began no longer ago is identified by its time alone, whatever frame carries it. A clock that stands
+/// still soon falls further behind, and then the frame's serial distinguishes its alarms.
 const RECENT_MINUTES: i64 = 10;
-/// A clock that was never set shows a year before this one.
+/// The time of a clock that was never set is before this year.
 const YEAR_MIN: i16 = 2020;
 
-/// Where the bits of a state stand.
+/// A bit of a state.
 struct Bit {
     mask: u16,
     point: &'static str,
     on: (&'static str, Severity),
     over: &'static str,
-    /// Told as over where everything is clear.
+    /// Reported as over if everything is clear.
     told_when_clear: bool,
 }
 
@@ -122,7 +123,7 @@ struct From<'a> {
     now: DateTime,
 }
 
-/// What a frame of this host comes to; `now` is of the host's zone.
+/// Maps a frame of this host; `now` is in the host's zone.
 pub fn said<'a>(
     host: &'a str,
     head: &'a Head,
@@ -201,7 +202,7 @@ impl<'a> From<'a> {
         }
     }
 
-    /// The id of a state; empty where the device's clock tells its events not apart.
+    /// The id of a state; empty if the device's clock does not distinguish its events.
     fn id(&self, place: &str, point: &str, bits: u16, time: Option<DateTime>) -> String {
         let Some(time) = time else {
             return String::new();
@@ -218,7 +219,7 @@ impl<'a> From<'a> {
         )
     }
 
-    /// A reading for each bit of a table, like `pattern`.
+    /// Adds an event for each bit of a table, like `pattern`.
     fn states(
         &self,
         bits: u16,
@@ -358,7 +359,7 @@ impl<'a> From<'a> {
         }
     }
 
-    /// Without kind and time.
+    /// An event without kind and time.
     fn device_event(&self, place: &str) -> DeviceEvent<'a> {
         let (device, by) = match place {
             "" => (Cow::Borrowed(self.host), None),
@@ -412,7 +413,7 @@ mod tests {
         data
     }
 
-    /// Kind, point, on, initial, of what is told as on or over.
+    /// Kind, on, initial, of each reported state.
     fn told(data: &[u8]) -> Vec<(String, bool, bool)> {
         let unit = Unit::decode(data).expect("a unit");
         let head = head(2);
@@ -456,7 +457,7 @@ mod tests {
             news(&part(12, 1, TIME)),
             ["gas.restored", "fire.fault_restored"]
         );
-        // What is off beside what is on is told only where it was known to be on.
+        // A state that is off beside one that is on is reported only if it was known to be on.
         let all = told(&part(40, 0x0004, TIME));
         assert_eq!(all.len(), PART_BITS.len());
         assert!(all.contains(&("fire.restored".to_owned(), false, true)));
@@ -528,14 +529,14 @@ mod tests {
             };
             (device_events[0].id.to_string(), device_events[0].anew)
         };
-        // Now: the frame that tells it does not matter.
+        // Recent: the frame that carries it does not matter.
         assert_eq!(ids(TIME, 1), ids(TIME, 2));
         // Long ago, or far ahead: it does.
         let mut old = TIME;
         old[1] = 1;
         assert_ne!(ids(old, 1), ids(old, 2));
         assert_eq!(ids(old, 1), ids(old, 1));
-        // Never set, or no time at all: rather twice than not at all.
+        // Never set, or no time at all: better reported twice than never.
         for unset in [[0; 6], [1, 1, 1, 1, 1, 0], [255; 6]] {
             assert_eq!(ids(unset, 1), (String::new(), true));
         }

@@ -1,6 +1,6 @@
-//! What systems, parts and operations are called (tables 4 and 5 of the standard, and the bits of operations), for people.
+//! Names of systems, parts and operations (tables 4 and 5 of the standard, and the bits of operations), for people.
 
-/// A kind of system behind a device; empty where the standard has none.
+/// The name of a kind of system behind a device; empty if the standard has none.
 pub fn system(kind: u8) -> &'static str {
     match kind {
         0 => "通用",
@@ -24,7 +24,7 @@ pub fn system(kind: u8) -> &'static str {
     }
 }
 
-/// A kind of part; empty where the standard has none.
+/// The name of a kind of part; empty if the standard has none.
 pub fn part(kind: u8) -> &'static str {
     match kind {
         0 => "通用",
@@ -97,12 +97,12 @@ pub fn part(kind: u8) -> &'static str {
     }
 }
 
-/// Whether a kind of part smells gas: what it calls a fire is gas.
+/// Whether a kind of part detects gas: its fire is a gas alarm.
 pub fn is_gas(kind: u8) -> bool {
     matches!(kind, 10..=13)
 }
 
-/// What the bits of an operation are called, lowest first; of the device bit 5 is the answer to a duty check.
+/// The names of an operation's bits, lowest first; at the device bit 5 is the answer to a duty check.
 pub fn operation(bit: u8, at_device: bool) -> &'static str {
     match bit {
         0 => "复位",

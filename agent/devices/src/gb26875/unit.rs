@@ -1,4 +1,4 @@
-//! The data unit of a frame (clause 8): which kind it is, and its objects. Pure.
+//! The data unit of a frame (clause 8): its kind, and its objects. Pure.
 //!
 //! ```text
 //! kind u8 | number of objects u8 | object, object, …
@@ -19,33 +19,33 @@
 //! 90 set the clock           time          91 duty check   minutes u8
 //! ```
 //!
-//! *Place* is a zone (u16) and a number in it (u16). Texts are GB18030, filled with NULs or spaces. Kinds, layouts and
-//! bits were compared with two public implementations and public examples; of types 5, 6, 7, 25 and 26 those are
-//! the only source here for their having no time.
+//! *Place* is a zone (u16) and a number in it (u16). Texts are GB18030, padded with NULs or spaces. Kinds, layouts
+//! and bits were compared with two public implementations and public examples; they are the only source here for the
+//! missing time of types 5, 6, 7, 25 and 26.
 //!
-//! Read generously: where the bytes are just as many as the objects without their times take, they have none; bytes
-//! behind the last object are left alone. Of a unit that was cut short the objects that are whole are read, and of the last one
-//! what is there, if that is as much as its bits. A count of 0 before objects is not believed.
+//! Lenient reading: if the number of bytes is exactly that of the objects without their times, they have none; bytes
+//! behind the last object are ignored. Of a truncated unit the complete objects are read, and the rest of the last
+//! one if it extends to its bits. A count of 0 before objects is ignored.
 use encoding_rs::GB18030;
 use std::borrow::Cow;
 
 use super::frame::WireTime;
 
-/// Kind by which the centre sets a device's clock.
+/// Kind of a unit by which the centre sets a device's clock.
 pub const SET_CLOCK: u8 = 90;
-/// Kind by which a centre asks whether somebody is on duty.
+/// Kind of a unit by which a centre asks whether somebody is on duty.
 const DUTY_CHECK: u8 = 91;
 /// The first kind of the vendors' own.
 const VENDOR_FIRST: u8 = 128;
-/// Text of a part, bytes.
+/// Length of the text of a part, bytes.
 const TEXT_BYTES: usize = 31;
-/// Time, bytes.
+/// Length of a time, bytes.
 const TIME_BYTES: usize = 6;
 
 /// A system behind a device: a fire alarm controller, say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct System {
-    /// Table 4.
+    /// Type, table 4.
     pub kind: u8,
     /// Its number at the device.
     pub address: u8,
@@ -54,9 +54,9 @@ pub struct System {
 /// A part of a system: a detector, a button, a valve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
-    /// Of this system.
+    /// System of the part.
     pub system: System,
-    /// Table 5.
+    /// Type, table 5.
     pub kind: u8,
     /// Zone.
     pub zone: u16,
@@ -67,24 +67,24 @@ pub struct Part {
 /// State of a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SystemState {
-    /// Of it.
+    /// The system.
     pub system: System,
     /// Table 4's bits.
     pub bits: u16,
-    /// Since.
+    /// Time since which it holds.
     pub time: Option<WireTime>,
 }
 
 /// State of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartState<'a> {
-    /// Of it.
+    /// The part.
     pub part: Part,
     /// Its bits.
     pub bits: u16,
-    /// Where or what it is, in the device's words.
+    /// Place or description, in the device's words.
     pub text: Cow<'a, str>,
-    /// Since.
+    /// Time since which it holds.
     pub time: Option<WireTime>,
 }
 
@@ -93,24 +93,24 @@ pub struct PartState<'a> {
 pub struct DeviceState {
     /// Its bits.
     pub bits: u8,
-    /// Since.
+    /// Time since which it holds.
     pub time: Option<WireTime>,
 }
 
-/// Somebody did something, at a system or at the device.
+/// An operation by a person, at a system or at the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operation {
-    /// At this system; `None`: at the device.
+    /// The system; `None`: the device.
     pub system: Option<System>,
-    /// What.
+    /// The operation's bits.
     pub bits: u8,
-    /// Number of who did.
+    /// Number of the operator.
     pub operator: u8,
-    /// When.
+    /// Time of the operation.
     pub time: Option<WireTime>,
 }
 
-/// What a data unit says.
+/// The content of a data unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unit<'a> {
     /// No data at all: a sign of life.
@@ -123,13 +123,13 @@ pub enum Unit<'a> {
     Operations(Vec<Operation>),
     /// 21.
     DeviceStates(Vec<DeviceState>),
-    /// 8 and 28: what the clock of the system or device shows.
+    /// 8 and 28: the time of the system's or device's clock.
     Clock(Option<WireTime>),
-    /// 90: a clock is to be set, or is asked for where no time is given.
+    /// 90: sets a clock, or requests the time if none is given.
     SetClock(Option<WireTime>),
     /// 91.
     DutyCheck,
-    /// Values, versions, configs, and what the standard reserves: known by its number, of no interest here.
+    /// Values, versions, configs, and reserved kinds: only the number is kept, of no interest here.
     Other(u8),
     /// 128 to 255.
     Vendor(u8),
@@ -138,26 +138,26 @@ pub enum Unit<'a> {
 /// Why data are no unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
-    /// One byte.
+    /// Only one byte.
     #[error("the data unit ends before the number of its objects")]
     NoCount,
-    /// Not one whole object.
+    /// Less than one whole object.
     #[error("a data unit of kind {kind} has {bytes} bytes, one object takes {needed}")]
     Short {
         /// Kind.
         kind: u8,
         /// Bytes of objects.
         bytes: usize,
-        /// Of an object.
+        /// Bytes of one object.
         needed: usize,
     },
-    /// It says that nothing follows.
+    /// The count says that nothing follows.
     #[error("a data unit of kind {0} says that it has no objects")]
     None(u8),
 }
 
-/// The text of a part: GB18030 by the standard, UTF-8 by some devices. A text of a few Chinese letters can be good
-/// UTF-8 by accident, of letters that nobody writes here: so UTF-8 it is only where all of it is ASCII or East Asian.
+/// Reads the text of a part: GB18030 by the standard, UTF-8 by some devices. A short Chinese text can be valid UTF-8
+/// by accident, in letters that are never used here: so it is read as UTF-8 only if all of it is ASCII or East Asian.
 pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     let end = bytes
         .iter()
@@ -171,12 +171,12 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
     {
         return clean(Cow::Borrowed(text));
     }
-    // A letter that the field's end cuts in two becomes a replacement character, which goes.
+    // A letter that the field's end cuts in two becomes a replacement character, which is removed.
     let (text, _) = GB18030.decode_without_bom_handling(bytes);
     clean(text)
 }
 
-/// Without what is no letter.
+/// Removes control and replacement characters.
 fn clean(text: Cow<'_, str>) -> Cow<'_, str> {
     let strange = |letter: char| letter.is_control() || letter == char::REPLACEMENT_CHARACTER;
     if !text.contains(strange) {
@@ -185,7 +185,7 @@ fn clean(text: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(text.replace(strange, "").trim().to_owned())
 }
 
-/// Bytes from the front on; the caller knows that they are there.
+/// Bytes, read from the front; the caller checks the length.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -220,17 +220,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The time at the end of an object.
+    /// Takes the time at the end of an object.
     fn time(&mut self) -> Option<WireTime> {
         self.0.first_chunk().map(|bytes| WireTime(*bytes))
     }
 }
 
-/// How long an object is.
+/// The length of an object.
 struct Size {
-    /// Without its time.
+    /// Length without its time.
     body: usize,
-    /// From its start to the end of its bits: with less it says nothing.
+    /// Length from its start to the end of its bits: a shorter one is unusable.
     least: usize,
 }
 
@@ -244,7 +244,7 @@ fn objects<T>(
 ) -> Result<Vec<T>, UnitError> {
     let Size { body, least } = size;
     let count = match count {
-        // It says that there is none, and there is one.
+        // The count is zero, and there is an object.
         0 => bytes.len().div_ceil(body + TIME_BYTES),
         count => count,
     };
@@ -259,7 +259,7 @@ fn objects<T>(
     let mut found: Vec<T> = objects.map(|object| each(Fields(object))).collect();
     let rest = bytes.get(rest..).unwrap_or_default();
     if found.len() < count && rest.len() >= least {
-        // Its time may be there, and is not whole.
+        // Its time may be present but incomplete.
         let mut object = rest[..rest.len().min(body)].to_vec();
         object.resize(body, 0);
         found.push(each(Fields(&object)));
@@ -509,7 +509,7 @@ mod tests {
         assert_eq!(text("7楼02室烟感".as_bytes()), "7楼02室烟感");
         assert_eq!(text(b"  \0\0"), "");
         assert_eq!(text(b"Lobby 1 "), "Lobby 1");
-        // Good UTF-8 by accident.
+        // Valid UTF-8 by accident.
         assert_eq!(text(b"\xc4\xa3"), "模");
         // Cut in the middle of a letter.
         assert_eq!(text(b"\xc2\xa5\xca"), "楼");

@@ -1,34 +1,34 @@
 //! Digest authentication of a REGISTER (RFC 2617, and RFC 3261 § 22; GB/T 28181-2016 § 9.1). Pure.
 //!
-//! MD5 is what the standard has; it is used for nothing else. A nonce needs no memory: it has its time, and a keyed
-//! hash over time, device and address, so it is good for [`NONCE_MS`], from where it was given out only.
+//! The standard requires MD5; it is used for nothing else. A nonce needs no memory: it contains its time, and a keyed
+//! hash over time, device and address, so it is valid for [`NONCE_MS`], and only from the address it was given to.
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use std::net::IpAddr;
 use subtle::ConstantTimeEq;
 
-/// How long a nonce is good.
+/// Validity of a nonce.
 pub const NONCE_MS: u64 = 300_000;
 /// Bytes of a nonce's hash that it carries.
 const MARK_BYTES: usize = 16;
 
-/// Makes nonces; another one with each start.
+/// Makes nonces, with another key at each start.
 pub struct Nonces {
     key: [u8; 32],
 }
 
-/// What a nonce that comes back is.
+/// Classification of a returned nonce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nonce {
-    /// Given out for this, and lately.
+    /// Given to this device and address, recently.
     Good,
-    /// Given out before the last start, for another, or too long ago: a new one is to be used.
+    /// Given out before the last start, to another, or too long ago: the device must use a new one.
     Stale,
 }
 
 impl Nonces {
-    /// With a random key.
+    /// A maker of nonces with a random key.
     pub fn new(key: [u8; 32]) -> Self {
         Self { key }
     }
@@ -42,12 +42,12 @@ impl Nonces {
         hex::encode(&mac.finalize().into_bytes()[..MARK_BYTES])
     }
 
-    /// A nonce for a device that calls from there.
+    /// Makes a nonce for a device at this address.
     pub fn give(&self, now_ms: u64, device: &str, peer: IpAddr) -> String {
         format!("{now_ms:016x}{}", self.mark(now_ms, device, peer))
     }
 
-    /// What a nonce is that comes back.
+    /// Classifies a returned nonce.
     pub fn judge(&self, nonce: &str, now_ms: u64, device: &str, peer: IpAddr) -> Nonce {
         let given = nonce.get(..16).and_then(|time| {
             let given_ms = u64::from_str_radix(time, 16).ok()?;
@@ -62,12 +62,12 @@ impl Nonces {
     }
 }
 
-/// What an Authorization header says.
+/// The fields of an Authorization header.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Credentials<'a> {
     username: &'a str,
     realm: &'a str,
-    /// The nonce that it uses.
+    /// The nonce in use.
     pub nonce: &'a str,
     uri: &'a str,
     response: &'a str,
@@ -78,7 +78,7 @@ pub struct Credentials<'a> {
 }
 
 impl<'a> Credentials<'a> {
-    /// Reads a header; `None` where it is no Digest with MD5.
+    /// Reads a header; `None` unless it is Digest with MD5.
     pub fn read(header: &'a str) -> Option<Self> {
         let (scheme, mut rest) = header.trim().split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("Digest") {
@@ -126,11 +126,11 @@ impl<'a> Credentials<'a> {
         }
     }
 
-    /// Whether who made them knows the password.
+    /// Whether their maker knows the password.
     pub fn prove(&self, method: &str, realm: &str, password: &str) -> bool {
         let response = self.response.to_ascii_lowercase();
         let expected = self.expected(method, password);
-        // An `auth-int` would have to be over the body; nobody was asked for it.
+        // `auth-int` would cover the body; the agent never requests it.
         let is_known = self.qop.is_empty() || self.qop.eq_ignore_ascii_case("auth");
         self.realm == realm
             && is_known

@@ -1,5 +1,5 @@
-//! MANSCDP: what devices say in the bodies of MESSAGE and NOTIFY, as XML (GB/T 28181-2016 annex A.2, and 2022). Pure; the
-//! text is UTF-8 already ([`text`](crate::text)), whatever the body's declaration says.
+//! MANSCDP: the XML bodies of MESSAGE and NOTIFY (GB/T 28181-2016 annex A.2, and 2022). Pure; the text is UTF-8
+//! already ([`text`](crate::text)), whatever the body's declaration says.
 //!
 //! ```text
 //! <Notify>    <CmdType>Alarm     <SN> <DeviceID> <AlarmPriority> <AlarmMethod> <AlarmTime> <Info><AlarmType>…   (A.2.5.2)
@@ -7,26 +7,26 @@
 //! <Response>  <CmdType>Catalog   <SN> <DeviceID> <SumNum> <DeviceList Num><Item><DeviceID> <Name> <Status>…   (A.2.6.4)
 //! ```
 //!
-//! Names that are not here are passed over; of a body that is cut or damaged what is whole counts ([`xml`]).
-//! Several bodies in one message are each read ([`decode_all`]).
+//! Unknown names are skipped; of a body that is cut or damaged the intact part counts ([`xml`]). Each of several
+//! bodies in one message is read ([`decode_all`]).
 use std::borrow::Cow;
 
 use crate::device_event::Reject;
 use crate::xml::{self, Attributes, Elements};
 
-/// Items of one body; the size of a message allows no more that say something.
+/// Largest number of items of one body; the size of a message leaves no room for more.
 pub const ITEMS_MAX: usize = 2048;
-/// Bodies of one message; the size of a message allows no more that say something.
+/// Largest number of bodies of one message; the size of a message leaves no room for more.
 const BODIES_MAX: usize = 1024;
 
-/// What the root element is.
+/// The root element.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Root {
-    /// Something that happened.
+    /// An event.
     Notify,
-    /// An answer to what the agent asked.
+    /// An answer to the agent's request.
     Response,
-    /// A question to the agent, which it has no answer to.
+    /// A request to the agent, which it does not answer.
     #[default]
     Other,
 }
@@ -34,13 +34,13 @@ pub enum Root {
 /// A channel of a catalogue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Item<'a> {
-    /// Its id.
+    /// Id of the channel.
     pub id: Cow<'a, str>,
-    /// What people call it.
+    /// Name of the channel for people.
     pub name: Cow<'a, str>,
     /// `ON` or `OFF`.
     pub status: Cow<'a, str>,
-    /// Of a subscription: `ON`, `OFF`, `VLOST`, `DEFECT`, `ADD`, `DEL`, `UPDATE`.
+    /// Event of a subscription: `ON`, `OFF`, `VLOST`, `DEFECT`, `ADD`, `DEL`, `UPDATE`.
     pub event: Cow<'a, str>,
 }
 
@@ -53,7 +53,7 @@ pub struct Body<'a> {
     pub command: Cow<'a, str>,
     /// `SN`.
     pub sn: Cow<'a, str>,
-    /// `DeviceID`: of the device, or of one of its channels.
+    /// `DeviceID`: the device, or one of its channels.
     pub device: Cow<'a, str>,
     /// `AlarmPriority`, 1 (highest) to 4.
     pub priority: Cow<'a, str>,
@@ -69,9 +69,9 @@ pub struct Body<'a> {
     pub event_type: Cow<'a, str>,
     /// `Item`s.
     pub items: Vec<Item<'a>>,
-    /// The root element, as it is named.
+    /// Name of the root element.
     name: &'a str,
-    /// It is cut or damaged.
+    /// The body is cut or damaged.
     is_broken: bool,
 }
 
@@ -84,7 +84,7 @@ pub fn decode(text: &str) -> Result<Body<'_>, Reject> {
     bodies.swap_remove(0)
 }
 
-/// Reads every body of a message, each by itself.
+/// Reads every body of a message, each on its own.
 pub fn decode_all(text: &str) -> Vec<Result<Body<'_>, Reject>> {
     let mut reader = Reader::default();
     let is_cut = match xml::read(text, &mut reader) {
@@ -99,7 +99,7 @@ pub fn decode_all(text: &str) -> Vec<Result<Body<'_>, Reject>> {
     checked.collect()
 }
 
-/// Some end their text with NULs.
+/// Some devices end their text with NULs.
 fn is_blank(letter: char) -> bool {
     letter.is_whitespace() || letter == '\0'
 }
@@ -144,7 +144,7 @@ impl<'a> Elements<'a> for Reader<'a> {
             _ => Root::Other,
         };
         if (parents.is_empty() && !is_field(name)) || root != Root::Other {
-            // A root within another: the one before lost its end.
+            // A root within another: the previous one lost its end.
             self.finish(!parents.is_empty());
             let body = self.body();
             (body.root, body.name) = (root, name);
@@ -174,7 +174,7 @@ impl<'a> Elements<'a> for Reader<'a> {
     }
 }
 
-/// A name that stands within a root: where it stands alone its root was damaged.
+/// Whether the name belongs within a root: if it stands alone, its root was damaged.
 fn is_field(name: &str) -> bool {
     let fields = [
         "CmdType",
@@ -195,7 +195,7 @@ impl<'a> Body<'a> {
         if is_known && !self.command.is_empty() {
             return Ok(self);
         }
-        // It has what an alarm has and nothing else, whatever became of its root.
+        // The body has the fields of an alarm and no others, whatever became of its root.
         if !is_known && self.command == "Alarm" && !self.method.is_empty() {
             self.root = Root::Notify;
             return Ok(self);
@@ -222,12 +222,12 @@ impl<'a> Body<'a> {
             "AlarmMethod" if is_top => &mut self.method,
             "AlarmTime" if is_top => &mut self.time,
             "AlarmDescription" if is_top => &mut self.description,
-            // Some write it beside Info.
+            // Some devices put it beside Info.
             "AlarmType" => &mut self.alarm_type,
             "EventType" if within("AlarmTypeParam") || within("Info") => &mut self.event_type,
             _ => return,
         };
-        // Info may be there again: the first that says something stands.
+        // Info may be repeated: the first non-empty value is kept.
         if place.is_empty() {
             *place = value;
         }
@@ -246,14 +246,14 @@ impl<'a> Item<'a> {
     }
 }
 
-/// The question for all channels of a device (A.2.4.3).
+/// The request for all channels of a device (A.2.4.3).
 pub fn query_catalog(sn: u32, device: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"GB2312\"?>\r\n<Query>\r\n<CmdType>Catalog</CmdType>\r\n<SN>{sn}</SN>\r\n<DeviceID>{device}</DeviceID>\r\n</Query>\r\n"
     )
 }
 
-/// What a device is told of its alarm once it is durable (A.2.6.2). `sn` and `device` are digits.
+/// The answer to an alarm once it is durable (A.2.6.2). `sn` and `device` are digits.
 pub fn alarm_taken(sn: u32, device: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"GB2312\"?>\r\n<Response>\r\n<CmdType>Alarm</CmdType>\r\n<SN>{sn}</SN>\r\n<DeviceID>{device}</DeviceID>\r\n<Result>OK</Result>\r\n</Response>\r\n"
@@ -351,7 +351,7 @@ mod tests {
                 "{text}"
             );
         }
-        // A question about alarms is none.
+        // A request about alarms is no alarm.
         let asked = ALARM.replace("Notify", "Query");
         assert_eq!(decode(&asked).expect("a body").root, Root::Other);
     }

@@ -1,12 +1,13 @@
-//! What a body comes to: readings, a sign of life, or nothing of interest. Pure.
+//! Maps a body to events, a sign of life, or nothing of interest. Pure.
 //!
-//! A device is known by its id of 20 digits; what is behind it is `<device>/<channel>`.
+//! A device is identified by its id of 20 digits; a channel behind it is `<device>/<channel>`.
 //!
-//! * Alarms (GB/T 28181-2016 § 9.4 and A.2.5.2; types 8 to 13 of video are of 2022) are events and no states: no device
-//!   tells of an end of one. What is sent again has the id of the first: device, channel, SN, time and kind. Where the
-//!   device's time cannot be believed, SNs that begin anew would make alarms of two days the same, so Call-ID joins the id.
-//! * Channels of a catalogue are states: `OFF` is an event also when it is told first, `ON` only after an `OFF`.
-//! * The words of an alarm are kept of devices' own faults only: those of others may name a person or a plate.
+//! * Alarms (GB/T 28181-2016 § 9.4 and A.2.5.2; types 8 to 13 of video are of 2022) are events and no states: no
+//!   device reports their end. A repeated alarm has the id of the first: device, channel, SN, time and kind. If the
+//!   device's time is implausible, SNs that begin anew would make alarms of two days the same, so Call-ID joins the
+//!   id.
+//! * Channels of a catalogue are states: `OFF` is an event even in the first report, `ON` only after an `OFF`.
+//! * The text of an alarm is kept only for faults of the device itself: that of others may name a person or a plate.
 use linli_shared::protocol::event::Severity;
 use std::borrow::Cow;
 
@@ -16,16 +17,16 @@ use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Reject, State
 /// Longest id of a device or channel.
 const ID_BYTES_MAX: usize = 32;
 
-/// Of which message.
+/// The message that is mapped.
 #[derive(Debug, Clone, Copy)]
 pub struct From<'a> {
-    /// The device that sends it.
+    /// The sending device.
     pub device: &'a str,
-    /// What tells its message apart where its time cannot be believed; empty where it can.
+    /// Distinguishes its message if its time is implausible; empty if it is plausible.
     pub call: &'a str,
 }
 
-/// An alarm by `AlarmMethod`, `AlarmType` and the channel's id: kind, severity, and what the standard calls it.
+/// Kind, severity and standard name of an alarm, by `AlarmMethod`, `AlarmType` and the channel's id.
 fn alarm(method: &str, alarm_type: &str, channel: &str) -> (&'static str, Severity, &'static str) {
     use Severity::{Alarm, Info, Notice, Warning};
     // Digits 11 to 13 of an id: 134 is an input for alarms (annex D).
@@ -66,14 +67,14 @@ fn is_id(id: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// Whether a number can be told a device in an answer as it came.
+/// The number, if it can be returned to a device in an answer as received.
 pub fn number(sn: &str) -> Option<u32> {
     sn.parse().ok()
 }
 
 impl<'a> From<'a> {
-    /// The device of what is told, and whose message it was where that is another. An id that is none costs the channel and
-    /// not the alarm: then it is of the device.
+    /// The device of an event, and the sender of the message if it is another. An invalid id loses the channel and
+    /// not the alarm: the event then belongs to the device.
     fn place(&self, id: &str) -> (Cow<'a, str>, Option<Cow<'a, str>>) {
         if id == self.device || !is_id(id) {
             return (self.device.into(), None);
@@ -82,7 +83,7 @@ impl<'a> From<'a> {
         (part, Some(self.device.into()))
     }
 
-    /// What a body comes to.
+    /// Maps a body.
     pub fn said(&self, body: &'a Body<'a>) -> Result<DecodedMessage<'a>, Reject> {
         let command = body.command.as_ref();
         let is = |known: &str| command.eq_ignore_ascii_case(known);
@@ -177,7 +178,7 @@ impl<'a> From<'a> {
             true
         } else if is(event, &["OFF", "OFFLINE", "VLOST", "DEFECT"]) {
             false
-        // What is added, changed or taken away is looked at with its status.
+        // Channels that are added, changed or removed are judged by their status.
         } else if is(status, &["ON", "ONLINE", "OK", "1"]) {
             true
         } else if is(status, &["OFF", "OFFLINE", "0"]) {
@@ -206,7 +207,7 @@ impl<'a> From<'a> {
     }
 }
 
-/// A number without zeros before it.
+/// A number without leading zeros.
 fn digits(text: &str) -> &str {
     match text.trim_start_matches('0') {
         "" if !text.is_empty() => "0",
@@ -287,7 +288,7 @@ mod tests {
         assert!(device_event.id.len() <= 128 && device_event.state.is_none());
         assert_eq!(attribute(device_event, "passage"), "leaves");
         assert_eq!(attribute(device_event, "alarm"), "入侵检测");
-        // The words of a camera may name somebody; those of a disk do not.
+        // The text of a camera may name somebody; that of a disk does not.
         assert_eq!(attribute(device_event, "text"), "");
         let fault = self::text(DEVICE, "6", "1");
         let body = decode(&fault).expect("a body");
@@ -349,7 +350,7 @@ mod tests {
         assert_eq!(of("Response", "Catalog", DEVICE), "left out");
         assert_eq!(of("Response", "Alarm", DEVICE), "left out");
         assert_eq!(of("Query", "Catalog", DEVICE), "left out");
-        // A channel that is none costs no alarm.
+        // An invalid channel loses no alarm.
         assert_eq!(of("Notify", "Alarm", "a/b"), "events");
         assert_eq!(of("Notify", "Alarm", ""), "events");
         assert_eq!(of("Notify", "keepAlive", DEVICE), "heartbeat");

@@ -1,39 +1,39 @@
-//! Who has registered, and how much strangers may ask. Pure: time comes as an argument, milliseconds since boot.
+//! The registrations, and the rate limits for unknown senders. Pure: time is an argument, milliseconds since boot.
 //!
 //! * At most one registration for each device of the config. It lasts as long as was agreed, and [`GRACE_MS`] more.
-//! * What is no message of a registered device costs a token of its address ([`STRANGER`]) and one of all strangers
-//!   ([`STRANGERS`]). Without one it gets no answer and is not looked at. At most [`ADDRESSES_MAX`] addresses are
-//!   remembered; beyond them only the bound of all holds.
-//! * A registered device has tokens of its own ([`DEVICE`]): what is beyond them gets no answer, and it sends again.
+//! * Anything but a message of a registered device costs a token of its address ([`STRANGER`]) and one of all unknown
+//!   senders ([`STRANGERS`]). Without one it is neither answered nor read. At most [`ADDRESSES_MAX`] addresses are
+//!   remembered; beyond them only the common limit applies.
+//! * A registered device has tokens of its own ([`DEVICE`]): further messages get no answer, and it sends them again.
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-/// How long a registration is, seconds, where a device wants longer.
+/// Longest registration, seconds, if a device asks for more.
 pub const EXPIRES_MAX_S: u64 = 86_400;
-/// Where it does not say.
+/// Registration time if the device names none, seconds.
 pub const EXPIRES_S: u64 = 3600;
-/// A device that registers anew is late now and then.
+/// A device sometimes renews its registration late.
 const GRACE_MS: u64 = 60_000;
 /// Addresses whose requests are counted.
 const ADDRESSES_MAX: usize = 4096;
-/// Strangers are forgotten no more often: each time looks at all of them.
+/// Least time between two evictions of unknown senders: each examines all of them.
 const SWEEP_EVERY_MS: u64 = 1000;
-/// A stranger's address: a compound's cameras behind one address register at once after a power cut.
+/// Rate of one unknown address: a compound's cameras behind one address register at once after a power cut.
 const STRANGER: Rate = Rate {
     burst: 256,
     each_second: 32,
 };
-/// All strangers.
+/// Rate of all unknown senders together.
 const STRANGERS: Rate = Rate {
     burst: 4096,
     each_second: 512,
 };
-/// A registered device: a catalogue comes in hundreds of messages.
+/// Rate of a registered device: a catalogue arrives in hundreds of messages.
 const DEVICE: Rate = Rate {
     burst: 2000,
     each_second: 200,
 };
-/// Before an unanswered question for channels is asked again.
+/// Pause before an unanswered request for channels is repeated.
 const ASK_AGAIN_MS: u64 = 30_000;
 
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +74,7 @@ impl Bucket {
     }
 }
 
-/// A device that has registered.
+/// A registered device.
 #[derive(Debug)]
 struct Registration {
     peer: SocketAddr,
@@ -84,18 +84,18 @@ struct Registration {
     heard_ms: Option<u64>,
 }
 
-/// Who has registered.
+/// The registrations.
 #[derive(Debug)]
 pub struct Registry {
     registrations: HashMap<String, Registration>,
     strangers: HashMap<IpAddr, Bucket>,
-    /// When strangers were forgotten last.
+    /// Time of the last eviction of unknown senders.
     swept_ms: u64,
     all: Bucket,
 }
 
 impl Registry {
-    /// Nobody.
+    /// A registry without registrations.
     pub fn new(now_ms: u64) -> Self {
         Self {
             registrations: HashMap::new(),
@@ -105,7 +105,7 @@ impl Registry {
         }
     }
 
-    /// A device has registered, or says so again. It is of the config, which bounds how many there are.
+    /// Registers a device, or renews its registration. The config, which has the device, bounds their number.
     pub fn register(&mut self, device: &str, peer: SocketAddr, expires_s: u64, now_ms: u64) {
         let until_ms = now_ms + expires_s.min(EXPIRES_MAX_S) * 1000 + GRACE_MS;
         match self.registrations.get_mut(device) {
@@ -130,12 +130,12 @@ impl Registry {
         }
     }
 
-    /// A device goes.
+    /// Removes a registration.
     pub fn remove(&mut self, device: &str) {
         self.registrations.remove(device);
     }
 
-    /// Whether a device has registered from this address; it may call from another port by now.
+    /// Whether a device has registered from this address; its port may have changed.
     pub fn is_registered(&mut self, device: &str, peer: IpAddr, now_ms: u64) -> bool {
         match self.registrations.get(device) {
             Some(known) if now_ms >= known.until_ms => {
@@ -147,21 +147,21 @@ impl Registry {
         }
     }
 
-    /// Whether a registered device may say something more just now.
+    /// Whether a registered device may send one more message now.
     pub fn device_may(&mut self, device: &str, now_ms: u64) -> bool {
         self.registrations
             .get_mut(device)
             .is_some_and(|known| known.bucket.take(DEVICE, now_ms))
     }
 
-    /// Whether anybody there has registered.
+    /// Whether any device has registered from this address.
     pub fn is_home(&self, peer: IpAddr) -> bool {
         self.registrations
             .values()
             .any(|known| known.peer.ip() == peer)
     }
 
-    /// Whether a stranger has nothing left: then what comes from there is not even read.
+    /// Whether an unknown sender has no token left: then its messages are not even read.
     pub fn is_spent(&mut self, peer: IpAddr, now_ms: u64) -> bool {
         self.all.fill(STRANGERS, now_ms);
         let own = self.strangers.get_mut(&peer).is_some_and(|bucket| {
@@ -171,7 +171,7 @@ impl Registry {
         own || self.all.tokens == 0
     }
 
-    /// Whether a stranger may ask once more.
+    /// Takes a token for an unknown sender; false: it has none left.
     pub fn stranger_may(&mut self, peer: IpAddr, now_ms: u64) -> bool {
         if let Some(bucket) = self.strangers.get_mut(&peer) {
             return bucket.take(STRANGER, now_ms) && self.all.take(STRANGERS, now_ms);
@@ -181,7 +181,7 @@ impl Registry {
         }
         let is_swept = now_ms.saturating_sub(self.swept_ms) < SWEEP_EVERY_MS;
         if self.strangers.len() >= ADDRESSES_MAX && !is_swept {
-            // Those whose tokens have come back are forgotten.
+            // Addresses whose tokens are full again are evicted.
             self.swept_ms = now_ms;
             self.strangers.retain(|_, bucket| {
                 bucket.fill(STRANGER, now_ms);
@@ -196,8 +196,8 @@ impl Registry {
         true
     }
 
-    /// Whether a device is to be asked for its channels now; it is taken for asked then. A datagram may be lost, so it is
-    /// asked again until it has answered.
+    /// Whether a device must be asked for its channels now; records the request. A datagram may be lost, so the
+    /// request is repeated until it is answered.
     pub fn ask(&mut self, device: &str, every_ms: u64, now_ms: u64) -> bool {
         let Some(known) = self.registrations.get_mut(device) else {
             return false;
@@ -214,7 +214,7 @@ impl Registry {
         is_due
     }
 
-    /// A device has told of channels.
+    /// Records that a device has sent channels.
     pub fn heard_channels(&mut self, device: &str, now_ms: u64) {
         if let Some(known) = self.registrations.get_mut(device) {
             known.heard_ms = Some(now_ms);
@@ -261,7 +261,7 @@ mod tests {
         assert!(registry.stranger_may([10, 0, 0, 2].into(), 0));
         assert!(!registry.is_spent(one, 1000));
         assert!(registry.stranger_may(one, 1000));
-        // Addresses without end: what is remembered stays bounded, and so is what is answered.
+        // Unlimited addresses: the remembered state stays bounded, and so does the number of answers.
         let answered = (0..100_000_u32)
             .filter(|number| registry.stranger_may(IpAddr::V4((*number).into()), 1000))
             .count();
@@ -281,7 +281,7 @@ mod tests {
         registry.register("d", peer(1), 3600, 40_000);
         assert!(!registry.ask("d", 600_000, 90_000));
         assert!(registry.ask("d", 600_000, 700_000));
-        // From elsewhere it is another start of it.
+        // From another address it is another start of the device.
         registry.register("d", peer(9), 3600, 700_000);
         assert!(registry.ask("d", 600_000, 700_001));
     }

@@ -1,12 +1,13 @@
 //! The part of SIP (RFC 3261) that GB/T 28181 registers and messages with. Pure: bytes in, messages out, and messages
 //! written.
 //!
-//! Read: a request or a status line, headers in full or compact form (§ 7.3.3), folded ones (§ 7.3.1), ends of lines as
-//! CR LF or LF, `Content-Length` with blanks around it; a datagram without it ends where the datagram ends (§ 18.3). A
-//! stream is cut by `Content-Length`; what is no message is given out as rejected, and reading goes on at the next start line.
+//! Read: a request or a status line, headers in full or compact form (§ 7.3.3), folded ones (§ 7.3.1), ends of lines
+//! as CR LF or LF, `Content-Length` with blanks around it; a datagram without it ends where the datagram ends (§
+//! 18.3). A stream is cut by `Content-Length`; bytes that are no message are returned as rejected, and reading
+//! resumes at the next start line.
 //!
 //! An answer has the Via headers, From, To, Call-ID and CSeq of its request (§ 8.2.6); `received` and `rport` stand
-//! in the first Via as RFC 3581 wants.
+//! in the first Via as RFC 3581 requires.
 mod framer;
 
 use std::borrow::Cow;
@@ -15,15 +16,15 @@ use std::net::SocketAddr;
 
 pub use framer::{Framer, Piece};
 
-/// Start line and headers.
+/// Largest start line and headers, bytes.
 pub const HEAD_BYTES_MAX: usize = 8192;
-/// Body.
+/// Largest body, bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
-/// Body of a stream whose Content-Length is none, or 0 before XML.
+/// Largest body of a stream whose Content-Length is invalid, or 0 before XML, bytes.
 const UNMEASURED_BYTES_MAX: usize = 16 << 10;
-/// Headers of a message.
+/// Largest number of headers of a message.
 const HEADERS_MAX: usize = 64;
-/// Methods that a start line may begin with when a stream is searched for one.
+/// Methods of a start line that a search in a stream recognises.
 const METHODS: [&str; 11] = [
     "REGISTER",
     "MESSAGE",
@@ -38,7 +39,7 @@ const METHODS: [&str; 11] = [
     "UPDATE",
 ];
 
-/// Whether it is a method of SIP that is known by name.
+/// Whether it is a known method of SIP.
 pub fn is_known(method: &str) -> bool {
     METHODS.contains(&method) || matches!(method, "PRACK" | "REFER" | "PUBLISH")
 }
@@ -46,10 +47,10 @@ pub fn is_known(method: &str) -> bool {
 /// Why bytes are no message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SipError {
-    /// The start line.
+    /// A bad start line.
     #[error("{0:?} is no start line of SIP/2.0: does the device speak GB/T 28181 here?")]
     StartLine(String),
-    /// A header.
+    /// A bad header.
     #[error("{0:?} is no header of SIP")]
     Header(String),
     /// Too many headers.
@@ -58,10 +59,10 @@ pub enum SipError {
     /// The headers have no end.
     #[error("the headers do not end within {HEAD_BYTES_MAX} bytes, or are cut off")]
     Endless,
-    /// Content-Length.
+    /// A bad Content-Length.
     #[error("Content-Length {0:?} is no number")]
     Length(String),
-    /// Too long.
+    /// The body is too long.
     #[error("a body of {0} bytes is longer than {BODY_BYTES_MAX}")]
     TooLong(u64),
 }
@@ -71,7 +72,7 @@ pub enum SipError {
 pub enum Start<'a> {
     /// `MESSAGE sip:… SIP/2.0`
     Request {
-        /// Method, in capitals as it came.
+        /// Method, in capitals as received.
         method: &'a str,
         /// URI.
         uri: &'a str,
@@ -131,7 +132,7 @@ fn start_line(line: &[u8]) -> Option<Start<'_>> {
     (is_token && is_uri && method.len() <= 32).then_some(Start::Request { method, uri })
 }
 
-/// Where the headers end and where the body begins.
+/// The end of the headers and the beginning of the body.
 fn head_end(bytes: &[u8]) -> Option<(usize, usize)> {
     memchr::memchr_iter(b'\n', bytes).find_map(|at| {
         let rest = &bytes[at + 1..];
@@ -153,7 +154,7 @@ fn head(bytes: &[u8]) -> Result<Message<'_>, SipError> {
     let mut headers: Vec<(&str, Cow<'_, str>)> = Vec::new();
     for line in lines.filter(|line| !line.is_empty()) {
         let is_folded = line.starts_with(b" ") || line.starts_with(b"\t");
-        // A name for people may be in GBK; nothing of it is used.
+        // A display name may be in GBK; it is not used.
         let text = String::from_utf8_lossy(line);
         if is_folded && let Some((_, value)) = headers.last_mut() {
             let value = value.to_mut();
@@ -191,15 +192,15 @@ fn head(bytes: &[u8]) -> Result<Message<'_>, SipError> {
 }
 
 impl<'a> Message<'a> {
-    /// A datagram: all of it is one message. What stands behind a body that is whole is passed over; a Content-Length that ends
-    /// within XML, or is 0 before it, is not believed.
+    /// Reads a datagram: all of it is one message. Text behind a complete body is skipped; a Content-Length that ends
+    /// within XML, or is 0 before it, is ignored.
     pub fn datagram(bytes: &'a [u8]) -> Result<Self, (SipError, Option<Self>)> {
         let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
         let (end, body) = head_end(window).ok_or((SipError::Endless, None))?;
         let mut message = head(&bytes[..end]).map_err(|error| (error, None))?;
         let rest = &bytes[body..];
-        // The datagram says where it ends. Some count letters and not bytes, or nothing at all; of a body that was cut its
-        // decoder says what is whole.
+        // The datagram has its own length. Some devices count letters and not bytes, or nothing at all; the decoder
+        // of a truncated body finds its intact part.
         let said = message.length().ok().flatten().unwrap_or(rest.len());
         let said = &rest[..said.min(rest.len())];
         let is_whole = said.trim_ascii_end().ends_with(b">") || !rest.contains(&b'<');
@@ -207,12 +208,12 @@ impl<'a> Message<'a> {
         Ok(message)
     }
 
-    /// The first header of a name.
+    /// The first header with a name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 
-    /// All headers of a name, in order.
+    /// All headers with a name, in order.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.headers
             .iter()
@@ -235,12 +236,12 @@ impl<'a> Message<'a> {
         Ok(Some(length as usize))
     }
 
-    /// Who sends it: the user of From, a device's id.
+    /// The sender: the user of From, a device's id.
     pub fn from_user(&self) -> Option<&str> {
         user(self.header("From")?)
     }
 
-    /// What tells its transaction apart: the same in what is sent again (§ 17.2.3).
+    /// Identifies its transaction: the same in a retransmission (§ 17.2.3).
     pub fn transaction(&self) -> String {
         let via = self.header("Via").unwrap_or_default();
         let of = |name| self.header(name).unwrap_or_default();
@@ -256,7 +257,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Whether it has what an answer needs.
+    /// Whether it has the headers that an answer needs.
     pub fn is_answerable(&self) -> bool {
         matches!(self.start, Start::Request { .. })
             && ["Via", "From", "To", "Call-ID", "CSeq"]
@@ -264,7 +265,7 @@ impl<'a> Message<'a> {
                 .all(|name| self.header(name).is_some())
     }
 
-    /// An answer to it. `more` are headers, each with its end of line.
+    /// Builds an answer. `more` are headers, each with its end of line.
     pub fn answer(&self, code: u16, peer: SocketAddr, tag: &str, more: &str) -> Vec<u8> {
         let mut out = String::with_capacity(512);
         // Writing to a String does not fail.
@@ -290,7 +291,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The first Via with where its request came from (RFC 3581, § 4).
+/// The first Via with the sender's address (RFC 3581, § 4).
 fn seen_from(via: &str, peer: SocketAddr) -> String {
     let (first, others) = match via.split_once(',') {
         Some((first, others)) => (first, Some(others)),
@@ -336,7 +337,7 @@ fn reason(code: u16) -> &'static str {
     }
 }
 
-/// What stands behind the URI of From, To or Contact: the header's parameters.
+/// The header's parameters behind the URI of From, To or Contact.
 fn after_uri(value: &str) -> &str {
     match value.rsplit_once('>') {
         Some((_, rest)) => rest,
@@ -366,7 +367,7 @@ pub fn parameter<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
     })
 }
 
-/// How long a registration is to last, seconds (§ 10.2.1.1): of its Contact, else of Expires.
+/// Requested duration of a registration, seconds (§ 10.2.1.1): of its Contact, else of Expires.
 pub fn expires(message: &Message<'_>) -> Option<u64> {
     let contact = message.header("Contact").unwrap_or_default();
     parameter(after_uri(contact), "expires")
@@ -375,29 +376,29 @@ pub fn expires(message: &Message<'_>) -> Option<u64> {
         .ok()
 }
 
-/// A request of the agent's own.
+/// The agent's own request.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// `UDP` or `TCP`.
     pub transport: &'static str,
-    /// Whom it goes to.
+    /// Destination.
     pub peer: SocketAddr,
-    /// Where the agent is, as the peer sees it.
+    /// Address of the agent, as the peer sees it.
     pub own: SocketAddr,
     /// The device's id.
     pub device: &'a str,
     /// The agent's id.
     pub id: &'a str,
-    /// Realm of both.
+    /// Realm of both ids.
     pub realm: &'a str,
-    /// Tells this request apart from all others.
+    /// Unique value of this request.
     pub token: &'a str,
     /// Body, XML.
     pub body: &'a str,
 }
 
 impl Request<'_> {
-    /// A MESSAGE (RFC 3428).
+    /// Builds a MESSAGE (RFC 3428).
     pub fn message(&self) -> Vec<u8> {
         let Self {
             transport,

@@ -1,4 +1,4 @@
-//! Messages of a Hikvision device as they are written (ISAPI, "EventNotificationAlert" of the general part): XML or JSON with
+//! Parser of a Hikvision device's messages (ISAPI, "EventNotificationAlert" of the general part): XML or JSON with
 //! the same names. Pure; the text is UTF-8 already ([`text`](crate::text)).
 //!
 //! ```text
@@ -9,11 +9,12 @@
 //!   <durationList><duration><relationEvent>
 //! ```
 //!
-//! * Of a name in any namespace the local part counts; what is not named here is passed over, at any depth.
-//! * Taken as they come: no XML declaration or a wrong one, bare `&`, empty elements, numbers in quotes, another root around
+//! * Only the local part of a name counts, in any namespace; other names are skipped, at any depth.
+//! * Accepted: no XML declaration or a wrong one, bare `&`, empty elements, numbers in quotes, another root around
 //!   the alert, several alerts one behind the other or in a list.
-//! * Of a message that is cut or damaged what is whole counts ([`xml`](crate::xml), [`lenient_json`](crate::lenient_json)). One
-//!   without an `eventType` is rejected. The size of a message is bounded by who reads it.
+//! * Of a message that is cut or damaged the intact part counts ([`xml`](crate::xml),
+//!   [`lenient_json`](crate::lenient_json)). A message without an `eventType` is rejected. The caller bounds the size
+//!   of a message.
 mod read;
 
 use std::borrow::Cow;
@@ -22,46 +23,46 @@ use super::door::DoorEvent;
 use crate::device_event::Reject;
 use read::Alerts;
 
-/// Regions of one alert.
+/// Largest number of regions of one alert.
 pub const REGIONS_MAX: usize = 16;
 
-/// What it says of a condition.
+/// The reported stage of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stage {
-    /// It holds. Told again and again while it does.
+    /// The condition holds. Repeated while it does.
     #[default]
     Active,
-    /// It is over.
+    /// The condition is over.
     Inactive,
 }
 
-/// What was seen where.
+/// An object that was seen, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Region<'a> {
-    /// `regionID`, or `sid`: the number of the rule's region; empty where it has none.
+    /// `regionID`, or `sid`: the number of the rule's region; empty if there is none.
     pub id: Cow<'a, str>,
-    /// `detectionTarget` or `targetType`: what was seen, such as human or vehicle.
+    /// `detectionTarget` or `targetType`: the object that was seen, such as human or vehicle.
     pub target: Cow<'a, str>,
 }
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Alert<'a> {
-    /// `eventType`, as it is written; of a `duration` the `relationEvent` that goes on.
+    /// `eventType` as written; for a `duration`, the `relationEvent` that goes on.
     pub event_type: Cow<'a, str>,
     /// `eventState`.
     pub stage: Stage,
-    /// `channelID`, else `dynChannelID`; empty where it has none.
+    /// `channelID`, else `dynChannelID`; empty if there is none.
     pub channel: Cow<'a, str>,
     /// `inputIOPortID`: the contact of an `IO` event.
     pub input: Cow<'a, str>,
     /// `dateTime`, with a zone or without.
     pub time: Cow<'a, str>,
-    /// `eventDescription`: some say there that it is a heartbeat.
+    /// `eventDescription`: some devices mark a heartbeat there.
     pub description: Cow<'a, str>,
-    /// What was seen, and where; one that is empty where it is not told.
+    /// Objects and their regions; one empty region if there are none.
     pub regions: Vec<Region<'a>>,
-    /// What a door controller or door station says.
+    /// The event of a door controller or door station.
     pub door: Option<DoorEvent<'a>>,
 }
 
@@ -70,14 +71,14 @@ pub fn decode(text: &str) -> Result<Alert<'_>, Reject> {
     decode_all(text).swap_remove(0)
 }
 
-/// Reads every alert of a message, each by itself; at least one result.
+/// Reads every alert of a message, each on its own; at least one result.
 pub fn decode_all(text: &str) -> Vec<Result<Alert<'_>, Reject>> {
     let neither = || {
         vec![Err(Reject::new(
             "neither XML nor JSON: is it another make? check type and address",
         ))]
     };
-    // What stands before it is of a head that was damaged.
+    // Text before it belongs to a damaged head.
     let Some(begin) = memchr::memchr3(b'<', b'{', b'[', text.as_bytes()) else {
         return neither();
     };

@@ -1,14 +1,14 @@
-//! What a door controller or door station says (ISAPI `AccessControllerEvent`; a row of the answer to
-//! `POST /ISAPI/AccessControl/AcsEvent` has the same under other names), and what its codes mean.
+//! The event of a door controller or door station (ISAPI `AccessControllerEvent`; a row of the answer to `POST
+//! /ISAPI/AccessControl/AcsEvent` has the same fields under other names), and the meaning of its codes.
 //!
 //! A code is `majorEventType` / `subEventType`. The meanings are those of the device SDK's public table of access
 //! control events (majors 1 alarm, 2 exception, 3 operation, 5 event); a code that is not in [`meaning`] is
 //! left out and counted under its numbers.
 //!
-//! Which of them is the door's opening depends on the wiring. A lock that opens opens the door where there is no
-//! contact at it; where there is one, both are told, and the lock closes again long before the door does.
-//! [`Doors`] keeps that apart for each door: a door is open from the first of both on, and closed when the contact is, or,
-//! if the contact never opened, when the lock is.
+//! The wiring decides which code is the door's opening. Without a contact at the door, the lock's opening is the
+//! door's; with one, both are reported, and the lock closes again long before the door does. [`Doors`] tracks both
+//! for each door: a door is open from the first of them on, and closed when the contact is, or, if the contact never
+//! opened, when the lock is.
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -16,17 +16,17 @@ use std::collections::HashMap;
 
 use crate::lenient_json;
 
-/// Doors of one device that are kept apart.
+/// Largest number of doors of one device that are tracked.
 const DOORS_MAX: usize = 256;
 
-/// What came.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DoorEvent<'a> {
     /// `majorEventType`.
     pub major: u32,
     /// `subEventType`.
     pub minor: Option<u32>,
-    /// `doorNo`; empty for what is of no door.
+    /// `doorNo`; empty for an event of no door.
     pub door: Cow<'a, str>,
     /// `serialNo`: counts up, and begins anew when the device is reset.
     pub serial: Cow<'a, str>,
@@ -38,7 +38,7 @@ pub struct DoorEvent<'a> {
     pub employee: Cow<'a, str>,
     /// `name`.
     pub name: Cow<'a, str>,
-    /// `currentEvent`: false where the device tells of the past.
+    /// `currentEvent`: false if the event is of the past.
     pub current: Option<bool>,
 }
 
@@ -49,7 +49,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for DoorEvent<'a> {
     }
 }
 
-/// A number however it is written.
+/// A number, however it is written.
 fn number(text: &str) -> Option<u32> {
     let text = text.trim();
     if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
@@ -60,7 +60,7 @@ fn number(text: &str) -> Option<u32> {
 }
 
 impl<'a> DoorEvent<'a> {
-    /// A row of the answer to a catch-up, and its time. Of one that is not whole what is left counts.
+    /// Reads a row of the answer to a catch-up, and its time. Of a damaged row the intact fields count.
     pub fn row(text: &'a str) -> (Self, Cow<'a, str>) {
         let names = [
             "major",
@@ -92,9 +92,9 @@ impl<'a> DoorEvent<'a> {
         (event, time)
     }
 
-    /// Takes a value by its name.
+    /// Sets a field by its name.
     pub fn set(&mut self, name: &str, value: Cow<'a, str>) {
-        // Of one that comes twice, the last one that says something counts.
+        // The last non-empty value of a repeated name counts.
         if value.is_empty() {
             return;
         }
@@ -118,48 +118,48 @@ impl<'a> DoorEvent<'a> {
         }
     }
 
-    /// It says what happened.
+    /// Whether it has an event code.
     pub fn has_code(&self) -> bool {
         self.major != 0
     }
 }
 
-/// What a code means.
+/// The meaning of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     /// The lock is open, or closed again.
     Lock(bool),
-    /// The contact at the door says open, or closed.
+    /// The contact at the door opened, or closed.
     Contact(bool),
-    /// Opened without anybody being let in.
+    /// The door was opened without access being granted.
     Forced,
-    /// Open for longer than the device allows.
+    /// The door is open for longer than the device allows.
     Held,
-    /// Somebody was let in.
+    /// Access was granted.
     Granted,
-    /// Somebody was not.
+    /// Access was denied.
     Denied,
-    /// Opened under duress, or the emergency button is pressed, or released.
+    /// Opening under duress, or the emergency button is pressed, or released.
     Panic(bool),
     /// The fire button is pressed, or released.
     FireButton(bool),
-    /// A contact of the controller: which, and whether it is active.
+    /// A contact of the controller: its name, and whether it is active.
     Input(&'static str, bool),
     /// The housing of a part is opened, or closed.
     Tamper(&'static str, bool),
     /// A part does not work, or works again.
     Fault(&'static str, bool),
-    /// A part does not work, and nothing will tell when it does.
+    /// A part does not work, and its recovery will not be reported.
     Broken(&'static str),
-    /// Mains power is gone, or back.
+    /// Mains power is lost, or back.
     Power(bool),
     /// The battery is low, or charged.
     Battery(bool),
-    /// The device has a sign of life for this.
+    /// A periodic report: a sign of life.
     Heartbeat,
-    /// Known, and of no interest: why.
+    /// Known, and of no interest: the reason.
     LeftOut(&'static str),
-    /// Not known.
+    /// Unknown.
     Unknown,
 }
 
@@ -289,14 +289,14 @@ fn event(minor: u32) -> Meaning {
     }
 }
 
-/// What becomes of a lock or a contact.
+/// The effect of a change of a lock or a contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passage {
     /// The door opened.
     Opened,
     /// The door closed.
     Closed,
-    /// Told already by the other one.
+    /// Already reported by the other one.
     Told,
 }
 
@@ -306,7 +306,7 @@ pub struct Doors(HashMap<String, Door>);
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Door {
-    /// `None`: not known since the start.
+    /// `None`: unknown since the start.
     open: Option<bool>,
     contact_open: bool,
 }
@@ -322,7 +322,7 @@ impl Doors {
         self.0.get_mut(door)
     }
 
-    /// The lock opened or closed.
+    /// Records that the lock opened or closed.
     pub fn lock(&mut self, door: &str, open: bool) -> Passage {
         let passage = if open {
             Passage::Opened
@@ -330,7 +330,7 @@ impl Doors {
             Passage::Closed
         };
         match self.door(door) {
-            // Nothing is kept of it, so both are told.
+            // The door is not tracked, so both are reported.
             None => passage,
             Some(state) if state.contact_open || state.open == Some(open) => Passage::Told,
             Some(state) => {
@@ -340,7 +340,7 @@ impl Doors {
         }
     }
 
-    /// The contact opened or closed.
+    /// Records that the contact opened or closed.
     pub fn contact(&mut self, door: &str, open: bool) -> Passage {
         let passage = if open {
             Passage::Opened

@@ -1,18 +1,18 @@
-//! What the event types of Hikvision devices mean here: a table.
+//! Table of the event types of Hikvision devices.
 use linli_shared::protocol::event::Severity;
 
-/// What an event type means.
+/// The meaning of an event type.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
     /// The kind of its event.
     pub kind: &'static str,
-    /// Of its event.
+    /// The severity of its event.
     pub severity: Severity,
-    /// The kind of its end; `None`: it is a moment.
+    /// The kind of its end; `None`: it is momentary.
     pub end: Option<&'static str>,
-    /// It is over when it is not told any more.
+    /// It is over when it is no longer repeated.
     pub fades: bool,
-    /// The part that it is about.
+    /// The affected part.
     pub part: &'static str,
 }
 
@@ -46,7 +46,7 @@ const fn fault(part: &'static str) -> Option<Known> {
     })
 }
 
-/// Of an event type in lower case.
+/// Looks up an event type in lower case.
 pub fn known(event_type: &str) -> Option<Known> {
     match event_type {
         "vmd" | "pir" => moment("camera.motion", Severity::Info),

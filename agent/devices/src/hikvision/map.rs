@@ -1,23 +1,27 @@
-//! What a message of a Hikvision device means here. Pure; time comes as an argument, milliseconds since boot.
+//! The meaning of a Hikvision device's messages. Pure; time is an argument, milliseconds since boot.
 //!
-//! Cameras and recorders tell a condition again and again while it holds, with a growing `activePostCount`, and many never
-//! say that it is over. So one [`Mapper`] a device keeps which conditions hold:
+//! Cameras and recorders repeat a condition while it holds, with a growing `activePostCount`, and many never report
+//! its end. So one [`Mapper`] a device tracks the conditions that hold:
 //!
-//! * a condition is one by its type, channel, region and target: a person in one region and a vehicle in another are two. The
-//!   first message of one is an event, those after it are not;
-//! * what was not told again for [`QUIET_MS`] is over ([`Mapper::quiet`]), except what stays until somebody mends it
-//!   (a lost picture, a full disk): that ends when the device says so. The device's own times count too: what lies as far
-//!   apart by them is told twice, also where a link that stood still brings it at once;
-//! * where the device itself was not heard for as long, nothing of it is known: what it tells then is news to the frame;
-//! * motion and crossed lines are moments: their end is no event. Covered lenses, inputs, faults and fires are states.
+//! * a condition is identified by its type, channel, region and target: a person in one region and a vehicle in
+//!   another are two. The first message of a condition is an event, repeats are not;
+//! * a condition that was not repeated for [`QUIET_MS`] is over ([`Mapper::quiet`]), except one that stays until
+//!   somebody repairs it (a lost picture, a full disk): that ends when the device reports it. The device's own times
+//!   count too: messages that far apart by them are two events, even if a link that stood still delivers them at
+//!   once;
+//! * if the device itself was not heard for as long, its conditions are unknown: its next messages are news to the
+//!   ingest;
+//! * motion and crossed lines are momentary: their end is no event. Covered lenses, inputs, faults and fires are
+//!   states.
 //!
-//! Messages of doors have serials and are never told twice on purpose: each is an event under the id
-//! `<device>/<serial>/<time>`. It is a replay where the device tells of the past after a connection was made
-//! (`currentEvent: false`), and in the answer to a catch-up ([`Mapper::history`]). The same event of the stream, of the
-//! catch-up and of a replay is stored once.
+//! Messages of doors have serials and are never repeated on purpose: each is an event under the id
+//! `<device>/<serial>/<time>`. It is a replay if the device sends a past event after a connection was made
+//! (`currentEvent: false`), and in the answer to a catch-up ([`Mapper::history`]). The same event from the stream,
+//! the catch-up and a replay is stored once.
 //!
-//! `videoloss` / `inactive` is the heartbeat, and tells the device's time; the first one of a channel says too that its picture is there, which may end what
-//! was before the connection. An `eventType` that is not known is left out and counted by its name.
+//! `videoloss` / `inactive` is the heartbeat, and carries the device's time; the first one of a channel also means
+//! that its picture is present, which may end a loss from before the connection. An unknown `eventType` is left out
+//! and counted by its name.
 use jiff::tz::TimeZone;
 use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::ids::Retention;
@@ -31,48 +35,48 @@ use super::known::{Known, known};
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Person, Reject, State};
 use crate::time::read;
 
-/// A condition that was not told again for so long is over. Devices tell it about once a second.
+/// A condition that was not repeated for this long is over. Devices repeat it about once a second.
 pub const QUIET_MS: u64 = 15_000;
-/// Conditions of one device that are kept; what is beyond is an event each time.
+/// Largest number of tracked conditions of one device; a further one is an event each time.
 const CONDITIONS_MAX: usize = 512;
 /// Longest name of an event type, a channel, a door.
 const NAME_CHARS_MAX: usize = 40;
 
-/// What is known of one device.
+/// The state of one device.
 #[derive(Debug, Clone)]
 pub struct Mapper {
     device: String,
-    /// What its channels and doors say is of devices of their own, `<device>/<number>`.
+    /// Its channels and doors are devices of their own, `<device>/<number>`.
     parts: bool,
     zone: TimeZone,
     doors: Doors,
-    /// As a catch-up tells of them, apart from what they are now.
+    /// Doors as a catch-up reports them, apart from their current state.
     past_doors: Doors,
     conditions: HashMap<String, Condition>,
-    /// Channels that have said since the connection was made that their picture is there. Shared: a mapper is copied for each
-    /// message, and this hardly ever changes.
+    /// Channels that have reported their picture as present since the connection was made. Shared: a mapper is copied
+    /// for each message, and this hardly ever changes.
     clear: Arc<HashSet<String>>,
-    /// Last message of any kind.
+    /// Time of the last message of any kind.
     heard_ms: u64,
-    /// The door event that was told last.
+    /// The last door event.
     last: Option<Last>,
-    /// All up to `last` was asked for, so what is older and comes again is known.
+    /// All events up to `last` were requested, so an older one that is repeated is known.
     caught_up: bool,
 }
 
-/// Where in its events a door controller is.
+/// The position of a door controller in its events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Last {
-    /// Its serial.
+    /// Serial of the event.
     pub serial: u64,
-    /// Its time, as the device wrote it.
+    /// Time of the event, as the device wrote it.
     pub time: String,
     second: Option<i64>,
 }
 
 impl Last {
-    /// Told before the last one: its serial and its second are both earlier. Serials that begin anew have a later time; those
-    /// of one second may come in any order.
+    /// Whether an event came before the last one: its serial and its second are both earlier. Serials that begin anew
+    /// have a later time; those of one second may come in any order.
     fn is_after(&self, serial: u64, second: Option<i64>) -> bool {
         serial <= self.serial
             && second
@@ -81,22 +85,22 @@ impl Last {
     }
 }
 
-/// What a message of a condition is.
+/// Comparison of a message with the tracked conditions.
 enum News {
-    /// The first one.
+    /// The first message of the condition.
     Begun,
-    /// The first one of another occurrence: the one before is over, or is elsewhere in the picture.
+    /// The first message of another occurrence: the previous one is over, or is elsewhere in the picture.
     Again,
-    /// Told before.
+    /// A repeat.
     GoesOn,
 }
 
 #[derive(Debug, Clone)]
 struct Condition {
     last_ms: u64,
-    /// The second of the last message by the device's clock.
+    /// Second of the last message by the device's clock.
     last_second: Option<i64>,
-    /// The state that it is of.
+    /// Point of its state.
     point: String,
     /// The device was away since.
     stale: bool,
@@ -105,7 +109,7 @@ struct Condition {
 }
 
 impl Mapper {
-    /// Of a device by its id.
+    /// A mapper for a device with this id.
     pub fn new(device: &str, parts: bool) -> Self {
         Self {
             device: device.to_owned(),
@@ -121,35 +125,35 @@ impl Mapper {
         }
     }
 
-    /// Times without a zone are of this one.
+    /// Sets the zone of times that carry none.
     pub fn in_zone(mut self, zone: TimeZone) -> Self {
         self.zone = zone;
         self
     }
 
-    /// A connection was made: what follows may be told again, and something may be missing.
+    /// Records a new connection: events that follow may be repeats, and some may be missing.
     pub fn connected(&mut self) {
         self.caught_up = false;
         self.clear = Arc::default();
         self.past_doors = self.doors.clone();
     }
 
-    /// Everything up to the last event was asked for.
+    /// Records that everything up to the last event was requested.
     pub fn caught_up(&mut self) {
         self.caught_up = true;
     }
 
-    /// The door event that was told last.
+    /// The last door event.
     pub fn last(&self) -> Option<&Last> {
         self.last.as_ref()
     }
 
-    /// Its id.
+    /// Id of the device.
     pub fn device(&self) -> &str {
         &self.device
     }
 
-    /// What a message comes to.
+    /// Maps a message.
     pub fn map<'a>(
         &mut self,
         alert: &'a Alert<'_>,
@@ -219,13 +223,13 @@ impl Mapper {
         device_event.state = Some(State {
             point: point.into(),
             active: false,
-            // Some devices say of everything that it is well, over and over.
+            // Some devices report the good state of every part, over and over.
             initial: true,
         });
         Ok(DecodedMessage::Events(vec![device_event]))
     }
 
-    /// What an alert of a camera says of a region, as the beginning of what it tells of.
+    /// The event of a camera's alert for one region, as the beginning of its condition.
     fn alarm<'a>(
         &self,
         alert: &'a Alert<'_>,
@@ -244,27 +248,28 @@ impl Mapper {
         device_event
     }
 
-    /// Conditions of a point are over: those of these regions, or all. True: there were any.
+    /// Ends conditions of a point: those of these regions, or all. True: there were any.
     fn ended(&mut self, point: &str, regions: &[Region<'_>]) -> bool {
         let keys: Vec<String> = regions
             .iter()
             .map(|region| condition_key(point, region))
             .collect();
         let before = self.conditions.len();
-        // What ends where nothing is known to hold ends all of it.
+        // An end that matches no tracked condition ends all of them.
         let is_known = keys.iter().any(|key| self.conditions.contains_key(key));
         self.conditions
             .retain(|key, condition| condition.point != point || (is_known && !keys.contains(key)));
         self.conditions.len() < before
     }
 
-    /// A condition of a point holds.
+    /// Whether a condition of a point holds.
     fn holds(&self, point: &str) -> bool {
         let mut conditions = self.conditions.values();
         conditions.any(|condition| condition.point == point)
     }
 
-    /// The device is there. If it was away, its moments are over, and its states are still to be told.
+    /// Records that the device is there. If it was away, its momentary conditions are over, and its states must be
+    /// reported again.
     fn heard(&mut self, now_ms: u64) {
         let away = now_ms.saturating_sub(self.heard_ms) >= QUIET_MS;
         self.heard_ms = now_ms;
@@ -277,7 +282,7 @@ impl Mapper {
         }
     }
 
-    /// A picture is there. True: it is said so for the first time, and may have been lost before.
+    /// Records that a picture is present. True: for the first time, so it may have been lost before.
     fn is_first_clear(&mut self, point: &str) -> bool {
         if self.clear.contains(point) || self.clear.len() >= CONDITIONS_MAX {
             return false;
@@ -285,7 +290,7 @@ impl Mapper {
         Arc::make_mut(&mut self.clear).insert(point.to_owned())
     }
 
-    /// A condition holds, by a message that came at a time and was sent at a second.
+    /// Records a condition, by the arrival and the device's second of its message.
     fn begun(
         &mut self,
         key: String,
@@ -326,11 +331,12 @@ impl Mapper {
         news
     }
 
-    /// The ends of what was not told again. Asked for every few seconds while the device is heard.
+    /// Returns the ends of conditions that are no longer repeated. Call it every few seconds while the device is
+    /// heard.
     pub fn quiet(&mut self, now_ms: u64) -> Vec<DeviceEvent<'static>> {
         let mut ended = Vec::new();
         if now_ms.saturating_sub(self.heard_ms) >= QUIET_MS {
-            // Nothing of it is known: that is not the same as over.
+            // Its conditions are unknown, which is not the same as over.
             return ended;
         }
         let mut over = Vec::new();
@@ -367,7 +373,7 @@ impl Mapper {
         ended
     }
 
-    /// What a door controller says in the answer to a catch-up: a replay.
+    /// Maps a door controller's event in the answer to a catch-up: a replay.
     pub fn history<'a>(
         &mut self,
         event: &'a DoorEvent<'_>,
@@ -376,7 +382,7 @@ impl Mapper {
         self.door(event, at, true)
     }
 
-    /// What a door controller says.
+    /// Maps a door controller's event.
     fn door<'a>(
         &mut self,
         event: &'a DoorEvent<'_>,
@@ -400,11 +406,11 @@ impl Mapper {
                 .last
                 .as_ref()
                 .is_some_and(|last| last.is_after(serial, second));
-            // What is told live is new, whatever the device's clock and serials say.
+            // A live event is new, whatever the device's clock and serials say.
             if replayed && self.caught_up && is_before {
                 return Ok(self.left_out(format!("{code} told before")));
             }
-            // A catch-up that runs beside the stream tells of what was before.
+            // A catch-up that runs beside the stream returns earlier events.
             if !is_before {
                 self.last = Some(Last {
                     serial,
@@ -491,7 +497,7 @@ impl Mapper {
             };
             device_event.id = format!("{}/{}/{}", self.device, short(&event.serial), moment).into();
         }
-        // To the second, as the id: the stream has more digits than a catch-up of the same event.
+        // To the second, like the id: the stream has more digits than a catch-up of the same event.
         device_event.time = match second(at, &self.zone) {
             Some(second) => DeviceTime::Ms(second * 1000),
             None => time(at),
@@ -502,7 +508,7 @@ impl Mapper {
             (Person::Employee, &event.employee),
             (Person::Name, &event.name),
         ] {
-            // Devices write nobody as 0.
+            // Devices write 0 for nobody.
             if !value.is_empty() && value.chars().any(|letter| letter != '0') {
                 device_event.persons.push((person, Cow::Borrowed(value)));
             }
@@ -544,13 +550,13 @@ impl Mapper {
     }
 }
 
-/// What a condition is known by.
+/// The key of a condition.
 fn condition_key(point: &str, region: &Region<'_>) -> String {
     let target = short(&region.target).to_ascii_lowercase();
     format!("{point}/{}/{target}", short(&region.id))
 }
 
-/// The beginning of a name that a device gives.
+/// The beginning of a device's name.
 fn short(name: &str) -> &str {
     match name.char_indices().nth(NAME_CHARS_MAX) {
         Some((end, _)) => &name[..end],
@@ -566,7 +572,7 @@ fn time(text: &str) -> DeviceTime<'_> {
     }
 }
 
-/// The same second however its zone is written, or whether.
+/// The second of a time, however its zone is written, if at all.
 fn second(text: &str, zone: &TimeZone) -> Option<i64> {
     Some(read(text, zone)?.div_euclid(1000))
 }

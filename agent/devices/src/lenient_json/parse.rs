@@ -1,4 +1,5 @@
-//! Reads JSON as devices write it, and gives what it has to a [`Sink`] in order. Valid JSON is read as every parser reads it.
+//! Reads JSON as devices write it, and passes its values to a [`Sink`] in order. Valid JSON is read as by every
+//! parser.
 //!
 //! | written | read as |
 //! | --- | --- |
@@ -6,20 +7,20 @@
 //! | `True`, `FALSE` | a flag |
 //! | `'text'`, `u'text'`, `text` without quotes, `007`, `+1`, `0x1f` | a text, as it is written |
 //! | raw control characters, `\x41`, a lone surrogate, a quote within a text | a letter of the text, or U+FFFD |
-//! | commas too many or missing, comments, `=` for a colon | passed over |
+//! | superfluous or missing commas, comments, `=` for a colon | skipped |
 //! | several documents: concatenated, a line each, behind a prefix, with NULs | each of them |
-//! | a document that is cut | what is whole before the cut, then [`Damage::Cut`] |
-//! | a text without its end | [`Damage::Text`]; reading goes on at the comma, bracket or line's end within it |
+//! | a document that is cut | the intact part before the cut, then [`Damage::Cut`] |
+//! | a text without its end | [`Damage::Text`]; reading resumes at the comma, bracket or line's end within it |
 //! | `{` where a key is expected | the object before was cut: the next item begins |
 //! | a key where an item of a list is expected | an object without its bracket |
 //!
-//! One pass, no recursion. A text without its end is looked at again only up to as many bytes as the message has, so the
+//! One pass, no recursion. Texts without an end are read again for at most as many bytes as the message has, so the
 //! time is linear. Levels beyond [`DEPTH_MAX`] read as null.
 use std::borrow::Cow;
 
 use super::word::{scalar, unescape};
 
-/// Levels of lists and objects.
+/// Largest number of levels of lists and objects.
 pub const DEPTH_MAX: usize = 64;
 
 /// One value that is neither a list nor an object.
@@ -27,16 +28,16 @@ pub const DEPTH_MAX: usize = 64;
 pub enum Scalar<'m> {
     /// A text.
     Text(Cow<'m, str>),
-    /// A number of JSON, its digits as they are written.
+    /// A number of JSON, its digits as written.
     Number(&'m str),
     /// True or false.
     Flag(bool),
-    /// Nothing.
+    /// Null.
     Null,
 }
 
 impl<'m> Scalar<'m> {
-    /// As a text; `None` for nothing.
+    /// The value as a text; `None` for null.
     pub fn text(self) -> Option<Cow<'m, str>> {
         match self {
             Self::Text(text) => Some(text),
@@ -48,7 +49,7 @@ impl<'m> Scalar<'m> {
     }
 }
 
-/// What could not be read.
+/// The type of damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// The document ends before its last bracket.
@@ -57,7 +58,7 @@ pub enum Damage {
     /// A text has no end.
     #[error("a text of the JSON has no closing quote")]
     Text,
-    /// Something that belongs nowhere.
+    /// A token that belongs nowhere.
     #[error("the JSON has something that is neither a key nor a value")]
     Stray,
     /// Too many levels.
@@ -65,19 +66,19 @@ pub enum Damage {
     Deep,
 }
 
-/// Takes what a document has.
+/// Receives the content of a document.
 pub trait Sink<'m> {
-    /// A list or an object begins; `key` is that of an object's member.
+    /// Begins a list or an object; `key` is that of an object's member.
     fn open(&mut self, key: Option<&str>, is_list: bool);
-    /// The last one that began is over.
+    /// Ends the innermost list or object.
     fn close(&mut self);
-    /// A value.
+    /// Takes a value.
     fn value(&mut self, key: Option<&str>, value: Scalar<'m>);
-    /// Something could not be read here.
+    /// Reports damage at this position.
     fn damage(&mut self, damage: Damage);
 }
 
-/// Reads the first document from `from` on; gives where it begins and where it ends. `None`: there is none.
+/// Reads the first document from `from` on; returns its beginning and its end. `None`: there is none.
 pub fn document<'m>(
     text: &'m str,
     from: usize,
@@ -96,7 +97,7 @@ pub fn document<'m>(
     Some(begin..parser.at)
 }
 
-/// Whether bytes between two documents say nothing: blanks, and marks without a letter or a digit.
+/// Whether bytes between two documents are meaningless: blanks, and punctuation without a letter or a digit.
 pub fn is_blank(between: &str) -> bool {
     !between.contains(|letter: char| letter.is_alphanumeric())
 }
@@ -105,7 +106,7 @@ struct Parser<'m> {
     text: &'m str,
     bytes: &'m [u8],
     at: usize,
-    /// Each level that is open.
+    /// The open levels.
     stack: Vec<Level>,
     looked_again_max: usize,
 }
@@ -118,10 +119,10 @@ enum Level {
     Implied,
 }
 
-/// How a text between quotes ended.
+/// The end of a text between quotes.
 enum Quoted<'m> {
     Whole(Cow<'m, str>),
-    /// It has no end; reading goes on within it.
+    /// It has no end; reading resumes within it.
     Broken,
     /// The message ends within it.
     Cut,
@@ -140,7 +141,7 @@ impl<'m> Parser<'m> {
             };
             match byte {
                 b'}' | b']' => self.closing(byte == b']', sink),
-                // The item before was cut, and this is the next one.
+                // The previous item was cut, and this is the next one.
                 b'{' if !is_list => {
                     sink.damage(Damage::Cut);
                     let mut levels = self.stack.iter();
@@ -184,7 +185,8 @@ impl<'m> Parser<'m> {
         }
     }
 
-    /// A closing bracket: of the innermost level of its kind, and so of all within that; of none, where a list goes on.
+    /// Takes a closing bracket: it ends the innermost level of its kind with all levels inside; none, if a list goes
+    /// on.
     fn closing(&mut self, of_list: bool, sink: &mut dyn Sink<'m>) {
         self.at += 1;
         let is_of_kind = |level: &Level| (*level == Level::List) == of_list;
@@ -194,10 +196,10 @@ impl<'m> Parser<'m> {
         let last = self.stack.len() - 1;
         let is_item = last.checked_sub(1).is_some_and(is_list);
         if !of_list && is_list(last) && !around.is_some_and(is_list) && self.is_before_item() {
-            // An item that lost its beginning, not the end of what the list is in.
+            // The end of an item that lost its beginning, not of the level around the list.
             level = is_item.then_some(last);
         } else if of_list && !is_list(last) && is_item && self.is_before_item() {
-            // An item whose end became that of a list.
+            // An item whose closing bracket became that of a list.
             level = Some(last);
         }
         match level {
@@ -216,7 +218,7 @@ impl<'m> Parser<'m> {
         }
     }
 
-    /// The list goes on here: what closed before was an item that lost its beginning.
+    /// Whether the list goes on here: the bracket ended an item that lost its beginning.
     fn is_before_item(&self) -> bool {
         let rest = self.bytes[self.at..].trim_ascii_start();
         match rest.first() {
@@ -226,7 +228,7 @@ impl<'m> Parser<'m> {
         }
     }
 
-    /// Passes over blanks, NULs, marks of byte order and comments; over commas too where these only part.
+    /// Skips blanks, NULs, byte order marks and comments; commas too if they only separate.
     fn blanks(&mut self, commas: bool) {
         loop {
             match self.bytes.get(self.at) {
@@ -262,7 +264,7 @@ impl<'m> Parser<'m> {
                 let begin = self.at;
                 let word = self.word(b":=,{}[]\"'\r\n");
                 if word.is_empty() {
-                    // Blanks of another alphabet are blanks.
+                    // Blanks of another alphabet count as blanks.
                     return self.skip_from(begin, sink);
                 }
                 self.lone_quote(b":", sink);
@@ -313,7 +315,7 @@ impl<'m> Parser<'m> {
         }
         self.lone_quote(b",}]", sink);
         let value = scalar(word);
-        // More of it may have been cut off.
+        // More of the document may have been cut off.
         let is_cut =
             self.at == self.bytes.len() && !matches!(value, Scalar::Flag(_) | Scalar::Null);
         if !is_cut {
@@ -321,7 +323,7 @@ impl<'m> Parser<'m> {
         }
     }
 
-    /// A colon follows, so that an item of a list is the first key of an object; it is passed over.
+    /// Whether a colon follows, so that an item of a list is the first key of an object; the colon is skipped.
     fn is_key(&mut self) -> bool {
         self.blanks(false);
         let is_key = self.bytes.get(self.at) == Some(&b':');
@@ -338,7 +340,7 @@ impl<'m> Parser<'m> {
         }
     }
 
-    /// The quote that a text begins with here; a letter before it, as Python writes it, is passed over.
+    /// The quote that begins a text here; a letter before it, as Python writes it, is skipped.
     fn quote(&mut self) -> Option<u8> {
         let is_quote = |byte: &u8| matches!(byte, b'"' | b'\'');
         match self.bytes[self.at] {
@@ -352,7 +354,7 @@ impl<'m> Parser<'m> {
         }
     }
 
-    /// What stands here up to one of these bytes, without the blanks at its end.
+    /// The bytes up to one of these, without trailing blanks.
     fn word(&mut self, ends: &[u8]) -> &'m str {
         let rest = &self.bytes[self.at..];
         let end = rest.iter().position(|byte| ends.contains(byte));
@@ -366,7 +368,7 @@ impl<'m> Parser<'m> {
         word.trim_matches(|letter: char| letter.is_whitespace() || letter.is_control())
     }
 
-    /// A quote that ends a word whose own quote was damaged: it is passed over, or it would begin a text.
+    /// Skips a quote that ends a word whose opening quote was damaged; otherwise it would begin a text.
     fn lone_quote(&mut self, before: &[u8], sink: &mut dyn Sink<'m>) {
         if self.bytes.get(self.at) != Some(&b'"') {
             return;
@@ -378,7 +380,7 @@ impl<'m> Parser<'m> {
         }
     }
 
-    /// Goes on behind what says nothing; it is something stray where it is no blank.
+    /// Resumes behind meaningless bytes; it reports stray bytes unless they are blank.
     fn skip_from(&mut self, begin: usize, sink: &mut dyn Sink<'m>) {
         if self.at > begin {
             return;
@@ -388,7 +390,7 @@ impl<'m> Parser<'m> {
         sink.damage(Damage::Stray);
     }
 
-    /// A text between quotes. A quote ends it where what follows can follow; any other is a letter of the text.
+    /// Reads a text between quotes. A quote ends it if a valid token follows; any other is a letter of the text.
     fn quoted(&mut self, quote: u8, is_key: bool) -> Quoted<'m> {
         let start = self.at + 1;
         let mut from = start;
@@ -406,7 +408,7 @@ impl<'m> Parser<'m> {
             let end = from + found;
             if self.bytes[end] == b'\\' {
                 is_escaped = true;
-                // What is escaped may be longer than a byte; its later bytes are neither.
+                // An escaped letter may be longer than a byte; its later bytes are neither.
                 from = (end + 2).min(self.bytes.len());
                 continue;
             }
@@ -418,7 +420,7 @@ impl<'m> Parser<'m> {
             let is_end = match behind.get(gap) {
                 None | Some(b',' | b'}' | b']') => true,
                 Some(b':' | b'=') if is_key => true,
-                // A colon behind a value: the quote is the one behind the next key.
+                // A colon behind a value: this is the quote behind the next key.
                 Some(b':') => {
                     let first = within.map_or(end, |(first, _)| first);
                     if self.look_again(start, first, end) {
@@ -449,7 +451,7 @@ impl<'m> Parser<'m> {
         }
     }
 
-    /// A text that is whole; reading goes on behind its quote.
+    /// Returns a complete text; reading resumes behind its quote.
     fn whole(&mut self, start: usize, end: usize, is_escaped: bool) -> Quoted<'m> {
         self.at = end + 1;
         let raw = &self.text[start..end];
@@ -459,7 +461,7 @@ impl<'m> Parser<'m> {
         })
     }
 
-    /// Goes back to the first mark within a text that has no end of its own, before `first`. False: there is none.
+    /// Returns to the first mark within a text that has no end of its own, before `first`. False: there is none.
     fn look_again(&mut self, start: usize, first: usize, end: usize) -> bool {
         let marks = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b'\n');
         let Some(mark) = self.bytes[start..first].iter().position(marks) else {
@@ -473,7 +475,7 @@ impl<'m> Parser<'m> {
         may
     }
 
-    /// Whether so many bytes may be looked at once more.
+    /// Whether this many bytes may be read once more.
     fn afford(&mut self, bytes: usize) -> bool {
         let left = self.looked_again_max.checked_sub(bytes);
         self.looked_again_max = left.unwrap_or(self.looked_again_max);

@@ -1,40 +1,40 @@
-//! Writes what [`parse`] reads as JSON that every parser reads, for who needs a document and not a few values:
-//! mappings, and messages of OCPP. Only what a strict parser has refused comes here.
+//! Rewrites lenient JSON read by [`parse`] as strict JSON, for callers that need a document and not a few values:
+//! mappings, and messages of OCPP. Only documents that a strict parser has refused are repaired.
 //!
-//! The result is at most six times as long as the message. Where something could not be read is kept, so that an item
-//! that lost something can be told from one that never had it.
+//! The result is at most six times as long as the message. The positions of damage are kept, so that an item that
+//! lost a value can be distinguished from one that never had it.
 use std::fmt::Write;
 use std::ops::Range;
 
 use super::parse::{self, Damage, Scalar, Sink};
 
-/// Places of damage that are kept apart; all behind the last of them counts as damaged.
+/// Positions of damage that are kept apart; everything behind the last of them counts as damaged.
 const PLACES_MAX: usize = 1024;
 
 /// Documents that were read.
 #[derive(Debug, Default)]
 pub struct Repaired {
-    /// All of them, one behind the other.
+    /// All documents, one behind the other.
     pub text: String,
-    /// Each of them.
+    /// The documents.
     pub documents: Vec<Document>,
-    /// Where, in `text`, something was not read.
+    /// Positions of damage in `text`.
     places: Vec<(usize, Damage)>,
-    /// Something that is no document stands before, between or behind them.
+    /// There are stray bytes before, between or behind the documents.
     pub stray: bool,
 }
 
 /// One document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Where it stands in [`Repaired::text`].
+    /// Its range in [`Repaired::text`].
     pub repaired: Range<usize>,
-    /// Where it stands in the message.
+    /// Its range in the message.
     pub source: Range<usize>,
 }
 
 impl Repaired {
-    /// What could not be read within these bytes of `text`.
+    /// The damage within these bytes of `text`.
     pub fn damage(&self, within: &Range<usize>) -> Option<Damage> {
         if let Some((last, damage)) = self.places.get(PLACES_MAX - 1)
             && within.end > *last
@@ -46,17 +46,17 @@ impl Repaired {
         found.map(|(_, damage)| *damage)
     }
 
-    /// How many places within these bytes of `text` are damaged.
+    /// The number of damaged positions within these bytes of `text`.
     pub fn places(&self, within: &Range<usize>) -> usize {
         self.before(within.end) - self.before(within.start)
     }
 
-    /// How many places come before this byte; they are in order.
+    /// The number of positions before this byte; they are in order.
     fn before(&self, byte: usize) -> usize {
         self.places.partition_point(|(at, _)| *at < byte)
     }
 
-    /// Each document.
+    /// The text of each document.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.documents
             .iter()
@@ -64,7 +64,7 @@ impl Repaired {
     }
 }
 
-/// Reads all documents of a message; `None` where there is none.
+/// Reads all documents of a message; `None` if there is none.
 pub fn repair(message: &str) -> Option<Repaired> {
     let mut writer = Writer::default();
     let mut documents = Vec::new();
@@ -75,7 +75,7 @@ pub fn repair(message: &str) -> Option<Repaired> {
         let Some(source) = parse::document(message, from, &mut writer) else {
             break;
         };
-        // What stands before the first one is a prefix: the name of a field, a callback.
+        // Text before the first one is a prefix: the name of a field, a callback.
         stray |= !documents.is_empty() && !parse::is_blank(&message[from..source.start]);
         from = source.end;
         documents.push(Document {
@@ -97,9 +97,9 @@ pub fn repair(message: &str) -> Option<Repaired> {
 #[derive(Default)]
 struct Writer {
     repaired: Repaired,
-    /// Of each level that is open: it is a list.
+    /// For each open level, whether it is a list.
     levels: Vec<bool>,
-    /// The level has something already.
+    /// The level has an item already.
     comma: bool,
 }
 
@@ -169,7 +169,7 @@ impl<'m> Sink<'m> for Writer {
     }
 
     fn damage(&mut self, damage: Damage) {
-        // It belongs to what is open: the bracket that closes it stands here, or behind this.
+        // The damage belongs to the open level: the bracket that closes it stands here, or behind this.
         let at = self.repaired.text.len();
         if self.repaired.places.len() < PLACES_MAX {
             self.repaired.places.push((at, damage));

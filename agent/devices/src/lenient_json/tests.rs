@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use std::time::Instant;
 
-/// The documents of a message as strict JSON, and whether all of it was read.
+/// The documents of a message as strict JSON, and whether all of it was readable.
 fn repaired(message: &str) -> (Vec<String>, bool) {
     let Some(repaired) = repair(message) else {
         return (Vec::new(), false);
@@ -195,7 +195,7 @@ fn hostile_messages_cost_no_more_than_their_size() {
             }
         }
     }
-    // A bound against what is quadratic, far above what a slow machine takes.
+    // A bound against quadratic time, far above that of a slow machine.
     assert!(started.elapsed().as_secs() < 60);
 }
 

@@ -1,9 +1,9 @@
-//! Words of JSON: what one without quotes is, and texts without their escapes.
+//! Words of JSON: the value of one without quotes, and texts without their escapes.
 use std::borrow::Cow;
 
 use super::parse::Scalar;
 
-/// A word without quotes.
+/// The value of a word without quotes.
 pub(super) fn scalar(word: &str) -> Scalar<'_> {
     const NULLS: [&str; 10] = [
         "null",
@@ -57,7 +57,7 @@ fn is_number(word: &str) -> bool {
         })
 }
 
-/// A text of JSON without its escapes. What is none stays as it is written.
+/// Resolves the escapes of a JSON text. An invalid escape stays as written.
 pub fn unescape(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     let mut rest = raw;
@@ -97,7 +97,7 @@ fn hexadecimal(text: &str, from: usize, count: usize) -> Option<u32> {
     all.then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
-/// `u` and four digits; the two halves of a pair are one letter, half a pair is none.
+/// `u` and four digits; the two halves of a pair are one letter, a lone half is none.
 fn code_unit(text: &str) -> (Option<char>, usize) {
     let Some(unit) = hexadecimal(text, 1, 4) else {
         return (None, 0);

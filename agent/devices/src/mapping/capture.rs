@@ -1,9 +1,8 @@
-//! Reads from a message what a mapping points at, in one pass and without a tree of the rest.
+//! Reads the values of a mapping from a message, in one pass and without a tree of the rest.
 //!
-//! A [`Plan`] is the mapping's JSON pointers (RFC 6901) as a tree of keys, each with a slot. The JSON
-//! parser walks the message along that tree; what no pointer names is skipped where it stands. A
-//! [`Capture`] holds one item's slots, borrowed from the message wherever JSON has no escapes there.
-//! Called by `mapping`; knows nothing of events.
+//! A [`Plan`] is the mapping's JSON pointers (RFC 6901) as a tree of keys, each with a slot. The JSON parser walks
+//! the message along that tree; values without a pointer are skipped in place. A [`Capture`] holds one item's slots,
+//! borrowed from the message wherever JSON has no escapes there. Called by `mapping`; knows nothing about events.
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -13,11 +12,11 @@ use std::fmt;
 use crate::bounded::bounded;
 use crate::lenient_json::scalar_text;
 
-/// Where the value of one pointer lies in a [`Capture`].
+/// The position of one pointer's value in a [`Capture`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     place: usize,
-    /// Its value becomes a name, and is bounded as one.
+    /// The value becomes a name, and is bounded as one.
     is_name: bool,
 }
 
@@ -30,7 +29,7 @@ impl Slot {
     }
 }
 
-/// Everything that a mapping points at.
+/// All pointers of a mapping.
 #[derive(Debug, Default)]
 pub struct Plan {
     root: Node,
@@ -45,10 +44,10 @@ struct Node {
 
 #[derive(Debug)]
 struct Child {
-    /// Of the key, see [`tag`].
+    /// Tag of the key, see [`tag`].
     tag: u64,
     key: String,
-    /// The key as a place in an array.
+    /// The key as an index of an array.
     index: Option<usize>,
     node: Node,
 }
@@ -61,17 +60,17 @@ fn keys(pointer: &str) -> impl Iterator<Item = String> {
         .map(|key| key.replace("~1", "/").replace("~0", "~"))
 }
 
-/// The length and the first bytes of a key in one number: nearly every key of a message is found, or
-/// seen to be none, by comparing numbers.
+/// The length and the first bytes of a key in one number: nearly every key of a message is found or excluded by
+/// comparing numbers.
 fn tag(key: &[u8]) -> u64 {
     let length = key.len().min(255) as u64;
-    // A loop, for a copy of so few bytes costs a call.
+    // A loop: a copy of so few bytes costs a call.
     key.iter()
         .take(7)
         .fold(length, |tag, byte| (tag << 8) | u64::from(*byte))
 }
 
-/// A key as a place in an array: digits without a zero before them.
+/// A key as an index of an array: digits without a leading zero.
 fn index(key: &str) -> Option<usize> {
     let canonical = key == "0" || !key.starts_with(['0', '+']);
     canonical.then(|| key.parse().ok()).flatten()
@@ -102,8 +101,8 @@ impl Plan {
         })
     }
 
-    /// As [`slot`](Self::slot), for a value that becomes a name of the event: an id, a device, a place. One that is too long
-    /// stands as its front and a hash, so that its length costs no event.
+    /// Like [`slot`](Self::slot), for a value that becomes a name of the event: an id, a device, a place. A long one
+    /// is shortened to its front and a hash, so that its length loses no event.
     pub fn name_slot(&mut self, pointer: &str) -> Slot {
         self.slot(pointer);
         let mut node = &mut self.root;
@@ -130,7 +129,7 @@ impl Plan {
         columns.map(|child| child.key.as_str())
     }
 
-    /// A capture with nothing in it.
+    /// An empty capture.
     pub fn capture<'m>(&self) -> Capture<'m> {
         Capture {
             values: vec![None; self.slots],
@@ -139,7 +138,7 @@ impl Plan {
         }
     }
 
-    /// Reads the one item that `text` is.
+    /// Reads a text that is one item.
     pub fn item<'m>(&self, text: &'m str, into: &mut Capture<'m>) -> Result<(), serde_json::Error> {
         into.values.fill(None);
         into.damage = None;
@@ -153,8 +152,8 @@ impl Plan {
         json.end()
     }
 
-    /// Calls `each` with every item of the array at `pointer`; says whether there is an array. An error
-    /// can come after items were handed over: what follows them is not JSON.
+    /// Calls `each` with every item of the array at `pointer`; returns whether there is an array. An error can occur
+    /// after items were handed over: the text behind them is not JSON.
     pub fn items<'m>(
         &self,
         text: &'m str,
@@ -185,18 +184,18 @@ impl Node {
     }
 }
 
-/// What one item has in each slot: trimmed text that is not empty, or nothing.
+/// The values of one item by slot: trimmed text that is not empty, or nothing.
 #[derive(Debug)]
 pub struct Capture<'m> {
     values: Vec<Option<Cow<'m, str>>>,
-    /// The whole item as it came, where it was asked for.
+    /// The whole item as received, if requested.
     pub raw: Option<Cow<'m, str>>,
-    /// What of it could not be read.
+    /// The damage of the item.
     pub damage: Option<String>,
 }
 
 impl<'m> Capture<'m> {
-    /// With values of its own.
+    /// Copies the borrowed values.
     pub fn into_owned<'o>(self) -> Capture<'o> {
         let owned = |value: Cow<'_, str>| Cow::Owned(value.into_owned());
         Capture {
@@ -223,7 +222,7 @@ impl<'m> Capture<'m> {
 
 #[inline]
 fn trimmed(value: Cow<'_, str>) -> Option<Cow<'_, str>> {
-    // Nearly always there is nothing to trim, and two bytes tell.
+    // Nearly always there is nothing to trim, which two bytes show.
     if let ([first, ..], [.., last]) = (value.as_bytes(), value.as_bytes())
         && first.is_ascii_graphic()
         && last.is_ascii_graphic()
@@ -251,10 +250,10 @@ impl<'m> DeserializeSeed<'m> for NodeSeed<'_, '_, 'm> {
         let Some(slot) = self.node.slot else {
             return deserializer.deserialize_any(self);
         };
-        // Raw, for a number would become another one on its way through a float.
+        // Raw, because a number would change on its way through a float.
         let raw = <&'m RawValue>::deserialize(deserializer)?.get();
         if let Some(value) = scalar_text(raw).and_then(trimmed) {
-            // Of a key that comes twice, the last one that says something counts.
+            // The last non-empty value of a repeated key counts.
             self.into[slot.place] = Some(slot.bounded(value));
         } else if !self.node.children.is_empty() && raw.starts_with(['{', '[']) {
             serde_json::Deserializer::from_str(raw)
@@ -333,7 +332,7 @@ impl<'m> Visitor<'m> for NodeSeed<'_, '_, 'm> {
     }
 }
 
-/// Which child of a node a key names.
+/// Finds the child of a node that a key names.
 struct KeySeed<'p>(&'p Node);
 
 impl<'m> DeserializeSeed<'m> for KeySeed<'_> {
@@ -479,7 +478,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    /// JSON of a few keys, so that pointers meet them.
+    /// JSON with few keys, so that pointers hit them.
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -498,7 +497,7 @@ mod tests {
         })
     }
 
-    /// What a pointer finds in a tree, by serde_json's own walk.
+    /// The value of a pointer in a tree, by serde_json's own walk.
     fn by_tree(item: &Value, pointer: &str) -> Option<String> {
         let text = match item.pointer(pointer)? {
             Value::String(text) => text.trim().to_owned(),
@@ -559,7 +558,7 @@ mod tests {
         }
         let mut deep = "[".repeat(100_000);
         deep.push_str(&"]".repeat(100_000));
-        // What nothing points into is skipped without a stack.
+        // Values without a pointer are skipped without a stack.
         assert!(plan.items(&deep, "", false, &mut |_| {}).expect("JSON"));
     }
 }

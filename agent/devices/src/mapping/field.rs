@@ -1,11 +1,11 @@
-//! One field of an event: where its value stands, and what it stands for.
+//! One field of an event: the position of its value, and its table.
 use linli_shared::protocol::event::Severity;
 
 use super::capture::{Capture, Slot};
 use super::words::Table;
 use super::{Reject, shortened};
 
-/// What becomes of a value that is not in the table.
+/// Treatment of a value that is not in the table.
 #[derive(Debug, Clone)]
 pub(super) enum Otherwise {
     Keep,
@@ -17,7 +17,7 @@ pub(super) enum Otherwise {
 #[derive(Debug, Clone)]
 pub(super) struct Field {
     pub(super) name: &'static str,
-    /// Slot and pointer; the first that has a value counts.
+    /// Slots and pointers; the first with a value counts.
     pub(super) places: Vec<(Slot, String)>,
     pub(super) value: Option<String>,
     pub(super) table: Table,
@@ -36,7 +36,7 @@ impl Field {
         self.table.values().chain(&self.value).chain(otherwise)
     }
 
-    /// No event without it: what the event is, and which.
+    /// Whether the event is lost without the field: its kind and its id.
     fn is_decisive(&self) -> bool {
         matches!(self.name, "kind" | "id")
     }
@@ -76,13 +76,13 @@ impl Field {
                 field: self.name,
                 value: shortened(found).to_owned(),
             }),
-            // Where and how bad it is costs no event.
+            // A bad place or severity loses no event.
             Otherwise::Reject => Ok(Some(found)),
         }
     }
 
-    /// The severity that it gives. One that is missing or that nobody knows is the loudest that the mapping has: a fire must
-    /// not be a notice because its grade is broken.
+    /// The severity of an item. A missing or unknown one becomes the loudest of the mapping: a fire must not become a
+    /// notice because its grade is broken.
     pub(super) fn severity(&self, item: &Capture<'_>) -> Result<Severity, Reject> {
         let found = self.take(item)?;
         let named = |name: &str| Severity::from_name(&name.to_ascii_lowercase());
@@ -95,7 +95,7 @@ impl Field {
         let loudest = self.table.values().filter_map(|name| named(name)).max();
         Ok(match (loudest, found) {
             (Some(loudest), _) => loudest,
-            // Without a table nothing says how loud it may be.
+            // Without a table there is no upper bound.
             (None, Some(_)) => Severity::Alarm,
             (None, None) => Severity::Info,
         })

@@ -13,7 +13,7 @@ use super::words::{Table, Words};
 use super::{Attribute, Mapping, Replayed};
 use crate::device_event::Person;
 
-/// Where one field comes from.
+/// The source of one field.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum FieldFile {
@@ -51,7 +51,7 @@ struct Full {
     missing: Option<Missing>,
 }
 
-/// What becomes of an item without a value that must be there.
+/// Treatment of an item without a required value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Missing {
@@ -85,7 +85,7 @@ struct AttributeFile {
     pseudonym: Option<Person>,
 }
 
-/// Which items report the past.
+/// The items that report the past.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum ReplayedFile {
@@ -96,7 +96,7 @@ enum ReplayedFile {
     },
 }
 
-/// Items whose value here is none of these are left out.
+/// Items with none of these values are left out.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OnlyFile {
@@ -104,7 +104,7 @@ struct OnlyFile {
     values: Vec<String>,
 }
 
-/// A mapping as its file has it.
+/// A mapping as in its file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MappingFile {
@@ -131,13 +131,13 @@ pub struct MappingFile {
     attributes: BTreeMap<String, AttributeFile>,
 }
 
-/// A mapping file is wrong: the key and what to do.
+/// An error in a mapping file: the key and the remedy.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{key}: {message}")]
 pub struct MappingError {
     /// Dotted key.
     pub key: String,
-    /// What is wrong and how to put it right.
+    /// The fault and its remedy.
     pub message: String,
 }
 
@@ -203,7 +203,7 @@ fn field(name: &'static str, file: FieldFile, plan: &mut Plan) -> Result<Field, 
     })
 }
 
-/// Checks `[state]` of a mapping that gives these kinds.
+/// Checks `[state]` of a mapping with these kinds.
 fn state(file: StateFile, kind: &Field, plan: &mut Plan) -> Result<StateRule, MappingError> {
     let results: Vec<&String> = kind.results().collect();
     let given = |key: &str, kind: &String| {
@@ -271,7 +271,7 @@ fn state(file: StateFile, kind: &Field, plan: &mut Plan) -> Result<StateRule, Ma
 }
 
 impl Mapping {
-    /// Checks a mapping and makes it ready. `source` becomes the source of its events.
+    /// Checks a mapping and prepares it. `source` becomes the source of its events.
     pub fn new(source: &str, file: MappingFile) -> Result<Self, MappingError> {
         if file.schema != 1 {
             return Err(wrong(
@@ -323,7 +323,7 @@ impl Mapping {
                 Replayed::Where(plan.slot(&pointer), Words::new(values))
             }
         };
-        // One is left for the device's own time.
+        // One is reserved for the device's own time.
         if file.attributes.len() >= ATTRIBUTES_MAX {
             return Err(wrong(
                 "attributes",

@@ -1,4 +1,4 @@
-//! The items of a message: of JSON by a strict parser at full speed, of what it refuses by a lenient one.
+//! The items of a message: read by a strict parser at full speed, or by a lenient one if that refuses.
 use std::borrow::Cow;
 
 use super::Mapping;
@@ -6,23 +6,23 @@ use super::capture::Capture;
 use crate::lenient_json::parse::Damage;
 use crate::lenient_json::repair::{Repaired, repair};
 
-/// Why a body gives no items at all.
+/// Why a body has no items at all.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
     /// It is not JSON.
     #[error("the body is not JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// It is too broken to have one.
+    /// The body is too broken to have one.
     #[error("the body has no item that can be read: {0}")]
     Damaged(String),
-    /// The array of items is not there.
+    /// The array of items is missing.
     #[error("no array at {0}: the mapping's items points at it")]
     NoItems(String),
 }
 
 impl Mapping {
-    /// Reads a message and calls `each` with every item of it. JSON that is nearly JSON, and several documents one behind the
-    /// other, are read too; an item that is not whole says so, and costs no other. An error: there is no item at all.
+    /// Reads a message and calls `each` with every item of it. Nearly valid JSON, and several documents one behind
+    /// the other, are read too; a damaged item is marked, and affects no other. An error: there is no item at all.
     pub fn items(
         &self,
         message: &str,
@@ -46,7 +46,7 @@ impl Mapping {
         }
     }
 
-    /// Where the items of a document are; `None`: it is one.
+    /// The pointer to the items of a document; `None`: the document is one item.
     fn pointer(&self, document: &str) -> Option<&str> {
         match &self.items {
             Some(pointer) => Some(pointer),
@@ -55,7 +55,7 @@ impl Mapping {
         }
     }
 
-    /// One document that is JSON; false: it has no array of items.
+    /// Reads one document of strict JSON; false: it has no array of items.
     fn strict<'m>(
         &self,
         document: &'m str,
@@ -71,7 +71,7 @@ impl Mapping {
         self.plan.items(document, pointer, keep_raw, each)
     }
 
-    /// What a strict parser stopped at, behind the items that it has read.
+    /// Reads the rest at which a strict parser stopped, behind the items that it has read.
     fn lenient(
         &self,
         repaired: &Repaired,
@@ -118,7 +118,7 @@ impl Mapping {
                 }
                 Err(error) => reasons.push(MessageError::Json(error).to_string()),
             }
-            // What was lost may have been more items.
+            // The lost part may have contained more items.
             if repaired.places(within) > told
                 && let Some(damage) = repaired.damage(within)
             {

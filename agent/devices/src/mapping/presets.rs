@@ -58,7 +58,7 @@ fn read(name: &str, message: &str) -> Vec<String> {
 #[test]
 fn isecure_callbacks() {
     let event = |kind: u32, status: u8| {
-        // All that is told of one occurrence has its id.
+        // All reports of one occurrence have its id.
         json!({"eventId": format!("occurrence-{kind}"), "eventType": kind, "happenTime": "2026-07-01T11:59:00.000+08:00",
                "srcIndex": "d17", "srcName": "1号门", "srcType": "door", "status": status,
                "data": {"ExtEventCardNo": "0012345678", "ExtEventPersonName": "王小明"}})
@@ -83,7 +83,7 @@ fn isecure_callbacks() {
             "camera.intrusion warning d17 routine srcName=1号门 Card:0012345678 on anew",
             "camera.restored info d17 routine srcName=1号门 Card:0012345678 off occurrence-131588/over anew",
             "camera.tamper warning d17 routine srcName=1号门 Card:0012345678 on anew",
-            // An end of what has none.
+            // The end of a condition without a state.
             "left out by the mapping's table for state",
             "left out by the mapping's table for only",
             "left out by the mapping's table for kind",
@@ -206,7 +206,7 @@ fn a_payload_that_is_broken_is_an_alarm_or_rejected_and_never_left_out() {
         &b"{\"temperature\":NaN,\"smoke\":true}"[..],
         b"{'smoke': True}",
         b"{\"smoke\":true",
-        // A comma for the point of a number, and what a sensor without a probe says.
+        // A comma as decimal point, and the value of a sensor without a probe.
         b"{\"humidity\":61,13,\"pressure\":1008,7,\"smoke\":true}",
         b"{\"DHT11\":{\"Temperature\": nan,\"Humidity\": nan},\"smoke\":true}",
         b"{\"smoke\":\"ON\",\"name\":\"\xb3\xf7\xb7\"}",

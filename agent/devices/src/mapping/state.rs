@@ -1,4 +1,4 @@
-//! Events that are states: whether an item says that a point is on, off, or nothing of it.
+//! Events that are states: whether an item reports a point as on, as off, or not at all.
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -15,30 +15,30 @@ pub(super) struct StateRule {
     pub(super) turns: Turns,
 }
 
-/// What says whether a state is on.
+/// The rule that decides whether a state is on.
 pub(super) enum Turns {
     /// These kinds are on.
     Kinds(Vec<String>),
-    /// A value of the item; with any other the event is no state.
+    /// By a value of the item; with an unlisted value the event is no state.
     Value(Box<ByValue>),
 }
 
-/// A value that says whether a state is on.
+/// A value that decides whether a state is on.
 pub(super) struct ByValue {
     pub(super) slot: Slot,
     pub(super) on: Words,
     pub(super) off: Words,
-    /// By the kind of a beginning, that of its end.
+    /// The kind of the end, by the kind of the beginning.
     pub(super) over: BTreeMap<String, String>,
 }
 
-/// What an item says of its state.
+/// The state of an item.
 pub(super) enum Turn<'a> {
-    /// It is none.
+    /// The item is no state.
     None,
-    /// It begins, goes on, or is of a kind that says whether it does.
+    /// The state begins, goes on, or has a kind that decides whether it does.
     On(State<'a>),
-    /// It is over, and of this kind.
+    /// The state is over, and its end has this kind.
     Over(State<'a>, &'a str),
 }
 
@@ -64,7 +64,7 @@ impl StateRule {
                 let Some(value) = item.get(*slot) else {
                     return Ok(Turn::None);
                 };
-                // What nobody is told the end of must not stay on: each that begins is an event.
+                // A state whose end would be left out must not stay on: each beginning is an event.
                 match over.get(kind) {
                     Some(_) if on.has(value) => Ok(Turn::On(self.state(item, true))),
                     Some(end) if off.has(value) => Ok(Turn::Over(self.state(item, false), end)),

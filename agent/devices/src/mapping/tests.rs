@@ -33,7 +33,7 @@ fn timed(lines: &str) -> Mapping {
     ))
 }
 
-/// What a mapping makes of an item, read back from the bytes that would be stored.
+/// The event of a mapped item, read back from the bytes that would be stored.
 #[derive(Debug, PartialEq)]
 struct Admitted {
     event: Event,
@@ -61,7 +61,7 @@ fn event(mapping: &Mapping, item: &Value) -> Event {
     live(mapping, item).expect("the item is good").event
 }
 
-/// What an item claims of its time.
+/// The time that an item claims.
 fn claim_of(mapping: &Mapping, time: Value) -> Claim<'static> {
     let text = json!({ "time": time }).to_string();
     let item = mapping.item(&text).expect("JSON");
@@ -368,7 +368,7 @@ fn times_are_read_in_each_format_and_the_first_that_fits_counts() {
         (json!("01/01/2026 02:00 +0200"), 0),
         (json!(NOW_MS), 0),
         (json!((NOW_MS - 1).to_string()), -1),
-        // A platform that changes its unit, or writes a float, is read all the same.
+        // A platform that changes its unit, or writes a float, is still read.
         (json!(NOW_MS / 1000), 0),
         (json!(NOW_MS as f64), 0),
     ] {
@@ -406,7 +406,7 @@ fn local_times_follow_their_zone_through_the_change_of_the_clocks() {
         ("2025-03-09 02:30:00", "2025-03-09 08:30:00"),
         ("2025-03-09 01:59:59", "2025-03-09 07:59:59"),
         ("2025-03-09 03:00:00", "2025-03-09 08:00:00"),
-        // 01:30 comes twice that night: the first is taken.
+        // 01:30 occurs twice that night: the first is taken.
         ("2025-11-02 01:30:00", "2025-11-02 06:30:00"),
         ("2025-11-02 02:00:00", "2025-11-02 08:00:00"),
     ] {
@@ -516,7 +516,7 @@ fn items_are_found_where_the_mapping_points() {
 #[test]
 fn the_message_is_kept_only_where_the_mapping_wants_it_and_only_up_to_its_limit() {
     let keep = mapping("kind = { value = \"a.b\" }\nkeep_raw = true");
-    // The frame of JSON around the text has eight bytes.
+    // The JSON around the text has eight bytes.
     let item = |bytes: usize| json!({ "t": "x".repeat(bytes - 8) });
     let raw_of = |item: &Value| event(&keep, item).raw.map(|raw| raw.into_vec());
     let most = item(RAW_BYTES_MAX);
@@ -532,7 +532,7 @@ fn what_breaks_a_limit_costs_the_event_only_where_it_is_the_kind() {
     let mapping = mapping("kind = \"/k\"\ndevice = \"/d\"\nseverity = \"/s\"");
     let reject = live(&mapping, &json!({ "k": "Not a kind" })).expect_err("breaks a limit");
     assert!(reject.to_string().contains("kind"));
-    // What is too long is a name of its own; a severity that nobody knows is none below an alarm.
+    // A name that is too long stays distinct; an unknown severity is at least an alarm.
     let long =
         |end: &str| event(&mapping, &json!({ "k": "a.b", "d": "x".repeat(200) + end })).device;
     assert!(long("a").len() <= 128 && long("a") != long("b"));
@@ -662,7 +662,7 @@ fn a_message_that_is_nearly_json_is_read_item_by_item() {
             r#"[{"id":1,"k":"F"},{"id":2,"k":"F",},]"#,
             vec!["fire.alarm 1 ", "fire.alarm 2 "],
         ),
-        // What is not whole: an event where its kind is there, else a reject and never left out.
+        // A damaged item: an event if its kind is intact, else a reject and never left out.
         (r#"{"k":"F","id":12"#, vec!["fire.alarm  "]),
         (
             r#"{"id":1,"k":"F"#,

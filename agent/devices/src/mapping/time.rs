@@ -1,7 +1,7 @@
-//! Times of a mapping: which formats it declares, and the zone of those that carry none.
+//! Times of a mapping: the declared formats, and the zone of those that carry none.
 //!
-//! Declared formats are tried first, in their order; what none of them reads is read as [`crate::time::read`] does. A time
-//! that cannot be read costs the time and never the event.
+//! Declared formats are tried first, in their order; other texts are read by [`crate::time::read`]. An unreadable
+//! time loses the time and never the event.
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -29,7 +29,7 @@ fn default_zone() -> String {
     "Asia/Shanghai".to_owned()
 }
 
-/// Where the time is, and how to read it.
+/// The position of the time, and its formats.
 pub struct Times {
     slot: Slot,
     formats: Vec<Format>,
@@ -81,7 +81,7 @@ impl Times {
         })
     }
 
-    /// What an item claims.
+    /// The time that an item claims.
     pub fn read<'a>(&self, item: &'a Capture<'_>) -> Claim<'a> {
         let Some(text) = item.get(self.slot) else {
             return Claim::None;
@@ -104,7 +104,7 @@ impl Format {
                 .parse::<jiff::Timestamp>()
                 .ok()
                 .map(|time| time.as_millisecond()),
-            // A zero is a clock or a field that was never set; longer numbers are of a finer unit, which `read` knows.
+            // Zero means a clock or a field that was never set; longer numbers have a finer unit, which `read` knows.
             Self::EpochSeconds => match text.parse::<i64>() {
                 Ok(seconds) if (9..=11).contains(&text.len()) => seconds.checked_mul(1000),
                 _ => None,

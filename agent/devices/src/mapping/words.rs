@@ -1,19 +1,19 @@
-//! Values of a message against those of a mapping. A platform that changes the case of its codes, writes `1.0` for `1`, or `ON`
-//! for `true`, still says the same.
+//! Compares values of a message with those of a mapping. A platform that changes the case of its codes, or writes
+//! `1.0` for `1` or `ON` for `true`, still means the same.
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// From the values of a message to those of the mapping.
+/// A table from the values of a message to those of the mapping.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     exact: BTreeMap<String, String>,
     folded: BTreeMap<String, String>,
-    /// For false and for true, where all keys are words for them.
+    /// Results for false and for true, if all keys are words for them.
     flags: [Option<String>; 2],
 }
 
 impl Table {
-    /// A value as it is written is looked for first.
+    /// A table that looks up the exact spelling first.
     pub(super) fn new(exact: BTreeMap<String, String>) -> Self {
         let mut table = Self::default();
         let is_of_flags = exact.keys().all(|key| flag(&fold(key)).is_some());
@@ -31,12 +31,12 @@ impl Table {
         self.exact.is_empty()
     }
 
-    /// The values that it can give.
+    /// All results.
     pub(super) fn values(&self) -> impl Iterator<Item = &String> {
         self.exact.values()
     }
 
-    /// What a value stands for.
+    /// Looks up a value.
     pub(super) fn get(&self, found: &str) -> Option<&str> {
         if let Some(value) = self.exact.get(found) {
             return Some(value);
@@ -50,7 +50,7 @@ impl Table {
     }
 }
 
-/// Some values.
+/// A set of values.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Words(Table);
 
@@ -60,13 +60,13 @@ impl Words {
         Self(Table::new(pairs.collect()))
     }
 
-    /// One of them says the same.
+    /// Whether one of them means the same.
     pub(super) fn has(&self, found: &str) -> bool {
         self.0.get(found).is_some()
     }
 }
 
-/// A value without what platforms change about it: case, full-width letters, zeros around a number.
+/// Normalises the variations of platforms: case, full-width letters, zeros around a number.
 fn fold(text: &str) -> Cow<'_, str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
     let is_plain = text.bytes().all(plain);

@@ -1,9 +1,9 @@
-//! What a unit says in the place of values, in words (MODBUS Application Protocol V1.1b3, § 7).
+//! Exception answers of a unit, in words (MODBUS Application Protocol V1.1b3, § 7).
 
 /// An answer whose transaction or unit number is that of another request.
 pub const ANOTHER_REQUEST: &str = "answers another request than was asked: its transaction or unit number is wrong. Does a gateway or a second master use the same connection? Check unit and the gateway's settings";
 
-/// What an exception code means, and what to do.
+/// The meaning of an exception code, and the remedy.
 pub fn meaning(code: u8) -> &'static str {
     match code {
         1 => "exception 1, it does not know the function: check area in the map",

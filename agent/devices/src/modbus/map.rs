@@ -1,8 +1,8 @@
-//! Register maps: which registers of a device are read, what they mean, and when a value is an alarm.
+//! Register maps: which registers of a device are read, their meaning, and their alarm limits.
 //!
 //! ```toml
 //! schema = 1
-//! gaps = 0                           # registers between two points that are read in vain rather than asking twice; true: 8
+//! gaps = 0                           # unneeded registers between two points that are read to save a request; true: 8
 //! [[point]]
 //! name = "temperature"               # unique within the device
 //! area = "input"                     # coil | discrete | holding | input
@@ -11,38 +11,38 @@
 //! words = "high-first"               # or "low-first": the order of the two
 //! scale = 0.1                        # value = number · scale + offset
 //! unit = "°C"
-//! valid = [-40.0, 200.0]             # what is beyond is a broken sensor, not a value
+//! valid = [-40.0, 200.0]             # a number outside is a broken sensor, not a value
 //! repeat = { count = 10, stride = 8 }    # ten piles, eight registers apart: devices <id>/1 … <id>/10
 //!
 //! [[point.alarm]]
-//! above = 70.0                       # or below = …; of a bit: is = true
-//! clear = 60.0                       # back only beyond this: no flutter
-//! lasting = "10s"                    # only if it goes on for so long
+//! above = 70.0                       # or below = …; for a bit: is = true
+//! clear = 60.0                       # over only beyond this: no flutter
+//! lasting = "10s"                    # only if it goes on for this long
 //! kind = "pile.overheat"
 //! restored = "pile.restored"
 //! severity = "alarm"
 //! ```
 //!
-//! [`RegisterMap::requests`] reads neighbours together: function codes 1–4, at most [`WORDS_MAX`] registers or
-//! [`BITS_MAX`] bits a request (MODBUS Application Protocol V1.1b3, § 6.1–6.4). Registers that no point names are not read
-//! unless `gaps` says so: many devices refuse a whole request for one register that they do not have.
+//! [`RegisterMap::requests`] combines neighbours: function codes 1–4, at most [`WORDS_MAX`] registers or [`BITS_MAX`]
+//! bits a request (MODBUS Application Protocol V1.1b3, § 6.1–6.4). Registers without a point are read only if `gaps`
+//! allows it: many devices refuse a whole request because of one register that they do not have.
 use linli_shared::protocol::event::{Severity, is_kind};
 use linli_shared::service::config::Span;
 use serde::Deserialize;
 use std::ops::Range;
 
-/// Registers of one request.
+/// Largest number of registers of one request.
 pub const WORDS_MAX: u16 = 125;
-/// Bits of one request.
+/// Largest number of bits of one request.
 pub const BITS_MAX: u16 = 2000;
-/// What `gaps = true` means: registers or bits that are read in vain rather than asking twice.
+/// Value of `gaps = true`: unneeded registers or bits that are read to save a request.
 const GAP_OF_TRUE: u16 = 8;
 /// The widest gap that a map may allow.
 const GAP_MAX: u16 = WORDS_MAX;
-/// Points of one device.
+/// Largest number of points of one device.
 const POINTS_MAX: usize = 4096;
 
-/// A map as its file has it.
+/// A map as in its file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MapFile {
@@ -52,7 +52,7 @@ pub struct MapFile {
     point: Vec<PointFile>,
 }
 
-/// Whether registers that no point names are read.
+/// Whether registers without a point are read.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]
 enum Gaps {
@@ -147,7 +147,7 @@ impl Area {
     }
 }
 
-/// What the bits of a register are.
+/// The encoding of a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Format {
@@ -176,18 +176,18 @@ enum WordOrder {
     LowFirst,
 }
 
-/// When a value is an alarm.
+/// The condition of an alarm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alarm {
-    /// Limit and the value at which it is over.
+    /// Limit, and the value at which the alarm is over.
     pub limit: Limit,
-    /// How long it must go on, milliseconds.
+    /// Least duration, milliseconds.
     pub lasting_ms: u64,
-    /// Kind while it stands.
+    /// Kind of the beginning.
     pub kind: String,
-    /// Kind when it is over.
+    /// Kind of the end.
     pub restored: String,
-    /// How bad it is.
+    /// Severity.
     pub severity: Severity,
 }
 
@@ -198,17 +198,17 @@ pub enum Limit {
     Above {
         /// Limit.
         on: f64,
-        /// Where it is over.
+        /// Value at which it is over.
         off: f64,
     },
     /// On at `on` and below, off at `off` and above.
     Below {
         /// Limit.
         on: f64,
-        /// Where it is over.
+        /// Value at which it is over.
         off: f64,
     },
-    /// A bit.
+    /// On while the bit has this value.
     Is(bool),
 }
 
@@ -232,16 +232,16 @@ pub struct Point {
     valid: Option<[f64; 2]>,
 }
 
-/// One request, and the points that its answer has.
+/// One request, and the points in its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Table.
     pub area: Area,
     /// First register or bit.
     pub address: u16,
-    /// How many.
+    /// Number of registers or bits.
     pub count: u16,
-    /// Of [`RegisterMap::points`].
+    /// Range in [`RegisterMap::points`].
     pub points: Range<usize>,
 }
 
@@ -252,11 +252,11 @@ pub enum Value {
     Number(f64),
     /// A bit.
     Bit(bool),
-    /// Beyond what can be: a broken sensor.
+    /// A number outside of the valid range: a broken sensor.
     Invalid(f64),
 }
 
-/// What a request was answered.
+/// The answer to a request.
 pub enum Answer<'a> {
     /// Registers.
     Words(&'a [u16]),
@@ -267,13 +267,13 @@ pub enum Answer<'a> {
 /// A map that is checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegisterMap {
-    /// In the order of their tables and addresses.
+    /// Points in the order of their tables and addresses.
     pub points: Vec<Point>,
-    /// What is asked.
+    /// Requests of a poll.
     pub requests: Vec<Request>,
 }
 
-/// The key, and what to do.
+/// The key, and the remedy.
 type Wrong = (String, String);
 
 impl RegisterMap {
@@ -430,7 +430,7 @@ fn checked(file: AlarmFile, format: Format) -> Result<Alarm, (&'static str, Stri
     })
 }
 
-/// Neighbours together, and over gaps of this width.
+/// Combines neighbours, also across gaps of this width.
 fn requests(points: &[Point], gaps: u16) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     for (index, point) in points.iter().enumerate() {
@@ -461,7 +461,7 @@ fn requests(points: &[Point], gaps: u16) -> Vec<Request> {
 }
 
 impl Point {
-    /// Its value in an answer to `request`; `None` where the answer is too short.
+    /// The value of the point in an answer to `request`; `None` if the answer is too short.
     pub fn value(&self, request: &Request, answer: &Answer<'_>) -> Option<Value> {
         let at = usize::from(self.address - request.address);
         let words = match answer {
@@ -552,7 +552,7 @@ mod tests {
                 .map(|request| (request.address, request.count))
                 .collect::<Vec<_>>()
         };
-        // Neighbours, and points over the same registers, are asked for together all the same.
+        // Neighbours, and points over the same registers, are still read together.
         let each = [(0, 2), (4, 1), (8, 1)];
         assert_eq!(asked(""), each);
         assert_eq!(asked("gaps = false\n"), each);
@@ -597,7 +597,7 @@ mod tests {
             read("type = \"i16\"\nvalid = [-40.0, 200.0]", &[0x7fff]),
             Some(Value::Invalid(32_767.0))
         );
-        // An answer that is shorter than what was asked.
+        // An answer that is shorter than requested.
         assert_eq!(read("type = \"u32\"", &[1]), None);
         assert_eq!(read("", &[]), None);
     }

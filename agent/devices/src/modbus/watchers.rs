@@ -7,11 +7,11 @@
 //!  └───────────────────────────┘
 //! ```
 //!
-//! At the beginning nothing is known: a value between the two limits, or one at the limit that has not lasted yet, may be of
-//! an alarm that stands since before the start, and says nothing. Only one that is clear is off.
+//! At the beginning the state is unknown: a value between the two limits, or one at the limit that has not lasted
+//! yet, may belong to an alarm from before the start, and reports nothing. Only a value that is clear means off.
 //!
-//! A value that cannot be (a broken sensor) changes nothing. What the feed has not stored is told again at the next
-//! poll: the feed, not this, knows what is durable.
+//! An invalid value (a broken sensor) changes nothing. A state that the ingest has not stored is reported again at
+//! the next poll: the ingest, not this module, knows which states are durable.
 use super::map::{Limit, Point, RegisterMap, Value};
 use crate::device_event::{DeviceEvent, State};
 
@@ -19,11 +19,11 @@ use crate::device_event::{DeviceEvent, State};
 enum Phase {
     Unknown,
     Off,
-    /// It was off.
+    /// Rising from off.
     Rising {
         since_ms: u64,
     },
-    /// What it was is not known.
+    /// Rising from an unknown state.
     FirstRising {
         since_ms: u64,
     },
@@ -31,7 +31,7 @@ enum Phase {
 }
 
 impl Phase {
-    /// On or off; `None` where that is not known.
+    /// On or off; `None` if unknown.
     fn active(self) -> Option<bool> {
         match self {
             Self::Unknown | Self::FirstRising { .. } => None,
@@ -41,22 +41,22 @@ impl Phase {
     }
 }
 
-/// Where an alarm stands.
+/// The state of an alarm.
 #[derive(Debug, Clone, Copy)]
 struct Watcher {
     phase: Phase,
-    /// What was told and is durable.
+    /// The last durable report.
     told: Option<bool>,
 }
 
-/// The alarms of one device, each with where it stands.
+/// The alarms of one device, each with its state.
 pub struct Watchers {
-    /// Of each point, by its place in the map: of each of its alarms.
+    /// By point in the order of the map, then by alarm.
     alarms: Vec<Vec<Watcher>>,
 }
 
 impl Watchers {
-    /// Nothing is known yet.
+    /// Watchers without a known state.
     pub fn new(map: &RegisterMap) -> Self {
         let watcher = Watcher {
             phase: Phase::Unknown,
@@ -68,14 +68,14 @@ impl Watchers {
         }
     }
 
-    /// What was told since is durable.
+    /// Records that all reports so far are durable.
     pub fn stored(&mut self) {
         for watcher in self.alarms.iter_mut().flatten() {
             watcher.told = watcher.phase.active();
         }
     }
 
-    /// The states that a value of a point comes to.
+    /// The states that a value of a point causes.
     pub fn step<'a>(
         &mut self,
         index: usize,
@@ -112,7 +112,7 @@ impl Watchers {
             device_event = device_event
                 .with("value", shown(value))
                 .with("unit", point.unit.as_str());
-            // What was never known to be on and is off is no news at the first look.
+            // At the first poll, an alarm that is off and was never known to be on is no news.
             device_event.state = Some(State {
                 point: format!("{}#{number}", point.name).into(),
                 active,
@@ -132,7 +132,7 @@ fn shown(value: Value) -> String {
     }
 }
 
-/// The next phase; `None` where the value says nothing.
+/// The next phase; `None` if the value is invalid.
 fn step(phase: Phase, limit: Limit, lasting_ms: u64, value: Value, now_ms: u64) -> Option<Phase> {
     let (beyond, over) = match (limit, value) {
         (Limit::Above { on, off }, Value::Number(number)) => {
@@ -156,7 +156,7 @@ fn step(phase: Phase, limit: Limit, lasting_ms: u64, value: Value, now_ms: u64) 
         _ if beyond && lasting_ms == 0 => Phase::On,
         Phase::Unknown if beyond => Phase::FirstRising { since_ms: now_ms },
         _ if beyond => Phase::Rising { since_ms: now_ms },
-        // Between the limits an alarm that stands goes on, and one that does not stand does not begin.
+        // Between the limits an alarm that is on continues, and one that is off does not begin.
         Phase::Unknown | Phase::FirstRising { .. } if !over => Phase::Unknown,
         _ => Phase::Off,
     })

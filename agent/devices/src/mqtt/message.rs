@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::lenient_json::{self, repair::repair};
 use crate::text;
 
-/// What a mapping points into, without its payload.
+/// The fields that a mapping sees, without the payload.
 #[derive(Serialize)]
 struct Envelope<'a> {
     topic: &'a str,
@@ -14,9 +14,9 @@ struct Envelope<'a> {
     retain: bool,
 }
 
-/// A message as mappings see it: `{"topic", "levels", "retain", "payload"}`. A payload that is neither JSON nor nearly JSON
-/// stands as a text. JSON that no strict parser takes stands as it came, last, so that the mapping sees what is not whole of
-/// it; of several documents in one payload each has its message, one behind the other.
+/// A message as mappings see it: `{"topic", "levels", "retain", "payload"}`. A payload that is neither JSON nor
+/// nearly JSON becomes a text. JSON that strict parsers refuse is put in last, as received, so that the mapping sees
+/// its damage; each of several documents in one payload becomes a message, one behind the other.
 pub fn json(topic: &str, retain: bool, payload: &[u8]) -> String {
     let text = text::lossy(payload);
     let text = trimmed(&text);
@@ -57,7 +57,7 @@ fn documents(shown: &str, text: &str) -> String {
         if index > 0 {
             messages.push('\n');
         }
-        // What parts two documents is none of them.
+        // Separators between two documents belong to neither.
         let document = text[*begin..end].trim_end_matches(|letter: char| {
             letter == ',' || letter.is_whitespace() || letter.is_control()
         });
@@ -66,15 +66,15 @@ fn documents(shown: &str, text: &str) -> String {
     messages
 }
 
-/// Without blanks, and without the NULs that fill a buffer.
+/// Without blanks, and without the NULs that pad a buffer.
 fn trimmed(text: &str) -> &str {
     text.trim_matches(|letter: char| letter.is_whitespace() || matches!(letter, '\0' | '\u{feff}'))
 }
 
-/// Whether it is a topic filter.
+/// Whether the text is a topic filter.
 pub fn is_filter(filter: &str) -> bool {
     let mut levels = filter.split('/').peekable();
-    // A shared subscription has other topics than its name, and gives each message to one of several.
+    // A shared subscription has other topics than its name, and gives each message to only one of several clients.
     if filter.starts_with("$share/") {
         return false;
     }

@@ -3,11 +3,11 @@ use memchr::memmem;
 
 use super::BOUNDARY_BYTES_MAX;
 
-/// How the head of a part begins.
+/// Beginning of the head of a part.
 pub const HEAD: &[u8] = b"content-";
 
-/// The first line from here on that begins with two dashes and has its end: where it is, what follows the dashes,
-/// and the text after it.
+/// The first complete line from here on that begins with two dashes: its position, the range behind the dashes, and
+/// the text after it.
 pub fn dashed(held: &[u8], mut from: usize) -> Option<(usize, std::ops::Range<usize>, &[u8])> {
     loop {
         let starts = from == 0 || held[from - 1] == b'\n';
@@ -42,12 +42,12 @@ pub fn declared(content_type: &str) -> Vec<u8> {
     value.as_bytes()[..value.len().min(BOUNDARY_BYTES_MAX)].to_vec()
 }
 
-/// A letter of a header's name.
+/// Whether a byte is allowed in a header's name.
 pub fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
-/// A line of a head.
+/// Splits a line of a head into name and value.
 pub fn header(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr::memchr(b':', line)?;
     let (name, value) = (

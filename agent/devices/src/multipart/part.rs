@@ -1,33 +1,33 @@
 //! A part that is being read.
 use super::shape::Shape;
 
-/// What is known of a part from its head.
+/// The fields of a part's head.
 #[derive(Debug, Default)]
 pub struct Head {
-    /// Of the head.
+    /// Bytes of the head.
     pub bytes: usize,
-    /// Of the body, as it says.
+    /// Length of the body in the head.
     pub length: Option<usize>,
-    /// It says that it is one.
+    /// The head declares a picture.
     pub picture: bool,
 }
 
-/// A body of text that comes in.
+/// A body of text that is being read.
 #[derive(Debug, Default)]
 pub struct Body {
-    /// As its head says.
+    /// Length in the head.
     pub length: Option<usize>,
     /// The length was found to be wrong.
     liar: bool,
     shape: Shape,
-    /// Where it ends by its grammar.
+    /// End of the body by its grammar.
     grammar: Option<usize>,
-    /// Up to here there is no delimiter.
+    /// No delimiter before this position.
     pub searched: usize,
 }
 
 impl Body {
-    /// Nothing of it has come.
+    /// A body without bytes yet.
     pub fn new(length: Option<usize>) -> Self {
         Self {
             length,
@@ -35,12 +35,12 @@ impl Body {
         }
     }
 
-    /// Where it ends, as far as it has been seen and whatever follows.
+    /// The end of the body, as far as it is visible in these bytes, whatever follows.
     pub fn end(&mut self, seen: &[u8]) -> Option<usize> {
         self.grammar = self.grammar.or_else(|| self.shape.end(seen));
         let length = self.length.filter(|_| !self.liar);
         match (&self.shape, length, self.grammar) {
-            // A text of the length that was told has the end of a line behind it, or goes on.
+            // Behind a text of the declared length is the end of a line, or the text continues.
             (Shape::Unknown | Shape::Text { .. }, Some(length), _) => {
                 self.liar = !matches!(seen.get(length)?, b'\r' | b'\n');
                 (!self.liar).then_some(length)

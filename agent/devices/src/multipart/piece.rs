@@ -1,23 +1,23 @@
-//! What the scanner gives out.
+//! The pieces that the scanner returns.
 use super::{HEAD_BYTES_MAX, PART_BYTES_MAX, SAMPLE_BYTES_MAX};
 
-/// What was found in the stream.
+/// A piece of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
     /// The body of a part of text.
     Part(Vec<u8>),
-    /// A picture, which was not kept.
+    /// A picture, which was dropped.
     Picture {
         /// Its size.
         bytes: u64,
     },
-    /// What is no part.
+    /// Bytes that are no part.
     Rejected {
-        /// Why.
+        /// The damage.
         damage: Damage,
-        /// All of it.
+        /// Number of bytes.
         bytes: u64,
-        /// Its beginning.
+        /// Sample of their beginning.
         sample: Vec<u8>,
     },
 }
@@ -33,7 +33,7 @@ pub enum Damage {
         "the stream has no delimiter line like --boundary and no XML or JSON: is this the address of an event stream?"
     )]
     NoDelimiter,
-    /// A part has begun and its end has not come.
+    /// A part has begun and has not ended.
     #[error("a part of the stream has begun and has no end")]
     Unfinished,
     /// The head does not end.
@@ -47,16 +47,16 @@ pub enum Damage {
     CutOff,
 }
 
-/// Bytes that are not kept.
+/// Bytes that are dropped.
 #[derive(Debug, Default)]
 pub struct Lost {
-    /// How many.
+    /// Number of bytes.
     pub bytes: u64,
     sample: Vec<u8>,
 }
 
 impl Lost {
-    /// Some more.
+    /// Adds bytes.
     pub fn add(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
         let room = SAMPLE_BYTES_MAX.saturating_sub(self.sample.len());
@@ -64,7 +64,7 @@ impl Lost {
             .extend_from_slice(&bytes[..room.min(bytes.len())]);
     }
 
-    /// What they come to; nothing where they are blank.
+    /// The piece of these bytes; `None` if they are blank.
     pub fn piece(self, damage: Damage) -> Option<Piece> {
         let blank = self.sample.iter().all(u8::is_ascii_whitespace);
         (!blank).then_some(Piece::Rejected {
@@ -75,16 +75,16 @@ impl Lost {
     }
 }
 
-/// What is let go of.
+/// The type of dropped bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Skipped {
     /// A picture.
     Picture,
-    /// What is no part.
+    /// Bytes that are no part.
     Damaged(Damage),
 }
 
-/// What was let go of, at its end.
+/// The piece of dropped bytes, at their end.
 pub fn skipped(lost: Lost, as_what: Skipped) -> Option<Piece> {
     match as_what {
         Skipped::Picture => Some(Piece::Picture { bytes: lost.bytes }),

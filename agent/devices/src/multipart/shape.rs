@@ -1,30 +1,30 @@
-//! Where the body of a part ends by its own grammar, found while it comes.
+//! Finds the end of a part's body by its own grammar, while it arrives.
 use memchr::memmem;
 
-/// The root of XML begins within this.
+/// Largest prolog before the root of XML.
 const PROLOG_BYTES_MAX: usize = 4 << 10;
 
-/// Where a body ends by its own grammar. Each byte is looked at once.
+/// The grammar by which a body ends. Each byte is examined once.
 #[derive(Debug, Default)]
 pub enum Shape {
-    /// Nothing but blanks so far.
+    /// Only blanks so far.
     #[default]
     Unknown,
-    /// Of XML the closing tag of its root is looked for.
+    /// XML: ends at the closing tag of its root.
     Xml { closing: Vec<u8>, searched: usize },
-    /// Of JSON the brackets are counted.
+    /// JSON: ends at its last bracket, by counting.
     Json {
         depth: usize,
         quoted: bool,
         escaped: bool,
         searched: usize,
     },
-    /// Other text has no line that is empty.
+    /// Other text: ends at an empty line.
     Text { searched: usize },
 }
 
 impl Shape {
-    /// Where the body ends, once it is there.
+    /// The end of the body, once it is there.
     pub fn end(&mut self, body: &[u8]) -> Option<usize> {
         if let Self::Unknown = self {
             let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
@@ -71,7 +71,7 @@ impl Shape {
                         }
                     }
                 }
-                // A delimiter that was only half there may have been looked at too.
+                // An incomplete delimiter may have been examined too.
                 let mut from = body.len().min(*searched);
                 while let Some(found) = memmem::find(&body[from..], closing) {
                     from += found;
@@ -79,7 +79,7 @@ impl Shape {
                     let tail = &body[after..];
                     match tail.iter().position(|byte| !byte.is_ascii_whitespace()) {
                         Some(at) if tail[at] == b'>' => return Some(after + at + 1),
-                        // A longer name.
+                        // A tag with a longer name.
                         Some(_) => from = after,
                         None => {
                             *searched = from;
@@ -126,14 +126,14 @@ impl Shape {
     }
 }
 
-/// The closing tag of the root, `</name`, once the root's name is there.
+/// The closing tag of the root, `</name`, once the root's name has arrived.
 fn root(body: &[u8]) -> Option<Vec<u8>> {
     let mut rest = body;
     loop {
         let open = memchr::memchr(b'<', rest)?;
         let name = &rest[open + 1..];
         match name.first()? {
-            // Declarations, comments and processing instructions stand before the root.
+            // Declarations, comments and processing instructions precede the root.
             b'?' | b'!' => rest = &name[memchr::memchr(b'>', name)? + 1..],
             _ => {
                 let end = name

@@ -12,7 +12,7 @@ fn all(content_type: &str, stream: &[u8], slice: usize) -> Vec<Piece> {
     pieces
 }
 
-/// What comes out whole, and cut at every byte and in every slice size up to 40: always the same.
+/// Scans the stream whole, and cut at every byte and in every slice size up to 40: the result is always the same.
 fn scan(stream: &[u8]) -> Vec<Piece> {
     let content_type = "multipart/mixed; boundary=MIME_boundary";
     let whole = all(content_type, stream, stream.len());
@@ -137,7 +137,7 @@ fn a_length_that_lies_costs_no_other_part() {
         let stream = message(text).replace("Length: 27", lie) + &message(XML);
         assert_eq!(scan(stream.as_bytes()), [part(text), part(XML)], "{lie}");
     }
-    // Counted in letters, not in bytes.
+    // Length in letters, not in bytes.
     let chinese = "{\"名\": \"单元门\"}";
     let stream = message(chinese).replace(&format!("Length: {}", chinese.len()), "Length: 12")
         + &message(XML);
@@ -190,7 +190,7 @@ fn the_stream_tells_its_boundary_where_the_head_does_not() {
             assert_eq!(found.len(), 3, "{content_type:?} in {slice}: {found:?}");
         }
     }
-    // Once there was a part, no other line is believed.
+    // After a part, no other boundary is accepted.
     let stray = message(XML) + "--other\r\nContent-Type: a/b\r\n\r\n" + &message("Heartbeat");
     let found = scan(stray.as_bytes());
     assert_eq!(found.len(), 3, "{found:?}");
@@ -216,7 +216,7 @@ fn garbage_is_told_once_and_the_next_part_is_found() {
             .count();
         assert_eq!((bodies, rejects), (2, 2), "{waste:?}: {found:?}");
     }
-    // What is left of a body whose root ended early.
+    // The rest of a body whose root ended early.
     let two = format!("--MIME_boundary\r\n\r\n{XML}\r\nrest\r\n{good}");
     assert_eq!(
         scan(two.as_bytes()),
@@ -260,7 +260,7 @@ fn pictures_are_counted_and_not_kept() {
     }
 }
 
-/// Feeds it and says how much it held at most and how long it took.
+/// Feeds the scanner; returns the largest number of held bytes and the time it took.
 fn bear(start: &str, again: &[u8], bytes: usize) -> (usize, Duration, Vec<Piece>) {
     let mut scanner = Scanner::new("multipart/mixed; boundary=MIME_boundary");
     let mut pieces = Vec::new();
@@ -306,7 +306,7 @@ fn a_stream_without_an_end_is_bounded_in_memory_and_time() {
             held <= 2 * (PART_BYTES_MAX + SLICE_BYTES),
             "{start:?} {again:?} held {held}"
         );
-        // A debug build needs a second for what a release build does in 50 ms.
+        // A debug build takes a second where a release build takes 50 ms.
         assert!(
             took < Duration::from_secs(20),
             "{start:?} {again:?} took {took:?}"
@@ -335,7 +335,7 @@ fn what_is_cut_off_at_the_end_says_so() {
         ),
         "{found:?}"
     );
-    // A body is for its decoder to judge.
+    // The decoder judges a body.
     let found = scan(format!("{good}--MIME_boundary\r\n\r\n<a><b>").as_bytes());
     assert_eq!(found, [part(XML), part("<a><b>")]);
     let found = scan(format!("--MIME_boundary\r\n\r\n{XML}\r\n--MIME_boundary--").as_bytes());
@@ -388,9 +388,9 @@ fn documents_without_delimiters_are_parts() {
         .map(|kind| Piece::Part(xml(kind).into_bytes()))
         .into();
     let streams = [
-        // A stream that has none at all.
+        // A stream without any delimiter.
         format!("{}\r\n{}\r\n", xml("VMD"), xml("IO")),
-        // Two in one part.
+        // Two documents in one part.
         format!(
             "--b\r\nContent-Type: application/xml\r\n\r\n{}\r\n{}\r\n--b\r\n",
             xml("VMD"),

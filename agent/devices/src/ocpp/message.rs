@@ -1,4 +1,4 @@
-//! Messages of OCPP-J 1.6 (OCPP JSON 1.6, § 4: RPC framework) and what those of a charge point come to. Pure.
+//! Messages of OCPP-J 1.6 (OCPP JSON 1.6, § 4: RPC framework) and the meaning of a charge point's calls. Pure.
 //!
 //! ```text
 //! [2, "<id>", "<action>", {…}]        CALL            answered by a CALLRESULT with the same id
@@ -6,17 +6,17 @@
 //! [4, "<id>", "<code>", "<text>", {…}]    CALLERROR
 //! ```
 //!
-//! | action (OCPP 1.6, § 4) | comes to | is answered |
+//! | action (OCPP 1.6, § 4) | result | answer |
 //! | --- | --- | --- |
 //! | BootNotification, Heartbeat | a sign of life | the time; interval of heartbeats; Accepted |
 //! | StatusNotification | `charger.status`; states of overheat, overcurrent, fault | `{}` |
-//! | Authorize, StartTransaction, StopTransaction | left out | Accepted: who may charge is the operator's affair |
-//! | MeterValues and the other notifications | left out | as the standard wants it |
+//! | Authorize, StartTransaction, StopTransaction | left out | Accepted: the operator decides who may charge |
+//! | MeterValues and the other notifications | left out | as the standard requires |
 //! | anything else | left out | CALLERROR NotImplemented |
 //!
-//! Charge points write ids of more than 36 characters or as numbers, connectors as texts, vendors' codes as numbers, keys
-//! twice; leave out what they must tell, and add what nobody knows. None of that costs a status, or its answer: an id goes back as it
-//! came, and only a StatusNotification with neither an error nor a status is refused.
+//! Charge points send ids of more than 36 characters or as numbers, connectors as texts, vendors' codes as numbers,
+//! keys twice; they omit required fields, and add unknown ones. None of that loses a status or its answer: an id is
+//! returned as received, and only a StatusNotification with neither an error nor a status is refused.
 use jiff::tz::TimeZone;
 use linli_shared::protocol::event::Severity;
 use serde_json::value::RawValue;
@@ -27,15 +27,15 @@ use crate::bounded::bounded;
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Reject, State};
 use crate::lenient_json::{self, repair::repair, scalar_text};
 
-/// Longest id of a message that is answered. The standard has 36 characters (§ 4.1.4).
+/// Longest message id that is answered. The standard allows 36 characters (§ 4.1.4).
 const ID_BYTES_MAX: usize = 1024;
 
-/// The id of a call, which its answer has too.
+/// The id of a call, which its answer repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallId<'a>(Cow<'a, str>);
 
 impl CallId<'_> {
-    /// As JSON, as it came: a text or a number.
+    /// The id as JSON, as received: a text or a number.
     pub fn as_json(&self) -> &str {
         &self.0
     }
@@ -47,12 +47,12 @@ impl From<&str> for CallId<'_> {
     }
 }
 
-/// What a call carries, JSON.
+/// The payload of a call, JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload<'a>(Cow<'a, str>);
 
 impl Payload<'_> {
-    /// As it came.
+    /// The payload as received.
     pub fn get(&self) -> &str {
         &self.0
     }
@@ -61,20 +61,20 @@ impl Payload<'_> {
 /// A message of a charge point.
 #[derive(Debug)]
 pub enum Message<'a> {
-    /// It asks.
+    /// A call.
     Call {
-        /// Its id.
+        /// Id of the call.
         id: CallId<'a>,
-        /// What.
+        /// Action.
         action: Cow<'a, str>,
-        /// With what.
+        /// Payload.
         payload: Payload<'a>,
     },
-    /// It answers a call of ours.
+    /// The answer to a call of the agent.
     Answer,
 }
 
-/// Reads the messages of a frame, which is one for all but some. What no strict parser takes is read as far as it is whole.
+/// Reads the messages of a frame, usually one. If a strict parser refuses the frame, its intact part is read.
 pub fn messages(text: &str) -> Vec<Result<Message<'_>, Reject>> {
     if let Ok(parts) = serde_json::from_str::<Vec<&RawValue>>(text) {
         let parts = parts.into_iter().map(|part| Cow::Borrowed(part.get()));
@@ -122,23 +122,23 @@ fn message(parts: Vec<Cow<'_, str>>) -> Result<Message<'_>, Reject> {
     })
 }
 
-/// A CALLRESULT.
+/// Builds a CALLRESULT.
 pub fn result(id: &CallId<'_>, payload: &Value) -> String {
     format!("[3,{},{payload}]", id.as_json())
 }
 
-/// A CALLERROR.
+/// Builds a CALLERROR.
 pub fn error(id: &CallId<'_>, code: &str, text: &str) -> String {
     let text = Value::from(text);
     format!("[4,{},\"{code}\",{text},{{}}]", id.as_json())
 }
 
-/// Asks for the states of all connectors (OCPP 1.6, § 5.17), so that they are known after a connection was lost.
+/// Builds a request for the states of all connectors (OCPP 1.6, § 5.17), which restores them after a lost connection.
 pub fn trigger_status(id: &str) -> String {
     json!([2, id, "TriggerMessage", { "requestedMessage": "StatusNotification" }]).to_string()
 }
 
-/// Actions that are known here.
+/// Known actions.
 const ACTIONS: [&str; 10] = [
     "BootNotification",
     "Heartbeat",
@@ -152,16 +152,16 @@ const ACTIONS: [&str; 10] = [
     "DataTransfer",
 ];
 
-/// What a charge point is answered.
+/// The answer to a charge point.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// With this payload.
+    /// A CALLRESULT with this payload.
     Result(Value),
-    /// With this code of § 4.2.3, and a text.
+    /// A CALLERROR with this code of § 4.2.3, and a text.
     Error(&'static str, String),
 }
 
-/// What is known of a StatusNotification, each a text or empty.
+/// The known fields of a StatusNotification, each a text or empty.
 struct StatusNotification<'a> {
     connector: Cow<'a, str>,
     error: Cow<'a, str>,
@@ -196,7 +196,7 @@ impl<'a> StatusNotification<'a> {
         })
     }
 
-    /// The number of its connector, however it is written; empty: the charge point itself.
+    /// The number of its connector, in any spelling; empty: the charge point itself.
     fn connector(&self) -> String {
         let text = self.connector.as_ref();
         let whole = text.strip_suffix(".0").unwrap_or(text);
@@ -207,7 +207,7 @@ impl<'a> StatusNotification<'a> {
         }
     }
 
-    /// Its code is this one of § 7.6, or the vendor's word for it.
+    /// Whether its code is one of these of § 7.6, or the vendor's word for it.
     fn is(&self, codes: &[&str]) -> bool {
         let is_code = |text: &str| {
             let letters = text.chars().filter(|letter| letter.is_ascii_alphanumeric());
@@ -219,7 +219,7 @@ impl<'a> StatusNotification<'a> {
     }
 }
 
-/// What a call comes to, and what it is answered. `now` is RFC 3339, `interval_s` that of heartbeats.
+/// Maps a call, and builds its answer. `now` is RFC 3339, `interval_s` that of heartbeats.
 pub fn call<'a>(
     charger: &'a str,
     action: &'a str,
@@ -257,7 +257,7 @@ pub fn call<'a>(
             }
         },
         "Authorize" => left_out(json!({ "idTagInfo": { "status": "Accepted" } })),
-        // Transactions are not kept: the number only has to be one.
+        // Transactions are not kept: any number will do.
         "StartTransaction" => {
             left_out(json!({ "transactionId": 1, "idTagInfo": { "status": "Accepted" } }))
         }
@@ -277,7 +277,8 @@ pub fn call<'a>(
     }
 }
 
-/// The states that a StatusNotification tells of; its `info` is free text and is not taken (OCPP 1.6, § 7.6 ChargePointErrorCode and 7.7 ChargePointStatus).
+/// The states of a StatusNotification; its `info` is free text and is not taken (OCPP 1.6, § 7.6 ChargePointErrorCode
+/// and 7.7 ChargePointStatus).
 fn device_events<'a>(charger: &'a str, told: &StatusNotification<'a>) -> Vec<DeviceEvent<'a>> {
     let device: Cow<'a, str> = match told.connector().as_str() {
         // Connector 0 is the charge point itself.
@@ -306,7 +307,7 @@ fn device_events<'a>(charger: &'a str, told: &StatusNotification<'a>) -> Vec<Dev
             device_event.state = Some(State {
                 point: point.into(),
                 active,
-                // What was never known to be on, and is off, is no news.
+                // A state that is off, and was never known to be on, is no news.
                 initial: !active,
             });
             device_event
@@ -347,12 +348,12 @@ fn device_events<'a>(charger: &'a str, told: &StatusNotification<'a>) -> Vec<Dev
     device_events
 }
 
-/// The time of a message, in the source's zone where it has none.
+/// The time of a message, in the source's zone if it has none.
 fn device_time<'a>(text: &Cow<'a, str>) -> DeviceTime<'a> {
     match text {
         text if text.is_empty() => DeviceTime::None,
         Cow::Borrowed(text) => DeviceTime::Text(text),
-        // Only one with escapes is not borrowed.
+        // Only a text with escapes is not borrowed.
         Cow::Owned(text) => match crate::time::read(text, &TimeZone::UTC) {
             Some(ms) => DeviceTime::Ms(ms),
             None => DeviceTime::None,

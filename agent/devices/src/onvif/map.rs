@@ -1,8 +1,9 @@
-//! What notifications come to, by their topics (ONVIF Core § 9, Imaging, Analytics and Device IO service specifications).
+//! Maps notifications by their topics (ONVIF Core § 9, Imaging, Analytics and Device IO service specifications).
 //!
-//! *Initialized* comes with every subscription: it tells how things are, and is an event only where they were known to be
-//! otherwise; it is a replay, for its time is that of the change. *Deleted*, and topics that are not in [`STATES`] or
-//! [`HAPPENINGS`], are left out and counted. A topic is known whatever the case of its parts, and with more parts before or behind.
+//! *Initialized* arrives with every subscription: it carries the current state, and is an event only if the known
+//! state differs; it is a replay, because its time is that of the change. *Deleted*, and topics that are not in
+//! [`STATES`] or [`HAPPENINGS`], are left out and counted. A topic is recognised in any case of its parts, and with
+//! more parts before or behind.
 //!
 //! `UtcTime` is UTC by its definition, with a `Z` or without.
 use jiff::tz::TimeZone;
@@ -16,7 +17,7 @@ use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Reject, State
 /// A topic that is on or off.
 struct StateTopic {
     topic: &'static str,
-    /// The item of its data that says so; several where devices differ.
+    /// The data item with the state; several names where devices differ.
     items: &'static [&'static str],
     on: &'static str,
     off: &'static str,
@@ -155,14 +156,14 @@ const STATES: &[StateTopic] = &[
     ),
 ];
 
-/// Topics of what happens and is over.
+/// Topics of momentary events.
 const HAPPENINGS: &[(&str, &str, Severity)] = &[(
     "RuleEngine/LineDetector/Crossed",
     "camera.line_crossed",
     Severity::Notice,
 )];
 
-/// What a notification of a device comes to.
+/// Maps a notification of a device.
 pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessage<'a>, Reject> {
     if told.topic.is_empty() {
         return Err(Reject::new("a notification without a topic"));
@@ -178,7 +179,7 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessag
     if is_operation("Deleted") {
         return left_out();
     }
-    // The item that says which of a device's parts it was: a token of a video source, of an input, of a disk.
+    // The item that names the part of the device: a token of a video source, of an input, of a disk.
     let part = told
         .source
         .iter()
@@ -241,7 +242,7 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessag
     Ok(DecodedMessage::Events(vec![device_event]))
 }
 
-/// The parts of a known topic stand among those of a notification's.
+/// Whether the parts of a known topic are among those of a notification's.
 fn is_topic(known: &str, parts: &[&str]) -> bool {
     let known: Vec<&str> = known.split('/').collect();
     parts.windows(known.len()).any(|window| {
@@ -250,7 +251,7 @@ fn is_topic(known: &str, parts: &[&str]) -> bool {
     })
 }
 
-/// Whether a state is on, by the item that says so; where there is none of these names, by the first that can say it.
+/// Whether a state is on, by the item with one of these names; without one, by the first item that can be a state.
 fn flag(names: &[&str], data: &[(String, String)]) -> Result<bool, String> {
     let named = names.iter().find_map(|wanted| {
         data.iter()
@@ -273,7 +274,7 @@ fn flag(names: &[&str], data: &[(String, String)]) -> Result<bool, String> {
     })
 }
 
-/// UTC, whatever the zone of the source is.
+/// A UTC time, whatever the zone of the source is.
 fn time(text: &str) -> DeviceTime<'_> {
     if text.is_empty() {
         return DeviceTime::None;

@@ -1,28 +1,28 @@
 //! The SOAP messages of an ONVIF event service (ONVIF Core Specification, § 9 Event handling; WS-BaseNotification 1.3;
 //! WS-Addressing 1.0; WS-Security UsernameToken Profile 1.0). Pure: requests are written, answers are read.
 //!
-//! Answers are read by the local names of elements, for devices differ in their prefixes. A DOCTYPE is refused, and no entity
-//! but the five of XML is known, so an answer is never larger than its bytes.
+//! Answers are read by the local names of elements, because devices differ in their prefixes. A DOCTYPE is refused,
+//! and only the five entities of XML are resolved, so an answer is never larger than its bytes.
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use std::fmt::Write;
 
 use crate::xml::{self, Attributes, Elements};
 
-/// Notifications of one answer.
+/// Largest number of notifications of one answer.
 pub const NOTIFICATIONS_MAX: usize = 256;
-/// Items of one notification.
+/// Largest number of items of one notification.
 const ITEMS_MAX: usize = 32;
-/// Reference parameters of a subscription, and the longest of them.
+/// Largest number of reference parameters of a subscription, and the length of each.
 const PARAMETERS_MAX: usize = 16;
 const PARAMETER_BYTES_MAX: usize = 2048;
-/// Prefixes of namespaces that are known of an answer.
+/// Largest number of namespace prefixes of an answer.
 const DECLARED_MAX: usize = 64;
 /// How long a PullMessages waits at the device, seconds.
 pub const PULL_S: u64 = 20;
-/// How long a subscription lives unless it is renewed, seconds.
+/// Lifetime of a subscription without renewal, seconds.
 pub const TERMINATION_S: u64 = 120;
 
-/// Who asks.
+/// Credentials of a request.
 pub struct Token<'a> {
     /// User.
     pub user: &'a str,
@@ -30,24 +30,24 @@ pub struct Token<'a> {
     pub password: &'a str,
     /// 16 random bytes.
     pub nonce: [u8; 16],
-    /// The device's time as `2026-07-01T04:00:00Z`: a device refuses one that is off.
+    /// The device's time as `2026-07-01T04:00:00Z`: a device refuses a wrong one.
     pub created: &'a str,
 }
 
-/// What is asked.
+/// A request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// Its clock; needs no password.
+    /// Requests the device's clock; needs no password.
     GetSystemDateAndTime,
-    /// Where its event service is.
+    /// Requests the address of the event service.
     GetCapabilities,
-    /// A subscription that is pulled.
+    /// Creates a subscription that is pulled.
     CreatePullPointSubscription,
-    /// What has happened.
+    /// Requests notifications.
     PullMessages,
-    /// The subscription is to live on.
+    /// Renews the subscription.
     Renew,
-    /// It is to end.
+    /// Ends the subscription.
     Unsubscribe,
 }
 
@@ -98,7 +98,7 @@ impl Call {
         self.envelope_with(to, token, &[])
     }
 
-    /// The whole request to `to` of a subscription that has `parameters`, see [`Answer::parameters`].
+    /// The whole request to `to` of a subscription with these `parameters`, see [`Answer::parameters`].
     pub fn envelope_with(
         self,
         to: &str,
@@ -152,55 +152,55 @@ fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// One thing that a device tells.
+/// A notification of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notification {
     /// Topic without prefixes, `VideoSource/MotionAlarm`.
     pub topic: String,
-    /// As the device writes it.
+    /// Time as the device writes it.
     pub time: String,
     /// `Initialized`, `Changed`, `Deleted`, or nothing.
     pub operation: String,
-    /// Name and value, of the source.
+    /// Name and value of the source's items.
     pub source: Vec<(String, String)>,
-    /// Name and value, of what happened.
+    /// Name and value of the data items.
     pub data: Vec<(String, String)>,
-    /// Where it stands in the answer.
+    /// Range of the notification in the answer.
     pub bytes: std::ops::Range<usize>,
 }
 
-/// What an answer has.
+/// The content of an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// A fault: its reason and subcode.
     pub fault: Option<String>,
     /// The address of the subscription.
     pub address: Option<String>,
-    /// Its `ReferenceParameters` as blocks of a header: each request to the subscription has them, and some devices find it by
-    /// nothing else (WS-Addressing 1.0 SOAP Binding, § 2.1).
+    /// The `ReferenceParameters` of the subscription as blocks of a header: each request to the subscription repeats
+    /// them; some devices identify it by nothing else (WS-Addressing 1.0 SOAP Binding, § 2.1).
     pub parameters: Vec<String>,
-    /// `XAddr` of the events, of a GetCapabilities.
+    /// `XAddr` of the event service, from GetCapabilities.
     pub events: Option<String>,
     /// The device's UTC time: year, month, day, hour, minute, second.
     pub utc: Option<[i32; 6]>,
     /// Notifications.
     pub notifications: Vec<Notification>,
-    /// Elements of a notification that could not be read, each with its reason.
+    /// The error of each unreadable notification.
     pub broken: Vec<String>,
 }
 
-/// Why an answer could not be read.
+/// Why an answer is unreadable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SoapError {
-    /// It has a DOCTYPE.
+    /// The answer has a DOCTYPE.
     #[error("a DOCTYPE is not taken")]
     Doctype,
-    /// It is something else.
+    /// The answer is no SOAP.
     #[error("no SOAP envelope: is this the address of an ONVIF device?")]
     NoEnvelope,
 }
 
-/// Reads an answer. Of one that is cut or damaged what is whole counts.
+/// Reads an answer. Of an answer that is cut or damaged the intact part counts.
 pub fn read(text: &str) -> Result<Answer, SoapError> {
     let mut reader = Reader {
         text,
@@ -231,12 +231,12 @@ struct Reader<'a> {
     open: Option<Notification>,
     /// Prefixes and their namespaces.
     declared: Vec<(&'a str, &'a str)>,
-    /// Where a reference parameter begins.
+    /// Position where a reference parameter begins.
     parameter: Option<usize>,
 }
 
 impl<'a> Reader<'a> {
-    /// A notification is over.
+    /// Ends a notification.
     fn finish(&mut self, end: usize) {
         let Some(mut done) = self.open.take() else {
             return;
@@ -277,7 +277,7 @@ impl<'a> Reader<'a> {
         block
     }
 
-    /// What stands in a subscription's reference and in no notification.
+    /// Whether the element belongs to a subscription's reference and to no notification.
     fn is_of_subscription(parents: &[&str]) -> bool {
         parents.contains(&"SubscriptionReference") && !parents.contains(&"NotificationMessage")
     }
@@ -286,10 +286,10 @@ impl<'a> Reader<'a> {
 impl<'a> Elements<'a> for Reader<'a> {
     fn open(&mut self, name: &'a str, parents: &[&'a str], attributes: Attributes<'a>, at: usize) {
         self.is_enveloped |= matches!(name, "Envelope" | "Body" | "NotificationMessage");
-        // Where its own beginning was lost, it begins with its topic.
+        // If its beginning was lost, it begins with its topic.
         let is_lost = name == "Topic" && self.open.is_none();
         if name == "NotificationMessage" || is_lost {
-            // The one before lost its end.
+            // The previous one lost its end.
             self.finish(at);
             self.open = Some(Notification {
                 bytes: at..at,
@@ -322,7 +322,7 @@ impl<'a> Elements<'a> for Reader<'a> {
                     attribute("Name").unwrap_or_default(),
                     attribute("Value").unwrap_or_default(),
                 );
-                // The innermost counts: an end may have been lost.
+                // The innermost element counts: an end may have been lost.
                 let mut around = parents.iter().rev();
                 let list = around.find(|name| matches!(**name, "Source" | "Key" | "Data"));
                 let items = match list {
@@ -352,7 +352,7 @@ impl<'a> Elements<'a> for Reader<'a> {
             "Hour" => set_utc(3),
             "Minute" => set_utc(4),
             "Second" => set_utc(5),
-            // The subcode and the reason of SOAP 1.2; faultstring of 1.1.
+            // Subcode and reason of SOAP 1.2; faultstring of 1.1.
             "Value" if parent == "Subcode" => self.answer.add_fault(&value),
             "Text" if parent == "Reason" => self.answer.add_fault(&value),
             "faultstring" => self.answer.add_fault(&value),
@@ -394,7 +394,7 @@ impl Answer {
     }
 }
 
-/// A topic without the prefixes of its parts, and without the empty ones that some devices end it with (`//.`).
+/// A topic without the prefixes of its parts, and without the empty parts with which some devices end it (`//.`).
 fn topic(text: &str) -> String {
     let parts: Vec<&str> = text
         .split('/')
@@ -516,7 +516,7 @@ mod tests {
             read(&beheaded).expect("an answer").notifications[0].topic,
             "VideoSource/MotionAlarm"
         );
-        // A fragment, as some peers hand it on.
+        // A fragment, as some peers forward it.
         assert_eq!(read(&one).expect("an answer").notifications.len(), 1);
         let none = read(&pulled(
             "<wsnt:NotificationMessage></wsnt:NotificationMessage>",
@@ -568,7 +568,7 @@ mod tests {
         );
         let whole = pulled(&notification("VideoSource/MotionAlarm", "Changed"));
         for cut in (0..whole.len()).filter(|cut| whole.is_char_boundary(*cut)) {
-            // Cut anywhere it is an error, or has at most what was whole.
+            // Cut anywhere, it is an error or has only the intact part.
             if let Ok(answer) = read(&whole[..cut]) {
                 assert!(answer.notifications.len() <= 1);
             }

@@ -1,7 +1,7 @@
-//! Tags and text of XML, one after the other.
+//! Tokens of XML: tags and text, in order.
 use std::borrow::Cow;
 
-/// What stands in a message.
+/// A token of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Token<'a> {
     /// Text, its entities resolved.
@@ -19,19 +19,19 @@ pub enum Token<'a> {
     DocumentType,
 }
 
-/// What stands behind the name in a tag.
+/// The attributes behind the name in a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Attributes<'a>(&'a str);
 
 impl<'a> Attributes<'a> {
-    /// The value of one, by its name without a prefix.
+    /// The value of an attribute, by its name without a prefix.
     pub fn get(self, wanted: &str) -> Option<Cow<'a, str>> {
         let mut pairs = self.pairs();
         let found = pairs.find(|(name, _)| local(name) == wanted);
         found.map(|(_, value)| resolved(value))
     }
 
-    /// Each name with its prefix, and its value as it is written.
+    /// Each name with its prefix, and its value as written.
     pub fn pairs(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
@@ -56,11 +56,11 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// See the module.
+/// Splits a message into tokens.
 pub struct Scanner<'a> {
     text: &'a str,
     at: usize,
-    /// No comment and no instruction ends behind here, so that they are looked for once.
+    /// No comment, or no instruction, ends behind here; so a search is made only once.
     endless: [bool; 2],
 }
 
@@ -73,7 +73,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Where the next token begins.
+    /// The position of the next token.
     pub fn at(&self) -> usize {
         self.at
     }
@@ -113,7 +113,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// How many bytes a comment or an instruction takes; `None`: it is none, or has no end.
+    /// The length of a comment or an instruction; `None`: it is none, or has no end.
     fn aside(&mut self, rest: &str) -> Option<usize> {
         let kinds = [("<!--", "-->"), ("<?", "?>")];
         for ((begin, end), endless) in kinds.into_iter().zip(&mut self.endless) {
@@ -129,7 +129,7 @@ impl<'a> Scanner<'a> {
         None
     }
 
-    /// Text up to the next `<` behind so many bytes.
+    /// The text up to the next `<` behind this many bytes.
     fn text_to(&mut self, rest: &'a str, from: usize) -> Cow<'a, str> {
         let end = memchr::memchr(b'<', &rest.as_bytes()[from..]);
         let end = end.map_or(rest.len(), |end| from + end);
@@ -173,7 +173,8 @@ impl<'a> Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// `</name>`, by all that stands in it: a letter of its name may be damaged. One that lost its bracket ends all the same.
+    /// Reads `</name>` with everything in it: a letter of its name may be damaged. One without its bracket counts
+    /// too.
     fn end_tag(&mut self, rest: &str, inner: &'a str) -> Tag<'a> {
         let Some(end) = memchr::memchr2(b'>', b'<', inner.as_bytes()) else {
             return Tag::Cut;
@@ -195,7 +196,7 @@ enum Tag<'a> {
     None,
 }
 
-/// The bracket that ends a tag: outside of quotes, and before another tag begins.
+/// The position of the bracket that ends a tag: outside of quotes, and before another tag begins.
 fn tag_end(behind: &str) -> Option<usize> {
     if behind.starts_with('>') {
         return Some(0);
@@ -215,7 +216,7 @@ fn tag_end(behind: &str) -> Option<usize> {
     first
 }
 
-/// How many bytes a name has that begins here.
+/// The length of the name that begins here.
 fn name_bytes(text: &str) -> usize {
     let is_plain =
         |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
@@ -239,7 +240,7 @@ fn local(name: &str) -> &str {
     name.rsplit_once(':').map_or(name, |(_, local)| local)
 }
 
-/// Text with its entities as letters.
+/// Text with its entities resolved.
 fn resolved(text: &str) -> Cow<'_, str> {
     if memchr::memchr(b'&', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
@@ -264,7 +265,7 @@ fn resolved(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The letter that an entity at the start stands for, and its bytes.
+/// The letter of an entity at the start, and its length.
 fn entity(text: &str) -> Option<(char, usize)> {
     const NAME_BYTES_MAX: usize = 12;
     let window = &text.as_bytes()[..text.len().min(NAME_BYTES_MAX)];

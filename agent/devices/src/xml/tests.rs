@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use std::fmt::Write;
 use std::time::Instant;
 
-/// Each leaf as `parents/name=value`, and whether the message is whole.
+/// Each leaf as `parents/name=value`, and whether the message is complete.
 #[derive(Default)]
 struct Leaves(Vec<String>);
 
@@ -113,7 +113,7 @@ fn hostile_messages_are_refused_or_cost_their_size() {
     ] {
         leaves(&text);
     }
-    // A bound against what is quadratic, far above what a slow machine takes.
+    // A bound against quadratic time, far above that of a slow machine.
     assert!(started.elapsed().as_secs() < 60);
 }
 

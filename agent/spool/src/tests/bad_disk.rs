@@ -1,13 +1,13 @@
-//! A disk that loses, tears and refuses, below the lanes of tests.
+//! A disk that loses, tears and refuses writes, below the lanes of tests.
 //!
-//! Each operation of [`crate::disk`] is seen here before and after it is done. From what was synced until then,
-//! and what the files are now, an image is made of what the disk would show after a power cut at that moment:
+//! Each operation of [`crate::disk`] is observed here before and after it is done. From the data synced until then,
+//! and the current files, an image is made of the disk's content after a power cut at that moment:
 //!
-//! * of a directory the names of its last sync, or those of now;
-//! * of a file the content of its last sync, or that of now, or any mix of their sectors of 512 bytes at
-//!   either length; what was never written is zeros.
+//! * for a directory the names of its last sync, or the current ones;
+//! * for a file the content of its last sync, or the current one, or any mix of their sectors of 512 bytes at either
+//!   length; sectors that were never written are zeros.
 //!
-//! In a process of its own, the process ends instead, as by SIGKILL, at the operation that the environment names.
+//! In a child process, the process ends instead, as by SIGKILL, at the operation that the environment names.
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
@@ -74,7 +74,7 @@ impl Random {
     }
 }
 
-/// What was made durable, by inode. Handles are kept so that no inode gets another file meanwhile.
+/// The durable data, by inode. Handles are kept so that no inode is reused meanwhile.
 #[derive(Default)]
 struct Durable {
     files: HashMap<u64, (File, Vec<u8>)>,
@@ -87,13 +87,13 @@ type AtOperation = Box<dyn FnMut(&BadDisk) + Send>;
 pub struct BadDisk {
     root: PathBuf,
     durable: Mutex<Durable>,
-    /// Operations until one is refused, and how.
+    /// Number of operations until one is refused, and its error.
     refusal: Mutex<Option<(u64, rustix::io::Errno)>>,
     at_operation: Mutex<Option<AtOperation>>,
 }
 
 impl BadDisk {
-    /// Watches over everything below `root`, which is there and empty.
+    /// Observes everything below `root`, which exists and is empty.
     pub fn new(root: &Path) -> Arc<Self> {
         let disk = Arc::new(Self {
             root: root.to_owned(),
@@ -105,12 +105,12 @@ impl BadDisk {
         disk
     }
 
-    /// Refuses one operation, after as many others.
+    /// Refuses one operation, after this many others.
     pub fn refuse_after(&self, others: u64, error: rustix::io::Errno) {
         *locked(&self.refusal) = Some((others, error));
     }
 
-    /// The operation to be refused has not come yet.
+    /// Whether the refused operation is still to come.
     pub fn is_refusing(&self) -> bool {
         locked(&self.refusal).is_some()
     }
@@ -161,7 +161,7 @@ impl BadDisk {
         durable.forget(&self.root);
     }
 
-    /// Writes to `target` what the disk would show after a power cut now.
+    /// Writes to `target` the content of the disk after a power cut now.
     pub fn image(&self, target: &Path, random: &mut Random) {
         let durable = locked(&self.durable);
         let mut live = HashMap::new();
@@ -211,7 +211,7 @@ impl Durable {
         self.directories.insert(inode(path), names);
     }
 
-    /// Forgets what no name leads to, on the disk or now.
+    /// Drops data that no name leads to, on the disk or now.
     fn forget(&mut self, root: &Path) {
         let mut live = HashMap::new();
         list(root, &mut live);
@@ -280,7 +280,7 @@ fn torn(synced: &[u8], written: &[u8], random: &mut Random) -> Vec<u8> {
         2 => synced.len(),
         _ => written.len(),
     };
-    // Some cuts come early, some late.
+    // Some cuts are early, some late.
     let share = random.below(9) + 1;
     let mut bytes = vec![0; length];
     for (index, sector) in bytes.chunks_mut(SECTOR_BYTES).enumerate() {

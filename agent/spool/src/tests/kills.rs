@@ -1,4 +1,4 @@
-//! Starts that are killed on their way, of a lane that was damaged before: what was whole stays.
+//! Killed starts of a lane that was damaged before: intact chunks stay.
 use super::bad_disk::{END_AT, Random};
 use super::*;
 use linli_shared::protocol::chunk::{MAGIC, verify};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// The directory whose lane the process of its own opens.
+/// The directory whose lane the child process opens.
 const DIRECTORY: &str = "LINLI_SPOOL_TEST_DIRECTORY";
 const SECTOR_BYTES: usize = 512;
 
@@ -23,7 +23,7 @@ fn small_generations(directory: &Path) -> Settings {
     }
 }
 
-/// No test by itself: the start in a process of its own that the tests below end.
+/// No test by itself: the start in a child process that the tests below end.
 #[test]
 fn a_start_in_a_process_of_its_own() {
     let Ok(directory) = std::env::var(DIRECTORY) else {
@@ -61,7 +61,7 @@ fn databases(lane: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Zeros up to `count` sectors at random places so that a whole copy of each chunk is left.
+/// Zeroes up to `count` sectors at random places so that an intact copy of each chunk is left.
 fn zero_sectors(file: &Path, count: usize, random: &mut Random) {
     let mut bytes = std::fs::read(file).expect("the file");
     let mut copies = std::collections::HashMap::new();
@@ -99,7 +99,7 @@ fn zero_sectors(file: &Path, count: usize, random: &mut Random) {
     std::fs::write(file, bytes).expect("write");
 }
 
-/// A lane of several generations; returns what it holds.
+/// Fills a lane with several generations; returns its chunks.
 async fn lane(directory: &Path, rounds: u64) -> Vec<Chunk> {
     let (spool, thread) = Spool::open(small_generations(directory)).expect("open");
     for round in 0..rounds {
@@ -176,7 +176,7 @@ async fn a_start_that_ends_at_any_of_its_operations_loses_nothing_that_is_whole(
             copy(&origin.join("routine"), &damaged);
             let ended = start(&damaged).env(END_AT, end_at.to_string()).status();
             let is_whole = ended.expect("a process").success();
-            // The next one ends as well, somewhere else.
+            // The next start ends as well, at another operation.
             let at = random.below(end_at + 1).to_string();
             let again = start(&damaged).env(END_AT, at).status();
             again.expect("a process");

@@ -1,4 +1,4 @@
-//! What a lane does by itself.
+//! The behaviour of a lane by itself.
 use super::*;
 use linli_shared::protocol::event::{AGENT_STARTED, DOWN_SINCE};
 
@@ -173,7 +173,7 @@ async fn one_damaged_chunk_costs_its_events_and_no_others() {
             (status.damaged, status.lost_events),
             (1, u64::from(victim.count))
         );
-        // The same after one more start: what was saved is whole.
+        // The same after one more start: the saved file is intact.
         close(thread);
         let (spool, _thread) = Spool::open(settings()).expect("open again");
         assert!(read_all(&spool).await == (left, lost));

@@ -1,4 +1,4 @@
-//! Whatever is done to a lane, over a disk that loses, tears and refuses: it holds what a model of it holds.
+//! A lane under any operations, over a disk that loses, tears and refuses: it holds what its model holds.
 use super::bad_disk::{BadDisk, Random};
 use super::*;
 use rustix::io::Errno;
@@ -8,20 +8,20 @@ use std::sync::{Arc, Mutex};
 /// Steps of one seed.
 const STEPS: u64 = 40;
 
-/// What a lane must be like.
+/// The expected state of a lane.
 #[derive(Default, Clone)]
 struct Model {
-    /// Ids by sequence; `None` where numbering was moved on.
+    /// Ids by sequence; `None` where numbering was skipped ahead.
     events: Vec<Option<String>>,
-    /// What is being stored: a part from its beginning may be there already.
+    /// Events that are being stored: a part from the beginning may be there already.
     pending: Vec<Option<String>>,
     acked: u64,
-    /// The last append that was answered, and one that is not yet: name and number of events.
+    /// The last append that was answered, or is still open: name and number of events.
     answered: Option<(String, u64)>,
     asked: Option<(String, u64)>,
 }
 
-/// A lane after a power cut, and what it must hold.
+/// A lane after a power cut, and its expected contents.
 struct Cut {
     directory: TempDir,
     model: Model,
@@ -35,8 +35,8 @@ impl Model {
             .or_else(|| self.pending.get(index - self.events.len()))
     }
 
-    /// Everything from the acknowledged position on is there once and in order, or known to be lost. Returns
-    /// how many events are lost by damage.
+    /// Checks that everything from the acknowledged position on is there once and in order, or known to be lost.
+    /// Returns the number of events lost by damage.
     async fn check(&self, spool: &Spool) -> u64 {
         let end = spool.status().borrow().next;
         assert!(end.0 >= self.events.len() as u64, "{end} is too low");
@@ -82,7 +82,7 @@ impl Model {
 }
 
 impl Cut {
-    /// The lane opens, holds what it must, and knows what was stored when it comes again.
+    /// Checks that the lane opens, holds its contents, and recognises repeats of stored events.
     async fn check(mut self, settings: &Settings, what: &str) {
         let mut settings = settings.clone();
         settings.directory = self.directory.path().join("routine");
@@ -119,7 +119,7 @@ struct Run {
 }
 
 impl Run {
-    /// One operation in `cut_every` is followed by a power cut, in a copy.
+    /// A run in which one operation in `cut_every` is followed by a power cut, in a copy.
     fn new(seed: u64, generation_bytes: u64, cut_every: u64) -> Self {
         let directory = tempdir().expect("temporary directory");
         let mut settings = settings(&directory, 1 << 30, WhenFull::Refuse);
@@ -176,7 +176,7 @@ impl Run {
         self.append_named(&format!("s{step}"), count).await;
     }
 
-    /// As a source does: the same again until it is answered.
+    /// Appends like a source: the same again until it is answered.
     async fn append_named(&mut self, name: &str, count: u64) {
         let ids = (0..count).map(|number| Some(format!("{name}/{number}")));
         self.change(|model| {
@@ -215,7 +215,7 @@ impl Run {
         let spool = self.spool();
         while spool.status().borrow().next.0 < next as u64 {
             spool.skip_to(Sequence(next as u64)).await;
-            // It has no answer; one more round, and it is done or was refused.
+            // It has no answer; after one more round it is done or was refused.
             spool.read(Sequence(u64::MAX), 1).await;
         }
         self.change(Model::commit);
@@ -254,12 +254,12 @@ impl Run {
             }
             _ => self.reopen(self.settings.clone()),
         }
-        // An acknowledgement has no answer: after one more round nothing is under way.
+        // An acknowledgement has no answer: after one more round it is done.
         let spool = self.spool();
         spool.read(Sequence(u64::MAX), 1).await;
         self.disk.refuse_nothing();
         let model = self.model();
-        // A lane that was refused something opens again with the next request that wants it.
+        // A lane that failed opens again with the next request that needs it.
         while model.acked < model.events.len() as u64
             && spool.read(Sequence(model.acked), 1).await.is_empty()
         {}
@@ -358,7 +358,7 @@ async fn whatever_is_damaged_in_a_lane_each_event_is_there_as_it_was_or_reported
             let before = spool.status().borrow().clone();
             let lost = model.check(&spool).await;
             assert!(lost >= before.lost_events, "seed {seed}, round {round}");
-            // Once reported, it is known.
+            // Once reported, the loss is known.
             close(thread);
             let (spool, thread) = Spool::open(settings.clone()).expect("open again");
             assert_eq!(

@@ -1,4 +1,4 @@
-//! Each state of the disk that recovery can meet. The table in the crate's documentation names these tests.
+//! Every state of the disk that recovery can find. The table in the crate's documentation names these tests.
 use super::bad_disk::BadDisk;
 use super::*;
 use crate::position::{HighMark, Position};
@@ -7,14 +7,14 @@ use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A lane that is closed, and what it held.
+/// A closed lane, and its contents.
 struct Closed {
     directory: TempDir,
     written: Vec<Chunk>,
 }
 
 impl Closed {
-    /// Appends of 100 events each, each of which fills a generation.
+    /// Makes appends of 100 events each, each of which fills a generation.
     async fn new(rounds: u64) -> Self {
         let directory = tempdir().expect("temporary directory");
         let closed = Self {
@@ -69,7 +69,7 @@ impl Closed {
         high.store(Sequence(next)).expect("stored");
     }
 
-    /// The lane opens with all that it held, nothing is lost, and it takes and gives more.
+    /// Checks that the lane opens with all its contents, nothing is lost, and it still works.
     async fn assert_whole(&self) {
         let (spool, thread) = self.open();
         let (chunks, lost) = read_all(&spool).await;
@@ -83,7 +83,7 @@ impl Closed {
         close(thread);
     }
 
-    /// The lane opens; returns the ranges that are lost. Everything else is there, also after one more start.
+    /// Opens the lane; returns the lost ranges. Everything else is there, also after one more start.
     async fn lost(&self) -> Vec<(u64, u64)> {
         let mut found = Vec::new();
         for _ in 0..2 {
@@ -241,7 +241,7 @@ async fn an_older_position_gives_what_was_acknowledged_since_as_lost_and_the_res
     let kept_from: u64 = name["g-".len()..].parse().expect("a number");
     assert!((1..=500).contains(&kept_from));
     std::fs::write(closed.lane().join("position"), older).expect("written");
-    // They were deleted after the hub had them; that is not known any more.
+    // They were deleted after the hub had them; that is no longer known.
     assert_eq!(closed.lost().await, [(0, kept_from)]);
 }
 
@@ -276,7 +276,7 @@ async fn with_a_high_mark_that_is_behind_damaged_or_missing_all_chunks_that_foll
 #[tokio::test(flavor = "multi_thread")]
 async fn chunks_behind_a_torn_write_that_nobody_was_answered_for_are_not_taken() {
     let mut closed = Closed::new(2).await;
-    // Of the second append nobody knows; its first chunk is torn.
+    // The second append is unknown; its first chunk is torn.
     closed.change_position(|position| position.next = Sequence(0));
     closed.set_high(100);
     let torn = closed.written.iter().map(|chunk| chunk.header().first);
@@ -285,7 +285,7 @@ async fn chunks_behind_a_torn_write_that_nobody_was_answered_for_are_not_taken()
     damage(&closed.generations()[1].join("db"), torn);
     closed.written.retain(|chunk| chunk.header().first < torn);
     closed.assert_whole().await;
-    // Their numbers were given again, to other events: once more nothing of the old ones is there.
+    // Their sequences were given to other events: again nothing of the old ones is there.
     let (spool, _thread) = closed.open();
     let (chunks, lost) = read_all(&spool).await;
     assert_eq!(lost, []);

@@ -1,4 +1,5 @@
-//! The config of panels: who is known, with which key, and how near its clock must be. Checked whole at the start.
+//! The config of panels: the known accounts, their keys, and the allowed offset of their clocks. Checked whole at the
+//! start.
 use linli_shared::service::config::{ConfigError, Span};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -11,22 +12,22 @@ use linli_devices::dc09::cipher::Key;
 use linli_devices::dc09::message::{ACCOUNT_BYTES_MAX, Window};
 use linli_devices::device_event::Reject;
 
-/// Accounts in the config.
+/// Largest number of accounts in the config.
 const ACCOUNTS_MAX: usize = 4096;
 
 /// `[[source]] type = "dc09"`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Where panels connect.
+    /// Address where panels connect.
     pub tcp: Option<SocketAddr>,
-    /// Where they send datagrams.
+    /// Address where panels send datagrams.
     pub udp: Option<SocketAddr>,
-    /// At once.
+    /// Largest number of simultaneous connections.
     pub connections_max: Option<usize>,
-    /// How long a connection may say nothing.
+    /// Longest silence of a connection.
     pub idle: Option<Span>,
-    /// What is done with accounts that are not below.
+    /// Handling of accounts that are not listed below.
     #[serde(default)]
     pub unknown: Unknown,
     /// How far the time of a sealed message may be behind the agent's.
@@ -35,7 +36,7 @@ pub(crate) struct Config {
     /// How far it may be ahead.
     #[serde(default = "default_clock_ahead")]
     pub clock_ahead: Span,
-    /// Accounts that are known.
+    /// Known accounts.
     #[serde(default)]
     pub account: Vec<AccountConfig>,
 }
@@ -44,13 +45,13 @@ pub(crate) struct Config {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AccountConfig {
-    /// As it stands behind `#`.
+    /// The account as it appears behind `#`.
     account: String,
     /// The device on its events.
     id: String,
     /// File with its AES key: 32, 48 or 64 hexadecimal digits.
     key_file: Option<PathBuf>,
-    /// The address that it calls from.
+    /// The address that the panel calls from.
     peer: Option<IpAddr>,
 }
 
@@ -67,23 +68,23 @@ fn default_clock_ahead() -> Span {
 pub(crate) struct Account {
     /// The device on its events.
     pub id: String,
-    /// It sends sealed messages only, with this key.
+    /// Key of a panel that sends only sealed messages.
     pub key: Option<Key>,
     peer: Option<IpAddr>,
 }
 
-/// Who may say something, and how near its clock must be.
+/// The panels that may send, and the allowed offset of their clocks.
 #[derive(Debug)]
 pub(crate) struct Accounts {
-    /// By the account in capitals.
+    /// Accounts, by their name in capitals.
     known: HashMap<String, Account>,
     unknown: Unknown,
-    /// Of the clocks of those that seal.
+    /// Allowed offset of the clocks of panels that seal.
     pub window: Window,
 }
 
 impl Accounts {
-    /// Checks the keys, and reads those of accounts.
+    /// Checks the config, and reads the keys of accounts.
     pub fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
         if config.account.is_empty() && config.unknown == Unknown::Refuse {
             return Err(check.wrong(
@@ -152,7 +153,7 @@ impl Accounts {
         })
     }
 
-    /// The ids of those that are known.
+    /// The ids of the known accounts.
     pub fn ids(&self) -> Vec<String> {
         self.known
             .values()
@@ -160,7 +161,7 @@ impl Accounts {
             .collect()
     }
 
-    /// Whose an account is, where somebody calls from this address under it.
+    /// Finds the owner of an account, if it may call from this address.
     pub fn find(&self, account: &str, peer: IpAddr) -> Result<Account, Reject> {
         let shown = account.to_ascii_uppercase();
         match self.known.get(&shown) {

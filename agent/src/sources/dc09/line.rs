@@ -1,4 +1,4 @@
-//! What panels say, from bytes to answers: whose a message is, whether it may be believed, what it comes to.
+//! Messages of panels, from bytes to answers: who sent one, whether it is authentic, and what it means.
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -17,7 +17,7 @@ use linli_devices::dc09::recent::{Heard, Mark, Recent, Seal};
 use linli_devices::dc09::sia_dcs::Block;
 use linli_devices::device_event::Reject;
 
-/// What comes on a connection, or in datagrams.
+/// Reads a connection, or datagrams.
 pub(crate) struct PanelLine {
     framer: Framer,
     peer: Option<IpAddr>,
@@ -26,7 +26,7 @@ pub(crate) struct PanelLine {
 }
 
 impl PanelLine {
-    /// A panel may connect anew for each message, so what was heard just now is of the whole source.
+    /// `recent` belongs to the whole source, because a panel may connect anew for each message.
     pub fn new(accounts: Arc<Accounts>, recent: Arc<Mutex<Recent>>) -> Self {
         Self {
             framer: Framer::default(),
@@ -37,20 +37,20 @@ impl PanelLine {
     }
 }
 
-/// The time of a message's receipt.
+/// The time at which a message was received.
 struct Now {
     ms: i64,
     utc: DateTime,
     is_synchronised: bool,
 }
 
-/// Why a message is not taken, and what its panel is told.
+/// Why a message is refused, and the answer to its panel.
 enum Refusal {
     /// `NAK`.
     Nak(Reject),
     /// `DUH`.
     Duh(Reject),
-    /// Nothing.
+    /// No answer.
     Silent(Reject),
 }
 
@@ -64,18 +64,18 @@ impl Refusal {
     }
 }
 
-/// A message that was opened, and whose it is.
+/// An opened message and its owner.
 struct Opened<'a> {
     header: Header<'a>,
     account: Account,
     kind: Id,
-    /// In clear, from behind the first `[` on.
+    /// The clear text behind the first `[`.
     clear: Cow<'a, [u8]>,
-    /// What was sealed, if it was.
+    /// The seal, if the message was sealed.
     sealed: Option<Seal>,
 }
 
-/// Finds out whose a message is and opens it.
+/// Identifies the owner of a message and opens it.
 fn open<'a>(
     body: &'a [u8],
     accounts: &Accounts,
@@ -86,7 +86,7 @@ fn open<'a>(
     let refused = |refusal| (refusal, Some(header));
     let mut named = header.account.to_owned();
     if named.is_empty() && !header.sealed {
-        // Some name themselves in the data only.
+        // Some panels name themselves in the data only.
         let content = Content::read(rest).map_err(|error| refused(Refusal::duh(error)))?;
         let first = content
             .data
@@ -129,7 +129,7 @@ fn open<'a>(
 }
 
 impl Opened<'_> {
-    /// Reads it and hands it over; gives the time for its answer.
+    /// Reads the message and stores it; returns the time for its answer.
     fn take(
         &self,
         raw: &[u8],
@@ -139,7 +139,7 @@ impl Opened<'_> {
         batch: &mut IngestBatch,
     ) -> Result<DateTime, Refusal> {
         let content = Content::read(&self.clear).map_err(Refusal::duh)?;
-        // A panel whose clock shows no time is heard too; its seal tells a replay.
+        // A panel whose clock shows no time is accepted too; its seal exposes a replay.
         if self.header.sealed
             && now.is_synchronised
             && let Some(time) = content.time
@@ -164,7 +164,7 @@ impl Opened<'_> {
                 stem: String::new(),
                 sent_ms,
             },
-            // What was sealed is the message, whatever header is put before it.
+            // The sealed part identifies the message, whatever header precedes it.
             (_, Some(seal)) => recent.hear_sealed(mark, seal, sent_ms, now.ms),
             (_, None) => recent.hear(mark, sent_ms, now.ms),
         };
@@ -182,7 +182,7 @@ impl Opened<'_> {
             Id::SiaDcs => from.block(Block::read(&content.data).map_err(Refusal::duh)?),
         };
         batch.message(raw, Ok(said));
-        // Nobody vouches for the agent's time: the panel gets its own back.
+        // While the agent's time is not synchronised, the panel gets its own time back.
         let told = content.time.filter(|_| !now.is_synchronised);
         Ok(told.unwrap_or(now.utc))
     }
@@ -205,7 +205,7 @@ impl PanelLine {
                 match opened.take(raw, window, &self.recent, now, batch) {
                     Ok(told) => {
                         let key = opened.account.key.as_ref();
-                        // Without randomness all pads are alike, which costs secrecy of answers and nothing else.
+                        // Without randomness all pads are alike, which costs only the secrecy of answers.
                         let pad = crate::random::bytes().unwrap_or_default();
                         out.answers
                             .push(message::ack(&opened.header, key, told, &pad));

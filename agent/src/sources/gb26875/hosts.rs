@@ -1,4 +1,4 @@
-//! The config of fire alarm hosts: who is known, and from where. Checked whole at the start.
+//! The config of fire alarm hosts: the known hosts, and their addresses. Checked whole at the start.
 use linli_shared::service::config::{ConfigError, Span};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -9,27 +9,27 @@ use crate::transport::inbound::{Ids, Unknown};
 use linli_devices::device_event::Reject;
 use linli_devices::gb26875::frame::Address;
 
-/// Hosts in the config.
+/// Largest number of hosts in the config.
 const HOSTS_MAX: usize = 1024;
 
 /// `[[source]] type = "gb26875"`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Where devices connect.
+    /// Address where devices connect.
     pub tcp: Option<SocketAddr>,
-    /// Where they send datagrams.
+    /// Address where devices send datagrams.
     pub udp: Option<SocketAddr>,
-    /// At once.
+    /// Largest number of simultaneous connections.
     pub connections_max: Option<usize>,
-    /// How long a connection may say nothing.
+    /// Longest silence of a connection.
     pub idle: Option<Span>,
-    /// What is done with hosts that are not below.
+    /// Handling of hosts that are not listed below.
     #[serde(default)]
     pub unknown: Unknown,
-    /// How far a device's clock may be off before it is set; left out: it never is.
+    /// Offset beyond which a device's clock is set; without it, no clock is set.
     pub set_clock_beyond: Option<Span>,
-    /// Hosts that are known.
+    /// Known hosts.
     #[serde(default)]
     host: Vec<HostConfig>,
 }
@@ -42,7 +42,7 @@ pub(crate) struct HostConfig {
     address: u64,
     /// The device on its events.
     id: String,
-    /// The address that it calls from.
+    /// The address that the host calls from.
     peer: Option<IpAddr>,
 }
 
@@ -52,7 +52,7 @@ struct Host {
     peer: Option<IpAddr>,
 }
 
-/// Who may say something.
+/// The hosts that may send.
 #[derive(Debug)]
 pub(crate) struct Hosts {
     known: HashMap<Address, Host>,
@@ -60,7 +60,7 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    /// Checks the keys.
+    /// Checks the config.
     pub fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
         if config.host.is_empty() && config.unknown == Unknown::Refuse {
             return Err(check.wrong(
@@ -106,12 +106,12 @@ impl Hosts {
         })
     }
 
-    /// The ids of those that are known.
+    /// The ids of the known hosts.
     pub fn ids(&self) -> Vec<String> {
         self.known.values().map(|host| host.id.clone()).collect()
     }
 
-    /// Whose an address is, where somebody calls from there with it.
+    /// The host of an address, if it may call from this peer.
     pub fn id(&self, address: Address, peer: IpAddr) -> Result<String, Reject> {
         let number = address.number();
         match self.known.get(&address) {

@@ -1,4 +1,4 @@
-//! What hosts say, from bytes to answers.
+//! Messages of hosts, from bytes to answers.
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -17,14 +17,14 @@ use linli_devices::gb26875::frame::{Address, Frame, Framer, Head, Piece};
 use linli_devices::gb26875::map;
 use linli_devices::gb26875::unit::Unit;
 
-/// A host's clock is set no more often.
+/// Least time between two settings of a host's clock.
 const CLOCK_EVERY: Duration = Duration::from_secs(600);
 /// Hosts of a connection whose clocks are watched.
 const CLOCKS_MAX: usize = 1024;
-/// Serial of what the agent begins: one is on its way at a time.
+/// Serial of the agent's own frames: at most one is on its way.
 const OWN_SERIAL: u16 = 0;
 
-/// What comes on a connection, or in datagrams.
+/// Reads a connection, or datagrams.
 pub(crate) struct HostLine {
     framer: Framer,
     peer: Option<IpAddr>,
@@ -36,7 +36,7 @@ pub(crate) struct HostLine {
 }
 
 impl HostLine {
-    /// Clocks that are off by more than `set_clock_beyond` are set.
+    /// Sets clocks that are off by more than `set_clock_beyond`.
     pub fn new(hosts: Arc<Hosts>, zone: TimeZone, set_clock_beyond: Option<Duration>) -> Self {
         Self {
             framer: Framer::default(),
@@ -49,7 +49,7 @@ impl HostLine {
     }
 }
 
-/// Whether a host's clock is to be set.
+/// Whether a host's clock must be set now.
 fn is_clock_due(
     head: &Head,
     now: DateTime,
@@ -136,7 +136,7 @@ impl Line for HostLine {
     }
 }
 
-/// Hands a frame over; gives what is to be answered.
+/// Stores a frame; returns the answer.
 fn taken(
     id: &str,
     frame: &Frame<'_>,

@@ -1,4 +1,5 @@
-//! The config of the SIP server: its own id, who may register, and with which password. Checked whole at the start.
+//! The config of the SIP server: its own id, the devices that may register, and their passwords. Checked whole at the
+//! start.
 use linli_shared::service::config::{ConfigError, Span};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use crate::sources::Check;
 
-/// Devices in the config.
+/// Largest number of devices in the config.
 const DEVICES_MAX: usize = 1024;
 /// Digits of an id (annex D).
 const ID_DIGITS: usize = 20;
@@ -17,21 +18,21 @@ const ID_DIGITS: usize = 20;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Where devices connect.
+    /// Address where devices connect.
     pub tcp: Option<SocketAddr>,
-    /// Where they send datagrams.
+    /// Address where devices send datagrams.
     pub udp: Option<SocketAddr>,
-    /// At once.
+    /// Largest number of simultaneous connections.
     pub connections_max: Option<usize>,
-    /// How long a connection may say nothing.
+    /// Longest silence of a connection.
     pub idle: Option<Span>,
     /// The agent's own id, 20 digits.
     id: String,
     /// Domain and realm; left out: the first ten digits of the id.
     realm: Option<String>,
-    /// File with the password of all devices that have none of their own.
+    /// File with the password of all devices that have no own one.
     password_file: Option<PathBuf>,
-    /// How often devices are asked for their channels; `"0s"`: never.
+    /// Interval between requests for devices' channels; `"0s"`: none are sent.
     #[serde(default = "default_catalog_every")]
     catalog_every: Span,
     /// Devices that may register.
@@ -43,11 +44,11 @@ pub(crate) struct Config {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeviceConfig {
-    /// Its id, 20 digits.
+    /// Id of the device, 20 digits.
     id: String,
-    /// File with its password.
+    /// File with the password of the device.
     password_file: Option<PathBuf>,
-    /// The address that it calls from.
+    /// The address that the device calls from.
     peer: Option<IpAddr>,
 }
 
@@ -58,20 +59,21 @@ fn default_catalog_every() -> Span {
 /// A device that may register.
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
-    /// Its password.
+    /// Password of the device.
     pub password: String,
-    /// It calls from here only; and what comes from here is its own also before it has registered.
+    /// The only address that the device may call from; messages from it are accepted even before the device has
+    /// registered.
     pub peer: Option<IpAddr>,
 }
 
-/// The server, and who may register.
+/// The server, and the devices that may register.
 #[derive(Debug)]
 pub(crate) struct Accounts {
     /// The agent's own id.
     pub id: String,
     /// Domain and realm.
     pub realm: String,
-    /// How often devices are asked for their channels.
+    /// Interval between requests for devices' channels.
     pub catalog_every: Option<Duration>,
     known: HashMap<String, Account>,
 }
@@ -81,7 +83,7 @@ fn is_id(id: &str) -> bool {
 }
 
 impl Accounts {
-    /// Checks the keys, and reads the passwords.
+    /// Checks the config, and reads the passwords.
     pub fn new(config: Config, check: &Check<'_>) -> Result<Self, ConfigError> {
         let wrong_id = |key: &str, id: &str| {
             check.wrong(
@@ -155,12 +157,12 @@ impl Accounts {
         })
     }
 
-    /// The ids of those that may register.
+    /// The ids of the devices that may register.
     pub fn ids(&self) -> Vec<String> {
         self.known.keys().cloned().collect()
     }
 
-    /// A device.
+    /// The device with this id.
     pub fn find(&self, id: &str) -> Option<&Account> {
         self.known.get(id)
     }

@@ -1,4 +1,4 @@
-//! Bytes of devices, cut into messages.
+//! Cuts the bytes of devices into messages.
 use linli_shared::service::clock;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::transport::inbound::{Line, Out, Rest};
 use linli_devices::device_event::Reject;
 use linli_devices::gb28181::sip::{Framer, Piece, SipError};
 
-/// What comes on a connection, or in datagrams.
+/// Reads a connection, or datagrams.
 pub(crate) struct SipLine {
     framer: Framer,
     peer: Option<SocketAddr>,
@@ -18,7 +18,7 @@ pub(crate) struct SipLine {
 }
 
 impl SipLine {
-    /// Of a server.
+    /// A line of this server.
     pub fn new(server: Arc<Server>) -> Self {
         Self {
             framer: Framer::default(),
@@ -39,7 +39,7 @@ impl Line for SipLine {
         let now_ms = clock::monotonic_ms();
         let server = &*self.server;
         {
-            // The cheapest end of a flood: before anything of it is read.
+            // Refusing here is the cheapest defence against a flood: nothing is parsed yet.
             let mut registry = server.registry();
             if self.framer.held() > 0
                 && registry.is_spent(peer.ip(), now_ms)

@@ -1,4 +1,4 @@
-//! What all lines of a source share: who may say something, and who has registered.
+//! State shared by all lines of a source: the devices that may send, and the registrations.
 use linli_shared::service::clock;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
@@ -13,7 +13,7 @@ use linli_devices::gb28181::digest::Nonces;
 use linli_devices::gb28181::registry::Registry;
 use linli_devices::gb28181::sip::Message;
 
-/// What all lines of a source share.
+/// State shared by all lines of a source.
 pub(crate) struct Server {
     callers: Callers,
     pub accounts: Accounts,
@@ -25,7 +25,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Nobody has registered.
+    /// A server without registrations.
     pub fn new(callers: Callers, accounts: Accounts, ingest: SourceIngest) -> Self {
         Self {
             callers,
@@ -38,20 +38,20 @@ impl Server {
         }
     }
 
-    /// Who has registered.
+    /// The registrations.
     pub fn registry(&self) -> MutexGuard<'_, Registry> {
-        // Each change of it is whole after one statement.
+        // Each change of the registry is complete after one statement, so a poisoned lock is consistent.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tag of answers to a request: the same when it comes again.
+    /// The tag of answers to a request: the same if the request is repeated.
     pub fn tag(&self, message: &Message<'_>) -> String {
         let mut hasher = SipHasher13::new_with_key(&self.tags);
         hasher.write(message.transaction().as_bytes());
         format!("{:016x}", hasher.finish128().h1)
     }
 
-    /// Where the agent is, as seen from a device.
+    /// The address of the agent as seen from a device.
     pub fn own(&self, transport: &str, peer: SocketAddr) -> SocketAddr {
         let listens = match transport {
             "TCP" => self.callers.tcp.or(self.callers.udp),
@@ -61,7 +61,7 @@ impl Server {
         if !listens.ip().is_unspecified() {
             return listens;
         }
-        // Sends nothing: it asks the system for the way.
+        // Sends nothing: it asks the system for the route.
         let unspecified: IpAddr = match peer {
             SocketAddr::V4(_) => [0, 0, 0, 0].into(),
             SocketAddr::V6(_) => [0_u16; 8].into(),

@@ -1,4 +1,4 @@
-//! A message of a device, from who may say it to what it is told: registrations, alarms, channels.
+//! A message of a device, from its authorisation to its answer: registrations, alarms, channels.
 use jiff::Timestamp;
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::borrow::Cow;
@@ -21,7 +21,7 @@ use linli_devices::time;
 /// Methods that are served.
 const ALLOW: &str = "Allow: REGISTER, MESSAGE, NOTIFY\r\n";
 
-/// A request that is being taken, and where its answers go.
+/// A request in progress, and the destination of its answers.
 pub struct Taking<'t> {
     pub server: &'t Server,
     pub message: &'t Message<'t>,
@@ -33,7 +33,7 @@ pub struct Taking<'t> {
 }
 
 impl Taking<'_> {
-    /// Takes it: what it comes to goes to the group, what is answered to `out`.
+    /// Handles the request: its events go to the batch, its answers to `out`.
     pub fn take(&mut self) {
         match self.message.start {
             Start::Response { code } => self.response(code),
@@ -48,7 +48,7 @@ impl Taking<'_> {
                 "REGISTER" => self.register(),
                 "MESSAGE" | "NOTIFY" => self.said(method),
                 "ACK" => {
-                    // Of a 405 to an INVITE: nothing answers it.
+                    // The ACK of a 405 to an INVITE: it gets no answer.
                     if self.stranger() {
                         self.server.ingest.count("ack", 1);
                     }
@@ -72,7 +72,7 @@ impl Taking<'_> {
         }
     }
 
-    /// Takes a token of a stranger's; false: not one word to them.
+    /// Takes a token for an unknown sender; false: do not answer at all.
     fn stranger(&mut self) -> bool {
         self.out.bad();
         let may = self
@@ -97,7 +97,7 @@ impl Taking<'_> {
             .message(&without_credentials(self.raw), Err(Reject::new(why)));
     }
 
-    /// An answer to what the agent asked.
+    /// Handles an answer to the agent's own request.
     fn response(&mut self, code: u16) {
         let to = self.message.header("To").and_then(sip::user);
         let device = to.unwrap_or_default().to_owned();
@@ -134,7 +134,7 @@ impl Taking<'_> {
         let server = self.server;
         let (peer, now_ms) = (self.peer, self.now_ms);
         let device = self.message.from_user().unwrap_or_default().to_owned();
-        // Who is here already is not kept out by strangers at the same address.
+        // Unknown senders at the same address do not lock out a registered device.
         let is_registered = {
             let mut registry = server.registry();
             registry.is_registered(&device, peer.ip(), now_ms)
@@ -225,7 +225,7 @@ impl Taking<'_> {
         self.ask(&device);
     }
 
-    /// `Date`, by which devices set their clocks (§ 9.10.1): the agent's own where it is synchronised.
+    /// The `Date` by which devices set their clocks (§ 9.10.1): the agent's own time if it is synchronised.
     fn date(&self) -> String {
         let ms = self.batch.received_ms();
         if !self.batch.is_synchronised() {
@@ -240,7 +240,7 @@ impl Taking<'_> {
         )
     }
 
-    /// Whether a device may say something; a message of another is told why not.
+    /// Whether a device may send; a refused device is answered with the reason.
     fn may_say(&mut self, device: &str) -> bool {
         let server = self.server;
         let (peer, now_ms) = (self.peer, self.now_ms);
@@ -277,7 +277,7 @@ impl Taking<'_> {
         false
     }
 
-    /// MESSAGE and NOTIFY.
+    /// Handles MESSAGE and NOTIFY.
     fn said(&mut self, method: &str) {
         let device = self.message.from_user().unwrap_or_default().to_owned();
         if !self.may_say(&device) {
@@ -285,7 +285,7 @@ impl Taking<'_> {
         }
         self.out.good(&device);
         if method == "NOTIFY" && self.message.body.is_empty() {
-            // A subscription that ends.
+            // The end of a subscription.
             self.answer(200, "");
             let said = DecodedMessage::heartbeat(device.as_str());
             return self.batch.message(self.raw, Ok(said));
@@ -314,7 +314,7 @@ impl Taking<'_> {
             }
         }
         match refused {
-            // A body that cannot be read costs no other of the message.
+            // An unreadable body does not affect the others of the message.
             Some(why) if !taken.is_empty() => {
                 self.batch
                     .message(&without_credentials(self.raw), Err(Reject::new(why)));
@@ -342,7 +342,7 @@ impl Taking<'_> {
         self.ask(&device);
     }
 
-    /// What tells an alarm apart beside its own words: nothing where its time can be, else its call.
+    /// Distinguishes an alarm beside its own fields: empty if its time is plausible, else its call.
     fn call(&self, at: &str) -> String {
         let at_ms = time::read(at, self.server.ingest.zone());
         if at_ms.is_some_and(time::can_be) {
@@ -350,7 +350,7 @@ impl Taking<'_> {
         }
         let call = self.message.header("Call-ID").unwrap_or_default();
         let cseq = self.message.header("CSeq").unwrap_or_default();
-        // The same in each process: what was stored before a start is known after it.
+        // The same in each process: events stored before a restart are recognised after it.
         let mut hasher = SipHasher13::new_with_key(&[0; 16]);
         hasher.write(call.as_bytes());
         hasher.write(&[0]);
@@ -358,7 +358,7 @@ impl Taking<'_> {
         format!("{:016x}", hasher.finish128().h1)
     }
 
-    /// Asks a device for its channels where that is due.
+    /// Asks a device for its channels if that is due.
     fn ask(&mut self, device: &str) {
         let Some(every) = self.server.accounts.catalog_every else {
             return;
@@ -373,7 +373,7 @@ impl Taking<'_> {
         }
     }
 
-    /// A MESSAGE of the agent's own, on the way that the device came.
+    /// Sends the agent's own MESSAGE, over the transport that the device used.
     fn send(&mut self, device: &str, body: &str) {
         let transport = self.message.transport();
         let request = Request {
@@ -390,7 +390,7 @@ impl Taking<'_> {
     }
 }
 
-/// A message without the headers that a password could be guessed by: raw messages stay on the box.
+/// Removes the headers by which a password could be guessed: raw messages stay on the box.
 pub fn without_credentials(raw: &[u8]) -> Cow<'_, [u8]> {
     const NAME: &[u8] = b"authorization";
     let is_secret = |line: &&[u8]| {

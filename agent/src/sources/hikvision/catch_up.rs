@@ -1,4 +1,5 @@
-//! What a door controller did while nobody listened: `POST /ISAPI/AccessControl/AcsEvent?format=json`, in pages.
+//! Fetches the events of a door controller from while nobody listened: `POST
+//! /ISAPI/AccessControl/AcsEvent?format=json`, in pages.
 //!
 //! ```text
 //! {"AcsEventCond": {"searchID", "searchResultPosition", "maxResults", "major": 0, "minor": 0,
@@ -7,11 +8,12 @@
 //!               "serialNo", "doorNo", "cardNo", …}]}}
 //! ```
 //!
-//! * It runs beside the stream, and what it does holds up neither the stream nor another device: a turn is one page.
-//! * Where it begins is a [`Cursor`] by the device's own clock, which only a complete answer advances; what the stream brings
-//!   does not. Without one it begins `catch_up` ago, or when the agent went down if that is earlier.
-//! * It is asked at each connection and every [`EVERY`]: so the cursor stays near, and what the stream lost comes too.
-//! * A device that does not know the request is a camera, or an old one: then there is only what it tells again by itself.
+//! * It runs beside the stream and blocks neither the stream nor another device: a turn is one page.
+//! * It begins at a [`Cursor`] by the device's own clock, which only a complete answer advances; the stream does not.
+//!   Without one it begins `catch_up` ago, or when the agent went down if that is earlier.
+//! * It runs at each connection and every [`EVERY`]: so the cursor stays near, and events that the stream lost arrive
+//!   too.
+//! * A device that does not know the request is a camera, or an old one: only its own repeats remain then.
 use linli_shared::service::clock;
 use reqwest::Method;
 use serde::Deserialize;
@@ -33,20 +35,20 @@ use linli_devices::lenient_json::repair::{Repaired, repair};
 use linli_devices::{text, time};
 
 const PATH: &str = "/ISAPI/AccessControl/AcsEvent?format=json";
-/// How often a device that is connected is asked.
+/// Interval between requests to a connected device.
 const EVERY: Duration = Duration::from_secs(3600);
-/// Events of a page; more than 30 are refused by some devices.
+/// Events of a page; some devices refuse more than 30.
 const PAGE_EVENTS: usize = 30;
-/// Pages that are asked for at once: 300,000 events are as many as the largest controllers keep.
+/// Largest number of pages of one catch-up: 300,000 events are as many as the largest controllers keep.
 const PAGES_MAX: usize = 10_000;
-/// How long a catch-up waits for a live message that tells what a device's clock is; the heartbeats of most come within it.
+/// Longest wait for a live message that shows the device's clock; the heartbeats of most devices arrive within it.
 const CLOCK_WAIT: Duration = Duration::from_secs(10);
 const CLOCK_LOOK: Duration = Duration::from_millis(500);
 /// A row so far ahead of the device's clock says nothing of what comes next, milliseconds.
 const AHEAD_MS_MAX: i64 = 120_000;
 /// Largest page.
 const PAGE_BYTES_MAX: usize = 512 << 10;
-/// The highest serial that devices know.
+/// The highest serial that devices have.
 const SERIAL_MAX: u64 = 3_000_000_000;
 /// Serials before the cursor's that are asked for again: devices write events of one moment in any order.
 const SERIAL_SLACK: u64 = 64;
@@ -54,9 +56,9 @@ const SERIAL_SLACK: u64 = 64;
 const AGAIN: Duration = Duration::from_secs(60);
 /// Before a page that the spool refused is stored again.
 const STORE_RETRY: Duration = Duration::from_secs(5);
-/// Farther back nobody is asked, milliseconds: 30 days.
+/// Farthest that devices are asked back, milliseconds: 30 days.
 pub(super) const BACK_MS_MAX: i64 = 30 * 86_400_000;
-/// By so much the time since which the agent was down is known too late, milliseconds.
+/// The recorded start of the agent's downtime is late by up to this much, milliseconds.
 const DOWN_SLACK_MS: i64 = 60_000;
 const DAY_MS: i64 = 86_400_000;
 
@@ -72,7 +74,7 @@ struct Page<'a> {
     status: LenientText<'a>,
     #[serde(borrow, default, rename = "InfoList")]
     rows: Option<Vec<&'a RawValue>>,
-    /// What could not be read of it.
+    /// The part that was unreadable.
     #[serde(skip)]
     damage: Option<Damage>,
 }
@@ -92,7 +94,8 @@ impl<'a> Page<'a> {
     }
 }
 
-/// The page of an answer that no strict parser takes. A damaged one without rows is none: it would be taken for the last.
+/// The page of an answer that no strict parser accepts. A damaged page without rows is an error: it would pass for
+/// the last.
 fn repaired_page(repaired: Option<&Repaired>) -> Option<Page<'_>> {
     let repaired = repaired?;
     let text = repaired.texts().next()?;
@@ -104,9 +107,9 @@ fn repaired_page(repaired: Option<&Repaired>) -> Option<Page<'_>> {
     })
 }
 
-/// How far a catch-up has come.
+/// Progress of a catch-up.
 enum Reached {
-    /// All is read, up to here; `None` where there was never anything.
+    /// All events up to here are read; `None` if there never was any.
     End(Option<Cursor>),
     /// There was no end within [`PAGES_MAX`].
     PagesMax,
@@ -114,21 +117,21 @@ enum Reached {
     Refused,
 }
 
-/// Where a catch-up begins, by the device's clock.
+/// The beginning of a catch-up, by the device's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Start {
     second: i64,
     serial: u64,
-    /// What is known up to here.
+    /// Events up to here are known.
     cursor: Option<Cursor>,
-    /// Rows beyond do not advance the cursor.
+    /// Rows after this second do not advance the cursor.
     last_second: i64,
 }
 
 impl Start {
-    /// From the cursor, or from `since_ms`. `last_serial` is that of the device's last event: a lower one than the cursor's means
-    /// that its serials have begun anew. A cursor ahead of the device's clock is one of before that was put right. All times
-    /// are by the device's clock.
+    /// Begins at the cursor, or at `since_ms`. `last_serial` is that of the device's last event: if it is lower than
+    /// the cursor's, the device's serials began anew. A cursor ahead of the device's clock dates from before the
+    /// clock was set. All times are by the device's clock.
     fn new(cursor: Option<Cursor>, since_ms: i64, now_ms: i64, last_serial: Option<u64>) -> Self {
         let second_of = |ms: i64| ms.div_euclid(1000);
         let last_second = second_of(now_ms.saturating_add(AHEAD_MS_MAX));
@@ -163,7 +166,8 @@ impl Start {
         }
     }
 
-    /// It was stored before, or is older than what was asked for: some devices answer with all that they have.
+    /// Whether a row was stored before, or is older than requested: some devices answer with everything that they
+    /// have.
     fn is_known(&self, row: Cursor) -> bool {
         let is_stored = self
             .cursor
@@ -173,7 +177,7 @@ impl Start {
 }
 
 impl Session {
-    /// Asks for what was missed, now and every [`EVERY`].
+    /// Fetches missed events, now and every [`EVERY`].
     pub(super) async fn catch_ups(&self) -> Infallible {
         self.clock_is_known().await;
         loop {
@@ -194,7 +198,7 @@ impl Session {
             Ok(Reached::End(cursor)) => {
                 self.device.state.known(Mapper::caught_up).await;
                 let now_ms = clock::monotonic_ms();
-                // A device without any event may have a clock that is not set yet: nothing is known of it.
+                // A device without any event may have a clock that is not set yet: no cursor can be trusted.
                 if let Some(cursor) = cursor {
                     self.ingest
                         .with_devices(|devices| devices.set_cursor(device, cursor, now_ms));
@@ -220,7 +224,7 @@ impl Session {
         EVERY
     }
 
-    /// Where to begin.
+    /// Decides where to begin.
     async fn start(&self) -> Start {
         let device = &self.device.known.id;
         let now_ms = clock::wall_ms();
@@ -245,7 +249,7 @@ impl Session {
         )
     }
 
-    /// Waits for what a live message tells of the device's clock: rows of before are put right by it, and asked for.
+    /// Waits until a live message has shown the device's clock: it corrects the times of old rows and of the request.
     async fn clock_is_known(&self) {
         let device = &self.device.known.id;
         let bound_ms = self.ingest.clock_bound_ms();
@@ -271,12 +275,12 @@ impl Session {
                 .strftime("%Y-%m-%dT%H:%M:%S%:z")
                 .to_string()
         };
-        // By any clock that the device may have.
+        // The end lies after any time that the device's clock may show.
         let end_second = (clock::wall_ms() + DAY_MS)
             .div_euclid(1000)
             .max(start.second + 2 * DAY_MS / 1000);
         let search = format!("{:016x}", random::jitter());
-        // Doors of the past are told apart from those of now.
+        // The past states of doors are kept apart from the current ones.
         let mut mapper = self.device.state.known(|mapper| mapper.clone()).await;
         mapper.connected();
         let mut reached = start.cursor;
@@ -289,7 +293,7 @@ impl Session {
                 "endSerialNo": SERIAL_MAX,
             }});
             let body = {
-                // One page a turn: a device that is slow makes no other wait for all that it has.
+                // One page a turn: a slow device delays no other with its whole history.
                 let _turn = self.catch_ups.acquire().await;
                 let answer = peer
                     .ask(Method::POST, PATH, Some(&condition.to_string()))
@@ -395,11 +399,11 @@ mod tests {
         let start = Start::new(Some(cursor), 0, 1_000_000, Some(600));
         assert_eq!((start.second, start.serial), (1000, 436));
         assert!(start.is_known(row(999, 499)));
-        // A lower serial of the same second, and serials that began anew, are none of before.
+        // A lower serial in the same second, and serials that began anew, are not old rows.
         assert!(!start.is_known(row(1000, 499)));
         assert!(!start.is_known(row(1001, 3)));
         assert_eq!(Start::new(Some(cursor), 0, 1_000_000, Some(7)).serial, 1);
-        // A cursor that is too old is not asked for.
+        // A cursor that is too old is not used.
         let now_ms = BACK_MS_MAX + 5_000_000;
         assert_eq!(Start::new(Some(cursor), 0, now_ms, None).second, 5000);
     }

@@ -1,8 +1,8 @@
-//! Devices that push by themselves ("HTTP listening", ISAPI `httpHosts`): `POST /push/<source>/<secret>/<device>`, XML, JSON or
-//! `multipart/form-data` with pictures.
+//! Devices that push by themselves ("HTTP listening", ISAPI `httpHosts`): `POST /push/<source>/<secret>/<device>`, XML,
+//! JSON or `multipart/form-data` with pictures.
 //!
-//! They can show no token, so the secret stands in the path: it is of this source alone, compared in constant time, and
-//! in no log line of the agent.
+//! They cannot send a token, so the secret is in the path: it belongs to this source alone, is compared in constant
+//! time, and appears in no log line of the agent.
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -21,7 +21,7 @@ use linli_devices::multipart::{Piece, Scanner};
 
 /// Largest push: a message and its pictures.
 const PUSH_BYTES_MAX: usize = 4 << 20;
-/// When a device should come again after the spool refused, seconds.
+/// Retry-After when the spool refuses, seconds.
 const RETRY_AFTER_S: u32 = 10;
 
 struct Listener {
@@ -31,7 +31,7 @@ struct Listener {
     bodies: Bodies,
 }
 
-/// The route of a source.
+/// The push route of a source.
 pub(super) fn router(
     ingest: &SourceIngest,
     secret: Vec<u8>,
@@ -60,7 +60,7 @@ async fn receive(
     let ingest = &listener.ingest;
     let refused = |outcome, problem: Problem| {
         ingest.count(outcome, 1);
-        // Nothing of the message: until its secret is seen to be right it is anybody's.
+        // No sample of the message: its sender is unknown until the secret is verified.
         ingest.refused(outcome, &[], &problem.detail);
         problem
     };
@@ -91,7 +91,7 @@ async fn receive(
             refused(outcome, Problem::new(status, "body", chain(&error)))
         })?;
     if body.trim_ascii().is_empty() {
-        // A device that tries its URL is answered as if all were well; nothing in it is an event.
+        // A device that tests its URL gets a success; the request has no event.
         ingest.count("empty", 1);
         return Ok(StatusCode::OK);
     }
@@ -106,7 +106,7 @@ async fn receive(
         .take(ingest, &mut pieces)
         .await
         .map_err(|error| {
-            // The feed has counted it.
+            // The ingest has counted it.
             let detail = chain(&error);
             ingest.refused("refused", &[], &detail);
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "spool", detail)
@@ -116,10 +116,10 @@ async fn receive(
     Ok(StatusCode::OK)
 }
 
-/// What is in a push.
+/// Splits a push into its pieces.
 fn pieces(content_type: &str, body: &[u8]) -> Vec<Piece> {
     let body = body.trim_ascii();
-    // Some say that they send XML and send parts.
+    // Some devices declare XML and send parts.
     if body.starts_with(b"--") {
         let mut pieces = Vec::new();
         let mut scanner = Scanner::new(content_type);

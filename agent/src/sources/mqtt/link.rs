@@ -15,10 +15,10 @@ use linli_shared::service::{peer, telemetry};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const CONNECT_DEADLINE_S: u64 = 10;
-/// Requests that wait to be written: acknowledgements of all messages that are on their way, and more.
+/// Requests that wait to be written: acknowledgements of all messages in progress, and more.
 const REQUESTS_MAX: usize = 4 * WAITING_MAX;
 
-/// What reads and writes the connection.
+/// Reads and writes the connection.
 pub struct Link {
     shown: String,
     inner: Inner,
@@ -36,7 +36,7 @@ pub enum Acker {
 }
 
 impl Acker {
-    /// Tells the broker that a message is durable.
+    /// Acknowledges a message to the broker once it is durable.
     pub async fn ack(&self, message: Publish) -> Result<(), ()> {
         match (self, message) {
             (Self::V4(client), Publish::V4(publish)) => {
@@ -50,7 +50,7 @@ impl Acker {
     }
 }
 
-/// What came of looking at the connection.
+/// The next event of the connection.
 #[expect(
     clippy::large_enum_variant,
     reason = "it lives for a moment, and most of them are messages"
@@ -62,7 +62,7 @@ enum Came {
 }
 
 impl Link {
-    /// Prepares a connection, which is made when it is driven.
+    /// Prepares a connection; `drive` makes it.
     pub fn open(broker: &Broker, id: &str) -> Result<(Self, Acker), Ended> {
         let transport = match &broker.tls {
             None => Transport::Tcp,
@@ -102,7 +102,7 @@ impl Link {
                 .set_max_packet_size(Some(PACKET_BYTES_MAX))
                 .set_connection_timeout(CONNECT_DEADLINE_S)
                 .set_transport(transport);
-            // The broker has no more on their way than may wait here.
+            // The broker has at most as many unacknowledged messages as may wait here.
             options.set_receive_maximum(Some(WAITING_MAX as u16));
             if let Some((user, password)) = &broker.credentials {
                 options.set_credentials(user, password);
@@ -120,7 +120,8 @@ impl Link {
         Ok((link, acker))
     }
 
-    /// Reads and writes until the connection ends. Subscribes to `filters` whenever it is made; `connected` is told.
+    /// Reads and writes until the connection ends. Subscribes to `filters` whenever it is made, and then calls
+    /// `connected`.
     pub async fn drive(
         &mut self,
         filters: &[&str],

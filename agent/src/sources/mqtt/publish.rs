@@ -1,16 +1,16 @@
 //! A PUBLISH of either version of MQTT.
 use linli_devices::mqtt::message::json;
 
-/// A PUBLISH, with what it takes to acknowledge it.
+/// A PUBLISH, with the fields needed to acknowledge it.
 pub enum Publish {
-    /// Of MQTT 3.1.1.
+    /// A PUBLISH of MQTT 3.1.1.
     V4(rumqttc::Publish),
-    /// Of MQTT 5.
+    /// A PUBLISH of MQTT 5.
     V5(rumqttc::v5::mqttbytes::v5::Publish),
 }
 
 impl Publish {
-    /// The topic; empty where it is no text.
+    /// The topic; empty if it is no text.
     pub fn topic(&self) -> &str {
         match self {
             Self::V4(publish) => &publish.topic,
@@ -18,7 +18,7 @@ impl Publish {
         }
     }
 
-    /// The payload as it came.
+    /// The payload as received.
     pub fn payload(&self) -> &[u8] {
         match self {
             Self::V4(publish) => &publish.payload,
@@ -26,7 +26,7 @@ impl Publish {
         }
     }
 
-    /// The broker kept it for who subscribes.
+    /// Whether the broker had retained it for new subscribers.
     pub fn is_retained(&self) -> bool {
         match self {
             Self::V4(publish) => publish.retain,
@@ -34,7 +34,7 @@ impl Publish {
         }
     }
 
-    /// As mappings see it.
+    /// The message as mappings see it.
     pub fn json(&self) -> String {
         json(self.topic(), self.is_retained(), self.payload())
     }

@@ -1,4 +1,4 @@
-//! What the config says of an HTTP push, and how a push proves where it comes from.
+//! The config of an HTTP push, and the authentication of its sender.
 use axum::http::{HeaderMap, HeaderName};
 use hmac::{Hmac, KeyInit, Mac};
 use linli_shared::service::config::ConfigError;
@@ -28,10 +28,10 @@ pub struct PushSourceConfig {
     pub hmac_header: Option<String>,
 }
 
-/// `hmac_header` unless the config says otherwise.
+/// Default of `hmac_header`.
 const HMAC_HEADER: &str = "x-signature-256";
 
-/// How a push proves where it comes from.
+/// The authentication of a push.
 pub enum PushKey {
     /// A token.
     Token(Vec<u8>),
@@ -42,11 +42,11 @@ pub enum PushKey {
         /// Secret.
         secret: Vec<u8>,
     },
-    /// The source takes imports only.
+    /// None: the source takes imports only.
     None,
 }
 
-/// A push that is ready.
+/// A push source that is ready.
 pub struct PushSource {
     /// Name.
     pub name: String,
@@ -54,12 +54,12 @@ pub struct PushSource {
     pub mapping: Mapping,
     /// Key.
     pub key: PushKey,
-    /// Signed bodies that were stored a moment ago.
+    /// Signed bodies that were stored recently.
     pub replays: Mutex<Replays>,
 }
 
 impl PushSource {
-    /// Checks the config and reads what it names.
+    /// Checks the config and reads the files that it names.
     pub fn new(rest: toml::Table, check: &Check<'_>) -> Result<Self, ConfigError> {
         let config: PushSourceConfig = check.parse(rest)?;
         if config.hmac_header.is_some() && config.hmac_secret_file.is_none() {
@@ -98,7 +98,7 @@ impl PushSource {
         })
     }
 
-    /// What the head of a push proves; an error says what it lacks.
+    /// The proof in the head of a push; an error names the missing part.
     pub fn prove(&self, headers: &HeaderMap) -> Result<Proof, String> {
         match &self.key {
             PushKey::Token(token) => {
@@ -122,7 +122,7 @@ impl PushSource {
         }
     }
 
-    /// Whether the body carries the signature that its head shows.
+    /// Verifies the body against the signature in its head.
     pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {
         let PushKey::Hmac { header, secret } = &self.key else {
             return Ok(());

@@ -1,19 +1,19 @@
-//! Signed bodies of sources whose items have no ids: who recorded one may send it again, and a sender that missed its answer
-//! does. Within [`WINDOW_MS`] the same body is stored once.
+//! Signed bodies of sources whose items have no ids: an attacker who recorded one may replay it, and a sender that
+//! missed its answer repeats it. Within [`WINDOW_MS`] the same body is stored once.
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 
 /// How long a body is remembered, milliseconds.
 const WINDOW_MS: u64 = 10 * 60_000;
-/// Bodies that are remembered.
+/// Largest number of remembered bodies.
 const BODIES_MAX: usize = 4096;
 
-/// What a body is known by.
+/// The hash that identifies a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replay([u8; 32]);
 
 impl Replay {
-    /// Of a body.
+    /// Hashes a body.
     pub fn of(body: &[u8]) -> Self {
         Self(Sha256::digest(body).into())
     }
@@ -24,14 +24,14 @@ impl Replay {
 pub struct Replays(VecDeque<(Replay, u64)>);
 
 impl Replays {
-    /// The body was stored within the window.
+    /// Whether the body was stored within the window.
     pub fn holds(&self, replay: &Replay, now_ms: u64) -> bool {
         self.0
             .iter()
             .any(|(known, until_ms)| known == replay && now_ms < *until_ms)
     }
 
-    /// The body is stored.
+    /// Records that the body is stored.
     pub fn add(&mut self, replay: Replay, now_ms: u64) {
         let known = &mut self.0;
         while known.len() >= BODIES_MAX

@@ -62,7 +62,7 @@ fn messages_are_there_once_in_order_until_they_are_removed_also_after_a_start() 
     assert_eq!(numbers(&inbox, 0, 10), [3, 4]);
     assert_eq!((inbox.stored(), inbox.removed()), (4, 2));
     assert_eq!(inbox.read(2, 1).expect("read")[0].status, status(3));
-    // What was removed does not come back, and does not come again.
+    // A removed message does not return, and is not accepted again.
     assert_eq!(store(&mut inbox, [1, 2]), None);
     assert_eq!(inbox.remove(u64::MAX).expect("removed"), 2);
     drop(inbox);
@@ -147,7 +147,7 @@ fn a_long_life_keeps_the_files_small_and_no_record_outside_the_log() {
 
 #[test]
 fn what_is_damaged_is_asked_for_again_and_nothing_after_it_is_taken_for_stored() {
-    // Each place of the file in turn.
+    // Damage at each of these positions of the file.
     for at in (0..40_000).step_by(1777) {
         let directory = tempfile::tempdir().expect("a directory");
         let mut inbox = open(&directory);
@@ -176,7 +176,7 @@ fn what_is_damaged_is_asked_for_again_and_nothing_after_it_is_taken_for_stored()
 fn a_start_that_is_killed_before_it_has_saved_what_it_read_changes_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut inbox = open(&directory);
-    // More than sled gets between two syncs.
+    // More bytes than sled gets between two syncs.
     let long = |number| CaseStatus {
         text: "长".repeat(1000),
         ..status(number)
@@ -190,13 +190,13 @@ fn a_start_that_is_killed_before_it_has_saved_what_it_read_changes_nothing() {
         *byte = 0;
     }
     std::fs::write(&path, &bytes).expect("written");
-    // What a start does first. Then the power goes.
+    // The first step of a start. Then the power fails.
     let (read, places) = read_all(directory.path()).expect("read");
     assert_eq!(places.len(), 1);
     assert_eq!(std::fs::read(&path).expect("read"), bytes);
     let (again, _) = read_all(directory.path()).expect("read");
     assert_eq!(again, read);
-    // A start that was killed while it wrote leaves a directory behind.
+    // A start that was killed while writing leaves a directory behind.
     std::fs::create_dir(directory.path().join(TEMPORARY)).expect("a directory");
     std::fs::write(directory.path().join(TEMPORARY).join("db"), b"cut").expect("written");
     let inbox = open(&directory);
@@ -264,7 +264,7 @@ fn runs(steps: &[Step]) -> Result<(), TestCaseError> {
                 prop_assert_eq!(numbers(&inbox, *after, *limit), wanted);
             }
             Step::Open => {
-                // Without a close, as after a kill: sled's lock is let go with the handle.
+                // Without a close, as after a kill: sled's lock is released with the handle.
                 drop(inbox);
                 inbox = open(&directory);
             }

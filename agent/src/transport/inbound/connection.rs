@@ -1,4 +1,4 @@
-//! One connection of a caller: frames, groups, answers, until it ends.
+//! One connection of a caller: frames, batches, answers, until it ends.
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,15 +9,15 @@ use super::{Line, Out, REFUSED_PAUSE, Rest};
 use crate::ingest::SourceIngest;
 use crate::transport::reconnect::Ended;
 
-/// Read at once.
+/// Bytes read at once.
 pub(crate) const READ_BYTES: usize = 4096;
-/// Until the first good frame.
+/// Deadline of the first good frame.
 pub(crate) const FIRST_DEADLINE: Duration = Duration::from_secs(30);
-/// From the first byte of a frame to its last.
+/// Deadline from the first byte of a frame to its last.
 pub(crate) const PARTIAL_DEADLINE: Duration = Duration::from_secs(10);
-/// For an answer.
+/// Deadline for writing an answer.
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// Rejects one after another.
+/// Consecutive rejects that close the connection.
 pub(crate) const BAD_PIECES_MAX: usize = 64;
 
 /// A caller that is connected.
@@ -28,7 +28,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// It has said nothing yet.
+    /// A connection without bytes yet.
     pub fn new(stream: TcpStream, address: SocketAddr) -> Self {
         Self {
             stream,
@@ -37,12 +37,12 @@ impl Connection {
         }
     }
 
-    /// Whose it is, where that is known.
+    /// The connected device, if known.
     pub fn device(&self) -> Option<&str> {
         self.device.as_deref()
     }
 
-    /// Until it ends.
+    /// Serves the connection until it ends.
     pub async fn talk(
         &mut self,
         ingest: &SourceIngest,
@@ -113,7 +113,7 @@ impl Connection {
             if rest == Rest::Ended {
                 return Ended::lost("it ended the connection");
             }
-            // A frame that has begun has its time; another one has it anew.
+            // The deadline of an incomplete frame continues; another frame gets a new one.
             partial = match line.held() {
                 0 => None,
                 _ if found => Some(Instant::now() + PARTIAL_DEADLINE),

@@ -1,4 +1,4 @@
-//! Datagrams of callers: as many as are there become durable with one sync.
+//! Datagrams of callers: all that are waiting become durable with one sync.
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::UdpSocket;
@@ -12,18 +12,18 @@ const DATAGRAM_BYTES: usize = 65_535;
 /// Datagrams that are stored with one sync.
 const DATAGRAMS_MAX: usize = 64;
 
-/// Datagrams, until the socket fails.
+/// Receives datagrams until the socket fails.
 pub(crate) async fn receive(
     socket: &UdpSocket,
     ingest: &SourceIngest,
     mut line: impl Line,
 ) -> Ended {
     let mut bytes = vec![0; DATAGRAM_BYTES];
-    // Whose frames did not fit into the last group.
+    // The sender whose frames did not fit into the last batch.
     let mut unread: Option<SocketAddr> = None;
     loop {
         if unread.is_none() {
-            // What cannot be read for another reason than the wait is said by the read.
+            // The read reports any error other than that of the wait.
             let _ = socket.readable().await;
         }
         let mut batch = ingest.batch();
@@ -39,7 +39,7 @@ pub(crate) async fn receive(
                         address
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // What was said to somebody who is gone.
+                    // The error of an earlier answer to a peer that is gone.
                     Err(error) if is_of_a_peer(&error) => continue,
                     Err(error) => {
                         return Ended::lost(format!("datagrams cannot be received: {error}"));
@@ -64,7 +64,7 @@ pub(crate) async fn receive(
             continue;
         }
         for (address, answer) in answers {
-            // Who does not get it sends again.
+            // A device that does not get it sends again.
             let _ = socket.send_to(&answer, address).await;
         }
     }

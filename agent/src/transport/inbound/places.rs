@@ -1,4 +1,4 @@
-//! Places of connections: bounded in all, and for each address.
+//! Limits on the number of connections: in all, and for each address.
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,14 +9,14 @@ pub const PEER_CONNECTIONS_MAX: usize = 64;
 /// Connections of each address.
 pub type Peers = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
-/// A place among the connections.
+/// An open connection's share of the limits.
 pub struct Place {
     peers: Peers,
     peer: IpAddr,
 }
 
 impl Place {
-    /// `None` where all of them, or those of the address, are taken.
+    /// `None` if the limit of all, or that of the address, is reached.
     pub fn take(peers: &Peers, peer: IpAddr, connections_max: usize) -> Option<Self> {
         let mut known = peers.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = known.values().sum();

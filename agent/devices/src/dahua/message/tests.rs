@@ -38,7 +38,7 @@ fn parts_are_read_as_devices_write_them() {
             .object_type,
         ""
     );
-    // Several in one part.
+    // Several events in one part.
     let Ok(Message::Events(events)) = decode(
         "Code=A;action=Pulse;index=0;data={ \"Status\" : \"Open\" }\r\nCode=B;action=Pulse;index=1;data={\n\"Method\":4}",
     ) else {

@@ -1,20 +1,20 @@
-//! Cuts a stream into messages, and finds the next one where something is none.
+//! Cuts a stream into messages, and resynchronises behind bytes that are no message.
 use memchr::memmem;
 
 use super::{HEAD_BYTES_MAX, METHODS, Message, SipError, UNMEASURED_BYTES_MAX, head, head_end};
 
-/// A message, or bytes that are none.
+/// A message, or bytes that are no message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece<'f> {
     /// A message and its bytes.
     Message(Message<'f>, &'f [u8]),
-    /// Bytes that are no message, why, and the head where it could be read.
+    /// Bytes that are no message, the reason, and the head if it was readable.
     Rejected(SipError, &'f [u8], Option<Box<Message<'f>>>),
     /// Empty lines, which keep a connection open.
     Alive(&'f [u8]),
 }
 
-/// Cuts a stream into messages. It holds what is not complete: at most a head and a body.
+/// Cuts a stream into messages. It holds an incomplete message: at most a head and a body.
 #[derive(Debug, Default)]
 pub struct Framer {
     bytes: Vec<u8>,
@@ -22,7 +22,7 @@ pub struct Framer {
 }
 
 impl Framer {
-    /// Takes bytes in.
+    /// Adds bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.start == self.bytes.len() {
             self.bytes.clear();
@@ -34,12 +34,12 @@ impl Framer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Bytes that were not given out.
+    /// Bytes that were not returned yet.
     pub fn held(&self) -> usize {
         self.bytes.len() - self.start
     }
 
-    /// Forgets what it holds.
+    /// Drops the held bytes.
     pub fn clear(&mut self) {
         self.start = self.bytes.len();
     }
@@ -51,7 +51,7 @@ impl Framer {
             .count()
     }
 
-    /// The next piece of a stream; `None`: more has to come.
+    /// The next piece of a stream; `None`: more bytes are needed.
     pub fn take(&mut self) -> Option<Piece<'_>> {
         let empty = self.empty_lines();
         let at = self.start;
@@ -82,7 +82,7 @@ impl Framer {
         };
         let rest = &bytes[body..];
         let length = match message.length() {
-            // § 18.3 wants it on a stream; without it there is no body, unless XML follows at once.
+            // § 18.3 requires it on a stream; without it there is no body, unless XML follows at once.
             Ok(None | Some(0)) | Err(_) if is_xml(rest) => Ok(Some(xml_end(rest)?)),
             // The XML that the head announces may be in the next segment.
             Ok(None | Some(0)) | Err(_)
@@ -110,7 +110,7 @@ impl Framer {
         }
     }
 
-    /// Nothing more comes: all that is held is one message, or none.
+    /// Ends the stream: all held bytes are one message, or none.
     pub fn give_up(&mut self) -> Option<Piece<'_>> {
         let at = self.start + self.empty_lines();
         if at == self.bytes.len() && at > self.start {
@@ -135,12 +135,12 @@ fn announces_xml(message: &Message<'_>) -> bool {
     content_type.to_ascii_lowercase().contains("xml")
 }
 
-/// XML begins here, and no other message.
+/// Whether XML begins here, and no other message.
 fn is_xml(bytes: &[u8]) -> bool {
     bytes.trim_ascii_start().starts_with(b"<")
 }
 
-/// Where the root of XML ends; `None`: more has to come.
+/// The end of the XML root; `None`: more bytes are needed.
 fn xml_end(bytes: &[u8]) -> Option<usize> {
     let within = &bytes[..bytes.len().min(UNMEASURED_BYTES_MAX)];
     let ends = ["</Notify>", "</Response>", "</Query>", "</Control>"];
@@ -153,7 +153,7 @@ fn xml_end(bytes: &[u8]) -> Option<usize> {
     ends.min().or(is_next.then_some(next.min(within.len())))
 }
 
-/// Where another message may begin behind the first byte; the end where none does.
+/// The position behind the first byte where another message may begin; else the end.
 fn next_start(bytes: &[u8]) -> usize {
     let mut first = bytes.len();
     let mut look = |needle: &[u8]| {
@@ -165,6 +165,6 @@ fn next_start(bytes: &[u8]) -> usize {
         look(format!("{method} sip:").as_bytes());
     }
     look(b"SIP/2.0 ");
-    // ` SIP/2.0 ` within a request line is no status line; what is cut there is rejected next and costs nothing more.
+    // ` SIP/2.0 ` within a request line is no status line; a piece cut there is rejected next and costs no more.
     first.max(1)
 }

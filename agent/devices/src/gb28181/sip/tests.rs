@@ -32,7 +32,7 @@ fn a_datagram_with_padded_missing_short_and_long_content_length() {
     }
     let bytes = with("Content-Length: 1\r\n", "ab");
     assert_eq!(Message::datagram(&bytes).expect("a message").body, b"a");
-    // The datagram itself says how long it is.
+    // The datagram has its own length.
     for length in ["3", "4294967296", "-1", "1 2", "99999999999999999999", ""] {
         let bytes = with(&format!("Content-Length: {length}\r\n"), "ab");
         assert_eq!(
@@ -41,7 +41,7 @@ fn a_datagram_with_padded_missing_short_and_long_content_length() {
             "{length}"
         );
     }
-    // Letters are counted in place of bytes, or nothing.
+    // Letters are counted instead of bytes, or nothing.
     let body = "<Notify><Name>大门</Name></Notify>";
     for length in [0, 1, body.chars().count(), body.len(), body.len() + 9] {
         let bytes = with(&format!("Content-Length: {length}\r\n"), body);
@@ -69,7 +69,7 @@ fn a_stream_without_a_length_has_the_xml_that_follows() {
                     }
                 }
             }
-            // In pieces of a byte the head is whole before the body has begun.
+            // In pieces of a byte the head is complete before the body has begun.
             assert_eq!(bodies, [body, "ok"], "{more} {size}");
         }
     }
@@ -154,7 +154,7 @@ fn users_and_parameters() {
     assert_eq!(parameter("", "lr"), None);
 }
 
-/// All pieces of a stream that comes in pieces of this size; `!` before what was rejected.
+/// All pieces of a stream that arrives in pieces of this size; `!` before rejected ones.
 fn pieces(stream: &[u8], size: usize) -> Vec<String> {
     let mut framer = Framer::default();
     let mut found = Vec::new();
@@ -199,7 +199,7 @@ fn garbage_costs_itself_only() {
     for garbage in [
         b"\x00\xff garbage".to_vec(),
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
-        // A body that nobody announced and that is no XML.
+        // An unannounced body that is no XML.
         with("", "Notify"),
         with("Content-Length: 4294967296\r\n", ""),
         vec![b'x'; 3 * HEAD_BYTES_MAX],

@@ -1,4 +1,5 @@
-//! From the elements of XML, or the members of JSON, to alerts. Both have the same names, so one reader takes both.
+//! Builds alerts from the elements of XML, or the members of JSON. Both have the same names, so one reader serves
+//! both.
 use std::borrow::Cow;
 
 use super::super::door::DoorEvent;
@@ -7,25 +8,25 @@ use crate::device_event::Reject;
 use crate::lenient_json::parse::{self, Damage, Scalar, Sink};
 use crate::xml::{self, Attributes, Elements};
 
-/// Alerts of one message.
+/// Largest number of alerts of one message.
 const ALERTS_MAX: usize = 1024;
-/// The event of a door within an alert.
+/// Element of a door's event within an alert.
 const DOOR: &str = "AccessControllerEvent";
-/// An alert.
+/// Element of an alert.
 const ALERT: &str = "EventNotificationAlert";
 
-/// What is around a value.
+/// The elements around a value.
 #[derive(Clone, Copy, Default)]
 struct Around<'n> {
     levels: usize,
-    /// The innermost of them; empty where there is none.
+    /// The innermost element; empty if there is none.
     parent: &'n str,
     is_in_door: bool,
     is_in_region: bool,
 }
 
 impl<'n> Around<'n> {
-    /// By the names of all levels, the root first.
+    /// Built from the names of all levels, the root first.
     fn of(names: impl Iterator<Item = &'n str>) -> Self {
         let mut around = Self::default();
         for name in names {
@@ -38,7 +39,7 @@ impl<'n> Around<'n> {
     }
 }
 
-/// One alert that is being read.
+/// An alert that is being read.
 #[derive(Default)]
 struct Draft<'a> {
     alert: Alert<'a>,
@@ -46,10 +47,10 @@ struct Draft<'a> {
     dynamic: Cow<'a, str>,
     relations: Vec<Cow<'a, str>>,
     region: Region<'a>,
-    /// Told of the alert and of no region.
+    /// The target of the whole alert, outside of a region.
     whole: Region<'a>,
     door: Option<DoorEvent<'a>>,
-    /// It has something.
+    /// A value was read.
     is_begun: bool,
 }
 
@@ -57,7 +58,7 @@ struct Draft<'a> {
 #[derive(Default)]
 pub struct Alerts<'a> {
     draft: Draft<'a>,
-    /// Of the first root.
+    /// The first root.
     root: &'a str,
     is_broken: bool,
     read: Vec<Result<Alert<'a>, Reject>>,
@@ -87,13 +88,13 @@ impl<'a> Alerts<'a> {
         alerts
     }
 
-    /// All of them.
+    /// Returns all alerts.
     pub fn finish(mut self) -> Vec<Result<Alert<'a>, Reject>> {
         self.next();
         self.read
     }
 
-    /// An alert is over.
+    /// Ends an alert.
     fn next(&mut self) {
         let mut draft = std::mem::take(&mut self.draft);
         if !draft.is_begun || self.read.len() > ALERTS_MAX {
@@ -111,7 +112,7 @@ impl<'a> Alerts<'a> {
             false => Vec::new(),
         };
         let read = self.checked(draft, relations.first());
-        // What lasts is told as a duration of the events that it is about.
+        // A lasting event is reported as a duration of the events that it relates to.
         for relation in relations.into_iter().skip(1) {
             if let Ok(first) = &read {
                 self.read.push(Ok(Alert {
@@ -157,7 +158,7 @@ impl<'a> Alerts<'a> {
         })
     }
 
-    /// A value, by its name and those around it.
+    /// Takes a value, by its name and the elements around it.
     fn value(&mut self, name: &str, around: Around<'_>, value: Cow<'a, str>) {
         let Around { parent, .. } = around;
         let draft = &mut self.draft;
@@ -168,7 +169,7 @@ impl<'a> Alerts<'a> {
         if around.is_in_door {
             return;
         }
-        // A root of any name, or none where it was damaged; lists of alerts have one more.
+        // A root of any name, or none if it was damaged; lists of alerts have one level more.
         let is_top = around.levels <= 1 || parent == ALERT || is_list(parent);
         let region = match around.is_in_region {
             true => &mut draft.region,
@@ -198,16 +199,16 @@ impl<'a> Alerts<'a> {
             }
         };
         draft.is_begun = true;
-        // Of one that comes twice, the last one that says something counts.
+        // The last non-empty value of a repeated name counts.
         if !value.is_empty() {
             *place = value;
         }
     }
 
-    /// A list, an object or an element with others in it begins.
+    /// Begins a list, an object or an element with children.
     fn begin(&mut self, name: &str, around: Around<'_>) {
         match name {
-            // Another one, though the one before has no end.
+            // The next alert, although the previous one has no end.
             ALERT => self.next(),
             "DetectionRegionList" | "DetectionRegionEntry" => self.draft.next_region(),
             DOOR if !around.is_in_door => {
@@ -229,7 +230,7 @@ impl<'a> Alerts<'a> {
 }
 
 impl Draft<'_> {
-    /// What was told of the whole alert holds for its regions, or stands as one.
+    /// The target of the whole alert applies to its regions, or becomes one.
     fn finish_regions(&mut self) {
         self.next_region();
         let whole = std::mem::take(&mut self.whole);
@@ -244,7 +245,7 @@ impl Draft<'_> {
         }
     }
 
-    /// A region is over.
+    /// Ends a region.
     fn next_region(&mut self) {
         let region = std::mem::take(&mut self.region);
         let regions = &mut self.alert.regions;
@@ -255,13 +256,13 @@ impl Draft<'_> {
     }
 }
 
-/// A list of alerts by a platform between.
+/// Whether it is a list of alerts, built by a platform in between.
 fn is_list(name: &str) -> bool {
     const NAMES: [&str; 6] = ["alerts", "alertlist", "events", "eventlist", "data", "list"];
     NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// A name that stands within an alert: where it stands alone, its root was damaged.
+/// Whether the name belongs within an alert: if it stands alone, its root was damaged.
 fn is_field(name: &str) -> bool {
     name == DOOR || name.ends_with("List") || name.starts_with(|letter: char| letter.is_lowercase())
 }
@@ -276,7 +277,7 @@ impl<'a> Elements<'a> for Alerts<'a> {
 
     fn leaf(&mut self, name: &'a str, parents: &[&'a str], value: Cow<'a, str>) {
         if parents.is_empty() && !is_field(name) {
-            // A root with nothing in it.
+            // An empty root.
             self.draft.is_begun = true;
         }
         self.value(name, Around::of(parents.iter().copied()), value);
@@ -287,7 +288,7 @@ impl<'a> Elements<'a> for Alerts<'a> {
     }
 }
 
-/// Members of JSON as elements: a list stands for its items, each by the list's name.
+/// Reads members of JSON as elements: the items of a list appear under the list's name.
 struct Walk<'w, 'a> {
     alerts: &'w mut Alerts<'a>,
     /// The name of each level, and whether it is a list.

@@ -45,7 +45,7 @@ fn xml_is_read_whatever_its_dress() {
     for dress in dresses {
         assert_eq!(decode(&dress).as_ref(), Ok(&wanted), "{dress}");
     }
-    // What nobody declared stays as it is written; a letter by a number that is none costs itself.
+    // An undeclared entity stays as written; an invalid character reference affects only itself.
     let strange = MOTION.replace("<channelName>", "<channelName>&#xFFFFFFFF; &bomb;");
     assert_eq!(decode(&strange).as_ref(), Ok(&wanted));
     let over = MOTION.replace(">active<", ">Inactive<");
@@ -163,7 +163,7 @@ fn each_of_several_alerts_is_read() {
             .collect();
         assert_eq!(kinds, ["VMD", "IO"], "{text}");
     }
-    // One that is broken costs itself.
+    // A broken alert affects only itself.
     let text = format!("[{one},{{\"channelID\":1}},{two}]");
     let read = decode_all(&text);
     assert_eq!(
@@ -257,7 +257,7 @@ fn bombs_cost_no_more_than_their_size() {
     ];
     let started = Instant::now();
     for bomb in &bombs {
-        // What is whole before the bomb counts.
+        // The intact part before the bomb counts.
         if let Ok(alert) = decode(bomb) {
             assert_eq!(alert.event_type, "VMD");
         }

@@ -22,7 +22,7 @@ fn door(major: u32, minor: u32, serial: u32) -> String {
     .to_string()
 }
 
-/// The kind of its one event, or what else it came to.
+/// The kind of its one event, or its other result.
 fn said(mapper: &mut Mapper, text: &str, now_ms: u64) -> String {
     let alert = decode(text).expect(text);
     match mapper.map(&alert, now_ms).expect(text) {
@@ -56,7 +56,7 @@ fn a_condition_is_one_event_however_often_it_is_told() {
         "left out: VMD ended"
     );
     assert_eq!(said(&mut mapper, &motion, 100_000), "camera.motion");
-    // One that nobody ended and that was not told for a while is another.
+    // A condition without an end that was not repeated for a while has begun anew.
     assert_eq!(
         said(&mut mapper, &motion, 100_000 + QUIET_MS),
         "camera.motion"
@@ -75,7 +75,7 @@ fn a_state_ends_when_it_is_told_to_or_is_not_told_any_more() {
     assert_eq!(device_events[0].by.as_deref(), Some("nvr"));
     let state = device_events[0].state.as_ref().expect("a state");
     assert!(state.active && state.point == "shelteralarm/3");
-    // The first one may be the end of what was before; it is no news where nothing was.
+    // The first one may be the end of an earlier loss; without one it is no news.
     let alive = camera("videoloss", "inactive", "3");
     assert_eq!(said(&mut mapper, &alive, QUIET_MS - 1), "camera.restored");
     assert_eq!(said(&mut mapper, &alive, QUIET_MS - 1), "heartbeat");
@@ -101,7 +101,7 @@ fn a_state_ends_when_it_is_told_to_or_is_not_told_any_more() {
         ),
         "camera.restored"
     );
-    // What somebody has to mend is not over because it is not told.
+    // A condition that somebody must repair is not over because it is not repeated.
     assert_eq!(
         said(&mut mapper, &camera("diskfull", "active", "3"), now_ms),
         "device.fault"
@@ -137,9 +137,9 @@ fn while_the_device_is_away_nothing_is_over_and_then_all_is_news() {
         said(&mut mapper, &camera("heartbeat", "active", ""), back_ms),
         "heartbeat"
     );
-    // It has its time to be told again.
+    // The condition still has its time to be repeated.
     assert_eq!(mapper.quiet(back_ms + 1), []);
-    // The frame knows whether that is news.
+    // The ingest knows whether that is news.
     assert_eq!(said(&mut mapper, &blind, back_ms + 1), "camera.blind");
     assert_eq!(
         said(&mut mapper, &blind, back_ms + 2),
@@ -167,9 +167,9 @@ fn what_a_device_tells_again_after_a_catch_up_is_known() {
         .replace("12:00:00", "11:59:59")
         .replace("\"currentEvent\":true", "\"currentEvent\":false");
     assert_eq!(said(&mut mapper, &earlier, 0), "left out: 5/1 told before");
-    // Of one second nothing is known to be told: what is, has the id that it had.
+    // Within one second nothing counts as reported; a repeated event keeps its id.
     assert_eq!(said(&mut mapper, &door(5, 0x01, 7), 0), "door.granted");
-    // Nor of one whose time cannot be read.
+    // The same holds for an unreadable time.
     let unread = door(5, 0x01, 1).replace("2026-07-01T12:00:00+08:00", "0000-00-00");
     assert_eq!(said(&mut mapper, &unread, 0), "door.granted");
     // Serials that begin anew come with a later time.
@@ -222,7 +222,7 @@ fn a_catch_up_beside_the_stream_does_not_move_the_last_event_back() {
     assert_eq!(mapper.last().map(|last| last.serial), Some(9));
 }
 
-/// Kind, region, target and whether it is one anew, of each event.
+/// Kind, region, target and whether it has begun anew, of each event.
 fn events(mapper: &mut Mapper, text: &str, now_ms: u64) -> Vec<String> {
     let alert = decode(text).expect(text);
     match mapper.map(&alert, now_ms).expect(text) {
@@ -276,7 +276,7 @@ fn a_person_in_one_region_and_a_vehicle_in_another_are_two() {
         ),
         ["camera.intrusion 3vehicle"]
     );
-    // Of what is a state, the second is one anew; it is over when both are.
+    // For a state, the second has begun anew; the state is over when both are.
     assert_eq!(
         events(
             &mut mapper,
@@ -305,7 +305,7 @@ fn a_person_in_one_region_and_a_vehicle_in_another_are_two() {
         ),
         ["fire.alarm 1"]
     );
-    // An end without a region is that of all.
+    // An end without a region ends all regions.
     assert_eq!(
         said(&mut mapper, &camera("firedetection", "inactive", "1"), 9000),
         "fire.restored"
@@ -331,7 +331,7 @@ fn what_lay_minutes_apart_is_not_merged_because_it_comes_at_once() {
         let again = seen("fielddetection", "1", "human", &format!("12:{minute}:09"));
         assert_eq!(events(&mut mapper, &again, 0), ["LeftOut"], "{minute}");
     }
-    // Without a time that can be read, arrival alone counts.
+    // Without a readable time, arrival alone counts.
     let unread = seen("linedetection", "1", "human", "");
     assert_eq!(
         events(&mut mapper, &unread, 0),
@@ -360,7 +360,7 @@ fn the_heartbeat_is_one_unless_a_picture_was_lost() {
     let mut mapper = Mapper::new("cam", false);
     let well = camera("videoloss", "inactive", "1");
     let other = camera("videoloss", "inactive", "2");
-    // The first one of each channel may be the end of what was before the connection.
+    // The first one of each channel may be the end of a loss from before the connection.
     assert_eq!(said(&mut mapper, &well, 0), "camera.restored");
     assert_eq!(said(&mut mapper, &other, 0), "camera.restored");
     assert_eq!(said(&mut mapper, &well, 0), "heartbeat");
@@ -428,7 +428,7 @@ fn a_door_opens_once_and_closes_when_its_contact_does() {
             "door.closed".to_owned()
         ]
     );
-    // Let in, and nobody came.
+    // Access granted, and nobody entered.
     assert_eq!([tell(0x15), tell(0x16)], ["door.opened", "door.closed"]);
     assert_eq!(
         [tell(0x1b), tell(0x1c), tell(0x1a)],
@@ -464,7 +464,7 @@ fn an_event_of_a_door_has_an_id_for_good_and_persons_apart() {
     );
 }
 
-/// Recordings of real devices, where they are beside the clone.
+/// A recording of real devices, if it lies beside the clone.
 fn recording(name: &str) -> Option<Vec<u8>> {
     let folder: PathBuf = [
         env!("CARGO_MANIFEST_DIR"),
@@ -484,7 +484,7 @@ fn recording(name: &str) -> Option<Vec<u8>> {
     read.ok()
 }
 
-/// What each message of a stream came to.
+/// Counts the result of each message of a stream.
 fn account(mapper: &mut Mapper, stream: &[u8], step_ms: u64) -> BTreeMap<String, usize> {
     let mut scanner = Scanner::new("multipart/mixed; boundary=MIME_boundary");
     let mut pieces = Vec::new();
@@ -503,7 +503,7 @@ fn account(mapper: &mut Mapper, stream: &[u8], step_ms: u64) -> BTreeMap<String,
     counts
 }
 
-/// The messages of a recording, one a line of JSON, as the device sent them.
+/// The messages of a recording, one per line of JSON, as the device sent them.
 fn stream(name: &str) -> Option<Vec<u8>> {
     let lines = recording(name)?;
     let mut stream = Vec::new();
