@@ -1,8 +1,4 @@
 //! The parts of `linli-agent`. Decoders of devices are in `linli-devices`, the spool is in `linli-spool`.
-#![expect(
-    rustdoc::private_intra_doc_links,
-    reason = "the docs are for who works on the program, and are made with what is private"
-)]
 
 mod admin;
 mod app;

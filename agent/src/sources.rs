@@ -7,7 +7,7 @@
 //! ```
 //!
 //! * `run` ends at `stop` and never before: a device that is away, a port that is taken, a wrong password are shown
-//!   by `linli-agent status` and tried again ([`reconnect::run_with_reconnect`]); so is a session that panics. A push
+//!   by `linli-agent status` and tried again ([`run_with_reconnect`](crate::transport::reconnect::run_with_reconnect)); so is a session that panics. A push
 //!   that panics closes its connection only. One source never ends another.
 //! * A decoder does no I/O and reads no clock. Its buffer for a stream has a limit, and one bad message affects no
 //!   other.

@@ -147,7 +147,7 @@ impl SledLog {
         }
     }
 
-    /// Writes records in parts of at most [`UNSYNCED_BYTES_MAX`], and makes each part durable with `sync`, which
+    /// Writes records in parts of at most `UNSYNCED_BYTES_MAX`, and makes each part durable with `sync`, which
     /// calls [`SledLog::sync`]; all are durable when it returns.
     pub fn commit<'a>(
         &self,

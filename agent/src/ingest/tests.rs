@@ -10,6 +10,7 @@ use linli_devices::mapping::Mapping;
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::Bytes;
 use serde_json::json;
+use std::sync::LazyLock;
 
 /// An ingest with spools of its own on a real disk.
 struct Scene {
@@ -615,13 +616,14 @@ async fn what_begins_under_another_id_has_begun_anew_and_its_end_is_told_once() 
     assert_eq!((scene.figure("rejected"), scene.figure("repeated")), (0, 0));
 }
 
-/// Builds a callback of iSecure with these events of one camera: id and status.
+/// Builds a callback of iSecure with these events of one camera: id and status. All happen at one time.
 fn callback(events: &[(&str, u8)]) -> String {
+    static HAPPENED: LazyLock<String> = LazyLock::new(|| clock::rfc3339(clock::wall_ms()));
     let events: Vec<_> = events
         .iter()
         .map(|(id, status)| {
             json!({"eventId": id, "eventType": 131588, "srcIndex": "cam", "status": status,
-                   "happenTime": clock::rfc3339(clock::wall_ms())})
+                   "happenTime": *HAPPENED})
         })
         .collect();
     json!({"params": {"events": events}}).to_string()

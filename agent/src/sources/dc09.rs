@@ -11,8 +11,9 @@
 //! * The time of a sealed message must be within `clock_behind` and `clock_ahead`; the NAK to another message carries
 //!   the agent's time, by which the panel sets its clock. While the agent's own clock is not set, no time is checked
 //!   and no NAK sent.
-//! * `NULL` is the panel's sign of life. A repeated message is stored once ([`recent`]).
-//! * Limits: those of `callers`, [`frame`], [`message`] and [`sia_dcs`].
+//! * `NULL` is the panel's sign of life. A repeated message is stored once ([`recent`](linli_devices::dc09::recent)).
+//! * Limits: those of `callers`, [`frame`](linli_devices::dc09::frame),
+//!   [`message`](linli_devices::dc09::message) and [`sia_dcs`](linli_devices::dc09::sia_dcs).
 pub(crate) mod accounts;
 mod line;
 

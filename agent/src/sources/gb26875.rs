@@ -11,7 +11,7 @@
 //! * A frame with a wrong checksum or an unreadable data unit is denied; the device sends it again.
 //! * A device's clock that is off by more than `set_clock_beyond` is set by the agent, at most every ten minutes, if
 //!   the agent's own clock is set.
-//! * Limits: those of `callers` and [`frame`].
+//! * Limits: those of `callers` and [`frame`](linli_devices::gb26875::frame).
 pub(crate) mod hosts;
 mod line;
 

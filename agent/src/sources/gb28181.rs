@@ -19,7 +19,7 @@
 //!   405, 501.
 //! * The server keeps no transactions (RFC 3261 § 8.2.7): a repeated request is read again and answered the same, and
 //!   the spool stores an alarm once by its id, even across a restart. So a flood finds no table to fill.
-//! * Limits: those of `callers`, [`sip`], [`manscdp`] and [`registry`].
+//! * Limits: those of `callers`, [`sip`](linli_devices::gb28181::sip), [`manscdp`](linli_devices::gb28181::manscdp) and [`registry`](linli_devices::gb28181::registry).
 //!
 //! SIP is implemented here and not by a crate: `rsip` names no licence in its package; `rsipstack` is a whole stack
 //! with unbounded sockets, timers and queues, which answers from transactions that it keeps. This source needs only

@@ -14,7 +14,7 @@
 //! * A push is answered 200 when everything in it is durable, even if a part of it was unreadable: that part is
 //!   counted, and the device would repeat a refused push for ever. 503: the spool refuses, the device tries again.
 //!
-//! [`map`] describes the meaning of messages; `configs/devices/hikvision.md` describes the settings of a device.
+//! [`map`](linli_devices::hikvision::map) describes the meaning of messages; `configs/devices/hikvision.md` describes the settings of a device.
 mod catch_up;
 mod listen;
 

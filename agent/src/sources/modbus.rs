@@ -1,7 +1,7 @@
 //! Modbus TCP (MODBUS Messaging on TCP/IP V1.0b): registers of charging piles and relays, polled by a map.
 //!
 //! One connection an address; the units behind a gateway are polled in turn. A poll reads all of a unit's registers
-//! by [`map`] and derives states from them by [`watchers`]; an answered poll is a sign of life.
+//! by [`map`](linli_devices::modbus::map) and derives states from them by [`watchers`](linli_devices::modbus::watchers); an answered poll is a sign of life.
 //!
 //! * An exception is counted as an unreadable message, and names the registers. A unit that answers only exceptions
 //!   is as unknown as a silent one. A gateway's exception about a unit it cannot reach (10 and 11) is no answer of
