@@ -15,6 +15,21 @@ fn door(serial: &str, kind: &str) -> Value {
     json!({ "serial": serial, "device": "door-1", "building": "3号楼", "type": kind, "time": jiff::Timestamp::now().to_string() })
 }
 
+/// An agent that has joined, with its data on a small disk of which this much stays free.
+fn on_disk(disk: &SmallDisk, hub: &Hub, free_min: &str) -> Result<Agent> {
+    let hub_address = format!("127.0.0.1:{}", hub.port);
+    let agent = Agent::new(&AgentSetup {
+        directory: &disk.path().join("a"),
+        name: "gw-1",
+        site: "yuyuan",
+        hub_address: hub_address.clone(),
+        listen: "127.0.0.1",
+        more: &format!("[spool]\nfree_min = \"{free_min}\"\ngeneration = \"1MiB\"\n"),
+    })?;
+    agent.join(hub, &hub_address, "yuyuan")?;
+    Ok(agent)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_kills_of_either_side_lose_and_double_nothing() -> Result<()> {
     let directory = tempdir()?;
@@ -79,15 +94,7 @@ async fn kills_with_a_full_routine_lane_lose_and_double_no_alarm() -> Result<()>
     let disk = SmallDisk::new(160)?;
     let mut hub = Hub::new(&directory.path().join("hub"))?;
     hub.start().await?;
-    let mut agent = Agent::new(&AgentSetup {
-        directory: &disk.path().join("a"),
-        name: "gw-1",
-        site: "yuyuan",
-        hub_address: format!("127.0.0.1:{}", hub.port),
-        listen: "127.0.0.1",
-        more: "[spool]\nfree_min = \"48MiB\"\ngeneration = \"1MiB\"\n",
-    })?;
-    agent.join(&hub, &format!("127.0.0.1:{}", hub.port), "yuyuan")?;
+    let mut agent = on_disk(&disk, &hub, "48MiB")?;
     agent.start().await?;
     // Between free_min and half of it: routine events are refused, and alarms are taken.
     let ballast = disk.filled(44 << 20)?;
@@ -216,15 +223,7 @@ async fn a_full_disk_refuses_new_events_drains_what_it_holds_and_takes_events_ag
     let disk = SmallDisk::new(96)?;
     let mut hub = Hub::new(&directory.path().join("hub"))?;
     hub.start().await?;
-    let mut agent = Agent::new(&AgentSetup {
-        directory: &disk.path().join("a"),
-        name: "gw-1",
-        site: "yuyuan",
-        hub_address: format!("127.0.0.1:{}", hub.port),
-        listen: "127.0.0.1",
-        more: "[spool]\nfree_min = \"8MiB\"\ngeneration = \"1MiB\"\n",
-    })?;
-    agent.join(&hub, &format!("127.0.0.1:{}", hub.port), "yuyuan")?;
+    let mut agent = on_disk(&disk, &hub, "8MiB")?;
     hub.stop()?;
     agent.start().await?;
     let mut acknowledged = HashSet::new();

@@ -149,12 +149,36 @@ async fn an_alarm_passes_routine_events_that_the_spool_refuses() -> Result<()> {
             &[],
         )?;
     }
-    broker.publish("zigbee2mqtt/smoke-1", br#"{"smoke":true}"#, &[])?;
-    let stored = scene.stored_at_least("zigbee", 1).await?;
-    ensure!(kinds(&stored) == ["smoke-1 smoke.alarm"], "{stored:?}");
+    // Smoke, none, and smoke again, in the same bytes as before.
+    for smoke in ["true", "false", "true"] {
+        let payload = format!("{{\"smoke\":{smoke}}}");
+        broker.publish("zigbee2mqtt/smoke-1", payload.as_bytes(), &[])?;
+    }
+    let alarms = scene.stored_at_least("zigbee", 2).await?;
+    let expected = ["smoke-1 smoke.alarm", "smoke-1 smoke.alarm"];
+    ensure!(kinds(&alarms) == expected, "{alarms:?}");
     drop(ballast);
-    let stored = scene.stored_at_least("zigbee", 11).await?;
-    ensure!(stored.len() == 11, "{:?}", kinds(&stored));
+    let stored = scene.stored_at_least("zigbee", 13).await?;
+    ensure!(stored.len() == 13, "{:?}", kinds(&stored));
+    // What waited happened when it came.
+    let restored = stored
+        .iter()
+        .find(|stored| stored.event.device == "smoke-1" && stored.event.kind == "smoke.restored")
+        .context("the end of the first alarm")?;
+    let last_ms = alarms
+        .iter()
+        .map(|stored| stored.event.occurred_at_ms)
+        .max();
+    ensure!(Some(restored.event.occurred_at_ms) <= last_ms, "{stored:?}");
+    // There is smoke, whatever was stored last.
+    let repeated = |source: &serde_json::Value| source["repeated"].as_u64().unwrap_or_default();
+    let before = repeated(&scene.source("zigbee")?);
+    broker.publish("zigbee2mqtt/smoke-1", br#"{"smoke":true}"#, &[])?;
+    scene
+        .source_is("zigbee", "the state to be known", |source| {
+            repeated(source) == before + 1
+        })
+        .await?;
     Ok(())
 }
 

@@ -256,26 +256,22 @@ async fn store(
     let mut retry_at = Instant::now();
     loop {
         let room = WAITING_MAX - held.len();
-        let mut from = held.len();
         if held.is_empty() {
             if messages.recv_many(&mut coming, room).await == 0 {
                 return Ended::lost("the connection ended");
             }
         } else if room == 0 {
             tokio::time::sleep_until(retry_at).await;
-            from = 0;
         } else {
             let next = messages.recv_many(&mut coming, room);
-            match tokio::time::timeout_at(retry_at, next).await {
-                Ok(0) => return Ended::lost("the connection ended"),
-                Ok(_) => {}
-                Err(_) => from = 0,
+            if tokio::time::timeout_at(retry_at, next).await == Ok(0) {
+                return Ended::lost("the connection ended");
             }
         }
-        if from == 0 {
-            retry_at = Instant::now() + RETRY_EVERY;
-        }
+        retry_at = Instant::now() + RETRY_EVERY;
         hold(&mut held, coming.drain(..), ingest.batch().arrival());
+        // All in one batch: what waits is known to the messages behind it.
+        let mut from = 0;
         while from < held.len() {
             let mut batch = ingest.batch();
             let to = fill(&mut batch, topics, &held, from);

@@ -52,10 +52,16 @@ struct Known<D> {
 
 /// Messages whose alarms are durable and whose other events the routine lane has refused.
 struct Held<D> {
-    /// What was known of the device before the first of them.
+    /// The state of the protocol before the first of them.
     before: D,
-    pieces: VecDeque<(Piece, Arrival)>,
-    bytes: usize,
+    pieces: VecDeque<HeldPiece>,
+}
+
+struct HeldPiece {
+    piece: Piece,
+    arrival: Arrival,
+    /// It was tried before.
+    is_retry: bool,
 }
 
 impl<D: Dialect> Device<D> {
@@ -124,7 +130,7 @@ impl<D: Dialect> Device<D> {
                     Ok(read) => read,
                     Err(_) => {
                         retry_at = None;
-                        Box::pin(self.retry(ingest)).await;
+                        Box::pin(self.keep(ingest, Vec::new())).await;
                         continue;
                     }
                 },
@@ -142,28 +148,34 @@ impl<D: Dialect> Device<D> {
         }
     }
 
-    /// Makes pieces durable, however long that takes; those that only the routine lane refuses are held.
+    /// Stores pieces, however long that takes; those that only the routine lane refuses are held. All that are held are one
+    /// batch with the new ones, so that the states they report are known to those behind them.
     async fn keep(&self, ingest: &SourceIngest, pieces: Vec<Piece>) {
         let mut known = self.0.lock().await;
         let arrival = ingest.batch().arrival();
-        let mut coming: VecDeque<(Piece, Arrival)> =
-            pieces.into_iter().map(|piece| (piece, arrival)).collect();
-        known.tell_alike_apart(&mut coming);
-        while !coming.is_empty() {
-            let mut group = coming.split_off(coming.len().min(BATCH_EVENTS));
-            std::mem::swap(&mut group, &mut coming);
+        let mut coming = pieces.into_iter().peekable();
+        // Taken out: a piece that makes the program panic is not tried again in the next session.
+        let mut held = known.held.take().unwrap_or_else(|| Held {
+            before: known.dialect.clone(),
+            pieces: VecDeque::new(),
+        });
+        loop {
+            for piece in coming.by_ref().take(BATCH_EVENTS) {
+                held.add(piece, arrival);
+            }
             let mut again = Backoff::new(AGAIN_FIRST, AGAIN_MAX);
-            let mut is_retry = false;
             loop {
-                let (next, stored) = store(&known.dialect, ingest, &group, is_retry).await;
+                let (next, stored) = held.store(ingest).await;
                 match stored {
                     Ok(()) => {
+                        held.pieces.clear();
+                        held.before = next.clone();
                         known.dialect = next;
                         break;
                     }
                     Err(error) if error.has_kept_alarms() => {
-                        known.hold(next, group);
-                        known.give_up(ingest);
+                        known.dialect = next;
+                        held.give_up(ingest);
                         break;
                     }
                     Err(error) => {
@@ -172,64 +184,58 @@ impl<D: Dialect> Device<D> {
                             error = chain(&error),
                             "events wait for the spool"
                         );
-                        is_retry = true;
                         tokio::time::sleep(again.next(random::jitter())).await;
                     }
                 }
             }
-        }
-    }
-
-    /// Tries again what is held.
-    async fn retry(&self, ingest: &SourceIngest) {
-        let mut known = self.0.lock().await;
-        // Taken out: what makes the program panic is not tried again in the next session.
-        if let Some(held) = known.held.take() {
-            let (_, stored) = store(&held.before, ingest, &held.pieces, true).await;
-            if stored.is_err() {
-                known.held = Some(held);
+            if coming.peek().is_none() {
+                known.held = (!held.pieces.is_empty()).then_some(held);
+                return;
             }
         }
     }
 }
 
-impl<D: Dialect> Known<D> {
-    /// Messages of the same bytes are known by which of them they are: one without an id, that was stored and is held, is not
-    /// the next one.
-    fn tell_alike_apart(&self, coming: &mut VecDeque<(Piece, Arrival)>) {
-        for index in 0..coming.len() {
-            let piece = &coming[index].0;
-            let held = self.held.iter().flat_map(|held| &held.pieces);
-            let before = held.chain(coming.range(..index));
-            let alike = before.filter(|(other, _)| other == piece).count();
-            coming[index].1 = coming[index].1.after_alike(alike);
-        }
-    }
-
-    fn hold(&mut self, next: D, pieces: VecDeque<(Piece, Arrival)>) {
-        let before = std::mem::replace(&mut self.dialect, next);
-        let held = self.held.get_or_insert_with(|| Held {
-            before,
-            pieces: VecDeque::new(),
-            bytes: 0,
+impl<D: Dialect> Held<D> {
+    /// Adds a new piece. Pieces with the same bytes are numbered: a stored event without an id of one that is held is not the
+    /// event of the next one.
+    fn add(&mut self, piece: Piece, arrival: Arrival) {
+        let alike = self.pieces.iter().filter(|held| held.piece == piece);
+        self.pieces.push_back(HeldPiece {
+            arrival: arrival.after_alike(alike.count()),
+            piece,
+            is_retry: false,
         });
-        held.bytes += pieces.iter().map(|(piece, _)| bytes(piece)).sum::<usize>();
-        held.pieces.extend(pieces);
     }
 
-    /// Gives up the oldest of the messages that are too many to be held. Their alarms are durable: each was tried before.
+    /// Stores all pieces; returns the state of the protocol after them.
+    async fn store(&mut self, ingest: &SourceIngest) -> (D, Result<(), SubmitError>) {
+        let mut next = self.before.clone();
+        let mut batch = ingest.batch();
+        for held in &mut self.pieces {
+            batch.set_arrival(held.arrival, held.is_retry);
+            held.is_retry = true;
+            let arrived_ms = held.arrival.arrived_ms;
+            add(&mut next, &mut batch, &held.piece, arrived_ms);
+        }
+        let stored = ingest.store(batch).await;
+        (next, stored.map(|_| ()))
+    }
+
+    /// Gives up the oldest pieces that exceed the limits. Their alarms are durable: each was tried before.
     fn give_up(&mut self, ingest: &SourceIngest) {
-        let Some(held) = &mut self.held else { return };
+        let mut bytes: usize = self.pieces.iter().map(|held| bytes(&held.piece)).sum();
         let mut batch = ingest.batch();
         let mut count = 0;
-        while held.pieces.len() > HELD_MAX || held.bytes > HELD_BYTES_MAX {
-            let Some((piece, arrival)) = held.pieces.pop_front() else {
+        while self.pieces.len() > HELD_MAX || bytes > HELD_BYTES_MAX {
+            let Some(held) = self.pieces.pop_front() else {
                 break;
             };
-            held.bytes -= bytes(&piece);
-            // What it says goes on is known, so that it does not begin again.
-            batch.set_arrival(arrival, true);
-            add(&mut held.before, &mut batch, &piece, arrival.arrived_ms);
+            bytes -= self::bytes(&held.piece);
+            // The conditions that it reports go on, and do not begin again.
+            batch.set_arrival(held.arrival, true);
+            let arrived_ms = held.arrival.arrived_ms;
+            add(&mut self.before, &mut batch, &held.piece, arrived_ms);
             count += 1;
         }
         batch.give_up();
@@ -237,23 +243,6 @@ impl<D: Dialect> Known<D> {
             ingest.count("given_up", count);
         }
     }
-}
-
-/// Stores what pieces say of a device of which so much is known; what is known after them.
-async fn store<D: Dialect>(
-    known: &D,
-    ingest: &SourceIngest,
-    pieces: &VecDeque<(Piece, Arrival)>,
-    is_retry: bool,
-) -> (D, Result<(), SubmitError>) {
-    let mut next = known.clone();
-    let mut batch = ingest.batch();
-    for (piece, arrival) in pieces {
-        batch.set_arrival(*arrival, is_retry);
-        add(&mut next, &mut batch, piece, arrival.arrived_ms);
-    }
-    let stored = ingest.store(batch).await;
-    (next, stored.map(|_| ()))
 }
 
 fn bytes(piece: &Piece) -> usize {

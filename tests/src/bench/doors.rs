@@ -26,6 +26,21 @@ pub struct Report {
     pub peak_mb: f64,
 }
 
+/// The source of so many doors, each at an address of its own.
+pub fn blocks(source: &str, doors: u64, port: u16) -> String {
+    let mut blocks = format!(
+        "[[source]]\nname = {source:?}\ntype = \"hikvision\"\npassword_file = \"secrets/device\"\n"
+    );
+    for number in 0..doors {
+        blocks.push_str(&format!(
+            "[[source.device]]\nid = \"door-{number}\"\naddress = \"127.0.{}.{}:{port}\"\n",
+            number / 250 + 1,
+            number % 250 + 1
+        ));
+    }
+    blocks
+}
+
 /// `None` without the peers.
 pub fn run(directory: &Path) -> Result<Option<Report>> {
     let runtime = tokio::runtime::Runtime::new()?;
@@ -37,17 +52,7 @@ async fn measure(directory: &Path) -> anyhow::Result<Option<Report>> {
         return Ok(None);
     };
     let doors = EventDevice::start(directory, &python, "hikvision", &["--beat", "10"]).await?;
-    let mut blocks = format!(
-        "[[source]]\nname = {SOURCE:?}\ntype = \"hikvision\"\npassword_file = \"secrets/device\"\n"
-    );
-    for number in 0..DOORS {
-        blocks.push_str(&format!(
-            "[[source.device]]\nid = \"door-{number}\"\naddress = \"127.0.{}.{}:{}\"\n",
-            number / 250 + 1,
-            number % 250 + 1,
-            doors.port
-        ));
-    }
+    let blocks = blocks(SOURCE, DOORS, doors.port);
     let files = [("secrets/device", DEVICE_PASSWORD)];
     let mut scene = Equipped::start(directory, &blocks, &files).await?;
     scene

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::doors;
 use super::host::{Result, Usage};
 use crate::harness::{
     DEVICE_PASSWORD, Equipped, EventDevice, free_tcp_port, peer, peers_python, until,
@@ -42,7 +43,7 @@ async fn measure(directory: &Path) -> anyhow::Result<Option<Report>> {
     let Some(python) = peers_python() else {
         return Ok(None);
     };
-    let doors = EventDevice::start(directory, &python, "hikvision", &["--beat", "10"]).await?;
+    let devices = EventDevice::start(directory, &python, "hikvision", &["--beat", "10"]).await?;
     let port = free_tcp_port()?;
     let log = directory.join("modbus.log");
     let _piles = peer(
@@ -57,15 +58,7 @@ async fn measure(directory: &Path) -> anyhow::Result<Option<Report>> {
             .ok())
     })
     .await?;
-    let mut blocks = String::from(
-        "[[source]]\nname = \"doors-hik\"\ntype = \"hikvision\"\npassword_file = \"secrets/device\"\n",
-    );
-    for number in 1..=DOORS {
-        blocks.push_str(&format!(
-            "[[source.device]]\nid = \"door-{number}\"\naddress = \"127.0.1.{number}:{}\"\n",
-            doors.port
-        ));
-    }
+    let mut blocks = doors::blocks("doors-hik", DOORS, devices.port);
     blocks.push_str("[[source]]\nname = \"piles\"\ntype = \"modbus\"\n");
     for number in 1..=POINTS.1 {
         blocks.push_str(&format!(
@@ -112,7 +105,7 @@ async fn measure(directory: &Path) -> anyhow::Result<Option<Report>> {
         ));
     }
     let started = Instant::now();
-    doors.say(said).await?;
+    devices.say(said).await?;
     let storm_events = DOORS * STORM;
     scene
         .stored_at_least("doors-hik", (DOORS + storm_events) as usize)
