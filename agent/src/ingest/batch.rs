@@ -106,10 +106,10 @@ pub(super) struct Earlier {
 /// When a message arrived, and which of several alike it is: kept by a source that tries it again itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    receipt: Receipt,
+    pub(super) receipt: Receipt,
     /// Since boot.
     pub arrived_ms: u64,
-    alike: u64,
+    pub(super) alike: u64,
 }
 
 impl Arrival {

@@ -21,10 +21,11 @@
 //!   limits events are still taken, but the device's silence is not watched and the state's repeats are not filtered.
 //!   State from before the start, of devices that were not heard since, is evicted first.
 
+use hashbrown::HashMap;
 use linli_shared::protocol::event::Delivery;
 use linli_shared::protocol::limits::NAME_BYTES_MAX;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::device_clock::{DeviceClock, Moment, Receipt};

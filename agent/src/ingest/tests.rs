@@ -818,3 +818,66 @@ async fn who_is_refused_again_and_again_pushes_out_no_other_sample() {
         ]
     );
 }
+
+fn opened(open: bool) -> DeviceEvent<'static> {
+    DeviceEvent {
+        state: Some(State {
+            point: "contact".into(),
+            active: open,
+            initial: false,
+        }),
+        ..DeviceEvent::new(
+            if open { "door.opened" } else { "door.closed" },
+            Severity::Info,
+            "d",
+        )
+    }
+}
+
+#[tokio::test]
+async fn a_device_whose_first_word_is_offline_is_not_online() {
+    let scene = Scene::new(Some(Duration::from_secs(30)));
+    let offline = DeviceEvent::new("device.offline", Severity::Notice, "lamp");
+    assert_eq!(scene.take(b"offline", offline).await.stored, 1);
+    let online = |scene: &Scene| scene.ingest.with_devices(|devices| devices.count().online);
+    assert_eq!(online(&scene), 0);
+    // Nothing of the agent's own was stored: a broker spoke in its place.
+    assert_eq!(scene.figure("stored"), 1);
+    assert_eq!(scene.take(b"open", fire(true)).await.stored, 1);
+    let back = DeviceEvent::new("door.held", Severity::Notice, "lamp");
+    scene.take(b"held", back).await;
+    assert_eq!(online(&scene), 2);
+}
+
+#[tokio::test]
+async fn a_retry_keeps_its_arrival_and_does_not_replace_a_state_that_arrived_since() {
+    let scene = Scene::new(None);
+    scene.take(b"closed", opened(false)).await;
+    let mut first = scene.ingest.batch();
+    let arrival = first.arrival();
+    let earlier = Arrival {
+        arrived_ms: arrival.arrived_ms - 5000,
+        receipt: Receipt {
+            received_ms: arrival.receipt.received_ms - 5000,
+            ..arrival.receipt
+        },
+        ..arrival
+    };
+    // What arrived since is stored; then comes what waited.
+    first.message(b"open", Ok(DecodedMessage::Events(vec![opened(true)])));
+    scene.ingest.store(first).await.expect("stored");
+    let mut seen = scene.watch();
+    let mut retry = scene.ingest.batch();
+    retry.set_arrival(earlier, true);
+    retry.message(b"closed", Ok(DecodedMessage::Events(vec![opened(false)])));
+    let submitted = scene.ingest.store(retry).await.expect("stored");
+    assert_eq!(submitted.stored, 1);
+    let event = &last(&mut seen).events[0];
+    assert_eq!(
+        event["received_at"],
+        clock::rfc3339(earlier.receipt.received_ms)
+    );
+    // It is open still.
+    assert_eq!(scene.take(b"open again", opened(true)).await.stored, 0);
+    assert_eq!(scene.take(b"closed now", opened(false)).await.stored, 1);
+}
