@@ -169,7 +169,9 @@ impl<D: Dialect> Device<D> {
                 match stored {
                     Ok(()) => {
                         held.pieces.clear();
-                        held.before = next.clone();
+                        if coming.peek().is_some() {
+                            held.before = next.clone();
+                        }
                         known.dialect = next;
                         break;
                     }
