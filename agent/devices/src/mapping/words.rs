@@ -38,6 +38,10 @@ impl Table {
 
     /// Looks up a value.
     pub(super) fn get(&self, found: &str) -> Option<&str> {
+        // Most fields have no table, and their texts can be long.
+        if self.exact.is_empty() {
+            return None;
+        }
         if let Some(value) = self.exact.get(found) {
             return Some(value);
         }
