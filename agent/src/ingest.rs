@@ -181,6 +181,20 @@ impl SourceIngest {
         IngestBatch::new(self)
     }
 
+    /// A receipt now.
+    fn receipt(&self) -> Receipt {
+        Receipt {
+            received_ms: clock::wall_ms(),
+            is_synchronised: self.0.shared.intake.gateway().is_synchronised(),
+            bound_ms: self.clock_bound_ms(),
+        }
+    }
+
+    /// The arrival of a message now.
+    pub fn arrival(&self) -> Arrival {
+        Arrival::now(self.receipt())
+    }
+
     /// Makes a batch durable. Only then may its device be answered. The store finishes even if the caller stops
     /// waiting.
     pub async fn store(&self, batch: IngestBatch) -> Result<Submitted, SubmitError> {

@@ -6,7 +6,7 @@ use linli_tests::harness::{
     run, until,
 };
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::tempdir;
 
 const SITE: &str = "yuyuan";
@@ -70,6 +70,17 @@ async fn told(hub: &mut Hub) -> Result<Vec<Value>> {
         .into_iter()
         .map(|mut item| item["notice"].take())
         .collect())
+}
+
+/// A file with the offset of a hub's clock, 0 at first, and the wrapper that makes the hub read it.
+fn settable_clock(directory: &Path) -> Result<(PathBuf, Vec<String>)> {
+    let offset = directory.join("offset");
+    std::fs::write(&offset, "+0")?;
+    let wrapper = faketime(&[
+        format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
+        "FAKETIME_NO_CACHE=1".to_owned(),
+    ])?;
+    Ok((offset, wrapper))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,12 +297,7 @@ async fn a_gateway_that_floods_and_plays_the_police_is_one_warning_and_opens_no_
 async fn a_hub_whose_clock_steps_goes_on_paging_and_holds_what_cannot_be_undone_until_it_is_trusted()
 -> Result<()> {
     let directory = tempdir()?;
-    let offset = directory.path().join("offset");
-    std::fs::write(&offset, "+0")?;
-    let wrapper = faketime(&[
-        format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
-        "FAKETIME_NO_CACHE=1".to_owned(),
-    ])?;
+    let (offset, wrapper) = settable_clock(directory.path())?;
     let rules = each("fire", "fire.alarm", "life", ", ack = \"1s\"") + LEFT_OPEN;
     let (mut hub, agent) = hub_and_agent(directory.path(), &rules, wrapper, NOBODY).await?;
     let mut session = HandMade::connect(&hub, &agent, SITE, 0, |_| {}).await?;
@@ -374,12 +380,7 @@ async fn a_hub_whose_clock_steps_goes_on_paging_and_holds_what_cannot_be_undone_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_absence_is_not_decided_over_a_jump_of_the_hubs_clock() -> Result<()> {
     let directory = tempdir()?;
-    let offset = directory.path().join("offset");
-    std::fs::write(&offset, "+0")?;
-    let wrapper = faketime(&[
-        format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
-        "FAKETIME_NO_CACHE=1".to_owned(),
-    ])?;
+    let (offset, wrapper) = settable_clock(directory.path())?;
     let (mut hub, agent) = hub_and_agent(directory.path(), LEFT_OPEN, wrapper, NOBODY).await?;
     let mut session = HandMade::connect(&hub, &agent, SITE, 0, |_| {}).await?;
     session
@@ -421,12 +422,7 @@ async fn an_absence_is_not_decided_over_a_jump_of_the_hubs_clock() -> Result<()>
 async fn people_are_told_by_a_hub_whose_clock_was_put_back() -> Result<()> {
     let directory = tempdir()?;
     let receiver = Receiver::start().await?;
-    let offset = directory.path().join("offset");
-    std::fs::write(&offset, "+0")?;
-    let wrapper = faketime(&[
-        format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
-        "FAKETIME_NO_CACHE=1".to_owned(),
-    ])?;
+    let (offset, wrapper) = settable_clock(directory.path())?;
     let rules = each("fire", "fire.alarm", "life", "");
     let (mut hub, agent) = hub_and_agent(directory.path(), &rules, wrapper, receiver.port).await?;
     std::fs::write(&offset, "-3h")?;

@@ -103,17 +103,30 @@ pub(super) struct Earlier {
     pub(super) settled: watch::Receiver<Option<Vec<Way>>>,
 }
 
-/// When a message arrived, and which of several alike it is: kept by a source that tries it again itself.
+/// The arrival of a message, which a source keeps beside a message that it holds until it is stored.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
     pub(super) receipt: Receipt,
-    /// Since boot.
+    /// Time since boot.
     pub arrived_ms: u64,
-    pub(super) alike: u64,
+    /// Number of messages with the same bytes that are held before it.
+    alike: u64,
+    /// It was in a batch before.
+    pub(super) is_tried: bool,
 }
 
 impl Arrival {
-    /// The same, of a message before which so many of the same bytes wait.
+    /// An arrival at this receipt, now.
+    pub(super) fn now(receipt: Receipt) -> Self {
+        Self {
+            receipt,
+            arrived_ms: clock::monotonic_ms(),
+            alike: 0,
+            is_tried: false,
+        }
+    }
+
+    /// The arrival of a message behind so many held messages with the same bytes.
     pub fn after_alike(self, alike: usize) -> Self {
         Self {
             alike: alike as u64,
@@ -148,12 +161,8 @@ pub struct IngestBatch {
     /// Number of events of the current message so far.
     nth: u32,
     is_replayed: bool,
-    receipt: Receipt,
-    arrived_ms: u64,
-    /// So many messages of the same bytes wait before the one that is being read.
-    alike: u64,
-    /// The message was tried before.
-    is_retry: bool,
+    /// The arrival of the message that is being read.
+    arrival: Arrival,
 }
 
 /// Outcome of a device's event.
@@ -186,12 +195,11 @@ impl IngestBatch {
         let stamp = shared.pending.stamp();
         let receipt = Receipt {
             received_ms: stamp.received_ms(),
-            is_synchronised: shared.intake.gateway().is_synchronised(),
-            bound_ms: ingest.0.settings.clock_bound_ms(),
+            ..ingest.receipt()
         };
         Self {
             stamp,
-            receipt,
+            arrival: Arrival::now(receipt),
             submission: shared.intake.submission(),
             own: shared.intake.submission(),
             pledges: Pledges {
@@ -213,9 +221,6 @@ impl IngestBatch {
             raw_hash: 0,
             nth: 0,
             is_replayed: false,
-            arrived_ms: clock::monotonic_ms(),
-            alike: 0,
-            is_retry: false,
             ingest: ingest.clone(),
         }
     }
@@ -234,28 +239,17 @@ impl IngestBatch {
     pub(super) fn hash(&mut self, raw: &[u8]) {
         let mut hasher = SipHasher13::new();
         hasher.write(raw);
-        if self.alike > 0 {
-            hasher.write_u64(self.alike);
+        if self.arrival.alike > 0 {
+            hasher.write_u64(self.arrival.alike);
         }
         self.raw_hash = hasher.finish();
     }
 
-    /// The arrival of messages that come now.
-    pub fn arrival(&self) -> Arrival {
-        Arrival {
-            receipt: self.receipt,
-            arrived_ms: self.arrived_ms,
-            alike: self.alike,
-        }
-    }
-
-    /// The messages that follow arrived then, and are new or are tried again. A retry says nothing of a device's clock, and a
-    /// state of it does not replace one that arrived since.
-    pub fn set_arrival(&mut self, arrival: Arrival, is_retry: bool) {
-        self.receipt = arrival.receipt;
-        self.arrived_ms = arrival.arrived_ms;
-        self.alike = arrival.alike;
-        self.is_retry = is_retry;
+    /// The messages that follow arrived then. One that was tried before says nothing of a device's clock, and a state of it does
+    /// not replace one that arrived since.
+    pub fn set_arrival(&mut self, arrival: &mut Arrival) {
+        self.arrival = *arrival;
+        arrival.is_tried = true;
     }
 
     /// The messages in it are not tried again: what was durable of them is not looked for any more.
@@ -314,7 +308,7 @@ impl IngestBatch {
                 self.heard(&device);
                 if let Claim::Ms(claim_ms) = time.claim(&self.ingest.0.settings.zone)
                     && !self.is_replayed
-                    && !self.is_retry
+                    && !self.arrival.is_tried
                 {
                     self.sample_clock(&device, claim_ms);
                 }
@@ -398,8 +392,10 @@ impl IngestBatch {
             let now_ms = clock::monotonic_ms();
             status
                 .devices
-                .sample_clock(device, claim_ms, &self.receipt, now_ms);
-            let news = status.devices.clock_news(device, self.receipt.bound_ms);
+                .sample_clock(device, claim_ms, &self.arrival.receipt, now_ms);
+            let news = status
+                .devices
+                .clock_news(device, self.arrival.receipt.bound_ms);
             if news.is_some() {
                 let is_off = matches!(news, Some(Some(_)));
                 status.devices.clock_told(device, is_off);
@@ -427,21 +423,21 @@ impl IngestBatch {
     /// Decides when an event of a device happened.
     pub(super) fn moment(&mut self, device: &str, claim: &Claim<'_>, delivery: Delivery) -> Moment {
         if delivery.is_live()
-            && !self.is_retry
+            && !self.arrival.is_tried
             && let Claim::Ms(claim_ms) = claim
         {
             self.sample_clock(device, *claim_ms);
         }
-        let moment = self
-            .ingest
-            .status()
-            .devices
-            .moment(device, claim, delivery, &self.receipt);
+        let moment =
+            self.ingest
+                .status()
+                .devices
+                .moment(device, claim, delivery, &self.arrival.receipt);
         match moment.clock {
             ClockQuality::Implausible => self.tally.implausible_times += 1,
             ClockQuality::Unknown => self.tally.unreadable_times += 1,
             ClockQuality::Device if delivery.is_live() => {
-                self.lag_ms = Some(self.receipt.received_ms - moment.occurred_at_ms);
+                self.lag_ms = Some(self.arrival.receipt.received_ms - moment.occurred_at_ms);
             }
             _ => {}
         }
@@ -543,13 +539,13 @@ impl IngestBatch {
             point: bounded::bounded(Cow::Borrowed(&*state.point)).into_owned(),
             active: state.active,
             at_ms,
-            arrived_ms: self.arrived_ms,
+            arrived_ms: self.arrival.arrived_ms,
         };
         let news = self
             .ingest
             .status()
             .devices
-            .news(&staged, state.initial, self.is_retry);
+            .news(&staged, state.initial, self.arrival.is_tried);
         match news {
             News::Repeated(flight) => {
                 match flight {
@@ -634,7 +630,7 @@ impl IngestBatch {
         let draft = Draft {
             kind: &device_event.kind,
             occurred_at_ms: moment.occurred_at_ms,
-            received_at_ms: self.receipt.received_ms,
+            received_at_ms: self.arrival.receipt.received_ms,
             clock: moment.clock,
             device_time_ms: moment.device_time_ms,
             delivery,
@@ -685,11 +681,11 @@ impl IngestBatch {
 
     /// When the messages were received, milliseconds since 1970 UTC.
     pub fn received_ms(&self) -> i64 {
-        self.receipt.received_ms
+        self.arrival.receipt.received_ms
     }
 
     /// Whether that time is synchronised, so devices may be sent it.
     pub fn is_synchronised(&self) -> bool {
-        self.receipt.is_synchronised
+        self.arrival.receipt.is_synchronised
     }
 }

@@ -854,21 +854,16 @@ async fn a_retry_keeps_its_arrival_and_does_not_replace_a_state_that_arrived_sin
     let scene = Scene::new(None);
     scene.take(b"closed", opened(false)).await;
     let mut first = scene.ingest.batch();
-    let arrival = first.arrival();
-    let earlier = Arrival {
-        arrived_ms: arrival.arrived_ms - 5000,
-        receipt: Receipt {
-            received_ms: arrival.receipt.received_ms - 5000,
-            ..arrival.receipt
-        },
-        ..arrival
-    };
+    let mut earlier = scene.ingest.arrival();
+    earlier.arrived_ms -= 5000;
+    earlier.receipt.received_ms -= 5000;
+    earlier.is_tried = true;
     // What arrived since is stored; then comes what waited.
     first.message(b"open", Ok(DecodedMessage::Events(vec![opened(true)])));
     scene.ingest.store(first).await.expect("stored");
     let mut seen = scene.watch();
     let mut retry = scene.ingest.batch();
-    retry.set_arrival(earlier, true);
+    retry.set_arrival(&mut earlier);
     retry.message(b"closed", Ok(DecodedMessage::Events(vec![opened(false)])));
     let submitted = scene.ingest.store(retry).await.expect("stored");
     assert_eq!(submitted.stored, 1);

@@ -239,8 +239,6 @@ struct Held {
     publish: Publish,
     arrival: Arrival,
     is_durable: bool,
-    /// It was tried before.
-    is_retry: bool,
 }
 
 /// Stores what comes, as much at once as is there, and then acknowledges it, in the order in which it came. What the routine
@@ -269,16 +267,15 @@ async fn store(
             }
         }
         retry_at = Instant::now() + RETRY_EVERY;
-        hold(&mut held, coming.drain(..), ingest.batch().arrival());
+        hold(&mut held, coming.drain(..), ingest.arrival());
         // All in one batch: what waits is known to the messages behind it.
         let mut from = 0;
         while from < held.len() {
             let mut batch = ingest.batch();
-            let to = fill(&mut batch, topics, &held, from);
+            let to = fill(&mut batch, topics, &mut held, from);
             let stored = ingest.store(batch).await;
             for message in held.range_mut(from..to) {
                 message.is_durable |= stored.is_ok();
-                message.is_retry = true;
             }
             if let Err(error) = stored {
                 tracing::debug!(source = ingest.name(), %error, "the broker waits for the spool");
@@ -308,21 +305,25 @@ fn hold(held: &mut VecDeque<Held>, coming: impl Iterator<Item = Publish>, arriva
             publish,
             arrival,
             is_durable: false,
-            is_retry: false,
         });
     }
 }
 
 /// Puts messages from this one on into a batch, until it is full: the end of those that are in it.
-fn fill(batch: &mut IngestBatch, topics: &[Topic], held: &VecDeque<Held>, from: usize) -> usize {
-    for (index, message) in held.iter().enumerate().skip(from) {
+fn fill(
+    batch: &mut IngestBatch,
+    topics: &[Topic],
+    held: &mut VecDeque<Held>,
+    from: usize,
+) -> usize {
+    for (index, message) in held.iter_mut().enumerate().skip(from) {
         if batch.is_full() {
             return index;
         }
         if message.is_durable {
             continue;
         }
-        batch.set_arrival(message.arrival, message.is_retry);
+        batch.set_arrival(&mut message.arrival);
         let publish = &message.publish;
         let mappings: Vec<&Mapping> = topics
             .iter()

@@ -220,7 +220,9 @@ async fn session(client: &Client, camera: &Camera, ingest: &SourceIngest) -> End
         let mut renew_at = Instant::now() + renew_every;
         let ended = loop {
             match asker.ask(Call::PullMessages, &subscription).await {
-                Ok((text, pulled)) => store(ingest, camera, told(&text, pulled)).await,
+                Ok((text, pulled)) => {
+                    store(ingest, camera, told(&text, pulled, ingest.arrival())).await
+                }
                 Err(ended) => break ended,
             }
             if Instant::now() >= renew_at {
@@ -260,24 +262,23 @@ fn utc_ms([year, month, day, hour, minute, second]: [i32; 6]) -> Option<i64> {
 struct Told {
     raw: String,
     read: Result<Notification, String>,
-    /// When it came first, once it was tried.
-    arrival: Option<Arrival>,
+    arrival: Arrival,
 }
 
 /// The notifications of an answer.
-fn told(text: &str, answer: Answer) -> Vec<Told> {
+fn told(text: &str, answer: Answer, arrival: Arrival) -> Vec<Told> {
     let read = answer.notifications.into_iter().map(|notification| Told {
         raw: text
             .get(notification.bytes.clone())
             .unwrap_or_default()
             .to_owned(),
         read: Ok(notification),
-        arrival: None,
+        arrival,
     });
     let broken = answer.broken.into_iter().map(|reason| Told {
         raw: text.to_owned(),
         read: Err(reason),
-        arrival: None,
+        arrival,
     });
     read.chain(broken).collect()
 }
@@ -293,7 +294,11 @@ async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
     if given_up > 0 {
         ingest.count("given_up", given_up as u64);
     }
-    all.extend(coming);
+    for mut told in coming {
+        let alike = all.iter().filter(|held| held.raw == told.raw);
+        told.arrival = told.arrival.after_alike(alike.count());
+        all.push(told);
+    }
     let until = Instant::now() + ROUTINE_WAIT;
     loop {
         let mut batch = ingest.batch();
@@ -301,16 +306,8 @@ async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
             let said = DecodedMessage::heartbeat(camera.id.as_str());
             batch.message(&[], Ok(said));
         }
-        let now = batch.arrival();
-        for index in 0..all.len() {
-            let is_retry = all[index].arrival.is_some();
-            let alike = |told: &&Told| told.raw == all[index].raw;
-            let arrival = all[index]
-                .arrival
-                .unwrap_or_else(|| now.after_alike(all[..index].iter().filter(alike).count()));
-            all[index].arrival = Some(arrival);
-            batch.set_arrival(arrival, is_retry);
-            let told = &all[index];
+        for told in &mut all {
+            batch.set_arrival(&mut told.arrival);
             let said = match &told.read {
                 Ok(notification) => map::said(&camera.id, notification),
                 Err(reason) => Err(Reject::new(reason.clone())),

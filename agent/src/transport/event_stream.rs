@@ -11,6 +11,7 @@
 //!   session.
 //! * What is known of a device (its [`Dialect`]) changes with the events that are durable, and not before.
 use linli_shared::service::backoff::Backoff;
+use linli_shared::service::clock;
 use linli_shared::service::telemetry::chain;
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
@@ -60,8 +61,6 @@ struct Held<D> {
 struct HeldPiece {
     piece: Piece,
     arrival: Arrival,
-    /// It was tried before.
-    is_retry: bool,
 }
 
 impl<D: Dialect> Device<D> {
@@ -102,7 +101,7 @@ impl<D: Dialect> Device<D> {
         while !pieces.is_empty() {
             let count = pieces.len().min(BATCH_EVENTS);
             self.with(ingest, |dialect, batch| {
-                let now_ms = batch.arrival().arrived_ms;
+                let now_ms = clock::monotonic_ms();
                 for piece in &pieces[..count] {
                     add(dialect, batch, piece, now_ms);
                 }
@@ -152,7 +151,7 @@ impl<D: Dialect> Device<D> {
     /// batch with the new ones, so that the states they report are known to those behind them.
     async fn keep(&self, ingest: &SourceIngest, pieces: Vec<Piece>) {
         let mut known = self.0.lock().await;
-        let arrival = ingest.batch().arrival();
+        let arrival = ingest.arrival();
         let mut coming = pieces.into_iter().peekable();
         // Taken out: a piece that makes the program panic is not tried again in the next session.
         let mut held = known.held.take().unwrap_or_else(|| Held {
@@ -206,7 +205,6 @@ impl<D: Dialect> Held<D> {
         self.pieces.push_back(HeldPiece {
             arrival: arrival.after_alike(alike.count()),
             piece,
-            is_retry: false,
         });
     }
 
@@ -215,8 +213,7 @@ impl<D: Dialect> Held<D> {
         let mut next = self.before.clone();
         let mut batch = ingest.batch();
         for held in &mut self.pieces {
-            batch.set_arrival(held.arrival, held.is_retry);
-            held.is_retry = true;
+            batch.set_arrival(&mut held.arrival);
             let arrived_ms = held.arrival.arrived_ms;
             add(&mut next, &mut batch, &held.piece, arrived_ms);
         }
@@ -230,12 +227,12 @@ impl<D: Dialect> Held<D> {
         let mut batch = ingest.batch();
         let mut count = 0;
         while self.pieces.len() > HELD_MAX || bytes > HELD_BYTES_MAX {
-            let Some(held) = self.pieces.pop_front() else {
+            let Some(mut held) = self.pieces.pop_front() else {
                 break;
             };
             bytes -= self::bytes(&held.piece);
             // The conditions that it reports go on, and do not begin again.
-            batch.set_arrival(held.arrival, true);
+            batch.set_arrival(&mut held.arrival);
             let arrived_ms = held.arrival.arrived_ms;
             add(&mut self.before, &mut batch, &held.piece, arrived_ms);
             count += 1;

@@ -1,7 +1,7 @@
 //! What an agent claims of itself, bounded by what can be. Pure.
 //!
-//! A gateway is in a place where others may come to it. What it says of its own time and numbers decides when rules are sure
-//! that something did not happen, so it is believed only as far as an honest agent could mean it.
+//! Strangers may have physical access to a gateway. Its time and its numbers decide when rules are sure that something did not
+//! happen, so the hub believes them only within the range of an honest agent.
 use linli_shared::protocol::ids::Sequence;
 use std::time::Duration;
 
