@@ -23,6 +23,7 @@
 //! **A store that has begun always finishes**, on a task of its own, even if its source ends: the outcome is never
 //! lost.
 mod batch;
+pub(crate) mod device;
 pub(crate) mod device_clock;
 pub(crate) mod devices;
 mod items;
@@ -31,9 +32,10 @@ pub(crate) mod places;
 pub(crate) mod raw_log;
 pub(crate) mod source_status;
 pub(crate) mod state_store;
+pub(crate) mod states;
 
 use jiff::tz::TimeZone;
-use linli_shared::protocol::event::Severity;
+use linli_shared::protocol::event::{DEVICE_OFFLINE, Severity};
 use linli_shared::service::clock;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -422,7 +424,7 @@ impl SourceIngest {
             let mut batch = self.batch();
             for name in names {
                 let device_event =
-                    DeviceEvent::new("device.offline", Severity::Notice, name.as_str())
+                    DeviceEvent::new(DEVICE_OFFLINE, Severity::Notice, name.as_str())
                         .with("state", "unknown");
                 if let Err(reject) = batch.tell(&device_event) {
                     tracing::warn!(source = self.name(), %reject, "a silent device cannot be told");
@@ -447,7 +449,7 @@ impl SourceIngest {
         };
         let name = self.name();
         let device_event = match &away {
-            Away::Gone(why) => DeviceEvent::new("device.offline", Severity::Notice, name)
+            Away::Gone(why) => DeviceEvent::new(DEVICE_OFFLINE, Severity::Notice, name)
                 .with("state", "unknown")
                 .with("reason", why.as_str()),
             Away::Back => DeviceEvent::new("device.online", Severity::Info, name),

@@ -1,6 +1,6 @@
 //! Messages with their decoded forms, on their way to one sync.
 use linli_shared::protocol::event::{
-    ClockQuality, DEVICE_CLOCK, Delivery, Draft, PlaceDraft, Severity,
+    ClockQuality, DEVICE_CLOCK, DEVICE_OFFLINE, Delivery, Draft, PlaceDraft, Severity,
 };
 use linli_shared::protocol::limits::NAME_BYTES_MAX;
 use linli_shared::service::clock;
@@ -9,11 +9,13 @@ use std::borrow::Cow;
 use std::hash::Hasher;
 use tokio::sync::watch;
 
+use super::device::ClockNews;
 use super::device_clock::{self, Moment};
-use super::devices::{Flight, News, Staged};
+use super::devices::Received;
 use super::live_tap::{Seen, event as watched_event};
 use super::raw_log;
 use super::source_status::SourceStatus;
+use super::states::{Flight, News, Staged};
 use super::{BATCH_EVENTS, Receipt, SourceIngest};
 use crate::intake::{SUBMIT_EVENTS_MAX, Submission, Way};
 use crate::pending::Stamp;
@@ -79,8 +81,7 @@ impl Pledges {
             status.devices.not_told(&device);
         }
         for device in self.clocks.drain(..) {
-            let told = status.devices.was_clock_told(&device);
-            status.devices.clock_told(&device, !told);
+            status.devices.clock_not_told(&device);
         }
     }
 }
@@ -163,6 +164,8 @@ pub struct IngestBatch {
     is_replayed: bool,
     /// The arrival of the message that is being read.
     arrival: Arrival,
+    /// When that began, since boot.
+    now_ms: u64,
 }
 
 /// Outcome of a device's event.
@@ -221,6 +224,7 @@ impl IngestBatch {
             raw_hash: 0,
             nth: 0,
             is_replayed: false,
+            now_ms: clock::monotonic_ms(),
             ingest: ingest.clone(),
         }
     }
@@ -274,6 +278,7 @@ impl IngestBatch {
     pub fn message(&mut self, raw: &[u8], decoded: Result<DecodedMessage<'_>, Reject>) {
         self.said = true;
         self.nth = 0;
+        self.now_ms = clock::monotonic_ms();
         let mut shown = self
             .ingest
             .0
@@ -287,12 +292,6 @@ impl IngestBatch {
                 }
                 let mut outcome = "repeated";
                 for device_event in &device_events {
-                    let is_offline = self.is_offline(&device_event.device, &device_event.kind);
-                    match device_event.by.as_deref() {
-                        Some(by) => self.heard(by),
-                        None if is_offline => {}
-                        None => self.heard(&device_event.device),
-                    }
                     match self.device_event(device_event, shown.as_mut()) {
                         Ok(Taken::Event) => outcome = "event",
                         Ok(Taken::Repeated) => self.tally.repeated += 1,
@@ -305,18 +304,14 @@ impl IngestBatch {
                 outcome
             }
             Ok(DecodedMessage::Heartbeat { device, time }) => {
-                self.heard(&device);
-                if let Claim::Ms(claim_ms) = time.claim(&self.ingest.0.settings.zone)
-                    && !self.is_replayed
-                    && !self.arrival.is_tried
-                {
-                    self.sample_clock(&device, claim_ms);
-                }
+                let claim = time.claim(&self.ingest.0.settings.zone);
+                let delivery = self.delivery(false);
+                self.receive(&device, true, false, &claim, delivery);
                 self.tally.heartbeat += 1;
                 "heartbeat"
             }
             Ok(DecodedMessage::LeftOut { device, what }) => {
-                self.heard(&device);
+                self.receive(&device, true, false, &Claim::None, Delivery::Live);
                 self.tally.left_out += 1;
                 if let Some(shown) = &mut shown {
                     shown.reason = Some(what.into_owned());
@@ -352,67 +347,52 @@ impl IngestBatch {
         SourceStatus::sample(&mut self.tally.samples, &reject.reason, raw);
     }
 
-    /// Whether an event reports its device as offline. Such an event is no sign of life: a broker or a host sent it.
-    pub(super) fn is_offline(&mut self, device: &str, kind: &str) -> bool {
-        let is_offline = kind == "device.offline";
-        if device.len() <= NAME_BYTES_MAX {
-            let devices = &mut self.ingest.status().devices;
-            devices.said_offline(device, is_offline, clock::monotonic_ms());
-        }
-        is_offline
-    }
-
-    /// Records a sign of life of a device; if the device was away, this creates an event. A device whose name is too
-    /// long for an event is not watched.
-    pub(super) fn heard(&mut self, device: &str) {
-        if device.is_empty() || device.len() > NAME_BYTES_MAX {
-            return;
-        }
-        let back = self
+    /// Records a message of a device, and decides when its event happened. If the device was away, or its clock was
+    /// found to be off, this adds an event of the agent. A device whose name is too long for an event is not watched.
+    pub(super) fn receive(
+        &mut self,
+        device: &str,
+        is_alive: bool,
+        is_offline: bool,
+        claim: &Claim<'_>,
+        delivery: Delivery,
+    ) -> Moment {
+        let received = Received {
+            is_alive,
+            is_offline,
+            claim,
+            delivery,
+            is_sample: delivery.is_live() && !self.arrival.is_tried,
+            receipt: &self.arrival.receipt,
+        };
+        let changes = self
             .ingest
             .status()
             .devices
-            .heard(device, clock::monotonic_ms());
-        if back {
-            let device_event = DeviceEvent::new("device.online", Severity::Info, device);
-            if self.tell(&device_event).is_ok() {
+            .receive(device, &received, self.now_ms);
+        if changes.is_back {
+            let online = DeviceEvent::new("device.online", Severity::Info, device);
+            if self.tell(&online).is_ok() {
                 self.pledges.back.push(device.to_owned());
             }
         }
+        if let Some(news) = changes.clock {
+            self.tell_clock(device, news);
+        }
+        changes.moment
     }
 
-    /// Takes the time of a live message as a sample of its device's clock; an offset beyond the bound creates an
-    /// event.
-    pub(super) fn sample_clock(&mut self, device: &str, claim_ms: i64) {
-        if device.len() > NAME_BYTES_MAX {
-            return;
-        }
-        let news = {
-            let mut status = self.ingest.status();
-            let now_ms = clock::monotonic_ms();
-            status
-                .devices
-                .sample_clock(device, claim_ms, &self.arrival.receipt, now_ms);
-            let news = status
-                .devices
-                .clock_news(device, self.arrival.receipt.bound_ms);
-            if news.is_some() {
-                let is_off = matches!(news, Some(Some(_)));
-                status.devices.clock_told(device, is_off);
-            }
-            news
+    /// Adds the agent's own event about a device's clock.
+    fn tell_clock(&mut self, device: &str, news: ClockNews) {
+        let named = match device {
+            "" => self.ingest.name().to_owned(),
+            _ => device.to_owned(),
         };
-        let Some(offset_ms) = news else { return };
-        let named = if device.is_empty() {
-            self.ingest.name().to_owned()
-        } else {
-            device.to_owned()
-        };
-        let device_event = match offset_ms {
-            Some(offset_ms) => DeviceEvent::new(DEVICE_CLOCK, Severity::Notice, named)
+        let device_event = match news {
+            ClockNews::Off(offset_ms) => DeviceEvent::new(DEVICE_CLOCK, Severity::Notice, named)
                 .with("offset_s", (offset_ms / 1000).to_string())
                 .with("reason", device_clock::words(offset_ms)),
-            None => DeviceEvent::new("device.clock_restored", Severity::Info, named),
+            ClockNews::Restored => DeviceEvent::new("device.clock_restored", Severity::Info, named),
         };
         self.pledges.clocks.push(device.to_owned());
         if self.tell(&device_event).is_err() {
@@ -420,19 +400,8 @@ impl IngestBatch {
         }
     }
 
-    /// Decides when an event of a device happened.
-    pub(super) fn moment(&mut self, device: &str, claim: &Claim<'_>, delivery: Delivery) -> Moment {
-        if delivery.is_live()
-            && !self.arrival.is_tried
-            && let Claim::Ms(claim_ms) = claim
-        {
-            self.sample_clock(device, *claim_ms);
-        }
-        let moment =
-            self.ingest
-                .status()
-                .devices
-                .moment(device, claim, delivery, &self.arrival.receipt);
+    /// Counts an event by the quality of its time.
+    pub(super) fn count_time(&mut self, moment: &Moment, delivery: Delivery) {
         match moment.clock {
             ClockQuality::Implausible => self.tally.implausible_times += 1,
             ClockQuality::Unknown => self.tally.unreadable_times += 1,
@@ -441,7 +410,6 @@ impl IngestBatch {
             }
             _ => {}
         }
-        moment
     }
 
     fn device_event(
@@ -450,10 +418,31 @@ impl IngestBatch {
         shown: Option<&mut Seen>,
     ) -> Result<Taken, Reject> {
         self.begin_event();
+        let claim = device_event.time.claim(&self.ingest.0.settings.zone);
+        let delivery = self.delivery(device_event.replayed);
+        let is_offline = device_event.kind == DEVICE_OFFLINE;
+        let moment = match device_event.by.as_deref() {
+            // A part shares the presence and the clock of the panel that reports it.
+            Some(by) => {
+                let mut status = self.ingest.status();
+                let devices = &mut status.devices;
+                devices.set_offline(&device_event.device, is_offline, self.now_ms);
+                drop(status);
+                self.receive(by, true, false, &claim, delivery)
+            }
+            // A broker or a host sent a report of being offline: it is no sign of life.
+            None => self.receive(
+                &device_event.device,
+                !is_offline,
+                is_offline,
+                &claim,
+                delivery,
+            ),
+        };
         let mut news = StateNews::Late;
         if let Some(state) = &device_event.state {
             news = match device_event.by.as_deref() {
-                // A part shares the presence of the panel that reports it: its points are points of the panel.
+                // Its points are points of the panel.
                 Some(by) => {
                     let point = format!("{}/{}", device_event.device, state.point).into();
                     self.news(by, &State { point, ..*state }, None)?
@@ -464,7 +453,8 @@ impl IngestBatch {
                 return Ok(Taken::Repeated);
             }
         }
-        let event = self.event(device_event, Teller::Device)?;
+        self.count_time(&moment, delivery);
+        let event = self.event(device_event, Teller::Device, &claim, moment, delivery)?;
         if let Some(shown) = shown {
             shown.events.push(event);
         }
@@ -484,7 +474,7 @@ impl IngestBatch {
         print.write(draft.kind.as_bytes());
         print.write(draft.device.as_bytes());
         let print = print.finish();
-        if self.ingest.status().is_done(print, clock::monotonic_ms()) {
+        if self.ingest.status().is_done(print, self.now_ms) {
             self.done.push(print);
             return true;
         }
@@ -576,7 +566,19 @@ impl IngestBatch {
 
     /// Adds the agent's own event about a device.
     pub(super) fn tell(&mut self, device_event: &DeviceEvent<'_>) -> Result<(), Reject> {
-        self.event(device_event, Teller::Agent).map(|_| ())
+        let moment = Moment {
+            occurred_at_ms: self.arrival.receipt.received_ms,
+            clock: ClockQuality::Agent,
+            device_time_ms: None,
+        };
+        self.event(
+            device_event,
+            Teller::Agent,
+            &Claim::None,
+            moment,
+            Delivery::Live,
+        )
+        .map(|_| ())
     }
 
     /// Packs the event of a device and returns it for watchers; `Null` if nobody watches.
@@ -584,19 +586,15 @@ impl IngestBatch {
         &mut self,
         device_event: &DeviceEvent<'_>,
         teller: Teller,
+        claim: &Claim<'_>,
+        moment: Moment,
+        delivery: Delivery,
     ) -> Result<serde_json::Value, Reject> {
         if self.submission.len() >= SUBMIT_EVENTS_MAX || self.own.len() >= SUBMIT_EVENTS_MAX {
             return Err(Reject::new(format!(
                 "more than {SUBMIT_EVENTS_MAX} events in one message"
             )));
         }
-        let claim = device_event.time.claim(&self.ingest.0.settings.zone);
-        let delivery = match teller {
-            Teller::Device => self.delivery(device_event.replayed),
-            Teller::Agent => Delivery::Live,
-        };
-        let whose = device_event.by.as_deref().unwrap_or(&device_event.device);
-        let moment = self.moment(whose, &claim, delivery);
         let ingest = self.ingest.clone();
         let inner = &ingest.0;
         let pseudonyms: Vec<(&str, Option<String>)> = device_event
@@ -620,7 +618,7 @@ impl IngestBatch {
                     .filter_map(|(name, value)| Some((*name, value.as_deref()?))),
             )
             .collect();
-        if let Claim::Unreadable(text) = &claim {
+        if let Claim::Unreadable(text) = claim {
             attributes.push(("device_time", bounded::attribute(text)));
         }
         // By name, each once: the first of equal names wins.
@@ -671,6 +669,7 @@ impl IngestBatch {
     pub fn begin(&mut self, raw: &[u8]) {
         self.said = true;
         self.nth = 0;
+        self.now_ms = clock::monotonic_ms();
         if self.ingest.0.tap.is_watched() {
             let mut seen = Seen::new(self.stamp.received_ms(), raw);
             seen.outcome = Cow::Borrowed("event");

@@ -1,5 +1,5 @@
 //! Items that mappings read, on their way into a batch.
-use linli_shared::protocol::event::ClockQuality;
+use linli_shared::protocol::event::{ClockQuality, DEVICE_OFFLINE};
 use std::borrow::Cow;
 
 use super::IngestBatch;
@@ -106,12 +106,18 @@ impl IngestBatch {
             draft.place.building = &place.building;
             draft.place.unit = &place.unit;
         }
-        let is_offline = self.is_offline(draft.device, draft.kind);
-        if inner.settings.silent_after.is_some() && !is_offline {
-            self.heard(draft.device);
-        }
         draft.delivery = self.delivery(replayed);
-        let moment = self.moment(draft.device, &claim, draft.delivery);
+        let is_offline = draft.kind == DEVICE_OFFLINE;
+        // What a platform says about the past is no sign of life, unless the source watches for silence.
+        let is_alive = inner.settings.silent_after.is_some() || draft.delivery.is_live();
+        let moment = self.receive(
+            draft.device,
+            is_alive && !is_offline,
+            is_offline,
+            &claim,
+            draft.delivery,
+        );
+        self.count_time(&moment, draft.delivery);
         draft.occurred_at_ms = moment.occurred_at_ms;
         draft.received_at_ms = self.received_ms();
         draft.clock = moment.clock;

@@ -27,7 +27,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::SourceIngest;
-use super::devices::{Devices, Kept};
+use super::device::Kept;
+use super::devices::Devices;
 
 /// Seconds between two writes.
 pub const KEEP_EVERY_S: u64 = 10;
@@ -235,7 +236,8 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::devices::{DEVICES_MAX, News, POINTS_MAX, Staged};
+    use crate::ingest::devices::{DEVICES_MAX, POINTS_MAX};
+    use crate::ingest::states::{News, Staged};
 
     fn devices(states: &[(&str, &str, bool)]) -> Devices {
         let mut devices = Devices::new(None);

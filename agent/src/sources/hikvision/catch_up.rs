@@ -22,7 +22,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use super::Session;
-use crate::ingest::devices::Cursor;
+use crate::ingest::device::Cursor;
 use crate::random;
 use crate::transport::outbound::{self, Peer};
 use crate::transport::reconnect::Ended;
