@@ -15,6 +15,7 @@ use serde::de::Deserializer;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+use crate::text;
 use parse::{Damage, Scalar, Sink};
 
 /// A text of JSON that may also be a number, a flag, or null. Lists and objects read as empty. A number keeps its
@@ -36,10 +37,11 @@ pub fn scalar_text(raw: &str) -> Option<Cow<'_, str>> {
         b'{' | b'[' | b'n' => return None,
         _ => return Some(Cow::Borrowed(raw)),
     };
-    if memchr::memchr(b'\\', inner.as_bytes()).is_some() {
-        return Some(Cow::Owned(word::unescape(inner).trim().to_owned()));
-    }
-    Some(Cow::Borrowed(inner.trim()))
+    let text = match inner.bytes().any(|byte| byte == b'\\') {
+        true => Cow::Owned(word::unescape(inner)),
+        false => Cow::Borrowed(inner),
+    };
+    Some(text::trimmed(text))
 }
 
 /// Values picked from a document.
@@ -109,7 +111,7 @@ impl<'m, const N: usize> Sink<'m> for Picker<'_, 'm, N> {
         let Some(at) = self.places.iter().position(is_it) else {
             return;
         };
-        if let Some(text) = value.text().map(crate::xml::trimmed)
+        if let Some(text) = value.text().map(text::trimmed)
             && !text.is_empty()
         {
             self.values[at] = text;

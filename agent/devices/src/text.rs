@@ -9,6 +9,21 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read, Seek};
 
+/// A value without surrounding white space.
+pub fn trimmed(value: Cow<'_, str>) -> Cow<'_, str> {
+    // Nearly always there is nothing to trim, which two bytes show.
+    if let ([first, ..], [.., last]) = (value.as_bytes(), value.as_bytes())
+        && first.is_ascii_graphic()
+        && last.is_ascii_graphic()
+    {
+        return value;
+    }
+    match value {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    }
+}
+
 /// Bytes read at once from a file.
 const READ_BYTES: usize = 1 << 16;
 /// Bytes decoded at once while sequences are counted.

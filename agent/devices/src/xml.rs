@@ -19,6 +19,7 @@ pub use scan::Attributes;
 use scan::{Scanner, Token};
 
 use super::device_event::Reject;
+use super::text;
 
 /// Largest number of levels of elements.
 pub const DEPTH_MAX: usize = 32;
@@ -161,7 +162,8 @@ impl<'a> Reader<'_, 'a> {
             return;
         };
         if !open.has_elements {
-            self.elements.leaf(name, &self.names, trimmed(open.text));
+            self.elements
+                .leaf(name, &self.names, text::trimmed(open.text));
         }
         self.elements.close(name, &self.names, at);
     }
@@ -196,15 +198,6 @@ fn add<'a>(value: &mut Cow<'a, str>, text: Cow<'a, str>) {
         *value = text;
     } else {
         value.to_mut().push_str(&text);
-    }
-}
-
-/// A value without surrounding white space.
-pub fn trimmed(value: Cow<'_, str>) -> Cow<'_, str> {
-    match value {
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-        Cow::Owned(text) if text.trim().len() == text.len() => Cow::Owned(text),
-        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
     }
 }
 

@@ -11,6 +11,7 @@ use std::fmt;
 
 use crate::bounded::bounded;
 use crate::lenient_json::scalar_text;
+use crate::text;
 
 /// The position of one pointer's value in a [`Capture`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,25 +217,9 @@ impl<'m> Capture<'m> {
 
     /// Puts a value into a slot.
     pub fn set(&mut self, slot: Slot, value: Cow<'m, str>) {
-        self.values[slot.place] = trimmed(value).map(|value| slot.bounded(value));
+        let value = text::trimmed(value);
+        self.values[slot.place] = (!value.is_empty()).then(|| slot.bounded(value));
     }
-}
-
-#[inline]
-fn trimmed(value: Cow<'_, str>) -> Option<Cow<'_, str>> {
-    // Nearly always there is nothing to trim, which two bytes show.
-    if let ([first, ..], [.., last]) = (value.as_bytes(), value.as_bytes())
-        && first.is_ascii_graphic()
-        && last.is_ascii_graphic()
-    {
-        return Some(value);
-    }
-    let value = match value {
-        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-        Cow::Owned(text) if text.trim().len() == text.len() => Cow::Owned(text),
-        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
-    };
-    (!value.is_empty()).then_some(value)
 }
 
 /// Reads a value along one node of the plan.
@@ -252,7 +237,7 @@ impl<'m> DeserializeSeed<'m> for NodeSeed<'_, '_, 'm> {
         };
         // Raw, because a number would change on its way through a float.
         let raw = <&'m RawValue>::deserialize(deserializer)?.get();
-        if let Some(value) = scalar_text(raw).and_then(trimmed) {
+        if let Some(value) = scalar_text(raw).filter(|value| !value.is_empty()) {
             // The last non-empty value of a repeated key counts.
             self.into[slot.place] = Some(slot.bounded(value));
         } else if !self.node.children.is_empty() && raw.starts_with(['{', '[']) {

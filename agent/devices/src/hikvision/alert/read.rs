@@ -6,6 +6,7 @@ use super::super::door::DoorEvent;
 use super::{Alert, REGIONS_MAX, Region, Stage};
 use crate::device_event::Reject;
 use crate::lenient_json::parse::{self, Damage, Scalar, Sink};
+use crate::text;
 use crate::xml::{self, Attributes, Elements};
 
 /// Largest number of alerts of one message.
@@ -320,7 +321,7 @@ impl<'a> Sink<'a> for Walk<'_, 'a> {
 
     fn value(&mut self, key: Option<&str>, value: Scalar<'a>) {
         let Some(key) = key else { return };
-        let text = value.text().map(xml::trimmed).unwrap_or_default();
+        let text = value.text().map(text::trimmed).unwrap_or_default();
         let around = Around::of(objects(&self.levels));
         self.alerts.value(key, around, text);
     }
