@@ -9,6 +9,7 @@ use std::borrow::Cow;
 const HASH_BYTES: usize = 16;
 
 /// Shortens a long name to its front and a hash of all of it, so that two names stay distinct.
+#[inline]
 pub fn bounded(name: Cow<'_, str>) -> Cow<'_, str> {
     if name.len() <= NAME_BYTES_MAX {
         return name;

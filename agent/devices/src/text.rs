@@ -10,6 +10,7 @@ use std::fmt;
 use std::io::{self, Read, Seek};
 
 /// A value without surrounding white space.
+#[inline]
 pub fn trimmed(value: Cow<'_, str>) -> Cow<'_, str> {
     // Nearly always there is nothing to trim, which two bytes show.
     if let ([first, ..], [.., last]) = (value.as_bytes(), value.as_bytes())
