@@ -354,6 +354,11 @@ async fn a_hub_whose_clock_steps_goes_on_paging_and_holds_what_cannot_be_undone_
 
     let said = run(hub.command()?.arg("clock"))?;
     assert!(said.contains("linli-hub clock trust"), "{said}");
+    let refused = hub.command()?.args(["retention", "run"]).output()?;
+    assert_eq!(refused.status.code(), Some(77), "{refused:?}");
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(why.contains("linli-hub clock trust"), "{why}");
+    run(hub.command()?.args(["retention", "run", "--dry-run"]))?;
     run(hub.command()?.args(["clock", "trust"]))?;
     until("the clock to be believed", async || {
         let doubtful = metric(&hub.metrics().await?, stepped);

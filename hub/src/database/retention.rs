@@ -11,13 +11,34 @@ use crate::orgs::commands::COMMAND_LINE;
 use crate::retention::{Floors, Hand, Run};
 use crate::rules::RuleLoader;
 use crate::sealed::Sealer;
-use crate::store::{Store, retention};
+use crate::store::{Store, hub_clock, retention};
+
+/// An error while the hub's clock is doubtful: nothing is deleted by a clock that may be wrong.
+async fn is_clock_believed(store: &Store) -> Result<(), Failure> {
+    let io = failure(exit::IO);
+    let mut reader = store.reader().await.map_err(|error| io(&error))?;
+    let doubt = hub_clock::doubt(&mut reader).await;
+    match doubt.map_err(|error| io(&error))? {
+        None => Ok(()),
+        Some(doubt) => Err(Failure {
+            text: format!(
+                "时钟存疑，未删除任何数据；确认时间正确后先执行 linli-hub clock trust / the hub's clock is doubtful \
+                 ({}) and nothing was deleted; once the time is right, run: linli-hub clock trust",
+                doubt.words()
+            ),
+            code: exit::REFUSED,
+        }),
+    }
+}
 
 /// Carries out `retention`.
 pub async fn run(config: &Config, store: &Store, command: RetentionCommand) -> Result<(), Failure> {
     let io = failure(exit::IO);
     match command {
         RetentionCommand::Run { dry_run, json } => {
+            if !dry_run {
+                is_clock_believed(store).await?;
+            }
             let rules = RuleLoader::new(config, &config.centre()).load();
             let rules = rules.map_err(|error| failure(config_code(&error))(&error))?;
             let floors = Floors::of(&rules).check(&config.retention);
