@@ -3,9 +3,10 @@
 //!
 //! [`read`] accepts, with a zone of its own or in the source's zone: ISO 8601 in its usual spellings (`T` or a space,
 //! a comma or a point before the fraction, an offset with or without a colon, seconds left out), `/` or `.` in a
-//! date, the compact `YYYYMMDDhhmmss`, Chinese `2026年11月30日 18:26:22`, and numbers since 1970: seconds, milliseconds,
-//! microseconds or nanoseconds by their size, also with a fraction or an exponent. A number is read by its digits,
-//! because a float would round it.
+//! date, the compact `YYYYMMDDhhmmss`, Chinese `2026年11月30日 18:26:22`, twelve hours with AM, PM, 上午 or 下午, mail
+//! headers (RFC 2822), and numbers since 1970: seconds, milliseconds, microseconds or nanoseconds by their size, also
+//! with a fraction or an exponent. A number is read by its digits, because a float would round it. An offset whose `+`
+//! was lost, as decoding of forms loses it, is still an offset.
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 use std::borrow::Cow;
@@ -58,7 +59,40 @@ pub fn read(text: &str, zone: &TimeZone) -> Option<i64> {
     if let Some(ms) = number_ms(text) {
         return Some(ms);
     }
+    if let Ok(zoned) = jiff::fmt::rfc2822::parse(text) {
+        return Some(zoned.timestamp().as_millisecond());
+    }
     civil_parts(text, zone)
+}
+
+/// Half of the day, of a time with twelve hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Morning,
+    Afternoon,
+}
+
+impl Half {
+    /// The half of the day that a text names.
+    fn named(text: &str) -> Option<Self> {
+        let has = |names: [&str; 3]| names.iter().any(|name| text.contains(name));
+        if has(["PM", "pm", "下午"]) {
+            Some(Self::Afternoon)
+        } else if has(["AM", "am", "上午"]) {
+            Some(Self::Morning)
+        } else {
+            None
+        }
+    }
+
+    /// The hour of 24 of an hour of 12.
+    fn hour(self, hour: i8) -> i8 {
+        match (self, hour) {
+            (Self::Morning, 12) => 0,
+            (Self::Afternoon, 1..=11) => hour + 12,
+            _ => hour,
+        }
+    }
 }
 
 /// A number since 1970 by its size: from 10 digits on seconds, from 13 milliseconds, from 16 microseconds, from 19
@@ -99,6 +133,7 @@ fn number_ms(text: &str) -> Option<i64> {
 /// A date and a time whose parts are separated by non-digits, or not at all.
 fn civil_parts(text: &str, zone: &TimeZone) -> Option<i64> {
     let (body, offset) = split_offset(text)?;
+    let half = Half::named(body);
     let mut parts: Vec<&str> = body
         .split(|letter: char| !letter.is_ascii_digit())
         .filter(|part| !part.is_empty())
@@ -123,16 +158,22 @@ fn civil_parts(text: &str, zone: &TimeZone) -> Option<i64> {
         }
         return civil_ms(
             &cut.iter().map(String::as_str).collect::<Vec<_>>(),
+            half,
             zone,
             offset,
         );
     }
     parts.truncate(7);
-    civil_ms(&parts, zone, offset)
+    civil_ms(&parts, half, zone, offset)
 }
 
 /// Year first, then the other parts as far as present; at least a date.
-fn civil_ms(parts: &[&str], zone: &TimeZone, offset: Option<Offset>) -> Option<i64> {
+fn civil_ms(
+    parts: &[&str],
+    half: Option<Half>,
+    zone: &TimeZone,
+    offset: Option<Offset>,
+) -> Option<i64> {
     if parts.len() < 3 || parts[0].len() != 4 {
         return None;
     }
@@ -149,7 +190,7 @@ fn civil_ms(parts: &[&str], zone: &TimeZone, offset: Option<Offset>) -> Option<i
         parts[0].parse().ok()?,
         small(1)?,
         small(2)?,
-        small(3)?,
+        half.map_or(small(3)?, |half| half.hour(small(3).unwrap_or_default())),
         small(4)?,
         small(5)?,
         nanosecond,
@@ -161,7 +202,19 @@ fn civil_ms(parts: &[&str], zone: &TimeZone, offset: Option<Offset>) -> Option<i
     }
 }
 
-/// The text before an offset, and the offset: `Z`, `+08:00`, `+0800`, `+08`, ` UTC`, ` GMT`.
+/// Splits off an offset `08:00` whose sign was lost: behind a time with seconds, with or without a space between them.
+fn split_lost_plus(text: &str) -> Option<(&str, &str)> {
+    let at = text.len().checked_sub("08:00".len())?;
+    let (body, offset) = text.split_at_checked(at)?;
+    let is_time = |text: &str, colons: usize| {
+        text.ends_with(|last: char| last.is_ascii_digit())
+            && text.bytes().filter(|byte| *byte == b':').count() == colons
+    };
+    let is_offset = is_time(offset, 1) && offset.as_bytes().get(2) == Some(&b':');
+    (is_offset && is_time(body.trim_end(), 2)).then_some((body, offset))
+}
+
+/// The text before an offset, and the offset: `Z`, `+08:00`, `+0800`, `+08`, `+8`, ` UTC`, ` GMT`, ` GMT+8`.
 fn split_offset(text: &str) -> Option<(&str, Option<Offset>)> {
     for name in ["Z", "z", "UTC", "GMT"] {
         if let Some(body) = text.strip_suffix(name) {
@@ -172,29 +225,29 @@ fn split_offset(text: &str) -> Option<(&str, Option<Offset>)> {
     let Some(time_at) = text.find(':') else {
         return Some((text, None));
     };
-    let Some(sign_at) = text[time_at..].rfind(['+', '-']).map(|at| time_at + at) else {
-        return Some((text, None));
+    let signed = text[time_at..].rfind(['+', '-']).map(|at| time_at + at);
+    let (body, sign, digits) = match signed {
+        Some(at) if text[at..].starts_with('-') => (&text[..at], -1, &text[at + 1..]),
+        Some(at) => (&text[..at], 1, &text[at + 1..]),
+        None => match split_lost_plus(text) {
+            Some((body, digits)) => (body, 1, digits),
+            None => return Some((text, None)),
+        },
     };
-    let sign = if text[sign_at..].starts_with('-') {
-        -1
-    } else {
-        1
+    let (hours, minutes) = match digits.split_once(':') {
+        Some((hours, minutes)) => (hours, minutes),
+        None if digits.len() == 4 => digits.split_at_checked(2)?,
+        None => (digits, "0"),
     };
-    let digits: String = text[sign_at + 1..]
-        .chars()
-        .filter(|letter| *letter != ':')
-        .collect();
-    if !matches!(digits.len(), 2 | 4) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let is_number =
+        |part: &str| matches!(part.len(), 1 | 2) && part.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(hours) || !is_number(minutes) {
         // `18:26:22-2026`: no offset.
         return Some((text, None));
     }
-    let hours: i32 = digits[..2].parse().ok()?;
-    let minutes: i32 = digits
-        .get(2..)
-        .filter(|rest| !rest.is_empty())
-        .map_or(Some(0), |rest| rest.parse().ok())?;
+    let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
     let offset = Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok()?;
-    Some((text[..sign_at].trim_end(), Some(offset)))
+    Some((body.trim_end(), Some(offset)))
 }
 
 impl<'a> DeviceTime<'a> {
@@ -262,8 +315,31 @@ mod tests {
             "1.7828784E+12",
             "1.7828784e9",
             "\"2026-07-01 12:00:00\"",
+            "2026-07-01T12:00:00 08:00",
+            "2026-07-01T12:00:0008:00",
+            "2026-07-01 12:00:00.000 08:00",
+            "2026-07-01 12:00:00 GMT+8",
+            "2026-07-01T12:00:00 GMT+08:00",
+            "2026-07-01T13:00:00+9:00",
+            "2026-07-01 12:00:00 CST",
+            "2026/7/1 12:00:00 PM",
+            "2026年7月1日 下午 12:00:00",
+            "Wed, 01 Jul 2026 12:00:00 +0800",
         ] {
             assert_eq!(read(text, &zone()), Some(NOON_MS), "{text}");
+        }
+        for (text, hours) in [
+            ("2026-07-01 01:00:00 PM", 1),
+            ("2026-07-01 下午1:00", 1),
+            ("2026-07-01 11:00:00 AM", -1),
+            ("2026-07-01 上午 12:00:00", -12),
+            ("2026-07-01 13:00:00 下午", 1),
+        ] {
+            assert_eq!(
+                read(text, &zone()),
+                Some(NOON_MS + hours * 3_600_000),
+                "{text}"
+            );
         }
         assert_eq!(
             read("1.79606318225079e+12", &zone()),
@@ -292,6 +368,7 @@ mod tests {
             "1e400",
             "99999999999999999999999",
             "2026-07-01 25:00:00",
+            "2026-07-01 14:00:00 GMT+99",
             "0x6a44",
             "null",
             "NaN",
