@@ -22,13 +22,16 @@
 //!
 //! **A store that has begun always finishes**, on a task of its own, even if its source ends: the outcome is never
 //! lost.
+mod arrival;
 mod batch;
 pub(crate) mod device;
 pub(crate) mod device_clock;
+mod device_events;
 pub(crate) mod devices;
 mod items;
 pub(crate) mod live_tap;
 pub(crate) mod places;
+mod pledges;
 pub(crate) mod raw_log;
 pub(crate) mod source_status;
 pub(crate) mod state_store;
@@ -47,7 +50,8 @@ use crate::intake::{Intake, Outcome, Submission, SubmitError, Submitted};
 use crate::metrics::{Metrics, SourceFigures};
 use crate::pending::Pending;
 use crate::pseudonym::Pseudonyms;
-pub use batch::{Arrival, IngestBatch};
+pub use arrival::Arrival;
+pub use batch::IngestBatch;
 pub use device_clock::Receipt;
 use devices::Devices;
 pub use items::Items;
