@@ -256,7 +256,13 @@ impl<'m> Parser<'m> {
     fn member(&mut self, sink: &mut dyn Sink<'m>) {
         let key = match self.quote() {
             Some(quote) => match self.quoted(quote, true) {
-                Quoted::Whole(key) => key,
+                Quoted::Whole(key) => {
+                    // A quote within a key: the one that ended the key, or its value, was damaged.
+                    if key.contains(char::from(quote)) {
+                        sink.damage(Damage::Text);
+                    }
+                    key
+                }
                 Quoted::Broken => return sink.damage(Damage::Text),
                 Quoted::Cut => return,
             },
