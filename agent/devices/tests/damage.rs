@@ -193,6 +193,34 @@ fn a_hikvision_stream() {
             body.len()
         )
     };
+    // The first part of a connection: damage to its delimiter, or to its head, costs it nothing.
+    let first = part("firedetection") + &part("VMD");
+    let scanned = |bytes: &[u8]| {
+        let mut scanner = Scanner::new("multipart/mixed; boundary=MIME_boundary");
+        let mut pieces = Vec::new();
+        scanner.scan(bytes, &mut pieces);
+        scanner.finish(&mut pieces);
+        let outcomes = pieces.iter().flat_map(|piece| match piece {
+            Piece::Part(body) => hikvision(body),
+            Piece::Picture { .. } => vec![Outcome::Heartbeat],
+            Piece::Rejected { damage, .. } => vec![Outcome::Rejected(damage.to_string())],
+        });
+        let outcomes: Vec<_> = outcomes.collect();
+        // Blanks and dashes alone are nothing, and nothing was lost with them.
+        if outcomes.is_empty() {
+            return vec![Outcome::Heartbeat];
+        }
+        outcomes
+    };
+    let head = "<eventType>firedetection</eventType>";
+    damage(
+        "first",
+        first.as_bytes(),
+        "fire.alarm",
+        &[head],
+        &[],
+        scanned,
+    );
     let stream = part("VMD") + &part("firedetection") + &part("videoloss");
     let heads = ["<eventType>firedetection</eventType>"];
     // The head of the second part: damage to its delimiter, or to other parts, costs it nothing.
@@ -204,23 +232,7 @@ fn a_hikvision_stream() {
         "fire.alarm",
         &heads[..1],
         &[],
-        |bytes| {
-            let mut scanner = Scanner::new("multipart/mixed; boundary=MIME_boundary");
-            let mut pieces = Vec::new();
-            scanner.scan(bytes, &mut pieces);
-            scanner.finish(&mut pieces);
-            let outcomes = pieces.iter().flat_map(|piece| match piece {
-                Piece::Part(body) => hikvision(body),
-                Piece::Picture { .. } => vec![Outcome::Heartbeat],
-                Piece::Rejected { damage, .. } => vec![Outcome::Rejected(damage.to_string())],
-            });
-            let outcomes: Vec<_> = outcomes.collect();
-            // Blanks and dashes alone are nothing, and nothing was lost with them.
-            if outcomes.is_empty() {
-                return vec![Outcome::Heartbeat];
-            }
-            outcomes
-        },
+        scanned,
     );
 }
 

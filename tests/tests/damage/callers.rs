@@ -107,7 +107,7 @@ async fn both_ways(
     let cases: Vec<Case> = cases.of(&make);
     let mut events = Vec::new();
     let lines = [Line::Tcp(port, None), Line::udp(port).await?];
-    for (first, mut line) in [30_000, 50_000].into_iter().zip(lines) {
+    for (first, mut line) in [50_000, 60_000].into_iter().zip(lines) {
         for (good, case) in (first..).zip(&cases) {
             line.send(&case.bytes).await?;
             line.ask(&make(good).bytes, |answer| is_answer(good, answer))
@@ -161,7 +161,7 @@ async fn a_frame_of_dc09() -> Result<()> {
         keys,
         &Cases {
             step: 1,
-            first: 10_000,
+            first: 20_000,
         },
         make,
         is_answer,
@@ -215,7 +215,7 @@ async fn a_frame_of_gb26875() -> Result<()> {
         keys,
         &Cases {
             step: 1,
-            first: 10_000,
+            first: 20_000,
         },
         make,
         is_answer,

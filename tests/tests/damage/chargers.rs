@@ -56,7 +56,7 @@ async fn a_call_of_ocpp() -> Result<()> {
     };
     let cases = Cases {
         step: 1,
-        first: 10_000,
+        first: 20_000,
     }
     .of(make);
     let mut events = whole(&cases);

@@ -20,10 +20,10 @@ fn envelope(body: &str) -> String {
     )
 }
 
-fn notification(number: u32) -> String {
+fn notification(time: &str, number: u32) -> String {
     format!(
         "<tev:PullMessagesResponse><wsnt:NotificationMessage><wsnt:Topic Dialect=\"d\">tns1:RuleEngine/LineDetector/Crossed</wsnt:Topic>\
-         <wsnt:Message><tt:Message UtcTime=\"2026-11-30T18:26:22Z\" PropertyOperation=\"Changed\"><tt:Source>\
+         <wsnt:Message><tt:Message UtcTime=\"{time}\" PropertyOperation=\"Changed\"><tt:Source>\
          <tt:SimpleItem Name=\"VideoSourceConfigurationToken\" Value=\"V2\"/></tt:Source><tt:Data>\
          <tt:SimpleItem Name=\"ObjectId\" Value=\"{number}\"/></tt:Data></tt:Message></wsnt:Message></wsnt:NotificationMessage>\
          </tev:PullMessagesResponse>"
@@ -65,18 +65,23 @@ async fn answer(State(waiting): State<Waiting>, headers: HeaderMap, text: String
 async fn an_answer_of_onvif() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let port = free_tcp_port()?;
+    let time = jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string();
+    let message = format!("<tt:Message UtcTime=\"{time}\" PropertyOperation=\"Changed\">");
     let cases = Cases {
         step: 4,
-        first: 10_000,
+        first: 20_000,
     }
     .of(|number| {
         let object = format!("<tt:SimpleItem Name=\"ObjectId\" Value=\"{number}\"/>");
         let heads = [
             "<wsnt:Topic Dialect=\"d\">tns1:RuleEngine/LineDetector/Crossed</wsnt:Topic>",
-            "PropertyOperation=\"Changed\">",
+            // Without a time there is no id, and without an id no number.
+            &message,
             &object,
         ];
-        Made::new(envelope(&notification(number)), &heads)
+        Made::new(envelope(&notification(&time, number)), &heads)
     });
     let mut events = whole(&cases);
     let waiting = Waiting::default();
@@ -89,7 +94,7 @@ async fn an_answer_of_onvif() -> Result<()> {
         blocks += &format!("[[source.device]]\nid = \"cam-{camera}\"\naddress = \"{address}\"\n");
         // The last is whole, and answered first of what was pushed first.
         let number = 50_000 + camera as u32;
-        let mut answers = vec![envelope(&notification(number)).into_bytes()];
+        let mut answers = vec![envelope(&notification(&time, number)).into_bytes()];
         answers.extend(
             cases
                 .iter()

@@ -85,7 +85,7 @@ async fn a_datagram_of_gb28181() -> Result<()> {
     let make = |number| message("UDP", &time, number);
     let cases = Cases {
         step: 4,
-        first: 10_000,
+        first: 20_000,
     }
     .of(make);
     let mut events = whole(&cases);
@@ -124,7 +124,7 @@ async fn a_connection_of_gb28181() -> Result<()> {
     let make = |number| message("TCP", &time, number);
     let cases = Cases {
         step: 6,
-        first: 10_000,
+        first: 20_000,
     }
     .of(make);
     let mut events = whole(&cases);

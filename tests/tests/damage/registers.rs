@@ -81,7 +81,7 @@ async fn an_answer_of_modbus() -> Result<()> {
     let mut blocks = "[[source]]\nname = \"piles\"\ntype = \"modbus\"\n".to_owned();
     let mut rejected = 0;
     for case in &cases {
-        let host = format!("127.0.2.{}", case.number + 1);
+        let host = format!("127.0.{}.{}", 2 + case.number / 200, case.number % 200 + 1);
         blocks += &format!(
             "[[source.device]]\nid = \"p-{}\"\naddress = \"{host}:{port}\"\nevery = \"100ms\"\nmap = \"pile.toml\"\n",
             case.number

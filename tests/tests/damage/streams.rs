@@ -108,8 +108,7 @@ fn part(kind: &str, body: &str) -> String {
 
 /// The damaged parts, each with a whole one behind it, on the stream of one device; all must be accounted for.
 async fn one_stream(
-    kind: &str,
-    keys: &str,
+    (kind, keys, first_channel): (&str, &str, u32),
     cases: &Cases,
     make: impl Fn(u32) -> Made,
 ) -> Result<()> {
@@ -130,13 +129,22 @@ async fn one_stream(
         devices.say(&make(good).bytes)?;
         events.push((good, format!("whole, behind {}", case.what)));
     }
+    // What is cut within its delimiter has nothing of a message.
+    let nothing = cases
+        .iter()
+        .filter(|case| case.bytes.len() < DELIMITER.len())
+        .count();
     let expected = Expected {
         source: "cams",
-        sent: 2 * cases.len(),
-        left_out: 0,
+        sent: 2 * cases.len() - nothing,
+        // Two fires of which the channel is damaged are one that goes on.
+        left_out: cases.iter().filter(|case| !case.is_whole).count(),
         events,
     };
-    account(&scene, &expected, |event| behind(&event.device, '/')).await
+    account(&scene, &expected, |event| {
+        behind(&event.device, '/')?.checked_sub(first_channel)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,9 +153,9 @@ async fn a_part_of_dahuas_stream() -> Result<()> {
         step: 2,
         first: 20_000,
     };
-    one_stream("dahua", "", &cases, |number| {
-        // Channels are counted from one.
-        let index = format!("index={}", number - 1);
+    // Its channels are counted from 0, those of events from 1.
+    one_stream(("dahua", "", 1), &cases, |number| {
+        let index = format!("index={number}");
         let body = format!(
             "Code=FireWarning;action=Pulse;{index};data={{ \"Object\" : {{ \"ObjectType\" : \"Fire\" }} }}"
         );
@@ -162,9 +170,9 @@ async fn a_part_of_hikvisions_stream() -> Result<()> {
     // A device has few conditions at once, so few messages say that one began.
     let cases = Cases {
         step: 5,
-        first: 10_000,
+        first: 20_000,
     };
-    one_stream("hikvision", "catch_up = \"0s\"\n", &cases, |number| {
+    one_stream(("hikvision", "catch_up = \"0s\"\n", 0), &cases, |number| {
         let channel = format!("<channelID>{number}</channelID>");
         let body = format!(
             "<EventNotificationAlert version=\"2.0\"><ipAddress>10.0.0.7</ipAddress>{channel}<eventType>firedetection</eventType>\

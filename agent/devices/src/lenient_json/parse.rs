@@ -256,13 +256,7 @@ impl<'m> Parser<'m> {
     fn member(&mut self, sink: &mut dyn Sink<'m>) {
         let key = match self.quote() {
             Some(quote) => match self.quoted(quote, true) {
-                Quoted::Whole(key) => {
-                    // A quote within a key: the one that ended the key, or its value, was damaged.
-                    if key.contains(char::from(quote)) {
-                        sink.damage(Damage::Text);
-                    }
-                    key
-                }
+                Quoted::Whole(key) => key,
                 Quoted::Broken => return sink.damage(Damage::Text),
                 Quoted::Cut => return,
             },
@@ -445,11 +439,13 @@ impl<'m> Parser<'m> {
                 Some(_) => false,
             };
             if is_end {
-                // A key has no quote in it: it began behind the last one.
-                let start = match within {
-                    Some((_, last)) if is_key => last + 1,
-                    _ => start,
-                };
+                // A key has no quote in it: the one that ended it is damaged, or it began behind the last one.
+                if let Some((_, last)) = within.filter(|_| is_key) {
+                    if !self.look_again(start, last, end) {
+                        self.at = last;
+                    }
+                    return Quoted::Broken;
+                }
                 return self.whole(start, end, is_escaped);
             }
             within = Some((within.map_or(end, |(first, _)| first), end));
