@@ -56,7 +56,7 @@
 //! a value counts.
 //!
 //! An item is lost only because of its kind, or because a rule requires it (`only`, `skip`, `required`). A value that is
-//! one damaged letter away from one of the mapping's is rejected and not left out ([`misspelling`](super::misspelling)). Any other
+//! one flipped bit away from one of the mapping's is rejected and not left out ([`misspelling`](super::misspelling)). Any other
 //! broken field affects only itself: a value that is not in its table stays as it is, an unknown severity becomes the
 //! loudest of its table, a name that is too long becomes its front and a hash. Values are recognised in other
 //! spellings too, see `words`; numbers keep their digits. Nearly valid JSON, and several documents in one body, are

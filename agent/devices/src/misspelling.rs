@@ -1,9 +1,13 @@
 //! Distinguishes a damaged name from one that is only unknown.
 //!
+//! ```text
+//! names of a protocol        one letter off ([`damage`])        event types, codes, topics
+//! words of a mapping         one bit off ([`is_flipped`])       categories, keys of JSON
+//! ```
+//!
 //! Devices and platforms have types that no table has, and those are left out by their names. A name that one damaged
 //! letter separates from a known one is not such a type: it may have been an alarm, so its message is rejected, counted
-//! and shown. Numbers are exempt, because neighbours of a number are numbers of their own; so are Chinese words of two
-//! letters, of which one distinguishes many.
+//! and shown. Numbers are exempt, because neighbours of a number are numbers of their own.
 
 /// Shortest name that is compared with others.
 const LETTERS_MIN: usize = 2;
@@ -22,6 +26,27 @@ pub fn damage<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Optio
 /// Whether names consist of such letters.
 fn is_of_name(letter: char) -> bool {
     letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_' | '.' | '/' | ':' | '(' | ')')
+}
+
+/// Whether a word is another but for one flipped bit, for one letter that became none, or for its case. For words that people
+/// and platforms choose, of which two can be one letter apart.
+pub fn is_flipped(name: &str, known: &str) -> bool {
+    if name.contains(char::REPLACEMENT_CHARACTER) {
+        return is_near(name, known);
+    }
+    let lower = |text: &str| {
+        text.bytes()
+            .map(|byte| byte.to_ascii_lowercase())
+            .collect::<Vec<u8>>()
+    };
+    let (name, known_bytes) = (lower(name), lower(known));
+    let bits = name
+        .iter()
+        .zip(&known_bytes)
+        .map(|(one, other)| (one ^ other).count_ones());
+    name.len() == known_bytes.len()
+        && bits.sum::<u32>() <= 1
+        && known.chars().any(char::is_alphabetic)
 }
 
 /// Whether one letter was changed, added or lost; case does not matter.
@@ -69,6 +94,27 @@ mod tests {
             ("x", "y"),
         ] {
             assert!(!is_near(name, known), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_word_with_a_flipped_bit_is_none_of_its_own() {
+        for (name, known) in [
+            ("fird", "FIRE"),
+            ("Smoke", "smoke"),
+            ("smokd", "smoke"),
+            ("肻里", "邻里"),
+            ("sm\u{fffd}ke", "smoke"),
+        ] {
+            assert!(is_flipped(name, known), "{name}");
+        }
+        for (name, known) in [
+            ("BATTERY/DV", "BATTERY DV"),
+            ("消防", "消费"),
+            ("131589", "131588"),
+            ("moke", "smoke"),
+        ] {
+            assert!(!is_flipped(name, known), "{name}");
         }
     }
 

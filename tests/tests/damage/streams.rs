@@ -101,9 +101,12 @@ async fn page(State(devices): State<Devices>, headers: HeaderMap) -> Response {
     }
 }
 
+/// What stands before each part.
+const DELIMITER: &str = "--myboundary\r\n";
+
 fn part(kind: &str, body: &str) -> String {
     let length = body.len();
-    format!("--myboundary\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}\r\n")
+    format!("{DELIMITER}Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}\r\n")
 }
 
 /// The damaged parts, each with a whole one behind it, on the stream of one device; all must be accounted for.

@@ -213,7 +213,7 @@ impl Node {
     /// Whether a key is a damaged spelling of a watched child's.
     fn is_near(&self, key: &str) -> bool {
         let mut watched = self.children.iter().filter(|child| child.is_watched);
-        self.near.is_some() && watched.any(|child| misspelling::is_near(key, &child.key))
+        self.near.is_some() && watched.any(|child| misspelling::is_flipped(key, &child.key))
     }
 }
 

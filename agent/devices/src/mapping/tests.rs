@@ -794,7 +794,7 @@ fn each_object_of_a_line_is_an_item_and_a_damaged_one_affects_no_other() {
             &["1", "rejected"],
         ),
         (format!("{one} noise {two}"), &["1", "2", "rejected"]),
-        ("{\"id\":4,\"k\":\"FIRF\"}".to_owned(), &["rejected"]),
+        ("{\"id\":4,\"k\":\"FIRD\"}".to_owned(), &["rejected"]),
     ] {
         assert_eq!(read(&line).expect("objects"), expected, "{line}");
     }
@@ -821,10 +821,10 @@ fn a_damaged_spelling_of_a_known_value_is_rejected_and_another_value_is_left_out
     assert_eq!(of("消费", "begin"), table);
     assert_eq!(of("FIRE", "end"), Err("[[only]]".to_owned()));
     for (kind, state) in [
-        ("FIRF", "begin"),
-        ("FIR", "begin"),
+        ("FIRD", "begin"),
+        ("沈防", "begin"),
         ("消\u{fffd}", "begin"),
-        ("FIRE", "begim"),
+        ("FIRE", "bggin"),
     ] {
         let why = of(kind, state).expect_err(kind);
         assert!(why.contains("is damaged"), "{why}");

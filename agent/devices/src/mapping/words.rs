@@ -64,7 +64,7 @@ impl Table {
             return Some("it has letters that are none".to_owned());
         }
         let mut keys = self.exact.keys();
-        let near = keys.find(|key| misspelling::is_near(found, key))?;
+        let near = keys.find(|key| misspelling::is_flipped(found, key))?;
         Some(format!("it is nearly {near:?}"))
     }
 }
