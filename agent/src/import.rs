@@ -7,13 +7,14 @@
 //!
 //! [`layout`] detects the layout of the file, [`history`] separates news from history. The effect is shown before
 //! anything is stored. An id with other content is stored and counted as a conflict, which the exit code reports.
+mod admission;
 pub mod history;
 mod layout;
 mod mark;
 mod rows;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use linli_shared::protocol::event::{ClockQuality, Delivery, Draft};
+use linli_shared::protocol::event::{ClockQuality, Delivery};
 use linli_shared::service::{clock, telemetry};
 use serde::Serialize;
 use std::fs::File;
@@ -23,16 +24,14 @@ use std::time::{Duration, Instant};
 
 use crate::gateway_clock::GatewayClock;
 use crate::ingest::Receipt;
-use crate::ingest::device_clock::DeviceClock;
-use crate::intake::{Intake, Outcome, Submission, SubmitError, Submitted, Way};
+use crate::intake::{Intake, Outcome, Submission, SubmitError, Submitted};
 use crate::socket::{self, SocketError};
+use admission::Reading;
 use history::{Mode, Preview};
 use layout::Layout;
-use linli_devices::mapping::{Mapped, Mapping};
-use linli_devices::text::Encoding;
-use linli_devices::time::Claim;
+use linli_devices::mapping::Mapping;
 use mark::Mark;
-use rows::{Place, Row, Rows, RowsError};
+use rows::{Place, Rows, RowsError};
 
 /// Rows of one submission.
 pub const GROUP_ROWS: usize = 512;
@@ -237,71 +236,6 @@ impl Target {
     }
 }
 
-impl Row<'_> {
-    /// Passes the row's event to `take`, with its way; `None` if the mapping leaves the row out, an error if it
-    /// rejects the row.
-    fn admit<T>(
-        &self,
-        mapping: &Mapping,
-        encoding: Encoding,
-        reading: &Reading,
-        take: impl FnOnce(Way, Draft<'_>) -> Result<T, String>,
-    ) -> Result<Option<T>, String> {
-        let text;
-        let item = match self {
-            Self::Csv(columns, record) => rows::capture(mapping, encoding, columns, record)?,
-            Self::Jsonl(bytes) => {
-                text = encoding.lossy(bytes);
-                mapping
-                    .item(text.trim())
-                    .map_err(|error| format!("not JSON: {error}"))?
-            }
-            Self::Bad(reason) => return Err(reason.clone()),
-        };
-        match mapping.map(&item) {
-            Ok(Mapped {
-                mut draft,
-                claim,
-                replayed: _,
-                end_id,
-                lane,
-                retention,
-                // Each row of the past is an event, and persons in it get no pseudonym.
-                persons: _,
-                state: _,
-                anew: _,
-            }) => {
-                if let Some(id) = &end_id {
-                    draft.source_id = id;
-                }
-                let receipt = &reading.receipt;
-                let moment = DeviceClock::default().moment(&claim, Delivery::History, receipt);
-                draft.occurred_at_ms = moment.occurred_at_ms;
-                draft.received_at_ms = receipt.received_ms;
-                draft.clock = moment.clock;
-                draft.device_time_ms = moment.device_time_ms;
-                draft.delivery = reading
-                    .mode
-                    .delivery(moment.occurred_at_ms, reading.hub_now_ms);
-                if let Claim::Unreadable(text) = &claim {
-                    draft.attributes.push(("device_time", text));
-                    draft.attributes.sort_by_key(|(name, _)| *name);
-                }
-                take((lane, retention), draft).map(Some)
-            }
-            Err(reject) if reject.is_left_out() => Ok(None),
-            Err(reject) => Err(reject.to_string()),
-        }
-    }
-}
-
-/// The reading of rows into events.
-struct Reading {
-    receipt: Receipt,
-    mode: Mode,
-    hub_now_ms: i64,
-}
-
 /// The parameters of an import.
 pub struct Import<'a> {
     /// The file.
@@ -373,14 +307,13 @@ impl Import<'_> {
         let mut rows = self.rows(&mut input, &ProgressBar::hidden())?;
         let mut preview = Preview::default();
         while let Some((_, row)) = rows.next().map_err(|error| self.failed(error))? {
-            preview.rows += 1;
-            let admitted = row.admit(self.mapping, input.layout.encoding, &reading, |_, draft| {
+            let encoding = input.layout.encoding;
+            let admitted = row.admit(self.mapping, encoding, &reading, &mut |_, draft| {
                 preview.add(draft.kind, draft.delivery);
                 Ok(())
             });
-            if !matches!(admitted, Ok(Some(()))) {
-                preview.no_events += 1;
-            }
+            preview.rows += admitted.items();
+            preview.no_events += admitted.items() - admitted.events as u64;
         }
         Ok(preview)
     }
@@ -490,46 +423,42 @@ impl Import<'_> {
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(self.failed(error)),
             };
-            running.summary.rows += 1;
             running.last = Place {
                 line: place.line,
                 end: place.end.min(bytes),
             };
             if running.last.end <= answered {
+                running.summary.rows += 1;
                 running.summary.earlier += 1;
                 continue;
             }
-            let group = &mut running.group;
-            let admitted = row.admit(self.mapping, encoding, &reading, |way, draft| {
+            let Running { group, summary, .. } = &mut running;
+            let admitted = row.admit(self.mapping, encoding, &reading, &mut |way, draft| {
                 let (clock, delivery) = (draft.clock, draft.delivery);
                 group
                     .push(way.0, way.1, draft)
-                    .map(|()| (clock, delivery))
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| error.to_string())?;
+                let is_read = !matches!(clock, ClockQuality::Implausible | ClockQuality::Unknown);
+                summary.implausible_times += u64::from(!is_read);
+                summary.history += u64::from(delivery == Delivery::History);
+                Ok(())
             });
-            match admitted {
-                Ok(Some((clock, delivery))) => {
-                    let is_read =
-                        !matches!(clock, ClockQuality::Implausible | ClockQuality::Unknown);
-                    running.summary.implausible_times += u64::from(!is_read);
-                    running.summary.history += u64::from(delivery == Delivery::History);
+            summary.rows += admitted.items();
+            summary.filtered += admitted.left_out as u64;
+            summary.rejected += admitted.reasons.len() as u64;
+            for reason in admitted.reasons {
+                let row = RejectedRow {
+                    line: place.line,
+                    reason,
+                };
+                if let Some(file) = &mut rejects_file {
+                    writeln!(file, "{}\t{}", row.line, row.reason).map_err(rejects_error)?;
                 }
-                Ok(None) => running.summary.filtered += 1,
-                Err(reason) => {
-                    running.summary.rejected += 1;
-                    let row = RejectedRow {
-                        line: place.line,
-                        reason,
-                    };
-                    if let Some(file) = &mut rejects_file {
-                        writeln!(file, "{}\t{}", row.line, row.reason).map_err(rejects_error)?;
-                    }
-                    if running.summary.rejects.len() < REJECTS_SHOWN_MAX {
-                        running.summary.rejects.push(row);
-                    }
+                if summary.rejects.len() < REJECTS_SHOWN_MAX {
+                    summary.rejects.push(row);
                 }
             }
-            if running.group.len() == GROUP_ROWS {
+            if running.group.len() >= GROUP_ROWS {
                 running.store().await?;
                 let Summary { rows, stored, .. } = running.summary;
                 progress.set_message(format!("{rows} rows"));

@@ -2,17 +2,25 @@
 //! broken in it.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    DEVICE_PASSWORD, Equipped, EventDevice, peers_python, until, until_within,
+    DEVICE_PASSWORD, Equipped, EventDevice, SmallDisk, is_root, peers_python, until, until_within,
 };
 use std::path::Path;
 use std::time::Duration;
 
-async fn scene(directory: &Path, port: u16) -> Result<Equipped> {
-    let blocks = format!(
+fn blocks(port: u16) -> String {
+    format!(
         "[[source]]\nname = \"dahua\"\ntype = \"dahua\"\npassword_file = \"secrets/device\"\n\
          [[source.device]]\nid = \"nvr\"\naddress = \"127.0.0.1:{port}\"\nparts = true\n"
-    );
-    Equipped::start(directory, &blocks, &[("secrets/device", DEVICE_PASSWORD)]).await
+    )
+}
+
+async fn scene(directory: &Path, port: u16) -> Result<Equipped> {
+    Equipped::start(
+        directory,
+        &blocks(port),
+        &[("secrets/device", DEVICE_PASSWORD)],
+    )
+    .await
 }
 
 fn part(body: &str) -> String {
@@ -133,5 +141,74 @@ async fn a_recorder_that_never_speaks_again_is_connected_anew() -> Result<()> {
     ensure!(last.event.device == "nvr/1", "{last:?}");
     let log = std::fs::read_to_string(scene.agent.log()).context("the log")?;
     ensure!(log.contains("said nothing whole for 15 s"), "{log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_begins_after_a_reconnect_is_an_alarm_while_routine_messages_of_before_wait()
+-> Result<()> {
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
+    if !is_root() {
+        return Ok(());
+    }
+    let directory = tempfile::tempdir()?;
+    let disk = SmallDisk::new(160)?;
+    let device = EventDevice::start(directory.path(), &python, "dahua", &["--beat", "1"]).await?;
+    let blocks = format!(
+        "[spool]\nfree_min = \"48MiB\"\ngeneration = \"1MiB\"\n{}",
+        blocks(device.port)
+    );
+    let files = [("secrets/device", DEVICE_PASSWORD)];
+    let scene = Equipped::start_apart(directory.path(), disk.path(), &blocks, &files).await?;
+    device.has_streams(1).await?;
+    let fires = async |device: &str, count: usize| {
+        until(&format!("{count} fires of {device}"), async || {
+            let mut stored = scene.stored("dahua").await?;
+            stored.retain(|stored| {
+                stored.event.kind == "fire.alarm" && stored.event.device == device
+            });
+            Ok((stored.len() >= count).then_some(stored.len()))
+        })
+        .await
+    };
+    let fire = |index: u32| part(&format!("Code=FireWarning;action=Start;index={index}"));
+    device.say(fire(0)).await?;
+    fires("nvr/1", 1).await?;
+    // Between free_min and half of it only alarms are taken.
+    let ballast = disk.filled(44 << 20)?;
+    let motion = |index: u32| part(&format!("Code=VideoMotion;action=Start;index={index}"));
+    device
+        .say([motion(0), motion(1), fire(0), fire(1)].concat())
+        .await?;
+    // What was said before it waits for the routine lane.
+    fires("nvr/2", 1).await?;
+    // Its end was said while nobody listened.
+    device.control("end", "").await?;
+    until("the next connection", async || {
+        Ok((device.seen().await?["opened"] == 2).then_some(()))
+    })
+    .await?;
+    device.has_streams(1).await?;
+    device.say(fire(0)).await?;
+    ensure!(fires("nvr/1", 2).await? == 2);
+    drop(ballast);
+    let stored = until("those that wait", async || {
+        let stored = scene.stored("dahua").await?;
+        let motions = stored
+            .iter()
+            .filter(|stored| stored.event.kind == "camera.motion");
+        Ok((motions.count() >= 2).then_some(stored))
+    })
+    .await?;
+    let count = |kind: &str| {
+        let events = stored.iter();
+        events.filter(|stored| stored.event.kind == kind).count()
+    };
+    ensure!(
+        (count("camera.motion"), count("fire.alarm")) == (2, 3),
+        "{stored:?}"
+    );
     Ok(())
 }

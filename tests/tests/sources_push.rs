@@ -1,6 +1,6 @@
 //! Pushes that are refused, and items that a mapping rejects: who sets a platform up sees them at the agent.
 use anyhow::{Context, Result, ensure};
-use linli_tests::harness::{DOORS_TOKEN, Equipped, Process, until};
+use linli_tests::harness::{DOORS_TOKEN, Equipped, Process, hmac, http, until};
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
@@ -155,4 +155,47 @@ async fn an_agent_without_sources_runs_until_it_is_stopped() -> Result<()> {
     ensure!(scene.agent.status()?["sources"] == json!([]));
     // Gives an error if it ended by itself, or with another code than 0.
     scene.agent.stop()
+}
+
+/// A secret of signed pushes.
+const SIGNING: &str = "0123456789abcdef0123456789abcdef";
+/// Equal pushes at once.
+const EQUAL_PUSHES: usize = 16;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_signed_bodies_without_ids_that_come_at_once_are_stored_once() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let blocks = "[[source]]\nname = \"boxes\"\nmapping = \"box.toml\"\nhmac_secret_file = \"secrets/signing\"\n";
+    let mapping = "schema = 1\ndevice = \"/box\"\nkind = { value = \"fire.alarm\" }\nseverity = { value = \"life\" }\n";
+    let files = [("secrets/signing", SIGNING), ("box.toml", mapping)];
+    let scene = Equipped::start(directory.path(), blocks, &files).await?;
+    let url = format!("http://127.0.0.1:{}/push/boxes", scene.agent.push_port);
+    let client = http().build()?;
+    for name in ["a", "b"] {
+        let body = json!({ "box": name }).to_string();
+        let signature = hex::encode(hmac(SIGNING, &body)?);
+        let push = || {
+            let request = client.post(&url).header("x-signature-256", &signature);
+            request.body(body.clone()).send()
+        };
+        let answers = futures_util::future::try_join_all((0..EQUAL_PUSHES).map(|_| push())).await?;
+        let (mut stored, mut doubled) = (0, 0);
+        for answer in answers {
+            ensure!(answer.status() == 200, "{}", answer.status());
+            let answer: serde_json::Value = serde_json::from_slice(&answer.bytes().await?)?;
+            stored += answer["stored"].as_u64().context("stored")?;
+            doubled += answer["doubled"].as_u64().context("doubled")?;
+        }
+        ensure!(
+            (stored, doubled) == (1, EQUAL_PUSHES as u64 - 1),
+            "{stored}, {doubled}"
+        );
+    }
+    let alarms = scene.stored_at_least("boxes", 2).await?;
+    let devices: Vec<&str> = alarms
+        .iter()
+        .map(|stored| stored.event.device.as_str())
+        .collect();
+    ensure!(alarms.len() == 2, "{devices:?}");
+    Ok(())
 }

@@ -23,6 +23,7 @@ pub mod gb28181;
 pub mod hikvision;
 pub mod lenient_json;
 pub mod mapping;
+pub mod misspelling;
 pub mod modbus;
 pub mod mqtt;
 pub mod multipart;

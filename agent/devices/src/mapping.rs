@@ -55,7 +55,8 @@
 //! default for `kind` is `"reject"`. A pointer may be several, `["/payload/state", "/payload"]`: the first that finds
 //! a value counts.
 //!
-//! An item is lost only because of its kind, or because a rule requires it (`only`, `skip`, `required`). Any other
+//! An item is lost only because of its kind, or because a rule requires it (`only`, `skip`, `required`). A value that is
+//! one flipped bit away from one of the mapping's is rejected and not left out ([`misspelling`](super::misspelling)). Any other
 //! broken field affects only itself: a value that is not in its table stays as it is, an unknown severity becomes the
 //! loudest of its table, a name that is too long becomes its front and a hash. Values are recognised in other
 //! spellings too, see `words`; numbers keep their digits. Nearly valid JSON, and several documents in one body, are
@@ -94,15 +95,29 @@ use words::{Table, Words};
 /// Suffix of the id of an end, behind that of its beginning.
 const END: &str = "/over";
 
+/// The rule of a mapping that leaves an item out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rule {
+    /// `otherwise = "skip"` of a table.
+    #[error("table for {0}")]
+    Table(&'static str),
+    /// `missing = "skip"` of a field.
+    #[error("missing = \"skip\" of {0}")]
+    Missing(&'static str),
+    /// `[[only]]`
+    #[error("[[only]]")]
+    Only,
+    /// `[state]`: the end of a kind that is no state.
+    #[error("[state]")]
+    State,
+}
+
 /// Why a message did not become an event.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Reject {
     /// The mapping leaves the message out: not an error.
-    #[error("left out by the mapping's table for {field}")]
-    Filtered {
-        /// The field.
-        field: &'static str,
-    },
+    #[error("left out by the mapping's {0}")]
+    Filtered(Rule),
     /// A required field is missing.
     #[error("no {field} at {pointer}: the message has no such value")]
     Missing {
@@ -118,6 +133,16 @@ pub enum Reject {
         field: &'static str,
         /// The value, shortened.
         value: String,
+    },
+    /// The value is the damaged spelling of one of the mapping's.
+    #[error("{field} {value:?} is damaged: {why}")]
+    Misspelt {
+        /// The field.
+        field: &'static str,
+        /// The value, shortened.
+        value: String,
+        /// How it shows.
+        why: String,
     },
     /// The event breaks a limit of the event model.
     #[error("{0}")]
@@ -142,9 +167,21 @@ impl From<device_event::Reject> for Reject {
 }
 
 impl Reject {
+    fn misspelt(field: &'static str, value: &str, why: String) -> Self {
+        Self::Misspelt {
+            field,
+            value: shortened(value).to_owned(),
+            why,
+        }
+    }
+
+    fn misspelt_key(field: &'static str, key: &str) -> Self {
+        Self::misspelt(field, key, "it is nearly the key of the value".to_owned())
+    }
+
     /// The item is valid, and creates no event.
     pub fn is_left_out(&self) -> bool {
-        matches!(self, Self::Filtered { .. } | Self::Repeated)
+        matches!(self, Self::Filtered(_) | Self::Repeated)
     }
 }
 
@@ -179,6 +216,14 @@ enum Replayed {
     Where(Slot, Words),
 }
 
+/// A value that an item needs, or it is left out.
+struct Only {
+    slot: Slot,
+    values: Words,
+    /// Takes a damaged key of the value.
+    near: Option<Slot>,
+}
+
 struct Attribute {
     name: String,
     slot: Slot,
@@ -205,7 +250,7 @@ pub struct Mapping {
     /// Attributes by name.
     attributes: Vec<Attribute>,
     persons: Vec<(Person, Slot)>,
-    only: Vec<(Slot, Words)>,
+    only: Vec<Only>,
     state: Option<StateRule>,
 }
 
@@ -214,6 +259,24 @@ fn shortened(text: &str) -> &str {
     const SHOWN_CHARS: usize = 60;
     let end = text.char_indices().nth(SHOWN_CHARS);
     &text[..end.map_or(text.len(), |(end, _)| end)]
+}
+
+impl Only {
+    fn check(&self, item: &Capture<'_>) -> Result<(), Reject> {
+        let Some(found) = item.get(self.slot) else {
+            return Err(match self.near.and_then(|slot| item.get(slot)) {
+                Some(key) => Reject::misspelt_key("only", key),
+                None => Reject::Filtered(Rule::Only),
+            });
+        };
+        if self.values.has(found) {
+            return Ok(());
+        }
+        Err(match self.values.damage(found) {
+            Some(why) => Reject::misspelt("only", found, why),
+            None => Reject::Filtered(Rule::Only),
+        })
+    }
 }
 
 fn take<'a>(field: &'a Option<Field>, item: &'a Capture<'_>) -> Result<&'a str, Reject> {
@@ -266,10 +329,8 @@ impl Mapping {
     }
 
     fn mapped<'a>(&'a self, item: &'a Capture<'_>) -> Result<Mapped<'a>, Reject> {
-        for (slot, values) in &self.only {
-            if !item.get(*slot).is_some_and(|value| values.has(value)) {
-                return Err(Reject::Filtered { field: "only" });
-            }
+        for only in &self.only {
+            only.check(item)?;
         }
         let kind = self.kind.take(item)?.unwrap_or_default();
         let severity = match &self.severity {

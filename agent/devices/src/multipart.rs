@@ -243,9 +243,6 @@ impl Scanner {
     /// The position within these bytes between two parts where the head of a part begins whose delimiter was damaged.
     /// `start`: these bytes are the start of a line.
     fn lost_head(&self, within: usize, start: bool) -> Option<usize> {
-        if self.fresh {
-            return None;
-        }
         let is_head = |line: &usize| {
             let begin = self.held[*line..].get(..HEAD.len());
             begin.is_some_and(|begin| begin.eq_ignore_ascii_case(HEAD))
@@ -262,9 +259,6 @@ impl Scanner {
     fn may_be_head(&self, start: bool) -> Option<usize> {
         let begins =
             |line: &[u8]| line.len() < HEAD.len() && HEAD[..line.len()].eq_ignore_ascii_case(line);
-        if self.fresh {
-            return None;
-        }
         match memchr::memrchr(b'\n', &self.held) {
             Some(end) => begins(&self.held[end + 1..]).then_some(end),
             None => (start && begins(&self.held)).then_some(0),
@@ -275,6 +269,7 @@ impl Scanner {
         garbage.add(&self.held[..at]);
         self.held.drain(..at);
         pieces.extend(garbage.piece(Damage::Garbage));
+        self.fresh = false;
         self.state = State::Head(Head::default());
         true
     }

@@ -25,6 +25,8 @@ pub struct Items {
     pub known: usize,
     /// Items that the mapping leaves out.
     pub left_out: usize,
+    /// The rule that left out the first of them.
+    pub rule: Option<mapping::Rule>,
     /// Items that the mapping rejects.
     pub rejected: usize,
     /// The first reasons, each with the number of its item if it concerns one.
@@ -194,7 +196,10 @@ impl IngestBatch {
                     ));
                 }
                 Err(mapping::Reject::Repeated) => all.known += 1,
-                Err(mapping::Reject::Filtered { .. }) => all.left_out += 1,
+                Err(mapping::Reject::Filtered(rule)) => {
+                    all.left_out += 1;
+                    all.rule.get_or_insert(rule);
+                }
                 Err(reject) => all.reject(Some(index), reject.to_string()),
             }
             index += 1;
@@ -219,7 +224,8 @@ impl IngestBatch {
                 Items { known: 1.., .. } => "repeated",
                 _ => "left_out",
             });
-            seen.reason = reason;
+            let rule = all.rule.filter(|_| seen.outcome == "left_out");
+            seen.reason = reason.or_else(|| Some(mapping::Reject::Filtered(rule?).to_string()));
         }
     }
 }

@@ -184,12 +184,18 @@ impl Dialect for Words {
                 Ok(message) => {
                     let device = self.device.clone();
                     let mut decoded = map::map(&device, self.parts, &message);
-                    self.note(&mut decoded);
-                    batch.message(body, Ok(decoded));
+                    if let Ok(decoded) = &mut decoded {
+                        self.note(decoded);
+                    }
+                    batch.message(body, decoded.map_err(|reject| reject.of(&device)));
                 }
                 Err(reject) => batch.message(body, Err(reject.of(&self.device))),
             }
         }
+    }
+
+    fn connected(&mut self) {
+        self.begun.clear();
     }
 
     fn device(&self) -> &str {
@@ -216,7 +222,7 @@ impl Session {
             Ok(answer) => answer,
             Err(ended) => return ended,
         };
-        self.state.known(|words| words.begun.clear()).await;
+        self.state.connected().await;
         let stream = Stream::new(answer, SILENCE);
         self.state.listen(&self.ingest, stream).await
     }

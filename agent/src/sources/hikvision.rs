@@ -245,6 +245,10 @@ impl Dialect for Mapper {
         }
     }
 
+    fn connected(&mut self) {
+        self.connected();
+    }
+
     fn device(&self) -> &str {
         self.device()
     }
@@ -271,7 +275,7 @@ impl Session {
         };
         drop(peer);
         let stream = Stream::new(answer, SILENCE);
-        self.device.state.known(Mapper::connected).await;
+        self.device.state.connected().await;
         if self.catch_up.is_zero() {
             return self.device.state.listen(&self.ingest, stream).await;
         }

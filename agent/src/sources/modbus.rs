@@ -8,9 +8,12 @@
 //!   the unit.
 //! * A silent unit affects only itself: the other units behind its address are polled over a new connection.
 //! * States survive a reconnect: a lost connection neither ends an alarm nor begins it anew.
+//! * An answer that is cut, damaged, or one to another request is an unreadable message with its bytes as its sample.
 //! * An answer takes at most [`ANSWER_DEADLINE`], and has at most the protocol's 260 bytes.
 //! * Devices expect no acknowledgement, so nothing waits for the spool: a refused event is reported again at the next
 //!   poll.
+
+mod heard;
 
 use linli_shared::service::clock;
 use linli_shared::service::config::{ConfigError, Span, load};
@@ -22,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tokio_modbus::client::{Context, Reader, tcp};
+use tokio_modbus::client::{Client, Context, tcp};
 use tokio_modbus::prelude::SlaveContext;
 use tokio_modbus::{ExceptionCode, Slave};
 use tokio_util::sync::CancellationToken;
@@ -30,10 +33,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Check, Source};
 use crate::ingest::SourceIngest;
 use crate::transport::reconnect::{Ended, all, run_with_reconnect};
+use heard::{Heard, Remembering};
 use linli_devices::device_event::{DecodedMessage, Reject};
-use linli_devices::modbus::exception;
-use linli_devices::modbus::map::{Answer, Area, MapFile, RegisterMap, Request, Value};
+use linli_devices::modbus::map::{Answer, Area, MapFile, RegisterMap, Request};
 use linli_devices::modbus::watchers::Watchers;
+use linli_devices::modbus::{answer, exception};
 
 /// Least silence after which a device is unknown, if three polls take less.
 const SILENT_AFTER_MIN: Duration = Duration::from_secs(60);
@@ -209,8 +213,8 @@ async fn session(address: &str, polled: &Mutex<Vec<Polled>>, ingest: &SourceInge
     // One session at a time: the lock is free.
     let mut polled = polled.lock().await;
     loop {
-        let mut context = match connect(address).await {
-            Ok(context) => context,
+        let mut line = match connect(address).await {
+            Ok(line) => line,
             Err(ended) => return ended,
         };
         // Until the connection must be made anew.
@@ -221,7 +225,7 @@ async fn session(address: &str, polled: &Mutex<Vec<Polled>>, ingest: &SourceInge
             let alone = polled.len() == 1;
             let polled = &mut polled[next];
             tokio::time::sleep_until(polled.due).await;
-            let missed = poll(&mut context, &polled.unit, &mut polled.watchers, ingest).await;
+            let missed = poll(&mut line, &polled.unit, &mut polled.watchers, ingest).await;
             let pause = match missed {
                 Ok(()) => polled.unit.every,
                 Err(_) => polled.unit.every.max(SILENT_PAUSE),
@@ -244,13 +248,21 @@ async fn session(address: &str, polled: &Mutex<Vec<Polled>>, ingest: &SourceInge
     }
 }
 
-async fn connect(address: &str) -> Result<Context, Ended> {
+/// A connection.
+struct Line {
+    context: Context,
+    heard: Heard,
+}
+
+async fn connect(address: &str) -> Result<Line, Ended> {
     let lost = |what: String| Ended::lost(format!("{address}: {what}"));
     match timeout(CONNECT_DEADLINE, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => {
             // Requests are small and one after the other.
             let _ = stream.set_nodelay(true);
-            Ok(tcp::attach(stream))
+            let heard = Heard::default();
+            let context = tcp::attach(Remembering::new(stream, heard.clone()));
+            Ok(Line { context, heard })
         }
         Ok(Err(error)) => Err(lost(format!("cannot connect: {error}"))),
         Err(_) => Err(lost(format!(
@@ -262,17 +274,17 @@ async fn connect(address: &str) -> Result<Context, Ended> {
 
 /// Reads all registers of a unit once, and stores the results.
 async fn poll(
-    context: &mut Context,
+    line: &mut Line,
     unit: &Unit,
     watchers: &mut Watchers,
     ingest: &SourceIngest,
 ) -> Result<(), Missed> {
-    context.set_slave(Slave(unit.unit));
+    line.context.set_slave(Slave(unit.unit));
     let mut answers = Vec::with_capacity(unit.map.requests.len());
     let mut missed = Ok(());
-    let mut another = None;
     for request in &unit.map.requests {
-        match timeout(ANSWER_DEADLINE, ask(context, request)).await {
+        line.heard.take();
+        match timeout(ANSWER_DEADLINE, ask(&mut line.context, request)).await {
             Ok(Ok(Err(
                 code @ (ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice),
             ))) => {
@@ -283,10 +295,9 @@ async fn poll(
                 )));
                 break;
             }
-            Ok(Ok(answer)) => answers.push((request, answer)),
+            Ok(Ok(answer)) => answers.push((request, answer, line.heard.take())),
             Ok(Err(tokio_modbus::Error::Protocol(_))) => {
                 let why = format!("unit {} {}", unit.unit, exception::ANOTHER_REQUEST);
-                another = Some(Reject::new(why.as_str()).of(&unit.id));
                 missed = Err(Missed::Broken(why));
                 break;
             }
@@ -305,7 +316,7 @@ async fn poll(
         }
     }
     // Who answers nothing but exceptions, and be it that it is busy, says nothing of its points: that is unknown, not normal.
-    let is_heard = answers.iter().any(|(_, answer)| answer.is_ok());
+    let is_heard = answers.iter().any(|(_, answer, _)| answer.is_ok());
     if !is_heard && missed.is_ok() {
         missed = Err(Missed::Silent(format!(
             "unit {} answers nothing but exceptions",
@@ -313,12 +324,17 @@ async fn poll(
         )));
     }
     let mut batch = ingest.batch();
-    if let Some(reject) = another {
-        batch.message(&[], Err(reject));
+    let heard = line.heard.take();
+    if let Err(Missed::Broken(why) | Missed::Silent(why)) = &missed
+        && !heard.is_empty()
+    {
+        // Something was answered that is no answer: cut, damaged, or one to another request.
+        let reject = Reject::new(why.as_str()).of(&unit.id);
+        batch.message(&heard, Err(reject));
     }
     let now_ms = clock::monotonic_ms();
-    for (request, answer) in &answers {
-        let (raw, said) = match answer {
+    for (request, answer, bytes) in &answers {
+        let (raw, read) = match answer {
             Err(code) => {
                 let reject = Reject::new(format!(
                     "{}: unit {} answers to {:?} {}..{}: {}",
@@ -329,19 +345,22 @@ async fn poll(
                     u32::from(request.address) + u32::from(request.count),
                     exception::meaning((*code).into())
                 ));
-                (Vec::new(), Err(reject))
+                (bytes.clone(), vec![Err(reject)])
             }
             Ok(answer) => {
                 let answer = answer.as_answer();
-                let said = read_points(&answer, request, unit, watchers, now_ms);
-                (raw(&answer), said)
+                let of = (unit.id.as_str(), &unit.map);
+                let read = answer::read(&answer, request, of, watchers, now_ms);
+                (raw(&answer), read)
             }
         };
-        if said.is_err() && is_heard {
+        if is_heard && read.iter().all(Result::is_err) {
             // It answers, so it is online.
             batch.message(&[], Ok(DecodedMessage::heartbeat(unit.id.as_str())));
         }
-        batch.message(&raw, said);
+        for said in read {
+            batch.message(&raw, said.map_err(|reject| reject.of(&unit.id)));
+        }
     }
     match ingest.store(batch).await {
         Ok(_) => watchers.stored(),
@@ -372,22 +391,29 @@ async fn ask(
     context: &mut Context,
     request: &Request,
 ) -> Result<Result<Owned, tokio_modbus::ExceptionCode>, tokio_modbus::Error> {
+    use tokio_modbus::{Request as Pdu, Response};
     let (address, count) = (request.address, request.count);
-    Ok(match request.area {
-        Area::Coil => context.read_coils(address, count).await?.map(Owned::Bits),
-        Area::Discrete => context
-            .read_discrete_inputs(address, count)
-            .await?
-            .map(Owned::Bits),
-        Area::Holding => context
-            .read_holding_registers(address, count)
-            .await?
-            .map(Owned::Words),
-        Area::Input => context
-            .read_input_registers(address, count)
-            .await?
-            .map(Owned::Words),
-    })
+    let pdu = match request.area {
+        Area::Coil => Pdu::ReadCoils(address, count),
+        Area::Discrete => Pdu::ReadDiscreteInputs(address, count),
+        Area::Holding => Pdu::ReadHoldingRegisters(address, count),
+        Area::Input => Pdu::ReadInputRegisters(address, count),
+    };
+    let answer = context.call(pdu).await?;
+    Ok(answer.map(|response| match response {
+        Response::ReadCoils(mut bits) | Response::ReadDiscreteInputs(mut bits) => {
+            // The last byte has eight bits, whatever the number that was asked for.
+            if bits.len().div_ceil(8) == usize::from(count).div_ceil(8) {
+                bits.truncate(count.into());
+            }
+            Owned::Bits(bits)
+        }
+        Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words) => {
+            Owned::Words(words)
+        }
+        // The library has compared the function of the answer with that of the request.
+        _ => Owned::Words(Vec::new()),
+    }))
 }
 
 /// Renders an answer for people and for the raw log: registers in hexadecimal, bits as 0 and 1.
@@ -397,39 +423,4 @@ fn raw(answer: &Answer<'_>) -> Vec<u8> {
         Answer::Bits(bits) => bits.iter().map(|bit| u8::from(*bit).to_string()).collect(),
     };
     words.join(" ").into_bytes()
-}
-
-/// Reads the values of a unit's points from an answer.
-fn read_points<'a>(
-    answer: &Answer<'_>,
-    request: &Request,
-    unit: &'a Unit,
-    watchers: &mut Watchers,
-    now_ms: u64,
-) -> Result<DecodedMessage<'a>, Reject> {
-    let mut device_events = Vec::new();
-    let mut broken = Vec::new();
-    for index in request.points.clone() {
-        let point = &unit.map.points[index];
-        let value = point.value(request, answer).ok_or_else(|| {
-            Reject::new(format!(
-                "unit {} answers fewer registers than it was asked for",
-                unit.unit
-            ))
-        })?;
-        if let Value::Invalid(number) = value {
-            broken.push(format!("{} {}: {number}", point.name, point.part));
-        }
-        watchers.step(index, point, &unit.id, value, now_ms, &mut device_events);
-    }
-    if device_events.is_empty() && !broken.is_empty() {
-        return Err(Reject::new(format!(
-            "values that cannot be (see valid in the map): {}",
-            broken.join(", ")
-        )));
-    }
-    if device_events.is_empty() {
-        return Ok(DecodedMessage::heartbeat(unit.id.as_str()));
-    }
-    Ok(DecodedMessage::Events(device_events))
 }

@@ -340,6 +340,14 @@ fn fill(
             batch.message(publish.payload(), Err(reject));
             continue;
         }
+        if mappings.is_empty() {
+            let reject = Reject::new(format!(
+                "topic {:.80?} is that of no [[source.topic]]: does another client share client_id?",
+                publish.topic()
+            ));
+            batch.message(publish.payload(), Err(reject));
+            continue;
+        }
         // A retained message dates from before the subscription.
         batch.set_replayed(publish.is_retained());
         batch.mapped(publish.payload(), &publish.json(), &mappings);

@@ -7,11 +7,14 @@
 //! * Authentication is HTTP Basic with the charge point's id and the source's password (OCPP-J 1.6, § 6.2), if
 //!   `password_file` is set: as text, or as the 20 bytes that 40 hexadecimal digits stand for. Ids have no `/`: it
 //!   precedes the number of a part. The transport is plain: use it in the compound's own network only.
+//! * Text that is not UTF-8 is read in its encoding, or with its bad bytes replaced ([`lenient_frames`]).
 //! * A call is answered once its events are durable. While the spool refuses, storing is tried for
 //!   [`STORE_DEADLINE`]; then the connection is closed, and the states are requested again when the charge point is
 //!   back.
 //! * Limits: `connections_max`, those of one address ([`callers`](crate::transport::inbound)), [`MESSAGE_BYTES_MAX`],
 //!   [`HANDSHAKE_DEADLINE`], and silence of three heartbeats.
+
+mod lenient_frames;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -28,10 +31,10 @@ use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message as Frame};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +43,8 @@ use crate::ingest::SourceIngest;
 use crate::intake::SubmitError;
 use crate::transport::inbound::places::{Peers, Place};
 use crate::transport::reconnect::{Ended, catch_panic, run_with_reconnect};
-use linli_devices::device_event::Reject;
+use lenient_frames::LenientFrames;
+use linli_devices::device_event::{DecodedMessage, Reject};
 use linli_devices::ocpp::message::{self, Message, Reply};
 use linli_devices::text;
 
@@ -229,7 +233,7 @@ async fn attend(
     config.max_frame_size = Some(MESSAGE_BYTES_MAX);
     let opened = timeout(
         HANDSHAKE_DEADLINE,
-        accept_hdr_async_with_config(stream, check, Some(config)),
+        accept_hdr_async_with_config(LenientFrames::new(stream), check, Some(config)),
     );
     let opened = match opened.await {
         Ok(opened) => opened.map_err(|error| why.unwrap_or_else(|| error.to_string())),
@@ -237,6 +241,7 @@ async fn attend(
     };
     match opened {
         Ok(mut socket) => {
+            socket.get_mut().opened();
             ingest.error_is_over();
             converse(source, ingest, charger, &mut socket).await
         }
@@ -341,7 +346,7 @@ async fn converse(
     source: &Ocpp,
     ingest: &SourceIngest,
     charger: &str,
-    socket: &mut WebSocketStream<TcpStream>,
+    socket: &mut WebSocketStream<LenientFrames<TcpStream>>,
 ) -> Ended {
     let silence = source.config.heartbeat.0 * 3;
     let interval_s = source.config.heartbeat.0.as_secs();
@@ -359,29 +364,23 @@ async fn converse(
             Err(_) => return Ended::lost(format!("nothing was heard for {} s", silence.as_secs())),
             Ok(None) => return Ended::lost("the charge point ended the connection"),
             Ok(Some(Err(error))) => {
-                if matches!(error, WebSocketError::Utf8(_)) {
-                    // RFC 6455, § 8.1: the connection must be failed, and the bytes are lost.
-                    let reject = Reject::new(
-                        "a text frame that is not UTF-8: set the charge point to UTF-8",
-                    );
-                    let _ = ingest.take(&[], Err(reject.of(charger))).await;
-                }
                 return Ended::lost(format!("the connection broke: {error}"));
             }
             Ok(Some(Ok(frame))) => frame,
         };
-        let text = match &frame {
-            Frame::Text(text) => Cow::Borrowed(text.as_str()),
-            // OCPP-J is text; some charge points send it in binary frames.
-            Frame::Binary(bytes) => text::lossy(bytes),
+        let bytes = match &frame {
+            Frame::Text(text) => text.as_bytes(),
+            // OCPP-J is text: see [`lenient_frames`]. Some charge points send it in binary frames.
+            Frame::Binary(bytes) => bytes,
             Frame::Close(_) => return Ended::lost("the charge point ended the connection"),
             // The library answers these.
             Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => continue,
         };
+        let text = text::lossy(bytes);
         let until = Instant::now() + STORE_DEADLINE;
         let mut refused = None;
         for message in message::messages(&text) {
-            match take(ingest, charger, &text, message, interval_s, until).await {
+            match take(ingest, charger, bytes, message, interval_s, until).await {
                 Ok(answer) => answers.extend(answer),
                 // A call that the routine lane refuses does not keep an alarm behind it.
                 Err(error) => refused = Some(error),
@@ -397,7 +396,7 @@ async fn converse(
 async fn take(
     ingest: &SourceIngest,
     charger: &str,
-    raw: &str,
+    raw: &[u8],
     message: Result<Message<'_>, Reject>,
     interval_s: u64,
     until: Instant,
@@ -408,7 +407,8 @@ async fn take(
         // time is better than a missed alarm.
         let now = clock::rfc3339(told_ms.unwrap_or_else(clock::wall_ms));
         let (said, answer) = match &message {
-            Ok(Message::Answer) => return Ok(None),
+            // To a question of the agent.
+            Ok(Message::Answer) => (Ok(DecodedMessage::heartbeat(charger)), None),
             Ok(Message::Call {
                 id,
                 action,
@@ -429,7 +429,10 @@ async fn take(
             }
             Err(reject) => (Err(reject.clone()), None),
         };
-        match ingest.take(raw.as_bytes(), said).await {
+        match ingest
+            .take(raw, said.map_err(|reject| reject.of(charger)))
+            .await
+        {
             Ok(_) => return Ok(answer),
             Err(_) if Instant::now() < until => tokio::time::sleep(STORE_RETRY).await,
             Err(error) => return Err(error),

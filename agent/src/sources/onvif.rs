@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Check, Source};
-use crate::ingest::{Arrival, SourceIngest};
+use crate::ingest::{Arrival, IngestBatch, SourceIngest};
 use crate::transport::digest::Digest;
 use crate::transport::outbound::{self, Account, DeviceConfig, Keys};
 use crate::transport::reconnect::{Ended, all, run_with_reconnect};
@@ -265,6 +265,18 @@ struct Told {
     arrival: Arrival,
 }
 
+impl Told {
+    /// Adds it to a batch, as a message of this device.
+    fn add(&mut self, batch: &mut IngestBatch, device: &str) {
+        batch.set_arrival(&mut self.arrival);
+        let said = match &self.read {
+            Ok(notification) => map::said(device, notification),
+            Err(reason) => Err(Reject::new(reason.clone())),
+        };
+        batch.message(self.raw.as_bytes(), said);
+    }
+}
+
 /// The notifications of an answer.
 fn told(text: &str, answer: Answer, arrival: Arrival) -> Vec<Told> {
     let read = answer.notifications.into_iter().map(|notification| Told {
@@ -290,9 +302,15 @@ async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
     // Taken out: a notification that makes the program panic is not tried again in the next session.
     let mut all = std::mem::take(&mut *waiting);
     let too_many = (all.len() + coming.len()).saturating_sub(WAITING_MAX);
-    let given_up = all.drain(..too_many.min(all.len())).count();
-    if given_up > 0 {
-        ingest.count("given_up", given_up as u64);
+    let given_up: Vec<Told> = all.drain(..too_many.min(all.len())).collect();
+    if !given_up.is_empty() {
+        ingest.count("given_up", given_up.len() as u64);
+        // What was durable of them is not looked for any more.
+        let mut batch = ingest.batch();
+        for mut told in given_up {
+            told.add(&mut batch, &camera.id);
+        }
+        batch.give_up();
     }
     for mut told in coming {
         let alike = all.iter().filter(|held| held.raw == told.raw);
@@ -307,12 +325,7 @@ async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
             batch.message(&[], Ok(said));
         }
         for told in &mut all {
-            batch.set_arrival(&mut told.arrival);
-            let said = match &told.read {
-                Ok(notification) => map::said(&camera.id, notification),
-                Err(reason) => Err(Reject::new(reason.clone())),
-            };
-            batch.message(told.raw.as_bytes(), said);
+            told.add(&mut batch, &camera.id);
         }
         match ingest.store(batch).await {
             Ok(_) => return,

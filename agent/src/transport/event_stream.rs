@@ -39,6 +39,9 @@ pub(crate) trait Dialect: Clone {
     /// Adds a complete message to a batch.
     fn message(&mut self, batch: &mut IngestBatch, body: &[u8], now_ms: u64);
 
+    /// Records a new connection: what the device said of its conditions on the one before does not go on.
+    fn connected(&mut self);
+
     /// The id of the device.
     fn device(&self) -> &str;
 }
@@ -56,11 +59,15 @@ struct Held<D> {
     /// The state of the protocol before the first of them.
     before: D,
     pieces: VecDeque<HeldPiece>,
+    /// The device has connected anew since the last of them.
+    is_connected_anew: bool,
 }
 
 struct HeldPiece {
     piece: Piece,
     arrival: Arrival,
+    /// The first of its connection.
+    is_first: bool,
 }
 
 impl<D: Dialect> Device<D> {
@@ -90,6 +97,15 @@ impl<D: Dialect> Device<D> {
     /// Gives access to the state.
     pub async fn known<T>(&self, look: impl FnOnce(&mut D) -> T) -> T {
         look(&mut self.0.lock().await.dialect)
+    }
+
+    /// Records a new connection. Pieces that are held belong to the one before.
+    pub async fn connected(&self) {
+        let mut known = self.0.lock().await;
+        known.dialect.connected();
+        if let Some(held) = &mut known.held {
+            held.is_connected_anew = true;
+        }
     }
 
     /// Makes pieces durable. On an error the state is unchanged by those that are left.
@@ -157,6 +173,7 @@ impl<D: Dialect> Device<D> {
         let mut held = known.held.take().unwrap_or_else(|| Held {
             before: known.dialect.clone(),
             pieces: VecDeque::new(),
+            is_connected_anew: false,
         });
         loop {
             for piece in coming.by_ref().take(BATCH_EVENTS) {
@@ -205,6 +222,7 @@ impl<D: Dialect> Held<D> {
         self.pieces.push_back(HeldPiece {
             arrival: arrival.after_alike(alike.count()),
             piece,
+            is_first: std::mem::take(&mut self.is_connected_anew),
         });
     }
 
@@ -213,9 +231,10 @@ impl<D: Dialect> Held<D> {
         let mut next = self.before.clone();
         let mut batch = ingest.batch();
         for held in &mut self.pieces {
-            batch.set_arrival(&mut held.arrival);
-            let arrived_ms = held.arrival.arrived_ms;
-            add(&mut next, &mut batch, &held.piece, arrived_ms);
+            held.add(&mut next, &mut batch);
+        }
+        if self.is_connected_anew {
+            next.connected();
         }
         let stored = ingest.store(batch).await;
         (next, stored.map(|_| ()))
@@ -232,15 +251,24 @@ impl<D: Dialect> Held<D> {
             };
             bytes -= self::bytes(&held.piece);
             // The conditions that it reports go on, and do not begin again.
-            batch.set_arrival(&mut held.arrival);
-            let arrived_ms = held.arrival.arrived_ms;
-            add(&mut self.before, &mut batch, &held.piece, arrived_ms);
+            held.add(&mut self.before, &mut batch);
             count += 1;
         }
         batch.give_up();
         if count > 0 {
             ingest.count("given_up", count);
         }
+    }
+}
+
+impl HeldPiece {
+    /// Adds the piece to a batch, after the change of connection that it marks.
+    fn add<D: Dialect>(&mut self, dialect: &mut D, batch: &mut IngestBatch) {
+        if self.is_first {
+            dialect.connected();
+        }
+        batch.set_arrival(&mut self.arrival);
+        add(dialect, batch, &self.piece, self.arrival.arrived_ms);
     }
 }
 

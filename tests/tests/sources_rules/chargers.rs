@@ -90,9 +90,6 @@ impl Device for Charger {
     const CLOCK: Clock = Clock::Local;
     const ANSWER: Result<&'static str, &'static str> = Ok("CALLRESULT");
     const TEXT: Result<&'static str, &'static str> = Ok("vendor_error");
-    const ONLY_UTF8: Option<&'static str> = Some(
-        "text frames of a WebSocket are UTF-8: bytes that are not end the connection (RFC 6455, 8.1)",
-    );
     const REPEATS: bool = true;
 
     async fn start(place: &Place) -> Result<Option<Self>> {
@@ -129,7 +126,7 @@ impl Device for Charger {
             "connectorId": alarm.number, "errorCode": "GroundFailure", "status": "Faulted",
             "timestamp": alarm.local().to_string(), "vendorErrorCode": alarm.words(),
         }]);
-        let raw = call.to_string().into_bytes();
+        let raw = alarm.encoded(&call.to_string());
         let socket = self.connected().await?;
         socket.send(TEXT, &raw).await?;
         let result = timeout(wait, async {

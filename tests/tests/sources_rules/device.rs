@@ -103,8 +103,6 @@ pub trait Device: Sized {
     const ANSWER: Result<&'static str, &'static str>;
     /// The attribute that its text comes to.
     const TEXT: Result<&'static str, &'static str>;
-    /// Why its text can be in UTF-8 only.
-    const ONLY_UTF8: Option<&'static str> = None;
     /// It says again what was not answered. Else the agent has it, or has it waiting, and tries again.
     const REPEATS: bool;
     /// How long the far device may say nothing: longer than its signs of life are apart.

@@ -11,7 +11,7 @@
 //! | onvif | notification | UTC by the standard | topic, time, object | device hangs | answer that is no XML | next PullMessages | name of the rule |
 //! | modbus | registers | none: receipt | state at each poll | device hangs | value that cannot be | is known (no answer) | no text |
 //! | gb28181 | MESSAGE | `AlarmTime`, zone | SN and time | no message | a datagram | 200 OK | description |
-//! | ocpp | CALL | `timestamp`, zone | time and status | no message | a frame that is no call | CALLRESULT | UTF-8 by the standard |
+//! | ocpp | CALL | `timestamp`, zone | time and status | no message | a frame that is no call | CALLRESULT | `vendorErrorCode` |
 //! | push | body | the mapping's | the mapping's id | no push | body that is no JSON | HTTP 200 | body |
 //!
 //! * Each test has two devices: `near`, of a source that says nothing of its zone (+08:00), and `far`, whose zone is +09:00 and

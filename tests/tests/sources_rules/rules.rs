@@ -350,10 +350,6 @@ impl<D: Device> Scene<D> {
             }
         };
         for text in [Text::Utf8, Text::Gb18030] {
-            if let (Text::Gb18030, Some(reason)) = (text, D::ONLY_UTF8) {
-                println!("{}, rule 7: {reason}", D::TYPE);
-                continue;
-            }
             let alarm = self.near_alarm(text)?;
             self.tell(&alarm).await?;
             let event = self.event(&alarm).await?;

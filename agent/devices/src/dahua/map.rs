@@ -1,7 +1,7 @@
 //! The meaning of a Dahua device's events. Pure.
 //!
 //! Start and Stop arrive once each, so a lasting condition is a state of the ingest and needs no memory here. Unknown
-//! codes are left out and counted by their name.
+//! codes are left out by their names, and damaged names of known ones are rejected ([`misspelling`]).
 //!
 //! Times: `RealUTC` is true UTC; `UTC` is local time written as if it were UTC on many firmwares, so `LocaleTime`,
 //! read in the source's zone, is preferred to it. An event that the device kept while it was offline is a replay.
@@ -12,13 +12,15 @@ use std::borrow::Cow;
 
 use super::message::{Action, Data, Event, Message};
 use crate::bounded;
-use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Person, State};
+use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Person, Reject, State};
+use crate::misspelling;
 use crate::time::{can_be, read};
 
 /// Longest name of a code or a field.
 const NAME_CHARS_MAX: usize = 40;
 
 /// The meaning of a code.
+#[derive(Clone, Copy)]
 enum Sort {
     /// A momentary event; its end is no event.
     Moment(&'static str, Severity),
@@ -30,94 +32,150 @@ enum Sort {
     Access,
     /// A door, open or closed by `Status`.
     Door,
-    /// Unknown, or of no interest.
-    LeftOut,
 }
 
-fn sort(code: &str) -> Sort {
-    match code.to_ascii_lowercase().as_str() {
-        "videomotion" | "smartmotionhuman" | "smartmotionvehicle" => {
-            Sort::Moment("camera.motion", Severity::Info)
-        }
-        "crosslinedetection" => Sort::Moment("camera.line_crossed", Severity::Info),
-        "crossregiondetection" => Sort::Moment("camera.intrusion", Severity::Notice),
-        "videoblind" | "videoloss" => {
-            Sort::State("camera.blind", Severity::Warning, "camera.restored")
-        }
-        "videoabnormaldetection" | "scenechange" => {
-            Sort::State("camera.tamper", Severity::Warning, "camera.restored")
-        }
-        "alarmlocal" => Sort::State("input.active", Severity::Info, "input.inactive"),
-        "firedetection" | "firewarning" => {
-            Sort::State("fire.alarm", Severity::Life, "fire.restored")
-        }
-        "smokedetection" => Sort::State("smoke.alarm", Severity::Life, "smoke.restored"),
-        "chassisintruded" | "tamperalarm" => {
-            Sort::State("device.tamper", Severity::Warning, "device.tamper_restored")
-        }
-        "storagenotexist" | "storagefailure" => Sort::Fault("disk"),
-        "storagelowspace" => Sort::Fault("disk full"),
-        "ipconflict" | "macconflict" => Sort::Fault("network address"),
-        "netabort" => Sort::Fault("network"),
-        "fanspeed" | "hightemperature" => Sort::Fault("cooling"),
-        "powerfault" => Sort::State(
+/// Codes in lower case.
+const CODES: &[(&[&str], Sort)] = &[
+    (
+        &["videomotion", "smartmotionhuman", "smartmotionvehicle"],
+        Sort::Moment("camera.motion", Severity::Info),
+    ),
+    (
+        &["crosslinedetection"],
+        Sort::Moment("camera.line_crossed", Severity::Info),
+    ),
+    (
+        &["crossregiondetection"],
+        Sort::Moment("camera.intrusion", Severity::Notice),
+    ),
+    (
+        &["videoblind", "videoloss"],
+        Sort::State("camera.blind", Severity::Warning, "camera.restored"),
+    ),
+    (
+        &["videoabnormaldetection", "scenechange"],
+        Sort::State("camera.tamper", Severity::Warning, "camera.restored"),
+    ),
+    (
+        &["alarmlocal"],
+        Sort::State("input.active", Severity::Info, "input.inactive"),
+    ),
+    (
+        &["firedetection", "firewarning"],
+        Sort::State("fire.alarm", Severity::Life, "fire.restored"),
+    ),
+    (
+        &["smokedetection"],
+        Sort::State("smoke.alarm", Severity::Life, "smoke.restored"),
+    ),
+    (
+        &["chassisintruded", "tamperalarm"],
+        Sort::State("device.tamper", Severity::Warning, "device.tamper_restored"),
+    ),
+    (&["storagenotexist", "storagefailure"], Sort::Fault("disk")),
+    (&["storagelowspace"], Sort::Fault("disk full")),
+    (
+        &["ipconflict", "macconflict"],
+        Sort::Fault("network address"),
+    ),
+    (&["netabort"], Sort::Fault("network")),
+    (&["fanspeed", "hightemperature"], Sort::Fault("cooling")),
+    (
+        &["powerfault"],
+        Sort::State(
             "device.power_lost",
             Severity::Notice,
             "device.power_restored",
         ),
-        "batterylowpower" => Sort::State(
+    ),
+    (
+        &["batterylowpower"],
+        Sort::State(
             "device.battery_low",
             Severity::Notice,
             "device.battery_restored",
         ),
-        "accesscontrol" => Sort::Access,
-        "doorstatus" => Sort::Door,
-        "breakin" => Sort::Moment("door.forced", Severity::Alarm),
-        "doornotclosed" | "doornotclosedforlongtime" => {
-            Sort::Moment("door.held", Severity::Warning)
-        }
-        "duress" => Sort::Moment("panic.alarm", Severity::Alarm),
-        _ => Sort::LeftOut,
+    ),
+    (&["accesscontrol"], Sort::Access),
+    (&["doorstatus"], Sort::Door),
+    (&["breakin"], Sort::Moment("door.forced", Severity::Alarm)),
+    (
+        &["doornotclosed", "doornotclosedforlongtime"],
+        Sort::Moment("door.held", Severity::Warning),
+    ),
+    (&["duress"], Sort::Moment("panic.alarm", Severity::Alarm)),
+];
+
+/// The meaning of a code; an unknown one is left out by its name, unless it is the damaged name of a known one.
+fn sort(event: &Event<'_>) -> Result<Sort, Unmapped> {
+    let code = event.code.to_ascii_lowercase();
+    let mut table = CODES.iter();
+    if let Some((_, sort)) = table.find(|(names, _)| names.contains(&code.as_str())) {
+        return Ok(*sort);
     }
+    let known = CODES.iter().flat_map(|(names, _)| names.iter().copied());
+    Err(match misspelling::damage(&code, known) {
+        Some(why) => Unmapped::Damaged(Reject::new(format!("Code {why}"))),
+        None if event.is_cut => {
+            let reason = format!("cut off behind Code={}", short(event.code));
+            Unmapped::Damaged(Reject::new(reason))
+        }
+        None => Unmapped::LeftOut(format!("unknown code {}", short(event.code))),
+    })
+}
+
+/// Why a message of a device is no event.
+#[derive(Debug)]
+enum Unmapped {
+    /// Left out by a rule, which this names.
+    LeftOut(String),
+    Damaged(Reject),
 }
 
 /// Decodes a part. `parts`: channels and doors are devices of their own, `<device>/<number>`, counted from 1 as on
 /// the device's own pages.
-pub fn map<'a>(device: &str, parts: bool, message: &'a Message<'_>) -> DecodedMessage<'a> {
+pub fn map<'a>(
+    device: &str,
+    parts: bool,
+    message: &'a Message<'_>,
+) -> Result<DecodedMessage<'a>, Reject> {
     let device = || Cow::Owned(device.to_owned());
     let Message::Events(events) = message else {
-        return DecodedMessage::heartbeat(device());
+        return Ok(DecodedMessage::heartbeat(device()));
     };
     let mut device_events = Vec::new();
-    let mut what = "";
+    let mut what = String::new();
+    let mut damaged = None;
     for event in events {
         match device_event(&device(), parts, event) {
             Ok(device_event) => device_events.push(device_event),
-            Err(left_out) => what = left_out,
+            Err(Unmapped::LeftOut(rule)) => what = rule,
+            Err(Unmapped::Damaged(reject)) => damaged = Some(reject),
         }
     }
-    if device_events.is_empty() {
-        return DecodedMessage::LeftOut {
+    match damaged {
+        _ if !device_events.is_empty() => Ok(DecodedMessage::Events(device_events)),
+        Some(reject) => Err(reject),
+        None => Ok(DecodedMessage::LeftOut {
             device: device(),
             what: what.into(),
-        };
+        }),
     }
-    DecodedMessage::Events(device_events)
 }
 
 fn device_event<'a>(
     device: &str,
     parts: bool,
     event: &'a Event<'_>,
-) -> Result<DeviceEvent<'a>, &'a str> {
+) -> Result<DeviceEvent<'a>, Unmapped> {
     let data = &event.data;
     let code = short(event.code);
     let over = event.action == Action::Stop;
     let mut state = None;
     let mut part = "";
-    let (kind, severity) = match sort(event.code) {
-        Sort::LeftOut => return Err(code),
-        Sort::Moment(_, _) if over => return Err(code),
+    let left_out = |what: &str| Err(Unmapped::LeftOut(format!("{code} {what}")));
+    let (kind, severity) = match sort(event)? {
+        Sort::Moment(_, _) if over => return left_out("ended"),
         Sort::Moment(kind, severity) => (kind, severity),
         Sort::State(kind, severity, end) => {
             state = Some(());
@@ -136,7 +194,7 @@ fn device_event<'a>(
                 ("device.fault", Severity::Notice)
             }
         }
-        Sort::Access if over => return Err(code),
+        Sort::Access if over => return left_out("ended"),
         // Without a status, access succeeded.
         Sort::Access if is_no(&data.status.0) => ("door.denied", Severity::Info),
         Sort::Access => ("door.granted", Severity::Info),
@@ -146,7 +204,11 @@ fn device_event<'a>(
             "break" => ("door.forced", Severity::Alarm),
             "" if event.action == Action::Start => ("door.opened", Severity::Info),
             "" if over => ("door.closed", Severity::Info),
-            _ => return Err(code),
+            status => {
+                return Err(Unmapped::Damaged(Reject::new(format!(
+                    "{code}: Status {status:.40?} is neither open nor closed"
+                ))));
+            }
         },
     };
     // The end of a pulsed condition would never be reported.

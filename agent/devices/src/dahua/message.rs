@@ -45,6 +45,8 @@ pub struct Event<'a> {
     pub code: &'a str,
     /// See [`Action`].
     pub action: Action,
+    /// It ends with its code.
+    pub is_cut: bool,
     /// Channel or input, counted from 0; empty if missing.
     pub index: &'a str,
     /// The fields of its data that this decoder knows.
@@ -229,6 +231,7 @@ fn event(text: &str) -> Result<Event<'_>, Reject> {
     if code.is_empty() {
         return Err(Reject::new("the Code is empty"));
     }
+    let is_cut = !text.contains(';');
     let action = match action.to_ascii_lowercase().as_str() {
         // Some firmwares send the state of a door here.
         "start" | "open" | "on" | "begin" => Action::Start,
@@ -243,6 +246,7 @@ fn event(text: &str) -> Result<Event<'_>, Reject> {
     Ok(Event {
         code,
         action,
+        is_cut,
         index,
         data,
     })

@@ -58,9 +58,14 @@ impl<'a> From<'a> {
         self.content.block('H').and_then(message::time)
     }
 
-    /// The time of occurrence, else the time of transmission.
+    /// The time of occurrence, else the time of transmission. A time of occurrence that cannot be read is not replaced
+    /// by that of transmission: the panel meant another.
     fn time(&self) -> DeviceTime<'a> {
-        self.claim(self.occurred().and_then(utc_ms).or(self.sent_ms))
+        match (self.occurred().and_then(utc_ms), self.content.block('H')) {
+            (Some(ms), _) => DeviceTime::Ms(ms),
+            (None, Some(text)) if !text.trim().is_empty() => DeviceTime::Text(text),
+            (None, _) => self.claim(self.sent_ms),
+        }
     }
 
     fn claim(&self, ms: Option<i64>) -> DeviceTime<'a> {
@@ -229,6 +234,7 @@ fn names_people(kind: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Claim;
     use linli_shared::protocol::event::Severity;
 
     fn content(text: &str) -> Content<'_> {
@@ -361,6 +367,24 @@ mod tests {
         assert!(replayed("#1234|6110 01 015]_10:05:00,01-02-2026"));
         assert!(!replayed("#1234|NFA015]"));
         assert!(replayed("#1234|OFA015]"));
+    }
+
+    #[test]
+    fn a_time_of_occurrence_that_cannot_be_read_is_kept_as_it_is_written() {
+        let content = content("#1234|1110 01 015][H10:99:00,01-02-2026]_10:05:00,01-02-2026");
+        let report = Report::read(&content.data).expect("a report");
+        let DecodedMessage::Events(device_events) = from(&content).report(report) else {
+            panic!("events");
+        };
+        let claim = device_events[0].time.claim(&TimeZone::UTC);
+        assert_eq!(claim, Claim::Unreadable("10:99:00,01-02-2026".into()));
+        // An empty one says nothing.
+        let content = self::content("#1234|1110 01 015][H ]_10:05:00,01-02-2026");
+        let report = Report::read(&content.data).expect("a report");
+        let DecodedMessage::Events(device_events) = from(&content).report(report) else {
+            panic!("events");
+        };
+        assert_eq!(device_events[0].time, DeviceTime::Ms(1_767_348_300_000));
     }
 
     #[test]

@@ -182,7 +182,15 @@ pub fn said<'a>(
         }
         Unit::Clock(_) => return left_out("time of the device".into()),
         Unit::SetClock(_) | Unit::DutyCheck => return left_out("clock or duty".into()),
-        Unit::Other(kind) => return left_out(format!("data unit {kind}").into()),
+        // Values, versions and configs; requests of a centre.
+        Unit::Other(kind @ (3 | 5..=7 | 25 | 26 | 61..=68 | 81 | 84..=86 | 88 | 89)) => {
+            return left_out(format!("data unit {kind}").into());
+        }
+        Unit::Other(kind) => {
+            return Err(Reject::new(format!(
+                "data unit {kind} is none of the standard's: is the device set to GB/T 26875.3-2011?"
+            )));
+        }
         Unit::Vendor(kind) => return left_out(format!("vendor's data unit {kind}").into()),
     }
     Ok(DecodedMessage::Events(device_events))

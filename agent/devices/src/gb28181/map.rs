@@ -6,6 +6,7 @@
 //!   device reports their end. A repeated alarm has the id of the first: device, channel, SN, time and kind. If the
 //!   device's time is implausible, SNs that begin anew would make alarms of two days the same, so Call-ID joins the
 //!   id.
+//! * A command that is none of the standard's is rejected; one that is no alarm is left out by its name.
 //! * Channels of a catalogue are states: `OFF` is an event even in the first report, `ON` only after an `OFF`.
 //! * The text of an alarm is kept only for faults of the device itself: that of others may name a person or a plate.
 use linli_shared::protocol::event::Severity;
@@ -13,6 +14,33 @@ use std::borrow::Cow;
 
 use super::manscdp::{Body, Item, Root};
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Reject, State};
+
+/// Commands of the standard (annex A) that are no alarms, in 2016 and 2022.
+const COMMANDS: &[&str] = &[
+    "Alarm",
+    "AlarmStatus",
+    "Broadcast",
+    "Catalog",
+    "ConfigDownload",
+    "CruiseTrackListQuery",
+    "CruiseTrackQuery",
+    "DeviceConfig",
+    "DeviceControl",
+    "DeviceInfo",
+    "DeviceStatus",
+    "DeviceUpgradeResult",
+    "HomePositionQuery",
+    "Keepalive",
+    "MediaStatus",
+    "MobilePosition",
+    "PTZPosition",
+    "PTZPreciseStatusQuery",
+    "PresetQuery",
+    "RecordInfo",
+    "SDCardStatus",
+    "UploadSnapShotFinished",
+    "VideoUploadNotify",
+];
 
 /// Longest id of a device or channel.
 const ID_BYTES_MAX: usize = 32;
@@ -91,11 +119,28 @@ impl<'a> From<'a> {
             Root::Notify if is("Keepalive") => Ok(DecodedMessage::heartbeat(self.device)),
             Root::Notify if is("Alarm") => Ok(DecodedMessage::Events(vec![self.alarm(body)])),
             Root::Response | Root::Notify if is("Catalog") => self.catalog(body),
-            _ => Ok(DecodedMessage::LeftOut {
+            _ if COMMANDS.iter().any(|known| is(known)) => Ok(DecodedMessage::LeftOut {
                 device: self.device.into(),
-                what: format!("CmdType {command:.40}").into(),
+                what: format!("CmdType {command}").into(),
             }),
+            _ => Err(Reject::new(format!(
+                "CmdType {command:.40?} is none of the standard's"
+            ))),
         }
+    }
+
+    /// Why parts of a body that [`said`](Self::said) has mapped are left: channels that are none.
+    pub fn broken(&self, body: &Body<'_>) -> Option<Reject> {
+        if body.root == Root::Other || !body.command.eq_ignore_ascii_case("Catalog") {
+            return None;
+        }
+        let mut broken = body.items.iter().filter_map(|item| item.broken());
+        let first = broken.next()?;
+        let count = 1 + broken.count();
+        Some(Reject::new(format!(
+            "{count} of {} channels of the Catalog cannot be read: {first}",
+            body.items.len()
+        )))
     }
 
     fn alarm(&self, body: &'a Body<'a>) -> DeviceEvent<'a> {
@@ -147,19 +192,12 @@ impl<'a> From<'a> {
     }
 
     fn catalog(&self, body: &'a Body<'a>) -> Result<DecodedMessage<'a>, Reject> {
-        let mut device_events = Vec::new();
-        let mut broken = 0;
-        for item in &body.items {
-            if is_id(&item.id) {
-                device_events.extend(self.channel(item));
-            } else {
-                broken += 1;
-            }
-        }
-        if device_events.is_empty() && broken > 0 {
-            return Err(Reject::new(format!(
-                "{broken} channels of the Catalog have no DeviceID that is one"
-            )));
+        let whole = body.items.iter().filter(|item| item.broken().is_none());
+        let device_events: Vec<_> = whole.filter_map(|item| self.channel(item)).collect();
+        if device_events.is_empty()
+            && let Some(reject) = self.broken(body)
+        {
+            return Err(reject);
         }
         if device_events.is_empty() {
             return Ok(DecodedMessage::LeftOut {
@@ -171,21 +209,7 @@ impl<'a> From<'a> {
     }
 
     fn channel(&self, item: &'a Item<'a>) -> Option<DeviceEvent<'a>> {
-        let is =
-            |text: &str, words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
-        let (event, status) = (item.event.as_ref(), item.status.as_ref());
-        let is_on = if is(event, &["ON", "ONLINE"]) {
-            true
-        } else if is(event, &["OFF", "OFFLINE", "VLOST", "DEFECT"]) {
-            false
-        // Channels that are added, changed or removed are judged by their status.
-        } else if is(status, &["ON", "ONLINE", "OK", "1"]) {
-            true
-        } else if is(status, &["OFF", "OFFLINE", "0"]) {
-            false
-        } else {
-            return None;
-        };
+        let is_on = item.is_on()?;
         if item.id == self.device {
             return None;
         }
@@ -204,6 +228,37 @@ impl<'a> From<'a> {
             ..DeviceEvent::new(kind, severity, device)
         };
         Some(device_event.with("channel", item.name.as_ref()))
+    }
+}
+
+impl Item<'_> {
+    /// Whether the channel is on; `None`: the item does not say.
+    fn is_on(&self) -> Option<bool> {
+        let is =
+            |text: &str, words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+        let (event, status) = (self.event.as_ref(), self.status.as_ref());
+        if is(event, &["ON", "ONLINE"]) {
+            Some(true)
+        } else if is(event, &["OFF", "OFFLINE", "VLOST", "DEFECT"]) {
+            Some(false)
+        // Channels that are added, changed or removed are judged by their status.
+        } else if is(status, &["ON", "ONLINE", "OK", "1"]) {
+            Some(true)
+        } else if is(status, &["OFF", "OFFLINE", "0"]) {
+            Some(false)
+        } else {
+            None
+        }
+    }
+
+    /// Why the item cannot be read. One without a status is whole: a group of channels has none.
+    fn broken(&self) -> Option<String> {
+        if !is_id(&self.id) {
+            return Some(format!("DeviceID {:.40?} is none", self.id));
+        }
+        let is_told = !self.status.is_empty();
+        (is_told && self.is_on().is_none())
+            .then(|| format!("Status {:.40?} is neither ON nor OFF", self.status))
     }
 }
 
@@ -330,6 +385,27 @@ mod tests {
     }
 
     #[test]
+    fn broken_channels_beside_good_ones_are_rejected_and_cost_only_themselves() {
+        let text = format!(
+            "<Response><CmdType>Catalog</CmdType><SN>1</SN><DeviceID>{DEVICE}</DeviceID><DeviceList><Item><DeviceID>1</DeviceID><Status>OFF</Status></Item><Item><DeviceID>a/b</DeviceID><Status>OFF</Status></Item><Item><DeviceID>3</DeviceID><Status>OFE</Status></Item><Item><DeviceID>4</DeviceID></Item></DeviceList></Response>"
+        );
+        let body = decode(&text).expect("a body");
+        let Ok(DecodedMessage::Events(device_events)) = FROM.said(&body) else {
+            panic!("no events");
+        };
+        assert_eq!(device_events.len(), 1);
+        let reject = FROM.broken(&body).expect("two are broken");
+        assert!(reject.reason.starts_with("2 of 4 channels"), "{reject}");
+        let good = text.replace("a/b", "2").replace("OFE", "ON");
+        assert_eq!(FROM.broken(&decode(&good).expect("a body")), None);
+        // Without a good one the whole body is rejected.
+        let all = text
+            .replace("<DeviceID>1<", "<DeviceID>?<")
+            .replace("<DeviceID>4<", "<DeviceID>!<");
+        assert!(FROM.said(&decode(&all).expect("a body")).is_err());
+    }
+
+    #[test]
     fn signs_of_life_and_what_is_of_no_interest() {
         let said = |text: &str| {
             let body = decode(text).expect("a body");
@@ -350,6 +426,8 @@ mod tests {
         assert_eq!(of("Response", "Catalog", DEVICE), "left out");
         assert_eq!(of("Response", "Alarm", DEVICE), "left out");
         assert_eq!(of("Query", "Catalog", DEVICE), "left out");
+        // A command that does not exist may have been an alarm.
+        assert_eq!(of("Notify", "Alasm", DEVICE), "rejected");
         // An invalid channel loses no alarm.
         assert_eq!(of("Notify", "Alarm", "a/b"), "events");
         assert_eq!(of("Notify", "Alarm", ""), "events");

@@ -169,6 +169,7 @@ pub fn meaning(major: u32, minor: u32) -> Meaning {
         1 => alarm(minor),
         2 => exception(minor),
         3 => Meaning::LeftOut("operation"),
+        4 => Meaning::LeftOut("information"),
         5 => event(minor),
         _ => Meaning::Unknown,
     }

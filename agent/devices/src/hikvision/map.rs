@@ -20,8 +20,9 @@
 //! the catch-up and a replay is stored once.
 //!
 //! `videoloss` / `inactive` is the heartbeat, and carries the device's time; the first one of a channel also means
-//! that its picture is present, which may end a loss from before the connection. An unknown `eventType` is left out
-//! and counted by its name.
+//! that its picture is present, which may end a loss from before the connection. An unknown `eventType` is left out by
+//! its name, and one that is a damaged name of a known one is rejected ([`misspelling`]); so is a major type of a door
+//! that does not exist.
 use jiff::tz::TimeZone;
 use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::ids::Retention;
@@ -31,8 +32,9 @@ use std::sync::Arc;
 
 use super::alert::{Alert, Region, Stage};
 use super::door::{DoorEvent, Doors, Meaning, Passage, meaning};
-use super::known::{Known, known};
+use super::known::{self, Known, known};
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Person, Reject, State};
+use crate::misspelling;
 use crate::time::read;
 
 /// A condition that was not repeated for this long is over. Devices repeat it about once a second.
@@ -172,7 +174,10 @@ impl Mapper {
             return Ok(self.heartbeat(&alert.time));
         }
         let Some(known) = known(&kind) else {
-            return Ok(self.left_out(short(&alert.event_type)));
+            if let Some(why) = misspelling::damage(&kind, known::names()) {
+                return Err(Reject::new(format!("eventType {why}")));
+            }
+            return Ok(self.left_out(format!("unknown type {}", short(&alert.event_type))));
         };
         let place = if kind == "io" && !alert.input.is_empty() {
             &alert.input
@@ -399,6 +404,12 @@ impl Mapper {
                 "an AccessControllerEvent has no subEventType that can be read",
             ));
         };
+        if !(1..=5).contains(&event.major) {
+            return Err(Reject::new(format!(
+                "majorEventType {} is none: there are 1 to 5",
+                event.major
+            )));
+        }
         let code = format!("{}/{minor}", event.major);
         if let Ok(serial) = event.serial.parse() {
             let second = second(at, &self.zone);

@@ -439,11 +439,13 @@ impl<'m> Parser<'m> {
                 Some(_) => false,
             };
             if is_end {
-                // A key has no quote in it: it began behind the last one.
-                let start = match within {
-                    Some((_, last)) if is_key => last + 1,
-                    _ => start,
-                };
+                // A key has no quote in it: the one that ended it is damaged, or it began behind the last one.
+                if let Some((_, last)) = within.filter(|_| is_key) {
+                    if !self.look_again(start, last, end) {
+                        self.at = last;
+                    }
+                    return Quoted::Broken;
+                }
                 return self.whole(start, end, is_escaped);
             }
             within = Some((within.map_or(end, |(first, _)| first), end));

@@ -3,8 +3,16 @@ use std::borrow::Cow;
 
 use super::parse::Scalar;
 
-/// The value of a word without quotes.
+/// The value of a word without quotes. Punctuation behind a flag or a number is a damaged comma.
 pub(super) fn scalar(word: &str) -> Scalar<'_> {
+    let is_damage = |letter: char| !letter.is_alphanumeric() && !matches!(letter, '%' | '°');
+    match (exact(word), exact(word.trim_end_matches(is_damage))) {
+        (Scalar::Text(_), value @ (Scalar::Flag(_) | Scalar::Number(_))) => value,
+        (value, _) => value,
+    }
+}
+
+fn exact(word: &str) -> Scalar<'_> {
     const NULLS: [&str; 10] = [
         "null",
         "none",

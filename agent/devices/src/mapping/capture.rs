@@ -11,6 +11,7 @@ use std::fmt;
 
 use crate::bounded::bounded;
 use crate::lenient_json::scalar_text;
+use crate::misspelling;
 use crate::text;
 
 /// The position of one pointer's value in a [`Capture`].
@@ -41,6 +42,8 @@ pub struct Plan {
 struct Node {
     slot: Option<Slot>,
     children: Vec<Child>,
+    /// Takes a key that is a damaged spelling of one of the watched children.
+    near: Option<Slot>,
 }
 
 #[derive(Debug)]
@@ -50,6 +53,8 @@ struct Child {
     key: String,
     /// The key as an index of an array.
     index: Option<usize>,
+    /// An item without it is left out, so one with a damaged spelling of it is none of these.
+    is_watched: bool,
     node: Node,
 }
 
@@ -86,6 +91,7 @@ impl Plan {
                 node.children.push(Child {
                     tag: tag(key.as_bytes()),
                     index: index(&key),
+                    is_watched: false,
                     key,
                     node: Node::default(),
                 });
@@ -115,6 +121,27 @@ impl Plan {
             slot.is_name = true;
         }
         self.slot(pointer)
+    }
+
+    /// The slot that takes a key which is a damaged spelling of the last key of a pointer; `None`: the pointer has none.
+    pub fn near_slot(&mut self, pointer: &str) -> Option<Slot> {
+        self.slot(pointer);
+        let (parents, last) = pointer.rsplit_once('/')?;
+        let last = keys(&format!("/{last}")).next()?;
+        let mut node = &mut self.root;
+        for key in keys(parents) {
+            let at = node.find(&key)?;
+            node = &mut node.children[at].node;
+        }
+        let at = node.find(&last)?;
+        node.children[at].is_watched = true;
+        Some(*node.near.get_or_insert_with(|| {
+            self.slots += 1;
+            Slot {
+                place: self.slots - 1,
+                is_name: false,
+            }
+        }))
     }
 
     /// The slot of a column of CSV, if a pointer names it.
@@ -183,6 +210,12 @@ impl Node {
             .iter()
             .position(|child| child.tag == wanted && (key.len() < 8 || child.key == key))
     }
+
+    /// Whether a key is a damaged spelling of a watched child's.
+    fn is_near(&self, key: &str) -> bool {
+        let mut watched = self.children.iter().filter(|child| child.is_watched);
+        self.near.is_some() && watched.any(|child| misspelling::is_flipped(key, &child.key))
+    }
 }
 
 /// The values of one item by slot: trimmed text that is not empty, or nothing.
@@ -196,20 +229,6 @@ pub struct Capture<'m> {
 }
 
 impl<'m> Capture<'m> {
-    /// Copies the borrowed values.
-    pub fn into_owned<'o>(self) -> Capture<'o> {
-        let owned = |value: Cow<'_, str>| Cow::Owned(value.into_owned());
-        Capture {
-            values: self
-                .values
-                .into_iter()
-                .map(|value| value.map(owned))
-                .collect(),
-            raw: self.raw.map(owned),
-            damage: self.damage,
-        }
-    }
-
     /// The value of a slot.
     pub fn get(&self, slot: Slot) -> Option<&str> {
         self.values[slot.place].as_deref()
@@ -302,13 +321,19 @@ impl<'m> Visitor<'m> for NodeSeed<'_, '_, 'm> {
     }
 
     fn visit_map<A: MapAccess<'m>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(child) = map.next_key_seed(KeySeed(self.node))? {
-            match child {
-                Some(at) => map.next_value_seed(NodeSeed {
+        while let Some(key) = map.next_key_seed(KeySeed(self.node))? {
+            match key {
+                Key::Child(at) => map.next_value_seed(NodeSeed {
                     node: &self.node.children[at].node,
                     into: &mut *self.into,
                 })?,
-                None => {
+                Key::Near(key) => {
+                    if let Some(slot) = self.node.near {
+                        self.into[slot.place] = Some(Cow::Owned(key));
+                    }
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Key::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
@@ -317,11 +342,20 @@ impl<'m> Visitor<'m> for NodeSeed<'_, '_, 'm> {
     }
 }
 
+/// A key of an object, as a node sees it.
+enum Key {
+    /// The key of a child.
+    Child(usize),
+    /// A damaged spelling of a watched child's.
+    Near(String),
+    Other,
+}
+
 /// Finds the child of a node that a key names.
 struct KeySeed<'p>(&'p Node);
 
 impl<'m> DeserializeSeed<'m> for KeySeed<'_> {
-    type Value = Option<usize>;
+    type Value = Key;
 
     fn deserialize<D: Deserializer<'m>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
@@ -329,14 +363,18 @@ impl<'m> DeserializeSeed<'m> for KeySeed<'_> {
 }
 
 impl Visitor<'_> for KeySeed<'_> {
-    type Value = Option<usize>;
+    type Value = Key;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("a key")
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.find(key))
+        Ok(match self.0.find(key) {
+            Some(at) => Key::Child(at),
+            None if self.0.is_near(key) => Key::Near(key.to_owned()),
+            None => Key::Other,
+        })
     }
 }
 

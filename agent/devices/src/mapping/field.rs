@@ -3,7 +3,7 @@ use linli_shared::protocol::event::Severity;
 
 use super::capture::{Capture, Slot};
 use super::words::Table;
-use super::{Reject, shortened};
+use super::{Reject, Rule, shortened};
 
 /// Treatment of a value that is not in the table.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     /// Slots and pointers; the first with a value counts.
     pub(super) places: Vec<(Slot, String)>,
+    /// Slots of damaged keys, if an item without a value is left out.
+    pub(super) near: Vec<Slot>,
     pub(super) value: Option<String>,
     pub(super) table: Table,
     pub(super) otherwise: Otherwise,
@@ -50,8 +52,11 @@ impl Field {
 
     pub(super) fn take<'a>(&'a self, item: &'a Capture<'_>) -> Result<Option<&'a str>, Reject> {
         let Some(found) = self.found(item) else {
+            if let Some(key) = self.near.iter().find_map(|slot| item.get(*slot)) {
+                return Err(Reject::misspelt_key(self.name, key));
+            }
             if self.skip_missing {
-                return Err(Reject::Filtered { field: self.name });
+                return Err(Reject::Filtered(Rule::Missing(self.name)));
             }
             if self.required {
                 let pointers = self.places.iter().map(|(_, pointer)| pointer.as_str());
@@ -70,7 +75,10 @@ impl Field {
         }
         match &self.otherwise {
             Otherwise::Keep => Ok(Some(found)),
-            Otherwise::Skip => Err(Reject::Filtered { field: self.name }),
+            Otherwise::Skip => Err(match self.table.damage(found) {
+                Some(why) => Reject::misspelt(self.name, found, why),
+                None => Reject::Filtered(Rule::Table(self.name)),
+            }),
             Otherwise::Value(value) => Ok(Some(value)),
             Otherwise::Reject if self.is_decisive() => Err(Reject::Unknown {
                 field: self.name,

@@ -10,7 +10,7 @@ use super::field::{Field, Otherwise};
 use super::state::{ByValue, StateRule, Turns};
 use super::time::{TimeFile, Times};
 use super::words::{Table, Words};
-use super::{Attribute, Mapping, Replayed};
+use super::{Attribute, Mapping, Only, Replayed};
 use crate::device_event::Person;
 
 /// The source of one field.
@@ -183,8 +183,17 @@ fn field(name: &'static str, file: FieldFile, plan: &mut Plan) -> Result<Field, 
         Some("keep") => Otherwise::Keep,
         Some(value) => Otherwise::Value(value.to_owned()),
     };
+    let skip_missing = full.missing == Some(Missing::Skip);
+    let near = match skip_missing {
+        true => pointers
+            .iter()
+            .filter_map(|pointer| plan.near_slot(pointer))
+            .collect(),
+        false => Vec::new(),
+    };
     Ok(Field {
         name,
+        near,
         places: pointers
             .into_iter()
             .map(|pointer| {
@@ -199,7 +208,7 @@ fn field(name: &'static str, file: FieldFile, plan: &mut Plan) -> Result<Field, 
         table: Table::new(full.table),
         otherwise,
         required: full.required || full.missing.is_some(),
-        skip_missing: full.missing == Some(Missing::Skip),
+        skip_missing,
     })
 }
 
@@ -353,7 +362,11 @@ impl Mapping {
         let mut only = Vec::with_capacity(file.only.len());
         for rule in file.only {
             check_pointer("only.pointer", &rule.pointer)?;
-            only.push((plan.slot(&rule.pointer), Words::new(rule.values)));
+            only.push(Only {
+                slot: plan.slot(&rule.pointer),
+                near: plan.near_slot(&rule.pointer),
+                values: Words::new(rule.values),
+            });
         }
         let state = file
             .state

@@ -140,24 +140,39 @@ impl Mapping {
         Ok(())
     }
 
-    /// Reads a text that is one item.
-    pub fn item<'m>(&self, text: &'m str) -> Result<Capture<'m>, serde_json::Error> {
+    /// Calls `each` with every object of a line, usually one. A line that a strict parser refuses is repaired: what is
+    /// damaged is marked, and affects no other object. An error: there is none at all.
+    pub fn line(
+        &self,
+        line: &str,
+        each: &mut dyn FnMut(&Capture<'_>),
+    ) -> Result<(), serde_json::Error> {
         let mut item = self.plan.capture();
-        let Err(error) = self.plan.item(text, &mut item) else {
-            return Ok(item);
+        let Err(error) = self.plan.item(line, &mut item) else {
+            each(&item);
+            return Ok(());
         };
-        let Some(repaired) = repair(text) else {
+        let Some(repaired) = repair(line) else {
             return Err(error);
         };
-        let [document] = &repaired.documents[..] else {
-            return Err(error);
-        };
-        let mut item = self.plan.capture();
-        self.plan
-            .item(&repaired.text[document.repaired.clone()], &mut item)?;
-        let damage = repaired.damage(&document.repaired);
-        let stray = repaired.stray.then_some(Damage::Stray);
-        item.damage = damage.or(stray).map(|damage| damage.to_string());
-        Ok(item.into_owned())
+        let is_one = repaired.documents.len() == 1;
+        for document in &repaired.documents {
+            let mut item = self.plan.capture();
+            let text = &repaired.text[document.repaired.clone()];
+            let read = self.plan.item(text, &mut item);
+            let stray = (is_one && repaired.stray).then_some(Damage::Stray);
+            let damage = repaired.damage(&document.repaired).or(stray);
+            item.damage = match read {
+                Ok(()) => damage.map(|damage| damage.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            each(&item);
+        }
+        if !is_one && repaired.stray {
+            let mut lost = self.plan.capture();
+            lost.damage = Some(Damage::Stray.to_string());
+            each(&lost);
+        }
+        Ok(())
     }
 }

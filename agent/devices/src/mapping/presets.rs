@@ -84,8 +84,8 @@ fn isecure_callbacks() {
             "camera.restored info d17 routine srcName=1号门 Card:0012345678 off occurrence-131588/over anew",
             "camera.tamper warning d17 routine srcName=1号门 Card:0012345678 on anew",
             // The end of a condition without a state.
-            "left out by the mapping's table for state",
-            "left out by the mapping's table for only",
+            "left out by the mapping's [state]",
+            "left out by the mapping's [[only]]",
             "left out by the mapping's table for kind",
         ]
     );
@@ -146,7 +146,7 @@ fn zigbee_sensors_say_what_they_have_and_no_more() {
     for other in ["zigbee-gas", "zigbee-water", "zigbee-availability"] {
         assert_eq!(
             read(other, &message),
-            ["left out by the mapping's table for kind"],
+            ["left out by the mapping's missing = \"skip\" of kind"],
             "{other}"
         );
     }
@@ -189,7 +189,7 @@ fn a_door_contact_of_zigbee_opens_and_closes() {
         (r#"{"contact":"OFF"}"#, "door.opened info gate routine on"),
         (
             r#"{"battery":97}"#,
-            "left out by the mapping's table for kind",
+            "left out by the mapping's missing = \"skip\" of kind",
         ),
     ] {
         let message = message::json("zigbee2mqtt/gate", false, payload.as_bytes());
@@ -224,6 +224,9 @@ fn a_payload_that_is_broken_is_an_alarm_or_rejected_and_never_left_out() {
         &b"{\"temperature\":1,\"smo"[..],
         b"{\"smoke\":tru",
         b"{\"smoke",
+        // A damaged key.
+        b"{\"smokd\":true}",
+        b"{\"battery\":1,\"smo\xffe\":true}",
     ] {
         let said = said("zigbee-smoke", payload);
         assert!(!said[0].starts_with("left out"), "{said:?}");
@@ -247,7 +250,7 @@ fn frigate_tells_of_an_object_once_and_names_nobody() {
     for again in ["update", "end"] {
         assert_eq!(
             read("frigate-events", &event(again)),
-            ["left out by the mapping's table for only"]
+            ["left out by the mapping's [[only]]"]
         );
     }
 }

@@ -2,9 +2,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::Reject;
 use super::capture::{Capture, Slot};
 use super::words::Words;
+use super::{Reject, Rule};
 use crate::device_event::State;
 
 /// The event is a state of a point of its device.
@@ -68,7 +68,7 @@ impl StateRule {
                 match over.get(kind) {
                     Some(_) if on.has(value) => Ok(Turn::On(self.state(item, true))),
                     Some(end) if off.has(value) => Ok(Turn::Over(self.state(item, false), end)),
-                    None if off.has(value) => Err(Reject::Filtered { field: "state" }),
+                    None if off.has(value) => Err(Reject::Filtered(Rule::State)),
                     _ => Ok(Turn::None),
                 }
             }

@@ -41,10 +41,24 @@ struct Admitted {
     retention: Retention,
 }
 
+/// Maps the one object of a line.
+fn mapped_line<T>(
+    mapping: &Mapping,
+    line: &str,
+    look: impl Fn(Result<Mapped<'_>, Reject>) -> T,
+) -> T {
+    let mut found = Vec::new();
+    let read = mapping.line(line, &mut |item| found.push(look(mapping.map(item))));
+    read.expect("JSON");
+    assert_eq!(found.len(), 1, "{line}");
+    found.swap_remove(0)
+}
+
 fn live(mapping: &Mapping, item: &Value) -> Result<Admitted, Reject> {
-    let text = item.to_string();
-    let item = mapping.item(&text).expect("JSON");
-    let mapped = mapping.map(&item)?;
+    mapped_line(mapping, &item.to_string(), |mapped| admitted(mapped?))
+}
+
+fn admitted(mapped: Mapped<'_>) -> Result<Admitted, Reject> {
     mapped
         .draft
         .check()
@@ -64,12 +78,13 @@ fn event(mapping: &Mapping, item: &Value) -> Event {
 /// The time that an item claims.
 fn claim_of(mapping: &Mapping, time: Value) -> Claim<'static> {
     let text = json!({ "time": time }).to_string();
-    let item = mapping.item(&text).expect("JSON");
-    match mapping.map(&item).expect("a time costs no event").claim {
-        Claim::None => Claim::None,
-        Claim::Ms(ms) => Claim::Ms(ms),
-        Claim::Unreadable(text) => Claim::Unreadable(text.into_owned().into()),
-    }
+    mapped_line(mapping, &text, |mapped| {
+        match mapped.expect("a time costs no event").claim {
+            Claim::None => Claim::None,
+            Claim::Ms(ms) => Claim::Ms(ms),
+            Claim::Unreadable(text) => Claim::Unreadable(text.into_owned().into()),
+        }
+    })
 }
 
 #[test]
@@ -158,7 +173,7 @@ fn a_value_that_is_not_in_the_table_does_what_otherwise_says() {
     let other = json!({ "k": "SHUT" });
     assert_eq!(
         live(&with(", otherwise = \"skip\""), &other),
-        Err(Reject::Filtered { field: "kind" })
+        Err(Reject::Filtered(Rule::Table("kind")))
     );
     for reject in ["", ", otherwise = \"reject\""] {
         assert_eq!(
@@ -420,9 +435,9 @@ fn local_times_follow_their_zone_through_the_change_of_the_clocks() {
 fn a_mapping_says_which_items_report_the_past() {
     let replayed = |lines: &str, item: Value| {
         let mapping = mapping(&format!("kind = {{ value = \"door.opened\" }}\n{lines}"));
-        let text = item.to_string();
-        let item = mapping.item(&text).expect("JSON");
-        mapping.map(&item).expect("an event").replayed
+        mapped_line(&mapping, &item.to_string(), |mapped| {
+            mapped.expect("an event").replayed
+        })
     };
     assert!(!replayed("", json!({})));
     assert!(replayed("replayed = true", json!({})));
@@ -737,11 +752,81 @@ fn states_with_ids_are_each_an_event_in_whatever_order_they_come() {
         "id = \"/id\"\nkind = { pointer = \"/k\", table = { O = \"door.opened\", C = \"door.closed\" } }\n[state]\npoint = \"door\"\nactive = [\"door.opened\"]",
     );
     let anew = |item: Value| {
-        let text = item.to_string();
-        let item = mapping.item(&text).expect("JSON");
-        mapping.map(&item).expect("an event").anew
+        mapped_line(&mapping, &item.to_string(), |mapped| {
+            mapped.expect("an event").anew
+        })
     };
     assert!(anew(json!({ "id": 1, "k": "O" })));
     assert!(anew(json!({ "id": 2, "k": "C" })));
     assert!(!anew(json!({ "k": "C" })));
+}
+
+#[test]
+fn each_object_of_a_line_is_an_item_and_a_damaged_one_affects_no_other() {
+    let mapping = mapping(
+        "id = \"/id\"\nkind = { pointer = \"/k\", table = { FIRE = \"fire.alarm\" }, otherwise = \"skip\" }",
+    );
+    let read = |line: &str| {
+        let mut found = Vec::new();
+        let read = mapping.line(line, &mut |item| {
+            found.push(match mapping.map(item) {
+                Ok(mapped) => mapped.draft.source_id.to_owned(),
+                Err(reject) if reject.is_left_out() => "left out".to_owned(),
+                Err(_) => "rejected".to_owned(),
+            });
+        });
+        read.map(|()| found).map_err(|error| error.to_string())
+    };
+    let (one, two) = ("{\"id\":1,\"k\":\"FIRE\"}", "{\"id\":2,\"k\":\"FIRE\"}");
+    for (line, expected) in [
+        (format!("{one}{two}"), &["1", "2"][..]),
+        (format!("{one} , {two}"), &["1", "2"]),
+        (
+            format!("{one}{{\"id\":3,\"k\":\"DOOR\"}}{two}"),
+            &["1", "left out", "2"],
+        ),
+        (
+            format!("{one}{{\"id\":3,\"k\":}}{two}"),
+            &["1", "rejected", "2"],
+        ),
+        (
+            format!("{one}{}", &two[..two.len() - 4]),
+            &["1", "rejected"],
+        ),
+        (format!("{one} noise {two}"), &["1", "2", "rejected"]),
+        ("{\"id\":4,\"k\":\"FIRD\"}".to_owned(), &["rejected"]),
+    ] {
+        assert_eq!(read(&line).expect("objects"), expected, "{line}");
+    }
+    assert!(read("no JSON").is_err());
+}
+
+#[test]
+fn a_damaged_spelling_of_a_known_value_is_rejected_and_another_value_is_left_out() {
+    let mapping = mapping(
+        "kind = { pointer = \"/k\", table = { FIRE = \"fire.alarm\", \"131588\" = \"smoke.alarm\", \"消防\" = \"fire.fault\" }, otherwise = \"skip\" }\n[[only]]\npointer = \"/s\"\nvalues = [\"begin\"]",
+    );
+    let of = |kind: &str, state: &str| {
+        let found = live(&mapping, &json!({ "k": kind, "s": state }));
+        found.map(|_| ()).map_err(|reject| match reject {
+            Reject::Filtered(rule) => rule.to_string(),
+            other => other.to_string(),
+        })
+    };
+    let table = Err("table for kind".to_owned());
+    assert_eq!(of("fire", "begin"), Ok(()));
+    assert_eq!(of("DOOR", "begin"), table);
+    // A number next to a known one, and another Chinese word, are values of their own.
+    assert_eq!(of("131589", "begin"), table);
+    assert_eq!(of("消费", "begin"), table);
+    assert_eq!(of("FIRE", "end"), Err("[[only]]".to_owned()));
+    for (kind, state) in [
+        ("FIRD", "begin"),
+        ("沈防", "begin"),
+        ("消\u{fffd}", "begin"),
+        ("FIRE", "bggin"),
+    ] {
+        let why = of(kind, state).expect_err(kind);
+        assert!(why.contains("is damaged"), "{why}");
+    }
 }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::misspelling;
+
 /// A table from the values of a message to those of the mapping.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
@@ -54,6 +56,19 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Why a value that is not among the keys is a damaged spelling of one; `None`: it is only another value.
+    pub(super) fn damage(&self, found: &str) -> Option<String> {
+        let is_broken = |letter: char| letter == char::REPLACEMENT_CHARACTER || letter.is_control();
+        if found.contains(is_broken) {
+            return Some("it has letters that are none".to_owned());
+        }
+        let mut keys = self.exact.keys();
+        let near = keys.find(|key| misspelling::is_flipped(found, key))?;
+        Some(format!("it is nearly {near:?}"))
+    }
+}
+
 /// A set of values.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Words(Table);
@@ -62,6 +77,11 @@ impl Words {
     pub(super) fn new(values: Vec<String>) -> Self {
         let pairs = values.into_iter().map(|value| (value, String::new()));
         Self(Table::new(pairs.collect()))
+    }
+
+    /// See [`Table::damage`].
+    pub(super) fn damage(&self, found: &str) -> Option<String> {
+        self.0.damage(found)
     }
 
     /// Whether one of them means the same.

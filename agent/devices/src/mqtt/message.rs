@@ -35,9 +35,14 @@ pub fn json(topic: &str, retain: bool, payload: &[u8]) -> String {
             documents(&shown, &within)
         }
         Ok(value) => whole(&shown, value.get()),
-        Err(_) if text.starts_with(['{', '[']) => documents(&shown, text),
+        Err(_) if is_meant_as_json(text) => documents(&shown, text),
         Err(_) => whole(&shown, &Value::from(text).to_string()),
     }
+}
+
+/// Whether a text that no parser reads is damaged JSON, and no word.
+fn is_meant_as_json(text: &str) -> bool {
+    text.starts_with(['{', '[']) || text.ends_with(['}', ']']) || text.contains("\":")
 }
 
 fn whole(shown: &str, payload: &str) -> String {

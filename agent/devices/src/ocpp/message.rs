@@ -12,7 +12,8 @@
 //! | StatusNotification | `charger.status`; states of overheat, overcurrent, fault | `{}` |
 //! | Authorize, StartTransaction, StopTransaction | left out | Accepted: the operator decides who may charge |
 //! | MeterValues and the other notifications | left out | as the standard requires |
-//! | anything else | left out | CALLERROR NotImplemented |
+//! | those of the white paper on security | left out | CALLERROR NotImplemented |
+//! | anything else | rejected | CALLERROR NotImplemented |
 //!
 //! Charge points send ids of more than 36 characters or as numbers, connectors as texts, vendors' codes as numbers,
 //! keys twice; they omit required fields, and add unknown ones. None of that loses a status or its answer: an id is
@@ -103,6 +104,10 @@ fn message(parts: Vec<Cow<'_, str>>) -> Result<Message<'_>, Reject> {
     let kind = parts.next().unwrap_or_default();
     match kind.trim_matches('"').trim() {
         "2" | "2.0" => {}
+        // A CALL whose number is damaged has the name of an action there.
+        "3" | "3.0" if parts.nth(1).is_some_and(|payload| payload.starts_with('"')) => {
+            return Err(not_one("a CALLRESULT has a payload and no action"));
+        }
         "3" | "4" | "3.0" | "4.0" => return Ok(Message::Answer),
         _ => return Err(not_one("it begins with none of 2, 3 and 4")),
     }
@@ -150,6 +155,14 @@ const ACTIONS: [&str; 10] = [
     "DiagnosticsStatusNotification",
     "FirmwareStatusNotification",
     "DataTransfer",
+];
+
+/// Calls of charge points by the white paper on security, which are not served.
+const SECURITY_ACTIONS: [&str; 4] = [
+    "LogStatusNotification",
+    "SecurityEventNotification",
+    "SignCertificate",
+    "SignedFirmwareStatusNotification",
 ];
 
 /// The answer to a charge point.
@@ -267,12 +280,20 @@ pub fn call<'a>(
         | "FirmwareStatusNotification" => left_out(json!({})),
         "DataTransfer" => left_out(json!({ "status": "UnknownVendorId" })),
         other => {
-            let said = DecodedMessage::LeftOut {
-                device: charger.into(),
-                what: other.into(),
+            let is_known = SECURITY_ACTIONS
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(other));
+            let said = match is_known {
+                true => Ok(DecodedMessage::LeftOut {
+                    device: charger.into(),
+                    what: other.into(),
+                }),
+                false => Err(Reject::new(format!(
+                    "{other:.40?} is no action of OCPP 1.6"
+                ))),
             };
             let reply = Reply::Error("NotImplemented", format!("{other:.40} is not known here"));
-            (Ok(said), reply)
+            (said, reply)
         }
     }
 }

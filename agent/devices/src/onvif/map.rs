@@ -2,7 +2,7 @@
 //!
 //! *Initialized* arrives with every subscription: it carries the current state, and is an event only if the known
 //! state differs; it is a replay, because its time is that of the change. *Deleted*, and topics that are not in
-//! [`STATES`] or [`HAPPENINGS`], are left out and counted. A topic is recognised in any case of its parts, and with
+//! [`STATES`] or [`HAPPENINGS`], are left out and counted; a damaged name of one of those is rejected. A topic is recognised in any case of its parts, and with
 //! more parts before or behind.
 //!
 //! `UtcTime` is UTC by its definition, with a `Z` or without.
@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use super::soap::Notification;
 use crate::bounded;
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Reject, State};
+use crate::misspelling;
 
 /// A topic that is on or off.
 struct StateTopic {
@@ -224,7 +225,10 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessag
     }
     let mut happenings = HAPPENINGS.iter();
     let Some((_, kind, severity)) = happenings.find(|(topic, ..)| is_topic(topic, &parts)) else {
-        return left_out();
+        return match damaged_topic(&told.topic, &parts) {
+            Some(why) => Err(Reject::new(format!("topic {why}"))),
+            None => left_out(),
+        };
     };
     if is_initial {
         return left_out();
@@ -249,6 +253,27 @@ fn is_topic(known: &str, parts: &[&str]) -> bool {
         let mut pairs = window.iter().zip(&known);
         pairs.all(|(part, known)| part.eq_ignore_ascii_case(known))
     })
+}
+
+/// Why a topic is the damaged name of a known one; `None`: it is only unknown.
+fn damaged_topic(topic: &str, parts: &[&str]) -> Option<String> {
+    let known = || {
+        let states = STATES.iter().map(|state| state.topic);
+        states.chain(HAPPENINGS.iter().map(|(topic, ..)| *topic))
+    };
+    if let Some(why) = misspelling::damage(topic, known()) {
+        return Some(why);
+    }
+    let found = known().find(|known| {
+        // With more parts before or behind, or with a prefix that has lost its colon.
+        let count = known.split('/').count();
+        let mut windows = parts.windows(count).map(|window| window.join("/"));
+        let ends = topic.len().checked_sub(known.len());
+        let end = ends.and_then(|at| topic.get(at..));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(known))
+            || windows.any(|window| misspelling::is_near(&window, known))
+    })?;
+    Some(format!("{topic:.60?} is not known, and nearly {found:?}"))
 }
 
 /// Whether a state is on, by the item with one of these names; without one, by the first item that can be a state.

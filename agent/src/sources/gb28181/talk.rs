@@ -60,12 +60,14 @@ impl Taking<'_> {
                             false => (501, ""),
                         };
                         self.answer(code, allow);
-                        let what = method.to_owned().into();
-                        let said = DecodedMessage::LeftOut {
-                            device: Cow::default(),
-                            what,
+                        let said = match sip::is_known(method) {
+                            true => Ok(DecodedMessage::LeftOut {
+                                device: Cow::default(),
+                                what: format!("method {method}").into(),
+                            }),
+                            false => Err(Reject::new(format!("{method:.40?} is no method of SIP"))),
                         };
-                        self.batch.message(&without_credentials(self.raw), Ok(said));
+                        self.batch.message(&without_credentials(self.raw), said);
                     }
                 }
             },
@@ -301,6 +303,9 @@ impl Taking<'_> {
                     call: &call,
                 };
                 self.batch.message(self.raw, Ok(from.said(&body)?));
+                if let Some(reject) = from.broken(&body) {
+                    self.batch.message(self.raw, Err(reject.of(&device)));
+                }
                 Ok((
                     body.root,
                     body.command.to_ascii_lowercase(),

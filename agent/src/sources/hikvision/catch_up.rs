@@ -11,6 +11,8 @@
 //! * It runs beside the stream and blocks neither the stream nor another device: a turn is one page.
 //! * It begins at a [`Cursor`] by the device's own clock, which only a complete answer advances; the stream does not.
 //!   Without one it begins `catch_up` ago, or when the agent went down if that is earlier.
+//! * A page that is damaged is a rejected message, and does not advance the cursor: it is asked for again after [`AGAIN`],
+//!   and then ever more rarely.
 //! * It runs at each connection and every [`EVERY`]: so the cursor stays near, and events that the stream lost arrive
 //!   too.
 //! * A device that does not know the request is a camera, or an old one: only its own repeats remain then.
@@ -52,7 +54,7 @@ const PAGE_BYTES_MAX: usize = 512 << 10;
 const SERIAL_MAX: u64 = 3_000_000_000;
 /// Serials before the cursor's that are asked for again: devices write events of one moment in any order.
 const SERIAL_SLACK: u64 = 64;
-/// After a catch-up that the routine lane has refused in part.
+/// After a catch-up that the routine lane has refused in part, and first after one that could not be read.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Before a page that the spool refused is stored again.
 const STORE_RETRY: Duration = Duration::from_secs(5);
@@ -72,6 +74,8 @@ struct Answer<'a> {
 struct Page<'a> {
     #[serde(borrow, default, rename = "responseStatusStrg")]
     status: LenientText<'a>,
+    #[serde(borrow, default, rename = "numOfMatches")]
+    matches: LenientText<'a>,
     #[serde(borrow, default, rename = "InfoList")]
     rows: Option<Vec<&'a RawValue>>,
     /// The part that was unreadable.
@@ -82,6 +86,24 @@ struct Page<'a> {
 impl<'a> Page<'a> {
     fn rows(&self) -> &[&'a RawValue] {
         self.rows.as_deref().unwrap_or_default()
+    }
+
+    /// Why a page that a parser accepts is damaged: it counts rows that it does not have, or its status is none, and there
+    /// may be more pages.
+    fn fault(&self) -> Option<String> {
+        if let Some(damage) = self.damage {
+            return Some(damage.to_string());
+        }
+        let status = self.status.0.as_ref();
+        let is_status = ["", "OK", "MORE", "NO MATCH"]
+            .iter()
+            .any(|known| status.eq_ignore_ascii_case(known));
+        if !is_status {
+            return Some(format!("responseStatusStrg {status:.40?} is none"));
+        }
+        let is_told = self.matches.0.parse().is_ok_and(|count: u64| count > 0);
+        (is_told && self.rows().is_empty())
+            .then(|| format!("it has {} events and no InfoList", self.matches.0))
     }
 
     /// A full page without a status is followed by another.
@@ -115,6 +137,8 @@ enum Reached {
     PagesMax,
     /// All is read, and the routine lane has refused some of it: it is asked for again.
     Refused,
+    /// A page could not be read, or not all of it: it is asked for again.
+    Unread,
 }
 
 /// The beginning of a catch-up, by the device's clock.
@@ -180,15 +204,17 @@ impl Session {
     /// Fetches missed events, now and every [`EVERY`].
     pub(super) async fn catch_ups(&self) -> Infallible {
         self.clock_is_known().await;
+        let mut unread = AGAIN;
         loop {
             // Boxed: it is over soon, and the task of each device lives long.
-            let pause = Box::pin(self.catch_up()).await;
+            let pause = Box::pin(self.catch_up(&mut unread)).await;
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// Asks once; how long after that it is asked again.
-    async fn catch_up(&self) -> Duration {
+    /// Asks once; how long after that it is asked again. `unread`: the pause after a page that cannot be read, which
+    /// grows while that goes on.
+    async fn catch_up(&self, unread: &mut Duration) -> Duration {
         let Some((url, account)) = &self.device.known.at else {
             return EVERY;
         };
@@ -196,6 +222,7 @@ impl Session {
         let mut peer = Peer::new(&self.client, url, account);
         match self.pages(&mut peer).await {
             Ok(Reached::End(cursor)) => {
+                *unread = AGAIN;
                 self.device.state.known(Mapper::caught_up).await;
                 let now_ms = clock::monotonic_ms();
                 // A device without any event may have a clock that is not set yet: no cursor can be trusted.
@@ -211,6 +238,11 @@ impl Session {
                 "a device goes on with events of the past without an end: they are asked for again in an hour"
             ),
             Ok(Reached::Refused) => return AGAIN,
+            Ok(Reached::Unread) => {
+                let pause = *unread;
+                *unread = (2 * pause).min(EVERY);
+                return pause;
+            }
             Err(ended) => {
                 self.ingest.count("catch_up_failed", 1);
                 tracing::debug!(
@@ -285,7 +317,7 @@ impl Session {
         mapper.connected();
         let mut reached = start.cursor;
         let mut position = 0;
-        let mut is_refused = false;
+        let (mut is_refused, mut is_unread) = (false, false);
         for _ in 0..PAGES_MAX {
             let condition = serde_json::json!({"AcsEventCond": {
                 "searchID": search, "searchResultPosition": position, "maxResults": PAGE_EVENTS, "major": 0, "minor": 0,
@@ -306,19 +338,28 @@ impl Session {
                 Ok(answer) => answer.page,
                 Err(error) => {
                     repaired = repair(&text);
-                    repaired_page(repaired.as_ref()).ok_or_else(|| {
-                        Ended::lost(format!("the answer is not what it should be: {error}"))
-                    })?
+                    let Some(page) = repaired_page(repaired.as_ref()) else {
+                        let why = format!("a page of what was missed cannot be read: {error}");
+                        let reject = Reject::new(why.as_str()).of(&self.device.known.id);
+                        // It contains no event, so no spool refuses it.
+                        let _ = self.ingest.take(&body, Err(reject)).await;
+                        return Ok(Reached::Unread);
+                    };
+                    page
                 }
             };
             position += page.rows().len();
             let is_last = page.is_last();
-            is_refused |= !self.store(&page, &mut mapper, &start, &mut reached).await;
-            if is_last && is_refused {
-                return Ok(Reached::Refused);
-            }
+            is_unread |= page.fault().is_some();
+            is_refused |= !self
+                .store(&page, &body, &mut mapper, &start, &mut reached)
+                .await;
             if is_last {
-                return Ok(Reached::End(reached));
+                return Ok(match (is_unread, is_refused) {
+                    (_, true) => Reached::Refused,
+                    (true, false) => Reached::Unread,
+                    (false, false) => Reached::End(reached),
+                });
             }
         }
         Ok(Reached::PagesMax)
@@ -329,6 +370,7 @@ impl Session {
     async fn store(
         &self,
         page: &Page<'_>,
+        body: &[u8],
         mapper: &mut Mapper,
         start: &Start,
         reached: &mut Option<Cursor>,
@@ -338,9 +380,9 @@ impl Session {
             let mut furthest = *reached;
             let mut batch = self.ingest.batch();
             batch.set_replayed(true);
-            if let Some(damage) = page.damage {
-                let reject = Reject::new(format!("a page of what was missed: {damage}"));
-                batch.message(&[], Err(reject.of(&self.device.known.id)));
+            if let Some(fault) = page.fault() {
+                let reject = Reject::new(format!("a page of what was missed: {fault}"));
+                batch.message(body, Err(reject.of(&self.device.known.id)));
             }
             for row in page.rows() {
                 let raw = row.get();
@@ -450,6 +492,28 @@ mod tests {
         assert!(!page.rows().is_empty() && page.damage.is_some());
         assert!(repaired_page(repair("{\"AcsEvent\": {\"InfoList\": [").as_ref()).is_none());
         assert!(repaired_page(repair("<html>").as_ref()).is_none());
+    }
+
+    #[test]
+    fn a_page_that_lacks_its_rows_or_has_no_known_status_is_damaged() {
+        let fault = |text: &str| {
+            let answer: Answer<'_> = serde_json::from_str(text).expect("a page");
+            answer.page.fault()
+        };
+        for whole in [
+            r#"{"AcsEvent": {"responseStatusStrg": "NO MATCH", "numOfMatches": 0}}"#,
+            r#"{"AcsEvent": {"responseStatusStrg": "OK", "numOfMatches": 1, "InfoList": [{}]}}"#,
+            r#"{"AcsEvent": {"InfoList": null}}"#,
+            r#"{"AcsEvent": {"responseStatusStrg": "more", "numOfMatches": "1", "InfoList": [{}]}}"#,
+        ] {
+            assert_eq!(fault(whole), None, "{whole}");
+        }
+        for damaged in [
+            r#"{"AcsEvent": {"responseStatusStrg": "OK", "numOfMatches": 1, "InfpList": [{}]}}"#,
+            r#"{"AcsEvent": {"responseStatusStrg": "MORF", "numOfMatches": 1, "InfoList": [{}]}}"#,
+        ] {
+            assert!(fault(damaged).is_some(), "{damaged}");
+        }
     }
 
     #[test]

@@ -387,7 +387,7 @@ fn a_heartbeat_may_be_another_event_by_its_type() {
     let mut mapper = Mapper::new("bell", false);
     assert_eq!(said(&mut mapper, text, 0), "heartbeat");
     let other = text.replace("Heartbeat", "something");
-    assert_eq!(said(&mut mapper, &other, 0), "left out: other");
+    assert_eq!(said(&mut mapper, &other, 0), "left out: unknown type other");
 }
 
 #[test]
@@ -396,11 +396,11 @@ fn an_unknown_type_is_left_out_by_its_name() {
     let long = "x".repeat(500);
     assert_eq!(
         said(&mut mapper, &camera("parkingDetection", "active", "1"), 0),
-        "left out: parkingDetection"
+        "left out: unknown type parkingDetection"
     );
     assert_eq!(
         said(&mut mapper, &camera(&long, "active", "1"), 0),
-        format!("left out: {}", &long[..40])
+        format!("left out: unknown type {}", &long[..40])
     );
 }
 
