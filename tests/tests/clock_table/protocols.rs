@@ -1,0 +1,156 @@
+//! The rows of the table that can be on the wire of each protocol.
+use anyhow::Result;
+use linli_tests::harness::peers_python;
+use tempfile::tempdir;
+
+use super::STEPS_MAX;
+use super::callers::{Hosts, Panels};
+use super::heard::{Cameras, Dahua, Sensors};
+use super::peer::{self, Peer};
+use super::scene::Scene;
+use super::table::{self, Way};
+use super::talkers::{Chargers, Recorders};
+
+/// What every protocol does, one after the other.
+macro_rules! each {
+    ($peers:expr, |$peer:ident| $what:expr) => {{
+        let (dahua, sensors, cameras, panels, hosts, recorders, chargers) = $peers;
+        {
+            let $peer = dahua;
+            $what
+        }
+        {
+            let $peer = sensors;
+            $what
+        }
+        {
+            let $peer = cameras;
+            $what
+        }
+        {
+            let $peer = panels;
+            $what
+        }
+        {
+            let $peer = hosts;
+            $what
+        }
+        {
+            let $peer = recorders;
+            $what
+        }
+        {
+            let $peer = chargers;
+            $what
+        }
+    }};
+}
+
+/// The block and the files of a source.
+fn configured<P: Peer>(
+    peer: &P,
+    blocks: &mut String,
+    files: &mut Vec<(String, String)>,
+    kinds: &mut Vec<&'static str>,
+) -> Result<()> {
+    blocks.push_str(&peer.blocks()?);
+    files.extend(peer.files());
+    kinds.extend(P::KINDS);
+    Ok(())
+}
+
+/// All live messages of a source.
+async fn live<P: Peer>(peer: &mut P, scene: &mut Scene) -> Result<()> {
+    for step in 0..STEPS_MAX {
+        peer::say(peer, scene, Way::Live(step)).await?;
+    }
+    Ok(())
+}
+
+/// What a source reports of the past, if it is said in this way.
+async fn past<P: Peer>(peer: &mut P, scene: &mut Scene, way: Way) -> Result<()> {
+    if P::REPLAYED == Some(way) {
+        peer::say(peer, scene, way).await?;
+    }
+    Ok(())
+}
+
+/// The devices of a source whose clocks are off are told of, each once.
+async fn clocks_are_told<P: Peer>(_peer: &P, scene: &mut Scene) -> Result<()> {
+    let devices = P::ROWS.iter().map(|row| (table::of(row), P::device(row)));
+    scene.clocks_are_told(P::SOURCE, devices).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_protocol_has_the_rows_of_the_table_that_can_be_on_its_wire() -> Result<()> {
+    let Some(python) = peers_python() else {
+        return Ok(());
+    };
+    let directory = tempdir()?;
+    let path = directory.path();
+    let Some(sensors) = Sensors::start(path).await? else {
+        return Ok(());
+    };
+    let mut peers = (
+        Dahua::start(path, &python).await?,
+        sensors,
+        Cameras::start(path, &python).await?,
+        Panels::new()?,
+        Hosts::new()?,
+        Recorders::new().await?,
+        Chargers::new()?,
+    );
+    let (mut blocks, mut files, mut kinds) = (String::new(), Vec::new(), Vec::new());
+    each!(&peers, |peer| configured(
+        peer,
+        &mut blocks,
+        &mut files,
+        &mut kinds
+    )?);
+    kinds.sort_unstable();
+    kinds.dedup();
+    let mut scene = Scene::new(path, &kinds, &blocks, &files, None).await?;
+    // What a broker has retained is from before.
+    let (dahua, sensors, cameras, panels, hosts, recorders, chargers) = &mut peers;
+    past(sensors, &mut scene, Way::Unheard).await?;
+    scene.start_agent().await?;
+    for source in [
+        Panels::SOURCE,
+        Hosts::SOURCE,
+        Recorders::SOURCE,
+        Chargers::SOURCE,
+    ] {
+        scene.connected(source).await?;
+    }
+    dahua.is_heard().await?;
+    cameras.is_heard().await?;
+    each!(
+        (
+            &mut *dahua,
+            &mut *sensors,
+            &mut *cameras,
+            &mut *panels,
+            &mut *hosts,
+            &mut *recorders,
+            &mut *chargers
+        ),
+        |peer| live(peer, &mut scene).await?
+    );
+    // It is known of each clock by how much it is off.
+    scene.judge().await?;
+    each!(
+        (
+            &mut *dahua,
+            &mut *sensors,
+            &mut *cameras,
+            &mut *panels,
+            &mut *hosts,
+            &mut *recorders,
+            &mut *chargers
+        ),
+        |peer| past(peer, &mut scene, Way::Replayed).await?
+    );
+    scene.judge().await?;
+    each!(&peers, |peer| clocks_are_told(peer, &mut scene).await?);
+    Ok(())
+}
