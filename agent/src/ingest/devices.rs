@@ -73,6 +73,9 @@ pub struct Kept {
     /// Offset of its clock, milliseconds.
     #[serde(default)]
     pub offset_ms: Option<i64>,
+    /// Its wrong clock was reported.
+    #[serde(default)]
+    pub clock_told: bool,
     /// How far its memory was read.
     #[serde(default)]
     pub cursor: Option<Cursor>,
@@ -185,6 +188,7 @@ impl Devices {
         let Kept {
             states,
             offset_ms,
+            clock_told,
             cursor,
         } = kept;
         let room = POINTS_MAX - self.points;
@@ -194,6 +198,7 @@ impl Devices {
         let kept = Kept {
             states,
             offset_ms,
+            clock_told,
             cursor,
         };
         let count = kept.states.len();
@@ -222,6 +227,7 @@ impl Devices {
                     .map(|(point, known)| (point.clone(), known.active))
                     .collect(),
                 offset_ms: device.clock.offset_ms(),
+                clock_told: device.clock_told,
                 cursor: device.cursor,
             };
             (name.as_str(), kept)
@@ -546,6 +552,7 @@ impl Devices {
     /// Sets whether the wrong clock of a device was reported.
     pub fn clock_told(&mut self, device: &str, told: bool) {
         if let Some(known) = self.devices.get_mut(device) {
+            self.changed |= known.clock_told != told;
             known.clock_told = told;
         }
     }
@@ -645,6 +652,7 @@ impl Device {
         if let Some(offset_ms) = kept.offset_ms {
             self.clock = DeviceClock::recalled(offset_ms);
         }
+        self.clock_told = kept.clock_told;
         self.cursor = kept.cursor;
     }
 }
@@ -953,6 +961,15 @@ mod tests {
         assert_eq!(after.clock_news("d", 120_000), Some(Some(960_000)));
         after.clock_told("d", true);
         assert_eq!(after.clock_news("d", 120_000), None);
+        // Nor is it told again after another start, and that it is right is.
+        let mut later = devices();
+        for (device, kept) in after.kept() {
+            later.recall(device.to_owned(), kept);
+        }
+        later.heard("d", 0);
+        assert_eq!(later.clock_news("d", 120_000), None);
+        later.sample_clock("d", receipt.received_ms, &receipt, 0);
+        assert_eq!(later.clock_news("d", 120_000), Some(None));
         after.sample_clock("d", receipt.received_ms, &receipt, 0);
         assert_eq!(after.clock_news("d", 120_000), Some(None));
         assert!(after.clocks_off(120_000).is_empty());

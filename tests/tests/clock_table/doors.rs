@@ -104,6 +104,10 @@ impl Doors {
         let mut memory = serde_json::Map::new();
         for row in TABLE {
             for way in [Way::Replayed, Way::Unheard] {
+                // Who knows nothing of a clock asks for what it calls the last minutes.
+                if way == Way::Unheard && ["slow-8h", "slow-8d", "1970"].contains(&row.device) {
+                    continue;
+                }
                 let message = scene.next(row, way, SECOND_MS);
                 let found = json!([remembered(&message)?]);
                 memory.insert(address(&message.device()), found);

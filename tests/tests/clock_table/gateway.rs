@@ -63,6 +63,7 @@ async fn a_hub_whose_clock_is_stepped_pages_as_before() -> Result<()> {
             Ok((doubtful == Some(is_doubtful)).then_some(()))
         })
         .await?;
+        scene.round += 1;
         for step in 0..STEPS_MAX {
             pushes::say(&mut scene, Way::Live(step)).await?;
         }
@@ -115,7 +116,7 @@ async fn push_through_a_kill(scene: &mut Scene, messages: Vec<Message>) -> Resul
         if !is_killed {
             is_killed = true;
             scene.agent.kill().ok();
-            scene.agent.start().await?;
+            scene.start_agent().await?;
         }
     }
     for message in messages {
@@ -131,7 +132,8 @@ async fn through_kills_of_the_agent_every_alarm_is_one_event_and_pages_as_before
     scene.start_agent().await?;
     let live = (0..STEPS_MAX).map(Way::Live);
     let ways: Vec<Way> = live.chain([Way::Replayed, Way::Unheard]).collect();
-    for round in 0..2 {
+    for round in 1..=2 {
+        scene.round = round;
         for way in &ways {
             let mut messages = pushes::alarms(&mut scene, *way);
             for message in &mut messages {

@@ -9,6 +9,14 @@ use super::table::{AGO_MS, Message, TABLE, Way};
 /// The source of every test agent.
 pub const SOURCE: &str = "doors";
 
+/// The device: those of each round are others.
+fn device(message: &Message) -> String {
+    match message.round {
+        0 => message.device(),
+        round => format!("{}-{round}", message.device()),
+    }
+}
+
 /// An alarm as it is pushed.
 pub fn item(message: &Message) -> Result<Value> {
     let kind = match message.about_life {
@@ -16,7 +24,7 @@ pub fn item(message: &Message) -> Result<Value> {
         false => "forced",
     };
     let mut item = json!({
-        "serial": format!("s{}", message.number), "type": kind, "device": message.device(),
+        "serial": format!("s{}", message.number), "type": kind, "device": device(message),
         "building": format!("b{}", message.number), "replayed": message.is_replayed(),
     });
     if let Some(time) = message.text("%Y-%m-%dT%H:%M:%S%:z")? {
@@ -31,7 +39,7 @@ pub fn key(message: &Message) -> (&'static str, String) {
         true => "fire.alarm",
         false => "door.forced",
     };
-    (kind, format!("b{}|{}", message.number, message.device()))
+    (kind, format!("b{}|{}", message.number, device(message)))
 }
 
 /// The alarms of this way that all rows have: each about life, and one that is not.
@@ -44,6 +52,7 @@ pub fn alarms(scene: &mut Scene, way: Way) -> Vec<Message> {
         for about_life in [true, false] {
             messages.push(Message {
                 about_life,
+                round: scene.round,
                 ..scene.next(row, way, AGO_MS)
             });
         }

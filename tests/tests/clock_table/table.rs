@@ -169,6 +169,8 @@ pub struct Message {
     pub said: Said,
     /// `None`: any.
     pub verdict: Option<Verdict>,
+    /// Of its device, see `Scene::round`.
+    pub round: u32,
     /// Else it is of an alarm that the desk is not told of where it is late.
     pub about_life: bool,
 }
@@ -198,6 +200,7 @@ impl Message {
             then_ms,
             said,
             verdict: Some(verdict),
+            round: 0,
             about_life: true,
         }
     }
