@@ -39,7 +39,9 @@ pub use hub::Hub;
 pub use modbus_device::ModbusDevice;
 pub use oidc::{Browser, OidcProvider, Seen, oidc_modules};
 pub use onvif_device::{ONVIF_PASSWORD, OnvifDevice};
-pub use peers::{Alertmanager, MailServer, Received, Receiver, Reply, hmac, signed_events};
+pub use peers::{
+    Alertmanager, MailServer, Received, Receiver, Reply, hmac, signed_events, signed_events_at,
+};
 pub use people::{PASSWORD, add_user, load_district, sign_in, user, with_line};
 pub use process::{Process, binary};
 pub use settable_clock::SettableClock;

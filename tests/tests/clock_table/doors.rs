@@ -1,7 +1,7 @@
 //! Door controllers of Hikvision: each row is one, on an address of its own. Their events come on a stream, and from their
 //! memory when they are asked for what was missed.
-use anyhow::{Context, Result};
-use linli_tests::harness::{DEVICE_PASSWORD, EventDevice, SECOND_MS, now_ms, until};
+use anyhow::Result;
+use linli_tests::harness::{DEVICE_PASSWORD, EventDevice, SECOND_MS, now_ms};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
@@ -86,17 +86,11 @@ impl Doors {
         Ok(())
     }
 
-    /// Waits until the agent has taken all that was said.
-    pub async fn are_taken(&self, scene: &Scene) -> Result<()> {
-        let wanted = scene.said_by(SOURCE);
-        until("the streams to be read", async || {
-            let status = scene.agent.status()?;
-            let sources = status["sources"].as_array().context("sources")?;
-            let stored = sources.iter().find(|source| source["name"] == SOURCE);
-            let stored = stored.and_then(|source| source["stored"].as_u64());
-            Ok((stored >= Some(wanted)).then_some(()))
-        })
-        .await
+    /// Says an alarm of every row while the hub is away; each waits for it in the agent.
+    pub async fn say_offline(&self, scene: &mut Scene) -> Result<()> {
+        let count = scene.waiting()? + TABLE.len() as u64;
+        self.say(scene, Way::Offline).await?;
+        scene.has_waiting(count).await
     }
 
     /// Each has an alarm in its memory that it has told nobody.
@@ -111,7 +105,7 @@ impl Doors {
                 let message = scene.next(row, way, SECOND_MS);
                 let found = json!([remembered(&message)?]);
                 memory.insert(address(&message.device()), found);
-                scene.was_said(SOURCE, key(&message), message, now_ms());
+                scene.was_said(key(&message), message, now_ms());
             }
         }
         let memory = Value::Object(memory).to_string();
@@ -129,7 +123,7 @@ impl Doors {
         let from_ms = now_ms();
         let what = format!("say?device={}", address(&message.device()));
         self.0.control(&what, part).await?;
-        scene.was_said(SOURCE, key(&message), message, from_ms);
+        scene.was_said(key(&message), message, from_ms);
         Ok(())
     }
 }

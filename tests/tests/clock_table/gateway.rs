@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::tempdir;
 
 use super::STEPS_MAX;
-use super::pushes::{self, SOURCE, item, key};
+use super::pushes::{self, item, key};
 use super::scene::Scene;
 use super::table::{CLAIMED, CORRECTED, IMPOSSIBLE, Message, Said, Verdict, Way};
 
@@ -120,7 +120,7 @@ async fn push_through_a_kill(scene: &mut Scene, messages: Vec<Message>) -> Resul
         }
     }
     for message in messages {
-        scene.was_said(SOURCE, key(&message), message, from_ms);
+        scene.was_said(key(&message), message, from_ms);
     }
     Ok(())
 }

@@ -94,13 +94,13 @@ impl Peer for Dahua {
 pub struct Sensors(Broker);
 
 impl Sensors {
-    /// `None` where there is no broker.
-    pub async fn start(directory: &Path) -> Result<Option<Self>> {
-        let Some(mut broker) = Broker::new(&directory.join("broker"))? else {
-            return Ok(None);
-        };
-        broker.start().await?;
-        Ok(Some(Self(broker)))
+    /// `None` where no broker is installed; it does not run yet.
+    pub fn new(directory: &Path) -> Result<Option<Self>> {
+        Ok(Broker::new(&directory.join("broker"))?.map(Self))
+    }
+
+    pub async fn broker_starts(&mut self) -> Result<()> {
+        self.0.start().await
     }
 }
 
@@ -185,7 +185,8 @@ impl Cameras {
 
 impl Peer for Cameras {
     const SOURCE: &'static str = "cameras";
-    const KINDS: &'static [&'static str] = &["camera.line_crossed", "camera.tamper"];
+    const KINDS: &'static [&'static str] =
+        &["camera.line_crossed", "camera.tamper", "camera.motion"];
     const ROWS: &'static [&'static str] = &["right", "slow-16m", "ahead-3y", "1970", "unreadable"];
     /// What it finds at the beginning of a subscription, at that time.
     const REPLAYED: Option<Way> = Some(Way::Replayed);
@@ -228,7 +229,18 @@ impl Peer for Cameras {
     }
 
     fn kind(message: &Message) -> &'static str {
-        Self::KINDS[usize::from(message.is_replayed())]
+        match message.way {
+            Way::Live(_) => "camera.line_crossed",
+            Way::Replayed | Way::Unheard => "camera.tamper",
+            Way::Offline => "camera.motion",
+        }
+    }
+
+    fn near_ms(way: Way) -> i64 {
+        match way {
+            Way::Replayed | Way::Unheard => 5 * SECOND_MS,
+            Way::Live(_) | Way::Offline => 0,
+        }
     }
 
     fn place(&self, message: &Message) -> String {
@@ -251,10 +263,14 @@ impl Peer for Cameras {
             Said::Garbage => "half-past-nine".to_owned(),
             Said::Nothing => anyhow::bail!("its messages have times"),
         };
-        let line = format!(
-            "told {time} - RuleEngine/LineDetector/Crossed ObjectId {}",
-            message.number
-        );
+        let what = match message.way {
+            Way::Offline => "VideoSource/MotionAlarm State true".to_owned(),
+            _ => format!(
+                "RuleEngine/LineDetector/Crossed ObjectId {}",
+                message.number
+            ),
+        };
+        let line = format!("told {time} - {what}");
         let said = camera.control(&line).await?;
         ensure!(said["subscriptions"] == 1, "{said}");
         Ok(())

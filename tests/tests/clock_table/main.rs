@@ -57,11 +57,8 @@ async fn alarms_of_wrong_clocks_page_live_and_are_told_as_late_where_replayed_or
     // The hub is away for an hour.
     scene.hub.stop()?;
     pushes::say(&mut scene, Way::Offline).await?;
-    doors.say(&mut scene, Way::Offline).await?;
-    doors.are_taken(&scene).await?;
-    clock.set("+1h")?;
-    scene.hub.trust_clock()?;
-    scene.hub.start().await?;
+    doors.say_offline(&mut scene).await?;
+    scene.hub_is_back_an_hour_later(&clock).await?;
     scene.judge().await
 }
 

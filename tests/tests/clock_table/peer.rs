@@ -36,6 +36,11 @@ pub trait Peer: Sized {
         true
     }
 
+    /// How far a claim of this way may be from what is said: the devices have clocks of their own.
+    fn near_ms(_way: Way) -> i64 {
+        0
+    }
+
     /// The kind of an alarm.
     fn kind(_message: &Message) -> &'static str {
         Self::KINDS[0]
@@ -65,14 +70,24 @@ pub fn rows<P: Peer>(way: Way) -> impl Iterator<Item = &'static Row> {
 /// Every row of a source says one alarm of this way.
 pub async fn say<P: Peer>(peer: &mut P, scene: &mut Scene, way: Way) -> Result<()> {
     for row in rows::<P>(way) {
-        let message = scene.next(row, way, P::AGO_MS);
+        let message = Message {
+            near_ms: P::near_ms(way),
+            ..scene.next(row, way, P::AGO_MS)
+        };
         let from_ms = now_ms();
         let said = peer.say(&message).await;
         said.with_context(|| format!("{} {message:?}", P::SOURCE))?;
         let key = (P::kind(&message), peer.place(&message));
-        scene.was_said(P::SOURCE, key, message, from_ms);
+        scene.was_said(key, message, from_ms);
     }
     Ok(())
+}
+
+/// The same while the hub is away; each alarm waits for it in the agent.
+pub async fn say_offline<P: Peer>(peer: &mut P, scene: &mut Scene) -> Result<()> {
+    let count = scene.waiting()? + rows::<P>(Way::Offline).count() as u64;
+    say(peer, scene, Way::Offline).await?;
+    scene.has_waiting(count).await
 }
 
 /// The name of a device of a source: no two sources share one.

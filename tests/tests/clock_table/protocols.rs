@@ -1,6 +1,6 @@
 //! The rows of the table that can be on the wire of each protocol.
 use anyhow::Result;
-use linli_tests::harness::peers_python;
+use linli_tests::harness::{SettableClock, peers_python};
 use tempfile::tempdir;
 
 use super::STEPS_MAX;
@@ -88,7 +88,8 @@ async fn each_protocol_has_the_rows_of_the_table_that_can_be_on_its_wire() -> Re
     };
     let directory = tempdir()?;
     let path = directory.path();
-    let Some(sensors) = Sensors::start(path).await? else {
+    let clock = SettableClock::new(path)?;
+    let Some(sensors) = Sensors::new(path)? else {
         return Ok(());
     };
     let mut peers = (
@@ -109,12 +110,16 @@ async fn each_protocol_has_the_rows_of_the_table_that_can_be_on_its_wire() -> Re
     )?);
     kinds.sort_unstable();
     kinds.dedup();
-    let mut scene = Scene::new(path, &kinds, &blocks, &files, None).await?;
-    // What a broker has retained is from before.
-    let (dahua, sensors, cameras, panels, hosts, recorders, chargers) = &mut peers;
-    past(sensors, &mut scene, Way::Unheard).await?;
+    let mut scene = Scene::new(path, &kinds, &blocks, &files, Some(&clock)).await?;
+    scene.agent.wrapper = clock.wrapper.clone();
     scene.start_agent().await?;
+    // What the broker has retained is from before the agent subscribes.
+    scene.agent.process()?.freeze()?;
+    peers.1.broker_starts().await?;
+    past(&mut peers.1, &mut scene, Way::Unheard).await?;
+    scene.agent.process()?.thaw()?;
     for source in [
+        Sensors::SOURCE,
         Panels::SOURCE,
         Hosts::SOURCE,
         Recorders::SOURCE,
@@ -122,35 +127,18 @@ async fn each_protocol_has_the_rows_of_the_table_that_can_be_on_its_wire() -> Re
     ] {
         scene.connected(source).await?;
     }
-    dahua.is_heard().await?;
-    cameras.is_heard().await?;
-    each!(
-        (
-            &mut *dahua,
-            &mut *sensors,
-            &mut *cameras,
-            &mut *panels,
-            &mut *hosts,
-            &mut *recorders,
-            &mut *chargers
-        ),
-        |peer| live(peer, &mut scene).await?
-    );
+    each!(&mut peers, |peer| peer.is_heard().await?);
+    each!(&mut peers, |peer| live(peer, &mut scene).await?);
     // It is known of each clock by how much it is off.
     scene.judge().await?;
-    each!(
-        (
-            &mut *dahua,
-            &mut *sensors,
-            &mut *cameras,
-            &mut *panels,
-            &mut *hosts,
-            &mut *recorders,
-            &mut *chargers
-        ),
-        |peer| past(peer, &mut scene, Way::Replayed).await?
-    );
+    each!(&mut peers, |peer| past(peer, &mut scene, Way::Replayed)
+        .await?);
     scene.judge().await?;
     each!(&peers, |peer| clocks_are_told(peer, &mut scene).await?);
-    Ok(())
+
+    scene.hub.stop()?;
+    each!(&mut peers, |peer| peer::say_offline(peer, &mut scene)
+        .await?);
+    scene.hub_is_back_an_hour_later(&clock).await?;
+    scene.judge().await
 }

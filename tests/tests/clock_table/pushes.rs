@@ -69,7 +69,7 @@ pub async fn push(scene: &mut Scene, messages: Vec<Message>) -> Result<()> {
     let is_taken = answer.status == 200 && answer.body["rejected"] == 0;
     ensure!(is_taken, "{} alarms: {answer:?}", items.len());
     for message in messages {
-        scene.was_said(SOURCE, key(&message), message, from_ms);
+        scene.was_said(key(&message), message, from_ms);
     }
     Ok(())
 }

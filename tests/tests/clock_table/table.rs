@@ -169,6 +169,8 @@ pub struct Message {
     pub said: Said,
     /// `None`: any.
     pub verdict: Option<Verdict>,
+    /// How far its claim may be from what is said: a device that has a clock of its own says its time.
+    pub near_ms: i64,
     /// Of its device, see `Scene::round`.
     pub round: u32,
     /// Else it is of an alarm that the desk is not told of where it is late.
@@ -200,6 +202,7 @@ impl Message {
             then_ms,
             said,
             verdict: Some(verdict),
+            near_ms: 0,
             round: 0,
             about_life: true,
         }
