@@ -4,6 +4,7 @@ mod callers;
 mod doors;
 mod gateway;
 mod heard;
+mod kills;
 mod peer;
 mod protocols;
 mod pushes;

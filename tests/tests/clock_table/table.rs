@@ -61,6 +61,8 @@ pub const NO_CLAIM: Verdict = verdict(Receipt, ClockQuality::Agent);
 pub const UNREADABLE: Verdict = verdict(Receipt, ClockQuality::Unknown);
 /// The gateway's clock was not synchronised: the hub knows when it received this.
 pub const CORRECTED: Verdict = verdict(Receipt, ClockQuality::Corrected);
+/// It has the right time, by whatever rule.
+pub const RIGHT: Verdict = verdict(Then, ClockQuality::Other);
 /// The claim cannot be.
 pub const IMPOSSIBLE: Verdict = verdict(Receipt, ClockQuality::Implausible);
 
@@ -113,6 +115,12 @@ pub const TABLE: &[Row] = &[
     row("no-time",    &[(Nothing, NO_CLAIM)],                                      NO_CLAIM,   NO_CLAIM,   None),
     row("unreadable", &[(Garbage, UNREADABLE)],                                    UNREADABLE, UNREADABLE, None),
 ];
+
+/// A clock that loses time: its second message may as well have been held up, and the last comes when it is known to be off.
+#[rustfmt::skip]
+pub const LOSING: Row =
+    row("losing",     &[(Behind(0), CLAIMED), (Behind(140 * SECOND_MS), CLAIMED), (Behind(140 * SECOND_MS), OFF)],
+                                                                                   SHIFTED,    CLAIMED,    Some("慢 2 分"));
 
 /// The row of a device.
 pub fn of(device: &str) -> &'static Row {

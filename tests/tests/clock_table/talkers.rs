@@ -15,6 +15,8 @@ use super::peer::{Peer, named, number, places};
 use super::table::{Message, Way};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// A request without an answer is sent again (RFC 3261, T1).
+const AGAIN: Duration = Duration::from_millis(500);
 const GATEWAY: &str = "34020000002000000001";
 
 /// Recorders whose addresses are known, so that they need no registration.
@@ -109,11 +111,18 @@ impl Peer for Recorders {
             message.number,
             body.len()
         );
-        self.socket.send(request.as_bytes()).await?;
         let answered = timeout(ANSWER_WITHIN, async {
             let mut datagram = [0; 2048];
+            let mut again = tokio::time::interval(AGAIN);
             loop {
-                let count = self.socket.recv(&mut datagram).await?;
+                let count = tokio::select! {
+                    // What the kernel says of a port where nobody listens is no answer.
+                    received = self.socket.recv(&mut datagram) => received.unwrap_or(0),
+                    _ = again.tick() => {
+                        let _ = self.socket.send(request.as_bytes()).await;
+                        continue;
+                    }
+                };
                 let answer = String::from_utf8_lossy(&datagram[..count]);
                 // What the agent asks is no answer.
                 if answer.starts_with("SIP/2.0 ") && answer.contains(&call) {
@@ -236,11 +245,11 @@ impl Peer for Chargers {
 
     async fn say(&mut self, message: &Message) -> Result<()> {
         let charger = named::<Self>(&message.device());
-        let socket = match self.sockets.remove(&charger) {
+        // One that fails is not used again.
+        let mut socket = match self.sockets.remove(&charger) {
             Some(socket) => socket,
             None => Socket::open(self.port, &charger).await?,
         };
-        let socket = self.sockets.entry(charger).or_insert(socket);
         let id = message.number.to_string();
         let mut status = json!({
             "connectorId": message.number, "errorCode": "GroundFailure", "status": "Faulted",
@@ -260,6 +269,8 @@ impl Peer for Chargers {
                 }
             }
         });
-        answered.await.context("no answer")?
+        answered.await.context("no answer")??;
+        self.sockets.insert(charger, socket);
+        Ok(())
     }
 }
