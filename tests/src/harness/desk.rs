@@ -1,6 +1,7 @@
 //! A duty desk: rules whose warnings go to a receiver of the test, and what the desk was told.
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::{Hub, Receiver, signed_events_at};
@@ -54,13 +55,19 @@ pub async fn notices(hub: &mut Hub) -> Result<Vec<Value>> {
     }
 }
 
-/// The notices that the desk has received, in order, each as often as it was received.
+/// The notices that the desk has received, in order. One that comes again after a kill of the hub has the id of the first, and
+/// is one.
 pub fn told(desk: &Receiver) -> Result<Vec<Value>> {
-    let mut told = Vec::new();
+    let (mut told, mut ids) = (Vec::new(), HashSet::new());
     for received in desk.received("/desk") {
         // By the clock of the hub, which a test may have set.
         let (_, events) = signed_events_at(&received, SECRET)?;
-        told.extend(events.into_iter().map(|mut event| event["data"].take()));
+        for mut event in events {
+            let id = event["id"].as_str().context("an id")?;
+            if ids.insert(id.to_owned()) {
+                told.push(event["data"].take());
+            }
+        }
     }
     Ok(told)
 }

@@ -15,8 +15,12 @@ use super::table::{Message, Said, Way};
 use super::talkers::{Chargers, Recorders};
 
 /// Pushes alarms at once, each in a body of its own, and kills the agent in the middle of it. What is not answered is pushed
-/// again when the agent runs again, as a platform does.
-async fn push_through_a_kill(scene: &mut Scene, messages: Vec<Message>) -> Result<()> {
+/// again when the agent runs again, as a platform does. The hub may be killed with it.
+async fn push_through_a_kill(
+    scene: &mut Scene,
+    messages: Vec<Message>,
+    is_hub_killed: bool,
+) -> Result<()> {
     let from_ms = now_ms();
     let enough = messages.len() / 2;
     let mut waiting: Vec<&Message> = messages.iter().collect();
@@ -57,6 +61,10 @@ async fn push_through_a_kill(scene: &mut Scene, messages: Vec<Message>) -> Resul
         if !is_killed {
             is_killed = true;
             scene.agent.kill().ok();
+            if is_hub_killed {
+                scene.hub.kill()?;
+                scene.hub.start().await?;
+            }
             scene.start_agent().await?;
         }
     }
@@ -67,7 +75,8 @@ async fn push_through_a_kill(scene: &mut Scene, messages: Vec<Message>) -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn through_kills_of_the_agent_every_alarm_is_one_event_and_pages_as_before() -> Result<()> {
+async fn through_kills_of_agent_and_hub_every_alarm_is_one_event_and_pages_as_before() -> Result<()>
+{
     let directory = tempdir()?;
     let mut scene = Scene::new(directory.path(), &["fire.alarm"], "", &[], None).await?;
     start_for_kills(&mut scene).await?;
@@ -79,15 +88,24 @@ async fn through_kills_of_the_agent_every_alarm_is_one_event_and_pages_as_before
             let mut messages = pushes::alarms(&mut scene, *way);
             for message in &mut messages {
                 // What was learnt of a clock in the seconds before a kill is learnt again from the next live message.
-                if message.is_replayed() && matches!(message.said, Said::Ms(_)) {
+                if *way == Way::Replayed && matches!(message.said, Said::Ms(_)) {
                     message.verdict = None;
                 }
             }
-            push_through_a_kill(&mut scene, messages)
+            push_through_a_kill(&mut scene, messages, round == 2)
                 .await
                 .with_context(|| format!("round {round}, {way:?}"))?;
         }
     }
+    // What an agent has written of the clocks is known after a kill.
+    scene.round += 1;
+    for step in 0..STEPS_MAX {
+        pushes::say(&mut scene, Way::Live(step)).await?;
+    }
+    scene.agent.stop()?;
+    scene.start_agent().await?;
+    let messages = pushes::alarms(&mut scene, Way::Replayed);
+    push_through_a_kill(&mut scene, messages, false).await?;
     scene.judge().await
 }
 
