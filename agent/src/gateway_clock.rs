@@ -54,7 +54,7 @@ pub struct GatewayClock(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     synchronised: AtomicBool,
-    /// Wall minus monotonic time of the clock that is synchronised.
+    /// Wall minus monotonic time, at the last look or verdict.
     offset_ms: AtomicI64,
     state: Mutex<State>,
 }
@@ -124,12 +124,21 @@ impl GatewayClock {
     /// The same at this moment, with this difference of wall and monotonic time: a step since the last look counts at
     /// once, so that no message that comes between is judged by another clock.
     pub fn is_synchronised_at(&self, offset_ms: i64) -> bool {
-        let known_ms = self.0.offset_ms.load(Ordering::Relaxed);
-        self.is_synchronised() && (offset_ms - known_ms).abs() < STEP_MS_MIN
+        self.is_synchronised() && self.is_as_known(offset_ms)
     }
 
-    /// The time that may be sent to devices: that of a synchronised clock, or one corrected by a hub.
-    pub fn told_ms(&self, wall_ms: i64) -> Option<i64> {
+    /// Whether it was not stepped since the last look.
+    fn is_as_known(&self, offset_ms: i64) -> bool {
+        let known_ms = self.0.offset_ms.load(Ordering::Relaxed);
+        (offset_ms - known_ms).abs() < STEP_MS_MIN
+    }
+
+    /// The time that may be sent to devices: that of a synchronised clock, or one corrected by a hub. `offset_ms` is wall
+    /// minus monotonic time.
+    pub fn told_ms(&self, wall_ms: i64, offset_ms: i64) -> Option<i64> {
+        if !self.is_as_known(offset_ms) {
+            return None;
+        }
         match self.skew_ms() {
             Some(skew_ms) => Some(wall_ms.saturating_sub(skew_ms)),
             None => self.is_synchronised().then_some(wall_ms),
@@ -160,7 +169,7 @@ mod tests {
         let clock = GatewayClock::default();
         clock.look(false, OFFSET_MS);
         assert!(!clock.is_synchronised());
-        assert_eq!(clock.told_ms(0), None);
+        assert_eq!(clock.told_ms(0, OFFSET_MS), None);
         clock.look(true, OFFSET_MS);
         assert_eq!(clock.source(), ClockSource::Kernel);
     }
@@ -173,7 +182,9 @@ mod tests {
         clock.hub_says(-10_800_000, OFFSET_MS);
         assert!(!clock.is_synchronised());
         assert_eq!(clock.skew_ms(), Some(-10_800_000));
-        assert_eq!(clock.told_ms(0), Some(10_800_000));
+        assert_eq!(clock.told_ms(0, OFFSET_MS), Some(10_800_000));
+        // It was set since, and nobody has looked.
+        assert_eq!(clock.told_ms(0, OFFSET_MS + 10_800_000), None);
         // Somebody sets it: the verdict is about another clock.
         assert_eq!(clock.look(true, OFFSET_MS + 10_800_000), Some(10_800_000));
         assert_eq!(clock.source(), ClockSource::Kernel);

@@ -159,7 +159,7 @@ impl SourceIngest {
     /// synchronised.
     pub fn told_ms(&self) -> Option<i64> {
         let gateway = self.0.shared.intake.gateway();
-        gateway.told_ms(clock::wall_ms())
+        gateway.told_ms(clock::wall_ms(), clock_anchors::offset_ms())
     }
 
     fn status(&self) -> MutexGuard<'_, SourceStatus> {

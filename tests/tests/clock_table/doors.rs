@@ -86,6 +86,15 @@ impl Doors {
         Ok(())
     }
 
+    /// Every row says the last of its live messages again.
+    pub async fn say_last(&self, scene: &mut Scene) -> Result<()> {
+        for row in TABLE {
+            let last = Way::Live(row.live.len() - 1);
+            self.say_one(scene, row, last).await?;
+        }
+        Ok(())
+    }
+
     /// Says an alarm of every row while the hub is away; each waits for it in the agent.
     pub async fn say_offline(&self, scene: &mut Scene) -> Result<()> {
         let count = scene.waiting()? + TABLE.len() as u64;

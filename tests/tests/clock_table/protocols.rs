@@ -1,4 +1,17 @@
 //! The rows of the table that can be on the wire of each protocol.
+//!
+//! | source | its time | it reports the past by |
+//! | --- | --- | --- |
+//! | push | the mapping's | the mapping's `replayed` (in `main.rs`, all rows) |
+//! | Hikvision | `dateTime` | `currentEvent: false`; the answer to a search (in `main.rs`, all rows) |
+//! | Dahua | `LocaleTime` | `IsOffline` |
+//! | MQTT | the mapping's | a retained message |
+//! | ONVIF | `UtcTime`, in every message | `Initialized` |
+//! | SIA DC-09 | the time of transmission, `H` | `O` of SIA, an `H` of long before |
+//! | GB/T 26875.3 | six bytes; its years have two digits | an answer (command 5) |
+//! | GB/T 28181 | `AlarmTime` | nothing |
+//! | OCPP | `timestamp` | nothing |
+//! | Modbus | none: what is read is a state of now | nothing |
 use anyhow::Result;
 use linli_tests::harness::{SettableClock, peers_python};
 use tempfile::tempdir;
