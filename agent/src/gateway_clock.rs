@@ -9,7 +9,7 @@
 //! wakes up hours behind. Until the kernel or a hub confirms the clock, events carry boot id and monotonic time, and
 //! devices are not sent the time. A verdict of the hub outlives a restart of the agent within the boot: it is in the
 //! boot's clock anchor.
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A smaller difference of clocks is drift or measuring error, milliseconds. The hub corrects larger ones.
@@ -54,6 +54,8 @@ pub struct GatewayClock(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     synchronised: AtomicBool,
+    /// Wall minus monotonic time, at the last look or verdict.
+    offset_ms: AtomicI64,
     state: Mutex<State>,
 }
 
@@ -85,9 +87,12 @@ impl GatewayClock {
         let mut state = self.state();
         change(&mut state);
         let is_synchronised = state.source() != ClockSource::None;
+        let offset_ms = state.offset_ms.unwrap_or_default();
+        self.0.offset_ms.store(offset_ms, Ordering::Relaxed);
+        // Released: who sees it sees the offset.
         self.0
             .synchronised
-            .store(is_synchronised, Ordering::Relaxed);
+            .store(is_synchronised, Ordering::Release);
     }
 
     /// Takes the kernel's answer; `offset_ms` is wall minus monotonic time. Returns by how much the clock was stepped
@@ -113,11 +118,27 @@ impl GatewayClock {
 
     /// Whether times of this clock can be trusted.
     pub fn is_synchronised(&self) -> bool {
-        self.0.synchronised.load(Ordering::Relaxed)
+        self.0.synchronised.load(Ordering::Acquire)
     }
 
-    /// The time that may be sent to devices: that of a synchronised clock, or one corrected by a hub.
-    pub fn told_ms(&self, wall_ms: i64) -> Option<i64> {
+    /// The same at this moment, with this difference of wall and monotonic time: a step since the last look counts at
+    /// once, so that no message that comes between is judged by another clock.
+    pub fn is_synchronised_at(&self, offset_ms: i64) -> bool {
+        self.is_synchronised() && self.is_as_known(offset_ms)
+    }
+
+    /// Whether it was not stepped since the last look.
+    fn is_as_known(&self, offset_ms: i64) -> bool {
+        let known_ms = self.0.offset_ms.load(Ordering::Relaxed);
+        (offset_ms - known_ms).abs() < STEP_MS_MIN
+    }
+
+    /// The time that may be sent to devices: that of a synchronised clock, or one corrected by a hub. `offset_ms` is wall
+    /// minus monotonic time.
+    pub fn told_ms(&self, wall_ms: i64, offset_ms: i64) -> Option<i64> {
+        if !self.is_as_known(offset_ms) {
+            return None;
+        }
         match self.skew_ms() {
             Some(skew_ms) => Some(wall_ms.saturating_sub(skew_ms)),
             None => self.is_synchronised().then_some(wall_ms),
@@ -148,7 +169,7 @@ mod tests {
         let clock = GatewayClock::default();
         clock.look(false, OFFSET_MS);
         assert!(!clock.is_synchronised());
-        assert_eq!(clock.told_ms(0), None);
+        assert_eq!(clock.told_ms(0, OFFSET_MS), None);
         clock.look(true, OFFSET_MS);
         assert_eq!(clock.source(), ClockSource::Kernel);
     }
@@ -161,7 +182,9 @@ mod tests {
         clock.hub_says(-10_800_000, OFFSET_MS);
         assert!(!clock.is_synchronised());
         assert_eq!(clock.skew_ms(), Some(-10_800_000));
-        assert_eq!(clock.told_ms(0), Some(10_800_000));
+        assert_eq!(clock.told_ms(0, OFFSET_MS), Some(10_800_000));
+        // It was set since, and nobody has looked.
+        assert_eq!(clock.told_ms(0, OFFSET_MS + 10_800_000), None);
         // Somebody sets it: the verdict is about another clock.
         assert_eq!(clock.look(true, OFFSET_MS + 10_800_000), Some(10_800_000));
         assert_eq!(clock.source(), ClockSource::Kernel);
@@ -178,5 +201,8 @@ mod tests {
         // Drift is no step.
         clock.look(false, OFFSET_MS + 10_801_500);
         assert!(clock.is_synchronised());
+        // Nobody has looked since somebody set it.
+        assert!(clock.is_synchronised_at(OFFSET_MS + 10_802_000));
+        assert!(!clock.is_synchronised_at(OFFSET_MS));
     }
 }

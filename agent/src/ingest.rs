@@ -46,6 +46,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::clock_anchors;
 use crate::intake::{Intake, Outcome, Submission, SubmitError, Submitted};
 use crate::metrics::{Metrics, SourceFigures};
 use crate::pending::Pending;
@@ -164,7 +165,7 @@ impl SourceIngest {
     /// synchronised.
     pub fn told_ms(&self) -> Option<i64> {
         let gateway = self.0.shared.intake.gateway();
-        gateway.told_ms(clock::wall_ms())
+        gateway.told_ms(clock::wall_ms(), clock_anchors::offset_ms())
     }
 
     fn status(&self) -> MutexGuard<'_, SourceStatus> {
@@ -191,7 +192,12 @@ impl SourceIngest {
     fn receipt(&self) -> Receipt {
         Receipt {
             received_ms: clock::wall_ms(),
-            is_synchronised: self.0.shared.intake.gateway().is_synchronised(),
+            is_synchronised: self
+                .0
+                .shared
+                .intake
+                .gateway()
+                .is_synchronised_at(clock_anchors::offset_ms()),
             bound_ms: self.clock_bound_ms(),
         }
     }

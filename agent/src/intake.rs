@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use tokio::task::JoinSet;
 
+use crate::clock_anchors;
 use crate::gateway_clock::GatewayClock;
 use crate::metrics::Metrics;
 use linli_spool::{AppendError, EventKey, Spool};
@@ -144,7 +145,7 @@ pub struct Submission {
 impl Submission {
     /// An empty submission; checks whether the clock is synchronised.
     pub fn new(gateway: &GatewayClock) -> Self {
-        let is_unset = !gateway.is_synchronised();
+        let is_unset = !gateway.is_synchronised_at(clock_anchors::offset_ms());
         Self {
             batches: Default::default(),
             monotonic_ms: is_unset.then(clock::monotonic_ms),

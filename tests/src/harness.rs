@@ -6,6 +6,7 @@ mod agent;
 mod bad_network;
 mod broker;
 mod centre;
+mod desk;
 mod disk;
 mod engine;
 mod equipment;
@@ -19,7 +20,7 @@ mod onvif_device;
 mod peers;
 mod people;
 mod process;
-
+mod settable_clock;
 mod stations;
 mod stored;
 
@@ -27,6 +28,7 @@ pub use agent::{Agent, AgentSetup, Answer, DOORS_TOKEN, metric, now_ms};
 pub use bad_network::{BadNetwork, Relay};
 pub use broker::{BROKER_PASSWORD, Broker};
 pub use centre::{Centre, kind, quarrel, words};
+pub use desk::{NOBODY, desk_hub, each, each_by, notices, told};
 pub use disk::{Ballast, SmallDisk};
 pub use engine::{connect, has_no_file, server_database, sqlite_url};
 pub use equipment::{Equipped, installed, peer, peers_python, recording};
@@ -37,9 +39,12 @@ pub use hub::Hub;
 pub use modbus_device::ModbusDevice;
 pub use oidc::{Browser, OidcProvider, Seen, oidc_modules};
 pub use onvif_device::{ONVIF_PASSWORD, OnvifDevice};
-pub use peers::{Alertmanager, MailServer, Received, Receiver, Reply, hmac, signed_events};
+pub use peers::{
+    Alertmanager, MailServer, Received, Receiver, Reply, hmac, signed_events, signed_events_at,
+};
 pub use people::{PASSWORD, add_user, load_district, sign_in, user, with_line};
 pub use process::{Process, binary};
+pub use settable_clock::SettableClock;
 pub use stations::{station_figures, tell_station};
 pub use stored::{StoredEvent, assert_stored_once, quarantined_ids, stored_events, stored_starts};
 

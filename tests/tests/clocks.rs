@@ -2,34 +2,18 @@
 use anyhow::{Context, Result, ensure};
 use linli_shared::protocol::event::{ClockQuality, Delivery, Draft, PlaceDraft};
 use linli_tests::harness::{
-    Agent, DAY_MS, HandMade, Hub, MINUTE_MS, Receiver, SECOND_MS, faketime, http, metric, now_ms,
-    run, until,
+    Agent, DAY_MS, HandMade, Hub, MINUTE_MS, NOBODY, Receiver, SECOND_MS, SettableClock, desk_hub,
+    each, http, metric, notices, now_ms, run, until,
 };
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tempfile::tempdir;
 
 const SITE: &str = "yuyuan";
 
-/// A rule that warns of each event of a kind, on the route `desk`.
-fn each(id: &str, kind: &str, severity: &str, then: &str) -> String {
-    format!(
-        "[[rule]]\nid = \"{id}\"\nname = \"{id}\"\nkind = \"match\"\nkey = [\"site\", \"building\"]\n\
-         on = [{{ type = \"{kind}\" }}]\nseverity = \"{severity}\"\nfresh = \"15m\"\n\
-         then = {{ route = \"desk\"{then} }}\n"
-    )
-}
-
 const LEFT_OPEN: &str = "[[rule]]\nid = \"left-open\"\nname = \"left-open\"\nkind = \"absent\"\n\
      key = [\"site\", \"building\"]\nwithin = \"10m\"\non = [{ type = \"door.opened\" }]\n\
      until = [{ type = \"door.closed\" }]\nseverity = \"notice\"\n";
-
-/// A port where nobody listens: what is told of waits in the outbox.
-const NOBODY: u16 = 9;
-
-const DESK: &str = "[[channel]]\nname = \"desk\"\nkind = \"webhook\"\nurl = \"http://127.0.0.1:9/desk\"\n\
-     secret_file = \"secret\"\n[[route]]\nname = \"desk\"\nchannels = [\"desk\"]\nescalate = \"chief\"\n\
-     [[route]]\nname = \"chief\"\nchannels = [\"desk\"]\n";
 
 /// A hub with these rules and a desk, that runs, and the identity of an agent.
 async fn hub_and_agent(
@@ -38,11 +22,7 @@ async fn hub_and_agent(
     wrapper: Vec<String>,
     desk: u16,
 ) -> Result<(Hub, Agent)> {
-    let path = directory.join("hub");
-    let mut hub = Hub::with_rules(&path, rules)?;
-    std::fs::write(path.join("secret"), "SEC-of-the-tests-0123456789")?;
-    hub.configure(&DESK.replace(":9/", &format!(":{desk}/")))?;
-    hub.wrapper = wrapper;
+    let mut hub = desk_hub(&directory.join("hub"), rules, wrapper, desk)?;
     hub.start().await?;
     let agent = Agent::joined(&directory.join("a"), &hub, "gw-1", SITE)?;
     Ok((hub, agent))
@@ -59,28 +39,6 @@ fn event<'a>(kind: &'a str, building: &'a str, at_ms: i64) -> Draft<'a> {
         },
         ..Draft::default()
     }
-}
-
-/// What the desk is told of, by warning.
-async fn told(hub: &mut Hub) -> Result<Vec<Value>> {
-    let (status, page) = hub.api("/api/v1/notifications?limit=500").await?;
-    ensure!(status == 200, "{page}");
-    let items = page["items"].as_array().context("items")?.clone();
-    Ok(items
-        .into_iter()
-        .map(|mut item| item["notice"].take())
-        .collect())
-}
-
-/// A file with the offset of a hub's clock, 0 at first, and the wrapper that makes the hub read it.
-fn settable_clock(directory: &Path) -> Result<(PathBuf, Vec<String>)> {
-    let offset = directory.join("offset");
-    std::fs::write(&offset, "+0")?;
-    let wrapper = faketime(&[
-        format!("FAKETIME_TIMESTAMP_FILE={}", offset.display()),
-        "FAKETIME_NO_CACHE=1".to_owned(),
-    ])?;
-    Ok((offset, wrapper))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,7 +87,7 @@ async fn a_fire_of_a_device_with_a_wrong_clock_pages_and_a_replayed_one_tells_th
         ..event("fire.alarm", "receipt", now_ms())
     };
     session.deliver(&[receipt]).await?;
-    let told = told(&mut hub).await?;
+    let told = notices(&mut hub).await?;
     for rule in ["fire", "forced"] {
         let warnings = hub.warnings(&format!("rule={rule}")).await?;
         let of = |building: &str| {
@@ -285,7 +243,7 @@ async fn a_gateway_that_floods_and_plays_the_police_is_one_warning_and_opens_no_
         reading.starts_with(&format!("fire ×{}: ", 7_200 - raised)),
         "{reading}"
     );
-    let told = told(&mut hub).await?;
+    let told = notices(&mut hub).await?;
     let of_held = told
         .iter()
         .filter(|notice| notice["warning"] == held[0]["id"]);
@@ -297,9 +255,10 @@ async fn a_gateway_that_floods_and_plays_the_police_is_one_warning_and_opens_no_
 async fn a_hub_whose_clock_steps_goes_on_paging_and_holds_what_cannot_be_undone_until_it_is_trusted()
 -> Result<()> {
     let directory = tempdir()?;
-    let (offset, wrapper) = settable_clock(directory.path())?;
+    let clock = SettableClock::new(directory.path())?;
     let rules = each("fire", "fire.alarm", "life", ", ack = \"1s\"") + LEFT_OPEN;
-    let (mut hub, agent) = hub_and_agent(directory.path(), &rules, wrapper, NOBODY).await?;
+    let (mut hub, agent) =
+        hub_and_agent(directory.path(), &rules, clock.wrapper.clone(), NOBODY).await?;
     let mut session = HandMade::connect(&hub, &agent, SITE, 0, |_| {}).await?;
     assert!(!session.welcome.clock_doubtful);
     session
@@ -309,7 +268,7 @@ async fn a_hub_whose_clock_steps_goes_on_paging_and_holds_what_cannot_be_undone_
     assert_eq!(before["doubtful"], false, "{before}");
 
     // Three years ahead at once.
-    std::fs::write(&offset, "+1095d")?;
+    clock.set("+1095d")?;
     let stepped = "linli_hub_clock_doubtful{reason=\"stepped\"}";
     until("the step to be seen", async || {
         let doubtful = metric(&hub.metrics().await?, stepped);
@@ -334,7 +293,7 @@ async fn a_hub_whose_clock_steps_goes_on_paging_and_holds_what_cannot_be_undone_
         .await?;
     let fire = hub.warnings("rule=fire").await?.pop().context("the fire")?;
     assert_eq!(fire["late"], false);
-    assert_eq!(told(&mut hub).await?.len(), 1);
+    assert_eq!(notices(&mut hub).await?.len(), 1);
     let url = format!("http://127.0.0.1:{}/health/readyz", hub.metrics_port);
     let ready = http().build()?.get(url).send().await?;
     assert_eq!(ready.status().as_u16(), 200);
@@ -385,15 +344,16 @@ async fn a_hub_whose_clock_steps_goes_on_paging_and_holds_what_cannot_be_undone_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_absence_is_not_decided_over_a_jump_of_the_hubs_clock() -> Result<()> {
     let directory = tempdir()?;
-    let (offset, wrapper) = settable_clock(directory.path())?;
-    let (mut hub, agent) = hub_and_agent(directory.path(), LEFT_OPEN, wrapper, NOBODY).await?;
+    let clock = SettableClock::new(directory.path())?;
+    let (mut hub, agent) =
+        hub_and_agent(directory.path(), LEFT_OPEN, clock.wrapper.clone(), NOBODY).await?;
     let mut session = HandMade::connect(&hub, &agent, SITE, 0, |_| {}).await?;
     session
         .deliver(&[event("door.opened", "B1", now_ms())])
         .await?;
     session.beat(now_ms(), now_ms()).await?;
     // An hour ahead, which somebody says is right.
-    std::fs::write(&offset, "+1h")?;
+    clock.set("+1h")?;
     until("the step to be seen", async || {
         let (_, clock) = hub.api("/api/v1/clock").await?;
         Ok((clock["doubtful"] == true).then_some(()))
@@ -427,10 +387,16 @@ async fn an_absence_is_not_decided_over_a_jump_of_the_hubs_clock() -> Result<()>
 async fn people_are_told_by_a_hub_whose_clock_was_put_back() -> Result<()> {
     let directory = tempdir()?;
     let receiver = Receiver::start().await?;
-    let (offset, wrapper) = settable_clock(directory.path())?;
+    let clock = SettableClock::new(directory.path())?;
     let rules = each("fire", "fire.alarm", "life", "");
-    let (mut hub, agent) = hub_and_agent(directory.path(), &rules, wrapper, receiver.port).await?;
-    std::fs::write(&offset, "-3h")?;
+    let (mut hub, agent) = hub_and_agent(
+        directory.path(),
+        &rules,
+        clock.wrapper.clone(),
+        receiver.port,
+    )
+    .await?;
+    clock.set("-3h")?;
     until("the step to be seen", async || {
         let (_, clock) = hub.api("/api/v1/clock").await?;
         Ok((clock["reason"] == "stepped").then_some(()))

@@ -39,6 +39,9 @@ pub struct Kept {
     /// Offset of its clock, milliseconds.
     #[serde(default)]
     pub offset_ms: Option<i64>,
+    /// Its wrong clock was reported.
+    #[serde(default)]
+    pub is_clock_told: bool,
     /// How far its memory was read.
     #[serde(default)]
     pub cursor: Option<Cursor>,
@@ -96,6 +99,7 @@ impl Device {
         if let Some(offset_ms) = kept.offset_ms {
             self.clock = DeviceClock::recalled(offset_ms);
         }
+        self.is_clock_told = kept.is_clock_told;
         self.cursor = kept.cursor;
     }
 
@@ -107,6 +111,7 @@ impl Device {
                 .map(|(point, known)| (point.clone(), known.active))
                 .collect(),
             offset_ms: self.clock.offset_ms(),
+            is_clock_told: self.is_clock_told,
             cursor: self.cursor,
         }
     }

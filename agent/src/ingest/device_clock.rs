@@ -215,19 +215,18 @@ pub fn words(offset_ms: i64) -> String {
     };
     let off_ms = offset_ms.saturating_abs();
     let seconds = off_ms / 1000;
+    // To the nearest: the claims of most devices are cut to whole seconds.
+    let whole = |unit: i64| seconds.saturating_add(unit / 2) / unit;
     let (zh_span, en_span) = match seconds {
         ..120 => (format!("{seconds} 秒"), format!("{seconds} s")),
-        120..7200 => (
-            format!("{} 分", seconds / 60),
-            format!("{} min", seconds / 60),
-        ),
+        120..7200 => (format!("{} 分", whole(60)), format!("{} min", whole(60))),
         7200..172_800 => (
-            format!("{} 小时", seconds / 3600),
-            format!("{} h", seconds / 3600),
+            format!("{} 小时", whole(3600)),
+            format!("{} h", whole(3600)),
         ),
         _ => (
-            format!("{} 天", seconds / 86_400),
-            format!("{} days", seconds / 86_400),
+            format!("{} 天", whole(86_400)),
+            format!("{} days", whole(86_400)),
         ),
     };
     match zone_hours(offset_ms) {
@@ -430,6 +429,8 @@ mod tests {
         assert!(words(8 * HOUR_MS + 2000).contains("慢 8 小时：设备的时区？"));
         assert!(words(-8 * HOUR_MS).contains("8 h ahead: the device's zone?"));
         assert_eq!(words(16 * MINUTE_MS), "慢 16 分 / 16 min behind");
-        assert!(words(-3 * 365 * 24 * HOUR_MS).contains("快 1095 天"));
+        // A device says whole seconds, so its message seems to be a moment older.
+        assert_eq!(words(-16 * MINUTE_MS + 700), "快 16 分 / 16 min ahead");
+        assert!(words(-3 * 365 * 24 * HOUR_MS + 700).contains("快 1095 天"));
     }
 }

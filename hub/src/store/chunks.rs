@@ -316,11 +316,23 @@ pub async fn replay(
 /// this is done at every reading, with what was known when the chunk came. `stored_ms` is when the hub took it: nothing
 /// was received after that, and what nobody knows better was received then.
 pub fn correct(event: &mut Event, clocks: Clocks, stored_ms: i64) {
+    let by_boot = clocks.offset_ms.zip(event.monotonic_ms);
+    let by_boot = by_boot.map(|(offset_ms, since_ms)| offset_ms.saturating_add(since_ms as i64));
     if event.clock == ClockQuality::Unset {
-        if let (Some(offset_ms), Some(monotonic_ms)) = (clocks.offset_ms, event.monotonic_ms) {
-            event.occurred_at_ms = offset_ms.saturating_add(monotonic_ms as i64);
-            event.received_at_ms = event.occurred_at_ms;
+        if let Some(received_ms) = by_boot {
+            event.occurred_at_ms = received_ms;
+            event.received_at_ms = received_ms;
             event.clock = ClockQuality::Corrected;
+        }
+    } else if let Some(received_ms) = by_boot
+        && event.clock != ClockQuality::Other
+    {
+        // The agent could not judge what a device claims of the past.
+        event.received_at_ms = received_ms;
+        if event.occurred_at_ms > received_ms.saturating_add(AHEAD_MS_MAX) {
+            event.device_time_ms = Some(event.occurred_at_ms);
+            event.occurred_at_ms = received_ms;
+            event.clock = ClockQuality::Implausible;
         }
     } else if let Some(skew_ms) = clocks.skew_ms
         && event.monotonic_ms.is_none()
@@ -567,6 +579,33 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_of_the_future_that_an_agent_without_a_clock_believed_is_the_receipt() {
+        let stored_ms = 1_790_000_000_000;
+        let clocks = Clocks {
+            offset_ms: Some(stored_ms - 10),
+            skew_ms: Some(-10_800_000),
+        };
+        for (ahead_ms, wanted) in [
+            (-1_800_000, ClockQuality::Device),
+            (AHEAD_MS_MAX, ClockQuality::Device),
+            (94_608_000_000, ClockQuality::Implausible),
+        ] {
+            let mut event = Event {
+                occurred_at_ms: stored_ms + ahead_ms,
+                received_at_ms: stored_ms - 10_800_000,
+                monotonic_ms: Some(10),
+                ..Event::default()
+            };
+            correct(&mut event, clocks, stored_ms);
+            assert_eq!((event.received_at_ms, event.clock), (stored_ms, wanted));
+            let is_claim = wanted == ClockQuality::Device;
+            let occurred_ms = stored_ms + if is_claim { ahead_ms } else { 0 };
+            assert_eq!(event.occurred_at_ms, occurred_ms);
+            assert_eq!(event.claim_ms(), Some(stored_ms + ahead_ms));
+        }
+    }
+
+    #[test]
     fn only_times_of_the_agents_clock_are_put_right_by_its_skew() {
         let clocks = Clocks {
             offset_ms: Some(500_000),
@@ -594,6 +633,13 @@ mod tests {
             ..of(ClockQuality::Unset)
         };
         assert_eq!(corrected(unset, clocks), (500_007, 500_007, None));
+        // A claim of the past that the agent could not judge: the receipt is by the boot's offset all the same.
+        let device = Event {
+            monotonic_ms: Some(500_007),
+            ..of(ClockQuality::Device)
+        };
+        let wanted = (1_000_000, 1_000_007, None);
+        assert_eq!(corrected(device, clocks), wanted);
         let started = Event {
             kind: AGENT_STARTED.to_owned(),
             attributes: [(DOWN_SINCE.to_owned(), "5000".to_owned())].into(),

@@ -268,8 +268,16 @@ pub fn hmac(key: &str, message: &str) -> Result<Vec<u8>> {
     Ok(mac.finalize().into_bytes().to_vec())
 }
 
-/// The events of a webhook's message, single or batch, after a look at its signature.
+/// The events of a webhook's message, single or batch, after a look at its signature, which is of now.
 pub fn signed_events(received: &Received, secret: &str) -> Result<Vec<Value>> {
+    let (signed_s, events) = signed_events_at(received, secret)?;
+    let age_s = jiff::Timestamp::now().as_second() - signed_s;
+    ensure!((-5..600).contains(&age_s), "signed {age_s} s ago");
+    Ok(events)
+}
+
+/// The same, whenever it was signed: that, in seconds since 1970, and the events.
+pub fn signed_events_at(received: &Received, secret: &str) -> Result<(i64, Vec<Value>)> {
     let (time, tag) = received
         .header("linli-signature")
         .strip_prefix("t=")
@@ -277,13 +285,12 @@ pub fn signed_events(received: &Received, secret: &str) -> Result<Vec<Value>> {
         .context("a signature")?;
     let signed = hmac(secret, &format!("{time}.{}", received.body))?;
     ensure!(hex::encode(signed) == tag, "the signature is wrong");
-    let age_s = jiff::Timestamp::now().as_second() - time.parse::<i64>()?;
-    ensure!((-5..600).contains(&age_s), "signed {age_s} s ago");
-    Ok(match received.header("content-type") {
+    let events = match received.header("content-type") {
         "application/cloudevents+json" => vec![received.json()?],
         "application/cloudevents-batch+json" => {
             received.json()?.as_array().context("a batch")?.clone()
         }
         other => bail!("content type {other}"),
-    })
+    };
+    Ok((time.parse()?, events))
 }

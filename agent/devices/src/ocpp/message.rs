@@ -363,8 +363,14 @@ fn device_events<'a>(charger: &'a str, told: &StatusNotification<'a>) -> Vec<Dev
         ),
         status,
     ];
+    let time = device_time(&told.timestamp);
     for device_event in &mut device_events {
-        device_event.time = device_time(&told.timestamp);
+        device_event.time = time;
+        if let (DeviceTime::Unreadable(_), Cow::Owned(text)) = (time, &told.timestamp) {
+            device_event
+                .attributes
+                .push(("device_time", text.clone().into()));
+        }
     }
     device_events
 }
@@ -372,12 +378,24 @@ fn device_events<'a>(charger: &'a str, told: &StatusNotification<'a>) -> Vec<Dev
 /// The time of a message, in the source's zone if it has none.
 fn device_time<'a>(text: &Cow<'a, str>) -> DeviceTime<'a> {
     match text {
-        text if text.is_empty() => DeviceTime::None,
+        text if text.trim().is_empty() => DeviceTime::None,
         Cow::Borrowed(text) => DeviceTime::Text(text),
         // Only a text with escapes is not borrowed.
-        Cow::Owned(text) => match crate::time::read(text, &TimeZone::UTC) {
-            Some(ms) => DeviceTime::Ms(ms),
-            None => DeviceTime::None,
+        Cow::Owned(text) => owned_time(text),
+    }
+}
+
+/// The same of a text that does not outlive the message: the caller keeps one that is unreadable.
+fn owned_time(text: &str) -> DeviceTime<'static> {
+    let in_utc = crate::time::read(text, &TimeZone::UTC);
+    let elsewhere = crate::time::read(text, &TimeZone::fixed(jiff::tz::offset(1)));
+    match in_utc {
+        None => DeviceTime::Unreadable([0; 6]),
+        Some(ms) if elsewhere == in_utc => DeviceTime::Ms(ms),
+        // It has no zone of its own.
+        Some(ms) => match jiff::Timestamp::from_millisecond(ms) {
+            Ok(time) => DeviceTime::Civil(time.to_zoned(TimeZone::UTC).datetime()),
+            Err(_) => DeviceTime::Unreadable([0; 6]),
         },
     }
 }
@@ -622,6 +640,10 @@ mod tests {
                 "Unreadable(\"0000-00-00T00:00:00Z\")",
             ),
             ("null", "None"),
+            // With escapes.
+            (r#""2026\/07\/01 12:00:00""#, "Ms(1782878400000)"),
+            (r#""2026-07-01T04:00:00\u005a""#, "Ms(1782878400000)"),
+            (r#""half\/past""#, "Unreadable(\"000000000000\")"),
         ] {
             let payload = format!(r#"{{"errorCode":"HighTemperature","timestamp":{time}}}"#);
             let (said, _) = call("cp", "StatusNotification", &payload, "now", 60);
@@ -633,6 +655,10 @@ mod tests {
                 claim,
                 "{time}"
             );
+            let texts = device_events[0].attributes.iter();
+            let mut texts = texts.filter(|(name, _)| *name == "device_time");
+            let kept = texts.next().map(|(_, text)| text.as_ref());
+            assert_eq!(kept, time.contains("half").then_some("half/past"), "{time}");
         }
     }
 
