@@ -34,38 +34,29 @@ pub fn is_flipped(name: &str, known: &str) -> bool {
     if name.contains(char::REPLACEMENT_CHARACTER) {
         return is_near(name, known);
     }
-    let lower = |text: &str| {
-        text.bytes()
-            .map(|byte| byte.to_ascii_lowercase())
-            .collect::<Vec<u8>>()
-    };
-    let (name, known_bytes) = (lower(name), lower(known));
     let bits = name
-        .iter()
-        .zip(&known_bytes)
-        .map(|(one, other)| (one ^ other).count_ones());
-    name.len() == known_bytes.len()
-        && bits.sum::<u32>() <= 1
-        && known.chars().any(char::is_alphabetic)
+        .bytes()
+        .zip(known.bytes())
+        .map(|(one, other)| (one.to_ascii_lowercase() ^ other.to_ascii_lowercase()).count_ones());
+    name.len() == known.len() && bits.sum::<u32>() <= 1 && known.chars().any(char::is_alphabetic)
 }
 
 /// Whether one letter was changed, added or lost; case does not matter.
 pub fn is_near(name: &str, known: &str) -> bool {
-    let letters = |text: &str| text.chars().collect::<Vec<char>>();
-    let (name, known) = (letters(name), letters(known));
-    let least = match known.iter().all(char::is_ascii) {
+    let least = match known.is_ascii() {
         true => LETTERS_MIN,
         false => WIDE_LETTERS_MIN,
     };
-    let is_word = known.len() >= least && known.iter().any(|letter| letter.is_alphabetic());
-    if !is_word || name.len().abs_diff(known.len()) > 1 {
+    let (length, known_length) = (name.chars().count(), known.chars().count());
+    let is_word = known_length >= least && known.chars().any(char::is_alphabetic);
+    if !is_word || length.abs_diff(known_length) > 1 {
         return false;
     }
-    let is_same = |(one, other): &(&char, &char)| one.eq_ignore_ascii_case(other);
-    let front = name.iter().zip(&known).take_while(is_same).count();
-    let back = name.iter().rev().zip(known.iter().rev());
+    let is_same = |(one, other): &(char, char)| one.eq_ignore_ascii_case(other);
+    let front = name.chars().zip(known.chars()).take_while(is_same).count();
+    let back = name.chars().rev().zip(known.chars().rev());
     let back = back.take_while(is_same).count();
-    front + back + 1 >= name.len().max(known.len())
+    front + back + 1 >= length.max(known_length)
 }
 
 #[cfg(test)]

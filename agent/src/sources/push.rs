@@ -7,6 +7,7 @@
 //!
 //! The name of the source and its token are checked before the body is read, so an unauthenticated sender cannot make
 //! the agent hold anything; see [`body`](crate::transport::bodies) for the rest.
+mod form;
 mod key;
 mod replays;
 
@@ -261,7 +262,10 @@ async fn store(source: &PushSource, ingest: &SourceIngest, body: Bytes) -> Resul
         key: kind.to_owned(),
         ..Refused::message("rejected", Problem::new(status, kind, detail))
     };
-    let text = text::lossy(&body);
+    let mut text = text::lossy(&body);
+    if let Some(json) = form::json(&text) {
+        text = json.into();
+    }
     let mut batch = ingest.batch();
     batch.begin(&body);
     let mut items = Items::default();

@@ -12,7 +12,9 @@
 //! | StatusNotification | `charger.status`; states of overheat, overcurrent, fault | `{}` |
 //! | Authorize, StartTransaction, StopTransaction | left out | Accepted: the operator decides who may charge |
 //! | MeterValues and the other notifications | left out | as the standard requires |
-//! | those of the white paper on security | left out | CALLERROR NotImplemented |
+//! | SecurityEventNotification (white paper on security) TamperDetectionActivated | `device.tamper` | `{}` |
+//! | its other types | left out | `{}` |
+//! | the other calls of that paper | left out | CALLERROR NotImplemented |
 //! | anything else | rejected | CALLERROR NotImplemented |
 //!
 //! Charge points send ids of more than 36 characters or as numbers, connectors as texts, vendors' codes as numbers,
@@ -27,6 +29,7 @@ use std::borrow::Cow;
 use crate::bounded::bounded;
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Reject, State};
 use crate::lenient_json::{self, repair::repair, scalar_text};
+use crate::misspelling;
 
 /// Longest message id that is answered. The standard allows 36 characters (§ 4.1.4).
 const ID_BYTES_MAX: usize = 1024;
@@ -144,7 +147,7 @@ pub fn trigger_status(id: &str) -> String {
 }
 
 /// Known actions.
-const ACTIONS: [&str; 10] = [
+const ACTIONS: [&str; 11] = [
     "BootNotification",
     "Heartbeat",
     "StatusNotification",
@@ -155,12 +158,12 @@ const ACTIONS: [&str; 10] = [
     "DiagnosticsStatusNotification",
     "FirmwareStatusNotification",
     "DataTransfer",
+    "SecurityEventNotification",
 ];
 
 /// Calls of charge points by the white paper on security, which are not served.
-const SECURITY_ACTIONS: [&str; 4] = [
+const SECURITY_ACTIONS: [&str; 3] = [
     "LogStatusNotification",
-    "SecurityEventNotification",
     "SignCertificate",
     "SignedFirmwareStatusNotification",
 ];
@@ -279,6 +282,7 @@ pub fn call<'a>(
         | "DiagnosticsStatusNotification"
         | "FirmwareStatusNotification" => left_out(json!({})),
         "DataTransfer" => left_out(json!({ "status": "UnknownVendorId" })),
+        "SecurityEventNotification" => (security_event(charger, payload), Reply::Result(json!({}))),
         other => {
             let is_known = SECURITY_ACTIONS
                 .iter()
@@ -296,6 +300,37 @@ pub fn call<'a>(
             (said, reply)
         }
     }
+}
+
+/// The security event of a charge point whose case was opened.
+const TAMPER: &str = "TamperDetectionActivated";
+
+/// Maps a security event (white paper on security, appendix of security events).
+fn security_event<'a>(charger: &'a str, payload: &'a str) -> Result<DecodedMessage<'a>, Reject> {
+    let unreadable = || Reject::new("SecurityEventNotification: the type cannot be read");
+    let picked = lenient_json::pick(payload, ["type", "timestamp"]).ok_or_else(unreadable)?;
+    let [kind, timestamp] = picked.values;
+    if kind.trim().is_empty() {
+        return Err(unreadable());
+    }
+    if !kind.trim().eq_ignore_ascii_case(TAMPER) {
+        return match misspelling::damage(&kind, [TAMPER]) {
+            Some(why) => Err(Reject::new(format!("security event {why}"))),
+            None => Ok(DecodedMessage::LeftOut {
+                device: charger.into(),
+                what: format!("SecurityEventNotification {kind:.40}").into(),
+            }),
+        };
+    }
+    let mut device_event = DeviceEvent::new("device.tamper", Severity::Warning, charger);
+    device_event.by = Some(charger.into());
+    device_event.time = device_time(&timestamp);
+    if !timestamp.is_empty() {
+        device_event.id = bounded(format!("{charger} {timestamp} {TAMPER}").into());
+    }
+    Ok(DecodedMessage::Events(vec![
+        device_event.with("error", kind),
+    ]))
 }
 
 /// The states of a StatusNotification; its `info` is free text and is not taken (OCPP 1.6, § 7.6 ChargePointErrorCode
@@ -471,6 +506,34 @@ mod tests {
             Reply::Error("FormationViolation", _)
         ));
         assert!(matches!(reply("Reset"), Reply::Error("NotImplemented", _)));
+    }
+
+    #[test]
+    fn an_opened_case_is_an_event_and_other_security_events_are_answered() {
+        let event = |payload: &str| {
+            let (said, reply) = call("cp-1", "SecurityEventNotification", payload, "now", 60);
+            assert_eq!(reply, Reply::Result(json!({})), "{payload}");
+            match said {
+                Ok(DecodedMessage::Events(events)) => {
+                    format!("{} {} {}", events[0].device, events[0].kind, events[0].id)
+                }
+                Ok(other) => format!("{other:?}"),
+                Err(reject) => format!("rejected: {reject}"),
+            }
+        };
+        assert_eq!(
+            event(r#"{"type":"TamperDetectionActivated","timestamp":"2026-11-30T18:26:22Z"}"#),
+            "cp-1 device.tamper cp-1 2026-11-30T18:26:22Z TamperDetectionActivated"
+        );
+        for (payload, word) in [
+            (r#"{"type":"StartupOfTheDevice","timestamp":""}"#, "LeftOut"),
+            (r#"{"type":"TamperDetectionActivatec"}"#, "nearly"),
+            (r#"{"timestamp":"2026-11-30T18:26:22Z"}"#, "cannot be read"),
+            ("[]", "cannot be read"),
+        ] {
+            let shown = event(payload);
+            assert!(shown.contains(word), "{payload}: {shown}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Maps notifications by their topics (ONVIF Core § 9, Imaging, Analytics and Device IO service specifications).
 //!
 //! *Initialized* arrives with every subscription: it carries the current state, and is an event only if the known
-//! state differs; it is a replay, because its time is that of the change. *Deleted*, and topics that are not in
-//! [`STATES`] or [`HAPPENINGS`], are left out and counted; a damaged name of one of those is rejected. A topic is recognised in any case of its parts, and with
-//! more parts before or behind.
+//! state differs; it is a replay, because its time is that of the change. *Deleted*, and topics that are in none of
+//! [`STATES`], [`HAPPENINGS`] and [`FIRES`], are left out and counted; a damaged name of one of the first two is
+//! rejected. A topic is recognised in any case of its parts, and with more parts before or behind.
 //!
 //! `UtcTime` is UTC by its definition, with a `Z` or without.
 use jiff::tz::TimeZone;
@@ -65,9 +65,30 @@ const STATES: &[StateTopic] = &[
         Severity::Info,
     ),
     state(
+        "VideoAnalytics/MotionDetection",
+        &["State"],
+        "camera.motion",
+        "camera.restored",
+        Severity::Info,
+    ),
+    state(
         "RuleEngine/FieldDetector/ObjectsInside",
         &["IsInside"],
         "camera.intrusion",
+        "camera.restored",
+        Severity::Warning,
+    ),
+    state(
+        "CellMotionDetector/Intrusion",
+        &["IsIntrusion"],
+        "camera.intrusion",
+        "camera.restored",
+        Severity::Warning,
+    ),
+    state(
+        "CellMotionDetector/Tamper",
+        &["IsTamper"],
+        "camera.tamper",
         "camera.restored",
         Severity::Warning,
     ),
@@ -86,28 +107,28 @@ const STATES: &[StateTopic] = &[
         Severity::Warning,
     ),
     state(
-        "VideoSource/GlobalSceneChange/AnalyticsService",
+        "VideoSource/GlobalSceneChange",
         &["State"],
         "camera.tamper",
         "camera.restored",
         Severity::Warning,
     ),
     state(
-        "VideoSource/GlobalSceneChange/ImagingService",
-        &["State"],
-        "camera.tamper",
-        "camera.restored",
-        Severity::Warning,
-    ),
-    state(
-        "VideoSource/ImageTooDark/ImagingService",
+        "VideoSource/ImageTooDark",
         &["State"],
         "camera.blind",
         "camera.restored",
         Severity::Warning,
     ),
     state(
-        "VideoSource/ImageTooBright/ImagingService",
+        "VideoSource/ImageTooBright",
+        &["State"],
+        "camera.blind",
+        "camera.restored",
+        Severity::Warning,
+    ),
+    state(
+        "VideoSource/ImageTooBlurry",
         &["State"],
         "camera.blind",
         "camera.restored",
@@ -123,6 +144,13 @@ const STATES: &[StateTopic] = &[
     state(
         "Device/Trigger/DigitalInput",
         &["LogicalState", "State"],
+        "input.active",
+        "input.inactive",
+        Severity::Info,
+    ),
+    state(
+        "Device/Trigger/AlarmIn",
+        &["State", "LogicalState"],
         "input.active",
         "input.inactive",
         Severity::Info,
@@ -154,6 +182,40 @@ const STATES: &[StateTopic] = &[
         "device.fault",
         "device.restored",
         Severity::Warning,
+    ),
+];
+
+/// Words of vendors' own topics that tell of a fire: a topic with one of them is never left out.
+const FIRES: &[(&str, StateTopic)] = &[
+    (
+        "smoke",
+        state(
+            "smoke",
+            &["State", "IsSmoke"],
+            "smoke.alarm",
+            "smoke.restored",
+            Severity::Life,
+        ),
+    ),
+    (
+        "flame",
+        state(
+            "flame",
+            &["State", "IsFlame"],
+            "fire.alarm",
+            "fire.restored",
+            Severity::Life,
+        ),
+    ),
+    (
+        "fire",
+        state(
+            "fire",
+            &["State", "IsFire"],
+            "fire.alarm",
+            "fire.restored",
+            Severity::Life,
+        ),
     ),
 ];
 
@@ -206,9 +268,12 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessag
             .with("rule", rule)
     };
     let parts: Vec<&str> = told.topic.split('/').collect();
-    if let Some(known) = STATES.iter().find(|known| is_topic(known.topic, &parts)) {
+    let state = STATES.iter().find(|known| is_topic(known.topic, &parts));
+    if let Some(known) = state.or_else(|| fire(&parts)) {
         let active = match flag(known.items, &told.data) {
             Ok(active) => active,
+            // A fire whose state cannot be read is one.
+            Err(_) if known.severity == Severity::Life => true,
             Err(why) => return Err(Reject::new(format!("{} {why}", told.topic))),
         };
         let mut device_event = if active {
@@ -244,6 +309,17 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessag
         device_event.id = bounded::bounded(id.into());
     }
     Ok(DecodedMessage::Events(vec![device_event]))
+}
+
+/// The fire that a vendor's own topic tells of.
+fn fire(parts: &[&str]) -> Option<&'static StateTopic> {
+    let is_of = |part: &&str, word: &str| {
+        let part = part.to_ascii_lowercase();
+        part.contains(word) && !part.contains("firewall")
+    };
+    let mut fires = FIRES.iter();
+    let found = fires.find(|(word, _)| parts.iter().any(|part| is_of(part, word)));
+    found.map(|(_, state)| state)
 }
 
 /// Whether the parts of a known topic are among those of a notification's.
@@ -400,6 +476,65 @@ mod tests {
                 "cam/V1 camera.tamper true initial=false",
                 "{topic}"
             );
+        }
+    }
+
+    #[test]
+    fn topics_of_vendors_are_known() {
+        for (topic, data, expected) in [
+            (
+                "VideoAnalytics/MotionDetection",
+                ("State", "1"),
+                "camera.motion true",
+            ),
+            (
+                "Device/Trigger/AlarmIn",
+                ("State", "true"),
+                "input.active true",
+            ),
+            (
+                "VideoSource/ImageTooBlurry/AnalyticsService",
+                ("State", "true"),
+                "camera.blind true",
+            ),
+            (
+                "VideoSource/ImageTooDark/RecordingService",
+                ("State", "false"),
+                "camera.restored false",
+            ),
+            (
+                "VideoSource/GlobalSceneChange/RecordingService",
+                ("State", "true"),
+                "camera.tamper true",
+            ),
+            (
+                "RuleEngine/CellMotionDetector/Tamper",
+                ("IsTamper", "true"),
+                "camera.tamper true",
+            ),
+            (
+                "RuleEngine/SmokeAndFlame/FlameDetected",
+                ("IsFlame", "true"),
+                "smoke.alarm true",
+            ),
+            (
+                "RuleEngine/FireDetection",
+                ("State", "true"),
+                "fire.alarm true",
+            ),
+            (
+                "RuleEngine/FireDetection",
+                ("State", "false"),
+                "fire.restored false",
+            ),
+            (
+                "VideoAnalytics/HeatFlameAlarm",
+                ("Level", "?"),
+                "fire.alarm true",
+            ),
+        ] {
+            let expected = format!("cam/V1 {expected} initial=false");
+            assert_eq!(shown(&told(topic, "Changed", data)), expected, "{topic}");
         }
     }
 
