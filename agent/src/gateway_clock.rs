@@ -89,7 +89,7 @@ impl GatewayClock {
         let is_synchronised = state.source() != ClockSource::None;
         let offset_ms = state.offset_ms.unwrap_or_default();
         self.0.offset_ms.store(offset_ms, Ordering::Relaxed);
-        // Released: who sees it sees the offset.
+        // `Release`: a reader that sees this flag also sees the offset.
         self.0
             .synchronised
             .store(is_synchronised, Ordering::Release);

@@ -267,8 +267,7 @@ impl SourceIngest {
         match told {
             Ok(told) if told.refused.is_empty() => {
                 *is_told = true;
-                pledges.back.clear();
-                pledges.clocks.clear();
+                pledges.told();
                 inner.figures.stored.inc_by(told.submitted.stored as u64);
             }
             _ => pledges.not_told(),

@@ -160,11 +160,11 @@ impl Submission {
         mut draft: Draft<'_>,
     ) -> Result<(), BuildError> {
         if let Some(monotonic_ms) = self.monotonic_ms {
-            // Times of this clock are unusable until the hub corrects them.
-            draft.monotonic_ms = Some(monotonic_ms);
-            if draft.clock.is_agents() {
-                draft.clock = ClockQuality::Unset;
-            }
+            draft.monotonic_ms.get_or_insert(monotonic_ms);
+        }
+        // Times of a clock that nobody vouched for are unusable until the hub corrects them.
+        if draft.monotonic_ms.is_some() && draft.clock.is_agents() {
+            draft.clock = ClockQuality::Unset;
         }
         let slot =
             usize::from(lane.number()) * Retention::ALL.len() + usize::from(retention.number());
@@ -193,6 +193,17 @@ impl Submission {
         ways.zip(self.batches)
             .filter(|(_, batch)| !batch.events.is_empty())
             .map(|((lane, retention), batch)| (lane, retention, batch))
+    }
+
+    /// The events.
+    #[cfg(test)]
+    pub fn events(self) -> Vec<Event> {
+        let batches = self.into_batches().map(|(_, _, batch)| batch);
+        let decode = |batch: Batch| {
+            let bytes = batch.events.into_bytes();
+            codec::decode_sequence("event", &bytes, SUBMIT_EVENTS_MAX).expect("events")
+        };
+        batches.flat_map(decode).collect()
     }
 
     /// Encodes it for another process.

@@ -34,11 +34,15 @@ pub fn is_flipped(name: &str, known: &str) -> bool {
     if name.contains(char::REPLACEMENT_CHARACTER) {
         return is_near(name, known);
     }
-    let bits = name
-        .bytes()
-        .zip(known.bytes())
-        .map(|(one, other)| (one.to_ascii_lowercase() ^ other.to_ascii_lowercase()).count_ones());
-    name.len() == known.len() && bits.sum::<u32>() <= 1 && known.chars().any(char::is_alphabetic)
+    let pairs = || name.bytes().zip(known.bytes());
+    let bits = pairs().map(|(a, b)| (a.to_ascii_lowercase() ^ b.to_ascii_lowercase()).count_ones());
+    // Numbers within words are numbers of their own: those of gates, cameras, lifts.
+    let is_numbered = pairs().any(|(a, b)| a != b && a.is_ascii_digit() && b.is_ascii_digit());
+    name.len() == known.len()
+        && name.len() >= LETTERS_MIN
+        && bits.sum::<u32>() <= 1
+        && !is_numbered
+        && known.chars().any(char::is_alphabetic)
 }
 
 /// Whether one letter was changed, added or lost; case does not matter.
@@ -104,6 +108,9 @@ mod tests {
             ("消防", "消费"),
             ("131589", "131588"),
             ("moke", "smoke"),
+            ("cam3", "cam2"),
+            ("2号门", "3号门"),
+            ("A", "C"),
         ] {
             assert!(!is_flipped(name, known), "{name}");
         }

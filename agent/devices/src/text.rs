@@ -164,7 +164,27 @@ pub fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     let (mut utf8, mut gb18030) = (Sequences::of(UTF_8), Sequences::of(GB18030));
     utf8.count(bytes, true);
     gb18030.count(bytes, true);
+    // A damaged letter of UTF-8 is one or two broken sequences; GB18030 makes rare letters of the others.
+    if utf8.broken <= 2 * utf8.wide && !is_of_common_letters(bytes) {
+        return String::from_utf8_lossy(bytes);
+    }
     Encoding::by(&utf8, &gb18030).lossy(bytes)
+}
+
+/// Whether at least half of the wide letters that GB18030 makes of the bytes are common ones (GB 2312, level 1).
+fn is_of_common_letters(mut bytes: &[u8]) -> bool {
+    let (mut common, mut rare) = (0, 0);
+    while let [first, rest @ ..] = bytes {
+        bytes = rest;
+        if let (0x81.., [second, rest @ ..]) = (*first, rest) {
+            bytes = rest;
+            match (0xb0..=0xd7).contains(first) && *second >= 0xa1 {
+                true => common += 1,
+                false => rare += 1,
+            }
+        }
+    }
+    common >= rare
 }
 
 #[cfg(test)]
@@ -184,6 +204,9 @@ mod tests {
             (b"\"\xd5\xc5\xc8\"}", "\"张\u{fffd}\"}"),
             (b"\"3\xba\xc5\xc2\",", "\"3号\u{fffd}\","),
             (b"\"\xe9\x82\xbb\xe9\x87\"}", "\"邻\u{fffd}\"}"),
+            // The high bit of a letter is lost.
+            (b"\"\xe9\x82\xbbi\x87\x8c\"}", "\"邻i\u{fffd}\u{fffd}\"}"),
+            (b"\"\xc1\xda@\xef\"}", "\"邻@\u{fffd}\"}"),
             ("烟感\u{0}".as_bytes(), "烟感\u{0}"),
             // One damaged byte consumes no other.
             (b"a\x8aCode=\xfd", "a\u{fffd}Code=\u{fffd}"),

@@ -26,6 +26,11 @@ impl Arrival {
         }
     }
 
+    /// Time since boot, if the clock was not synchronised then: it may be set while the message is held.
+    pub(super) fn monotonic_ms(&self) -> Option<u64> {
+        (!self.receipt.is_synchronised).then_some(self.arrived_ms)
+    }
+
     /// The arrival of a message behind so many held messages with the same bytes.
     pub fn after_alike(self, alike: usize) -> Self {
         Self {

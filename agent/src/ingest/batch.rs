@@ -62,7 +62,7 @@ pub struct IngestBatch {
     is_replayed: bool,
     /// The arrival of the message that is being read.
     pub(super) arrival: Arrival,
-    /// When that began, since boot.
+    /// When reading of the current message began, since boot.
     pub(super) now_ms: u64,
 }
 
@@ -141,7 +141,7 @@ impl IngestBatch {
         arrival.is_tried = true;
     }
 
-    /// The messages in it are not tried again: what was durable of them is not looked for any more.
+    /// Ends a batch whose messages are not tried again: forgets which of their events are durable.
     pub fn give_up(self) {
         self.ingest.status().remove_done(&self.done);
     }

@@ -71,6 +71,8 @@ pub struct Device {
     pub clock: DeviceClock,
     /// Its wrong clock was reported.
     pub is_clock_told: bool,
+    /// The same, as far as the events are durable.
+    is_clock_told_durably: bool,
     /// How far its memory was read.
     pub cursor: Option<Cursor>,
 }
@@ -86,6 +88,7 @@ impl Device {
             points: HashMap::new(),
             clock: DeviceClock::default(),
             is_clock_told: false,
+            is_clock_told_durably: false,
             cursor: None,
         }
     }
@@ -100,6 +103,7 @@ impl Device {
             self.clock = DeviceClock::recalled(offset_ms);
         }
         self.is_clock_told = kept.is_clock_told;
+        self.is_clock_told_durably = kept.is_clock_told;
         self.cursor = kept.cursor;
     }
 
@@ -111,7 +115,7 @@ impl Device {
                 .map(|(point, known)| (point.clone(), known.active))
                 .collect(),
             offset_ms: self.clock.offset_ms(),
-            is_clock_told: self.is_clock_told,
+            is_clock_told: self.is_clock_told_durably,
             cursor: self.cursor,
         }
     }
@@ -186,6 +190,11 @@ impl Device {
             }
             (_, after_ms) => after_ms.is_some(),
         }
+    }
+
+    /// Records that the report of its clock is durable.
+    pub fn set_clock_told(&mut self) {
+        self.is_clock_told_durably = self.is_clock_told;
     }
 
     /// The change of the clock that was not reported.

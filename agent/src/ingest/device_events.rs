@@ -95,6 +95,18 @@ impl IngestBatch {
         let claim = device_event.time.claim(&self.ingest.0.settings.zone);
         let delivery = self.delivery(device_event.replayed);
         let is_offline = device_event.kind == DEVICE_OFFLINE;
+        let news = match (&device_event.state, device_event.by.as_deref()) {
+            (None, _) => Ok(StateNews::Late),
+            // Its points are points of the panel.
+            (Some(state), Some(by)) => {
+                let point = format!("{}/{}", device_event.device, state.point).into();
+                self.news(by, &State { point, ..*state }, None)
+            }
+            (Some(state), None) => self.news(&device_event.device, state, None),
+        };
+        let is_known = matches!(news, Ok(StateNews::Known)) && !device_event.anew;
+        // A state that goes on can carry the time at which it began, which says nothing of the device's clock.
+        let claim = if is_known { Claim::None } else { claim };
         let moment = match device_event.by.as_deref() {
             // A part shares the presence and the clock of the panel that reports it.
             Some(by) => {
@@ -113,19 +125,9 @@ impl IngestBatch {
                 delivery,
             ),
         };
-        let mut news = StateNews::Late;
-        if let Some(state) = &device_event.state {
-            news = match device_event.by.as_deref() {
-                // Its points are points of the panel.
-                Some(by) => {
-                    let point = format!("{}/{}", device_event.device, state.point).into();
-                    self.news(by, &State { point, ..*state }, None)?
-                }
-                None => self.news(&device_event.device, state, None)?,
-            };
-            if matches!(news, StateNews::Known) && !device_event.anew {
-                return Ok(Taken::Repeated);
-            }
+        let news = news?;
+        if is_known {
+            return Ok(Taken::Repeated);
         }
         self.count_time(&moment, delivery);
         let event = self.event(device_event, Teller::Device, &claim, moment, delivery)?;
@@ -204,6 +206,7 @@ impl IngestBatch {
             kind: &device_event.kind,
             occurred_at_ms: moment.occurred_at_ms,
             received_at_ms: self.arrival.receipt.received_ms,
+            monotonic_ms: self.arrival.monotonic_ms(),
             clock: moment.clock,
             device_time_ms: moment.device_time_ms,
             delivery,

@@ -209,7 +209,7 @@ impl Devices {
             known.is_clock_told = matches!(news, ClockNews::Off(_));
         }
         let moment = known.clock.moment(claim, delivery, receipt);
-        self.changed |= is_moved || clock.is_some();
+        self.changed |= is_moved;
         Changes {
             is_back,
             clock,
@@ -254,6 +254,13 @@ impl Devices {
     pub fn clock_not_told(&mut self, device: &str) {
         if let Some(device) = self.devices.get_mut(device) {
             device.is_clock_told = !device.is_clock_told;
+        }
+    }
+
+    /// Records that the report of a device's clock is durable.
+    pub fn clock_told(&mut self, device: &str) {
+        if let Some(device) = self.devices.get_mut(device) {
+            device.set_clock_told();
             self.changed = true;
         }
     }

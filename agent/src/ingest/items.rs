@@ -110,7 +110,7 @@ impl IngestBatch {
         }
         draft.delivery = self.delivery(replayed);
         let is_offline = draft.kind == DEVICE_OFFLINE;
-        // What a platform says about the past is no sign of life, unless the source watches for silence.
+        // A replayed message is no sign of life, unless the source watches for silence.
         let is_alive = inner.settings.silent_after.is_some() || draft.delivery.is_live();
         let moment = self.receive(
             draft.device,
@@ -122,6 +122,7 @@ impl IngestBatch {
         self.count_time(&moment, draft.delivery);
         draft.occurred_at_ms = moment.occurred_at_ms;
         draft.received_at_ms = self.received_ms();
+        draft.monotonic_ms = self.arrival.monotonic_ms();
         draft.clock = moment.clock;
         draft.device_time_ms = moment.device_time_ms;
         let news = match &state {

@@ -40,6 +40,18 @@ impl Pledges {
         }
     }
 
+    /// Records that the agent's own events are durable.
+    pub(super) fn told(&mut self) {
+        self.back.clear();
+        if self.clocks.is_empty() {
+            return;
+        }
+        let mut status = self.ingest.status();
+        for device in self.clocks.drain(..) {
+            status.devices.clock_told(&device);
+        }
+    }
+
     /// Records that the agent's own events were not stored: the agent reports them again.
     pub(super) fn not_told(&mut self) {
         if self.back.is_empty() && self.clocks.is_empty() {

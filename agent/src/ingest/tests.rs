@@ -7,6 +7,7 @@ use crate::intake::SUBMIT_EVENTS_MAX;
 use crate::pseudonym::PseudonymConfig;
 use linli_devices::device_event::{DeviceTime, Person, State};
 use linli_devices::mapping::Mapping;
+use linli_shared::protocol::event::ClockQuality;
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::Bytes;
 use serde_json::json;
@@ -875,4 +876,48 @@ async fn a_retry_keeps_its_arrival_and_does_not_replace_a_state_that_arrived_sin
     // It is open still.
     assert_eq!(scene.take(b"open again", opened(true)).await.stored, 0);
     assert_eq!(scene.take(b"closed now", opened(false)).await.stored, 1);
+}
+
+#[tokio::test]
+async fn a_message_that_is_held_while_the_clock_is_set_keeps_the_time_since_boot_of_its_arrival() {
+    let scene = Scene::new(None);
+    let mut arrival = scene.ingest.arrival();
+    arrival.receipt.is_synchronised = false;
+    arrival.receipt.received_ms -= 10_800_000;
+    arrival.arrived_ms -= 60_000;
+    let claim = |time| DeviceEvent { time, ..fire(true) };
+    for time in [DeviceTime::None, DeviceTime::Ms(clock::wall_ms())] {
+        let mut batch = scene.ingest.batch();
+        batch.set_arrival(&mut arrival);
+        batch.message(b"on", Ok(DecodedMessage::Events(vec![claim(time)])));
+        let events = std::mem::replace(
+            &mut batch.submission,
+            scene.ingest.0.shared.intake.submission(),
+        );
+        let event = &events.events()[0];
+        assert_eq!(event.clock, ClockQuality::Unset, "{time:?}");
+        assert_eq!(event.monotonic_ms, Some(arrival.arrived_ms), "{time:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_goes_on_says_nothing_of_its_panels_clock() {
+    let scene = Scene::new(Some(Duration::from_secs(60)));
+    let part = |active, initial, behind_s: i64| {
+        let mut event = DeviceEvent {
+            by: Some("panel".into()),
+            time: DeviceTime::Ms(clock::wall_ms() - behind_s * 1000),
+            ..fire(active)
+        };
+        event.state.as_mut().expect("a state").initial = initial;
+        event
+    };
+    // The panel reports parts that have been normal for hours.
+    scene.take(b"off", part(false, true, 10_800)).await;
+    scene.take(b"off", part(false, true, 10_700)).await;
+    assert_eq!(scene.ingest.view().clocks_off, 0);
+    // Only that the panel is online is an event.
+    assert_eq!(scene.figure("stored"), 1);
+    scene.take(b"on", part(true, false, 10_800)).await;
+    assert_eq!(scene.ingest.view().clocks_off, 1);
 }

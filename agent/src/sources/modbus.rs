@@ -288,6 +288,8 @@ async fn poll(
             Ok(Ok(Err(
                 code @ (ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice),
             ))) => {
+                // The gateway's answer is a regular one.
+                line.heard.take();
                 missed = Err(Missed::Silent(format!(
                     "the gateway says of unit {}: {}",
                     unit.unit,

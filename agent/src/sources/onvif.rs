@@ -305,7 +305,7 @@ async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
     let given_up: Vec<Told> = all.drain(..too_many.min(all.len())).collect();
     if !given_up.is_empty() {
         ingest.count("given_up", given_up.len() as u64);
-        // What was durable of them is not looked for any more.
+        // Forgets which of their events are durable.
         let mut batch = ingest.batch();
         for mut told in given_up {
             told.add(&mut batch, &camera.id);

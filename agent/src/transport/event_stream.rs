@@ -39,7 +39,7 @@ pub(crate) trait Dialect: Clone {
     /// Adds a complete message to a batch.
     fn message(&mut self, batch: &mut IngestBatch, body: &[u8], now_ms: u64);
 
-    /// Records a new connection: what the device said of its conditions on the one before does not go on.
+    /// Records a new connection: the conditions of the previous one are forgotten.
     fn connected(&mut self);
 
     /// The id of the device.

@@ -14,6 +14,7 @@ use std::borrow::Cow;
 
 use super::manscdp::{Body, Item, Root};
 use crate::device_event::{DecodedMessage, DeviceEvent, DeviceTime, Reject, State};
+use crate::misspelling;
 
 /// Commands of the standard (annex A) that are no alarms, in 2016 and 2022.
 const COMMANDS: &[&str] = &[
@@ -119,13 +120,27 @@ impl<'a> From<'a> {
             Root::Notify if is("Keepalive") => Ok(DecodedMessage::heartbeat(self.device)),
             Root::Notify if is("Alarm") => Ok(DecodedMessage::Events(vec![self.alarm(body)])),
             Root::Response | Root::Notify if is("Catalog") => self.catalog(body),
-            _ if COMMANDS.iter().any(|known| is(known)) => Ok(DecodedMessage::LeftOut {
+            _ => self.other(command),
+        }
+    }
+
+    /// A command that is no alarm: one of the standard's or of a vendor, or a damaged name.
+    fn other(&self, command: &str) -> Result<DecodedMessage<'a>, Reject> {
+        let is_known = COMMANDS
+            .iter()
+            .any(|known| command.eq_ignore_ascii_case(known));
+        let damage = match command {
+            _ if is_known => None,
+            "" => Some("is missing".to_owned()),
+            _ if !command.is_ascii() => Some(format!("{command:.40?} is no name")),
+            _ => misspelling::damage(command, COMMANDS.iter().copied()),
+        };
+        match damage {
+            Some(why) => Err(Reject::new(format!("CmdType {why}"))),
+            None => Ok(DecodedMessage::LeftOut {
                 device: self.device.into(),
                 what: format!("CmdType {command}").into(),
             }),
-            _ => Err(Reject::new(format!(
-                "CmdType {command:.40?} is none of the standard's"
-            ))),
         }
     }
 

@@ -42,7 +42,9 @@ pub fn json(topic: &str, retain: bool, payload: &[u8]) -> String {
 
 /// Whether a text that no parser reads is damaged JSON, and no word.
 fn is_meant_as_json(text: &str) -> bool {
-    text.starts_with(['{', '[']) || text.ends_with(['}', ']']) || text.contains("\":")
+    text.starts_with(['{', '['])
+        || text.contains("\":")
+        || text.contains('{') && text.ends_with('}')
 }
 
 fn whole(shown: &str, payload: &str) -> String {

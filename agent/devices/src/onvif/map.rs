@@ -185,13 +185,19 @@ const STATES: &[StateTopic] = &[
     ),
 ];
 
-/// Words of vendors' own topics that tell of a fire: a topic with one of them is never left out.
+/// Items with the state of a fire in vendors' own topics.
+const FIRE_ITEMS: &[&str] = &[
+    "State", "IsFire", "IsSmoke", "IsFlame", "IsAlarm", "Alarm", "Active",
+];
+
+/// Beginnings of words in vendors' own topics that tell of a fire, each with its states. Without a named item that can
+/// be read, the notification is a momentary event.
 const FIRES: &[(&str, StateTopic)] = &[
     (
         "smoke",
         state(
             "smoke",
-            &["State", "IsSmoke"],
+            FIRE_ITEMS,
             "smoke.alarm",
             "smoke.restored",
             Severity::Life,
@@ -201,7 +207,7 @@ const FIRES: &[(&str, StateTopic)] = &[
         "flame",
         state(
             "flame",
-            &["State", "IsFlame"],
+            FIRE_ITEMS,
             "fire.alarm",
             "fire.restored",
             Severity::Life,
@@ -211,7 +217,7 @@ const FIRES: &[(&str, StateTopic)] = &[
         "fire",
         state(
             "fire",
-            &["State", "IsFire"],
+            FIRE_ITEMS,
             "fire.alarm",
             "fire.restored",
             Severity::Life,
@@ -268,12 +274,12 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessag
             .with("rule", rule)
     };
     let parts: Vec<&str> = told.topic.split('/').collect();
+    let fire = fire(&parts);
+    let burning = fire.filter(|fire| named_flag(fire.items, &told.data).is_some());
     let state = STATES.iter().find(|known| is_topic(known.topic, &parts));
-    if let Some(known) = state.or_else(|| fire(&parts)) {
+    if let Some(known) = state.or(burning) {
         let active = match flag(known.items, &told.data) {
             Ok(active) => active,
-            // A fire whose state cannot be read is one.
-            Err(_) if known.severity == Severity::Life => true,
             Err(why) => return Err(Reject::new(format!("{} {why}", told.topic))),
         };
         let mut device_event = if active {
@@ -289,16 +295,23 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessag
         return Ok(DecodedMessage::Events(vec![device_event]));
     }
     let mut happenings = HAPPENINGS.iter();
-    let Some((_, kind, severity)) = happenings.find(|(topic, ..)| is_topic(topic, &parts)) else {
+    let happening = happenings.find(|(topic, ..)| is_topic(topic, &parts));
+    let happening = happening.map(|(_, kind, severity)| (*kind, *severity));
+    let moment = happening.or(fire.map(|fire| (fire.on, fire.severity)));
+    let Some((kind, severity)) = moment else {
         return match damaged_topic(&told.topic, &parts) {
             Some(why) => Err(Reject::new(format!("topic {why}"))),
             None => left_out(),
         };
     };
+    if is_initial && fire.is_some() {
+        let reason = format!("{} has no state that can be read", told.topic);
+        return Err(Reject::new(reason));
+    }
     if is_initial {
         return left_out();
     }
-    let mut device_event = device_event(kind, *severity);
+    let mut device_event = device_event(kind, severity);
     let object = told
         .data
         .iter()
@@ -313,13 +326,36 @@ pub fn said<'a>(device: &'a str, told: &'a Notification) -> Result<DecodedMessag
 
 /// The fire that a vendor's own topic tells of.
 fn fire(parts: &[&str]) -> Option<&'static StateTopic> {
-    let is_of = |part: &&str, word: &str| {
-        let part = part.to_ascii_lowercase();
-        part.contains(word) && !part.contains("firewall")
+    let is_of = |name: &str| {
+        let begins = |word: &str| {
+            let front = word.get(..name.len());
+            front.is_some_and(|front| front.eq_ignore_ascii_case(name))
+        };
+        let mut words = parts.iter().flat_map(|part| words(part));
+        words.any(|word| begins(word) && !word.to_ascii_lowercase().starts_with("firewall"))
     };
-    let mut fires = FIRES.iter();
-    let found = fires.find(|(word, _)| parts.iter().any(|part| is_of(part, word)));
+    let found = FIRES.iter().find(|(name, _)| is_of(name));
     found.map(|(_, state)| state)
+}
+
+/// The words of a name: `AIHeatFlame_alarm` has four.
+fn words(name: &str) -> impl Iterator<Item = &str> {
+    let letters: Vec<(usize, char)> = name.char_indices().collect();
+    let at = |index: usize| letters.get(index).map_or(' ', |(_, letter)| *letter);
+    let begins = |index: &usize| {
+        let before = index.checked_sub(1).map_or(' ', at);
+        let (letter, next) = (at(*index), at(index + 1));
+        letter.is_alphabetic()
+            && (!before.is_alphabetic()
+                || letter.is_uppercase() && (before.is_lowercase() || next.is_lowercase()))
+    };
+    let starts: Vec<usize> = (0..letters.len())
+        .filter(begins)
+        .map(|index| letters[index].0)
+        .collect();
+    let ends: Vec<usize> = starts.iter().skip(1).copied().chain([name.len()]).collect();
+    let words = starts.into_iter().zip(ends);
+    words.map(|(start, end)| &name[start..end])
 }
 
 /// Whether the parts of a known topic are among those of a notification's.
@@ -354,25 +390,37 @@ fn damaged_topic(topic: &str, parts: &[&str]) -> Option<String> {
 
 /// Whether a state is on, by the item with one of these names; without one, by the first item that can be a state.
 fn flag(names: &[&str], data: &[(String, String)]) -> Result<bool, String> {
+    if let Some(active) = named_flag(names, data) {
+        return Ok(active);
+    }
+    if let Some(active) = data.iter().find_map(|(_, value)| read_flag(value)) {
+        return Ok(active);
+    }
+    Err(match item(names, data) {
+        Some(value) => format!("{value:.40?} is neither true nor false"),
+        None => format!("has none of the items {}", names.join(", ")),
+    })
+}
+
+/// Whether the item with one of these names says that a state is on.
+fn named_flag(names: &[&str], data: &[(String, String)]) -> Option<bool> {
+    item(names, data).and_then(read_flag)
+}
+
+fn item<'n>(names: &[&str], data: &'n [(String, String)]) -> Option<&'n str> {
     let named = names.iter().find_map(|wanted| {
         data.iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
     });
-    let read = |value: &str| match value.trim().to_ascii_lowercase().as_str() {
+    named.map(|(_, value)| value.as_str())
+}
+
+fn read_flag(value: &str) -> Option<bool> {
+    match value.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "on" | "yes" | "active" => Some(true),
         "false" | "0" | "off" | "no" | "inactive" => Some(false),
         _ => None,
-    };
-    if let Some(active) = named.and_then(|(_, value)| read(value)) {
-        return Ok(active);
     }
-    if let Some(active) = data.iter().find_map(|(_, value)| read(value)) {
-        return Ok(active);
-    }
-    Err(match named {
-        Some((_, value)) => format!("{value:.40?} is neither true nor false"),
-        None => format!("has none of the items {}", names.join(", ")),
-    })
 }
 
 /// A UTC time, whatever the zone of the source is.
@@ -528,13 +576,31 @@ mod tests {
                 "fire.restored false",
             ),
             (
-                "VideoAnalytics/HeatFlameAlarm",
-                ("Level", "?"),
+                "VideoAnalytics/AIFireAlarm",
+                ("IsAlarm", "true"),
                 "fire.alarm true",
             ),
         ] {
             let expected = format!("cam/V1 {expected} initial=false");
             assert_eq!(shown(&told(topic, "Changed", data)), expected, "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_fire_without_a_readable_state_is_an_event_each_time_and_a_snapshot_of_it_none() {
+        let topic = "VideoAnalytics/HeatFlameAlarm";
+        for data in [("Level", "87"), ("ObjectId", "0"), ("State", "?")] {
+            assert_eq!(shown(&told(topic, "Changed", data)), "cam/V1 fire.alarm");
+            let initial = shown(&told(topic, "Initialized", data));
+            assert!(initial.contains("no state that can be read"), "{initial}");
+        }
+        for topic in [
+            "Monitoring/WifiReconnect",
+            "Device/FirewallChanged",
+            "Device/misfire",
+        ] {
+            let shown = shown(&told(topic, "Changed", ("State", "true")));
+            assert!(shown.contains("LeftOut"), "{topic}: {shown}");
         }
     }
 

@@ -327,7 +327,8 @@ fn a_clock_and_a_cursor_are_kept_over_a_start() {
     for (claim_ms, news) in [(slow_ms, Some(ClockNews::Off(960_000))), (slow_ms, None)] {
         assert_eq!(claim(&mut after, claim_ms, Delivery::Live).clock, news);
     }
-    // Nor is it reported as off after another start, and that it is right is.
+    // Nor is it reported as off after another start, once that is durable, and that it is right is.
+    after.clock_told("d");
     let mut later = devices();
     for (device, kept) in after.kept() {
         later.recall(device.to_owned(), kept);

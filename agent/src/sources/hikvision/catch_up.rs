@@ -137,8 +137,9 @@ enum Reached {
     PagesMax,
     /// All is read, and the routine lane has refused some of it: it is asked for again.
     Refused,
-    /// A page could not be read, or not all of it: it is asked for again.
-    Unread,
+    /// A page could not be read, or not all of it: it is asked for again. With how far the rest was read, if all pages
+    /// came.
+    Unread(Option<Cursor>),
 }
 
 /// The beginning of a catch-up, by the device's clock.
@@ -224,11 +225,9 @@ impl Session {
             Ok(Reached::End(cursor)) => {
                 *unread = AGAIN;
                 self.device.state.known(Mapper::caught_up).await;
-                let now_ms = clock::monotonic_ms();
                 // A device without any event may have a clock that is not set yet: no cursor can be trusted.
                 if let Some(cursor) = cursor {
-                    self.ingest
-                        .with_devices(|devices| devices.set_cursor(device, cursor, now_ms));
+                    self.reached(cursor);
                 }
             }
             Ok(Reached::PagesMax) => tracing::warn!(
@@ -238,9 +237,13 @@ impl Session {
                 "a device goes on with events of the past without an end: they are asked for again in an hour"
             ),
             Ok(Reached::Refused) => return AGAIN,
-            Ok(Reached::Unread) => {
+            Ok(Reached::Unread(cursor)) => {
                 let pause = *unread;
                 *unread = (2 * pause).min(EVERY);
+                // A row that stays damaged must not have all rows since read again for ever.
+                if let (Some(cursor), EVERY) = (cursor, pause) {
+                    self.reached(cursor);
+                }
                 return pause;
             }
             Err(ended) => {
@@ -254,6 +257,14 @@ impl Session {
             }
         }
         EVERY
+    }
+
+    /// Records how far the device's memory was read.
+    fn reached(&self, cursor: Cursor) {
+        let now_ms = clock::monotonic_ms();
+        let device = &self.device.known.id;
+        self.ingest
+            .with_devices(|devices| devices.set_cursor(device, cursor, now_ms));
     }
 
     /// Decides where to begin.
@@ -343,7 +354,7 @@ impl Session {
                         let reject = Reject::new(why.as_str()).of(&self.device.known.id);
                         // It contains no event, so no spool refuses it.
                         let _ = self.ingest.take(&body, Err(reject)).await;
-                        return Ok(Reached::Unread);
+                        return Ok(Reached::Unread(None));
                     };
                     page
                 }
@@ -357,7 +368,7 @@ impl Session {
             if is_last {
                 return Ok(match (is_unread, is_refused) {
                     (_, true) => Reached::Refused,
-                    (true, false) => Reached::Unread,
+                    (true, false) => Reached::Unread(reached),
                     (false, false) => Reached::End(reached),
                 });
             }

@@ -5,7 +5,8 @@ use percent_encoding::percent_decode_str;
 
 /// The JSON in the fields of a form, one document a line. `None`: the body is no such form.
 pub fn json(body: &str) -> Option<String> {
-    if body.trim_start().starts_with(['{', '[']) {
+    // JSON that is not encoded is read behind whatever stands before it.
+    if body.contains(['{', '[']) {
         return None;
     }
     let fields = body.trim().split('&');
@@ -30,7 +31,7 @@ mod tests {
         for (body, expected) in [
             ("data=%7B%22id%22%3A1%7D", r#"{"id":1}"#),
             ("jsonData=%7b%22n%22:%22a+b%22%7d&sign=3f", r#"{"n":"a b"}"#),
-            ("a={\"id\":1}&b=[2]", "{\"id\":1}\n[2]"),
+            ("a=%7B%22id%22:1%7D&b=%5b2%5D", "{\"id\":1}\n[2]"),
             // 东门 in UTF-8 and in GB18030.
             (
                 "d=%7B%22n%22%3A%22%E4%B8%9C%E9%97%A8%22%7D",
@@ -47,6 +48,7 @@ mod tests {
             "",
             "=",
             "%7B%7D",
+            r#"data={"u":"h?a=1&b=%7B2"}"#,
         ] {
             assert_eq!(json(body), None, "{body}");
         }
