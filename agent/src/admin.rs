@@ -397,9 +397,17 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Result<impl IntoResponse, P
             .spool(spool.lane(), &spool.status().borrow(), wall_ms);
     }
     if let Some(stations) = &admin.stations {
-        admin
-            .metrics
-            .station(&stations.standing().borrow(), wall_ms);
+        let standing = stations.standing();
+        let standing = standing.borrow();
+        let oldest_age_s = standing
+            .oldest_ms
+            .map_or(0, |oldest_ms| ((wall_ms - oldest_ms) / 1000).max(0));
+        admin.metrics.station(
+            standing.waiting,
+            standing.bytes,
+            oldest_age_s,
+            standing.refusing.is_some(),
+        );
     }
     for ingest in admin.ingests.iter() {
         ingest.scrape();

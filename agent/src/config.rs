@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use crate::ingest::places::DevicePlace;
 use crate::pseudonym::PseudonymConfig;
+use crate::source_check::Check;
 use crate::sources::push::PushSource;
-use crate::sources::{Check, Prepared, SourceConfig};
+use crate::sources::{Prepared, SourceConfig};
 use linli_spool::WhenFull;
 use ports::Listener;
 use station::{Station, StationConfig};

@@ -22,6 +22,7 @@ mod pending;
 mod pseudonym;
 mod random;
 mod socket;
+mod source_check;
 mod source_test;
 mod sources;
 mod start_progress;

@@ -436,16 +436,12 @@ impl Metrics {
             .inc_by(messages as u64);
     }
 
-    /// Copies the state of the station's inbox into its gauges.
-    pub fn station(&self, standing: &crate::stations::Standing, wall_ms: i64) {
-        let oldest_age_s = standing
-            .oldest_ms
-            .map_or(0, |oldest_ms| ((wall_ms - oldest_ms) / 1000).max(0));
-        self.station_waiting.set(standing.waiting as i64);
-        self.station_bytes.set(standing.bytes as i64);
+    /// Sets the gauges of the station's inbox: messages, their bytes, the age of the oldest, and whether it refuses.
+    pub fn station(&self, waiting: usize, bytes: u64, oldest_age_s: i64, is_refusing: bool) {
+        self.station_waiting.set(waiting as i64);
+        self.station_bytes.set(bytes as i64);
         self.station_oldest_age.set(oldest_age_s);
-        self.station_refusing
-            .set(i64::from(standing.refusing.is_some()));
+        self.station_refusing.set(i64::from(is_refusing));
     }
 
     /// The text exposition format, version 0.0.4.

@@ -12,7 +12,6 @@
 //! * A decoder does no I/O and reads no clock. Its buffer for a stream has a limit, and one bad message affects no
 //!   other.
 //! * HTTP push ([`push`]) is the source of `type = "push"`; other sources may add routes below `/push/<name>` too.
-mod check;
 mod dahua;
 mod dc09;
 mod gb26875;
@@ -43,8 +42,9 @@ use tokio_util::sync::CancellationToken;
 use crate::ingest::state_store::{KEEP_EVERY_S, StateStore};
 use crate::ingest::{Settings, Shared, SourceIngest};
 use crate::pseudonym::Pseudonyms;
+use crate::source_check::Check;
 use crate::transport::bodies::Bodies;
-pub(crate) use check::Check;
+use crate::transport::inbound::Listens;
 use push::{Push, PushSource};
 
 /// Default of `keep_raw_for`.
@@ -98,9 +98,6 @@ pub(crate) trait Source: Sized + Send + 'static {
     /// Runs until `stop`.
     fn run(self, ingest: SourceIngest, stop: CancellationToken) -> impl Future<Output = ()> + Send;
 }
-
-/// A listening address: the config key that names it, `tcp` or `udp`, and the address.
-pub(crate) type Listens = (&'static str, &'static str, SocketAddr);
 
 type Prepare = fn(toml::Table, &Check<'_>) -> Result<Parts, ConfigError>;
 

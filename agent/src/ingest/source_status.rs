@@ -10,6 +10,8 @@ use super::devices::{DEVICES_MAX, Devices};
 use crate::intake::Way;
 use crate::metrics::SourceFigures;
 
+/// Type of sources that wait for pushes: they have no connection of their own.
+pub const PUSH: &str = "push";
 /// Rejected messages that are shown.
 const SAMPLES_MAX: usize = 8;
 /// Length of each sample, characters.
@@ -352,8 +354,7 @@ impl SourceView {
             self.name,
             self.kind,
             match &self.connected {
-                _ if self.kind == crate::sources::push::TYPE =>
-                    "等待推送 waiting for pushes".to_owned(),
+                _ if self.kind == PUSH => "等待推送 waiting for pushes".to_owned(),
                 Some(address) if self.listens => format!("正在监听 listening on {address}"),
                 Some(peer) => format!("已连接 connected to {peer}"),
                 None if self.online > 0 => "有设备在线 devices are heard".to_owned(),

@@ -35,7 +35,7 @@ use linli_devices::text;
 use replays::Replay;
 
 /// `type` in the config.
-pub const TYPE: &str = "push";
+pub const TYPE: &str = crate::ingest::source_status::PUSH;
 
 /// Retry-After when the spool refuses, seconds.
 const RETRY_AFTER_S: u32 = 10;

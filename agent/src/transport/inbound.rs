@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bind;
 use crate::ingest::{IngestBatch, SourceIngest};
-use crate::sources::{Check, Listens};
+use crate::source_check::Check;
 use crate::transport::reconnect::{Ended, catch_panic, run_with_reconnect};
 use connection::Connection;
 use datagrams::receive;
@@ -51,6 +51,9 @@ const CONNECTIONS_MAX: RangeInclusive<usize> = 1..=4096;
 const CONNECTIONS: usize = 256;
 /// Default of `idle`.
 const IDLE: Span = Span::from_secs(300);
+
+/// A listening address: the config key that names it, `tcp` or `udp`, and the address.
+pub(crate) type Listens = (&'static str, &'static str, SocketAddr);
 
 /// Ids of the callers in a config, while it is checked.
 #[derive(Default)]

@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::sources::Check;
+use crate::source_check::Check;
 use crate::transport::digest::Digest;
 use crate::transport::reconnect::Ended;
 
