@@ -4,20 +4,20 @@
 //! socket (see `tests/postgres`). `LINLI_BENCH_CASES` cases with ten actions each are written, 1,000,000 unless it
 //! says otherwise; then each list is asked for again and again, from its beginning and from somewhere in it, and
 //! cases are opened through the writer by many at once.
-include!("hub/whole.rs");
-
-use cases::case::Case;
-use cases::decide::{By, decide, register};
-use cases::moves::Move;
-use ingest::casework::Registering;
-use rights::{Actor, Role};
+use linli_domain::cases::case::Case;
+use linli_domain::cases::decide::{By, decide, register};
+use linli_domain::cases::moves::Move;
+use linli_domain::rights::{Actor, Role};
+use linli_domain::{cases, orgs};
+use linli_hub::ingest::casework::Registering;
+use linli_hub::store::cases::{CaseFilter, list};
+use linli_hub::store::{Place, Store};
+use linli_hub::{casework, clock_guard, ingest, metrics, sealed, store};
 use sqlx::AssertSqlSafe;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::cases::{CaseFilter, list};
-use store::{Place, Store};
 
 const ROWS_OF_INSERT: usize = 500;
 const ASKED: usize = 300;

@@ -1,16 +1,16 @@
 //! Ingest by itself: decoding, correlation with the shipped rules, and one synced transaction for what
 //! has gathered. `cargo bench -p linli-hub --bench ingest`; `memory` is /dev/shm, `disk` is /var/tmp.
-include!("hub/whole.rs");
-
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use linli_domain::correlate;
+use linli_hub::store::positions::LaneKey;
+use linli_hub::{casework, clock_guard, ingest, metrics, sealed, store};
 use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft};
 use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
-use store::positions::LaneKey;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;

@@ -40,20 +40,20 @@ use utoipa::OpenApi;
 
 use crate::attachments::AttachmentsConfig;
 use crate::attachments::files::Files;
-use crate::cases::dispatch::Dispatch;
 use crate::casework::NamedOnly;
 use crate::clock_guard::ClockWatch;
+use crate::directory::CurrentDirectory;
 use crate::ingest::{Ingest, Rejection};
 use crate::listener::Sessions;
 use crate::metrics::Metrics;
 use crate::oidc::Oidc;
-use crate::orgs::current::CurrentDirectory;
 use crate::refusals::Refusals;
-use crate::rights::Act;
 use crate::rules::Rules;
 use crate::sealed::Sealer;
 use crate::store::{Store, StoreError};
 use crate::users::Tries;
+use linli_domain::cases::dispatch::Dispatch;
+use linli_domain::rights::Act;
 
 use auth::Bearer;
 pub use auth::Token;

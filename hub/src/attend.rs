@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::ingest::attend::{self, Acknowledged};
 use crate::rules::RuleLoader;
 use crate::store::{Store, agents, mutes};
-use crate::warnings::{Mute, MuteState, MuteTerms, TEXT_CHARS_MAX};
+use linli_domain::warnings::{Mute, MuteState, MuteTerms, TEXT_CHARS_MAX};
 
 fn wrong(text: String) -> Failure {
     Failure {

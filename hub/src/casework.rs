@@ -12,16 +12,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::calendar::{ALWAYS, Calendar, Calendars, file};
-use crate::cases::case::Case;
-use crate::cases::clock::Rules;
-use crate::cases::decide::Context;
-use crate::cases::dispatch::{self, Dispatch};
-use crate::cases::intake::{self, Taxonomy};
-use crate::cases::terms::Terms;
-use crate::orgs::{CENTRE, Directory, Org, OrgKind};
-use crate::rights::Actor;
 use crate::sealed::Sealer;
+use linli_domain::calendar::{ALWAYS, Calendar, Calendars, file};
+use linli_domain::cases::case::Case;
+use linli_domain::cases::clock::Rules;
+use linli_domain::cases::decide::Context;
+use linli_domain::cases::dispatch::{self, Dispatch};
+use linli_domain::cases::intake::{self, Taxonomy};
+use linli_domain::cases::terms::Terms;
+use linli_domain::orgs::{CENTRE, Directory, Org, OrgKind};
+use linli_domain::rights::Actor;
 
 /// Calendars that are read at most.
 const CALENDARS_MAX: usize = 1_000;

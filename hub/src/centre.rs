@@ -4,12 +4,12 @@ use linli_shared::protocol::event::Severity;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::cases::intake::Taxonomy;
 use crate::config::channels::{Channel, DEFAULT_ROUTES, Route};
-use crate::correlate::rule::Vocabulary;
 use crate::notify::addressees::Addressees;
 use crate::notify::news::CaseNotice;
-use crate::warnings::Grades;
+use linli_domain::cases::intake::Taxonomy;
+use linli_domain::correlate::rule::Vocabulary;
+use linli_domain::warnings::Grades;
 
 /// Warnings of one agent in a minute, unless the config says otherwise.
 pub const WARNINGS_PER_AGENT_MINUTE: u32 = 60;

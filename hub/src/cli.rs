@@ -1,10 +1,11 @@
 //! The command line.
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use linli_shared::protocol::ids::SiteId;
 use linli_shared::service::config::Span;
 use std::path::PathBuf;
 
-use crate::rights::Role;
+use linli_domain::rights::Role;
 
 /// 邻里中枢：汇集事件、关联预警、办理案件。
 /// Hub of Linli: stores events once, correlates, raises warnings, opens cases.
@@ -17,6 +18,12 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The roles, each with what it does.
+fn role() -> impl TypedValueParser<Value = Role> {
+    let known = Role::ALL.map(|role| PossibleValue::new(role.as_str()).help(role.words()));
+    PossibleValuesParser::new(known).try_map(|name| Role::from_name(&name).ok_or("no role"))
 }
 
 /// What to do.
@@ -322,7 +329,7 @@ pub enum ApiTokenCommand {
         #[arg(long)]
         name: String,
         /// What it may do
-        #[arg(long, default_value = "operator")]
+        #[arg(long, default_value = "operator", value_parser = role())]
         role: Role,
         /// For which organisation; none: the centre's
         #[arg(long, default_value = "")]
@@ -414,7 +421,7 @@ pub enum UserCommand {
         #[arg(long)]
         name: Option<String>,
         /// Role
-        #[arg(long)]
+        #[arg(long, value_parser = role())]
         role: Role,
         /// Id of the organisation, from `linli-hub org list`; none: the centre's
         #[arg(long, default_value = "")]

@@ -17,7 +17,7 @@ use crate::clock_guard::ClockConfig;
 use crate::notify::news::{self, CaseNotice};
 use crate::retention::config::RetentionConfig;
 use crate::store::Place;
-use crate::warnings::{Grade, Grades};
+use linli_domain::warnings::{Grade, Grades};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]

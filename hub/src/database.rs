@@ -24,9 +24,9 @@ use linli_shared::service::{clock, output};
 use std::path::Path;
 
 use crate::cli::DbCommand;
+use crate::commands::orgs::COMMAND_LINE;
 use crate::config::Config;
 use crate::ingest::people::{People, perform};
-use crate::orgs::commands::COMMAND_LINE;
 use crate::store::{Place, Store, StoreError};
 
 fn wrong(code: u8, text: impl Into<String>) -> Failure {

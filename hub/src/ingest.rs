@@ -48,17 +48,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::cases::moves::Move;
-use crate::correlate::rule::Rule;
-use crate::rights::Actor;
 use crate::store::agents::Sign;
 use crate::store::outbox::Settlement;
 use crate::store::positions::LaneKey;
 use crate::store::retention::{Step, Stepped};
 use crate::store::tokens::TokenRefusal;
-use crate::warnings::Mute;
 use attach::{Attached, Attaching};
 use casework::{CaseRefusal, Registering};
+use linli_domain::cases::moves::Move;
+use linli_domain::correlate::rule::Rule;
+use linli_domain::rights::Actor;
+use linli_domain::warnings::Mute;
 use people::People;
 use subject::Subjecting;
 

@@ -9,9 +9,9 @@ use prometheus::{
 
 use crate::attachments::NotTaken;
 use crate::clock_guard::Doubt;
-use crate::correlate::engine::Engine;
 use crate::retention::Class;
-use crate::warnings::Outcome;
+use linli_domain::correlate::engine::Engine;
+use linli_domain::warnings::Outcome;
 
 /// Handles of all figures; cheap to clone.
 #[derive(Clone)]

@@ -31,16 +31,16 @@ use std::time::Duration;
 
 use crate::attachments::files::Files;
 use crate::attachments::sweep;
-use crate::cases::State;
-use crate::correlate::HORIZON_MS;
-use crate::correlate::engine::reach_ms;
-use crate::correlate::rule::Rule;
 use crate::ingest::{Ingest, Rejection};
 use crate::sealed::Sealer;
 use crate::store::retention::{self as stored, Batch, Cut, Found, Step, Stepped};
 use crate::store::rows::Value;
 use crate::store::{self, Connection, Store, StoreError, cases, catalogue, failed};
 use config::RetentionConfig;
+use linli_domain::cases::State;
+use linli_domain::correlate::HORIZON_MS;
+use linli_domain::correlate::engine::reach_ms;
+use linli_domain::correlate::rule::Rule;
 
 /// A day.
 pub const DAY_MS: i64 = 86_400_000;

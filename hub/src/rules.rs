@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::centre::Centre;
 use crate::config::Config;
-use crate::correlate::rule::{Rule, Vocabulary, load_directory};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::notify::addressees::Addressees;
+use linli_domain::correlate::rule::{Rule, Vocabulary, load_directory};
 
 mod backtest;
 pub mod commands;

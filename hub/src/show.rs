@@ -5,7 +5,6 @@ use serde::Serialize;
 use crate::api::EventView;
 use crate::cli::ListArgs;
 use crate::ingest::SKEW_MS_MIN;
-use crate::local_time;
 use crate::store::agents;
 use crate::store::cases::{self, CaseFilter};
 use crate::store::chunks::{self, EventFilter};
@@ -13,6 +12,7 @@ use crate::store::outbox::{self, NotificationFilter};
 use crate::store::tokens;
 use crate::store::warnings::{self, WITHDRAWN, WarningFilter, WarningView};
 use crate::store::{Store, StoreError};
+use linli_domain::local_time;
 
 fn print_json<T: Serialize>(item: &T) {
     match serde_json::to_string(item) {

@@ -28,7 +28,7 @@ const TRIES_PAUSE_MS: i64 = 10_000;
 const TRIES_PAUSE_MS_MAX: i64 = 15 * 60_000;
 
 /// Names under which programs act.
-const PROGRAMS: [&str; 2] = [crate::cases::action::HUB, "nobody"];
+const PROGRAMS: [&str; 2] = [linli_domain::cases::action::HUB, "nobody"];
 
 /// What is wrong with a login.
 pub fn check_login(login: &str) -> Result<(), String> {

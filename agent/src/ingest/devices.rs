@@ -2,7 +2,7 @@
 //!
 //! All state of a device is owned here ([`Device`]) and changes in one place; no access waits for a disk. Its changes
 //! by a message are one call, [`Devices::receive`]; the states of its points become known once their events are
-//! durable ([`Devices::land`], see [`states`](super::states)).
+//! durable ([`Devices::land`], see [`super::states`]).
 //!
 //! * States from before a restart of the agent (`state_store`) are stale: their next report is news again, live or
 //!   snapshot. The exception is a snapshot that confirms "off": it creates no event.

@@ -24,12 +24,12 @@ use crate::attachments::NotTaken;
 use crate::attachments::files::{Received, blocking};
 use crate::attachments::media::{self, Media};
 use crate::attachments::name;
-use crate::cases::action::Attachment;
-use crate::cases::decide;
 use crate::ingest::attach::{self, ADD, Attaching};
 use crate::ingest::casework::CaseRefusal;
-use crate::rights::{Actor, CaseAct};
 use crate::sealed::file::{FileError, Opened};
+use linli_domain::cases::action::Attachment;
+use linli_domain::cases::decide;
+use linli_domain::rights::{Actor, CaseAct};
 
 /// Parts of a body that wait for the disk; then who sends waits.
 const PARTS_MAX: usize = 8;
@@ -226,7 +226,7 @@ async fn take(
 }
 
 fn of_case(why: CaseRefusal) -> Refused {
-    use crate::cases::refused::Refused as Why;
+    use linli_domain::cases::refused::Refused as Why;
     let reason = match &why {
         CaseRefusal::Refused(Why::TooLarge { .. } | Why::TooMany { .. }) => Some(NotTaken::Room),
         _ => None,

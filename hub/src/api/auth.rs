@@ -12,8 +12,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use super::{Api, busy, store_problem};
 use crate::ingest::people::People;
-use crate::rights::{Act, Actor, may};
 use crate::store::{tokens, users};
+use linli_domain::rights::{Act, Actor, may};
 
 /// Of a token of a program.
 const PROGRAM: &str = "llt";

@@ -10,18 +10,18 @@ use std::sync::Arc;
 
 use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, why};
 use super::{Api, auth, busy, readings, store_problem};
-use crate::cases::State as CaseState;
-use crate::cases::action::Action;
-use crate::cases::dispatch::About;
-use crate::cases::moves::Move;
-use crate::cases::narrative::Narrative;
-use crate::cases::refused::Refused;
 use crate::ingest::casework::{CaseRefusal, Registering, allowed};
 use crate::notify::notice::without_numbers;
-use crate::orgs::Directory;
-use crate::rights::{Actor, CaseAct, Decision, Role};
 use crate::store::cases::{self, ActionView, CaseFilter, CaseView, Record};
 use crate::store::{Connection, StoreError};
+use linli_domain::cases::State as CaseState;
+use linli_domain::cases::action::Action;
+use linli_domain::cases::dispatch::About;
+use linli_domain::cases::moves::Move;
+use linli_domain::cases::narrative::Narrative;
+use linli_domain::cases::refused::Refused;
+use linli_domain::orgs::Directory;
+use linli_domain::rights::{Actor, CaseAct, Decision, Role};
 
 /// The longest title and key, characters.
 const TITLE_CHARS_MAX: usize = 200;
@@ -229,7 +229,7 @@ fn reads_texts(actor: &Actor) -> bool {
 
 /// A program did it: what it says is not of a person.
 fn is_by_program(action: &Action) -> bool {
-    action.actor == crate::cases::action::HUB
+    action.actor == linli_domain::cases::action::HUB
         || action.actor.starts_with("rule:")
         || action.actor.starts_with("agent:")
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::Api;
 use super::cases::{NewCase, register_one};
 use super::list::bad;
-use crate::cases::narrative::Narrative;
-use crate::rights::Actor;
+use linli_domain::cases::narrative::Narrative;
+use linli_domain::rights::Actor;
 
 /// Rows of one request at most.
 const ROWS_MAX: usize = 1000;

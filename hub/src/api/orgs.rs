@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::list::{bad, body, path};
 use super::{Api, busy, store_problem};
 use crate::ingest::people::People;
-use crate::orgs::{Directory, Org, Place, changes};
-use crate::rights::Actor;
+use linli_domain::orgs::{Directory, Org, Place, changes};
+use linli_domain::rights::Actor;
 
 /// Organisations and places; there is one page.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

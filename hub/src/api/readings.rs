@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Api, busy};
 use crate::ingest::people::People;
-use crate::rights::Actor;
+use linli_domain::rights::Actor;
 
 /// So long one entry stands for all looks.
 const NOTED_FOR: Duration = Duration::from_secs(3_600);

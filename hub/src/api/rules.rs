@@ -9,9 +9,9 @@ use serde::Serialize;
 use std::sync::Arc;
 
 use super::{Api, watched};
-use crate::correlate::rule::{Field, Rule};
-use crate::rights::Actor;
 use crate::rules::ReloadError;
+use linli_domain::correlate::rule::{Field, Rule};
+use linli_domain::rights::Actor;
 
 /// A rule that runs.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

@@ -14,15 +14,15 @@ use super::cases::{Moved, refusal, shown, visible};
 use super::list::{bad, body, path};
 use super::{Api, busy, readings, store_problem};
 use crate::attachments::name;
-use crate::cases::case::Case;
-use crate::cases::narrative::Narrative;
-use crate::cases::subject::{self, Wish};
 use crate::ingest::casework::{CaseRefusal, allowed};
 use crate::ingest::subject::{ANSWER, Subjecting};
-use crate::rights::{Actor, CaseAct, Decision};
-use crate::sealed::mask;
 use crate::store::cases::{self, ActionView, CaseView};
 use crate::store::{Connection, StoreError};
+use linli_domain::cases::case::Case;
+use linli_domain::cases::narrative::Narrative;
+use linli_domain::cases::subject::{self, Wish};
+use linli_domain::mask::mask;
+use linli_domain::rights::{Actor, CaseAct, Decision};
 
 /// Cases whose narratives one search opens; `next` goes on from there.
 const SCANNED_MAX: usize = 20_000;
@@ -388,7 +388,7 @@ async fn carry_out(api: &Api, actor: Actor, wanted: Subjecting) -> Result<Json<M
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cases::narrative::Party;
+    use linli_domain::cases::narrative::Party;
 
     #[test]
     fn a_phone_is_found_however_it_is_written_and_others_stay_masked() {

@@ -11,10 +11,10 @@ use super::list::{Page, bad, bad_cursor, body, limit, page, path, query};
 use super::{Api, busy, password_work, store_problem};
 use crate::audit::AuditEntry;
 use crate::ingest::people::People;
-use crate::rights::{Actor, Role};
 use crate::store::audit::{self, AuditFilter};
 use crate::store::users::{self, NewUser, UserView};
 use crate::users::{check_login, check_password, hash_password};
+use linli_domain::rights::{Actor, Role};
 
 /// A new user.
 #[derive(Deserialize, utoipa::ToSchema)]

@@ -4,10 +4,10 @@ use linli_shared::service::problem::Problem;
 use std::collections::BTreeSet;
 
 use super::{Api, auth, store_problem};
-use crate::orgs::Watched;
-use crate::rights::Actor;
 use crate::store::cases;
 use crate::store::warnings::WarningView;
+use linli_domain::orgs::Watched;
+use linli_domain::rights::Actor;
 
 /// What somebody watches; `None`: all.
 pub async fn of(api: &Api, actor: &Actor) -> Result<Option<Watched>, Problem> {

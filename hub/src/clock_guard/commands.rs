@@ -5,7 +5,7 @@ use linli_shared::service::{clock, output};
 use super::{Doubt, Reading};
 use crate::audit::Deed;
 use crate::cli::ClockCommand;
-use crate::orgs::commands::COMMAND_LINE;
+use crate::commands::orgs::COMMAND_LINE;
 use crate::store::{Store, StoreError, audit, hub_clock};
 
 /// Carries out `clock`.

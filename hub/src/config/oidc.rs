@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use super::channels::Wrong;
-use crate::rights::Role;
+use linli_domain::rights::Role;
 
 /// Where the provider sends browsers back to, on the hub.
 pub const CALLBACK: &str = "/api/v1/sessions/oidc/callback";

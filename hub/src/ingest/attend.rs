@@ -3,7 +3,7 @@
 use linli_shared::protocol::event::Severity;
 
 use crate::store::{Connection, StoreError, mutes, outbox, warnings};
-use crate::warnings::Mute;
+use linli_domain::warnings::Mute;
 
 /// What came of an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,18 +1,18 @@
 //! Cases within a transaction: opened, moved, and brought on by time. Each change of a case is an action that is
 //! decided purely (`cases`) and written with what the case has become.
 use crate::audit::Deed;
-use crate::cases::action::{Action, HUB, Registration};
-use crate::cases::case::Case;
-use crate::cases::decide::{self, By};
-use crate::cases::dispatch::About;
-use crate::cases::kind::Kind;
-use crate::cases::moves::{Move, Rung};
-use crate::cases::refused::Refused;
-use crate::cases::{Opening, POLICE, due};
-use crate::rights::{Act, Actor, CaseAct, CaseFacts, Decision, Role, may, may_case};
 use crate::store::cases::{self, NewCase, Record};
 use crate::store::stations::Message;
 use crate::store::{StoreError, audit, warnings};
+use linli_domain::cases::action::{Action, HUB, Registration};
+use linli_domain::cases::case::Case;
+use linli_domain::cases::decide::{self, By};
+use linli_domain::cases::dispatch::About;
+use linli_domain::cases::kind::Kind;
+use linli_domain::cases::moves::{Move, Rung};
+use linli_domain::cases::refused::Refused;
+use linli_domain::cases::{Opening, POLICE, due};
+use linli_domain::rights::{Act, Actor, CaseAct, CaseFacts, Decision, Role, may, may_case};
 use linli_shared::protocol::frame::case_kind;
 use linli_shared::service::telemetry;
 use std::collections::BTreeSet;
@@ -64,7 +64,7 @@ pub fn act_of(kind: Kind) -> CaseAct {
 
 /// What rights depend on of a case.
 pub fn allowed(
-    directory: &crate::orgs::Directory,
+    directory: &linli_domain::orgs::Directory,
     actor: &Actor,
     act: CaseAct,
     case: &Case,
@@ -591,12 +591,12 @@ impl Work<'_> {
         let site = casework
             .directory
             .chain(&new.place)
-            .find(|place| place.kind == crate::orgs::PlaceKind::Compound)
+            .find(|place| place.kind == linli_domain::orgs::PlaceKind::Compound)
             .map(|place| place.site.clone())
             .unwrap_or_default();
         let id = self.memory.last_case + 1;
         let opening = Opening {
-            code: crate::cases::code(id, self.now_ms),
+            code: linli_domain::cases::code(id, self.now_ms),
             kind: kind.code.clone(),
             title: new.title,
             site,

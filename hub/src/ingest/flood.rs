@@ -13,12 +13,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::work::Work;
-use crate::correlate::rule::{Kind, Rule};
-use crate::correlate::{Finding, Reason};
 use crate::notify::notice::What;
 use crate::store::StoreError;
 use crate::store::warnings;
-use crate::warnings::Outcome;
+use linli_domain::correlate::rule::{Kind, Rule};
+use linli_domain::correlate::{Finding, Reason};
+use linli_domain::warnings::Outcome;
 
 /// The id of the rule of warnings that hold others.
 pub const FLOOD_RULE: &str = "agent.flood";

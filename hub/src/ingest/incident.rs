@@ -7,10 +7,10 @@ use linli_shared::protocol::event::{Delivery, Event, Severity};
 use std::collections::BTreeSet;
 
 use super::work::Work;
-use crate::cases::{self, Opening};
 use crate::casework::{Casework, NATURE};
-use crate::correlate::{HORIZON_MS, Origin};
 use crate::store::{StoreError, cases as stored, text};
+use linli_domain::cases::{self, Opening};
+use linli_domain::correlate::{HORIZON_MS, Origin};
 
 /// The kind of events that are incidents.
 const REPORTED: &str = "dispute.reported";

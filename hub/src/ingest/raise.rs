@@ -8,25 +8,25 @@ use std::sync::Arc;
 use super::flood::{Class, Held};
 use super::recall::row;
 use super::work::Work;
-use crate::cases::case::Case;
-use crate::cases::moves::Move;
-use crate::cases::refused::Refused;
-use crate::cases::{self, Opening};
-use crate::correlate::engine::{Cause, Occurrence, Outdated, Overflow, Touched};
-use crate::correlate::replay::hull;
-use crate::correlate::revise::{Change, Terms, revise};
-use crate::correlate::roster::Silence;
-use crate::correlate::rule::{Field, Inhibits, Rule, Same};
-use crate::correlate::timeline::Entry;
-use crate::correlate::{Finding, HORIZON_MS, OVERFLOW_RULE, Origin};
-use crate::local_time;
 use crate::notify::notice::{What, place};
 use crate::store::cases as stored_cases;
 use crate::store::occurrences::{self, OccurrenceRow};
 use crate::store::stations::Message;
 use crate::store::warnings::{self, NewWarning, Told};
 use crate::store::{StoreError, mutes};
-use crate::warnings::Outcome;
+use linli_domain::cases::case::Case;
+use linli_domain::cases::moves::Move;
+use linli_domain::cases::refused::Refused;
+use linli_domain::cases::{self, Opening};
+use linli_domain::correlate::engine::{Cause, Occurrence, Outdated, Overflow, Touched};
+use linli_domain::correlate::replay::hull;
+use linli_domain::correlate::revise::{Change, Terms, revise};
+use linli_domain::correlate::roster::Silence;
+use linli_domain::correlate::rule::{Field, Inhibits, Rule, Same};
+use linli_domain::correlate::timeline::Entry;
+use linli_domain::correlate::{Finding, HORIZON_MS, OVERFLOW_RULE, Origin};
+use linli_domain::local_time;
+use linli_domain::warnings::Outcome;
 
 /// Events of one key of a rule of the store, that have just come.
 type Fresh = BTreeMap<(usize, String), Vec<(Entry, Cause)>>;
@@ -621,7 +621,7 @@ impl Work<'_> {
                 };
                 let late = self.terms(rule).is_late(&finding);
                 let mut key = String::new();
-                crate::correlate::rule::push_escaped(&mut key, agent);
+                linli_domain::correlate::rule::push_escaped(&mut key, agent);
                 self.raise(rule, &key, &finding, late).await
             }
             Silence::Ends { agent, at_ms } => {
@@ -648,7 +648,7 @@ impl Work<'_> {
             route: String::new(),
             ack_ms: None,
             shadow: false,
-            kind: crate::correlate::rule::Kind::Match,
+            kind: linli_domain::correlate::rule::Kind::Match,
             ..(*rule).clone()
         };
         tracing::warn!(

@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use super::flood::Floods;
 use crate::centre::Centre;
-use crate::correlate::Origin;
-use crate::correlate::coverage::Gap;
-use crate::correlate::engine::{Engine, Occurrence};
-use crate::correlate::roster::{AgentRoster, Silence};
-use crate::correlate::rule::{Roster, Rule};
 use crate::metrics::Metrics;
 use crate::store::agents::{JoiningAgent, WATERMARK_AHEAD_MS_MAX};
 use crate::store::chunks::{self, StoredChunk, correct};
 use crate::store::occurrences::{self, OccurrenceRow};
 use crate::store::positions::LaneKey;
 use crate::store::{Connection, StoreError, agents, cases, hub_clock, outbox, warnings};
+use linli_domain::correlate::Origin;
+use linli_domain::correlate::coverage::Gap;
+use linli_domain::correlate::engine::{Engine, Occurrence};
+use linli_domain::correlate::roster::{AgentRoster, Silence};
+use linli_domain::correlate::rule::{Roster, Rule};
 
 /// Rows that are read at once; between two pages systemd is told that the hub lives.
 const PAGE_ROWS: i64 = 500;

@@ -3,7 +3,7 @@
 use linli_shared::protocol::ids::{AgentId, Lane};
 
 use crate::metrics::Metrics;
-use crate::warnings::Outcome;
+use linli_domain::warnings::Outcome;
 
 /// Figures of a transaction in the making.
 #[derive(Debug, Default)]

@@ -1,17 +1,17 @@
 //! The writer with a real store, asked by hand.
 use super::*;
-use crate::cases::action::Action;
 use crate::casework::Casework;
 use crate::centre::Centre;
 use crate::clock_guard::{ClockConfig, ClockWatch, Unsynchronised};
-use crate::correlate::rule::{Rule, Vocabulary, load_text};
 use crate::metrics::Metrics;
 use crate::store::agents::{self, Sign};
 use crate::store::cases::{self, CaseFilter, CaseView};
 use crate::store::chunks::{self, EventFilter};
 use crate::store::warnings::{self, WarningFilter, WarningView};
 use crate::store::{Place, Store, stations, tokens};
-use crate::warnings::Mute;
+use linli_domain::cases::action::Action;
+use linli_domain::correlate::rule::{Rule, Vocabulary, load_text};
+use linli_domain::warnings::Mute;
 use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Epoch, Retention};

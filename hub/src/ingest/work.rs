@@ -15,10 +15,6 @@ use super::{Arrival, ClockOffsets, Decoded, Rejection};
 use crate::casework::Casework;
 use crate::centre::Centre;
 use crate::clock_guard::{Doubt, HubTime, KeptClock};
-use crate::correlate::Origin;
-use crate::correlate::roster::Silence;
-use crate::correlate::rule::Rule;
-use crate::station_kinds;
 use crate::store::agents::{self, JoiningAgent, Sign};
 use crate::store::chunks::{self, Clocks, NewChunk, correct};
 use crate::store::hub_clock;
@@ -27,7 +23,11 @@ use crate::store::stations;
 use crate::store::tokens::{self, TokenRefusal};
 use crate::store::warnings::Told;
 use crate::store::{Connection, StoreError, text};
-use crate::warnings::Mute;
+use linli_domain::correlate::Origin;
+use linli_domain::correlate::roster::Silence;
+use linli_domain::correlate::rule::Rule;
+use linli_domain::station_kinds;
+use linli_domain::warnings::Mute;
 use std::sync::Arc;
 
 /// Positions that are held in memory; then they are read again.

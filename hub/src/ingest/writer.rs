@@ -19,11 +19,11 @@ use super::{Health, Inbox, Rejection, Request};
 use crate::casework::Casework;
 use crate::centre::Centre;
 use crate::clock_guard::{ClockConfig, ClockPublisher, HubTime};
-use crate::correlate::rule::Rule;
 use crate::metrics::Metrics;
 use crate::store::agents::Sign;
 use crate::store::{self, Connection, Store, StoreError, failed};
 use crate::store::{cases, mutes, orgs, positions, retention, stations, versions, warnings};
+use linli_domain::correlate::rule::Rule;
 
 /// Requests of one transaction.
 const COMMIT_REQUESTS_MAX: usize = 64;

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 
 use super::notice::What;
-use crate::cases::action::{Action, Due, What as Done};
-use crate::cases::case::Case;
-use crate::cases::clock::Mark;
+use linli_domain::cases::action::{Action, Due, What as Done};
+use linli_domain::cases::case::Case;
+use linli_domain::cases::clock::Mark;
 
 /// Entries of one hub.
 pub const CASE_NOTICES_MAX: usize = 64;

@@ -7,7 +7,7 @@
 use linli_shared::protocol::event::Severity;
 use serde::{Deserialize, Serialize};
 
-use crate::cases::clock::Mark;
+use linli_domain::cases::clock::Mark;
 
 /// Fields of a key whose values may leave in a message.
 const PLACE_FIELDS: &[&str] = &[

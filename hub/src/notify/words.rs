@@ -4,7 +4,7 @@
 //! many as fit. Robots cut or refuse what is longer than [`TEXT_BYTES_MAX`].
 
 use super::notice::{CaseNews, Notice, What};
-use crate::local_time;
+use linli_domain::local_time;
 
 /// What 企业微信 takes of a text; the others take more, and people do not read it.
 pub const TEXT_BYTES_MAX: usize = 2048;

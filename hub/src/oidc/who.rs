@@ -7,9 +7,9 @@
 //! * Where the config maps groups, an account whose login is nobody's is made a user, by the first entry that fits. What
 //!   a user may do later is the hub's: groups are not looked at again.
 use crate::config::oidc::Group;
-use crate::rights::Role;
 use crate::store::identities::Standing;
 use crate::users::check_login;
+use linli_domain::rights::Role;
 
 use super::Identity;
 

@@ -2,7 +2,7 @@
 use serde::Deserialize;
 
 use super::Class;
-use crate::local_time;
+use linli_domain::local_time;
 
 /// The longest that anything stays, in days: a hundred years. There is no "for ever".
 const DAYS_MAX: u32 = 36_500;

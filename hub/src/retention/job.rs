@@ -15,13 +15,13 @@ use super::config::RetentionConfig;
 use super::{Class, DAY_MS, Floors, Hand, RetentionError, Run};
 use crate::attachments::files::Files;
 use crate::clock_guard::ClockWatch;
-use crate::correlate::rule::Rule;
 use crate::ingest::Ingest;
-use crate::local_time;
 use crate::metrics::Metrics;
 use crate::sealed::Sealer;
 use crate::store::retention as stored;
 use crate::store::{Store, StoreError};
+use linli_domain::correlate::rule::Rule;
+use linli_domain::local_time;
 
 /// The clock is looked at this often.
 const LOOK: Duration = Duration::from_secs(5);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::correlate::rule::{Vocabulary, load_directory};
+use linli_domain::correlate::rule::{Vocabulary, load_directory};
 use std::path::Path;
 
 fn shipped() -> Vec<Arc<Rule>> {

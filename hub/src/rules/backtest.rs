@@ -7,13 +7,13 @@ use sqlx::Connection as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::correlate::Origin;
-use crate::correlate::coverage::Gap;
-use crate::correlate::replay::Replay;
-use crate::correlate::rule::{Roster, Rule};
 use crate::store::chunks::{self, correct};
 use crate::store::warnings::{self, ACTIVE, WarningFilter};
 use crate::store::{Store, StoreError, agents};
+use linli_domain::correlate::Origin;
+use linli_domain::correlate::coverage::Gap;
+use linli_domain::correlate::replay::Replay;
+use linli_domain::correlate::rule::{Roster, Rule};
 
 /// Rows that are read at once.
 const PAGE_ROWS: i64 = 500;

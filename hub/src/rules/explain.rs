@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use std::sync::Arc;
 
-use crate::correlate::rule::Rule;
 use crate::show::marks;
 use crate::store::chunks;
 use crate::store::positions::LaneKey;
 use crate::store::warnings::{self, WarningView};
 use crate::store::{Store, StoreError};
+use linli_domain::correlate::rule::Rule;
 
 /// Shows a warning with the events that it rests on; false if there is none of this number.
 pub async fn why(

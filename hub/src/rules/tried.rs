@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-use crate::correlate::rule::Rule;
-use crate::correlate::trial;
+use linli_domain::correlate::rule::Rule;
+use linli_domain::correlate::trial;
 
 /// So long tests are run; what is left is said to be left.
 const TIME_MAX: Duration = Duration::from_secs(2);

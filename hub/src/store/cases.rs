@@ -8,12 +8,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::statement::Statement;
 use super::{Connection, IDS_OF_QUERY_MAX, Row, StoreError, failed, flag, numbers};
-use crate::cases::action::Action;
-use crate::cases::case::Case;
-use crate::cases::clock::Mark;
-use crate::cases::dispatch::Candidates;
-use crate::cases::{Opening, POLICE, State};
 use crate::sealed::{SealError, Sealer};
+use linli_domain::cases::action::Action;
+use linli_domain::cases::case::Case;
+use linli_domain::cases::clock::Mark;
+use linli_domain::cases::dispatch::Candidates;
+use linli_domain::cases::{Opening, POLICE, State};
 
 /// An action on a case.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -291,7 +291,7 @@ pub async fn insert(
     .bind(i16::from(case.named_only))
     .bind(opening.opened_ms)
     .bind(case.due_ms())
-    .bind(crate::cases::due::next_wake_ms(case))
+    .bind(linli_domain::cases::due::next_wake_ms(case))
     .bind(case.version)
     .bind(sealer.seal(&detail, &belongs("detail", id)))
     .bind(sealer.seal(new.narrative, &belongs("narrative", id)))
@@ -326,7 +326,7 @@ pub async fn append(
     .bind(supervision(case))
     .bind(changed_ms)
     .bind(case.due_ms())
-    .bind(crate::cases::due::next_wake_ms(case))
+    .bind(linli_domain::cases::due::next_wake_ms(case))
     .bind(case.version)
     .bind(sealer.seal(&detail, &belongs("detail", id)))
     .execute(&mut *connection)

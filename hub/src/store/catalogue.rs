@@ -24,10 +24,6 @@ pub struct Table {
     pub name: &'static str,
     /// Its primary key, in the order of the schema.
     pub key: &'static [&'static str],
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "it is for who adds a table; a test reads it")
-    )]
     pub stay: Stay,
     /// It is of this one database, and is not copied.
     pub own: bool,

@@ -10,9 +10,9 @@ use sqlx::Row as _;
 use super::positions::LaneKey;
 use super::statement::Statement;
 use super::{Connection, Pool, Row, StoreError, failed, flag, numbers, signed};
-use crate::correlate::AHEAD_MS_MAX;
-use crate::orgs::Watched;
-use crate::station_kinds;
+use linli_domain::correlate::AHEAD_MS_MAX;
+use linli_domain::orgs::Watched;
+use linli_domain::station_kinds;
 
 /// Rows that one query of events looks at, whether they are wanted or not; the cursor goes on from there.
 const SCAN_ROWS_MAX: i64 = 2000;

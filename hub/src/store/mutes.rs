@@ -3,7 +3,7 @@ use serde::Serialize;
 use sqlx::Row as _;
 
 use super::{Connection, Pool, Row, StoreError, failed, flag, numbers};
-use crate::warnings::Mute;
+use linli_domain::warnings::Mute;
 
 /// A mute as the API shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::{Connection, StoreError, failed};
 use super::{audit, versions};
 use crate::audit::Deed;
-use crate::orgs::{Change, Directory};
+use linli_domain::orgs::{Change, Directory};
 
 /// All that is not retired.
 pub async fn read(connection: &mut Connection) -> Result<Directory, StoreError> {

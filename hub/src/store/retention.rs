@@ -20,9 +20,9 @@ use super::rows::Value;
 use super::statement::Statement;
 use super::{Connection, Row, StoreError, audit, failed, numbers, versions};
 use crate::audit::Deed;
-use crate::cases::State;
-use crate::correlate::life;
 use crate::retention::Class;
+use linli_domain::cases::State;
+use linli_domain::correlate::life;
 
 /// The name of the time of the last run among the versions.
 const LAST_RUN: &str = "retention";
@@ -639,7 +639,7 @@ pub async fn held_events(
         .await
         .map_err(failed(reading))?;
     for row in &rows {
-        let reasons: Vec<crate::correlate::Reason> =
+        let reasons: Vec<linli_domain::correlate::Reason> =
             serde_json::from_str(row.get(0)).unwrap_or_default();
         reasons.iter().for_each(|reason| hold(&reason.event));
     }

@@ -4,7 +4,7 @@ use sqlx::query::Query;
 use sqlx::{Any, Arguments, AssertSqlSafe, Encode, Type};
 use std::fmt::Write;
 
-use crate::orgs::Watched;
+use linli_domain::orgs::Watched;
 
 /// A statement in the making.
 #[derive(Default)]

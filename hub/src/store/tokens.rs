@@ -5,7 +5,7 @@ use sqlx::Row as _;
 use subtle::ConstantTimeEq;
 
 use super::{Connection, Pool, StoreError, failed, flag};
-use crate::rights::{Actor, Role};
+use linli_domain::rights::{Actor, Role};
 
 /// Why a join token does not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

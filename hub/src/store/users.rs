@@ -4,7 +4,7 @@ use sqlx::Row as _;
 
 use super::tokens::{hash, same};
 use super::{Connection, Pool, Row, StoreError, failed, flag};
-use crate::rights::{Actor, Role};
+use linli_domain::rights::{Actor, Role};
 
 /// A user as the API shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]

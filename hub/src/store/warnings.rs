@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use super::statement::Statement;
 use super::{Connection, IDS_OF_QUERY_MAX, Pool, Row, StoreError, failed, flag, numbers, snapshot};
-use crate::correlate::Finding;
-use crate::correlate::revise::Standing;
-use crate::correlate::rule::Rule;
-use crate::orgs::Watched;
+use linli_domain::correlate::Finding;
+use linli_domain::correlate::revise::Standing;
+use linli_domain::correlate::rule::Rule;
+use linli_domain::orgs::Watched;
 
 /// It counts.
 pub const ACTIVE: &str = "active";

@@ -2,9 +2,9 @@
 //! many transactions, and however often the hub starts again meanwhile, the warnings that stand in the end are
 //! those of the same events in the order of their times.
 use super::*;
-use crate::correlate::Origin;
-use crate::correlate::replay::Replay;
-use crate::correlate::rule::Vocabulary;
+use linli_domain::correlate::Origin;
+use linli_domain::correlate::replay::Replay;
+use linli_domain::correlate::rule::Vocabulary;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 

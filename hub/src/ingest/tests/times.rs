@@ -2,7 +2,7 @@
 use super::*;
 use crate::config::channels::{Channel, Rate, Route, Target};
 use crate::notify::notice::Notice;
-use crate::warnings::Grades;
+use linli_domain::warnings::Grades;
 use linli_shared::protocol::event::{ClockQuality, Delivery};
 use linli_shared::service::config::Span;
 

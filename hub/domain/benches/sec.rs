@@ -1,5 +1,5 @@
 //! Correlation beside SEC, the Simple Event Correlator (Debian's `sec`), with the same rules on the same log.
-//! `cargo bench -p linli-hub --bench sec`; without `sec` it shows the engine alone.
+//! `cargo bench -p linli-domain --bench sec`; without `sec` it shows the engine alone.
 //!
 //! First what it costs: each program is a process of its own that reads the log, decides and ends, and its CPU
 //! time and memory are read in the same way. Then what they make of events that do not come as they happened.
@@ -7,16 +7,15 @@
 //! is read in seconds, only its cost says something; in the second part it runs in real time.
 #[path = "sec/deliveries.rs"]
 mod deliveries;
-include!("hub/correlation.rs");
 #[path = "sec/log.rs"]
 mod log;
 #[path = "sec/peer.rs"]
 mod peer;
 
 use anyhow::{Context, Result, ensure};
-use hub::correlate::Origin;
-use hub::correlate::replay::Replay;
-use hub::correlate::rule::{Rule, Vocabulary, load_text};
+use linli_domain::correlate::Origin;
+use linli_domain::correlate::replay::Replay;
+use linli_domain::correlate::rule::{Rule, Vocabulary, load_text};
 use linli_shared::protocol::ids::Lane;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::collections::HashMap;

@@ -11,10 +11,6 @@
 //! * All spans of a calendar are laid out when it is made, with how much was open before each. Every question is a
 //!   search among them, so none takes longer because a term is long. A day has at most `SPANS_MAX`, a calendar
 //!   at most `DAYS_MAX` days.
-#![cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the store does not call it: its tests do")
-)]
 
 pub mod file;
 #[cfg(test)]

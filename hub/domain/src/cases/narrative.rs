@@ -1,7 +1,7 @@
 //! What a case says of people: sealed in the store, masked for whoever does not ask for more with a reason. Pure.
 use serde::{Deserialize, Serialize};
 
-use crate::sealed::mask;
+use crate::mask::mask;
 
 /// Parties at most.
 pub const PARTIES_MAX: usize = 20;

@@ -212,7 +212,7 @@ mod tests {
     fn the_words_of_sources_name_kinds_and_the_others_are_of_the_last() {
         let taxonomy = Taxonomy::default();
         assert_eq!(taxonomy.check(), Ok(()));
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/taxonomy.toml");
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/taxonomy.toml");
         assert_eq!(read(&example).expect("the example"), taxonomy);
         for (word, code) in [
             ("邻里", "02"),

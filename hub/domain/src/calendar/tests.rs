@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const MINUTE_MS: i64 = 60_000;
-const EXAMPLE: &str = include_str!("../../../configs/calendars/china-2026.toml");
+const EXAMPLE: &str = include_str!("../../../../configs/calendars/china-2026.toml");
 
 fn example() -> Calendar {
     parse(Path::new("china-2026.toml"), EXAMPLE).expect("the example is valid")

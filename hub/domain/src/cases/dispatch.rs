@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     fn district() -> Directory {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/district.toml");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/district.toml");
         crate::orgs::file::read(&path).expect("the example of the project")
     }
 
@@ -266,7 +266,8 @@ mod tests {
             assert_eq!(found.is_some_and(|found| found.automatic), automatic);
         }
         assert_eq!(dispatch.unknown(&district), ["gone", "gone"]);
-        let example = parsed(include_str!("../../../configs/dispatch.toml")).expect("the example");
+        let example =
+            parsed(include_str!("../../../../configs/dispatch.toml")).expect("the example");
         assert_eq!(example.unknown(&district), [""; 0]);
     }
 

@@ -1,15 +1,13 @@
-//! Correlation by itself, on few and on many keys. `cargo bench -p linli-hub --bench correlate`
+//! Correlation by itself, on few and on many keys. `cargo bench -p linli-domain --bench correlate`
 //!
 //! * `shipped`: the rules of `configs/rules`, events as a district has them, most of them wanted by some rule.
 //! * `twenty`: twenty rules, each event wanted by five of them. They hardly ever fire: what is measured is the
 //!   work that every event costs, and whether it grows with the keys that are open.
 //!
 //! Before the figures it prints the memory that a key takes.
-include!("hub/correlation.rs");
-
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use hub::correlate::Origin;
+use linli_domain::correlate::Origin;
 use linli_shared::protocol::event::{Event, Place};
 use linli_shared::protocol::ids::Lane;
 use std::collections::HashMap;
@@ -17,8 +15,8 @@ use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use correlate::engine::Engine;
-use correlate::rule::{Rule, Vocabulary, load_directory, load_text};
+use linli_domain::correlate::engine::Engine;
+use linli_domain::correlate::rule::{Rule, Vocabulary, load_directory, load_text};
 
 /// Events of one measurement.
 const EVENTS: usize = 1_000_000;
@@ -51,7 +49,7 @@ fn main() {
 }
 
 fn shipped() -> Vec<Arc<Rule>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/rules");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/rules");
     let routes = ["duty-centre", "property", "office", "mediation", "police"];
     let vocabulary = Vocabulary {
         routes: routes.map(str::to_owned).into(),

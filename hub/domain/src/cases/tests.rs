@@ -20,7 +20,7 @@ use crate::local_time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-const CALENDAR: &str = include_str!("../../../configs/calendars/china-2026.toml");
+const CALENDAR: &str = include_str!("../../../../configs/calendars/china-2026.toml");
 const MINUTE_MS: i64 = 60_000;
 const CENTRE: &str = "centre";
 

@@ -2,9 +2,9 @@
 use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 
-use super::{Answering, Directory, changes, file};
 use crate::cli::OrgCommand;
 use crate::store::{Store, StoreError, orgs};
+use linli_domain::orgs::{Answering, Directory, changes, file};
 
 /// Who does what is done on the command line, in the audit log.
 pub const COMMAND_LINE: &str = "command line";
@@ -79,7 +79,10 @@ async fn load(store: &Store, wanted: &Directory) -> Result<Vec<&'static str>, St
             let before = orgs::read(connection).await?;
             let changes = changes(&before, wanted);
             orgs::write(connection, &changes, COMMAND_LINE, clock::wall_ms()).await?;
-            Ok(changes.iter().map(super::Change::action).collect())
+            Ok(changes
+                .iter()
+                .map(linli_domain::orgs::Change::action)
+                .collect())
         })
         .await
 }

@@ -24,7 +24,7 @@ fn the_terms_that_are_there_by_default_are_good_and_the_narrowest_holds() {
     let terms = Terms::default();
     assert_eq!(terms.check(), Ok(()));
     assert_eq!(toml::from_str::<Terms>(""), Ok(terms.clone()));
-    let example = include_str!("../../../../configs/terms.toml");
+    let example = include_str!("../../../../../configs/terms.toml");
     assert_eq!(toml::from_str::<Terms>(example), Ok(terms));
     let terms: Terms = toml::from_str(
         "[any]\nsign_minutes = 100\n\

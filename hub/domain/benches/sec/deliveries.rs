@@ -9,11 +9,11 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::correlate::Origin;
-use super::correlate::replay::Replay;
 use super::log::{self, Subject};
 use super::peer::{Form, Sec, Windows};
 use super::rules;
+use linli_domain::correlate::Origin;
+use linli_domain::correlate::replay::Replay;
 use linli_shared::protocol::ids::Lane;
 
 const BASE_MS: i64 = 1_800_000_000_000;
@@ -225,7 +225,8 @@ fn engine(delivery: &Delivery) -> Result<usize> {
                     fresh.engine().observe(event, &origin(*sequence), now_ms);
                 }
                 fresh.engine().outcome();
-                let empty = super::correlate::engine::Engine::in_memory(Vec::new(), HashMap::new());
+                let empty =
+                    linli_domain::correlate::engine::Engine::in_memory(Vec::new(), HashMap::new());
                 replay.restart(std::mem::replace(fresh.engine(), empty));
             }
         }

@@ -2,7 +2,7 @@ use super::*;
 use std::path::Path;
 
 fn district() -> Directory {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/district.toml");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/district.toml");
     file::read(&path).expect("the example of the project")
 }
 

@@ -27,20 +27,8 @@ use serde::{Deserialize, Serialize};
 use crate::orgs::Directory;
 
 /// What somebody is.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    Serialize,
-    Deserialize,
-    clap::ValueEnum,
-    utoipa::ToSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
 pub enum Role {
     /// 系统管理员: users, tokens, organisations; no case
     Admin,
@@ -88,6 +76,21 @@ impl Role {
             Self::Grid => "grid",
             Self::Operator => "operator",
             Self::Auditor => "auditor",
+        }
+    }
+
+    /// What it does.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Admin => "系统管理员 users, tokens, organisations; no case",
+            Self::Supervisor => "督办员 supervises the cases of its jurisdiction",
+            Self::Dispatcher => "受理员 takes cases in and dispatches them",
+            Self::Lead => "单位负责人 lead of a unit",
+            Self::Handler => "经办人 handles cases",
+            Self::Revisit => "回访员 revisits",
+            Self::Grid => "网格员 grid worker",
+            Self::Operator => "值班员 watches events and warnings, acknowledges, mutes",
+            Self::Auditor => "审计员 reads the audit log; no case",
         }
     }
 
@@ -249,7 +252,7 @@ mod tests {
     use std::path::Path;
 
     fn district() -> Directory {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/district.toml");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/district.toml");
         crate::orgs::file::read(&path).expect("the example of the project")
     }
 

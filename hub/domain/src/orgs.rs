@@ -10,8 +10,6 @@
 //!   change is noted with what was before.
 //! * **Jurisdiction**: the centre covers all; an office, a town, a station and a grid cover the places that name
 //!   them; departments, rooms and teams cover no place, only the cases that are given to them.
-pub mod commands;
-pub mod current;
 pub mod file;
 
 use serde::{Deserialize, Serialize};

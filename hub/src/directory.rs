@@ -2,8 +2,8 @@
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-use super::Directory;
 use crate::store::{Connection, Store, StoreError, orgs, versions};
+use linli_domain::orgs::Directory;
 
 /// Holds the directory of a store.
 pub struct CurrentDirectory {

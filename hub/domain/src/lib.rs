@@ -1,0 +1,21 @@
+//! What the hub decides: correlation and its rules, warnings, cases, calendar, organisations, rights. Pure: no I/O, no
+//! async, no database, no HTTP; time is an argument.
+//!
+//! ```text
+//! events ─ correlate (rules) ▶ warnings ─ cases (kinds, moves, clocks, dispatch) ─ orgs, rights (who may)
+//!                    calendar, local_time (working days, zone)
+//! ```
+#![expect(
+    missing_docs,
+    reason = "the names of most fields say what they are; those of the others have docs"
+)]
+
+pub mod calendar;
+pub mod cases;
+pub mod correlate;
+pub mod local_time;
+pub mod mask;
+pub mod orgs;
+pub mod rights;
+pub mod station_kinds;
+pub mod warnings;

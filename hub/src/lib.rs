@@ -1,0 +1,37 @@
+//! The hub: takes events in once, correlates, raises warnings, drives cases, answers stations. What it decides is in
+//! `linli-domain` (pure); here are its parts that do I/O, and the command line.
+#![expect(
+    missing_docs,
+    reason = "the names of most fields say what they are; those of the others have docs"
+)]
+#![expect(
+    rustdoc::private_intra_doc_links,
+    reason = "the docs are for who works on the program, and are made with what is private"
+)]
+
+mod api;
+mod app;
+mod attachments;
+mod attend;
+mod audit;
+mod ca;
+pub mod casework;
+pub mod centre;
+mod cli;
+pub mod clock_guard;
+pub mod commands;
+pub mod config;
+mod database;
+mod directory;
+pub mod ingest;
+mod listener;
+pub mod metrics;
+pub mod notify;
+mod oidc;
+mod refusals;
+mod retention;
+mod rules;
+pub mod sealed;
+mod show;
+pub mod store;
+mod users;
