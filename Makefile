@@ -48,6 +48,7 @@ test: ## all tests, with what they need
 	$(MAKE) peers
 	$(MAKE) test-rust
 	$(MAKE) test-postgres
+	@tests/imports >/dev/null
 	@if [ -x systemd/check ]; then systemd/check; fi
 	@if [ -x configs/prometheus/check ]; then configs/prometheus/check; fi
 
@@ -103,6 +104,7 @@ check: ## format, lints, docs, dependencies
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
 	cargo deny --locked check bans licenses sources
+	tests/imports
 
 bench: ## the tables of ARCHITECTURE.md, beside rsyslog, NATS and SEC on the same events
 	$(call install,$(BUILD_PACKAGES) $(BENCH_PACKAGES))

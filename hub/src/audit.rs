@@ -8,6 +8,8 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+/// The actor of what is done on the command line.
+pub const COMMAND_LINE: &str = "command line";
 /// The hash before the first entry.
 pub const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// The longest reason, characters.

@@ -23,8 +23,8 @@ use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 use std::path::Path;
 
+use crate::audit::COMMAND_LINE;
 use crate::cli::DbCommand;
-use crate::commands::orgs::COMMAND_LINE;
 use crate::config::Config;
 use crate::ingest::people::{People, perform};
 use crate::store::{Place, Store, StoreError};

@@ -3,9 +3,9 @@ use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 
 use super::{Doubt, Reading};
+use crate::audit::COMMAND_LINE;
 use crate::audit::Deed;
 use crate::cli::ClockCommand;
-use crate::commands::orgs::COMMAND_LINE;
 use crate::store::{Store, StoreError, audit, hub_clock};
 
 /// Carries out `clock`.

@@ -2,12 +2,10 @@
 use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 
+use crate::audit::COMMAND_LINE;
 use crate::cli::OrgCommand;
 use crate::store::{Store, StoreError, orgs};
 use linli_domain::orgs::{Answering, Directory, changes, file};
-
-/// Who does what is done on the command line, in the audit log.
-pub const COMMAND_LINE: &str = "command line";
 
 /// Carries out a command.
 pub async fn run(store: &Store, command: OrgCommand) -> Result<(), Failure> {

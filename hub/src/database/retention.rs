@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::attachments::files::Files;
 use crate::attachments::sweep;
+use crate::audit::COMMAND_LINE;
 use crate::cli::RetentionCommand;
-use crate::commands::orgs::COMMAND_LINE;
 use crate::config::Config;
 use crate::retention::{Floors, Hand, Run};
 use crate::rules::RuleLoader;

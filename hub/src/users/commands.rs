@@ -4,9 +4,9 @@ use linli_shared::service::{clock, output};
 use std::io::BufRead as _;
 
 use super::{check_login, check_password, hash_password};
+use crate::audit::COMMAND_LINE;
 use crate::audit::Verifier;
 use crate::cli::{AuditCommand, UserCommand};
-use crate::commands::orgs::COMMAND_LINE;
 use crate::ingest::people::{People, perform};
 use crate::store::audit::{self, AuditFilter};
 use crate::store::users::{self, NewUser};
