@@ -92,9 +92,9 @@ test-postgres:
 	@directory=$$(mktemp -d) && trap 'tests/postgres stop "$$directory"' EXIT && tests/postgres start "$$directory" && \
 	export LINLI_TEST_POSTGRES="$$directory" && \
 	if cargo nextest --version >/dev/null 2>&1; then \
-	  cargo nextest run --locked --workspace -E '(package(linli-hub) or package(linli-tests)) and not binary(/^sources_/)' --no-fail-fast; \
+	  cargo nextest run --locked --workspace -E '(package(linli-hub) or package(linli-store) or package(linli-tests)) and not binary(/^sources_/)' --no-fail-fast; \
 	else \
-	  cargo test --locked --package linli-hub --package linli-tests --no-fail-fast -- --test-threads 2; \
+	  cargo test --locked --package linli-hub --package linli-store --package linli-tests --no-fail-fast -- --test-threads 2; \
 	fi
 
 check: ## format, lints, docs, dependencies

@@ -20,7 +20,6 @@ mod memory;
 mod metrics;
 mod pending;
 mod pseudonym;
-mod random;
 mod socket;
 mod source_check;
 mod source_test;

@@ -211,7 +211,7 @@ impl Key {
             path: path.to_owned(),
             source,
         };
-        let bytes: [u8; KEY_BYTES] = crate::random::bytes().map_err(failed)?;
+        let bytes: [u8; KEY_BYTES] = linli_shared::service::random::bytes().map_err(failed)?;
         let written = KeyFile {
             number,
             made_at_ms: now_ms,

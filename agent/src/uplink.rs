@@ -144,7 +144,7 @@ impl Uplink {
             if taken_in.is_some_and(|at| at.elapsed() >= GOOD_SESSION) {
                 backoff.reset();
             }
-            let mut pause = backoff.next(crate::random::jitter());
+            let mut pause = backoff.next(linli_shared::service::random::jitter());
             if let SessionError::Refused { retry_ms, .. } = error {
                 pause = pause.max(if retry_ms > 0 {
                     Duration::from_millis(retry_ms).min(BACKOFF_MAX)

@@ -10,9 +10,10 @@ use linli_domain::cases::moves::Move;
 use linli_domain::rights::{Actor, Role};
 use linli_domain::{cases, orgs};
 use linli_hub::ingest::casework::Registering;
-use linli_hub::store::cases::{CaseFilter, list};
-use linli_hub::store::{Place, Store};
-use linli_hub::{casework, clock_guard, ingest, metrics, sealed, store};
+use linli_hub::{casework, clock_watch, ingest, metrics};
+use linli_store::cases::{CaseFilter, list};
+use linli_store::{self as store, sealed};
+use linli_store::{Place, Store};
 use sqlx::AssertSqlSafe;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -352,7 +353,7 @@ async fn open(engine: &str, store: &Store, work: casework::Casework) {
         work,
         inbox,
         figures,
-        (&Default::default(), clock_guard::ClockWatch::channel().0),
+        (&Default::default(), clock_watch::ClockWatch::channel().0),
     )
     .await
     .expect("a writer");

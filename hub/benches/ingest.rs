@@ -3,11 +3,12 @@
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use linli_domain::correlate;
-use linli_hub::store::positions::LaneKey;
-use linli_hub::{casework, clock_guard, ingest, metrics, sealed, store};
+use linli_hub::{casework, clock_watch, ingest, metrics};
 use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft};
 use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
+use linli_store::positions::LaneKey;
+use linli_store::{self as store, sealed};
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,7 +62,7 @@ fn start() {
             work(),
             inbox,
             metrics.clone(),
-            (&Default::default(), clock_guard::ClockWatch::channel().0),
+            (&Default::default(), clock_watch::ClockWatch::channel().0),
         )
         .await;
         drop(writer.expect("a writer"));
@@ -114,7 +115,7 @@ impl Bench {
                 work(),
                 inbox,
                 metrics,
-                (&Default::default(), clock_guard::ClockWatch::channel().0),
+                (&Default::default(), clock_watch::ClockWatch::channel().0),
             )
             .await
             .expect("a writer");

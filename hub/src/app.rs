@@ -21,7 +21,7 @@ use crate::api::{self, Api};
 use crate::attachments::files::Files as AttachedFiles;
 use crate::ca::{self, Authority, CaError, Files};
 use crate::casework::{Casework, NamedOnly};
-use crate::clock_guard::ClockWatch;
+use crate::clock_watch::ClockWatch;
 use crate::config::Config;
 use crate::directory::CurrentDirectory;
 use crate::ingest::{Health, Ingest, Writer, WriterError};
@@ -34,8 +34,8 @@ use crate::refusals::Refusals;
 use crate::retention::Floors;
 use crate::retention::job::Job;
 use crate::rules::{RuleLoader, Rules};
-use crate::sealed::{SealError, Sealer};
-use crate::store::{Store, StoreError, attachments, stations, warnings};
+use linli_store::sealed::{SealError, Sealer};
+use linli_store::{Store, StoreError, attachments, stations, warnings};
 
 /// How long parts may take to end.
 const GRACE: Duration = Duration::from_secs(10);

@@ -6,8 +6,8 @@ use crate::cli::MutesCommand;
 use crate::config::Config;
 use crate::ingest::attend::{self, Acknowledged};
 use crate::rules::RuleLoader;
-use crate::store::{Store, agents, mutes};
 use linli_domain::warnings::{Mute, MuteState, MuteTerms, TEXT_CHARS_MAX};
+use linli_store::{Store, agents, mutes};
 
 fn wrong(text: String) -> Failure {
     Failure {

@@ -6,6 +6,7 @@
 //! ```
 use linli_shared::protocol::ids::{AgentId, SiteId};
 use linli_shared::service::file;
+use linli_shared::service::random;
 use linli_shared::service::tls::{self, HUB_NAME, TlsError};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType,
@@ -205,7 +206,7 @@ impl Authority {
 
     /// A serial number that was never used.
     pub fn new_serial() -> String {
-        let mut bytes: [u8; 16] = random();
+        let mut bytes: [u8; 16] = random::secret();
         // Positive and of full length (RFC 5280, 4.1.2.2).
         bytes[0] = bytes[0] & 0x3f | 0x40;
         hex::encode(bytes)
@@ -249,16 +250,4 @@ pub fn not_after_s(what: &'static str, path: &Path) -> Result<i64, CaError> {
     let certificates = tls::certificates(what, path)?;
     let (_, parsed) = X509Certificate::from_der(&certificates[0]).map_err(|_| TlsError::Parse)?;
     Ok(parsed.validity().not_after.timestamp())
-}
-
-/// Random bytes from the kernel.
-pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    assert_eq!(
-        filled,
-        Ok(N),
-        "the kernel gives random bytes, or no secret can be made"
-    );
-    bytes
 }

@@ -12,7 +12,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::sealed::Sealer;
 use linli_domain::calendar::{ALWAYS, Calendar, Calendars, file};
 use linli_domain::cases::case::Case;
 use linli_domain::cases::clock::Rules;
@@ -22,6 +21,7 @@ use linli_domain::cases::intake::{self, Taxonomy};
 use linli_domain::cases::terms::Terms;
 use linli_domain::orgs::{CENTRE, Directory, Org, OrgKind};
 use linli_domain::rights::Actor;
+use linli_store::sealed::Sealer;
 
 /// Calendars that are read at most.
 const CALENDARS_MAX: usize = 1_000;
@@ -184,7 +184,7 @@ fn calendars(directory: &Path) -> Result<Vec<Calendar>, ConfigError> {
 impl Casework {
     /// With the defaults, and a key of its own.
     pub fn of_test() -> Self {
-        Self::new(CaseFiles::default(), Arc::new(Sealer::of_test()))
+        Self::new(CaseFiles::default(), Arc::new(Sealer::of_process()))
     }
 }
 

@@ -295,7 +295,7 @@ pub enum NotificationsCommand {
     /// 查看通知，新的在前 / Show notifications, newest first
     List {
         /// Only in this state
-        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(crate::store::outbox::STATES))]
+        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(linli_store::outbox::STATES))]
         state: Option<String>,
         /// Only of this channel
         #[arg(long)]

@@ -1,20 +1,19 @@
 //! The command line: what each command does.
+pub mod clock;
 pub mod orgs;
 
 use crate::cli::{ApiTokenCommand, Cli, Command, NotificationsCommand, TokenCommand};
 use crate::config::Config;
-use crate::notify::notice::Notice;
 use crate::notify::peer::{Letter, Peer};
-use crate::store::{Store, tokens};
-use crate::{
-    api, app, attend, ca, clock_guard, database, retention, rules, sealed, show, store, users,
-};
+use crate::{api, app, attend, ca, database, retention, rules, show, users};
 use clap::{CommandFactory, Parser};
+use linli_domain::notice::Notice;
 use linli_shared::protocol::token::JoinToken;
 use linli_shared::service::data_dir;
 use linli_shared::service::exit::{self, Failure, config_code, failure, start_logs};
 use linli_shared::service::telemetry::LogConfig;
-use linli_shared::service::{clock, output};
+use linli_shared::service::{clock as time, output, random};
+use linli_store::{Store, tokens};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -68,7 +67,7 @@ fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
         text,
         code: exit::CONFIG,
     })?;
-    let untold = loader.untold(&rules, clock::wall_ms());
+    let untold = loader.untold(&rules, time::wall_ms());
     for channel in &config.channels {
         Peer::open(channel, "").map_err(|error| failure(exit::CONFIG)(&error))?;
     }
@@ -168,7 +167,8 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
                 failure(code)(&error)
             })?,
         };
-        let keys = sealed::init(&config.data_dir).map_err(|error| failure(exit::IO)(&error))?;
+        let keys = linli_store::sealed::init(&config.data_dir)
+            .map_err(|error| failure(exit::IO)(&error))?;
         Store::open(&config.place, true)
             .await
             .map_err(|error| failure(exit::IO)(&error))?;
@@ -215,7 +215,7 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
 
 async fn with_store(config: &Config, store: &Store, command: Command) -> Result<u8, Failure> {
     let io = failure(exit::IO);
-    let now_ms = clock::wall_ms();
+    let now_ms = time::wall_ms();
     match command {
         Command::Token {
             command:
@@ -229,8 +229,8 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
                 .map_err(|error| failure(exit::CONFIG)(&error))?;
             let token = JoinToken {
                 root: linli_shared::service::tls::fingerprint(&root),
-                id: hex::encode(ca::random::<6>()),
-                secret: hex::encode(ca::random::<24>()),
+                id: hex::encode(random::secret::<6>()),
+                secret: hex::encode(random::secret::<24>()),
             };
             tokens::add_join(
                 store.readers(),
@@ -329,7 +329,7 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
         Command::Retention { command } => database::retention::run(config, store, command).await?,
         Command::Notifications { command } => notifications(config, store, command).await?,
         Command::Clock { command, json } => {
-            clock_guard::commands::clock(store, command, json).await?;
+            clock::clock(store, command, json).await?;
         }
         Command::Agents { json } => {
             show::agents(store, json)
@@ -361,7 +361,7 @@ async fn notifications(
             .map_err(|error| io(&error)),
         NotificationsCommand::Resend { id, all_dead: _ } => {
             // Clap sees to it that it is either one or all.
-            let again = store::outbox::again(store.readers(), id, clock::wall_ms())
+            let again = linli_store::outbox::again(store.readers(), id, time::wall_ms())
                 .await
                 .map_err(|error| io(&error))?;
             if let (Some(id), 0) = (id, again) {
@@ -397,7 +397,7 @@ async fn test_channel(config: &Config, store: &Store, name: &str) -> Result<(), 
     let wrong = failure(exit::CONFIG);
     let source = app::source(&ca::Files::at(&config.data_dir)).map_err(|error| wrong(&error))?;
     let peer = Peer::open(channel, &source).map_err(|error| wrong(&error))?;
-    let now_ms = clock::wall_ms();
+    let now_ms = time::wall_ms();
     let letter = Letter {
         id: format!("test/{now_ms}/{name}"),
         notice: Notice::test(now_ms),

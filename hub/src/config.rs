@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use crate::attachments::AttachmentsConfig;
 use crate::casework::{CaseFiles, CasesConfig};
 use crate::centre::{self, Centre, Site};
-use crate::clock_guard::ClockConfig;
 use crate::notify::news::{self, CaseNotice};
 use crate::retention::config::RetentionConfig;
-use crate::store::Place;
+use linli_domain::clock_guard::ClockConfig;
 use linli_domain::warnings::{Grade, Grades};
+use linli_store::Place;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]

@@ -23,11 +23,11 @@ use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 use std::path::Path;
 
-use crate::audit::COMMAND_LINE;
 use crate::cli::DbCommand;
 use crate::config::Config;
 use crate::ingest::people::{People, perform};
-use crate::store::{Place, Store, StoreError};
+use linli_domain::audit::COMMAND_LINE;
+use linli_store::{Place, Store, StoreError};
 
 fn wrong(code: u8, text: impl Into<String>) -> Failure {
     Failure {
@@ -126,6 +126,6 @@ fn belongings(config: &Config) {
     output::line(format_args!(
         "不含证书与密钥，请另行妥善保存 without certificates and keys; keep these apart and safe: {}/ {}",
         config.data_dir.join("ca").display(),
-        crate::sealed::key_file(&config.data_dir).display()
+        linli_store::sealed::key_file(&config.data_dir).display()
     ));
 }

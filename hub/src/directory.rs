@@ -2,8 +2,8 @@
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-use crate::store::{Connection, Store, StoreError, orgs, versions};
 use linli_domain::orgs::Directory;
+use linli_store::{Connection, Store, StoreError, orgs, versions};
 
 /// Holds the directory of a store.
 pub struct CurrentDirectory {

@@ -48,17 +48,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::store::agents::Sign;
-use crate::store::outbox::Settlement;
-use crate::store::positions::LaneKey;
-use crate::store::retention::{Step, Stepped};
-use crate::store::tokens::TokenRefusal;
 use attach::{Attached, Attaching};
 use casework::{CaseRefusal, Registering};
 use linli_domain::cases::moves::Move;
 use linli_domain::correlate::rule::Rule;
 use linli_domain::rights::Actor;
 use linli_domain::warnings::Mute;
+use linli_store::agents::Sign;
+use linli_store::outbox::Settlement;
+use linli_store::positions::LaneKey;
+use linli_store::retention::{Step, Stepped};
+use linli_store::tokens::TokenRefusal;
 use people::People;
 use subject::Subjecting;
 
@@ -351,7 +351,7 @@ pub enum Request {
         /// Agent.
         agent: String,
         /// What.
-        message: crate::store::stations::Message,
+        message: linli_store::stations::Message,
         /// The number of the message.
         reply: oneshot::Sender<Result<i64, Rejection>>,
     },

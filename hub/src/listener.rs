@@ -33,10 +33,10 @@ use tokio_util::task::TaskTracker;
 
 use self::handshakes::Handshakes;
 use crate::ca::{Authority, CaError, Files};
-use crate::clock_guard::ClockWatch;
+use crate::clock_watch::ClockWatch;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::store::Store;
+use linli_store::Store;
 
 /// Sessions at once.
 const SESSIONS_MAX: usize = 6000;

@@ -8,10 +8,10 @@ use prometheus::{
 };
 
 use crate::attachments::NotTaken;
-use crate::clock_guard::Doubt;
-use crate::retention::Class;
+use linli_domain::clock_guard::Doubt;
 use linli_domain::correlate::engine::Engine;
 use linli_domain::warnings::Outcome;
+use linli_store::retention::class::Class;
 
 /// Handles of all figures; cheap to clone.
 #[derive(Clone)]

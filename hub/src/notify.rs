@@ -18,7 +18,7 @@
 //!   process lives, a row whose settlement cannot be committed yet is not sent again.
 //! * **What is dropped is not sent.** Rows are read right before they are sent, after a restart too, and
 //!   what the writer has dropped meanwhile is not among them.
-//! * **No names, no numbers.** A message is made of a [`notice::Notice`] and nothing else, which has no
+//! * **No names, no numbers.** A message is made of a [`Notice`](linli_domain::notice::Notice) and nothing else, which has no
 //!   field for a person and none of an event's attributes (`notice`).
 //! * Life goes first; a burst goes as a digest; nobody is sent more than the channel's rate (`plan`, `bucket`).
 //! * What a peer refuses is dead at once, what it does not take is tried for a day. Dead rows stay, are
@@ -32,8 +32,9 @@
 pub mod addressees;
 mod bucket;
 mod desk;
+#[cfg(test)]
+mod examples;
 pub mod news;
-pub mod notice;
 pub mod peer;
 mod plan;
 mod words;
@@ -43,14 +44,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock_guard::ClockWatch;
+use crate::clock_watch::ClockWatch;
 use crate::config::channels::Channel;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::store::outbox::{self, Outcome, Settlement};
-use crate::store::{Store, StoreError};
 use desk::Desk;
 use linli_shared::service::telemetry;
+use linli_store::outbox::{self, Outcome, Settlement};
+use linli_store::{Store, StoreError};
 use peer::{Peer, PeerError};
 
 /// A desk looks at its rows this often where nothing wakes it.

@@ -33,8 +33,8 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 
 use crate::config::oidc::OidcConfig;
-use crate::sealed::Sealer;
 use begun::Begun;
+use linli_store::sealed::Sealer;
 use provider::{Metadata, Provider};
 use token::{BadToken, Client, Proven};
 

@@ -23,7 +23,6 @@
 pub mod config;
 pub mod job;
 
-use linli_shared::protocol::ids::Retention;
 use linli_shared::service::telemetry;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,15 +31,16 @@ use std::time::Duration;
 use crate::attachments::files::Files;
 use crate::attachments::sweep;
 use crate::ingest::{Ingest, Rejection};
-use crate::sealed::Sealer;
-use crate::store::retention::{self as stored, Batch, Cut, Found, Step, Stepped};
-use crate::store::rows::Value;
-use crate::store::{self, Connection, Store, StoreError, cases, catalogue, failed};
 use config::RetentionConfig;
 use linli_domain::cases::State;
 use linli_domain::correlate::HORIZON_MS;
 use linli_domain::correlate::engine::reach_ms;
 use linli_domain::correlate::rule::Rule;
+use linli_store::retention::class::Class;
+use linli_store::retention::{self as stored, Batch, Cut, Found, Step, Stepped};
+use linli_store::rows::Value;
+use linli_store::sealed::Sealer;
+use linli_store::{self as store, Connection, Store, StoreError, cases, failed};
 
 /// A day.
 pub const DAY_MS: i64 = 86_400_000;
@@ -48,107 +48,6 @@ pub const DAY_MS: i64 = 86_400_000;
 pub const BATCH_ROWS: i64 = 200;
 /// Between two of them, so that a long run is no load.
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// A class of data: rows of one table that go by one rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    Cases,
-    Warnings,
-    Notifications,
-    EventsStandard,
-    EventsAccess,
-    EventsIncident,
-    Occurrences,
-    Mutes,
-    LostRanges,
-    Quarantine,
-    Sessions,
-    JoinTokens,
-    ApiTokens,
-    Positions,
-}
-
-impl Class {
-    /// All, in the order of a run: what refers to others goes before them.
-    pub const ALL: [Self; 14] = [
-        Self::Cases,
-        Self::Warnings,
-        Self::Notifications,
-        Self::EventsStandard,
-        Self::EventsAccess,
-        Self::EventsIncident,
-        Self::Occurrences,
-        Self::Mutes,
-        Self::LostRanges,
-        Self::Quarantine,
-        Self::Sessions,
-        Self::JoinTokens,
-        Self::ApiTokens,
-        Self::Positions,
-    ];
-
-    /// Its name in metrics, proofs and on the command line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cases => "cases",
-            Self::Warnings => "warnings",
-            Self::Notifications => "notifications",
-            Self::EventsStandard => "events_standard",
-            Self::EventsAccess => "events_access",
-            Self::EventsIncident => "events_incident",
-            Self::Occurrences => "occurrences",
-            Self::Mutes => "mutes",
-            Self::LostRanges => "lost_ranges",
-            Self::Quarantine => "quarantine",
-            Self::Sessions => "sessions",
-            Self::JoinTokens => "join_tokens",
-            Self::ApiTokens => "api_tokens",
-            Self::Positions => "positions",
-        }
-    }
-
-    /// Its table.
-    pub fn table(self) -> &'static str {
-        match self {
-            Self::EventsStandard | Self::EventsAccess | Self::EventsIncident => "chunks",
-            Self::Notifications => "outbox",
-            class => class.as_str(),
-        }
-    }
-
-    /// The key of its table.
-    pub fn key(self) -> &'static [&'static str] {
-        let listed = catalogue::TABLES
-            .iter()
-            .find(|table| table.name == self.table());
-        listed.map_or(&[], |table| table.key)
-    }
-
-    /// The class of chunks.
-    pub fn retention(self) -> Option<Retention> {
-        match self {
-            Self::EventsStandard => Some(Retention::Standard),
-            Self::EventsAccess => Some(Retention::Access),
-            Self::EventsIncident => Some(Retention::Incident),
-            _ => None,
-        }
-    }
-
-    /// Tables whose rows go with its own, and their column with its number.
-    pub fn belongings(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Self::Cases => &[
-                ("case_orgs", "case_id"),
-                ("case_named", "case_id"),
-                ("case_warnings", "case_id"),
-                ("case_actions", "case_id"),
-                ("attachments", "case_id"),
-            ],
-            Self::Warnings => &[("warning_changes", "warning_id")],
-            _ => &[],
-        }
-    }
-}
 
 /// How long things stay because rules may still look at them.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,14 +5,14 @@ use serde::Serialize;
 use crate::api::EventView;
 use crate::cli::ListArgs;
 use crate::ingest::SKEW_MS_MIN;
-use crate::store::agents;
-use crate::store::cases::{self, CaseFilter};
-use crate::store::chunks::{self, EventFilter};
-use crate::store::outbox::{self, NotificationFilter};
-use crate::store::tokens;
-use crate::store::warnings::{self, WITHDRAWN, WarningFilter, WarningView};
-use crate::store::{Store, StoreError};
 use linli_domain::local_time;
+use linli_store::agents;
+use linli_store::cases::{self, CaseFilter};
+use linli_store::chunks::{self, EventFilter};
+use linli_store::outbox::{self, NotificationFilter};
+use linli_store::tokens;
+use linli_store::warnings::{self, WITHDRAWN, WarningFilter, WarningView};
+use linli_store::{Store, StoreError};
 
 fn print_json<T: Serialize>(item: &T) {
     match serde_json::to_string(item) {

@@ -10,6 +10,7 @@ pub mod output;
 pub mod peer;
 pub mod problem;
 pub mod process;
+pub mod random;
 pub mod shutdown;
 pub mod systemd;
 pub mod telemetry;

@@ -402,7 +402,7 @@ impl Asker<'_> {
 
     async fn exchange(&mut self, call: Call, to: &Url) -> Result<(String, Answer), Failed> {
         let (user, password) = self.camera.account.parts();
-        let nonce = crate::random::bytes()
+        let nonce = linli_shared::service::random::bytes()
             .map_err(|error| Ended::lost(format!("the kernel gives no random bytes: {error}")))?;
         let created = Timestamp::from_millisecond(clock::wall_ms() + self.ahead_ms)
             .unwrap_or_default()

@@ -154,7 +154,7 @@ impl Webhook {
                 let view = MessageView::from(held);
                 while let Err(failure) = self.send(&view).await {
                     self.metrics.station_failures.inc();
-                    let mut pause = backoff.next(crate::random::jitter());
+                    let mut pause = backoff.next(linli_shared::service::random::jitter());
                     if let Failure::Temporary {
                         retry_after_ms: Some(ms),
                         ..

@@ -22,10 +22,10 @@ use tokio::time::Instant;
 
 use crate::ingest::{Arrival, BATCH_EVENTS, IngestBatch, SourceIngest};
 use crate::intake::SubmitError;
-use crate::random;
 use crate::transport::reconnect::Ended;
 use linli_devices::device_event::{DecodedMessage, Reject};
 use linli_devices::multipart::{Piece, Scanner};
+use linli_shared::service::random;
 
 /// Messages of a device that wait for the routine lane, and bytes of them.
 const HELD_MAX: usize = BATCH_EVENTS;

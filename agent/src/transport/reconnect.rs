@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::ingest::SourceIngest;
-use crate::random;
+use linli_shared::service::random;
 
 const FIRST: Duration = Duration::from_millis(500);
 const MAX: Duration = Duration::from_secs(60);

@@ -10,11 +10,14 @@
     reason = "the names of most fields say what they are; those of the others have docs"
 )]
 
+pub mod audit;
 pub mod calendar;
 pub mod cases;
+pub mod clock_guard;
 pub mod correlate;
 pub mod local_time;
 pub mod mask;
+pub mod notice;
 pub mod orgs;
 pub mod rights;
 pub mod station_kinds;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::list::{Page, query};
 use super::{Api, store_problem, watched};
-use crate::store::agents::{self, AgentView};
 use linli_domain::rights::Actor;
+use linli_store::agents::{self, AgentView};
 
 /// Takes no parameter yet; one that is sent is refused, as by the other lists.
 #[derive(Debug, Deserialize)]

@@ -26,10 +26,10 @@ use crate::attachments::media::{self, Media};
 use crate::attachments::name;
 use crate::ingest::attach::{self, ADD, Attaching};
 use crate::ingest::casework::CaseRefusal;
-use crate::sealed::file::{FileError, Opened};
 use linli_domain::cases::action::Attachment;
 use linli_domain::cases::decide;
 use linli_domain::rights::{Actor, CaseAct};
+use linli_store::sealed::file::{FileError, Opened};
 
 /// Parts of a body that wait for the disk; then who sends waits.
 const PARTS_MAX: usize = 8;

@@ -12,8 +12,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use super::{Api, busy, store_problem};
 use crate::ingest::people::People;
-use crate::store::{tokens, users};
 use linli_domain::rights::{Act, Actor, may};
+use linli_store::{tokens, users};
 
 /// Of a token of a program.
 const PROGRAM: &str = "llt";
@@ -43,8 +43,8 @@ impl Token {
     fn new(kind: &'static str) -> Self {
         Self {
             kind,
-            id: hex::encode(crate::ca::random::<6>()),
-            secret: hex::encode(crate::ca::random::<24>()),
+            id: hex::encode(linli_shared::service::random::secret::<6>()),
+            secret: hex::encode(linli_shared::service::random::secret::<24>()),
         }
     }
 }

@@ -11,17 +11,17 @@ use std::sync::Arc;
 use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, why};
 use super::{Api, auth, busy, readings, store_problem};
 use crate::ingest::casework::{CaseRefusal, Registering, allowed};
-use crate::notify::notice::without_numbers;
-use crate::store::cases::{self, ActionView, CaseFilter, CaseView, Record};
-use crate::store::{Connection, StoreError};
 use linli_domain::cases::State as CaseState;
 use linli_domain::cases::action::Action;
 use linli_domain::cases::dispatch::About;
 use linli_domain::cases::moves::Move;
 use linli_domain::cases::narrative::Narrative;
 use linli_domain::cases::refused::Refused;
+use linli_domain::notice::without_numbers;
 use linli_domain::orgs::Directory;
 use linli_domain::rights::{Actor, CaseAct, Decision, Role};
+use linli_store::cases::{self, ActionView, CaseFilter, CaseView, Record};
+use linli_store::{Connection, StoreError};
 
 /// The longest title and key, characters.
 const TITLE_CHARS_MAX: usize = 200;
@@ -204,7 +204,7 @@ async fn whole(
         rung: case.rung.words().1,
         leader: case.leader.clone(),
         case: view
-            .ok_or_else(|| crate::store::failed("reading a case")(sqlx::Error::RowNotFound))?,
+            .ok_or_else(|| linli_store::failed("reading a case")(sqlx::Error::RowNotFound))?,
         handler: case.handler.clone(),
         joint: case
             .joint

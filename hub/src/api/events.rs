@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use super::list::{Page, bad_cursor, limit, query, time_ms};
 use super::{Api, store_problem, watched};
-use crate::store::chunks::{self, EventFilter, StoredEvent};
 use linli_domain::rights::Actor;
 use linli_domain::station_kinds;
+use linli_store::chunks::{self, EventFilter, StoredEvent};
 
 /// Where.
 #[derive(Debug, Serialize, utoipa::ToSchema)]

@@ -8,7 +8,7 @@ use axum::response::Response;
 use linli_shared::service::problem::Problem;
 use serde::Serialize;
 
-use crate::audit::REASON_CHARS_MAX;
+use linli_domain::audit::REASON_CHARS_MAX;
 
 const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 500;

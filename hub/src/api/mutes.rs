@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, time_ms};
 use super::{Api, busy, store_problem, watched};
-use crate::store::agents;
-use crate::store::mutes::{self, MuteView};
 use linli_domain::rights::Actor;
 use linli_domain::warnings::{Mute, MuteTerms};
+use linli_store::agents;
+use linli_store::mutes::{self, MuteView};
 
 /// Which mutes.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

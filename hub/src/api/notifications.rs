@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use super::list::{Page, bad, bad_cursor, limit, page, path, query};
 use super::{Api, store_problem, watched};
-use crate::store::outbox::{
+use linli_domain::rights::Actor;
+use linli_store::outbox::{
     self, NotificationFilter, NotificationView, Outcome, STATES, Settlement,
 };
-use linli_domain::rights::Actor;
 
 /// Which notifications.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

@@ -20,8 +20,8 @@ use super::{Api, busy, store_problem};
 use crate::ingest::people::People;
 use crate::oidc::who::{self, Entry, Refused};
 use crate::oidc::{BEGUN_MS, Identity, Oidc, Return, SignInError};
-use crate::store::identities;
-use crate::store::users::NewUser;
+use linli_store::identities;
+use linli_store::users::NewUser;
 
 /// The problem of who has to wait for a turn.
 const BUSY: &str = "oidc-busy";

@@ -12,9 +12,9 @@ use super::auth::{Credential, Token};
 use super::list::{bad, body};
 use super::{Api, busy, password_work, store_problem};
 use crate::ingest::people::People;
-use crate::store::users;
 use crate::users::{SESSION_MS, check_login, is_password};
 use linli_domain::rights::Actor;
+use linli_store::users;
 
 /// Who signs in.
 #[derive(Deserialize, utoipa::ToSchema)]

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use super::cases::{keep_own, scope};
 use super::list::{bad, query, time_ms};
 use super::{Api, store_problem};
-use crate::store::cases::{self, CaseFilter, CaseView};
-use crate::store::statistics::{Column, Period, count};
 use linli_domain::cases::statistics::{By, Table, table};
 use linli_domain::local_time;
 use linli_domain::orgs::Directory;
 use linli_domain::rights::Actor;
+use linli_store::cases::{self, CaseFilter, CaseView};
+use linli_store::statistics::{Column, Period, count};
 
 /// Cases of one export at most; the header `x-next-cursor` says where to go on.
 const EXPORT_MAX: usize = 10_000;

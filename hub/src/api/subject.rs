@@ -16,13 +16,13 @@ use super::{Api, busy, readings, store_problem};
 use crate::attachments::name;
 use crate::ingest::casework::{CaseRefusal, allowed};
 use crate::ingest::subject::{ANSWER, Subjecting};
-use crate::store::cases::{self, ActionView, CaseView};
-use crate::store::{Connection, StoreError};
 use linli_domain::cases::case::Case;
 use linli_domain::cases::narrative::Narrative;
 use linli_domain::cases::subject::{self, Wish};
 use linli_domain::mask::mask;
 use linli_domain::rights::{Actor, CaseAct, Decision};
+use linli_store::cases::{self, ActionView, CaseView};
+use linli_store::{Connection, StoreError};
 
 /// Cases whose narratives one search opens; `next` goes on from there.
 const SCANNED_MAX: usize = 20_000;

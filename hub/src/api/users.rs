@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use super::list::{Page, bad, bad_cursor, body, limit, page, path, query};
 use super::{Api, busy, password_work, store_problem};
-use crate::audit::AuditEntry;
 use crate::ingest::people::People;
-use crate::store::audit::{self, AuditFilter};
-use crate::store::users::{self, NewUser, UserView};
 use crate::users::{check_login, check_password, hash_password};
+use linli_domain::audit::AuditEntry;
 use linli_domain::rights::{Actor, Role};
+use linli_store::audit::{self, AuditFilter};
+use linli_store::users::{self, NewUser, UserView};
 
 /// A new user.
 #[derive(Deserialize, utoipa::ToSchema)]

@@ -11,9 +11,9 @@ use super::auth::Credential;
 use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, time_ms};
 use super::{Api, busy, store_problem, watched};
 use crate::ingest::Acknowledged;
-use crate::store::warnings::{self, ACTIVE, WITHDRAWN, WarningFilter, WarningView};
 use linli_domain::rights::Actor;
 use linli_domain::warnings::TEXT_CHARS_MAX;
+use linli_store::warnings::{self, ACTIVE, WITHDRAWN, WarningFilter, WarningView};
 
 /// Which warnings.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

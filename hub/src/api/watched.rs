@@ -4,10 +4,10 @@ use linli_shared::service::problem::Problem;
 use std::collections::BTreeSet;
 
 use super::{Api, auth, store_problem};
-use crate::store::cases;
-use crate::store::warnings::WarningView;
 use linli_domain::orgs::Watched;
 use linli_domain::rights::Actor;
+use linli_store::cases;
+use linli_store::warnings::WarningView;
 
 /// What somebody watches; `None`: all.
 pub async fn of(api: &Api, actor: &Actor) -> Result<Option<Watched>, Problem> {

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::ca;
-use crate::sealed::Sealer;
-use crate::sealed::file::{self, FileError, Opened, Sealed, Sealing};
+use linli_shared::service::random;
+use linli_store::sealed::Sealer;
+use linli_store::sealed::file::{self, FileError, Opened, Sealed, Sealing};
 
 /// Digits of a digest.
 const DIGEST_CHARS: usize = 64;
@@ -121,7 +121,7 @@ impl Files {
         self.make(&self.root)?;
         let incoming = self.root.join("incoming");
         self.make(&incoming)?;
-        let path = incoming.join(hex::encode(ca::random::<12>()));
+        let path = incoming.join(hex::encode(random::secret::<12>()));
         let file = File::options()
             .read(true)
             .write(true)
@@ -277,7 +277,7 @@ mod tests {
     use std::io::Read as _;
 
     fn files(directory: &Path) -> Files {
-        Files::beside(directory, Arc::new(Sealer::of_test()))
+        Files::beside(directory, Arc::new(Sealer::of_process()))
     }
 
     fn take(files: &Files, content: &[u8]) -> String {

@@ -10,8 +10,8 @@ use std::io;
 
 use super::files::{self, Files};
 use crate::retention::{BATCH_ROWS, Hand, RetentionError, Run};
-use crate::store::attachments;
-use crate::store::retention::{self, Step};
+use linli_store::attachments;
+use linli_store::retention::{self, Step};
 
 /// How old a file is at least: an hour.
 pub const GRACE_MS: i64 = 3_600_000;

@@ -2,10 +2,10 @@
 use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 
-use crate::audit::COMMAND_LINE;
 use crate::cli::OrgCommand;
-use crate::store::{Store, StoreError, orgs};
+use linli_domain::audit::COMMAND_LINE;
 use linli_domain::orgs::{Answering, Directory, changes, file};
+use linli_store::{Store, StoreError, orgs};
 
 /// Carries out a command.
 pub async fn run(store: &Store, command: OrgCommand) -> Result<(), Failure> {

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use super::{io, wrong};
 use crate::attachments::files::Files;
 use crate::config::Config;
-use crate::sealed::Sealer;
-use crate::store::attachments::{self, Referred};
-use crate::store::{Connection, Place, Store, StoreError, catalogue};
+use linli_store::attachments::{self, Referred};
+use linli_store::sealed::Sealer;
+use linli_store::{Connection, Place, Store, StoreError, catalogue};
 
 /// Rows that are read at once.
 const PAGE: i64 = 500;
@@ -51,7 +51,7 @@ async fn page(connection: &mut Connection, after: (i64, i64)) -> Result<Vec<Refe
 /// Does something with each file; how many there are, and those with which it did not go well.
 async fn each(
     connection: &mut Connection,
-    mut act: impl FnMut(&Referred) -> Result<(), crate::sealed::file::FileError>,
+    mut act: impl FnMut(&Referred) -> Result<(), linli_store::sealed::file::FileError>,
 ) -> Result<(u64, Vec<Bad>), Failure> {
     let (mut after, mut count, mut bad) = ((0, 0), 0, Vec::new());
     loop {

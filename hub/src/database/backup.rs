@@ -11,10 +11,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{attachments, belongings, io, note, wrong};
-use crate::audit::Verifier;
 use crate::config::Config;
-use crate::store::rows::Shape;
-use crate::store::{Connection, Place, Store, audit, catalogue, chunks, copying};
+use linli_domain::audit::Verifier;
+use linli_store::rows::Shape;
+use linli_store::{Connection, Place, Store, audit, catalogue, chunks, copying};
 
 /// Entries or rows that are read at once.
 const PAGE: i64 = 1000;
@@ -87,7 +87,7 @@ async fn make(store: &Store, temporary: &Path) -> Result<(), Failure> {
         .bind(temporary.display().to_string())
         .execute(&mut connection)
         .await
-        .map_err(|error| io(&crate::store::failed("writing a backup")(error)))?;
+        .map_err(|error| io(&linli_store::failed("writing a backup")(error)))?;
     Ok(())
 }
 
@@ -252,7 +252,7 @@ pub async fn restore(config: &Config, from: &Path) -> Result<(), Failure> {
     output::line(format_args!("已恢复 restored: {}", to.display()));
     for path in [
         crate::ca::Files::at(&config.data_dir).root,
-        crate::sealed::key_file(&config.data_dir),
+        linli_store::sealed::key_file(&config.data_dir),
     ] {
         if !path.exists() {
             output::line(format_args!(
@@ -264,7 +264,7 @@ pub async fn restore(config: &Config, from: &Path) -> Result<(), Failure> {
     output::line(format_args!(
         "须与数据库配套 these must be those of this database: {}/ {}",
         config.data_dir.join("ca").display(),
-        crate::sealed::key_file(&config.data_dir).display()
+        linli_store::sealed::key_file(&config.data_dir).display()
     ));
     files
 }

@@ -20,10 +20,10 @@ use std::io::IsTerminal as _;
 use std::time::Instant;
 
 use super::{io, wrong};
-use crate::store::catalogue::{self, Table};
-use crate::store::copying::{self, Progress};
-use crate::store::rows::{Batch, Digest, Shape, Side};
-use crate::store::{self, Connection, Place, Store, StoreError, failed};
+use linli_store::catalogue::{self, Table};
+use linli_store::copying::{self, Progress};
+use linli_store::rows::{Batch, Digest, Shape, Side};
+use linli_store::{self as store, Connection, Place, Store, StoreError, failed};
 
 /// How a copy shows that it goes on: a bar on a terminal, a line a table elsewhere.
 struct Shown {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use crate::attachments::files::Files;
 use crate::attachments::sweep;
-use crate::audit::COMMAND_LINE;
 use crate::cli::RetentionCommand;
 use crate::config::Config;
 use crate::retention::{Floors, Hand, Run};
 use crate::rules::RuleLoader;
-use crate::sealed::Sealer;
-use crate::store::{Store, hub_clock, retention};
+use linli_domain::audit::COMMAND_LINE;
+use linli_store::sealed::Sealer;
+use linli_store::{Store, hub_clock, retention};
 
 /// An error while the hub's clock is doubtful: nothing is deleted by a clock that may be wrong.
 async fn is_clock_believed(store: &Store) -> Result<(), Failure> {

@@ -4,12 +4,12 @@ use linli_shared::protocol::event::Severity;
 
 use super::work::Work;
 use crate::notify::news;
-use crate::notify::notice::{CaseNews, Notice, What, place};
-use crate::store::warnings::{ACTIVE, Told};
-use crate::store::{StoreError, cases, outbox};
 use linli_domain::cases::action::Action;
 use linli_domain::cases::case::Case;
 use linli_domain::correlate::rule::Field;
+use linli_domain::notice::{CaseNews, Notice, What, place};
+use linli_store::warnings::{ACTIVE, Told};
+use linli_store::{StoreError, cases, outbox};
 
 impl Work<'_> {
     /// Tells the channels of a warning's route what has become of it. Of what is on trial, muted, inhibited or about

@@ -1,9 +1,9 @@
 //! Files of cases within a transaction: the action, what the case has become, and the row that refers to the file. The
 //! file itself is on the disk before.
-use crate::store::{StoreError, attachments};
 use linli_domain::cases::action::Attachment;
 use linli_domain::cases::decide::{self, By};
 use linli_domain::rights::{Actor, CaseAct};
+use linli_store::{StoreError, attachments};
 
 use super::casework::CaseRefusal;
 use super::work::Work;

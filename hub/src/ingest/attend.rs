@@ -2,8 +2,8 @@
 //! API, the command line by itself.
 use linli_shared::protocol::event::Severity;
 
-use crate::store::{Connection, StoreError, mutes, outbox, warnings};
 use linli_domain::warnings::Mute;
+use linli_store::{Connection, StoreError, mutes, outbox, warnings};
 
 /// What came of an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

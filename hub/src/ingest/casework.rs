@@ -1,9 +1,6 @@
 //! Cases within a transaction: opened, moved, and brought on by time. Each change of a case is an action that is
 //! decided purely (`cases`) and written with what the case has become.
-use crate::audit::Deed;
-use crate::store::cases::{self, NewCase, Record};
-use crate::store::stations::Message;
-use crate::store::{StoreError, audit, warnings};
+use linli_domain::audit::Deed;
 use linli_domain::cases::action::{Action, HUB, Registration};
 use linli_domain::cases::case::Case;
 use linli_domain::cases::decide::{self, By};
@@ -15,6 +12,9 @@ use linli_domain::cases::{Opening, POLICE, due};
 use linli_domain::rights::{Act, Actor, CaseAct, CaseFacts, Decision, Role, may, may_case};
 use linli_shared::protocol::frame::case_kind;
 use linli_shared::service::telemetry;
+use linli_store::cases::{self, NewCase, Record};
+use linli_store::stations::Message;
+use linli_store::{StoreError, audit, warnings};
 use std::collections::BTreeSet;
 
 use super::work::Work;
@@ -133,7 +133,7 @@ impl Work<'_> {
         // What a rule or a table names was checked when it was read.
         let action = decide::register(registration, &by, &context).map_err(unexpected)?;
         let case = Case::replay(std::slice::from_ref(&action)).map_err(|error| {
-            crate::store::failed("opening a case")(sqlx::Error::Decode(Box::new(error)))
+            linli_store::failed("opening a case")(sqlx::Error::Decode(Box::new(error)))
         })?;
         let orgs = casework.orgs(&case, &opening.place);
         let new = NewCase {
@@ -638,5 +638,5 @@ fn unknown_case() -> Refused {
 }
 
 fn unexpected(refused: Refused) -> StoreError {
-    crate::store::failed("registering a case")(sqlx::Error::Decode(Box::new(refused)))
+    linli_store::failed("registering a case")(sqlx::Error::Decode(Box::new(refused)))
 }

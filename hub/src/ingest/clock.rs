@@ -1,11 +1,10 @@
 //! The writer's clock: it looks at it every second, and keeps what the next start is to know.
 use std::time::{Duration, Instant};
 
-use crate::clock_guard::{
-    ClockConfig, ClockGuard, ClockPublisher, Doubt, HubTime, KeptClock, Reading, boot_number,
-};
+use crate::clock_watch::{self, ClockPublisher, boot_number};
 use crate::metrics::Metrics;
-use crate::store::{self, Connection, StoreError, failed, hub_clock, outbox, warnings};
+use linli_domain::clock_guard::{ClockConfig, ClockGuard, Doubt, HubTime, KeptClock};
+use linli_store::{self as store, Connection, StoreError, failed, hub_clock, outbox, warnings};
 
 /// Known time is kept this often: a restart forgets no more.
 const KEEP_EVERY: Duration = Duration::from_secs(15);
@@ -26,7 +25,7 @@ impl WriterClock {
         metrics: &Metrics,
     ) -> Result<Self, StoreError> {
         let kept = hub_clock::kept(connection).await?;
-        let guard = ClockGuard::new(config, Reading::now(), boot_number(), kept);
+        let guard = ClockGuard::new(config, clock_watch::reading(), boot_number(), kept);
         let mut clock = Self {
             guard,
             publisher,
@@ -41,7 +40,7 @@ impl WriterClock {
 
     /// The time of a transaction that begins now.
     pub fn time(&self) -> HubTime {
-        let (state, reading) = (self.guard.state(), Reading::now());
+        let (state, reading) = (self.guard.state(), clock_watch::reading());
         HubTime {
             now_ms: state.hub_ms(reading),
             expiry_ms: state.expiry_ms(reading),
@@ -57,7 +56,7 @@ impl WriterClock {
         let Some(asked) = hub_clock::trust_asked(connection).await? else {
             return Ok(None);
         };
-        let jump = self.guard.trust(Reading::now());
+        let jump = self.guard.trust(clock_watch::reading());
         let mut transaction = store::begin(connection).await?;
         hub_clock::trusted(&mut transaction, asked, jump).await?;
         if let Some((before_ms, after_ms)) = jump {
@@ -76,7 +75,7 @@ impl WriterClock {
 
     /// Looks at the clock, and says what is to be kept now.
     pub fn look(&mut self, metrics: &Metrics) -> Option<(KeptClock, Option<Doubt>)> {
-        let reading = Reading::now();
+        let reading = clock_watch::reading();
         let state = self.guard.look(reading);
         self.publisher.publish(state);
         let doubt = state.doubt(reading);

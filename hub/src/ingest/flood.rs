@@ -13,12 +13,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::work::Work;
-use crate::notify::notice::What;
-use crate::store::StoreError;
-use crate::store::warnings;
 use linli_domain::correlate::rule::{Kind, Rule};
 use linli_domain::correlate::{Finding, Reason};
+use linli_domain::notice::What;
 use linli_domain::warnings::Outcome;
+use linli_store::StoreError;
+use linli_store::warnings;
 
 /// The id of the rule of warnings that hold others.
 pub const FLOOD_RULE: &str = "agent.flood";

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 use super::work::Work;
 use crate::casework::{Casework, NATURE};
-use crate::store::{StoreError, cases as stored, text};
 use linli_domain::cases::{self, Opening};
 use linli_domain::correlate::{HORIZON_MS, Origin};
+use linli_store::{StoreError, cases as stored, text};
 
 /// The kind of events that are incidents.
 const REPORTED: &str = "dispute.reported";

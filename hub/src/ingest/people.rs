@@ -1,10 +1,10 @@
 //! What is changed about people and organisations, each with its entry in the audit log, within a transaction.
 //! The hub's writer does it for the API, the command line by itself.
-use crate::audit::Deed;
-use crate::store::users::NewUser;
-use crate::store::{Connection, StoreError, audit, identities, orgs, users};
 use crate::users::SESSION_MS;
+use linli_domain::audit::Deed;
 use linli_domain::orgs::Change;
+use linli_store::users::NewUser;
+use linli_store::{Connection, StoreError, audit, identities, orgs, users};
 
 /// A change.
 #[derive(Debug, Clone)]

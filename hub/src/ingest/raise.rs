@@ -8,12 +8,6 @@ use std::sync::Arc;
 use super::flood::{Class, Held};
 use super::recall::row;
 use super::work::Work;
-use crate::notify::notice::{What, place};
-use crate::store::cases as stored_cases;
-use crate::store::occurrences::{self, OccurrenceRow};
-use crate::store::stations::Message;
-use crate::store::warnings::{self, NewWarning, Told};
-use crate::store::{StoreError, mutes};
 use linli_domain::cases::case::Case;
 use linli_domain::cases::moves::Move;
 use linli_domain::cases::refused::Refused;
@@ -26,7 +20,13 @@ use linli_domain::correlate::rule::{Field, Inhibits, Rule, Same};
 use linli_domain::correlate::timeline::Entry;
 use linli_domain::correlate::{Finding, HORIZON_MS, OVERFLOW_RULE, Origin};
 use linli_domain::local_time;
+use linli_domain::notice::{What, place};
 use linli_domain::warnings::Outcome;
+use linli_store::cases as stored_cases;
+use linli_store::occurrences::{self, OccurrenceRow};
+use linli_store::stations::Message;
+use linli_store::warnings::{self, NewWarning, Told};
+use linli_store::{StoreError, mutes};
 
 /// Events of one key of a rule of the store, that have just come.
 type Fresh = BTreeMap<(usize, String), Vec<(Entry, Cause)>>;

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use super::flood::Floods;
 use crate::centre::Centre;
 use crate::metrics::Metrics;
-use crate::store::agents::{JoiningAgent, WATERMARK_AHEAD_MS_MAX};
-use crate::store::chunks::{self, StoredChunk, correct};
-use crate::store::occurrences::{self, OccurrenceRow};
-use crate::store::positions::LaneKey;
-use crate::store::{Connection, StoreError, agents, cases, hub_clock, outbox, warnings};
 use linli_domain::correlate::Origin;
 use linli_domain::correlate::coverage::Gap;
 use linli_domain::correlate::engine::{Engine, Occurrence};
 use linli_domain::correlate::roster::{AgentRoster, Silence};
 use linli_domain::correlate::rule::{Roster, Rule};
+use linli_store::agents::{JoiningAgent, WATERMARK_AHEAD_MS_MAX};
+use linli_store::chunks::{self, StoredChunk, correct};
+use linli_store::occurrences::{self, OccurrenceRow};
+use linli_store::positions::LaneKey;
+use linli_store::{Connection, StoreError, agents, cases, hub_clock, outbox, warnings};
 
 /// Rows that are read at once; between two pages systemd is told that the hub lives.
 const PAGE_ROWS: i64 = 500;

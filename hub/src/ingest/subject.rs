@@ -1,12 +1,12 @@
 //! What a resident's request brings about in another case, within a transaction: the action, what the case has become,
 //! its narrative and log, and an entry in the audit log.
-use crate::audit::Deed;
-use crate::store::cases as stored;
-use crate::store::{StoreError, attachments, audit};
+use linli_domain::audit::Deed;
 use linli_domain::cases::case::Case;
 use linli_domain::cases::decide::By;
 use linli_domain::cases::subject;
 use linli_domain::rights::{Actor, CaseAct};
+use linli_store::cases as stored;
+use linli_store::{StoreError, attachments, audit};
 use std::sync::Arc;
 
 use super::casework::CaseRefusal;

@@ -2,20 +2,21 @@
 use super::*;
 use crate::casework::Casework;
 use crate::centre::Centre;
-use crate::clock_guard::{ClockConfig, ClockWatch, Unsynchronised};
+use crate::clock_watch::ClockWatch;
 use crate::metrics::Metrics;
-use crate::store::agents::{self, Sign};
-use crate::store::cases::{self, CaseFilter, CaseView};
-use crate::store::chunks::{self, EventFilter};
-use crate::store::warnings::{self, WarningFilter, WarningView};
-use crate::store::{Place, Store, stations, tokens};
 use linli_domain::cases::action::Action;
+use linli_domain::clock_guard::{ClockConfig, Unsynchronised};
 use linli_domain::correlate::rule::{Rule, Vocabulary, load_text};
 use linli_domain::warnings::Mute;
 use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Epoch, Retention};
 use linli_shared::service::clock;
+use linli_store::agents::{self, Sign};
+use linli_store::cases::{self, CaseFilter, CaseView};
+use linli_store::chunks::{self, EventFilter};
+use linli_store::warnings::{self, WarningFilter, WarningView};
+use linli_store::{Place, Store, stations, tokens};
 use sha2::{Digest, Sha256};
 use sqlx::Row;
 use std::path::Path;
@@ -461,7 +462,7 @@ async fn a_graver_warning_raises_the_case_it_joins_and_other_routes_have_their_o
     let wanted: [(&str, &str, &[i64]); 2] =
         [("duty", "red", &[2, 3, 4]), ("office", "orange", &[1])];
     assert_eq!(shown, wanted);
-    let sealer = crate::sealed::Sealer::of_test();
+    let sealer = linli_store::sealed::Sealer::of_process();
     let mut snapshot = hub.store.snapshot().await.expect("a snapshot");
     let id = cases::id_of(&mut snapshot, &found[0].code).await;
     let id = id.expect("a number").expect("it is there");

@@ -18,12 +18,13 @@ use super::work::{Due, Work};
 use super::{Health, Inbox, Rejection, Request};
 use crate::casework::Casework;
 use crate::centre::Centre;
-use crate::clock_guard::{ClockConfig, ClockPublisher, HubTime};
+use crate::clock_watch::ClockPublisher;
 use crate::metrics::Metrics;
-use crate::store::agents::Sign;
-use crate::store::{self, Connection, Store, StoreError, failed};
-use crate::store::{cases, mutes, orgs, positions, retention, stations, versions, warnings};
+use linli_domain::clock_guard::{ClockConfig, HubTime};
 use linli_domain::correlate::rule::Rule;
+use linli_store::agents::Sign;
+use linli_store::{self as store, Connection, Store, StoreError, failed};
+use linli_store::{cases, mutes, orgs, positions, retention, stations, versions, warnings};
 
 /// Requests of one transaction.
 const COMMIT_REQUESTS_MAX: usize = 64;

@@ -5,7 +5,7 @@
 use linli_shared::protocol::ids::Sequence;
 use std::time::Duration;
 
-use crate::store::agents::WATERMARK_AHEAD_MS_MAX;
+use linli_store::agents::WATERMARK_AHEAD_MS_MAX;
 
 /// Events that an agent takes in within a second at most, in memory on a fast machine.
 const EVENTS_PER_SECOND_MAX: u64 = 1_000_000;

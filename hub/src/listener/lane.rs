@@ -14,7 +14,7 @@ use super::claims;
 use super::session::Ended;
 use crate::ingest::{self, Arrival, ClockOffsets, Decoded, Ingest, Rejection, Request};
 use crate::metrics::Metrics;
-use crate::store::positions::LaneKey;
+use linli_store::positions::LaneKey;
 
 /// Arrivals of one lane that wait for the writer.
 const WAITING_MAX: usize = 16;

@@ -20,9 +20,9 @@ use super::skew::Skew;
 use super::station::Station;
 use super::{Shared, lane};
 use crate::ingest::{ClockOffsets, Rejection};
-use crate::store::agents::{self, Sign};
-use crate::store::positions::LaneKey;
-use crate::store::text;
+use linli_store::agents::{self, Sign};
+use linli_store::positions::LaneKey;
+use linli_store::text;
 
 /// From the connection to `Hello`.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use linli_shared::service::clock;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::clock_guard::ClockWatch;
+use crate::clock_watch::ClockWatch;
 
 /// Samples that count: a minute of heartbeats, as they come by default.
 const SAMPLES_MAX: usize = 4;

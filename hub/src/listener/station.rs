@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::Shared;
 use super::session::Ended;
 use crate::ingest::{Ingest, LastNumbers};
-use crate::store::{Store, stations};
+use linli_store::{Store, stations};
 
 /// The table is asked this often where nothing wakes the task: for what another process has written.
 const LOOK_EVERY: Duration = Duration::from_secs(60);

@@ -1,8 +1,8 @@
 //! Which channels a notice goes to: those of its route that take its severity and grade. Pure.
 use std::collections::HashMap;
 
-use super::notice::Notice;
 use crate::config::channels::{Channel, Route, Target};
+use linli_domain::notice::Notice;
 
 /// The routes and what their channels take.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +68,7 @@ impl Addressees {
 mod tests {
     use super::*;
     use crate::config::channels::Rate;
-    use crate::notify::notice::tests::fire;
+    use crate::notify::examples::fire;
     use linli_shared::protocol::event::Severity;
     use linli_shared::service::config::Span;
 

@@ -8,12 +8,12 @@ use super::LOOK_EVERY;
 use super::bucket::Bucket;
 use super::peer::{Failure, Letter, Peer};
 use super::plan::{self, Step};
-use crate::clock_guard::ClockWatch;
+use crate::clock_watch::ClockWatch;
 use crate::config::channels::Rate;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::store::outbox::{self, Outcome, Settlement, Waiting};
-use crate::store::{Store, StoreError};
+use linli_store::outbox::{self, Outcome, Settlement, Waiting};
+use linli_store::{Store, StoreError};
 
 /// A message that is under way at a stop may come to its end for so long.
 const STOP_GRACE: Duration = Duration::from_secs(4);
@@ -199,7 +199,8 @@ impl Desk {
                     Failure::Permanent { .. } => None,
                     Failure::Temporary { retry_after_ms, .. } => {
                         self.failures = self.failures.saturating_add(1);
-                        let random = u64::from_be_bytes(crate::ca::random::<8>());
+                        let random =
+                            u64::from_be_bytes(linli_shared::service::random::secret::<8>());
                         let pause_ms = plan::pause_ms(self.failures, random);
                         Some(now_ms + pause_ms.max(retry_after_ms.unwrap_or(0)))
                     }

@@ -7,10 +7,10 @@ use linli_shared::protocol::event::Severity;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
-use super::notice::What;
 use linli_domain::cases::action::{Action, Due, What as Done};
 use linli_domain::cases::case::Case;
 use linli_domain::cases::clock::Mark;
+use linli_domain::notice::What;
 
 /// Entries of one hub.
 pub const CASE_NOTICES_MAX: usize = 64;

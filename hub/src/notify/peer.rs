@@ -16,10 +16,10 @@ use reqwest::Client;
 use rustls::RootCertStore;
 use std::path::{Path, PathBuf};
 
-use super::notice::Notice;
 use crate::config::channels::{Channel, Target};
-use crate::store::{Store, StoreError, outbox};
 use alertmanager::Alertmanager;
+use linli_domain::notice::Notice;
+use linli_store::{Store, StoreError, outbox};
 use mail::Mail;
 use robot::Robot;
 use webhook::Webhook;

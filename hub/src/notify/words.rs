@@ -3,8 +3,8 @@
 //! One notice is a few short lines; a digest is a count by grade and a line for each, gravest first, as
 //! many as fit. Robots cut or refuse what is longer than [`TEXT_BYTES_MAX`].
 
-use super::notice::{CaseNews, Notice, What};
 use linli_domain::local_time;
+use linli_domain::notice::{CaseNews, Notice, What};
 
 /// What 企业微信 takes of a text; the others take more, and people do not read it.
 pub const TEXT_BYTES_MAX: usize = 2048;
@@ -191,7 +191,7 @@ fn cut(text: &str, bytes_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::notice::tests::{fire, late};
+    use crate::notify::examples::{fire, late};
 
     #[test]
     fn one_notice_says_what_where_when_and_its_number() {

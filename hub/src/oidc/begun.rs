@@ -2,7 +2,7 @@
 //! read, changed or made elsewhere; a hub that starts anew knows none of before, and people begin again.
 use serde::{Deserialize, Serialize};
 
-use crate::sealed::Sealer;
+use linli_store::sealed::Sealer;
 
 /// What it belongs to.
 const BELONGS: &str = "oidc";

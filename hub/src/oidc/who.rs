@@ -7,9 +7,9 @@
 //! * Where the config maps groups, an account whose login is nobody's is made a user, by the first entry that fits. What
 //!   a user may do later is the hub's: groups are not looked at again.
 use crate::config::oidc::Group;
-use crate::store::identities::Standing;
 use crate::users::check_login;
 use linli_domain::rights::Role;
+use linli_store::identities::Standing;
 
 use super::Identity;
 
@@ -92,7 +92,7 @@ pub fn decide(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::identities::Known;
+    use linli_store::identities::Known;
 
     #[test]
     fn the_table_of_accounts_and_users() {

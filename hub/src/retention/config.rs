@@ -1,8 +1,8 @@
 //! `[retention]`: days by class, and the hour of the run.
 use serde::Deserialize;
 
-use super::Class;
 use linli_domain::local_time;
+use linli_store::retention::class::Class;
 
 /// The longest that anything stays, in days: a hundred years. There is no "for ever".
 const DAYS_MAX: u32 = 36_500;

@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 use super::config::RetentionConfig;
 use super::{Class, DAY_MS, Floors, Hand, RetentionError, Run};
 use crate::attachments::files::Files;
-use crate::clock_guard::ClockWatch;
+use crate::clock_watch::ClockWatch;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
-use crate::sealed::Sealer;
-use crate::store::retention as stored;
-use crate::store::{Store, StoreError};
 use linli_domain::correlate::rule::Rule;
 use linli_domain::local_time;
+use linli_store::retention as stored;
+use linli_store::sealed::Sealer;
+use linli_store::{Store, StoreError};
 
 /// The clock is looked at this often.
 const LOOK: Duration = Duration::from_secs(5);

@@ -7,13 +7,13 @@ use sqlx::Connection as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::store::chunks::{self, correct};
-use crate::store::warnings::{self, ACTIVE, WarningFilter};
-use crate::store::{Store, StoreError, agents};
 use linli_domain::correlate::Origin;
 use linli_domain::correlate::coverage::Gap;
 use linli_domain::correlate::replay::Replay;
 use linli_domain::correlate::rule::{Roster, Rule};
+use linli_store::chunks::{self, correct};
+use linli_store::warnings::{self, ACTIVE, WarningFilter};
+use linli_store::{Store, StoreError, agents};
 
 /// Rows that are read at once.
 const PAGE_ROWS: i64 = 500;

@@ -8,9 +8,9 @@ use super::{RuleLoader, explain, why_not};
 use crate::api::RuleView;
 use crate::cli::RulesCommand;
 use crate::config::Config;
-use crate::store::Store;
 use linli_domain::correlate::rule::Rule;
 use linli_domain::correlate::trial;
+use linli_store::Store;
 
 fn load(loader: &RuleLoader) -> Result<Vec<Arc<Rule>>, Failure> {
     loader

@@ -7,11 +7,11 @@ use sqlx::Connection as _;
 use std::sync::Arc;
 
 use crate::show::marks;
-use crate::store::chunks;
-use crate::store::positions::LaneKey;
-use crate::store::warnings::{self, WarningView};
-use crate::store::{Store, StoreError};
 use linli_domain::correlate::rule::Rule;
+use linli_store::chunks;
+use linli_store::positions::LaneKey;
+use linli_store::warnings::{self, WarningView};
+use linli_store::{Store, StoreError};
 
 /// Shows a warning with the events that it rests on; false if there is none of this number.
 pub async fn why(

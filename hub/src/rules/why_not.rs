@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::backtest::{Period, agents_heard, each_event};
 use super::explain::{headline, words};
-use crate::store::{Store, StoreError, agents, warnings};
 use linli_domain::correlate::Finding;
 use linli_domain::correlate::coverage::Coverage;
 use linli_domain::correlate::hits::SURGE_WINDOWS_MIN;
 use linli_domain::correlate::replay::Replay;
 use linli_domain::correlate::rule::{Field, Kind, Roster, Rule, Subject, push_escaped, split_key};
+use linli_store::{Store, StoreError, agents, warnings};
 
 /// Events of one step, and warnings, that are listed.
 const LISTED_MAX: usize = 10;

@@ -4,13 +4,12 @@ use linli_shared::service::{clock, output};
 use std::io::BufRead as _;
 
 use super::{check_login, check_password, hash_password};
-use crate::audit::COMMAND_LINE;
-use crate::audit::Verifier;
 use crate::cli::{AuditCommand, UserCommand};
 use crate::ingest::people::{People, perform};
-use crate::store::audit::{self, AuditFilter};
-use crate::store::users::{self, NewUser};
-use crate::store::{Store, StoreError, orgs};
+use linli_domain::audit::{COMMAND_LINE, Verifier};
+use linli_store::audit::{self, AuditFilter};
+use linli_store::users::{self, NewUser};
+use linli_store::{Store, StoreError, orgs};
 
 /// Entries that are read at once.
 const PAGE: i64 = 1000;

@@ -206,7 +206,7 @@ impl PanelLine {
                     Ok(told) => {
                         let key = opened.account.key.as_ref();
                         // Without randomness all pads are alike, which costs only the secrecy of answers.
-                        let pad = crate::random::bytes().unwrap_or_default();
+                        let pad = linli_shared::service::random::bytes().unwrap_or_default();
                         out.answers
                             .push(message::ack(&opened.header, key, told, &pad));
                         return;

@@ -79,5 +79,6 @@ impl Server {
 
 /// Random bytes.
 pub fn random<const N: usize>() -> [u8; N] {
-    crate::random::bytes().expect("the kernel gives randomness, as it did for the keys of TLS")
+    linli_shared::service::random::bytes()
+        .expect("the kernel gives randomness, as it did for the keys of TLS")
 }

@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use super::Session;
 use crate::ingest::device::Cursor;
-use crate::random;
 use crate::transport::outbound::{self, Peer};
 use crate::transport::reconnect::Ended;
 use linli_devices::device_event::{DecodedMessage, Reject};
@@ -35,6 +34,7 @@ use linli_devices::lenient_json::LenientText;
 use linli_devices::lenient_json::parse::Damage;
 use linli_devices::lenient_json::repair::{Repaired, repair};
 use linli_devices::{text, time};
+use linli_shared::service::random;
 
 const PATH: &str = "/ISAPI/AccessControl/AcsEvent?format=json";
 /// Interval between requests to a connected device.

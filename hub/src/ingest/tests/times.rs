@@ -1,7 +1,7 @@
 //! Clocks of devices, replays and imported history: what pages, what is 补报, and what is nothing.
 use super::*;
 use crate::config::channels::{Channel, Rate, Route, Target};
-use crate::notify::notice::Notice;
+use linli_domain::notice::Notice;
 use linli_domain::warnings::Grades;
 use linli_shared::protocol::event::{ClockQuality, Delivery};
 use linli_shared::service::config::Span;

@@ -9,8 +9,8 @@ use reqwest::{Client, Url};
 use serde_json::{Value, json};
 
 use super::{Answer, Failure, Letter, ask};
-use crate::notify::notice::Notice;
 use crate::notify::words;
+use linli_domain::notice::Notice;
 
 /// An alert that nobody ends is over after a day.
 const LASTS_MS: i64 = 86_400_000;
@@ -103,8 +103,8 @@ fn labels(notice: &Notice) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::notice::What;
-    use crate::notify::notice::tests::fire;
+    use crate::notify::examples::fire;
+    use linli_domain::notice::What;
 
     fn of(notice: &Notice, what: What, grade: &str) -> Notice {
         Notice {

@@ -156,7 +156,7 @@ fn message_id(letters: &[Letter]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::notice::tests::fire;
+    use crate::notify::examples::fire;
 
     fn mail() -> Mail {
         let target = MailTarget {

@@ -2,11 +2,12 @@
 use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 
-use super::{Doubt, Reading};
-use crate::audit::COMMAND_LINE;
-use crate::audit::Deed;
 use crate::cli::ClockCommand;
-use crate::store::{Store, StoreError, audit, hub_clock};
+use crate::clock_watch;
+use linli_domain::audit::COMMAND_LINE;
+use linli_domain::audit::Deed;
+use linli_domain::clock_guard::Doubt;
+use linli_store::{Store, StoreError, audit, hub_clock};
 
 /// Carries out `clock`.
 pub async fn clock(
@@ -27,7 +28,7 @@ async fn show(store: &Store, as_json: bool) -> Result<(), StoreError> {
     let kept = hub_clock::kept(&mut reader).await?;
     let asked = hub_clock::trust_asked(&mut reader).await?.is_some();
     drop(reader);
-    let now = Reading::now();
+    let now = clock_watch::reading();
     let known = kept.map(|kept| clock::rfc3339(kept.known.wall_ms));
     if as_json {
         output::line(serde_json::json!({

@@ -3,7 +3,7 @@ use sqlx::Row as _;
 
 use super::statement::Statement;
 use super::{Connection, Pool, Row, StoreError, failed};
-use crate::audit::{AuditEntry, Deed};
+use linli_domain::audit::{AuditEntry, Deed};
 
 /// Which entries are wanted.
 #[derive(Debug, Clone, Default)]

@@ -15,7 +15,7 @@ use sqlx::Row as _;
 
 use super::statement::Statement;
 use super::{Connection, Pool, Row, StoreError, failed, numbers};
-use crate::notify::notice::Notice;
+use linli_domain::notice::Notice;
 
 /// Characters of an error that are kept.
 const ERROR_CHARS_MAX: usize = 500;

@@ -1,7 +1,7 @@
 //! What is kept of the hub's own clock, as numbers beside the others: see `clock_guard.rs`.
 use super::versions::{get, set};
 use super::{Connection, StoreError};
-use crate::clock_guard::{Anchor, Doubt, KeptClock};
+use linli_domain::clock_guard::{Anchor, Doubt, KeptClock};
 
 const BOOT: &str = "clock.boot";
 const KNOWN: &str = "clock.known";

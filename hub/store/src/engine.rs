@@ -98,9 +98,8 @@ impl Place {
     }
 }
 
-#[cfg(test)]
 impl Place {
-    /// A database for one test: a file in its directory, or one of the server whose socket's directory
+    /// A database for one test of this crate or of one above it: a file in its directory, or one of the server whose socket's directory
     /// `LINLI_TEST_POSTGRES` names.
     pub fn of_test(directory: &Path) -> Self {
         use std::sync::atomic::{AtomicU32, Ordering};

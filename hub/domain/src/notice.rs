@@ -7,7 +7,7 @@
 use linli_shared::protocol::event::Severity;
 use serde::{Deserialize, Serialize};
 
-use linli_domain::cases::clock::Mark;
+use crate::cases::clock::Mark;
 
 /// Fields of a key whose values may leave in a message.
 const PLACE_FIELDS: &[&str] = &[
@@ -304,11 +304,11 @@ mod severity_name {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
 
     /// A notice of a fire.
-    pub fn fire(warning: i64) -> Notice {
+    fn fire(warning: i64) -> Notice {
         Notice {
             warning,
             what: What::Raised,
@@ -326,32 +326,6 @@ pub mod tests {
             news: None,
             reason: String::new(),
             route: "duty-centre".to_owned(),
-        }
-    }
-
-    /// A notice of a case that is late.
-    pub fn late() -> Notice {
-        Notice {
-            warning: 0,
-            what: What::YellowCard,
-            grade: "yellow".to_owned(),
-            grade_words: "黄色".to_owned(),
-            severity: Severity::Alarm,
-            rule: "02".to_owned(),
-            rule_name: "邻里纠纷".to_owned(),
-            place: "豫园".to_owned(),
-            news: Some(CaseNews {
-                version: 7,
-                state: "handling".to_owned(),
-                state_words: "办理".to_owned(),
-                lead: "room-3".to_owned(),
-                organisation: "room-3".to_owned(),
-                organisation_name: "第三调解室".to_owned(),
-                rung: "centre".to_owned(),
-                due_ms: Some(1_767_225_600_000),
-            }),
-            route: "mediation".to_owned(),
-            ..fire(0)
         }
     }
 

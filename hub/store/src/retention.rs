@@ -8,6 +8,8 @@
 //! deletes it. So nothing goes that has become of use in between. A proof (a row of `deletions`) is begun with the first
 //! batch of a class and goes on with each, in the same transaction; at the end of the run it gets its entry in the audit
 //! log. A run that was cut off is ended by the next one.
+pub mod class;
+
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
@@ -15,12 +17,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use linli_shared::protocol::ids::Lane;
 
+use self::class::Class;
 use super::engine::schema::ColumnKind;
 use super::rows::Value;
 use super::statement::Statement;
 use super::{Connection, Row, StoreError, audit, failed, numbers, versions};
-use crate::audit::Deed;
-use crate::retention::Class;
+use linli_domain::audit::Deed;
 use linli_domain::cases::State;
 use linli_domain::correlate::life;
 

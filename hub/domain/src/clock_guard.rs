@@ -6,8 +6,8 @@
 //! go on all the while.
 //!
 //! ```text
-//! writer ─ every second ─▶ ClockGuard::look (pure) ─▶ ClockState ─watch─▶ ClockWatch: sessions, API, retention, readyz
-//!    ▲ trust, what is kept (`store/hub_clock.rs`)
+//! writer ─ every second ─▶ ClockGuard::look ─▶ ClockState ─ published ▶ sessions, API, retention, readyz
+//!    ▲ trust, what is kept (the store's `hub_clock`)
 //! ```
 //!
 //! * **Hub time** goes on evenly over a step, by the monotonic clock, until a person trusts the new time. Events are stored
@@ -16,15 +16,11 @@
 //!   but by known time.
 //! * Over a restart within one boot a step is seen by the monotonic clock; after another boot a clock that is behind the last
 //!   commit, or far ahead of it and not synchronised.
-pub mod commands;
-
-use linli_shared::service::clock;
 use linli_shared::service::config::Span;
-use rustls::pki_types::UnixTime;
-use rustls::time_provider::TimeProvider;
 use serde::Deserialize;
-use std::time::Duration;
-use tokio::sync::watch;
+
+/// The number of a boot whose id the kernel does not give: no two are equal.
+pub const UNKNOWN_BOOT: i64 = 0;
 
 /// Off for longer, the hub has a person look at a clock that is not synchronised, milliseconds.
 const AWAY_MS_MAX: i64 = 30 * 86_400_000;
@@ -65,17 +61,6 @@ pub struct Reading {
     pub monotonic_ms: u64,
     /// The kernel says so.
     pub synchronised: bool,
-}
-
-impl Reading {
-    /// Now.
-    pub fn now() -> Self {
-        Self {
-            wall_ms: clock::wall_ms(),
-            monotonic_ms: clock::monotonic_ms(),
-            synchronised: clock::kernel_synchronised(),
-        }
-    }
 }
 
 /// A wall time with the monotonic time of the same moment.
@@ -220,6 +205,7 @@ pub struct ClockGuard {
 
 impl ClockGuard {
     /// With what was kept by the hub before, if there was one.
+    /// `boot` is the number of this boot, or [`UNKNOWN_BOOT`].
     pub fn new(config: &ClockConfig, reading: Reading, boot: i64, kept: Option<KeptClock>) -> Self {
         let now = Anchor::of(reading);
         let mut state = ClockState {
@@ -305,17 +291,6 @@ impl ClockGuard {
     }
 }
 
-/// The number of a boot where the kernel does not tell: each is another.
-const UNKNOWN_BOOT: i64 = 0;
-
-/// The number of this boot, as it is kept.
-pub fn boot_number() -> i64 {
-    clock::boot_id().map_or(UNKNOWN_BOOT, |boot| {
-        let high = (boot.0 >> 64) as u64;
-        (high ^ boot.0 as u64).cast_signed()
-    })
-}
-
 /// The time as one transaction takes it.
 #[derive(Debug, Clone, Copy)]
 pub struct HubTime {
@@ -325,61 +300,6 @@ pub struct HubTime {
     pub expiry_ms: i64,
     /// The clock is not believed.
     pub is_doubtful: bool,
-}
-
-/// Who asks for the time has one.
-#[derive(Debug, Clone)]
-pub struct ClockWatch(watch::Receiver<ClockState>);
-
-/// The writer's end.
-#[derive(Debug)]
-pub struct ClockPublisher(watch::Sender<ClockState>);
-
-impl ClockWatch {
-    /// Both ends; until the writer has looked, the clock is taken as it is.
-    pub fn channel() -> (ClockPublisher, Self) {
-        let guard = ClockGuard::new(&ClockConfig::default(), Reading::now(), UNKNOWN_BOOT, None);
-        let (sender, receiver) = watch::channel(guard.state());
-        (ClockPublisher(sender), Self(receiver))
-    }
-
-    /// Why the clock is not believed now.
-    pub fn doubt(&self) -> Option<Doubt> {
-        self.0.borrow().doubt(Reading::now())
-    }
-
-    /// Hub time, milliseconds since 1970 UTC.
-    pub fn now_ms(&self) -> i64 {
-        self.0.borrow().hub_ms(Reading::now())
-    }
-
-    /// The time by which things expire, milliseconds since 1970 UTC.
-    pub fn expiry_ms(&self) -> i64 {
-        self.0.borrow().expiry_ms(Reading::now())
-    }
-
-    /// How often a person has trusted the clock since the start.
-    pub fn trusts(&self) -> u64 {
-        self.0.borrow().trusts
-    }
-}
-
-impl ClockPublisher {
-    /// From now on this is so.
-    pub fn publish(&self, state: ClockState) {
-        self.0.send_if_modified(|before| {
-            let is_new = *before != state;
-            *before = state;
-            is_new
-        });
-    }
-}
-
-impl TimeProvider for ClockWatch {
-    fn current_time(&self) -> Option<UnixTime> {
-        let now_ms = u64::try_from(self.expiry_ms()).ok()?;
-        Some(UnixTime::since_unix_epoch(Duration::from_millis(now_ms)))
-    }
 }
 
 #[cfg(test)]

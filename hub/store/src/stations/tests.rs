@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{Place, Store};
+use crate::{Place, Store};
 use linli_shared::protocol::frame::case_kind;
 
 async fn store(directory: &tempfile::TempDir) -> (Store, Connection) {

@@ -1,9 +1,16 @@
 use super::*;
-use crate::notify::notice::tests::fire;
-use crate::store::Store;
+use crate::Store;
+
+/// A notice of a warning.
+fn fire(warning: i64) -> Notice {
+    Notice {
+        warning,
+        ..Notice::test(1_767_225_600_000)
+    }
+}
 
 async fn store(directory: &tempfile::TempDir) -> (Store, Connection) {
-    let store = Store::open(&crate::store::Place::of_test(directory.path()), true)
+    let store = Store::open(&crate::Place::of_test(directory.path()), true)
         .await
         .expect("a store");
     let writer = store.connect().await.expect("a connection");

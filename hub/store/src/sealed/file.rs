@@ -16,7 +16,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::{SealError, Sealer};
-use crate::ca;
+use linli_shared::service::random;
 
 const MAGIC: &[u8; 8] = b"LINLIF1\n";
 const KEY_NAME_BYTES: usize = 8;
@@ -83,7 +83,7 @@ pub struct Sealed {
 impl Sealing {
     /// Begins to write into an empty file.
     pub fn begin(sealer: &Sealer, mut file: File) -> io::Result<Self> {
-        let salt = ca::random::<SALT_BYTES>();
+        let salt = random::secret::<SALT_BYTES>();
         let key = &sealer.keys[0];
         file.write_all(&[MAGIC.as_slice(), key.name.as_bytes(), &salt].concat())?;
         Ok(Self {
@@ -263,7 +263,7 @@ mod tests {
             .write(true)
             .open(path);
         let mut sealing =
-            Sealing::begin(&Sealer::of_test(), file.expect("a file")).expect("a head");
+            Sealing::begin(&Sealer::of_process(), file.expect("a file")).expect("a head");
         for part in content.chunks(10_007) {
             sealing.push(part).expect("written");
         }
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn a_content_of_any_length_comes_back_and_any_damage_of_its_file_is_found() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (path, sealer) = (directory.path().join("f"), Sealer::of_test());
+        let (path, sealer) = (directory.path().join("f"), Sealer::of_process());
         let mut names = std::collections::BTreeSet::new();
         for bytes in [0, 1, 65_535, 65_536, 65_537, 131_072, 200_000] {
             let content: Vec<u8> = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();

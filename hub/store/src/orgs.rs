@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{Connection, StoreError, failed};
 use super::{audit, versions};
-use crate::audit::Deed;
+use linli_domain::audit::Deed;
 use linli_domain::orgs::{Change, Directory};
 
 /// All that is not retired.

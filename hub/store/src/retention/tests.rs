@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{self, Place, Store};
+use crate::{Place, Store};
 use std::collections::BTreeSet;
 
 const DAY_MS: i64 = 86_400_000;
@@ -49,7 +49,7 @@ async fn sweep(connection: &mut Connection, class: Class, cut: Cut) -> BTreeSet<
             actor: "test".to_owned(),
             proof,
         };
-        let mut transaction = store::begin(connection).await.expect("a transaction");
+        let mut transaction = crate::begin(connection).await.expect("a transaction");
         let stepped = perform(&mut transaction, &Step::Delete(batch), NOW_MS)
             .await
             .expect("deleted");

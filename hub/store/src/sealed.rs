@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ca;
+use linli_shared::service::random;
 
 const VERSION: &str = "s1";
 const KEY_BYTES: usize = 32;
@@ -119,26 +119,17 @@ pub fn init(data_dir: &Path) -> Result<PathBuf, SealError> {
     if path.exists() {
         return Ok(path);
     }
-    let line = format!("{}\n", hex::encode(ca::random::<KEY_BYTES>()));
+    let line = format!("{}\n", hex::encode(random::secret::<KEY_BYTES>()));
     match files::replace(&path, line.as_bytes(), 0o600) {
         Ok(()) => Ok(path),
         Err(source) => Err(SealError::Write { path, source }),
     }
 }
 
-#[cfg(test)]
-impl Sealer {
-    /// With a key that everybody knows.
-    pub fn of_test() -> Self {
-        let key = Key::of(&[7; KEY_BYTES]).expect("a key of the right length");
-        Self { keys: vec![key] }
-    }
-}
-
 impl Sealer {
     /// With a key that no other process has, for what is kept elsewhere for minutes.
     pub fn of_process() -> Self {
-        let key = Key::of(&ca::random::<KEY_BYTES>()).expect("a key of the right length");
+        let key = Key::of(&random::secret::<KEY_BYTES>()).expect("a key of the right length");
         Self { keys: vec![key] }
     }
 
@@ -174,7 +165,7 @@ impl Sealer {
         if text.is_empty() {
             return String::new();
         }
-        let nonce = ca::random::<NONCE_LEN>();
+        let nonce = random::secret::<NONCE_LEN>();
         let mut bytes = text.as_bytes().to_vec();
         let key = &self.keys[0];
         key.key

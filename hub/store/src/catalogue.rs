@@ -1,6 +1,6 @@
 //! The catalogue of the tables: each with its key, and with how long its rows stay.
 //!
-//! Who adds a table to `hub/migrations` adds it to [`TABLES`] here, or a test fails: what is not in this list is
+//! Who adds a table to `hub/store/migrations` adds it to [`TABLES`] here, or a test fails: what is not in this list is
 //! neither copied from one engine to the other nor compared, and nobody has said when it is deleted. Columns are
 //! read from the schema, so a new column needs nothing here.
 
@@ -133,10 +133,10 @@ pub async fn there(
 mod tests {
     use super::super::{Place, Store};
     use super::*;
-    use crate::retention::Class;
+    use crate::retention::class::Class;
 
     const WHERE: &str =
-        "add it to TABLES in hub/src/store/catalogue.rs, with its key and how long its rows stay";
+        "add it to TABLES in hub/store/src/catalogue.rs, with its key and how long its rows stay";
 
     #[tokio::test]
     async fn every_table_of_the_schema_is_in_the_catalogue_with_its_key() {
@@ -149,7 +149,7 @@ mod tests {
         for name in &there {
             let listed = TABLES.iter().find(|table| table.name == name);
             let listed = listed.unwrap_or_else(|| {
-                panic!("table {name:?} of hub/migrations is not in the catalogue: {WHERE}")
+                panic!("table {name:?} of hub/store/migrations is not in the catalogue: {WHERE}")
             });
             let key = schema::key(&mut connection, name).await;
             assert_eq!(key, listed.key, "the key of {name:?}: {WHERE}");
@@ -161,7 +161,7 @@ mod tests {
         for table in TABLES {
             assert!(
                 there.iter().any(|name| name == table.name),
-                "{:?} is in the catalogue and not in hub/migrations",
+                "{:?} is in the catalogue and not in hub/store/migrations",
                 table.name
             );
         }

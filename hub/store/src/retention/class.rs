@@ -1,0 +1,105 @@
+//! The classes of data that retention knows, each with its table.
+use linli_shared::protocol::ids::Retention;
+
+use crate::catalogue;
+
+/// A class of data: rows of one table that go by one rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    Cases,
+    Warnings,
+    Notifications,
+    EventsStandard,
+    EventsAccess,
+    EventsIncident,
+    Occurrences,
+    Mutes,
+    LostRanges,
+    Quarantine,
+    Sessions,
+    JoinTokens,
+    ApiTokens,
+    Positions,
+}
+
+impl Class {
+    /// All, in the order of a run: what refers to others goes before them.
+    pub const ALL: [Self; 14] = [
+        Self::Cases,
+        Self::Warnings,
+        Self::Notifications,
+        Self::EventsStandard,
+        Self::EventsAccess,
+        Self::EventsIncident,
+        Self::Occurrences,
+        Self::Mutes,
+        Self::LostRanges,
+        Self::Quarantine,
+        Self::Sessions,
+        Self::JoinTokens,
+        Self::ApiTokens,
+        Self::Positions,
+    ];
+
+    /// Its name in metrics, proofs and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cases => "cases",
+            Self::Warnings => "warnings",
+            Self::Notifications => "notifications",
+            Self::EventsStandard => "events_standard",
+            Self::EventsAccess => "events_access",
+            Self::EventsIncident => "events_incident",
+            Self::Occurrences => "occurrences",
+            Self::Mutes => "mutes",
+            Self::LostRanges => "lost_ranges",
+            Self::Quarantine => "quarantine",
+            Self::Sessions => "sessions",
+            Self::JoinTokens => "join_tokens",
+            Self::ApiTokens => "api_tokens",
+            Self::Positions => "positions",
+        }
+    }
+
+    /// Its table.
+    pub fn table(self) -> &'static str {
+        match self {
+            Self::EventsStandard | Self::EventsAccess | Self::EventsIncident => "chunks",
+            Self::Notifications => "outbox",
+            class => class.as_str(),
+        }
+    }
+
+    /// The key of its table.
+    pub fn key(self) -> &'static [&'static str] {
+        let listed = catalogue::TABLES
+            .iter()
+            .find(|table| table.name == self.table());
+        listed.map_or(&[], |table| table.key)
+    }
+
+    /// The class of chunks.
+    pub fn retention(self) -> Option<Retention> {
+        match self {
+            Self::EventsStandard => Some(Retention::Standard),
+            Self::EventsAccess => Some(Retention::Access),
+            Self::EventsIncident => Some(Retention::Incident),
+            _ => None,
+        }
+    }
+
+    /// Tables whose rows go with its own, and their column with its number.
+    pub fn belongings(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Cases => &[
+                ("case_orgs", "case_id"),
+                ("case_named", "case_id"),
+                ("case_warnings", "case_id"),
+                ("case_actions", "case_id"),
+                ("attachments", "case_id"),
+            ],
+            Self::Warnings => &[("warning_changes", "warning_id")],
+            _ => &[],
+        }
+    }
+}
