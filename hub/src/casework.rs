@@ -184,7 +184,7 @@ fn calendars(directory: &Path) -> Result<Vec<Calendar>, ConfigError> {
 impl Casework {
     /// With the defaults, and a key of its own.
     pub fn of_test() -> Self {
-        Self::new(CaseFiles::default(), Arc::new(Sealer::of_process()))
+        Self::new(CaseFiles::default(), Arc::new(Sealer::of_test()))
     }
 }
 

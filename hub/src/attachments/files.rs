@@ -275,12 +275,9 @@ pub async fn blocking<T: Send + 'static>(
 mod tests {
     use super::*;
     use std::io::Read as _;
-    use std::sync::LazyLock;
 
     fn files(directory: &Path) -> Files {
-        // All directories of a test have one key.
-        static SEALER: LazyLock<Arc<Sealer>> = LazyLock::new(|| Arc::new(Sealer::of_process()));
-        Files::beside(directory, Arc::clone(&SEALER))
+        Files::beside(directory, Arc::new(Sealer::of_test()))
     }
 
     fn take(files: &Files, content: &[u8]) -> String {

@@ -462,7 +462,7 @@ async fn a_graver_warning_raises_the_case_it_joins_and_other_routes_have_their_o
     let wanted: [(&str, &str, &[i64]); 2] =
         [("duty", "red", &[2, 3, 4]), ("office", "orange", &[1])];
     assert_eq!(shown, wanted);
-    let sealer = linli_store::sealed::Sealer::of_process();
+    let sealer = linli_store::sealed::Sealer::of_test();
     let mut snapshot = hub.store.snapshot().await.expect("a snapshot");
     let id = cases::id_of(&mut snapshot, &found[0].code).await;
     let id = id.expect("a number").expect("it is there");

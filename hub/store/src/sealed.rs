@@ -127,6 +127,13 @@ pub fn init(data_dir: &Path) -> Result<PathBuf, SealError> {
 }
 
 impl Sealer {
+    /// With a key that everybody knows, for tests.
+    #[doc(hidden)]
+    pub fn of_test() -> Self {
+        let key = Key::of(&[7; KEY_BYTES]).expect("a key of the right length");
+        Self { keys: vec![key] }
+    }
+
     /// With a key that no other process has, for what is kept elsewhere for minutes.
     pub fn of_process() -> Self {
         let key = Key::of(&random::secret::<KEY_BYTES>()).expect("a key of the right length");

@@ -1,10 +1,12 @@
 use super::*;
 use crate::Store;
+use linli_shared::protocol::event::Severity;
 
 /// A notice of a warning.
 fn fire(warning: i64) -> Notice {
     Notice {
         warning,
+        severity: Severity::Life,
         ..Notice::test(1_767_225_600_000)
     }
 }

@@ -263,7 +263,7 @@ mod tests {
             .write(true)
             .open(path);
         let mut sealing =
-            Sealing::begin(&Sealer::of_process(), file.expect("a file")).expect("a head");
+            Sealing::begin(&Sealer::of_test(), file.expect("a file")).expect("a head");
         for part in content.chunks(10_007) {
             sealing.push(part).expect("written");
         }
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn a_content_of_any_length_comes_back_and_any_damage_of_its_file_is_found() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (path, sealer) = (directory.path().join("f"), Sealer::of_process());
+        let (path, sealer) = (directory.path().join("f"), Sealer::of_test());
         let mut names = std::collections::BTreeSet::new();
         for bytes in [0, 1, 65_535, 65_536, 65_537, 131_072, 200_000] {
             let content: Vec<u8> = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();
