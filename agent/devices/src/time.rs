@@ -47,7 +47,9 @@ pub fn in_zone(civil: DateTime, zone: &TimeZone) -> Option<i64> {
 /// Reads a time, with a zone of its own or in this one.
 pub fn read(text: &str, zone: &TimeZone) -> Option<i64> {
     let text = text.trim().trim_matches('"').trim();
-    if text.is_empty() || text.len() > TEXT_BYTES_MAX {
+    // A damaged digit would make another hour of it.
+    let is_damaged = text.contains(char::REPLACEMENT_CHARACTER);
+    if text.is_empty() || text.len() > TEXT_BYTES_MAX || is_damaged {
         return None;
     }
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
@@ -354,6 +356,7 @@ mod tests {
     #[test]
     fn what_is_no_time_is_none() {
         for text in [
+            "2026-11-30T1\u{fffd}:26:22+08:00",
             "",
             "noon",
             "2026-13-01T12:00:00",
