@@ -19,6 +19,7 @@ mod oidc;
 mod onvif_device;
 mod peers;
 mod people;
+mod ports;
 mod process;
 mod settable_clock;
 mod stations;
@@ -43,15 +44,14 @@ pub use peers::{
     Alertmanager, MailServer, Received, Receiver, Reply, hmac, signed_events, signed_events_at,
 };
 pub use people::{PASSWORD, add_user, load_district, sign_in, user, with_line};
+pub use ports::{free_tcp_port, free_udp_port};
 pub use process::{Process, binary};
 pub use settable_clock::SettableClock;
 pub use stations::{station_figures, tell_station};
 pub use stored::{StoredEvent, assert_stored_once, quarantined_ids, stored_events, stored_starts};
 
 use anyhow::{Context, Result, bail};
-use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a condition that must come true may take on a loaded machine.
@@ -94,33 +94,6 @@ pub fn http() -> reqwest::ClientBuilder {
     // Another test of the process may have installed it; that is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
-}
-
-/// A UDP port that is free, and that no other test is given.
-pub fn free_udp_port() -> Result<u16> {
-    free_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
-}
-
-/// A TCP port that is free, and that no other test is given.
-pub fn free_tcp_port() -> Result<u16> {
-    free_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-}
-
-/// Ports below the kernel's own choice, so that no outgoing connection takes one meanwhile. Each test
-/// process begins in a place of its own.
-fn free_port(is_free: impl Fn(u16) -> bool) -> Result<u16> {
-    static GIVEN: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 10_000;
-    const PORTS: u16 = 22_000;
-    let start = (std::process::id().wrapping_mul(701) % u32::from(PORTS)) as u16;
-    for _ in 0..PORTS {
-        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + start.wrapping_add(given) % PORTS;
-        if is_free(port) {
-            return Ok(port);
-        }
-    }
-    bail!("no port is free")
 }
 
 /// A file or folder of the project.
