@@ -3,11 +3,9 @@
 //! Counts of a spool thread itself (syncs, damage, losses) are copied from its status at each scrape and stay gauges
 //! "since the start": alert rules compare them with 0.
 use linli_shared::protocol::ids::Lane;
+use linli_shared::service::metrics::Registrar;
 use linli_shared::service::process::ProcessFigures;
-use prometheus::{
-    Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 /// The metrics of one source.
 pub struct SourceFigures {
@@ -60,7 +58,7 @@ impl SourceFigures {
 /// Handles of all metrics; cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
-    registry: Registry,
+    registrar: Registrar,
     events_stored: IntCounterVec,
     events_doubled: IntCounterVec,
     events_refused: IntCounterVec,
@@ -96,7 +94,7 @@ pub struct Metrics {
     /// End of the certificate, seconds since 1970 UTC.
     pub cert_not_after: IntGauge,
     /// How far this clock is ahead of the hub's, seconds.
-    pub clock_skew: prometheus::Gauge,
+    pub clock_skew: Gauge,
     /// 1 when the wall clock is synchronised.
     pub clock_set: IntGauge,
     /// Steps of the wall clock of more than two seconds.
@@ -122,27 +120,12 @@ pub struct Metrics {
 impl Metrics {
     /// New metrics in a registry of their own.
     pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let vec = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(vec.clone()))?;
-            Ok::<_, prometheus::Error>(vec)
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let vec = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(vec.clone()))?;
-            Ok::<_, prometheus::Error>(vec)
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok::<_, prometheus::Error>(gauge)
-        };
+        let registrar = Registrar::default();
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| registrar.counters(name, help, labels);
+        let gauges = |name: &str, help: &str, labels: &[&str]| registrar.gauges(name, help, labels);
+        let counter = |name: &str, help: &str| registrar.counter(name, help);
+        let gauge = |name: &str, help: &str| registrar.gauge(name, help);
         let build = gauges(
             "linli_agent_build_info",
             "Always 1; the label is the version.",
@@ -195,17 +178,7 @@ impl Metrics {
                 "Devices of a source whose clock is off by more than clock_bound.",
                 &["source"],
             )?,
-            source_clock_offset: {
-                let offset = GaugeVec::new(
-                    Opts::new(
-                        "linli_agent_source_clock_offset_seconds",
-                        "By how much the clock of the source's device that is off most is behind; negative: ahead.",
-                    ),
-                    &["source"],
-                )?;
-                registry.register(Box::new(offset.clone()))?;
-                offset
-            },
+            source_clock_offset: registrar.fractions("linli_agent_source_clock_offset_seconds", "By how much the clock of the source's device that is off most is behind; negative: ahead.", &["source"])?,
             source_connected: gauges(
                 "linli_agent_source_connected",
                 "1 while the source is connected or listens, or a device of it is heard.",
@@ -221,17 +194,7 @@ impl Metrics {
                 "Receipt of the source's last message, seconds since 1970 UTC; 0 before the first.",
                 &["source"],
             )?,
-            source_lag: {
-                let lag = GaugeVec::new(
-                    Opts::new(
-                        "linli_agent_source_lag_seconds",
-                        "By how much the source's last event came after its device's time.",
-                    ),
-                    &["source"],
-                )?;
-                registry.register(Box::new(lag.clone()))?;
-                lag
-            },
+            source_lag: registrar.fractions("linli_agent_source_lag_seconds", "By how much the source's last event came after its device's time.", &["source"])?,
             pseudonyms_broken: gauge(
                 "linli_agent_pseudonyms_broken",
                 "1 while persons are dropped because the key of pseudonyms is damaged, or its replacement fails.",
@@ -275,14 +238,7 @@ impl Metrics {
                 "linli_agent_clock_set",
                 "1 when the wall clock is synchronised: the kernel says so, or a hub did in this boot.",
             )?,
-            clock_skew: {
-                let skew = prometheus::Gauge::new(
-                    "linli_agent_clock_skew_seconds",
-                    "By how much this clock was ahead of the hub's at its last welcome.",
-                )?;
-                registry.register(Box::new(skew.clone()))?;
-                skew
-            },
+            clock_skew: registrar.fraction("linli_agent_clock_skew_seconds", "By how much this clock was ahead of the hub's at its last welcome.")?,
             clock_steps: counter(
                 "linli_agent_clock_steps_total",
                 "Steps of the wall clock of more than two seconds.",
@@ -312,7 +268,7 @@ impl Metrics {
                 "linli_agent_station_refusing",
                 "1 while messages to the station are not stored: the inbox is full, or its disk fails.",
             )?,
-            process: ProcessFigures::register(&registry)?,
+            process: ProcessFigures::register(registrar.registry())?,
             spool_events: gauges(
                 "linli_agent_spool_events",
                 "Events that wait for the hub.",
@@ -353,7 +309,7 @@ impl Metrics {
                 "Files outside the synced log of the database; must be 0.",
                 &["lane"],
             )?,
-            registry: registry.clone(),
+            registrar: registrar.clone(),
         };
         for lane in Lane::ALL {
             metrics.stored(lane, 0, 0);
@@ -447,8 +403,6 @@ impl Metrics {
     /// The text exposition format, version 0.0.4.
     pub fn text(&self) -> Result<String, prometheus::Error> {
         self.process.look();
-        let mut out = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
-        Ok(String::from_utf8_lossy(&out).into_owned())
+        self.registrar.text()
     }
 }

@@ -10,7 +10,9 @@ use linli_domain::cases::moves::Move;
 use linli_domain::rights::{Actor, Role};
 use linli_domain::{cases, orgs};
 use linli_hub::ingest::casework::Registering;
-use linli_hub::{casework, clock_watch, ingest, metrics};
+use linli_hub::ingest::metrics::IngestMetrics;
+use linli_hub::{casework, clock_watch, ingest};
+use linli_shared::service::metrics::Registrar;
 use linli_store::cases::{CaseFilter, list};
 use linli_store::{self as store, sealed};
 use linli_store::{Place, Store};
@@ -345,7 +347,7 @@ async fn fill(
 /// Cases a second, each acknowledged when it is committed.
 async fn open(engine: &str, store: &Store, work: casework::Casework) {
     let (ingest, inbox) = ingest::Ingest::channel();
-    let figures = metrics::Metrics::new().expect("figures");
+    let figures = IngestMetrics::register(&Registrar::default()).expect("figures");
     let writer = ingest::Writer::open(
         store,
         Vec::new(),

@@ -3,10 +3,12 @@
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use linli_domain::correlate;
-use linli_hub::{casework, clock_watch, ingest, metrics};
+use linli_hub::ingest::metrics::IngestMetrics;
+use linli_hub::{casework, clock_watch, ingest};
 use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft};
 use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
+use linli_shared::service::metrics::Registrar;
 use linli_store::positions::LaneKey;
 use linli_store::{self as store, sealed};
 use std::collections::VecDeque;
@@ -54,7 +56,7 @@ fn start() {
             .await
             .expect("a store");
         let (_ingest, inbox) = ingest::Ingest::channel();
-        let metrics = metrics::Metrics::new().expect("figures");
+        let metrics = IngestMetrics::register(&Registrar::default()).expect("figures");
         let writer = ingest::Writer::open(
             &store,
             rules(),
@@ -107,7 +109,7 @@ impl Bench {
             let store = store::Store::open(&store::Place::Sqlite(path.clone()), true)
                 .await
                 .expect("a store");
-            let metrics = metrics::Metrics::new().expect("figures");
+            let metrics = IngestMetrics::register(&Registrar::default()).expect("figures");
             let writer = ingest::Writer::open(
                 &store,
                 rules(),

@@ -11,6 +11,7 @@ mod clock;
 mod events;
 mod imports;
 mod list;
+pub mod metrics;
 mod mutes;
 mod notifications;
 mod oidc;
@@ -40,12 +41,12 @@ use utoipa::OpenApi;
 
 use crate::attachments::AttachmentsConfig;
 use crate::attachments::files::Files;
+use crate::attachments::metrics::AttachmentMetrics;
 use crate::casework::NamedOnly;
 use crate::clock_watch::ClockWatch;
 use crate::directory::CurrentDirectory;
 use crate::ingest::{Ingest, Rejection};
 use crate::listener::Sessions;
-use crate::metrics::Metrics;
 use crate::oidc::Oidc;
 use crate::refusals::Refusals;
 use crate::rules::Rules;
@@ -58,6 +59,7 @@ use linli_store::{Store, StoreError};
 use auth::Bearer;
 pub use auth::Token;
 pub use events::EventView;
+use metrics::ApiMetrics;
 pub use oidc::OUTCOMES as OIDC_OUTCOMES;
 pub use rules::RuleView;
 
@@ -76,7 +78,9 @@ pub struct Api {
     /// Who is connected.
     pub sessions: Sessions,
     /// Figures.
-    pub metrics: Metrics,
+    pub metrics: ApiMetrics,
+    /// Metrics of files of cases.
+    pub attachment_metrics: AttachmentMetrics,
     /// Keys of sealed fields.
     pub sealer: Arc<Sealer>,
     /// Files of cases.
@@ -253,7 +257,7 @@ pub fn router(api: Api) -> Router {
     let open = Router::new()
         .route("/api/v1/sessions", post(sessions::begin))
         .route("/api/v1/sessions/oidc", get(oidc::start))
-        .route(crate::config::oidc::CALLBACK, get(oidc::callback));
+        .route(crate::oidc::config::CALLBACK, get(oidc::callback));
     // Its body is a file, which is neither held in memory nor a text.
     let files = Router::new()
         .route(ATTACHMENTS, post(attachments::add))

@@ -4,6 +4,7 @@ use axum::routing::get;
 use axum::{Router, response::IntoResponse};
 use axum_server::tls_rustls::RustlsConfig;
 use linli_shared::service::data_dir::{self, DataDirError};
+use linli_shared::service::metrics::{Registrar, TEXT_TYPE};
 use linli_shared::service::problem::Problem;
 use linli_shared::service::tls::{self, TlsError};
 use linli_shared::service::{file, shutdown, systemd};
@@ -17,25 +18,33 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::metrics::ApiMetrics;
 use crate::api::{self, Api};
 use crate::attachments::files::Files as AttachedFiles;
+use crate::attachments::metrics::AttachmentMetrics;
 use crate::ca::{self, Authority, CaError, Files};
 use crate::casework::{Casework, NamedOnly};
 use crate::clock_watch::ClockWatch;
 use crate::config::Config;
 use crate::directory::CurrentDirectory;
+use crate::ingest::metrics::IngestMetrics;
 use crate::ingest::{Health, Ingest, Writer, WriterError};
+use crate::listener::metrics::ListenerMetrics;
 use crate::listener::{Listener, ListenerError, Sessions, Shared};
-use crate::metrics::Metrics;
 use crate::notify::Notifier;
+use crate::notify::metrics::NotifyMetrics;
 use crate::notify::peer::PeerError;
 use crate::oidc::Oidc;
 use crate::refusals::Refusals;
 use crate::retention::Floors;
 use crate::retention::job::Job;
+use crate::retention::metrics::RetentionMetrics;
 use crate::rules::{RuleLoader, Rules};
 use linli_store::sealed::{SealError, Sealer};
-use linli_store::{Store, StoreError, attachments, stations, warnings};
+use linli_store::{Store, StoreError};
+use metrics::ProcessMetrics;
+
+pub mod metrics;
 
 /// How long parts may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -127,6 +136,24 @@ pub enum AppError {
     },
 }
 
+/// The metrics that are read from the store at each scrape.
+#[derive(Clone)]
+struct Scraped {
+    process: ProcessMetrics,
+    ingest: IngestMetrics,
+    listener: ListenerMetrics,
+    attachments: AttachmentMetrics,
+}
+
+impl Scraped {
+    async fn refresh(&self, store: &Store, now_ms: i64) {
+        self.process.refresh(store).await;
+        self.ingest.refresh(store).await;
+        self.attachments.refresh(store).await;
+        self.listener.refresh(store, now_ms).await;
+    }
+}
+
 /// A hub that is built and has its ports, and does not run yet.
 pub struct App {
     listener: Listener,
@@ -139,7 +166,8 @@ pub struct App {
     api_listener: TcpListener,
     api_tls: RustlsConfig,
     metrics_listener: TcpListener,
-    metrics: Metrics,
+    registrar: Registrar,
+    scraped: Scraped,
     store: Store,
     clock: ClockWatch,
     /// Held until the end: one hub has one writer.
@@ -152,7 +180,7 @@ impl App {
         data_dir::prepare(&config.data_dir)?;
         let lock = take_lock(&config.data_dir)?;
         let centre = config.centre();
-        let loader = RuleLoader::new(&config, &centre);
+        let loader = RuleLoader::new(config.rules_dir.clone(), &centre);
         let rules = loader.load()?;
         Floors::of(&rules)
             .check(&config.retention)
@@ -160,7 +188,13 @@ impl App {
         loader.warn_of_untold(&rules);
         centre.warn_of_case_notices(&config.case_files.taxonomy);
         let authority = Authority::load(&config.data_dir, config.certificate_days)?;
-        let metrics = Metrics::new()?;
+        let registrar = Registrar::default();
+        let metrics = ProcessMetrics::register(&registrar)?;
+        let ingest_metrics = IngestMetrics::register(&registrar)?;
+        let listener_metrics = ListenerMetrics::register(&registrar)?;
+        let notify_metrics = NotifyMetrics::register(&registrar)?;
+        let attachment_metrics = AttachmentMetrics::register(&registrar)?;
+        let api_metrics = ApiMetrics::register(&registrar)?;
         let files = Files::at(&config.data_dir);
         metrics.certificate("root", ca::not_after_s("root certificate", &files.root)?);
         metrics.certificate("hub", ca::not_after_s("hub certificate", &files.hub)?);
@@ -176,7 +210,7 @@ impl App {
             Shared {
                 ingest: ingest.clone(),
                 store: store.clone(),
-                metrics: metrics.clone(),
+                metrics: listener_metrics.clone(),
                 authority,
                 announce: config.announce.clone(),
                 heartbeat: config.heartbeat.0,
@@ -185,12 +219,18 @@ impl App {
             },
         )?;
         let source = source(&files)?;
-        let notifier =
-            Notifier::open(&config.channels, &source, &store, &ingest, &metrics, &clock)?;
+        let notifier = Notifier::open(
+            &config.channels,
+            &source,
+            &store,
+            &ingest,
+            &notify_metrics,
+            &clock,
+        )?;
         let mute_life = centre.mute_life;
         let sites = centre.sites().map(str::to_owned).collect();
         if config.oidc.is_some() {
-            metrics.oidc_outcomes(&api::OIDC_OUTCOMES);
+            api_metrics.oidc_outcomes(&api::OIDC_OUTCOMES);
         }
         let sealer = Arc::new(Sealer::load(&config.data_dir)?);
         let files = AttachedFiles::beside(&config.data_dir, Arc::clone(&sealer));
@@ -205,11 +245,11 @@ impl App {
             centre,
             casework,
             inbox,
-            metrics.clone(),
+            ingest_metrics.clone(),
             (&config.clock, clock_publisher),
         )
         .await?;
-        let rules = Rules::new(loader, rules, ingest.clone(), metrics.clone());
+        let rules = Rules::new(loader, rules, ingest.clone(), &registrar)?;
         Ok(Self {
             listener,
             writer,
@@ -222,7 +262,8 @@ impl App {
                 config: config.retention.clone(),
                 sealer: Arc::clone(&sealer),
                 files: files.clone(),
-                metrics: metrics.clone(),
+                metrics: RetentionMetrics::register(&registrar)?,
+                attachments: attachment_metrics.clone(),
                 clock: clock.clone(),
             },
             rules: rules.clone(),
@@ -233,7 +274,8 @@ impl App {
                 mute_life,
                 sites,
                 sessions,
-                metrics: metrics.clone(),
+                metrics: api_metrics,
+                attachment_metrics: attachment_metrics.clone(),
                 sealer,
                 files,
                 attachments: config.attachments.clone(),
@@ -258,7 +300,13 @@ impl App {
             api_listener,
             api_tls: api_tls(&config)?,
             metrics_listener,
-            metrics,
+            registrar,
+            scraped: Scraped {
+                process: metrics,
+                ingest: ingest_metrics,
+                listener: listener_metrics,
+                attachments: attachment_metrics,
+            },
             store,
             _lock: lock,
         })
@@ -290,7 +338,13 @@ impl App {
             .map_err(|source| ended("metrics listener", Some(source)))?;
         let metrics_server = axum::serve(
             metrics_listener,
-            watch_router(self.metrics, self.store, self.ingest.health(), self.clock),
+            watch_router(
+                self.registrar,
+                self.scraped,
+                self.store,
+                self.ingest.health(),
+                self.clock,
+            ),
         )
         .with_graceful_shutdown(stop.clone().cancelled_owned());
         let listener = self.listener.run(stop.clone());
@@ -391,7 +445,8 @@ fn api_tls(config: &Config) -> Result<RustlsConfig, AppError> {
 
 /// What those who watch the hub ask: figures, and whether it lives and works.
 fn watch_router(
-    metrics: Metrics,
+    registrar: Registrar,
+    scraped: Scraped,
     store: Store,
     health: watch::Receiver<Health>,
     clock: ClockWatch,
@@ -402,24 +457,10 @@ fn watch_router(
         .route(
             "/metrics",
             get(move || async move {
-                let (bytes, free_bytes) = figures.size().await;
-                metrics.look(bytes, free_bytes);
-                // What cannot be read keeps its last value.
-                if let Ok(due) = warnings::unacknowledged(figures.readers()).await {
-                    metrics.unacknowledged.set(due);
-                }
-                if let Ok((files, bytes)) = attachments::sum(figures.readers()).await {
-                    metrics.attachments(files, bytes);
-                }
-                if let Ok(standing) = stations::standing(figures.readers()).await {
-                    let age_ms = standing
-                        .oldest_ms
-                        .map_or(0, |oldest_ms| hub_clock.now_ms() - oldest_ms);
-                    metrics.stations(standing.waiting, age_ms);
-                }
-                metrics
+                scraped.refresh(&figures, hub_clock.now_ms()).await;
+                registrar
                     .text()
-                    .map(|text| ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
+                    .map(|text| ([(header::CONTENT_TYPE, TEXT_TYPE)], text))
                     .map_err(|error| {
                         Problem::new(
                             StatusCode::INTERNAL_SERVER_ERROR,

@@ -15,8 +15,8 @@
 //! Limits: `[attachments]`, and 100 files a case (`cases/check`).
 pub mod files;
 pub mod media;
+pub mod metrics;
 pub mod name;
-pub mod sweep;
 
 use linli_shared::service::config::Bytes;
 use serde::Deserialize;

@@ -1,12 +1,18 @@
 //! The centre as the hub's config describes it: its sites and offices, its routes and who is told, its
 //! grades. What rules may name is taken from here.
+pub mod addressees;
+pub mod case_notices;
+pub mod channels;
+#[cfg(test)]
+pub mod notice_examples;
+
 use linli_shared::protocol::event::Severity;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::config::channels::{Channel, DEFAULT_ROUTES, Route};
-use crate::notify::addressees::Addressees;
-use crate::notify::news::CaseNotice;
+use addressees::Addressees;
+use case_notices::CaseNotice;
+use channels::{Channel, DEFAULT_ROUTES, Route};
 use linli_domain::cases::intake::Taxonomy;
 use linli_domain::correlate::rule::Vocabulary;
 use linli_domain::warnings::Grades;

@@ -1,12 +1,21 @@
 //! The command line: what each command does.
-pub mod clock;
-pub mod orgs;
+mod acknowledge;
+pub mod cli;
+mod clock;
+mod database;
+mod mutes;
+mod orgs;
+mod rules;
+mod show;
+mod users;
 
-use crate::cli::{ApiTokenCommand, Cli, Command, NotificationsCommand, TokenCommand};
 use crate::config::Config;
 use crate::notify::peer::{Letter, Peer};
-use crate::{api, app, attend, ca, database, retention, rules, show, users};
+use crate::retention::Floors;
+use crate::rules::RuleLoader;
+use crate::{api, app, ca};
 use clap::{CommandFactory, Parser};
+use cli::{ApiTokenCommand, Cli, Command, NotificationsCommand, TokenCommand};
 use linli_domain::notice::Notice;
 use linli_shared::protocol::token::JoinToken;
 use linli_shared::service::data_dir;
@@ -58,11 +67,11 @@ fn load(path: &Path) -> Result<Config, Failure> {
 
 fn validate(path: &Path, json: bool) -> Result<u8, Failure> {
     let config = load(path)?;
-    let loader = rules::RuleLoader::new(&config, &config.centre());
+    let loader = RuleLoader::new(config.rules_dir.clone(), &config.centre());
     let rules = loader
         .load()
         .map_err(|error| failure(exit::CONFIG)(&error))?;
-    let floors = retention::Floors::of(&rules).check(&config.retention);
+    let floors = Floors::of(&rules).check(&config.retention);
     floors.map_err(|text| Failure {
         text,
         code: exit::CONFIG,
@@ -198,7 +207,7 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
         return Ok(exit::OK);
     }
     if let Command::Rules { command } = &command
-        && let Some(code) = rules::commands::without_store(&config, command)?
+        && let Some(code) = rules::without_store(&config, command)?
     {
         return Ok(code);
     }
@@ -318,12 +327,14 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
                 .map_err(|error| io(&error))?;
         }
         Command::Rules { command } => {
-            return rules::commands::with_store(config, store, command).await;
+            return rules::with_store(config, store, command).await;
         }
-        Command::Acknowledge { id, by, note } => attend::acknowledge(store, id, &by, &note).await?,
-        Command::Mutes { command } => attend::mutes(config, store, command).await?,
-        Command::User { command } => users::commands::user(store, command).await?,
-        Command::Audit { command } => users::commands::audit(store, command).await?,
+        Command::Acknowledge { id, by, note } => {
+            acknowledge::acknowledge(store, id, &by, &note).await?
+        }
+        Command::Mutes { command } => mutes::mutes(config, store, command).await?,
+        Command::User { command } => users::user(store, command).await?,
+        Command::Audit { command } => users::audit(store, command).await?,
         Command::Org { command } => orgs::run(store, command).await?,
         Command::Db { command } => database::with_store(config, store, command).await?,
         Command::Retention { command } => database::retention::run(config, store, command).await?,

@@ -1,19 +1,16 @@
 //! The hub's config file: strict TOML, every key with a default that works.
-pub mod channels;
-pub mod oidc;
-
-use channels::{Channel, ChannelEntry, Route, RouteEntry};
-use linli_shared::service::config::{ConfigError, Span, load};
+use linli_shared::service::config::{ConfigError, Span, WrongValue, load};
 use linli_shared::service::telemetry::LogConfig;
-use oidc::{OidcConfig, OidcEntry};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::attachments::AttachmentsConfig;
 use crate::casework::{CaseFiles, CasesConfig};
+use crate::centre::case_notices::{self, CaseNotice};
+use crate::centre::channels::{self, Channel, ChannelEntry, Route, RouteEntry};
 use crate::centre::{self, Centre, Site};
-use crate::notify::news::{self, CaseNotice};
+use crate::oidc::config::{OidcConfig, OidcEntry};
 use crate::retention::config::RetentionConfig;
 use linli_domain::clock_guard::ClockConfig;
 use linli_domain::warnings::{Grade, Grades};
@@ -219,7 +216,7 @@ impl Config {
             .find_database(directory)
             .map_err(|(key, message)| wrong(key, message))?;
         config.case_files = CaseFiles::load(&config.cases, directory)?;
-        let named = |(key, message): channels::Wrong| wrong(&key, message);
+        let named = |(key, message): WrongValue| wrong(&key, message);
         config.channels =
             channels::channels(std::mem::take(&mut config.channel), directory).map_err(named)?;
         config.routes =
@@ -229,9 +226,9 @@ impl Config {
             .iter()
             .map(|route| route.name.clone())
             .collect();
-        news::check(&config.case_notice, &routes).map_err(named)?;
+        case_notices::check(&config.case_notice, &routes).map_err(named)?;
         if let Some(entry) = config.oidc_entry.take() {
-            config.oidc = Some(oidc::oidc(entry, directory).map_err(named)?);
+            config.oidc = Some(crate::oidc::config::oidc(entry, directory).map_err(named)?);
         }
         config
             .retention

@@ -32,6 +32,7 @@ mod clock;
 pub mod decide;
 pub mod flood;
 mod incident;
+pub mod metrics;
 pub mod people;
 mod raise;
 mod recall;

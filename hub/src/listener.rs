@@ -9,6 +9,7 @@ mod claims;
 mod handshakes;
 mod join;
 mod lane;
+pub mod metrics;
 mod session;
 mod skew;
 mod station;
@@ -35,8 +36,8 @@ use self::handshakes::Handshakes;
 use crate::ca::{Authority, CaError, Files};
 use crate::clock_watch::ClockWatch;
 use crate::ingest::Ingest;
-use crate::metrics::Metrics;
 use linli_store::Store;
+use metrics::ListenerMetrics;
 
 /// Sessions at once.
 const SESSIONS_MAX: usize = 6000;
@@ -77,7 +78,7 @@ pub struct Shared {
     /// For reading who is admitted.
     pub store: Store,
     /// Figures.
-    pub metrics: Metrics,
+    pub metrics: ListenerMetrics,
     /// Signs agents that join.
     pub authority: Authority,
     /// Addresses to announce to them.

@@ -27,14 +27,11 @@
 //! Limits: [`plan::DIGEST_MAX`] rows a message, [`peer::SEND_DEADLINE`] for one try, [`LOOK_EVERY`] until a
 //! desk sees what the command line has written.
 //!
-//! Files: `notice` what is told, `news` what of that is of cases, `addressees` to whom, `plan` and `bucket` when, `words` in which words,
-//! `peer` by which protocol, `desk` the task of a channel.
-pub mod addressees;
+//! Files: `plan` and `bucket` decide when a message is sent, `words` writes it, `peer` speaks the protocol, `desk` is the
+//! task of a channel. Which channels a notice goes to is decided in `centre`.
 mod bucket;
 mod desk;
-#[cfg(test)]
-mod examples;
-pub mod news;
+pub mod metrics;
 pub mod peer;
 mod plan;
 mod words;
@@ -44,14 +41,14 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::centre::channels::Channel;
 use crate::clock_watch::ClockWatch;
-use crate::config::channels::Channel;
 use crate::ingest::Ingest;
-use crate::metrics::Metrics;
 use desk::Desk;
 use linli_shared::service::telemetry;
 use linli_store::outbox::{self, Outcome, Settlement};
 use linli_store::{Store, StoreError};
+use metrics::NotifyMetrics;
 use peer::{Peer, PeerError};
 
 /// A desk looks at its rows this often where nothing wakes it.
@@ -73,7 +70,7 @@ impl Notifier {
         source: &str,
         store: &Store,
         ingest: &Ingest,
-        metrics: &Metrics,
+        metrics: &NotifyMetrics,
         clock: &ClockWatch,
     ) -> Result<Self, PeerError> {
         let desk = |channel: &Channel| {

@@ -14,6 +14,7 @@
 //! * The browser is sent to the provider and nowhere else: no request says where to go afterwards.
 //! * Limits: [`SIGN_INS_AT_ONCE`] conversations with the provider at a time; a code has [`CODE_BYTES_MAX`].
 mod begun;
+pub mod config;
 mod provider;
 mod token;
 pub mod who;
@@ -32,8 +33,8 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 
-use crate::config::oidc::OidcConfig;
 use begun::Begun;
+use config::OidcConfig;
 use linli_store::sealed::Sealer;
 use provider::{Metadata, Provider};
 use token::{BadToken, Client, Proven};

@@ -22,6 +22,8 @@
 //! Limits: [`BATCH_ROWS`] rows a transaction.
 pub mod config;
 pub mod job;
+pub mod metrics;
+pub mod sweep;
 
 use linli_shared::service::telemetry;
 use std::path::PathBuf;
@@ -29,7 +31,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::attachments::files::Files;
-use crate::attachments::sweep;
 use crate::ingest::{Ingest, Rejection};
 use config::RetentionConfig;
 use linli_domain::cases::State;

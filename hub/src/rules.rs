@@ -7,7 +7,9 @@
 //! the tests beside the rules are run (`tried`): which fail is said in the log.
 use linli_shared::service::clock;
 use linli_shared::service::config::ConfigError;
+use linli_shared::service::metrics::Registrar;
 use linli_shared::service::telemetry;
+use prometheus::IntCounter;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -18,17 +20,11 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::centre::Centre;
-use crate::config::Config;
+use crate::centre::addressees::Addressees;
 use crate::ingest::Ingest;
-use crate::metrics::Metrics;
-use crate::notify::addressees::Addressees;
 use linli_domain::correlate::rule::{Rule, Vocabulary, load_directory};
 
-mod backtest;
-pub mod commands;
-mod explain;
 mod tried;
-mod why_not;
 
 /// Reads the rules of a directory.
 #[derive(Debug, Clone)]
@@ -48,10 +44,10 @@ pub struct Untold {
 }
 
 impl RuleLoader {
-    /// From the config.
-    pub fn new(config: &Config, centre: &Centre) -> Self {
+    /// Of a directory, for this centre.
+    pub fn new(directory: PathBuf, centre: &Centre) -> Self {
         Self {
-            directory: config.rules_dir.clone(),
+            directory,
             vocabulary: centre.vocabulary(),
             addressees: centre.addressees.clone(),
         }
@@ -114,7 +110,7 @@ pub enum ReloadError {
 pub struct Rules {
     loader: RuleLoader,
     ingest: Ingest,
-    metrics: Metrics,
+    reload_failures: IntCounter,
     running: watch::Sender<Vec<Arc<Rule>>>,
     /// One reload at a time: what is in place at the end is what was read last.
     turn: Arc<Mutex<()>>,
@@ -126,15 +122,18 @@ impl Rules {
         loader: RuleLoader,
         running: Vec<Arc<Rule>>,
         ingest: Ingest,
-        metrics: Metrics,
-    ) -> Self {
-        Self {
+        registrar: &Registrar,
+    ) -> Result<Self, prometheus::Error> {
+        Ok(Self {
             loader,
             ingest,
-            metrics,
+            reload_failures: registrar.counter(
+                "linli_hub_rule_reload_failures_total",
+                "Reloads that were not taken: the rules from before go on.",
+            )?,
             running: watch::Sender::new(running),
             turn: Arc::default(),
-        }
+        })
     }
 
     /// The rules that run.
@@ -151,7 +150,7 @@ impl Rules {
     pub async fn reload(&self) -> Result<usize, ReloadError> {
         let outcome = self.try_reload().await;
         if let Err(error) = &outcome {
-            self.metrics.reload_failures.inc();
+            self.reload_failures.inc();
             tracing::error!(
                 error = telemetry::chain(error),
                 "the rules are not taken; those from before go on"

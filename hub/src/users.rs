@@ -7,7 +7,6 @@
 //!   user signs out, is disabled, or has a new password.
 //! * Wrong passwords of one login are answered later and later: see `Tries`.
 //! * Tokens for programs (`linli-hub api-token`) have a role and an organisation too.
-pub mod commands;
 
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};

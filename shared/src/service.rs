@@ -6,6 +6,7 @@ pub mod data_dir;
 pub mod exit;
 pub mod file;
 pub mod link;
+pub mod metrics;
 pub mod output;
 pub mod peer;
 pub mod problem;

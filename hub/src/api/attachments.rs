@@ -142,7 +142,7 @@ pub async fn add(
     let taken = take(&api, &actor, code, parameters, &headers, content).await;
     taken.map_err(|refused| {
         if let Some(reason) = refused.reason {
-            api.metrics.attachment_refused(reason);
+            api.attachment_metrics.refused(reason);
         }
         refused.problem
     })
@@ -430,7 +430,7 @@ pub async fn download(
         .await
         .unwrap_or_else(|error| Err(FileError::Read(io::Error::other(error))))
         .map_err(|error| {
-            api.metrics.attachments_unreadable.inc();
+            api.attachment_metrics.unreadable.inc();
             tracing::error!(
                 case = code, number, digest = file.digest, error = telemetry::chain(&error),
                 "a file of a case cannot be read: `linli-hub db check` shows which there are"

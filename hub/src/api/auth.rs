@@ -157,7 +157,7 @@ pub fn forbidden() -> Problem {
 pub async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     api.metrics
-        .api_requests
+        .requests
         .with_label_values(&[response.status().as_str()])
         .inc();
     response

@@ -71,7 +71,7 @@ pub async fn start(
     query(parameters)?;
     let oidc = configured(&api)?;
     let start = oidc.begin(api.clock.expiry_ms()).await.map_err(|error| {
-        api.metrics.oidc(outcome(&error));
+        api.metrics.oidc_sign_in(outcome(&error));
         problem(&error)
     })?;
     let headers = [
@@ -107,7 +107,7 @@ pub async fn callback(
     let session = match oidc.finish(&returned, now_ms).await {
         Ok(identity) => enter(&api, oidc, &identity, from, now_ms).await,
         Err(error) => {
-            api.metrics.oidc(outcome(&error));
+            api.metrics.oidc_sign_in(outcome(&error));
             // What was begun elsewhere is nobody's attempt to get in, and a provider that is down nobody's fault.
             if matches!(error, SignInError::Refused(_) | SignInError::Token(_)) {
                 let said = format!("oidc: {error}");
@@ -203,7 +203,7 @@ async fn enter(
 
 async fn signed_in(api: &Api, login: &str, now_ms: i64) -> Result<Session, Problem> {
     let session = sessions::start(api, login, "oidc", now_ms).await?;
-    api.metrics.oidc("signed_in");
+    api.metrics.oidc_sign_in("signed_in");
     Ok(session)
 }
 
@@ -213,7 +213,7 @@ async fn refuse(
     refused: Refused,
     from: SocketAddr,
 ) -> Result<Session, Problem> {
-    api.metrics.oidc("user");
+    api.metrics.oidc_sign_in("user");
     let login = identity
         .login
         .as_deref()

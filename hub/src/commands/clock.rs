@@ -2,8 +2,8 @@
 use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 
-use crate::cli::ClockCommand;
 use crate::clock_watch;
+use crate::commands::cli::ClockCommand;
 use linli_domain::audit::COMMAND_LINE;
 use linli_domain::audit::Deed;
 use linli_domain::clock_guard::Doubt;

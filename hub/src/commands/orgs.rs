@@ -2,7 +2,7 @@
 use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 
-use crate::cli::OrgCommand;
+use crate::commands::cli::OrgCommand;
 use linli_domain::audit::COMMAND_LINE;
 use linli_domain::orgs::{Answering, Directory, changes, file};
 use linli_store::{Store, StoreError, orgs};

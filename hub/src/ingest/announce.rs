@@ -3,7 +3,7 @@
 use linli_shared::protocol::event::Severity;
 
 use super::work::Work;
-use crate::notify::news;
+use crate::centre::case_notices;
 use linli_domain::cases::action::Action;
 use linli_domain::cases::case::Case;
 use linli_domain::correlate::rule::Field;
@@ -104,7 +104,7 @@ impl Work<'_> {
         routes
     }
 
-    /// Tells the channels of what an action has made of a case; see [`news`].
+    /// Tells the channels of what an action has made of a case; see [`case_notices`].
     pub async fn tell_of_case(
         &mut self,
         at: &str,
@@ -116,7 +116,8 @@ impl Work<'_> {
         if centre.case_notices.is_empty() {
             return Ok(());
         }
-        let Some((what, severity, organisation)) = news::of_action(before, after, action) else {
+        let Some((what, severity, organisation)) = case_notices::of_action(before, after, action)
+        else {
             return Ok(());
         };
         let orgs = casework.orgs(after, at);

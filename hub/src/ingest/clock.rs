@@ -1,8 +1,8 @@
 //! The writer's clock: it looks at it every second, and keeps what the next start is to know.
 use std::time::{Duration, Instant};
 
+use super::metrics::IngestMetrics;
 use crate::clock_watch::{self, ClockPublisher, boot_number};
-use crate::metrics::Metrics;
 use linli_domain::clock_guard::{ClockConfig, ClockGuard, Doubt, HubTime, KeptClock};
 use linli_store::{self as store, Connection, StoreError, failed, hub_clock, outbox, warnings};
 
@@ -22,7 +22,7 @@ impl WriterClock {
     pub async fn open(
         connection: &mut Connection,
         (config, publisher): (&ClockConfig, ClockPublisher),
-        metrics: &Metrics,
+        metrics: &IngestMetrics,
     ) -> Result<Self, StoreError> {
         let kept = hub_clock::kept(connection).await?;
         let guard = ClockGuard::new(config, clock_watch::reading(), boot_number(), kept);
@@ -74,7 +74,7 @@ impl WriterClock {
     }
 
     /// Looks at the clock, and says what is to be kept now.
-    pub fn look(&mut self, metrics: &Metrics) -> Option<(KeptClock, Option<Doubt>)> {
+    pub fn look(&mut self, metrics: &IngestMetrics) -> Option<(KeptClock, Option<Doubt>)> {
         let reading = clock_watch::reading();
         let state = self.guard.look(reading);
         self.publisher.publish(state);

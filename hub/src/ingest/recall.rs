@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::flood::Floods;
+use super::metrics::IngestMetrics;
 use crate::centre::Centre;
-use crate::metrics::Metrics;
 use linli_domain::correlate::Origin;
 use linli_domain::correlate::coverage::Gap;
 use linli_domain::correlate::engine::{Engine, Occurrence};
@@ -162,7 +162,7 @@ impl Memory {
         connection: &mut Connection,
         rules: Vec<Arc<Rule>>,
         centre: &Centre,
-        metrics: &Metrics,
+        metrics: &IngestMetrics,
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let mut engine = Engine::new(rules, centre.offices());
@@ -187,7 +187,7 @@ impl Memory {
         mut engine: Engine,
         others: &[String],
         mut kept: HashMap<String, AgentRoster>,
-        (metrics, now_ms): (&Metrics, i64),
+        (metrics, now_ms): (&IngestMetrics, i64),
     ) -> Result<(), StoreError> {
         let agents = agents::roster(connection).await?;
         for entry in &agents {
@@ -301,7 +301,7 @@ pub async fn recall(
     connection: &mut Connection,
     rules: &[Arc<Rule>],
     centre: &Centre,
-    metrics: &Metrics,
+    metrics: &IngestMetrics,
     now_ms: i64,
 ) -> Result<Memory, StoreError> {
     let (last_chunk, last_quarantine) = chunks::last_ids(connection).await?;
@@ -400,7 +400,7 @@ async fn fill(
     engine: &mut Engine,
     last_chunk: i64,
     now_ms: i64,
-    metrics: &Metrics,
+    metrics: &IngestMetrics,
 ) -> Result<(), StoreError> {
     let Some(reach_ms) = engine.reach_ms() else {
         return Ok(());

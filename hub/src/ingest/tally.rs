@@ -2,7 +2,7 @@
 //! if it fails.
 use linli_shared::protocol::ids::{AgentId, Lane};
 
-use crate::metrics::Metrics;
+use super::metrics::IngestMetrics;
 use linli_domain::warnings::Outcome;
 
 /// Figures of a transaction in the making.
@@ -102,7 +102,7 @@ impl Tally {
     }
 
     /// The transaction has committed.
-    pub fn count(self, metrics: &Metrics) {
+    pub fn count(self, metrics: &IngestMetrics) {
         let seconds = |ms: i64| ms.max(0) as f64 / 1000.0;
         for lane in Lane::ALL {
             let place = usize::from(lane.number());

@@ -3,7 +3,7 @@ use super::*;
 use crate::casework::Casework;
 use crate::centre::Centre;
 use crate::clock_watch::ClockWatch;
-use crate::metrics::Metrics;
+use crate::ingest::metrics::IngestMetrics;
 use linli_domain::cases::action::Action;
 use linli_domain::clock_guard::{ClockConfig, Unsynchronised};
 use linli_domain::correlate::rule::{Rule, Vocabulary, load_text};
@@ -12,6 +12,7 @@ use linli_shared::protocol::chunk::{ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft, Severity};
 use linli_shared::protocol::ids::{Epoch, Retention};
 use linli_shared::service::clock;
+use linli_shared::service::metrics::Registrar;
 use linli_store::agents::{self, Sign};
 use linli_store::cases::{self, CaseFilter, CaseView};
 use linli_store::chunks::{self, EventFilter};
@@ -32,7 +33,8 @@ struct Hub {
     _directory: TempDir,
     centre: Centre,
     store: Store,
-    metrics: Metrics,
+    metrics: IngestMetrics,
+    registrar: Registrar,
     ingest: Ingest,
     writer: JoinHandle<()>,
     /// What the next chunk of each lane begins with.
@@ -66,13 +68,15 @@ impl Hub {
         let store = Store::open(&Place::of_test(directory.path()), true)
             .await
             .expect("a store");
-        let metrics = Metrics::new().expect("figures");
+        let registrar = Registrar::default();
+        let metrics = IngestMetrics::register(&registrar).expect("figures");
         let (ingest, writer) = start(&store, rules, centre.clone(), &metrics).await;
         Self {
             _directory: directory,
             centre,
             store,
             metrics,
+            registrar,
             ingest,
             writer,
             next: HashMap::new(),
@@ -200,7 +204,7 @@ async fn start(
     store: &Store,
     rules: Vec<Arc<Rule>>,
     centre: Centre,
-    metrics: &Metrics,
+    metrics: &IngestMetrics,
 ) -> (Ingest, JoinHandle<()>) {
     let (ingest, inbox) = Ingest::channel();
     let casework = Casework::of_test();

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::attend;
 use super::casework::WAKING_MAX;
 use super::clock::WriterClock;
+use super::metrics::IngestMetrics;
 use super::people;
 use super::recall::{Memory, recall};
 use super::tally::Tally;
@@ -19,7 +20,6 @@ use super::{Health, Inbox, Rejection, Request};
 use crate::casework::Casework;
 use crate::centre::Centre;
 use crate::clock_watch::ClockPublisher;
-use crate::metrics::Metrics;
 use linli_domain::clock_guard::{ClockConfig, HubTime};
 use linli_domain::correlate::rule::Rule;
 use linli_store::agents::Sign;
@@ -105,7 +105,7 @@ pub struct Writer {
     clock: WriterClock,
     /// Transactions of urgent requests since the last other one.
     urgent_commits: u32,
-    metrics: Metrics,
+    metrics: IngestMetrics,
 }
 
 impl Writer {
@@ -116,7 +116,7 @@ impl Writer {
         centre: Centre,
         casework: Casework,
         inbox: Inbox,
-        metrics: Metrics,
+        metrics: IngestMetrics,
         clock: (&ClockConfig, ClockPublisher),
     ) -> Result<Self, WriterError> {
         let mut connection = store.writer().await?;

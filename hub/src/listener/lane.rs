@@ -11,9 +11,9 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::claims;
+use super::metrics::ListenerMetrics;
 use super::session::Ended;
 use crate::ingest::{self, Arrival, ClockOffsets, Decoded, Ingest, Rejection, Request};
-use crate::metrics::Metrics;
 use linli_store::positions::LaneKey;
 
 /// Arrivals of one lane that wait for the writer.
@@ -37,7 +37,7 @@ pub struct LaneSession {
     pub next: Vec<LanePosition>,
     /// When the hello came.
     pub greeted: Instant,
-    pub metrics: Metrics,
+    pub metrics: ListenerMetrics,
     pub site: SiteId,
     pub offsets: Arc<ClockOffsets>,
     pub opened: Arc<Opened>,

@@ -2,7 +2,7 @@
 //!
 //! Robots count messages in any minute. Half of the rate may go at once, and the other half comes back
 //! evenly, so no span of `per` ever sees more than `messages`.
-use crate::config::channels::Rate;
+use crate::centre::channels::Rate;
 
 /// The state of one channel.
 #[derive(Debug, Clone)]

@@ -6,12 +6,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::LOOK_EVERY;
 use super::bucket::Bucket;
+use super::metrics::NotifyMetrics;
 use super::peer::{Failure, Letter, Peer};
 use super::plan::{self, Step};
+use crate::centre::channels::Rate;
 use crate::clock_watch::ClockWatch;
-use crate::config::channels::Rate;
 use crate::ingest::Ingest;
-use crate::metrics::Metrics;
 use linli_store::outbox::{self, Outcome, Settlement, Waiting};
 use linli_store::{Store, StoreError};
 
@@ -25,7 +25,7 @@ pub struct Desk {
     peer: Peer,
     store: Store,
     ingest: Ingest,
-    metrics: Metrics,
+    metrics: NotifyMetrics,
     wake: watch::Receiver<()>,
     bucket: Bucket,
     /// Failed tries since the last that worked.
@@ -45,7 +45,7 @@ impl Desk {
         rate: Rate,
         store: Store,
         ingest: Ingest,
-        metrics: Metrics,
+        metrics: NotifyMetrics,
         clock: ClockWatch,
     ) -> Self {
         Self {

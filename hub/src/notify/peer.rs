@@ -16,7 +16,7 @@ use reqwest::Client;
 use rustls::RootCertStore;
 use std::path::{Path, PathBuf};
 
-use crate::config::channels::{Channel, Target};
+use crate::centre::channels::{Channel, Target};
 use alertmanager::Alertmanager;
 use linli_domain::notice::Notice;
 use linli_store::{Store, StoreError, outbox};

@@ -78,7 +78,7 @@ pub fn is_given_up(tries: i64, created_ms: i64, now_ms: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::channels::Rate;
+    use crate::centre::channels::Rate;
     use linli_shared::service::config::Span;
 
     const LIFE: Severity = Severity::Life;

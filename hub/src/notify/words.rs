@@ -191,7 +191,7 @@ fn cut(text: &str, bytes_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::examples::{fire, late};
+    use crate::centre::notice_examples::{fire, late};
 
     #[test]
     fn one_notice_says_what_where_when_and_its_number() {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use super::SignInError;
-use crate::config::oidc::OidcConfig;
+use crate::oidc::config::OidcConfig;
 
 /// The discovery document, with the keys.
 pub type Metadata = CoreProviderMetadata;

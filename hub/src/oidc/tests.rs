@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::provider::Metadata;
 use super::token::{BadToken, IdToken, Proven, verify};
 use super::{SignInError, identity};
-use crate::config::oidc::OidcConfig;
+use crate::oidc::config::OidcConfig;
 
 const ISSUER: &str = "https://id.example/realm";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";

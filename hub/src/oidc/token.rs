@@ -16,7 +16,7 @@ use openidconnect::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::oidc::OidcConfig;
+use crate::oidc::config::OidcConfig;
 
 /// Claims beside those that the crate knows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 //! * A user who is not marked is nobody's, whatever the provider says: an administrator marks them.
 //! * Where the config maps groups, an account whose login is nobody's is made a user, by the first entry that fits. What
 //!   a user may do later is the hub's: groups are not looked at again.
-use crate::config::oidc::Group;
+use crate::oidc::config::Group;
 use crate::users::check_login;
 use linli_domain::rights::Role;
 use linli_store::identities::Standing;

@@ -12,11 +12,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::config::RetentionConfig;
+use super::metrics::RetentionMetrics;
 use super::{Class, DAY_MS, Floors, Hand, RetentionError, Run};
 use crate::attachments::files::Files;
+use crate::attachments::metrics::AttachmentMetrics;
 use crate::clock_watch::ClockWatch;
 use crate::ingest::Ingest;
-use crate::metrics::Metrics;
 use linli_domain::correlate::rule::Rule;
 use linli_domain::local_time;
 use linli_store::retention as stored;
@@ -39,7 +40,9 @@ pub struct Job {
     pub config: RetentionConfig,
     pub sealer: Arc<Sealer>,
     pub files: Files,
-    pub metrics: Metrics,
+    pub metrics: RetentionMetrics,
+    /// Metrics of the files that it deletes.
+    pub attachments: AttachmentMetrics,
     pub clock: ClockWatch,
 }
 
@@ -80,7 +83,7 @@ impl Job {
                 due_ms = match self.once(now_ms).await {
                     Ok(()) => next_ms(now_ms, self.config.minute()),
                     Err(error) => {
-                        self.metrics.retention_failures.inc();
+                        self.metrics.failures.inc();
                         tracing::error!(
                             error = telemetry::chain(&error),
                             "what is due was not all deleted; it is tried again"
@@ -102,7 +105,7 @@ impl Job {
         let mut reader = self.store.reader().await?;
         let last_ms = stored::last_run_ms(&mut reader).await?;
         drop(reader);
-        self.metrics.retention_ran(last_ms);
+        self.metrics.last_run(last_ms);
         self.look(now_ms).await?;
         Ok(if last_ms == 0 { now_ms } else { last_ms })
     }
@@ -126,12 +129,12 @@ impl Job {
         };
         let deleted = run.carry_out(Hand::Hub(&self.ingest)).await?;
         let mut rows = 0;
-        self.metrics.attachment_files_deleted(deleted.files);
+        self.attachments.files_deleted(deleted.files);
         for (class, count) in deleted.rows {
-            self.metrics.retention_deleted(class, count);
+            self.metrics.deleted(class, count);
             rows += count;
         }
-        self.metrics.retention_ran(now_ms);
+        self.metrics.last_run(now_ms);
         tracing::info!(rows, files = deleted.files, "what was due is deleted");
         Ok(self.look(now_ms).await?)
     }
@@ -142,7 +145,7 @@ impl Job {
         for class in Class::ALL {
             let oldest_ms = stored::oldest_ms(&mut reader, class).await?;
             let age_ms = oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
-            self.metrics.retention_oldest(class, age_ms);
+            self.metrics.oldest(class, age_ms);
         }
         Ok(())
     }

@@ -4,6 +4,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// What is wrong with a value: its key, and the fix.
+pub type WrongValue = (String, String);
+
 /// Why a config file is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

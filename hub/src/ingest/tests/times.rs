@@ -1,6 +1,6 @@
 //! Clocks of devices, replays and imported history: what pages, what is 补报, and what is nothing.
 use super::*;
-use crate::config::channels::{Channel, Rate, Route, Target};
+use crate::centre::channels::{Channel, Rate, Route, Target};
 use linli_domain::notice::Notice;
 use linli_domain::warnings::Grades;
 use linli_shared::protocol::event::{ClockQuality, Delivery};
@@ -378,8 +378,7 @@ async fn what_only_stations_report_is_stored_and_withheld_from_rules_and_cases_o
                 ("dispute.reported", !is_station),
             ]
         );
-        let counted = hub.metrics.text().expect("figures");
-        let counted = String::from_utf8(counted.into()).expect("text");
+        let counted = hub.registrar.text().expect("figures");
         let line = "linli_hub_events_withheld_total{agent=\"gw-1\"} 2";
         assert_eq!(counted.contains(line), !is_station);
     }

@@ -103,7 +103,7 @@ fn labels(notice: &Notice) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::examples::fire;
+    use crate::centre::notice_examples::fire;
     use linli_domain::notice::What;
 
     fn of(notice: &Notice, what: What, grade: &str) -> Notice {

@@ -12,7 +12,7 @@ use linli_shared::service::telemetry;
 use sha2::{Digest, Sha256};
 
 use super::{Answer, Failure, Letter, SEND_DEADLINE, notices};
-use crate::config::channels::{MailTarget, MailTls, Mailbox};
+use crate::centre::channels::{MailTarget, MailTls, Mailbox};
 use crate::notify::words;
 
 /// TLS from the first byte (RFC 8314).
@@ -156,7 +156,7 @@ fn message_id(letters: &[Letter]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::examples::fire;
+    use crate::centre::notice_examples::fire;
 
     fn mail() -> Mail {
         let target = MailTarget {

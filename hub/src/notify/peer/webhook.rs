@@ -93,7 +93,7 @@ fn event(letter: &Letter, source: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::notify::examples::{fire, late};
+    use crate::centre::notice_examples::{fire, late};
 
     #[test]
     fn an_event_has_what_cloudevents_wants() {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::Connection as _;
 use std::sync::Arc;
 
-use crate::show::marks;
+use crate::commands::show::marks;
 use linli_domain::correlate::rule::Rule;
 use linli_store::chunks;
 use linli_store::positions::LaneKey;

@@ -5,9 +5,11 @@ use reqwest::Url;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use linli_shared::service::config::WrongValue;
+
 use super::{
     CHANNELS_MAX, Channel, ChannelEntry, ChannelKind, DEFAULT_ROUTES, GRADES, Login, MailTarget,
-    MailTls, Mailbox, RECIPIENTS_MAX, ROUTES_MAX, Rate, Route, RouteEntry, Target, Wrong,
+    MailTls, Mailbox, RECIPIENTS_MAX, ROUTES_MAX, Rate, Route, RouteEntry, Target,
 };
 
 const NAME_BYTES_MAX: usize = 64;
@@ -16,7 +18,7 @@ const DINGTALK_URL: &str = "https://oapi.dingtalk.com/robot/send";
 const FEISHU_URL: &str = "https://open.feishu.cn/open-apis/bot/v2/hook";
 
 /// Checks all channels. `directory` is that of the config file: paths are relative to it.
-pub fn channels(entries: Vec<ChannelEntry>, directory: &Path) -> Result<Vec<Channel>, Wrong> {
+pub fn channels(entries: Vec<ChannelEntry>, directory: &Path) -> Result<Vec<Channel>, WrongValue> {
     if entries.len() > CHANNELS_MAX {
         return Err((
             "channel".to_owned(),
@@ -38,7 +40,7 @@ pub fn channels(entries: Vec<ChannelEntry>, directory: &Path) -> Result<Vec<Chan
 }
 
 /// Checks all routes against the channels.
-pub fn routes(entries: Vec<RouteEntry>, channels: &[Channel]) -> Result<Vec<Route>, Wrong> {
+pub fn routes(entries: Vec<RouteEntry>, channels: &[Channel]) -> Result<Vec<Route>, WrongValue> {
     if entries.len() > ROUTES_MAX {
         return Err(("route".to_owned(), format!("more than {ROUTES_MAX} routes")));
     }
@@ -87,7 +89,7 @@ pub fn routes(entries: Vec<RouteEntry>, channels: &[Channel]) -> Result<Vec<Rout
 }
 
 /// Every escalation leads to a route, and to an end.
-fn check_escalations(routes: &[Route]) -> Result<(), Wrong> {
+fn check_escalations(routes: &[Route]) -> Result<(), WrongValue> {
     let names: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
     for start in routes {
         let key = || format!("route {:?} escalate", start.name);
@@ -128,14 +130,14 @@ fn one_of(names: &[&str], table: &str) -> String {
     }
 }
 
-fn doubled(table: &str, name: &str) -> Wrong {
+fn doubled(table: &str, name: &str) -> WrongValue {
     (
         format!("{table} {name:?}"),
         format!("there is another {table} of this name: give each its own"),
     )
 }
 
-fn check_name(table: &str, name: &str) -> Result<(), Wrong> {
+fn check_name(table: &str, name: &str) -> Result<(), WrongValue> {
     let good = !name.is_empty()
         && name.len() <= NAME_BYTES_MAX
         && name
@@ -153,7 +155,7 @@ fn check_name(table: &str, name: &str) -> Result<(), Wrong> {
 }
 
 /// The fields of an entry that are set, to be taken by its kind; what is left over has no meaning there.
-fn channel(mut entry: ChannelEntry, directory: &Path) -> Result<Channel, Wrong> {
+fn channel(mut entry: ChannelEntry, directory: &Path) -> Result<Channel, WrongValue> {
     let missing = |key: &str, fix: &str| (key.to_owned(), format!("is missing: {fix}"));
     let file = |path: Option<PathBuf>, key: &str, fix: &str| {
         path.map(|path| directory.join(path))
@@ -279,8 +281,8 @@ fn channel(mut entry: ChannelEntry, directory: &Path) -> Result<Channel, Wrong> 
 
 fn mail(
     entry: &mut ChannelEntry,
-    login: impl Fn(Option<String>, Option<PathBuf>) -> Result<Option<Login>, Wrong>,
-) -> Result<MailTarget, Wrong> {
+    login: impl Fn(Option<String>, Option<PathBuf>) -> Result<Option<Login>, WrongValue>,
+) -> Result<MailTarget, WrongValue> {
     let mailbox = |key: &str, text: &str| {
         text.parse::<Mailbox>().map_err(|_| {
             (
@@ -339,7 +341,7 @@ fn mail(
 }
 
 /// HTTPS, or HTTP to this machine; no keys in it, for the config is shown and copied.
-fn url(text: Option<String>, default: Option<&str>) -> Result<Url, Wrong> {
+fn url(text: Option<String>, default: Option<&str>) -> Result<Url, WrongValue> {
     let wrong = |fix: String| ("url".to_owned(), fix);
     let text = text.or(default.map(str::to_owned)).ok_or_else(|| {
         wrong("is missing: write one like \"https://example.org/hook\"".to_owned())

@@ -23,7 +23,7 @@ use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 use std::path::Path;
 
-use crate::cli::DbCommand;
+use crate::commands::cli::DbCommand;
 use crate::config::Config;
 use crate::ingest::people::{People, perform};
 use linli_domain::audit::COMMAND_LINE;

@@ -8,8 +8,8 @@ use linli_shared::service::clock;
 use std::collections::BTreeMap;
 use std::io;
 
-use super::files::{self, Files};
-use crate::retention::{BATCH_ROWS, Hand, RetentionError, Run};
+use super::{BATCH_ROWS, Hand, RetentionError, Run};
+use crate::attachments::files::{self, Files};
 use linli_store::attachments;
 use linli_store::retention::{self, Step};
 

@@ -1,43 +1,18 @@
-//! What operators do about warnings on the command line: acknowledge, mute.
+//! `linli-hub mutes`.
 use linli_shared::service::exit::{self, Failure, config_code, failure};
 use linli_shared::service::{clock, output};
 
-use crate::cli::MutesCommand;
+use crate::commands::cli::MutesCommand;
 use crate::config::Config;
-use crate::ingest::attend::{self, Acknowledged};
+use crate::ingest::attend;
 use crate::rules::RuleLoader;
-use linli_domain::warnings::{Mute, MuteState, MuteTerms, TEXT_CHARS_MAX};
+use linli_domain::warnings::{Mute, MuteState, MuteTerms};
 use linli_store::{Store, agents, mutes};
 
 fn wrong(text: String) -> Failure {
     Failure {
         text,
         code: exit::DATA,
-    }
-}
-
-/// Acknowledges a warning.
-pub async fn acknowledge(store: &Store, id: i64, by: &str, note: &str) -> Result<(), Failure> {
-    for (name, text, least) in [("--by", by, 1), ("--note", note, 0)] {
-        let chars = text.trim().chars().count();
-        if chars < least || chars > TEXT_CHARS_MAX {
-            return Err(wrong(format!(
-                "{name}: {least} to {TEXT_CHARS_MAX} characters"
-            )));
-        }
-    }
-    let done = store.in_transaction(async |connection| {
-        attend::acknowledge(connection, id, by.trim(), note, clock::wall_ms()).await
-    });
-    match done.await.map_err(|error| failure(exit::IO)(&error))? {
-        Acknowledged::Now => {
-            output::line(format_args!("已签收 acknowledged: {id}"));
-            Ok(())
-        }
-        Acknowledged::Before => Err(wrong(format!("warning {id} is acknowledged already"))),
-        Acknowledged::Unknown => Err(wrong(format!(
-            "there is no warning {id}: `linli-hub warnings` shows them"
-        ))),
     }
 }
 
@@ -98,7 +73,7 @@ pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Res
             let rules = if mute.rule.is_empty() {
                 Vec::new()
             } else {
-                let loaded = RuleLoader::new(config, &config.centre()).load();
+                let loaded = RuleLoader::new(config.rules_dir.clone(), &config.centre()).load();
                 loaded.map_err(|error| failure(config_code(&error))(&error))?
             };
             let mut sites = agents::sites(store.readers())

@@ -3,7 +3,7 @@ use linli_shared::service::{clock, output};
 use serde::Serialize;
 
 use crate::api::EventView;
-use crate::cli::ListArgs;
+use crate::commands::cli::ListArgs;
 use crate::ingest::SKEW_MS_MIN;
 use linli_domain::local_time;
 use linli_store::agents;

@@ -27,9 +27,6 @@ pub const DEFAULT_ROUTES: [&str; 5] = ["duty-centre", "property", "office", "med
 /// Grades that a channel can be limited to.
 pub const GRADES: [&str; 4] = ["red", "orange", "yellow", "blue"];
 
-/// What is wrong: the key, and the fix.
-pub type Wrong = (String, String);
-
 /// `kind` of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

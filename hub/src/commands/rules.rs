@@ -3,14 +3,18 @@ use linli_shared::service::exit::{self, Failure, config_code, failure};
 use linli_shared::service::output;
 use std::sync::Arc;
 
-use super::backtest::{self, Period};
-use super::{RuleLoader, explain, why_not};
 use crate::api::RuleView;
-use crate::cli::RulesCommand;
+use crate::commands::cli::RulesCommand;
 use crate::config::Config;
+use crate::rules::RuleLoader;
+use backtest::Period;
 use linli_domain::correlate::rule::Rule;
 use linli_domain::correlate::trial;
 use linli_store::Store;
+
+mod backtest;
+mod explain;
+mod why_not;
 
 fn load(loader: &RuleLoader) -> Result<Vec<Arc<Rule>>, Failure> {
     loader
@@ -19,7 +23,7 @@ fn load(loader: &RuleLoader) -> Result<Vec<Arc<Rule>>, Failure> {
 }
 
 fn loader(config: &Config, directory: Option<&std::path::PathBuf>) -> RuleLoader {
-    let loader = RuleLoader::new(config, &config.centre());
+    let loader = RuleLoader::new(config.rules_dir.clone(), &config.centre());
     match directory {
         Some(directory) => loader.of_directory(directory.clone()),
         None => loader,

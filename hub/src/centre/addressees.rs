@@ -1,7 +1,7 @@
 //! Which channels a notice goes to: those of its route that take its severity and grade. Pure.
 use std::collections::HashMap;
 
-use crate::config::channels::{Channel, Route, Target};
+use crate::centre::channels::{Channel, Route, Target};
 use linli_domain::notice::Notice;
 
 /// The routes and what their channels take.
@@ -67,8 +67,8 @@ impl Addressees {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::channels::Rate;
-    use crate::notify::examples::fire;
+    use crate::centre::channels::Rate;
+    use crate::centre::notice_examples::fire;
     use linli_shared::protocol::event::Severity;
     use linli_shared::service::config::Span;
 

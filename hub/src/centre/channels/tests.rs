@@ -1,4 +1,5 @@
 use super::*;
+use linli_shared::service::config::WrongValue;
 use std::path::Path;
 
 #[derive(Debug, Deserialize)]
@@ -12,7 +13,7 @@ struct File {
 
 fn read(text: &str) -> Result<(Vec<Channel>, Vec<Route>), String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-    let say = |(key, fix): Wrong| format!("{key}: {fix}");
+    let say = |(key, fix): WrongValue| format!("{key}: {fix}");
     let channels = channels(file.channel, Path::new("/etc/linli")).map_err(say)?;
     let routes = routes(file.route, &channels).map_err(say)?;
     Ok((channels, routes))

@@ -3,9 +3,9 @@ use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 use std::io::BufRead as _;
 
-use super::{check_login, check_password, hash_password};
-use crate::cli::{AuditCommand, UserCommand};
+use crate::commands::cli::{AuditCommand, UserCommand};
 use crate::ingest::people::{People, perform};
+use crate::users::{check_login, check_password, hash_password};
 use linli_domain::audit::{COMMAND_LINE, Verifier};
 use linli_store::audit::{self, AuditFilter};
 use linli_store::users::{self, NewUser};

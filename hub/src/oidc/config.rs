@@ -11,8 +11,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use url::Url;
 
-use super::channels::Wrong;
 use linli_domain::rights::Role;
+use linli_shared::service::config::WrongValue;
 
 /// Where the provider sends browsers back to, on the hub.
 pub const CALLBACK: &str = "/api/v1/sessions/oidc/callback";
@@ -103,7 +103,7 @@ fn default_leeway() -> Span {
 }
 
 /// Checks the table with the files that it names; paths are relative to `directory`.
-pub fn oidc(entry: OidcEntry, directory: &Path) -> Result<OidcConfig, Wrong> {
+pub fn oidc(entry: OidcEntry, directory: &Path) -> Result<OidcConfig, WrongValue> {
     let wrong = |key: &str, message: String| (format!("oidc.{key}"), message);
     let issuer = https(&entry.issuer).map_err(|message| wrong("issuer", message))?;
     if issuer.query().is_some() {

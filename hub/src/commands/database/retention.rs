@@ -4,9 +4,9 @@ use linli_shared::service::{clock, output};
 use std::sync::Arc;
 
 use crate::attachments::files::Files;
-use crate::attachments::sweep;
-use crate::cli::RetentionCommand;
+use crate::commands::cli::RetentionCommand;
 use crate::config::Config;
+use crate::retention::sweep;
 use crate::retention::{Floors, Hand, Run};
 use crate::rules::RuleLoader;
 use linli_domain::audit::COMMAND_LINE;
@@ -39,7 +39,7 @@ pub async fn run(config: &Config, store: &Store, command: RetentionCommand) -> R
             if !dry_run {
                 is_clock_believed(store).await?;
             }
-            let rules = RuleLoader::new(config, &config.centre()).load();
+            let rules = RuleLoader::new(config.rules_dir.clone(), &config.centre()).load();
             let rules = rules.map_err(|error| failure(config_code(&error))(&error))?;
             let floors = Floors::of(&rules).check(&config.retention);
             floors.map_err(|text| Failure {
