@@ -1,8 +1,15 @@
 //! The HTTP API under `/api/v1`, over TLS with the hub's certificate. One file a resource.
 //!
-//! Every request but those for the OpenAPI document and for signing in carries a token of `linli-hub api-token
-//! create`, or of a session, as `Authorization: Bearer …`; what its holder may do stands in `rights`. Lists are newest first and give a `next` cursor while there is more;
-//! errors are problem+json (RFC 9457).
+//! Every request but those for the OpenAPI document and for signing in carries a token of `linli-hub api-token create`, or
+//! of a session, as `Authorization: Bearer …`. Lists are newest first and give a `next` cursor while there is more; errors
+//! are problem+json (RFC 9457).
+//!
+//! A handler parses the request, calls a service (`crate::services`, which applies rights, masks and audit) and writes the
+//! answer. [`routes`] is the one list of routes; the OpenAPI document is made of it.
+//!
+//! Bounds, from the outside in, all of them before a token is looked up: [`REQUESTS_AT_ONCE`] requests at a time,
+//! [`REQUEST_DEADLINE`] for an answer, [`BODY_BYTES_MAX`] bytes of a body. Files of cases have bounds of their own
+//! (`crate::services::case_files`).
 mod agents;
 mod attachments;
 mod auth;
@@ -16,7 +23,7 @@ mod mutes;
 mod notifications;
 mod oidc;
 mod orgs;
-mod readings;
+mod problem;
 mod rules;
 mod sessions;
 mod statistics;
@@ -24,99 +31,55 @@ mod subject;
 mod unread;
 mod users;
 mod warnings;
-mod watched;
 
-pub use readings::Readings;
-
+use axum::error_handling::HandleErrorLayer;
+use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::middleware;
-use axum::routing::{delete, get, post, put};
-use axum::{Json, Router};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::routing::get;
+use axum::{BoxError, Json, Router, middleware};
 use linli_shared::service::problem::Problem;
-use linli_shared::service::telemetry;
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio::sync::{Mutex, Semaphore};
+use std::time::Duration;
+use tower::ServiceBuilder;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::load_shed::LoadShedLayer;
+use tower_http::limit::RequestBodyLimitLayer;
 use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use crate::attachments::AttachmentsConfig;
-use crate::attachments::files::Files;
-use crate::attachments::metrics::AttachmentMetrics;
-use crate::casework::NamedOnly;
 use crate::clock_watch::ClockWatch;
-use crate::directory::CurrentDirectory;
-use crate::ingest::{Ingest, Rejection};
 use crate::listener::Sessions;
 use crate::oidc::Oidc;
-use crate::refusals::Refusals;
-use crate::rules::Rules;
-use crate::users::Tries;
-use linli_domain::cases::dispatch::Dispatch;
+use crate::services::Services;
 use linli_domain::rights::Act;
-use linli_store::sealed::Sealer;
-use linli_store::{Store, StoreError};
 
 use auth::Bearer;
-pub use auth::Token;
-pub use events::EventView;
 use metrics::ApiMetrics;
 pub use oidc::OUTCOMES as OIDC_OUTCOMES;
-pub use rules::RuleView;
+
+/// Requests that are answered at a time; more are told to come again.
+const REQUESTS_AT_ONCE: usize = 512;
+/// Deadline of an answer's head; files of cases and streams go on after it.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+/// The longest body that is not a file, bytes.
+const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// What the handlers share.
 pub struct Api {
-    /// Reading.
-    pub store: Store,
-    /// Writing.
-    pub ingest: Ingest,
-    /// The rules that run.
-    pub rules: Rules,
-    /// Warnings of life safety may be muted.
-    pub mute_life: bool,
-    /// Sites of the config; those of agents are beside them.
-    pub sites: BTreeSet<String>,
-    /// Who is connected.
+    /// All reads and changes.
+    pub services: Services,
+    /// Agents that are connected.
     pub sessions: Sessions,
-    /// Figures.
+    /// Metrics.
     pub metrics: ApiMetrics,
-    /// Metrics of files of cases.
-    pub attachment_metrics: AttachmentMetrics,
-    /// Keys of sealed fields.
-    pub sealer: Arc<Sealer>,
-    /// Files of cases.
-    pub files: Files,
-    /// Which files are taken.
-    pub attachments: AttachmentsConfig,
-    /// Whose turn it is to send one.
-    pub arrivals: Arc<Semaphore>,
-    /// Kinds of cases that are for named handlers only, and who those are.
-    pub named_only: NamedOnly,
-    /// Who is to lead.
-    pub dispatch: Arc<Dispatch>,
-    /// Who has read what people wrote.
-    pub readings: Mutex<Readings>,
-    /// Organisations and places.
-    pub directory: CurrentDirectory,
-    /// Whose turn it is to change them.
-    pub directory_turn: Mutex<()>,
-    /// Wrong passwords.
-    pub tries: Mutex<Tries>,
-    /// Wrong sign-ins, on their way into the audit log.
-    pub refusals: Refusals,
-    /// Signing in by OpenID Connect, where the config has it.
+    /// Signing in by OpenID Connect, if the config has a provider.
     pub oidc: Option<Oidc>,
-    /// How many passwords are looked at at a time.
-    pub password_turns: Arc<Semaphore>,
     /// The hub's clock.
     pub clock: ClockWatch,
 }
-
-/// Files that come at a time.
-pub const ARRIVALS_AT_ONCE: usize = 8;
-const ATTACHMENTS: &str = "/api/v1/cases/{code}/attachments";
-
-/// Passwords that are looked at at a time: 19 MiB and a core each.
-pub const PASSWORDS_AT_ONCE: usize = 2;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -125,152 +88,104 @@ pub const PASSWORDS_AT_ONCE: usize = 2;
         description = "Events, warnings, cases, agents and notifications of a district governance centre.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    paths(
-        events::list,
-        warnings::list,
-        warnings::get,
-        warnings::acknowledge,
-        mutes::list,
-        mutes::add,
-        mutes::end,
-        rules::list,
-        rules::reload,
-        cases::list,
-        cases::get,
-        cases::register,
-        cases::make_move,
-        cases::unmask,
-        cases::similar,
-        attachments::list,
-        attachments::add,
-        attachments::download,
-        attachments::remove,
-        subject::search,
-        subject::export,
-        subject::correct,
-        subject::delete,
-        imports::cases,
-        agents::list,
-        clock::get,
-        notifications::list,
-        notifications::resend,
-        orgs::list,
-        orgs::places,
-        orgs::put,
-        orgs::put_place,
-        sessions::begin,
-        sessions::end,
-        oidc::start,
-        oidc::callback,
-        statistics::statistics,
-        statistics::export,
-        users::me,
-        users::list,
-        users::add,
-        users::disable,
-        users::mark_oidc,
-        users::audit_log
-    ),
     components(schemas(auth::ProblemSchema)),
     modifiers(&Bearer),
     security(("bearer" = []))
 )]
 struct Document;
 
-/// The OpenAPI document.
-pub fn document() -> utoipa::openapi::OpenApi {
-    Document::openapi()
-}
-
-/// The routes.
-pub fn router(api: Api) -> Router {
-    let api = Arc::new(api);
+/// All routes, each once, with the right that it needs at least. The OpenAPI document is made of the same list.
+fn routes(api: &Arc<Api>) -> OpenApiRouter<Arc<Api>> {
     let to = |act| middleware::from_fn_with_state((api.clone(), act), auth::require_act);
-    let watch = Router::new()
-        .route("/api/v1/events", get(events::list))
-        .route("/api/v1/warnings", get(warnings::list))
-        .route("/api/v1/warnings/{id}", get(warnings::get))
-        .route("/api/v1/mutes", get(mutes::list))
-        .route("/api/v1/rules", get(rules::list))
-        .route("/api/v1/cases", get(cases::list).post(cases::register))
-        .route("/api/v1/cases/{code}", get(cases::get))
-        .route("/api/v1/cases/{code}/moves", post(cases::make_move))
-        .route("/api/v1/cases/{code}/unmask", post(cases::unmask))
-        .route("/api/v1/cases/{code}/similar", get(cases::similar))
-        .route(ATTACHMENTS, get(attachments::list))
-        .route(
-            "/api/v1/cases/{code}/attachments/{number}",
-            get(attachments::download),
-        )
-        .route(
-            "/api/v1/cases/{code}/attachments/{number}/remove",
-            post(attachments::remove),
-        )
-        .route("/api/v1/cases/{code}/subject/search", post(subject::search))
-        .route("/api/v1/cases/{code}/subject/export", post(subject::export))
-        .route(
-            "/api/v1/cases/{code}/subject/correct",
-            post(subject::correct),
-        )
-        .route("/api/v1/cases/{code}/subject/delete", post(subject::delete))
-        .route("/api/v1/imports/cases", post(imports::cases))
-        .route("/api/v1/statistics/cases", get(statistics::statistics))
-        .route("/api/v1/exports/cases", get(statistics::export))
-        .route("/api/v1/agents", get(agents::list))
-        .route("/api/v1/notifications", get(notifications::list))
+    let signed_in = || middleware::from_fn_with_state(api.clone(), auth::require);
+    let watch = OpenApiRouter::new()
+        .routes(routes!(events::list))
+        .routes(routes!(warnings::list))
+        .routes(routes!(warnings::get))
+        .routes(routes!(mutes::list))
+        .routes(routes!(rules::list))
+        .routes(routes!(cases::list, cases::register))
+        .routes(routes!(cases::get))
+        .routes(routes!(cases::make_move))
+        .routes(routes!(cases::unmask))
+        .routes(routes!(cases::similar))
+        .routes(routes!(attachments::list))
+        .routes(routes!(attachments::download))
+        .routes(routes!(attachments::remove))
+        .routes(routes!(subject::search))
+        .routes(routes!(subject::export))
+        .routes(routes!(subject::correct))
+        .routes(routes!(subject::delete))
+        .routes(routes!(imports::cases))
+        .routes(routes!(statistics::statistics))
+        .routes(routes!(statistics::export))
+        .routes(routes!(agents::list))
+        .routes(routes!(notifications::list))
         .route_layer(to(Act::Watch));
-    let attend = Router::new()
-        .route(
-            "/api/v1/warnings/{id}/acknowledge",
-            post(warnings::acknowledge),
-        )
-        .route("/api/v1/mutes", post(mutes::add))
-        .route("/api/v1/mutes/{id}/end", post(mutes::end))
-        .route("/api/v1/rules/reload", post(rules::reload))
-        .route(
-            "/api/v1/notifications/{id}/resend",
-            post(notifications::resend),
-        )
+    let attend = OpenApiRouter::new()
+        .routes(routes!(warnings::acknowledge))
+        .routes(routes!(mutes::add))
+        .routes(routes!(mutes::end))
+        .routes(routes!(rules::reload))
+        .routes(routes!(notifications::resend))
         .route_layer(to(Act::Attend));
-    let manage = Router::new()
-        .route("/api/v1/users", get(users::list).post(users::add))
-        .route("/api/v1/users/{login}/disabled", put(users::disable))
-        .route("/api/v1/users/{login}/oidc", put(users::mark_oidc))
-        .route("/api/v1/orgs/{id}", put(orgs::put))
-        .route("/api/v1/places/{id}", put(orgs::put_place))
+    let manage = OpenApiRouter::new()
+        .routes(routes!(users::list, users::add))
+        .routes(routes!(users::disable))
+        .routes(routes!(users::mark_oidc))
+        .routes(routes!(orgs::put))
+        .routes(routes!(orgs::put_place))
         .route_layer(to(Act::Manage));
-    let audit = Router::new()
-        .route("/api/v1/audit", get(users::audit_log))
+    let audit = OpenApiRouter::new()
+        .routes(routes!(users::audit_log))
         .route_layer(to(Act::Audit));
-    let anybody = Router::new()
-        .route("/api/v1/me", get(users::me))
-        .route("/api/v1/clock", get(clock::get))
-        .route("/api/v1/orgs", get(orgs::list))
-        .route("/api/v1/places", get(orgs::places))
-        .route("/api/v1/sessions", delete(sessions::end));
+    let anybody = OpenApiRouter::new()
+        .routes(routes!(users::me))
+        .routes(routes!(clock::get))
+        .routes(routes!(orgs::list))
+        .routes(routes!(orgs::places))
+        .routes(routes!(sessions::end));
     let closed = watch
         .merge(attend)
         .merge(manage)
         .merge(audit)
         .merge(anybody)
-        .route_layer(middleware::from_fn_with_state(api.clone(), auth::require));
-    let open = Router::new()
-        .route("/api/v1/sessions", post(sessions::begin))
-        .route("/api/v1/sessions/oidc", get(oidc::start))
-        .route(crate::oidc::config::CALLBACK, get(oidc::callback));
-    // Its body is a file, which is neither held in memory nor a text.
-    let files = Router::new()
-        .route(ATTACHMENTS, post(attachments::add))
+        .route_layer(signed_in());
+    let open = OpenApiRouter::new()
+        .routes(routes!(sessions::begin))
+        .routes(routes!(oidc::start))
+        .routes(routes!(oidc::callback));
+    // The body is a file, which is neither held in memory nor a text.
+    let files = OpenApiRouter::new()
+        .routes(routes!(attachments::add))
         .route_layer(to(Act::Watch))
-        .route_layer(middleware::from_fn_with_state(api.clone(), auth::require));
-    let closed = closed
+        .route_layer(signed_in());
+    closed
         .merge(open)
         .layer(middleware::from_fn(list::without_nul))
+        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
+        .layer(middleware::map_response(list::too_long_is_a_problem))
+        .layer(middleware::from_fn(deadline))
         .merge(files)
-        .layer(middleware::from_fn(list::without_nul_in_address));
-    Router::new()
-        .merge(closed)
-        .route("/api/v1/openapi.json", get(|| async { Json(document()) }))
+        .layer(middleware::from_fn(list::without_nul_in_address))
+}
+
+/// The router, with the OpenAPI document.
+pub fn router(api: Api) -> Router {
+    let api = Arc::new(api);
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .merge(routes(&api))
+        .split_for_parts();
+    let document = Arc::new(document);
+    let cap = ServiceBuilder::new()
+        .layer(HandleErrorLayer::new(overloaded))
+        .layer(LoadShedLayer::new())
+        .layer(GlobalConcurrencyLimitLayer::new(REQUESTS_AT_ONCE));
+    router
+        .route(
+            "/api/v1/openapi.json",
+            get(|| async move { Json(document.as_ref().clone()) }),
+        )
         .fallback(|| async {
             Problem::new(
                 StatusCode::NOT_FOUND,
@@ -285,48 +200,32 @@ pub fn router(api: Api) -> Router {
                 "this resource does not take this method: see /api/v1/openapi.json",
             )
         })
+        .layer(cap)
         .layer(middleware::from_fn_with_state(api.clone(), auth::count))
         .layer(middleware::from_fn(unread::drain))
         .with_state(api)
 }
 
-/// Does what Argon2 takes memory and time for: on threads of its own, few at once. A turn lasts as long as the work,
-/// whether or not somebody still waits for it.
-async fn password_work<T: Send + 'static>(
-    api: &Api,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Problem> {
-    let stopping =
-        |error: &dyn std::fmt::Display| list::bad("password", format!("the hub stops: {error}"));
-    let turns = Arc::clone(&api.password_turns);
-    let turn = turns
-        .acquire_owned()
+/// Bounds the time until an answer begins.
+async fn deadline(request: Request, next: Next) -> Result<Response, Problem> {
+    tokio::time::timeout(REQUEST_DEADLINE, next.run(request))
         .await
-        .map_err(|error| stopping(&error))?;
-    let worked = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        work()
-    });
-    worked.await.map_err(|error| stopping(&error))
+        .map_err(|_| {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "deadline",
+                format!("no answer within {REQUEST_DEADLINE:?}: ask for less, or send it again"),
+            )
+            .retry_after(5)
+        })
 }
 
-/// The writer does not take it at the moment.
-fn busy(_: Rejection) -> Problem {
+/// Too many requests at once.
+async fn overloaded(_: BoxError) -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        "store",
-        "the store takes no writes at the moment: send the request again",
+        "overloaded",
+        format!("{REQUESTS_AT_ONCE} requests are being answered: send it again"),
     )
-    .retry_after(5)
-}
-
-/// The store failed: the log says how, the caller gets a word.
-fn store_problem(error: StoreError) -> Problem {
-    tracing::error!(error = %telemetry::chain(&error), "a request to the API failed");
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "store",
-        "the store does not answer at the moment",
-    )
-    .retry_after(5)
+    .retry_after(1)
 }

@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,6 @@ use crate::ca::{self, Authority, CaError, Files};
 use crate::casework::{Casework, NamedOnly};
 use crate::clock_watch::ClockWatch;
 use crate::config::Config;
-use crate::directory::CurrentDirectory;
 use crate::ingest::metrics::IngestMetrics;
 use crate::ingest::{Health, Ingest, Writer, WriterError};
 use crate::listener::metrics::ListenerMetrics;
@@ -40,6 +39,8 @@ use crate::retention::Floors;
 use crate::retention::job::Job;
 use crate::retention::metrics::RetentionMetrics;
 use crate::rules::{RuleLoader, Rules};
+use crate::services::rules::RunningRules;
+use crate::services::{CaseParts, Parts, Services, Writes};
 use linli_store::sealed::{SealError, Sealer};
 use linli_store::{Store, StoreError};
 use metrics::ProcessMetrics;
@@ -163,6 +164,7 @@ pub struct App {
     retention: Job,
     rules: Rules,
     api: Api,
+    refusals: Refusals,
     api_listener: TcpListener,
     api_tls: RustlsConfig,
     metrics_listener: TcpListener,
@@ -249,6 +251,7 @@ impl App {
             (&config.clock, clock_publisher),
         )
         .await?;
+        let refusals = Refusals::new(ingest.clone());
         let rules = Rules::new(loader, rules, ingest.clone(), &registrar)?;
         Ok(Self {
             listener,
@@ -268,34 +271,34 @@ impl App {
             },
             rules: rules.clone(),
             api: Api {
-                store: store.clone(),
-                ingest: ingest.clone(),
-                rules: rules.clone(),
-                mute_life,
-                sites,
+                services: Services::new(Parts {
+                    store: store.clone(),
+                    writes: Writes::Writer(ingest.clone()),
+                    rules: RunningRules::Live(rules.clone()),
+                    named_only: NamedOnly::new(&config.case_files),
+                    dispatch: Arc::clone(&config.case_files.dispatch),
+                    mute_life,
+                    sites,
+                    cases: Some(CaseParts::new(
+                        sealer,
+                        files,
+                        config.attachments.clone(),
+                        attachment_metrics.clone(),
+                    )),
+                    refusals: Some(refusals.clone()),
+                    clock: clock.clone(),
+                }),
                 sessions,
                 metrics: api_metrics,
-                attachment_metrics: attachment_metrics.clone(),
-                sealer,
-                files,
-                attachments: config.attachments.clone(),
-                arrivals: Arc::new(Semaphore::new(api::ARRIVALS_AT_ONCE)),
-                named_only: NamedOnly::new(&config.case_files),
-                dispatch: Arc::clone(&config.case_files.dispatch),
-                readings: Mutex::default(),
-                directory: CurrentDirectory::new(store.clone()),
-                directory_turn: Mutex::default(),
-                tries: Mutex::default(),
-                refusals: Refusals::new(ingest.clone()),
                 oidc: config
                     .oidc
                     .clone()
                     .map(Oidc::new)
                     .transpose()
                     .map_err(AppError::Oidc)?,
-                password_turns: Arc::new(Semaphore::new(api::PASSWORDS_AT_ONCE)),
                 clock: clock.clone(),
             },
+            refusals,
             clock,
             api_listener,
             api_tls: api_tls(&config)?,
@@ -324,7 +327,6 @@ impl App {
         let mut parts: JoinSet<(&'static str, io::Result<()>)> = JoinSet::new();
         let api_handle = axum_server::Handle::new();
         let api_stop = api_handle.clone();
-        let refusals = self.api.refusals.clone();
         let api = api::router(self.api);
         let mut api_server = axum_server::from_tcp_rustls(self.api_listener, self.api_tls)
             .map_err(|source| ended("API", Some(source)))?
@@ -350,7 +352,7 @@ impl App {
         let listener = self.listener.run(stop.clone());
         let notifier = self.notifier.run(stop.clone());
         let retention = self.retention.run(stop.clone());
-        let refusals = refusals.run(stop.clone());
+        let refusals = self.refusals.run(stop.clone());
         let watchdog = watchdog(self.ingest, stop.clone());
         // The writer ends last: when the last session has let go of its handle. It works for milliseconds
         // at a time, so it has a thread of its own and keeps none of the sessions' waiting.

@@ -67,6 +67,14 @@ impl NamedOnly {
         named
     }
 
+    /// For an actor who is no named handler: hides all that is for these only.
+    pub fn nobody(files: &CaseFiles) -> Self {
+        Self {
+            handlers: BTreeSet::new(),
+            taxonomy: files.taxonomy.clone(),
+        }
+    }
+
     /// An incident whose case is for named handlers only is not for this one to see.
     pub fn hides_incident(&self, event: &Event, login: &str) -> bool {
         event

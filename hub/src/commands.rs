@@ -2,6 +2,7 @@
 mod acknowledge;
 pub mod cli;
 mod clock;
+mod console;
 mod database;
 mod mutes;
 mod orgs;
@@ -13,15 +14,15 @@ use crate::config::Config;
 use crate::notify::peer::{Letter, Peer};
 use crate::retention::Floors;
 use crate::rules::RuleLoader;
-use crate::{api, app, ca};
+use crate::{app, ca};
 use clap::{CommandFactory, Parser};
 use cli::{ApiTokenCommand, Cli, Command, NotificationsCommand, TokenCommand};
+use console::{Console, failed};
 use linli_domain::notice::Notice;
-use linli_shared::protocol::token::JoinToken;
 use linli_shared::service::data_dir;
 use linli_shared::service::exit::{self, Failure, config_code, failure, start_logs};
 use linli_shared::service::telemetry::LogConfig;
-use linli_shared::service::{clock as time, output, random};
+use linli_shared::service::{clock as time, output};
 use linli_store::{Store, tokens};
 use std::path::Path;
 use std::process::ExitCode;
@@ -223,8 +224,8 @@ async fn run(path: &Path, command: Command) -> Result<u8, Failure> {
 }
 
 async fn with_store(config: &Config, store: &Store, command: Command) -> Result<u8, Failure> {
-    let io = failure(exit::IO);
-    let now_ms = time::wall_ms();
+    let console = Console::new(config, store);
+    let actor = &console.actor;
     match command {
         Command::Token {
             command:
@@ -236,24 +237,15 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
         } => {
             let root = ca::root_certificate(&ca::Files::at(&config.data_dir))
                 .map_err(|error| failure(exit::CONFIG)(&error))?;
-            let token = JoinToken {
-                root: linli_shared::service::tls::fingerprint(&root),
-                id: hex::encode(random::secret::<6>()),
-                secret: hex::encode(random::secret::<24>()),
+            let root = linli_shared::service::tls::fingerprint(&root);
+            let grant = tokens::JoinGrant {
+                site: site.to_string(),
+                station,
             };
-            tokens::add_join(
-                store.readers(),
-                &token.id,
-                &token.secret,
-                &tokens::JoinGrant {
-                    site: site.to_string(),
-                    station,
-                },
-                now_ms,
-                now_ms + valid.as_millis(),
-            )
-            .await
-            .map_err(|error| io(&error))?;
+            let made = console
+                .services
+                .create_join_token(actor, root, grant, valid.as_millis());
+            let token = made.await.map_err(failed)?;
             output::line(token);
         }
         Command::ApiToken {
@@ -265,51 +257,28 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
                     valid,
                 },
         } => {
-            tokens::check_name(&name).map_err(|message| Failure {
-                text: format!("--name: {message}"),
-                code: exit::DATA,
-            })?;
-            let token = api::Token::program();
             let holder = tokens::Holder { name, role, org };
-            let expires_ms = now_ms + valid.as_millis();
-            let added = store
-                .in_transaction(async |connection| {
-                    let (id, secret) = (&token.id, &token.secret);
-                    tokens::add_api(connection, id, secret, &holder, now_ms, expires_ms).await
-                })
-                .await
-                .map_err(|error| io(&error))?;
-            added.map_err(|taken| Failure {
-                text: format!("--name: {:?}: {taken}", holder.name),
-                code: exit::DATA,
-            })?;
+            let made = console
+                .services
+                .create_api_token(actor, holder, valid.as_millis());
+            let token = made.await.map_err(failed)?;
             output::line(token);
         }
         Command::ApiToken {
             command: ApiTokenCommand::List { json },
-        } => show::api_tokens(store, json)
-            .await
-            .map_err(|error| io(&error))?,
+        } => show::api_tokens(&console, json).await?,
         Command::ApiToken {
             command: ApiTokenCommand::Revoke { id },
         } => {
-            let revoked = tokens::revoke_api(store.readers(), &id, now_ms)
+            console
+                .services
+                .revoke_api_token(actor, &id)
                 .await
-                .map_err(|error| io(&error))?;
-            if !revoked {
-                return Err(Failure {
-                    text: format!(
-                        "there is no API token {id:?}: `linli-hub api-token list` shows the ids"
-                    ),
-                    code: exit::DATA,
-                });
-            }
+                .map_err(failed)?;
             output::line(format_args!("已吊销 revoked: {id}"));
         }
         Command::Events { site, kind, list } => {
-            show::events(store, site, kind, &list)
-                .await
-                .map_err(|error| io(&error))?;
+            show::events(&console, site, kind, &list).await?;
         }
         Command::Warnings {
             site,
@@ -317,25 +286,23 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
             shadow,
             list,
         } => {
-            show::warnings(store, site, rule, shadow, &list)
-                .await
-                .map_err(|error| io(&error))?;
+            let console = Console::load(config, store)?;
+            show::warnings(&console, site, rule, shadow, &list).await?;
         }
         Command::Cases { site, state, list } => {
-            show::cases(store, site, state, &list)
-                .await
-                .map_err(|error| io(&error))?;
+            show::cases(&console, site, state, &list).await?;
         }
         Command::Rules { command } => {
             return rules::with_store(config, store, command).await;
         }
         Command::Acknowledge { id, by, note } => {
-            acknowledge::acknowledge(store, id, &by, &note).await?
+            let console = Console::load(config, store)?;
+            acknowledge::acknowledge(&console, id, &by, &note).await?;
         }
-        Command::Mutes { command } => mutes::mutes(config, store, command).await?,
-        Command::User { command } => users::user(store, command).await?,
-        Command::Audit { command } => users::audit(store, command).await?,
-        Command::Org { command } => orgs::run(store, command).await?,
+        Command::Mutes { command } => mutes::mutes(&Console::load(config, store)?, command).await?,
+        Command::User { command } => users::user(&console, command).await?,
+        Command::Audit { command } => users::audit(&console, store, command).await?,
+        Command::Org { command } => orgs::run(&console, command).await?,
         Command::Db { command } => database::with_store(config, store, command).await?,
         Command::Retention { command } => database::retention::run(config, store, command).await?,
         Command::Notifications { command } => notifications(config, store, command).await?,
@@ -343,9 +310,7 @@ async fn with_store(config: &Config, store: &Store, command: Command) -> Result<
             clock::clock(store, command, json).await?;
         }
         Command::Agents { json } => {
-            show::agents(store, json)
-                .await
-                .map_err(|error| io(&error))?;
+            show::agents(&console, json).await?;
         }
         Command::Init { .. }
         | Command::Serve
@@ -367,11 +332,16 @@ async fn notifications(
             state,
             channel,
             list,
-        } => show::notifications(store, state, channel, &list)
-            .await
-            .map_err(|error| io(&error)),
+        } => {
+            let console = Console::load(config, store)?;
+            show::notifications(&console, state, channel, &list).await
+        }
         NotificationsCommand::Resend { id, all_dead: _ } => {
             // Clap sees to it that it is either one or all.
+            let which = id.map_or("all dead".to_owned(), |id| id.to_string());
+            Console::new(config, store)
+                .changes("notifications", format!("resend {which}"))
+                .await?;
             let again = linli_store::outbox::again(store.readers(), id, time::wall_ms())
                 .await
                 .map_err(|error| io(&error))?;

@@ -7,6 +7,7 @@ pub mod exit;
 pub mod file;
 pub mod link;
 pub mod metrics;
+pub mod os_user;
 pub mod output;
 pub mod peer;
 pub mod problem;

@@ -8,8 +8,6 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// The actor of what is done on the command line.
-pub const COMMAND_LINE: &str = "command line";
 /// The hash before the first entry.
 pub const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 /// The longest reason, characters.
@@ -20,7 +18,7 @@ pub const REASON_CHARS_MAX: usize = 500;
 pub struct Deed {
     /// When, milliseconds since 1970 UTC.
     pub at_ms: i64,
-    /// Login, `token:name` or `command line`.
+    /// Login of a user, `token:name`, or `os:name` on the command line.
     pub actor: String,
     /// What: `org.changed`, `case.unmask`, `user.added`, `refused`.
     pub action: String,

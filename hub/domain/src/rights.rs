@@ -22,6 +22,9 @@
 //! | attend 签收预警、静默、规则、通知 | operator, supervisor | |
 //! | manage users, tokens, organisations | admin | |
 //! | read the audit log | auditor | |
+//!
+//! The command line watches, attends, manages and reads the audit log, sees cases and no texts of people: it runs as the
+//! user who owns the database anyway. It is no named handler.
 use serde::{Deserialize, Serialize};
 
 use crate::orgs::Directory;
@@ -48,10 +51,14 @@ pub enum Role {
     Operator,
     /// 审计员: reads the audit log; no case
     Auditor,
+    /// 命令行: whoever runs `linli-hub` as its operating system's user. Nobody is given this role, and no API takes or
+    /// shows it: it is not in [`Role::ALL`].
+    #[serde(skip)]
+    CommandLine,
 }
 
 impl Role {
-    /// All.
+    /// All that somebody can be given.
     pub const ALL: [Self; 9] = [
         Self::Admin,
         Self::Supervisor,
@@ -76,6 +83,7 @@ impl Role {
             Self::Grid => "grid",
             Self::Operator => "operator",
             Self::Auditor => "auditor",
+            Self::CommandLine => "command_line",
         }
     }
 
@@ -91,6 +99,7 @@ impl Role {
             Self::Grid => "网格员 grid worker",
             Self::Operator => "值班员 watches events and warnings, acknowledges, mutes",
             Self::Auditor => "审计员 reads the audit log; no case",
+            Self::CommandLine => "命令行 whoever runs the program on its machine",
         }
     }
 
@@ -103,7 +112,7 @@ impl Role {
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// Login of a user, or `token:name`.
+    /// Login of a user, `token:name`, or `os:name` on the command line.
     pub login: String,
     pub role: Role,
     /// Id of the organisation; empty: the centre's, which covers all also where no directory is loaded.
@@ -159,13 +168,15 @@ pub enum Decision {
 
 /// Whether somebody may do something that is not about one case.
 pub fn may(actor: &Actor, act: Act) -> bool {
-    use Role::{Admin, Auditor, Dispatcher, Grid, Handler, Lead, Operator, Supervisor};
+    use Role::{
+        Admin, Auditor, CommandLine, Dispatcher, Grid, Handler, Lead, Operator, Supervisor,
+    };
     match act {
         Act::Watch => !matches!(actor.role, Admin | Auditor),
-        Act::Attend => matches!(actor.role, Operator | Supervisor),
+        Act::Attend => matches!(actor.role, Operator | Supervisor | CommandLine),
         Act::Register => matches!(actor.role, Dispatcher | Supervisor | Lead | Handler | Grid),
-        Act::Manage => actor.role == Admin,
-        Act::Audit => actor.role == Auditor,
+        Act::Manage => matches!(actor.role, Admin | CommandLine),
+        Act::Audit => matches!(actor.role, Auditor | CommandLine),
     }
 }
 
@@ -206,7 +217,7 @@ pub fn may_case(
     act: CaseAct,
     case: CaseFacts<'_>,
 ) -> Decision {
-    use Role::{Dispatcher, Grid, Handler, Lead, Operator, Revisit, Supervisor};
+    use Role::{CommandLine, Dispatcher, Grid, Handler, Lead, Operator, Revisit, Supervisor};
     if case
         .named_only
         .is_some_and(|named| !named.contains(&actor.login))
@@ -220,7 +231,7 @@ pub fn may_case(
     } = relation(directory, actor, case);
     let sees = match actor.role {
         Supervisor | Dispatcher | Lead | Handler | Operator => covers || leads || joins,
-        Revisit | Grid => covers,
+        Revisit | Grid | CommandLine => covers,
         Role::Admin | Role::Auditor => false,
     };
     if !sees {
@@ -315,6 +326,7 @@ mod tests {
             (Role::Operator, "office-2", "---------"),
             (Role::Admin, "centre", "---------"),
             (Role::Auditor, "centre", "---------"),
+            (Role::CommandLine, "", "S........"),
         ];
         for (role, org, wanted) in table {
             let found: String = ACTS
@@ -376,6 +388,7 @@ mod tests {
             (Role::Grid, "W.R.."),
             (Role::Operator, "WA..."),
             (Role::Auditor, "....L"),
+            (Role::CommandLine, "WA.ML"),
         ] {
             let acts = [
                 Act::Watch,

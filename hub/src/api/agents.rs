@@ -6,10 +6,11 @@ use linli_shared::service::problem::Problem;
 use serde::Deserialize;
 use std::sync::Arc;
 
-use super::list::{Page, query};
-use super::{Api, store_problem, watched};
+use super::Api;
+use super::list::query;
+use crate::services::Page;
 use linli_domain::rights::Actor;
-use linli_store::agents::{self, AgentView};
+use linli_store::agents::AgentView;
 
 /// Takes no parameter yet; one that is sent is refused, as by the other lists.
 #[derive(Debug, Deserialize)]
@@ -27,12 +28,7 @@ pub async fn list(
     parameters: Result<Query<AgentQuery>, QueryRejection>,
 ) -> Result<Json<Page<AgentView>>, Problem> {
     query(parameters)?;
-    let mut items = agents::list(api.store.readers())
-        .await
-        .map_err(store_problem)?;
-    if let Some(own) = watched::of(&api, &actor).await? {
-        items.retain(|view| own.has(&view.site, &view.agent));
-    }
+    let mut items = api.services.agents(&actor).await?;
     for view in &mut items {
         view.connected = view
             .agent
@@ -40,5 +36,5 @@ pub async fn list(
             .ok()
             .map(|agent| api.sessions.connected(&agent));
     }
-    Ok(Json(Page { items, next: None }))
+    Ok(Json(Page::whole(items)))
 }

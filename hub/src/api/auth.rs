@@ -1,86 +1,17 @@
-//! Who asks: tokens of programs, `llt.<id>.<secret>`, and of sessions, `lls.<id>.<secret>`.
+//! Authentication and the rights of routes, before a handler reads a body.
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use linli_shared::service::problem::Problem;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use utoipa::Modify;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-use super::{Api, busy, store_problem};
-use crate::ingest::people::People;
-use linli_domain::rights::{Act, Actor, may};
-use linli_store::{tokens, users};
-
-/// Of a token of a program.
-const PROGRAM: &str = "llt";
-/// Of a session.
-const SESSION: &str = "lls";
-
-/// A token of the API: of a program, or of a session.
-pub struct Token {
-    kind: &'static str,
-    /// Which.
-    pub id: String,
-    /// Proof of having been given it.
-    pub secret: String,
-}
-
-impl Token {
-    /// A new one for a program.
-    pub fn program() -> Self {
-        Self::new(PROGRAM)
-    }
-
-    /// A new one for a session.
-    pub fn session() -> Self {
-        Self::new(SESSION)
-    }
-
-    fn new(kind: &'static str) -> Self {
-        Self {
-            kind,
-            id: hex::encode(linli_shared::service::random::secret::<6>()),
-            secret: hex::encode(linli_shared::service::random::secret::<24>()),
-        }
-    }
-}
-
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.kind, self.id, self.secret)
-    }
-}
-
-impl FromStr for Token {
-    type Err = ();
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let mut parts = text.split('.');
-        let (Some(kind), Some(id), Some(secret), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(());
-        };
-        let kind = [PROGRAM, SESSION].into_iter().find(|known| *known == kind);
-        Ok(Self {
-            kind: kind.ok_or(())?,
-            id: id.to_owned(),
-            secret: secret.to_owned(),
-        })
-    }
-}
-
-/// What a request was let through by.
-#[derive(Debug, Clone)]
-pub enum Credential {
-    /// A program's token.
-    Program,
-    /// A session, by its id.
-    Session(String),
-}
+use super::Api;
+use crate::services::ServiceError;
+use crate::token::Token;
+use linli_domain::rights::{Act, Actor};
 
 /// Lets through who shows a good token; handlers are told who that is.
 pub async fn require(
@@ -95,15 +26,7 @@ pub async fn require(
         .and_then(|value| value.strip_prefix("Bearer "))
         .and_then(|value| value.trim().parse::<Token>().ok());
     if let Some(token) = token {
-        let (pool, now_ms) = (api.store.readers(), api.clock.expiry_ms());
-        let (actor, credential) = if token.kind == SESSION {
-            let actor = users::of_session(pool, &token.id, &token.secret, now_ms).await;
-            (actor, Credential::Session(token.id))
-        } else {
-            let actor = tokens::check_api(pool, &token.id, &token.secret, now_ms).await;
-            (actor, Credential::Program)
-        };
-        if let Some(actor) = actor.map_err(store_problem)? {
+        if let Some((actor, credential)) = api.services.authenticate(token).await? {
             request.extensions_mut().insert(actor);
             request.extensions_mut().insert(credential);
             return Ok(next.run(request).await);
@@ -122,35 +45,14 @@ pub async fn require_act(
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    let Some(actor) = request.extensions().get::<Actor>() else {
-        return Err(forbidden());
+    let Some(actor) = request.extensions().get::<Actor>().cloned() else {
+        return Err(ServiceError::Forbidden.into());
     };
-    if may(actor, act) {
-        return Ok(next.run(request).await);
-    }
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    refuse(&api, &actor.login.clone(), method.as_str(), &path).await
-}
-
-/// Notes that a right was missing, and says so.
-pub async fn refuse<T>(api: &Api, login: &str, method: &str, path: &str) -> Result<T, Problem> {
-    let note = People::Note {
-        action: "refused".to_owned(),
-        object: path.chars().take(200).collect(),
-        reason: String::new(),
-        detail: method.to_owned(),
-    };
-    api.ingest.people(note, login).await.map_err(busy)?;
-    Err(forbidden())
-}
-
-/// The right is missing.
-pub fn forbidden() -> Problem {
-    Problem::new(
-        StatusCode::FORBIDDEN,
-        "forbidden",
-        "您的角色或单位无此权限 / your role, or your organisation, does not have the right for this",
-    )
+    api.services
+        .permit(&actor, act, method.as_str(), &path)
+        .await?;
+    Ok(next.run(request).await)
 }
 
 /// Counts answers by status.

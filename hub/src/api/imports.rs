@@ -3,15 +3,16 @@
 //! Each row is taken or refused by itself, and the answer says so row by row. A row has the number that its sender
 //! has for it, so that an import that was interrupted can be sent again: what is there already is not opened twice.
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::{Extension, Json};
 use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::Api;
-use super::cases::{NewCase, register_one};
 use super::list::bad;
+use crate::services::ServiceError;
+use crate::services::cases::NewCase;
 use linli_domain::cases::narrative::Narrative;
 use linli_domain::rights::Actor;
 
@@ -127,11 +128,11 @@ pub async fn cases(
             Ok(new) if new.external.trim().is_empty() => {
                 Err("external: the row needs a number of its own".to_owned())
             }
-            Ok(new) => match register_one(&api, &actor, new).await {
+            Ok(new) => match api.services.register_case(&actor, new).await {
                 Ok(code) => Ok(code),
+                Err(error) if is_of_the_row(&error) => Err(error.to_string()),
                 // The store or the right: that is so for all rows.
-                Err(problem) if problem.status != 400 => return Err(problem),
-                Err(problem) => Err(problem.detail),
+                Err(error) => return Err(error.into()),
             },
             Err(error) => Err(error),
         };
@@ -148,4 +149,9 @@ pub async fn cases(
         });
     }
     Ok(Json(import))
+}
+
+/// What is wrong is in the row; the others may be good.
+fn is_of_the_row(error: &ServiceError) -> bool {
+    super::problem::status(error) == StatusCode::BAD_REQUEST
 }

@@ -2,35 +2,15 @@
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use linli_shared::service::problem::Problem;
-use serde::Serialize;
 
-use linli_domain::audit::REASON_CHARS_MAX;
+use super::BODY_BYTES_MAX;
 
 const LIMIT_DEFAULT: u32 = 50;
 const LIMIT_MAX: u32 = 500;
-
-/// One page of a list.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Page<T> {
-    /// Newest first.
-    pub items: Vec<T>,
-    /// Pass it as `cursor` for the next page; absent at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
-/// Why somebody wants something, which is kept.
-pub fn why(reason: &str) -> Result<String, Problem> {
-    let reason = reason.trim();
-    if reason.is_empty() || reason.chars().count() > REASON_CHARS_MAX {
-        return Err(bad("reason", format!("1 to {REASON_CHARS_MAX} characters")));
-    }
-    Ok(reason.to_owned())
-}
 
 /// A bad query, with its parameter.
 pub fn bad(parameter: &str, detail: impl std::fmt::Display) -> Problem {
@@ -39,11 +19,6 @@ pub fn bad(parameter: &str, detail: impl std::fmt::Display) -> Problem {
         "query",
         format!("{parameter}: {detail}"),
     )
-}
-
-/// A cursor that no page has given.
-pub fn bad_cursor() -> Problem {
-    bad("cursor", "pass what the page before gave as next")
 }
 
 /// The query, or what is wrong with it.
@@ -65,9 +40,6 @@ pub fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
         .map_err(|rejection| bad("body", rejection.body_text()))
 }
 
-/// Bytes of a JSON body at most.
-const BODY_BYTES_MAX: usize = 256 * 1024;
-
 fn has_nul() -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,
@@ -84,18 +56,33 @@ pub async fn without_nul_in_address(request: Request, next: Next) -> Result<Resp
     Ok(next.run(request).await)
 }
 
+fn too_long() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body",
+        format!("a body has at most {BODY_BYTES_MAX} bytes"),
+    )
+}
+
+/// Says in a problem what the limit of a body refuses by its announced length.
+pub async fn too_long_is_a_problem(response: Response) -> Response {
+    let is_bare = response.status() == StatusCode::PAYLOAD_TOO_LARGE
+        && !response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind == "application/problem+json");
+    if is_bare {
+        return too_long().into_response();
+    }
+    response
+}
+
 /// Refuses what has a NUL in its body, and a body that is too long.
 pub async fn without_nul(request: Request, next: Next) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX)
         .await
-        .map_err(|_| {
-            Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body",
-                format!("a body has at most {BODY_BYTES_MAX} bytes"),
-            )
-        })?;
+        .map_err(|_| too_long())?;
     // As JSON writes it: only an even number of backslashes before it would make it something else, which
     // nobody means.
     if memchr::memchr(0, &body).is_some() || memchr::memmem::find(&body, b"\\u0000").is_some() {
@@ -126,12 +113,4 @@ pub fn time_ms(parameter: &str, text: Option<&str>) -> Result<Option<i64>, Probl
             })
     })
     .transpose()
-}
-
-/// The first `limit` of at most `limit + 1` items, and the cursor if there was one more.
-pub fn page<T>(mut items: Vec<T>, limit: usize, cursor: impl Fn(&T) -> String) -> Page<T> {
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = if more { items.last().map(cursor) } else { None };
-    Page { items, next }
 }

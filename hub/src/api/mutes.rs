@@ -7,12 +7,12 @@ use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, time_ms};
-use super::{Api, busy, store_problem, watched};
+use super::Api;
+use super::list::{body, limit, path, query, time_ms};
+use crate::services::Page;
 use linli_domain::rights::Actor;
-use linli_domain::warnings::{Mute, MuteTerms};
-use linli_store::agents;
-use linli_store::mutes::{self, MuteView};
+use linli_domain::warnings::Mute;
+use linli_store::mutes::MuteView;
 
 /// Which mutes.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -70,19 +70,8 @@ pub async fn list(
 ) -> Result<Json<Page<MuteView>>, Problem> {
     let parameters = query(parameters)?;
     let limit = limit(parameters.limit)?;
-    let before = parameters.cursor.as_deref().map(str::parse).transpose();
-    let before = before.map_err(|_| bad_cursor())?;
-    let found = mutes::list(api.store.readers(), before, limit + 1)
-        .await
-        .map_err(store_problem)?;
-    let mut page = page(found, limit, |mute| mute.id.to_string());
-    let hidden = watched::hidden_rules(&api, &actor);
-    page.items.retain(|mute| !hidden.contains(&mute.rule));
-    if let Some(own) = watched::of(&api, &actor).await? {
-        let is_own = |mute: &MuteView| mute.site.is_empty() || own.has(&mute.site, "");
-        page.items.retain(is_own);
-    }
-    Ok(Json(page))
+    let cursor = parameters.cursor.as_deref();
+    Ok(Json(api.services.mutes(&actor, limit, cursor).await?))
 }
 
 /// Tells nobody of some warnings for a time; who is not of the centre, of those of an own site. Those that are raised meanwhile are not told after it either.
@@ -96,7 +85,6 @@ pub async fn add(
     mute: Result<Json<NewMute>, JsonRejection>,
 ) -> Result<(StatusCode, Json<MuteMade>), Problem> {
     let mute = body(mute)?;
-    watched::site(&api, &actor, &mute.site, "POST", "/api/v1/mutes").await?;
     let now_ms = api.clock.now_ms();
     let mute = Mute {
         id: 0,
@@ -109,18 +97,7 @@ pub async fn add(
         until_ms: time_ms("until", Some(&mute.until))?.unwrap_or(0),
         life: mute.life,
     };
-    let mut sites = agents::sites(api.store.readers())
-        .await
-        .map_err(store_problem)?;
-    sites.extend(api.sites.iter().cloned());
-    mute.check(&MuteTerms {
-        now_ms,
-        life_allowed: api.mute_life,
-        rules: &api.rules.running(),
-        sites: &sites,
-    })
-    .map_err(|(key, message)| bad(key, message))?;
-    let id = api.ingest.mute(mute).await.map_err(busy)?;
+    let id = api.services.add_mute(&actor, mute).await?;
     Ok((StatusCode::CREATED, Json(MuteMade { id })))
 }
 
@@ -136,15 +113,6 @@ pub async fn end(
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
     let id = path("id", id)?;
-    let site = mutes::site_of(api.store.readers(), id).await;
-    let site = site.map_err(store_problem)?.unwrap_or_default();
-    watched::site(&api, &actor, &site, "POST", "/api/v1/mutes").await?;
-    if api.ingest.end_mute(id).await.map_err(busy)? {
-        return Ok(StatusCode::NO_CONTENT);
-    }
-    Err(Problem::new(
-        StatusCode::NOT_FOUND,
-        "not-found",
-        format!("no mute {id} holds now"),
-    ))
+    api.services.end_mute(&actor, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -14,14 +14,10 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::Api;
 use super::list::query;
-use super::sessions::{self, Session};
-use super::{Api, busy, store_problem};
-use crate::ingest::people::People;
-use crate::oidc::who::{self, Entry, Refused};
+use super::sessions::Session;
 use crate::oidc::{BEGUN_MS, Identity, Oidc, Return, SignInError};
-use linli_store::identities;
-use linli_store::users::NewUser;
 
 /// The problem of who has to wait for a turn.
 const BUSY: &str = "oidc-busy";
@@ -111,8 +107,9 @@ pub async fn callback(
             // What was begun elsewhere is nobody's attempt to get in, and a provider that is down nobody's fault.
             if matches!(error, SignInError::Refused(_) | SignInError::Token(_)) {
                 let said = format!("oidc: {error}");
-                let noted = api.refusals.note(None, from.ip(), &said).await;
-                noted.map_err(busy)?;
+                api.services
+                    .note_refused_sign_in(None, from.ip(), &said)
+                    .await?;
             }
             Err(problem(&error))
         }
@@ -148,7 +145,7 @@ const SILENT: [(HeaderName, &str); 4] = [
     ),
 ];
 
-/// A session for whose account it is.
+/// A session for the user of the account.
 async fn enter(
     api: &Api,
     oidc: &Oidc,
@@ -156,72 +153,16 @@ async fn enter(
     from: SocketAddr,
     now_ms: i64,
 ) -> Result<Session, Problem> {
-    let standing = identities::standing(
-        api.store.readers(),
-        &identity.issuer,
-        &identity.subject,
-        identity.login.as_deref(),
-    )
-    .await
-    .map_err(store_problem)?;
-    let entry = match who::decide(&standing, identity, &oidc.config.groups) {
-        Ok(entry) => entry,
-        Err(refused) => return refuse(api, identity, refused, from).await,
-    };
-    let (login, made) = match entry {
-        Entry::Known(login) => return signed_in(api, &login, now_ms).await,
-        Entry::Link(login) => (login, None),
-        Entry::Make { login, role, org } => {
-            let directory = api.directory.get().await.map_err(store_problem)?;
-            if !org.is_empty() && !directory.orgs.contains_key(&org) {
-                tracing::error!(%login, %org, "[[oidc.group]] names an organisation that is not there: `linli-hub org list`");
-                return refuse(api, identity, Refused::NoOrganisation, from).await;
-            }
-            let made = NewUser {
-                login: login.clone(),
-                name: identity.name.clone().unwrap_or_else(|| login.clone()),
-                role,
-                org,
-                password: String::new(),
-                oidc: true,
-            };
-            (login, Some(made))
-        }
-    };
-    let link = People::LinkAccount {
-        issuer: identity.issuer.clone(),
-        subject: identity.subject.clone(),
-        login: login.clone(),
-        made,
-    };
-    // False where somebody else was faster, or the login is the name of a program's token.
-    if !api.ingest.people(link, &login).await.map_err(busy)? {
-        return refuse(api, identity, Refused::Taken, from).await;
+    let groups = &oidc.config.groups;
+    let entered = api
+        .services
+        .sign_in_by_account(identity, groups, from.ip(), now_ms);
+    if let Ok(session) = entered.await? {
+        api.metrics.oidc_sign_in("signed_in");
+        return Ok(session.into());
     }
-    signed_in(api, &login, now_ms).await
-}
-
-async fn signed_in(api: &Api, login: &str, now_ms: i64) -> Result<Session, Problem> {
-    let session = sessions::start(api, login, "oidc", now_ms).await?;
-    api.metrics.oidc_sign_in("signed_in");
-    Ok(session)
-}
-
-async fn refuse(
-    api: &Api,
-    identity: &Identity,
-    refused: Refused,
-    from: SocketAddr,
-) -> Result<Session, Problem> {
     api.metrics.oidc_sign_in("user");
-    let login = identity
-        .login
-        .as_deref()
-        .filter(|login| crate::users::check_login(login).is_ok());
-    let said = format!("oidc: {refused}: account {}", identity.subject);
-    let noted = api.refusals.note(login, from.ip(), &said).await;
-    noted.map_err(busy)?;
-    // Which of the reasons it is stands in the log.
+    // The audit log has the reason.
     Err(Problem::new(
         StatusCode::FORBIDDEN,
         "oidc-user",

@@ -6,10 +6,9 @@ use linli_shared::service::problem::Problem;
 use serde::Serialize;
 use std::sync::Arc;
 
+use super::Api;
 use super::list::{bad, body, path};
-use super::{Api, busy, store_problem};
-use crate::ingest::people::People;
-use linli_domain::orgs::{Directory, Org, Place, changes};
+use linli_domain::orgs::{Directory, Org, Place};
 use linli_domain::rights::Actor;
 
 /// Organisations and places; there is one page.
@@ -25,7 +24,7 @@ pub struct Entries<T> {
     super::auth::Refusals,
 ))]
 pub async fn list(State(api): State<Arc<Api>>) -> Result<Json<Entries<Org>>, Problem> {
-    let directory = api.directory.get().await.map_err(store_problem)?;
+    let directory = api.services.directory().await?;
     let items = directory.orgs.values().cloned().collect();
     Ok(Json(Entries { items }))
 }
@@ -36,7 +35,7 @@ pub async fn list(State(api): State<Arc<Api>>) -> Result<Json<Entries<Org>>, Pro
     super::auth::Refusals,
 ))]
 pub async fn places(State(api): State<Arc<Api>>) -> Result<Json<Entries<Place>>, Problem> {
-    let directory = api.directory.get().await.map_err(store_problem)?;
+    let directory = api.services.directory().await?;
     let items = directory.places.values().cloned().collect();
     Ok(Json(Entries { items }))
 }
@@ -60,10 +59,11 @@ pub async fn put(
             format!("the address says {id:?}, the body {:?}", org.id),
         ));
     }
-    change(&api, &actor, |directory| {
-        directory.orgs.insert(id, org.clone());
-    })
-    .await?;
+    let object = format!("/api/v1/orgs/{id}");
+    let added = |directory: &mut Directory| drop(directory.orgs.insert(id, org.clone()));
+    api.services
+        .change_directory(&actor, &object, added)
+        .await?;
     Ok(Json(org))
 }
 
@@ -86,33 +86,10 @@ pub async fn put_place(
             format!("the address says {id:?}, the body {:?}", place.id),
         ));
     }
-    change(&api, &actor, |directory| {
-        directory.places.insert(id, place.clone());
-    })
-    .await?;
+    let object = format!("/api/v1/places/{id}");
+    let added = |directory: &mut Directory| drop(directory.places.insert(id, place.clone()));
+    api.services
+        .change_directory(&actor, &object, added)
+        .await?;
     Ok(Json(place))
-}
-
-async fn change(
-    api: &Api,
-    actor: &Actor,
-    with: impl FnOnce(&mut Directory),
-) -> Result<(), Problem> {
-    // One change at a time: each is checked against what the one before has left.
-    let _turn = api.directory_turn.lock().await;
-    let before = api.directory.get().await.map_err(store_problem)?;
-    let mut after = (*before).clone();
-    with(&mut after);
-    after
-        .check()
-        .map_err(|(entry, message)| bad(&entry, message))?;
-    let changes = changes(&before, &after);
-    if changes.is_empty() {
-        return Ok(());
-    }
-    api.ingest
-        .people(People::Directory(changes), &actor.login)
-        .await
-        .map_err(busy)?;
-    Ok(())
 }

@@ -4,24 +4,16 @@ use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use jiff::civil::Weekday;
 use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::cases::{keep_own, scope};
+use super::Api;
 use super::list::{bad, query, time_ms};
-use super::{Api, store_problem};
-use linli_domain::cases::statistics::{By, Table, table};
-use linli_domain::local_time;
-use linli_domain::orgs::Directory;
+use crate::services::Page;
+use linli_domain::cases::statistics::{By, Table};
 use linli_domain::rights::Actor;
-use linli_store::cases::{self, CaseFilter, CaseView};
-use linli_store::statistics::{Column, Period, count};
-
-/// Cases of one export at most; the header `x-next-cursor` says where to go on.
-const EXPORT_MAX: usize = 10_000;
+use linli_store::cases::{CaseFilter, CaseView};
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
@@ -63,39 +55,14 @@ pub async fn statistics(
     parameters: Result<Query<StatisticsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let parameters = query(parameters)?;
-    let directory = api.directory.get().await.map_err(store_problem)?;
-    let period = Period {
-        from_ms: time_ms("from", Some(&parameters.from))?.unwrap_or(i64::MIN),
-        to_ms: time_ms("to", Some(&parameters.to))?.unwrap_or(i64::MAX),
-        org: scope(&actor, &directory),
-    };
-    if period.from_ms >= period.to_ms {
-        return Err(bad("to", "must be later than from"));
-    }
-    if !is_whole(period.from_ms, period.to_ms) {
-        return Err(bad(
-            "from",
-            "from and to must be the beginnings of two Mondays, or of the first of two months, by the clock of the centre, \
-             like 2026-03-01T00:00:00+08:00",
-        ));
-    }
-    let column = match parameters.by {
-        By::Type => Column::Kind,
-        By::Area => Column::Place,
-        By::Source => Column::Source,
-        By::Risk => Column::Risk,
-        By::Lateness => Column::Supervision,
-        By::Returns => Column::Returned,
-        By::Repeats => Column::Repeated,
-    };
-    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
-    let mut counts = count(&mut snapshot, column, &period)
-        .await
-        .map_err(store_problem)?;
-    if parameters.by == By::Area {
-        counts = by_area(counts, &directory);
-    }
-    let table = table(counts);
+    let period = (
+        time_ms("from", Some(&parameters.from))?.unwrap_or(i64::MIN),
+        time_ms("to", Some(&parameters.to))?.unwrap_or(i64::MAX),
+    );
+    let table = api
+        .services
+        .case_statistics(&actor, parameters.by, period)
+        .await?;
     if parameters.format == Format::Json {
         return Ok(Json(table).into_response());
     }
@@ -104,26 +71,6 @@ pub async fn statistics(
         [cell.name.clone(), cases.unwrap_or_else(|| "<5".to_owned())]
     });
     csv(&["name", "cases"], rows)
-}
-
-/// Weeks and months are what figures are made of: where any period could be asked for, two that differ by little would
-/// show what a small cell hides.
-fn is_whole(from_ms: i64, to_ms: i64) -> bool {
-    let ends = [from_ms, to_ms].map(|ms| (ms, local_time::at(ms)));
-    let are_midnights = ends
-        .iter()
-        .all(|(ms, at)| local_time::midnight_ms(at.date()) == Some(*ms));
-    let are_mondays = ends.iter().all(|(_, at)| at.weekday() == Weekday::Monday);
-    are_midnights && (are_mondays || ends.iter().all(|(_, at)| at.day() == 1))
-}
-
-fn by_area(counts: Vec<(String, i64)>, directory: &Directory) -> Vec<(String, i64)> {
-    let mut areas: BTreeMap<String, i64> = BTreeMap::new();
-    for (place, cases) in counts {
-        let office = directory.answering(&place).office.to_owned();
-        *areas.entry(office).or_default() += cases;
-    }
-    areas.into_iter().collect()
 }
 
 /// Which cases are exported.
@@ -189,39 +136,14 @@ pub async fn export(
     parameters: Result<Query<ExportQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let parameters = query(parameters)?;
-    let mut snapshot = api.store.snapshot().await.map_err(store_problem)?;
-    let directory = api
-        .directory
-        .of(&mut snapshot)
-        .await
-        .map_err(store_problem)?;
-    let before = match &parameters.cursor {
-        Some(code) => {
-            let id = cases::id_of(&mut snapshot, code).await;
-            Some(
-                id.map_err(store_problem)?
-                    .ok_or_else(super::list::bad_cursor)?,
-            )
-        }
-        None => None,
-    };
     let filter = CaseFilter {
         kind: parameters.kind,
         site: parameters.site,
-        org: scope(&actor, &directory),
-        login: Some(actor.login.clone()),
-        before,
-        limit: EXPORT_MAX + 1,
         ..CaseFilter::default()
     };
-    let mut found = cases::list(&mut snapshot, &filter)
-        .await
-        .map_err(store_problem)?;
-    let more = found.len() > EXPORT_MAX;
-    found.truncate(EXPORT_MAX);
-    let next = found.last().filter(|_| more).map(|case| case.code.clone());
-    keep_own(&mut found, &actor, &directory);
-    let rows = found.into_iter().map(ExportRow::from);
+    let cursor = parameters.cursor.as_deref();
+    let Page { items, next } = api.services.export_cases(&actor, filter, cursor).await?;
+    let rows = items.into_iter().map(ExportRow::from);
     let mut answer = match parameters.format {
         Format::Json => {
             let lines: String = rows
@@ -296,46 +218,4 @@ fn csv<const N: usize>(
         .into_inner()
         .map_err(|error| unwritten(&error.error()))?;
     Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], bytes).into_response())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_of_whole_weeks_and_months() {
-        for (from, to, whole) in [
-            (
-                "2026-03-01T00:00:00+08:00",
-                "2026-04-01T00:00:00+08:00",
-                true,
-            ),
-            ("2026-02-28T16:00:00Z", "2026-12-01T00:00:00+08:00", true),
-            (
-                "2026-03-02T00:00:00+08:00",
-                "2026-03-09T00:00:00+08:00",
-                true,
-            ),
-            // Two days, between a Monday and the first of a month.
-            (
-                "2026-06-29T00:00:00+08:00",
-                "2026-07-01T00:00:00+08:00",
-                false,
-            ),
-            (
-                "2026-03-03T00:00:00+08:00",
-                "2026-03-10T00:00:00+08:00",
-                false,
-            ),
-            ("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z", false),
-            (
-                "2026-03-01T00:00:00.001+08:00",
-                "2026-04-01T00:00:00+08:00",
-                false,
-            ),
-        ] {
-            let ms = |text| time_ms("from", Some(text)).ok().flatten().expect("a time");
-            assert_eq!(is_whole(ms(from), ms(to)), whole, "{from} {to}");
-        }
-    }
 }

@@ -7,14 +7,14 @@ use linli_shared::service::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-use super::list::{Page, bad, bad_cursor, body, limit, page, path, query};
-use super::{Api, busy, password_work, store_problem};
-use crate::ingest::people::People;
-use crate::users::{check_login, check_password, hash_password};
+use super::Api;
+use super::list::{body, limit, path, query};
+use crate::services::Page;
+use crate::services::users::UserToAdd as NewUser;
 use linli_domain::audit::AuditEntry;
 use linli_domain::rights::{Actor, Role};
-use linli_store::audit::{self, AuditFilter};
-use linli_store::users::{self, NewUser, UserView};
+use linli_store::audit::AuditFilter;
+use linli_store::users::UserView;
 
 /// A new user.
 #[derive(Deserialize, utoipa::ToSchema)]
@@ -61,11 +61,11 @@ pub async fn me(Extension(actor): Extension<Actor>) -> Json<Me> {
     (status = 200, body = Page<UserView>),
     super::auth::Refusals,
 ))]
-pub async fn list(State(api): State<Arc<Api>>) -> Result<Json<Page<UserView>>, Problem> {
-    let items = users::list(api.store.readers())
-        .await
-        .map_err(store_problem)?;
-    Ok(Json(Page { items, next: None }))
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Json<Page<UserView>>, Problem> {
+    Ok(Json(Page::whole(api.services.users(&actor).await?)))
 }
 
 /// Adds a user.
@@ -80,46 +80,15 @@ pub async fn add(
     user: Result<Json<UserToAdd>, JsonRejection>,
 ) -> Result<StatusCode, Problem> {
     let user = body(user)?;
-    check_login(&user.login).map_err(|message| bad("login", message))?;
-    if user.password.is_none() && !user.oidc {
-        return Err(bad("password", "is needed, or oidc: true"));
-    }
-    if let Some(password) = &user.password {
-        check_password(password, &user.login).map_err(|message| bad("password", message))?;
-    }
-    if user.name.trim().is_empty() || user.name.chars().count() > 100 {
-        return Err(bad("name", "1 to 100 characters"));
-    }
-    let directory = api.directory.get().await.map_err(store_problem)?;
-    if !user.org.is_empty() && !directory.orgs.contains_key(&user.org) {
-        return Err(bad(
-            "org",
-            format!("there is no organisation {:?}", user.org),
-        ));
-    }
-    let password = match user.password {
-        Some(password) => password_work(&api, move || hash_password(&password))
-            .await?
-            .map_err(|message| bad("password", message))?,
-        None => String::new(),
-    };
-    let login = user.login.clone();
-    let new = NewUser {
+    let user = NewUser {
         login: user.login,
         name: user.name,
         role: user.role,
         org: user.org,
-        password,
+        password: user.password,
         oidc: user.oidc,
     };
-    let added = api.ingest.people(People::AddUser(new), &actor.login).await;
-    if !added.map_err(busy)? {
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            "login",
-            format!("there is a user, or an API token, of the name {login:?} already"),
-        ));
-    }
+    api.services.add_user(&actor, user).await?;
     Ok(StatusCode::CREATED)
 }
 
@@ -146,28 +115,8 @@ pub async fn mark_oidc(
 ) -> Result<StatusCode, Problem> {
     let login = path("login", login)?;
     let ByOidc { oidc } = body(by)?;
-    known(&api, &login).await?;
-    let change = People::MarkOidc { login, on: oidc };
-    api.ingest
-        .people(change, &actor.login)
-        .await
-        .map_err(busy)?;
+    api.services.mark_oidc(&actor, login, oidc).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// There is such a user.
-async fn known(api: &Api, login: &str) -> Result<(), Problem> {
-    if users::is_there(api.store.readers(), login)
-        .await
-        .map_err(store_problem)?
-    {
-        return Ok(());
-    }
-    Err(Problem::new(
-        StatusCode::NOT_FOUND,
-        "user",
-        "there is no such user: GET /api/v1/users",
-    ))
 }
 
 /// Whether a user may sign in.
@@ -192,12 +141,7 @@ pub async fn disable(
 ) -> Result<StatusCode, Problem> {
     let login = path("login", login)?;
     let Disabled { disabled } = body(disabled)?;
-    known(&api, &login).await?;
-    let change = People::Disable { login, disabled };
-    api.ingest
-        .people(change, &actor.login)
-        .await
-        .map_err(busy)?;
+    api.services.disable_user(&actor, login, disabled).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -223,19 +167,16 @@ pub struct AuditQuery {
 ))]
 pub async fn audit_log(
     State(api): State<Arc<Api>>,
+    Extension(actor): Extension<Actor>,
     parameters: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Result<Json<Page<AuditEntry>>, Problem> {
     let parameters = query(parameters)?;
-    let limit = limit(parameters.limit)?;
-    let before = parameters.cursor.as_deref().map(str::parse).transpose();
     let filter = AuditFilter {
         object: parameters.object,
         actor: parameters.actor,
-        before: before.map_err(|_| bad_cursor())?,
-        limit: limit + 1,
+        before: None,
+        limit: limit(parameters.limit)?,
     };
-    let found = audit::list(api.store.readers(), &filter)
-        .await
-        .map_err(store_problem)?;
-    Ok(Json(page(found, limit, |entry| entry.number.to_string())))
+    let cursor = parameters.cursor.as_deref();
+    Ok(Json(api.services.audit_log(&actor, filter, cursor).await?))
 }

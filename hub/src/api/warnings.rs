@@ -1,19 +1,17 @@
 //! `/api/v1/warnings`
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
 use axum::{Extension, Json};
 use linli_shared::service::problem::Problem;
 use serde::Deserialize;
 use std::sync::Arc;
 
-use super::auth::Credential;
-use super::list::{Page, bad, bad_cursor, body, limit, page, path, query, time_ms};
-use super::{Api, busy, store_problem, watched};
-use crate::ingest::Acknowledged;
+use super::Api;
+use super::list::{body, limit, path, query, time_ms};
+use crate::services::Page;
+use crate::services::sessions::Credential;
 use linli_domain::rights::Actor;
-use linli_domain::warnings::TEXT_CHARS_MAX;
-use linli_store::warnings::{self, ACTIVE, WITHDRAWN, WarningFilter, WarningView};
+use linli_store::warnings::{WarningFilter, WarningView};
 
 /// Which warnings.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -51,20 +49,7 @@ pub async fn list(
     parameters: Result<Query<WarningQuery>, QueryRejection>,
 ) -> Result<Json<Page<WarningView>>, Problem> {
     let parameters = query(parameters)?;
-    let limit = limit(parameters.limit)?;
-    if let Some(state) = &parameters.state
-        && ![ACTIVE, WITHDRAWN].contains(&state.as_str())
-    {
-        return Err(bad(
-            "state",
-            format!("{state:?} is none of {ACTIVE}, {WITHDRAWN}"),
-        ));
-    }
-    let before = parameters.cursor.as_deref().map(str::parse).transpose();
     let filter = WarningFilter {
-        watched: watched::of(&api, &actor).await?,
-        hidden: watched::hidden_rules(&api, &actor),
-        login: Some(actor.login.clone()),
         site: parameters.site,
         rule: parameters.rule,
         state: parameters.state,
@@ -72,13 +57,11 @@ pub async fn list(
         shadow: parameters.shadow.unwrap_or(false),
         from_ms: time_ms("from", parameters.from.as_deref())?,
         to_ms: time_ms("to", parameters.to.as_deref())?,
-        before: before.map_err(|_| bad_cursor())?,
-        limit: limit + 1,
+        limit: limit(parameters.limit)?,
+        ..WarningFilter::default()
     };
-    let found = warnings::list(api.store.readers(), &filter)
-        .await
-        .map_err(store_problem)?;
-    Ok(Json(page(found, limit, |warning| warning.id.to_string())))
+    let cursor = parameters.cursor.as_deref();
+    Ok(Json(api.services.warnings(&actor, filter, cursor).await?))
 }
 
 /// One warning with its reasons and cases.
@@ -93,25 +76,7 @@ pub async fn get(
     id: Result<Path<i64>, PathRejection>,
 ) -> Result<Json<WarningView>, Problem> {
     let id = path("id", id)?;
-    seen(&api, &actor, id).await.map(Json)
-}
-
-/// A warning that somebody may see.
-async fn seen(api: &Api, actor: &Actor, id: i64) -> Result<WarningView, Problem> {
-    let found = warnings::get(api.store.readers(), id).await;
-    let warning = found.map_err(store_problem)?.ok_or_else(|| unknown(id))?;
-    if watched::hides(api, actor, &warning).await? {
-        return Err(unknown(id));
-    }
-    Ok(warning)
-}
-
-fn unknown(id: i64) -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "not-found",
-        format!("there is no warning {id}"),
-    )
+    Ok(Json(api.services.warning(&actor, id).await?))
 }
 
 /// Who acknowledges a warning, and what they say.
@@ -144,25 +109,8 @@ pub async fn acknowledge(
     // Who has signed in acknowledges in their own name; a program says for whom.
     let by = match credential {
         Credential::Session(_) => actor.login.clone(),
-        Credential::Program => by.trim().to_owned(),
+        Credential::Program => by,
     };
-    if by.is_empty() || by.chars().count() > TEXT_CHARS_MAX {
-        return Err(bad("by", "say who acknowledges it"));
-    }
-    if note.chars().count() > TEXT_CHARS_MAX {
-        return Err(bad("note", format!("at most {TEXT_CHARS_MAX} characters")));
-    }
-    seen(&api, &actor, id).await?;
-    match api.ingest.acknowledge(id, by, note).await.map_err(busy)? {
-        Acknowledged::Now => {}
-        Acknowledged::Before => {
-            return Err(Problem::new(
-                StatusCode::CONFLICT,
-                "acknowledged",
-                format!("warning {id} is acknowledged already"),
-            ));
-        }
-        Acknowledged::Unknown => return Err(unknown(id)),
-    }
-    seen(&api, &actor, id).await.map(Json)
+    let acknowledged = api.services.acknowledge(&actor, id, &by, &note);
+    Ok(Json(acknowledged.await?))
 }

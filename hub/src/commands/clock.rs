@@ -4,7 +4,6 @@ use linli_shared::service::{clock, output};
 
 use crate::clock_watch;
 use crate::commands::cli::ClockCommand;
-use linli_domain::audit::COMMAND_LINE;
 use linli_domain::audit::Deed;
 use linli_domain::clock_guard::Doubt;
 use linli_store::{Store, StoreError, audit, hub_clock};
@@ -79,7 +78,7 @@ async fn trust(store: &Store) -> Result<(), StoreError> {
             hub_clock::trust(connection).await?;
             let deed = Deed {
                 at_ms: now_ms,
-                actor: COMMAND_LINE.to_owned(),
+                actor: super::console::actor().login,
                 action: "clock.trusted".to_owned(),
                 object: "clock".to_owned(),
                 reason: String::new(),

@@ -23,10 +23,10 @@ use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 use std::path::Path;
 
+use super::console::actor;
 use crate::commands::cli::DbCommand;
 use crate::config::Config;
 use crate::ingest::people::{People, perform};
-use linli_domain::audit::COMMAND_LINE;
 use linli_store::{Place, Store, StoreError};
 
 fn wrong(code: u8, text: impl Into<String>) -> Failure {
@@ -116,7 +116,7 @@ async fn note(store: &Store, action: &str, to: &str) -> Result<(), Failure> {
         detail: to.to_owned(),
     };
     let noted = store.in_transaction(async |connection| {
-        perform(connection, &note, COMMAND_LINE, clock::wall_ms()).await
+        perform(connection, &note, &actor().login, clock::wall_ms()).await
     });
     noted.await.map(|_| ()).map_err(|error| io(&error))
 }

@@ -1,13 +1,11 @@
 //! `linli-hub mutes`.
-use linli_shared::service::exit::{self, Failure, config_code, failure};
+use linli_shared::service::exit::{self, Failure};
 use linli_shared::service::{clock, output};
 
+use super::console::{Console, failed};
 use crate::commands::cli::MutesCommand;
-use crate::config::Config;
-use crate::ingest::attend;
-use crate::rules::RuleLoader;
-use linli_domain::warnings::{Mute, MuteState, MuteTerms};
-use linli_store::{Store, agents, mutes};
+use crate::services::ServiceError;
+use linli_domain::warnings::{Mute, MuteState};
 
 fn wrong(text: String) -> Failure {
     Failure {
@@ -17,13 +15,13 @@ fn wrong(text: String) -> Failure {
 }
 
 /// Lists, makes and ends mutes.
-pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Result<(), Failure> {
-    let io = failure(exit::IO);
+pub async fn mutes(console: &Console, command: MutesCommand) -> Result<(), Failure> {
     let now_ms = clock::wall_ms();
     match command {
         MutesCommand::List { list } => {
-            let found = mutes::list(store.readers(), None, list.limit as usize).await;
-            for mute in found.map_err(|error| io(&error))? {
+            let limit = list.limit as usize;
+            let found = console.services.mutes(&console.actor, limit, None).await;
+            for mute in found.map_err(failed)?.items {
                 if list.json {
                     output::line(serde_json::to_string(&mute).unwrap_or_default());
                     continue;
@@ -69,42 +67,35 @@ pub async fn mutes(config: &Config, store: &Store, command: MutesCommand) -> Res
                 life,
             };
             let is_later = from.is_some();
-            // A mute without a rule does not need the rule files.
-            let rules = if mute.rule.is_empty() {
-                Vec::new()
-            } else {
-                let loaded = RuleLoader::new(config.rules_dir.clone(), &config.centre()).load();
-                loaded.map_err(|error| failure(config_code(&error))(&error))?
-            };
-            let mut sites = agents::sites(store.readers())
-                .await
-                .map_err(|error| io(&error))?;
-            sites.extend(config.site.iter().map(|site| site.name.clone()));
-            mute.check(&MuteTerms {
-                now_ms,
-                life_allowed: config.warnings.mute_life,
-                rules: &rules,
-                sites: &sites,
-            })
-            .map_err(|(field, message)| wrong(format!("{}: {message}", option(field, is_later))))?;
-            let id = store
-                .in_transaction(async |connection| attend::mute(connection, &mute, now_ms).await);
-            let id = id.await.map_err(|error| io(&error))?;
+            console
+                .changes("mutes", format!("add by {}", mute.owner))
+                .await?;
+            let (rule, life) = (mute.rule.clone(), mute.life);
+            let added = console.services.add_mute(&console.actor, mute).await;
+            let id = added.map_err(|error| match error {
+                ServiceError::Invalid { field, message } => {
+                    wrong(format!("{}: {message}", option(&field, is_later)))
+                }
+                error => failed(error),
+            })?;
             output::line(format_args!("已静默 muted: {id}"));
-            if mute.rule.is_empty() && !mute.life {
+            if rule.is_empty() && !life {
                 output::line(
                     "  涉及生命安全的预警仍会通知 people are still told of warnings of life safety",
                 );
             }
         }
         MutesCommand::End { id } => {
-            let ended =
-                store.in_transaction(async |connection| mutes::end(connection, id, now_ms).await);
-            if !ended.await.map_err(|error| io(&error))? {
-                return Err(wrong(format!(
-                    "no mute {id} holds now: `linli-hub mutes list` shows them"
-                )));
-            }
+            console
+                .changes(&format!("mute/{id}"), "end".to_owned())
+                .await?;
+            let ended = console.services.end_mute(&console.actor, id).await;
+            ended.map_err(|error| match error {
+                ServiceError::Missing { detail, .. } => {
+                    wrong(format!("{detail}: `linli-hub mutes list` shows them"))
+                }
+                error => failed(error),
+            })?;
             output::line(format_args!("已结束 over: {id}"));
         }
     }

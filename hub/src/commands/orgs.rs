@@ -1,15 +1,13 @@
 //! `linli-hub org`: loads, shows and writes the organisations and places.
 use linli_shared::service::exit::{self, Failure, failure};
-use linli_shared::service::{clock, output};
+use linli_shared::service::output;
 
+use super::console::{Console, failed};
 use crate::commands::cli::OrgCommand;
-use linli_domain::audit::COMMAND_LINE;
-use linli_domain::orgs::{Answering, Directory, changes, file};
-use linli_store::{Store, StoreError, orgs};
+use linli_domain::orgs::{Answering, file};
 
 /// Carries out a command.
-pub async fn run(store: &Store, command: OrgCommand) -> Result<(), Failure> {
-    let io = failure(exit::IO);
+pub async fn run(console: &Console, command: OrgCommand) -> Result<(), Failure> {
     match command {
         OrgCommand::Check { file } => {
             let directory = file::read(&file).map_err(|error| failure(exit::CONFIG)(&error))?;
@@ -18,7 +16,10 @@ pub async fn run(store: &Store, command: OrgCommand) -> Result<(), Failure> {
         }
         OrgCommand::Load { file } => {
             let wanted = file::read(&file).map_err(|error| failure(exit::CONFIG)(&error))?;
-            let changed = load(store, &wanted).await.map_err(|error| io(&error))?;
+            let changed = console
+                .services
+                .change_directory(&console.actor, "orgs", |directory| *directory = wanted);
+            let changed = changed.await.map_err(failed)?;
             for (action, words) in [("added", "新增"), ("changed", "变更"), ("retired", "停用")]
             {
                 let count = changed.iter().filter(|change| **change == action).count();
@@ -26,7 +27,7 @@ pub async fn run(store: &Store, command: OrgCommand) -> Result<(), Failure> {
             }
         }
         OrgCommand::List { json } => {
-            let directory = read(store).await.map_err(|error| io(&error))?;
+            let directory = console.services.directory().await.map_err(failed)?;
             for org in directory.orgs.values() {
                 if json {
                     output::line(serde_json::to_string(org).unwrap_or_default());
@@ -42,7 +43,7 @@ pub async fn run(store: &Store, command: OrgCommand) -> Result<(), Failure> {
             }
         }
         OrgCommand::Places { json } => {
-            let directory = read(store).await.map_err(|error| io(&error))?;
+            let directory = console.services.directory().await.map_err(failed)?;
             for place in directory.places.values() {
                 if json {
                     output::line(serde_json::to_string(place).unwrap_or_default());
@@ -63,24 +64,4 @@ pub async fn run(store: &Store, command: OrgCommand) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-async fn read(store: &Store) -> Result<Directory, StoreError> {
-    let mut connection = store.connect().await?;
-    orgs::read(&mut connection).await
-}
-
-/// Makes the stored directory this one; what was done to each entry that is other than before.
-async fn load(store: &Store, wanted: &Directory) -> Result<Vec<&'static str>, StoreError> {
-    store
-        .in_transaction(async |connection| {
-            let before = orgs::read(connection).await?;
-            let changes = changes(&before, wanted);
-            orgs::write(connection, &changes, COMMAND_LINE, clock::wall_ms()).await?;
-            Ok(changes
-                .iter()
-                .map(linli_domain::orgs::Change::action)
-                .collect())
-        })
-        .await
 }

@@ -3,10 +3,12 @@ use linli_shared::service::exit::{self, Failure, config_code, failure};
 use linli_shared::service::output;
 use std::sync::Arc;
 
-use crate::api::RuleView;
+use super::console::{Console, failed};
 use crate::commands::cli::RulesCommand;
 use crate::config::Config;
 use crate::rules::RuleLoader;
+use crate::services::ServiceError;
+use crate::services::rules::RuleView;
 use backtest::Period;
 use linli_domain::correlate::rule::Rule;
 use linli_domain::correlate::trial;
@@ -118,19 +120,28 @@ pub async fn with_store(
     match command {
         RulesCommand::Why { warning, json } => {
             let rules = load(&loader(config, None))?;
-            let found = explain::why(store, &rules, warning, json)
+            let console = Console::with_rules(config, store, rules.clone());
+            let object = format!("warning/{warning}");
+            console.reads(&object, "why".to_owned()).await?;
+            let shown = console.services.warning(&console.actor, warning).await;
+            let shown = shown.map_err(|error| match error {
+                ServiceError::Missing { detail, .. } => Failure {
+                    text: format!("{detail}: `linli-hub warnings` shows them"),
+                    code: exit::DATA,
+                },
+                error => failed(error),
+            })?;
+            explain::why(store, &rules, shown, json)
                 .await
                 .map_err(|error| io(&error))?;
-            if !found {
-                return Err(Failure {
-                    text: format!("there is no warning {warning}: `linli-hub warnings` shows them"),
-                    code: exit::DATA,
-                });
-            }
         }
         RulesCommand::WhyNot { rule, key, at } => {
             let rules = load(&loader(config, None))?;
-            let Some(rule) = rules.iter().find(|known| known.id == rule) else {
+            let console = Console::with_rules(config, store, rules.clone());
+            let shown = |known: &&Arc<Rule>| {
+                known.id == rule && console.services.shows_rule(&console.actor, known)
+            };
+            let Some(rule) = rules.iter().find(shown) else {
                 return Err(Failure {
                     text: format!("there is no rule {rule:?}: `linli-hub rules list` shows them"),
                     code: exit::USAGE,
@@ -141,6 +152,8 @@ pub async fn with_store(
                 code: exit::USAGE,
             })?;
             let at_ms = at.map_or_else(now_ms, jiff::Timestamp::as_millisecond);
+            let object = format!("rule/{}", rule.id);
+            console.reads(&object, format!("why-not {key}")).await?;
             why_not::why_not(store, rule, offices, &key, at_ms)
                 .await
                 .map_err(|error| io(&error))?;
@@ -162,6 +175,13 @@ pub async fn with_store(
                     code: exit::USAGE,
                 });
             }
+            let console = Console::with_rules(config, store, rules.clone());
+            let rules: Vec<Arc<Rule>> = rules
+                .into_iter()
+                .filter(|rule| console.services.shows_rule(&console.actor, rule))
+                .collect();
+            let detail = format!("{} to {}", period.from_ms, period.to_ms);
+            console.reads("rules/backtest", detail).await?;
             let differences = backtest::backtest(store, &rules, offices, period)
                 .await
                 .map_err(|error| io(&error))?;

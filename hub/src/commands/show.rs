@@ -1,18 +1,24 @@
-//! Lists for a person or a script at the hub's own terminal, read from the store.
+//! Lists for a person or a script at the hub's own terminal.
+use linli_shared::service::exit::Failure;
 use linli_shared::service::{clock, output};
 use serde::Serialize;
 
-use crate::api::EventView;
+use super::console::{Console, failed};
 use crate::commands::cli::ListArgs;
 use crate::ingest::SKEW_MS_MIN;
 use linli_domain::local_time;
-use linli_store::agents;
-use linli_store::cases::{self, CaseFilter};
-use linli_store::chunks::{self, EventFilter};
-use linli_store::outbox::{self, NotificationFilter};
-use linli_store::tokens;
-use linli_store::warnings::{self, WITHDRAWN, WarningFilter, WarningView};
-use linli_store::{Store, StoreError};
+use linli_store::cases::CaseFilter;
+use linli_store::chunks::EventFilter;
+use linli_store::outbox::NotificationFilter;
+use linli_store::warnings::{WITHDRAWN, WarningFilter, WarningView};
+
+/// The filters of a list, for the audit log.
+fn words(filters: &[(&str, &Option<String>)]) -> String {
+    let given = filters
+        .iter()
+        .filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?)));
+    given.collect::<Vec<_>>().join(" ")
+}
 
 fn print_json<T: Serialize>(item: &T) {
     match serde_json::to_string(item) {
@@ -22,30 +28,37 @@ fn print_json<T: Serialize>(item: &T) {
 }
 
 pub async fn events(
-    store: &Store,
+    console: &Console,
     site: Option<String>,
     kind: Option<String>,
     list: &ListArgs,
-) -> Result<(), StoreError> {
+) -> Result<(), Failure> {
+    console
+        .reads("events", words(&[("site", &site), ("kind", &kind)]))
+        .await?;
     let mut left = list.limit as usize;
-    let mut filter = EventFilter {
-        site,
-        kind,
-        ..EventFilter::default()
-    };
+    let mut cursor = None;
     while left > 0 {
-        filter.limit = left;
-        let (found, next) = chunks::events(store.readers(), &filter).await?;
-        left = left.saturating_sub(found.len());
-        for event in found.into_iter().map(EventView::from) {
+        let filter = EventFilter {
+            site: site.clone(),
+            kind: kind.clone(),
+            limit: left,
+            ..EventFilter::default()
+        };
+        let page = console
+            .services
+            .events(&console.actor, filter, cursor.as_deref());
+        let page = page.await.map_err(failed)?;
+        left = left.saturating_sub(page.items.len());
+        for event in page.items {
             if list.json {
                 print_json(&event);
             } else {
                 output::line(event);
             }
         }
-        filter.before = next;
-        if next.is_none() {
+        cursor = page.next;
+        if cursor.is_none() {
             break;
         }
     }
@@ -53,12 +66,15 @@ pub async fn events(
 }
 
 pub async fn warnings(
-    store: &Store,
+    console: &Console,
     site: Option<String>,
     rule: Option<String>,
     shadow: bool,
     list: &ListArgs,
-) -> Result<(), StoreError> {
+) -> Result<(), Failure> {
+    console
+        .reads("warnings", words(&[("site", &site), ("rule", &rule)]))
+        .await?;
     let filter = WarningFilter {
         site,
         rule,
@@ -66,7 +82,8 @@ pub async fn warnings(
         limit: list.limit as usize,
         ..WarningFilter::default()
     };
-    for warning in warnings::list(store.readers(), &filter).await? {
+    let found = console.services.warnings(&console.actor, filter, None);
+    for warning in found.await.map_err(failed)?.items {
         if list.json {
             print_json(&warning);
             continue;
@@ -117,18 +134,22 @@ pub fn marks(warning: &WarningView) -> String {
 }
 
 pub async fn cases(
-    store: &Store,
+    console: &Console,
     site: Option<String>,
     state: Option<String>,
     list: &ListArgs,
-) -> Result<(), StoreError> {
+) -> Result<(), Failure> {
+    console
+        .reads("cases", words(&[("site", &site), ("state", &state)]))
+        .await?;
     let filter = CaseFilter {
         site,
         state,
         limit: list.limit as usize,
         ..CaseFilter::default()
     };
-    for case in cases::list(&mut *store.snapshot().await?, &filter).await? {
+    let found = console.services.cases(&console.actor, filter, None);
+    for case in found.await.map_err(failed)?.items {
         if list.json {
             print_json(&case);
             continue;
@@ -146,8 +167,9 @@ pub async fn cases(
     Ok(())
 }
 
-pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
-    for agent in agents::list(store.readers()).await? {
+pub async fn agents(console: &Console, json: bool) -> Result<(), Failure> {
+    let found = console.services.agents(&console.actor).await;
+    for agent in found.map_err(failed)? {
         if json {
             print_json(&agent);
             continue;
@@ -184,18 +206,25 @@ pub async fn agents(store: &Store, json: bool) -> Result<(), StoreError> {
 }
 
 pub async fn notifications(
-    store: &Store,
+    console: &Console,
     state: Option<String>,
     channel: Option<String>,
     list: &ListArgs,
-) -> Result<(), StoreError> {
+) -> Result<(), Failure> {
+    console
+        .reads(
+            "notifications",
+            words(&[("state", &state), ("channel", &channel)]),
+        )
+        .await?;
     let filter = NotificationFilter {
         state,
         channel,
         before: None,
         limit: list.limit as usize,
     };
-    for view in outbox::list(store.readers(), &filter).await? {
+    let found = console.services.notifications(&console.actor, filter, None);
+    for view in found.await.map_err(failed)?.items {
         if list.json {
             print_json(&view);
             continue;
@@ -222,9 +251,10 @@ pub async fn notifications(
     Ok(())
 }
 
-pub async fn api_tokens(store: &Store, json: bool) -> Result<(), StoreError> {
+pub async fn api_tokens(console: &Console, json: bool) -> Result<(), Failure> {
     let now_ms = clock::wall_ms();
-    for token in tokens::list_api(store.readers()).await? {
+    let found = console.services.api_tokens(&console.actor).await;
+    for token in found.map_err(failed)? {
         if json {
             print_json(&token);
             continue;

@@ -3,13 +3,13 @@ use linli_shared::service::exit::{self, Failure, failure};
 use linli_shared::service::{clock, output};
 use std::io::BufRead as _;
 
+use super::console::{Console, failed};
 use crate::commands::cli::{AuditCommand, UserCommand};
-use crate::ingest::people::{People, perform};
-use crate::users::{check_login, check_password, hash_password};
-use linli_domain::audit::{COMMAND_LINE, Verifier};
+use crate::services::ServiceError;
+use crate::services::users::UserToAdd;
+use linli_domain::audit::Verifier;
+use linli_store::Store;
 use linli_store::audit::{self, AuditFilter};
-use linli_store::users::{self, NewUser};
-use linli_store::{Store, StoreError, orgs};
 
 /// Entries that are read at once.
 const PAGE: i64 = 1000;
@@ -22,8 +22,8 @@ fn wrong(text: String) -> Failure {
 }
 
 /// Carries out `user`.
-pub async fn user(store: &Store, command: UserCommand) -> Result<(), Failure> {
-    let io = failure(exit::IO);
+pub async fn user(console: &Console, command: UserCommand) -> Result<(), Failure> {
+    let (services, actor) = (&console.services, &console.actor);
     match command {
         UserCommand::Add {
             login,
@@ -32,61 +32,45 @@ pub async fn user(store: &Store, command: UserCommand) -> Result<(), Failure> {
             org,
             oidc,
         } => {
-            check_login(&login).map_err(|message| wrong(format!("--login: {message}")))?;
-            if !org.is_empty() {
-                let mut connection = store.connect().await.map_err(|error| io(&error))?;
-                let directory = orgs::read(&mut connection)
-                    .await
-                    .map_err(|error| io(&error))?;
-                if !directory.orgs.contains_key(&org) {
-                    return Err(wrong(format!(
-                        "--org: there is no organisation {org:?}: `linli-hub org list` shows them"
-                    )));
-                }
-            }
-            let password = if oidc { String::new() } else { hashed(&login)? };
-            let user = NewUser {
+            let user = UserToAdd {
                 login: login.clone(),
                 name: name.unwrap_or_else(|| login.clone()),
                 role,
                 org,
-                password,
+                password: if oidc { None } else { Some(password()?) },
                 oidc,
             };
-            if !change(store, &People::AddUser(user))
+            services
+                .add_user(actor, user)
                 .await
-                .map_err(|error| io(&error))?
-            {
-                return Err(wrong(format!(
-                    "there is a user, or an API token, of the name {login:?} already: `linli-hub user list`, `linli-hub api-token list`"
-                )));
-            }
+                .map_err(|error| match error {
+                    ServiceError::Invalid { field, message } if field == "org" => {
+                        wrong(format!("--org: {message}: `linli-hub org list` shows them"))
+                    }
+                    ServiceError::Invalid { field, message } if field == "password" => {
+                        wrong_password(&message)
+                    }
+                    ServiceError::Conflict { detail, .. } => wrong(format!(
+                        "{detail}: `linli-hub user list`, `linli-hub api-token list`"
+                    )),
+                    error => failed(error),
+                })?;
             output::line(format_args!("已添加 added: {login}"));
         }
         UserCommand::Password { login } => {
-            let password = hashed(&login)?;
-            let set = People::SetPassword {
-                login: login.clone(),
-                password,
-            };
-            if !change(store, &set).await.map_err(|error| io(&error))? {
-                return Err(wrong(format!(
-                    "there is no user {login:?}: `linli-hub user list`"
-                )));
-            }
+            let set = services.set_password(actor, login.clone(), password()?);
+            set.await.map_err(|error| match error {
+                ServiceError::Invalid { message, .. } => wrong_password(&message),
+                error => of_user(error),
+            })?;
             output::line(format_args!(
                 "已设置密码，原会话已结束 set; sessions are ended: {login}"
             ));
         }
         UserCommand::Oidc { login, off } => {
-            let mark = People::MarkOidc {
-                login: login.clone(),
-                on: !off,
-            };
-            if !change(store, &mark).await.map_err(|error| io(&error))? {
-                return Err(wrong(format!(
-                    "there is no user {login:?}, or that is so already: `linli-hub user list`"
-                )));
+            let marked = services.mark_oidc(actor, login.clone(), !off).await;
+            if !marked.map_err(of_user)? {
+                return Err(wrong(format!("that is so already of user {login:?}")));
             }
             let words = if off {
                 "已取消 OpenID Connect 登录，原会话已结束 no more by OpenID Connect; sessions are ended"
@@ -96,14 +80,9 @@ pub async fn user(store: &Store, command: UserCommand) -> Result<(), Failure> {
             output::line(format_args!("{words}: {login}"));
         }
         UserCommand::Disable { login, enable } => {
-            let disable = People::Disable {
-                login: login.clone(),
-                disabled: !enable,
-            };
-            if !change(store, &disable).await.map_err(|error| io(&error))? {
-                return Err(wrong(format!(
-                    "there is no user {login:?}, or that is so already: `linli-hub user list`"
-                )));
+            let disabled = services.disable_user(actor, login.clone(), !enable).await;
+            if !disabled.map_err(of_user)? {
+                return Err(wrong(format!("that is so already of user {login:?}")));
             }
             let words = if enable {
                 "已启用 enabled"
@@ -113,10 +92,7 @@ pub async fn user(store: &Store, command: UserCommand) -> Result<(), Failure> {
             output::line(format_args!("{words}: {login}"));
         }
         UserCommand::List { json } => {
-            for user in users::list(store.readers())
-                .await
-                .map_err(|error| io(&error))?
-            {
+            for user in services.users(actor).await.map_err(failed)? {
                 if json {
                     output::line(serde_json::to_string(&user).unwrap_or_default());
                     continue;
@@ -137,29 +113,29 @@ pub async fn user(store: &Store, command: UserCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The password from the first line of standard input, hashed.
-fn hashed(login: &str) -> Result<String, Failure> {
+/// The password from the first line of standard input.
+fn password() -> Result<String, Failure> {
     let mut line = String::new();
     std::io::stdin()
         .lock()
         .read_line(&mut line)
         .map_err(|error| failure(exit::IO)(&error))?;
-    let password = line.trim_end_matches(['\r', '\n']);
-    check_password(password, login)
-        .map_err(|message| wrong(format!("the password, a line of standard input: {message}")))?;
-    hash_password(password).map_err(wrong)
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-async fn change(store: &Store, change: &People) -> Result<bool, StoreError> {
-    store
-        .in_transaction(async |connection| {
-            perform(connection, change, COMMAND_LINE, clock::wall_ms()).await
-        })
-        .await
+fn wrong_password(message: &str) -> Failure {
+    wrong(format!("the password, a line of standard input: {message}"))
+}
+
+fn of_user(error: ServiceError) -> Failure {
+    match error {
+        ServiceError::Missing { detail, .. } => wrong(format!("{detail}: `linli-hub user list`")),
+        error => failed(error),
+    }
 }
 
 /// Carries out `audit`.
-pub async fn audit(store: &Store, command: AuditCommand) -> Result<(), Failure> {
+pub async fn audit(console: &Console, store: &Store, command: AuditCommand) -> Result<(), Failure> {
     let io = failure(exit::IO);
     match command {
         AuditCommand::List {
@@ -173,8 +149,8 @@ pub async fn audit(store: &Store, command: AuditCommand) -> Result<(), Failure> 
                 before: None,
                 limit: list.limit as usize,
             };
-            let found = audit::list(store.readers(), &filter).await;
-            for entry in found.map_err(|error| io(&error))? {
+            let found = console.services.audit_log(&console.actor, filter, None);
+            for entry in found.await.map_err(failed)?.items {
                 if list.json {
                     output::line(serde_json::to_string(&entry).unwrap_or_default());
                     continue;

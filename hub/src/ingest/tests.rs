@@ -524,14 +524,14 @@ async fn commands_that_write_meanwhile_do_not_disturb_a_transaction() {
     let create = async |name: &str| {
         for number in 0..TOKENS {
             let id = format!("{name}{number}");
-            let pool = hub.store.readers();
             let grant = tokens::JoinGrant {
                 site: "yuyuan".to_owned(),
                 station: false,
             };
-            tokens::add_join(pool, &id, "s", &grant, now_ms, now_ms + MINUTE_MS)
-                .await
-                .expect("a token");
+            let added = hub.store.in_transaction(async |connection| {
+                tokens::add_join(connection, &id, "s", &grant, now_ms, now_ms + MINUTE_MS).await
+            });
+            added.await.expect("a token");
         }
     };
     create("used").await;

@@ -51,7 +51,7 @@ pub struct JoinGrant {
 
 /// Keeps a new join token.
 pub async fn add_join(
-    pool: &Pool,
+    connection: &mut Connection,
     id: &str,
     secret: &str,
     grant: &JoinGrant,
@@ -68,7 +68,7 @@ pub async fn add_join(
     .bind(now_ms)
     .bind(expires_ms)
     .bind(i16::from(grant.station))
-    .execute(pool)
+    .execute(connection)
     .await
     .map_err(failed("writing a join token"))?;
     Ok(())
@@ -258,12 +258,16 @@ pub async fn list_api(pool: &Pool) -> Result<Vec<ApiTokenView>, StoreError> {
 }
 
 /// Revokes an API token; false if there is none of this id. What was revoked before stays as it was.
-pub async fn revoke_api(pool: &Pool, id: &str, now_ms: i64) -> Result<bool, StoreError> {
+pub async fn revoke_api(
+    connection: &mut Connection,
+    id: &str,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
     let done =
         sqlx::query("UPDATE api_tokens SET revoked_ms = COALESCE(revoked_ms, $2) WHERE id = $1")
             .bind(id)
             .bind(now_ms)
-            .execute(pool)
+            .execute(connection)
             .await
             .map_err(failed("revoking an API token"))?;
     Ok(done.rows_affected() > 0)

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::attachments::files::Files;
 use crate::commands::cli::RetentionCommand;
+use crate::commands::console;
 use crate::config::Config;
 use crate::retention::sweep;
 use crate::retention::{Floors, Hand, Run};
 use crate::rules::RuleLoader;
-use linli_domain::audit::COMMAND_LINE;
 use linli_store::sealed::Sealer;
 use linli_store::{Store, hub_clock, retention};
 
@@ -49,13 +49,14 @@ pub async fn run(config: &Config, store: &Store, command: RetentionCommand) -> R
             let sealer = Sealer::load(&config.data_dir);
             let sealer = Arc::new(sealer.map_err(|error| failure(exit::CONFIG)(&error))?);
             let files = Files::beside(&config.data_dir, Arc::clone(&sealer));
+            let actor = console::actor().login;
             let run = Run {
                 store,
                 sealer: &sealer,
                 files: &files,
                 config: &config.retention,
                 rules: &rules,
-                actor: COMMAND_LINE,
+                actor: &actor,
                 now_ms: clock::wall_ms(),
             };
             let deleted = if dry_run {

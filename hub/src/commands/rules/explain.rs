@@ -10,19 +10,16 @@ use crate::commands::show::marks;
 use linli_domain::correlate::rule::Rule;
 use linli_store::chunks;
 use linli_store::positions::LaneKey;
-use linli_store::warnings::{self, WarningView};
+use linli_store::warnings::WarningView;
 use linli_store::{Store, StoreError};
 
-/// Shows a warning with the events that it rests on; false if there is none of this number.
+/// Shows a warning with the events that it rests on.
 pub async fn why(
     store: &Store,
     rules: &[Arc<Rule>],
-    id: i64,
+    warning: WarningView,
     as_json: bool,
-) -> Result<bool, StoreError> {
-    let Some(warning) = warnings::get(store.readers(), id).await? else {
-        return Ok(false);
-    };
+) -> Result<(), StoreError> {
     let mut events = Vec::new();
     for reason in warning.reasons.as_array().into_iter().flatten() {
         let identity = reason["event"].as_str().unwrap_or_default().to_owned();
@@ -38,7 +35,7 @@ pub async fn why(
         output::line(
             json!({ "warning": warning, "rule_unchanged": rule.map(|rule| rule.hash == warning.rule_hash), "events": events }),
         );
-        return Ok(true);
+        return Ok(());
     }
     output::line(headline(&warning));
     output::line(match rule {
@@ -78,7 +75,7 @@ pub async fn why(
             change.note
         ));
     }
-    Ok(true)
+    Ok(())
 }
 
 /// A warning in one line.

@@ -394,14 +394,9 @@ async fn an_agent_whose_name_differs_in_the_case_of_its_letters_only_does_not_jo
             site: "yuyuan".to_owned(),
             station: false,
         };
-        let added = tokens::add_join(
-            hub.store.readers(),
-            &id,
-            "s",
-            &grant,
-            now_ms,
-            now_ms + MINUTE_MS,
-        );
+        let added = hub.store.in_transaction(async |connection| {
+            tokens::add_join(connection, &id, "s", &grant, now_ms, now_ms + MINUTE_MS).await
+        });
         added.await.expect("a token");
         let agent = name.parse().expect("a name");
         let joined = hub.ingest.join(id, "s".to_owned(), agent, "1".to_owned());

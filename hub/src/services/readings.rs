@@ -1,10 +1,9 @@
 //! Who has read what of a case: it is in the audit log before it is shown. Of what people wrote, the first look of somebody
 //! at a case is an entry, and the next for an hour are not noted again.
-use linli_shared::service::problem::Problem;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Api, busy};
+use super::{ServiceError, Services};
 use crate::ingest::people::People;
 use linli_domain::rights::Actor;
 
@@ -32,34 +31,37 @@ impl Readings {
     }
 }
 
-/// Notes that somebody reads what people wrote of a case.
-pub async fn note(api: &Api, actor: &Actor, code: &str) -> Result<(), Problem> {
-    let (key, now) = ((actor.login.clone(), code.to_owned()), Instant::now());
-    if api.readings.lock().await.is_noted(&key, now) {
-        return Ok(());
+impl Services {
+    /// Notes in the audit log that an actor reads what people wrote of a case, once an hour.
+    pub(super) async fn note_reading(&self, actor: &Actor, code: &str) -> Result<(), ServiceError> {
+        let (key, now) = ((actor.login.clone(), code.to_owned()), Instant::now());
+        if self.readings.lock().await.is_noted(&key, now) {
+            return Ok(());
+        }
+        self.note_of_case(actor, "case.read", code, String::new(), String::new())
+            .await?;
+        self.readings.lock().await.noted(key, now);
+        Ok(())
     }
-    write(api, actor, "case.read", code, String::new(), String::new()).await?;
-    api.readings.lock().await.noted(key, now);
-    Ok(())
-}
 
-/// Writes into the audit log that somebody is about to be shown something of a case.
-pub async fn write(
-    api: &Api,
-    actor: &Actor,
-    action: &str,
-    code: &str,
-    reason: String,
-    detail: String,
-) -> Result<(), Problem> {
-    let note = People::Note {
-        action: action.to_owned(),
-        object: format!("case/{code}"),
-        reason,
-        detail,
-    };
-    api.ingest.people(note, &actor.login).await.map_err(busy)?;
-    Ok(())
+    /// Notes in the audit log that an actor is about to be shown something of a case.
+    pub(super) async fn note_of_case(
+        &self,
+        actor: &Actor,
+        action: &str,
+        code: &str,
+        reason: String,
+        detail: String,
+    ) -> Result<(), ServiceError> {
+        let note = People::Note {
+            action: action.to_owned(),
+            object: format!("case/{code}"),
+            reason,
+            detail,
+        };
+        self.writes.people(note, &actor.login).await?;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
