@@ -9,6 +9,7 @@ use linli_domain::cases::decide::{By, decide, register};
 use linli_domain::cases::moves::Move;
 use linli_domain::rights::{Actor, Role};
 use linli_domain::{cases, orgs};
+use linli_hub::health::Health;
 use linli_hub::ingest::casework::Registering;
 use linli_hub::ingest::metrics::IngestMetrics;
 use linli_hub::{casework, clock_watch, ingest};
@@ -359,7 +360,7 @@ async fn open(engine: &str, store: &Store, work: casework::Casework) {
     )
     .await
     .expect("a writer");
-    let writer = tokio::spawn(writer.run());
+    let writer = tokio::spawn(writer.run(Health::default().part("writer")));
     let actor = Actor {
         login: "wang".to_owned(),
         role: Role::Dispatcher,

@@ -3,6 +3,8 @@
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use linli_domain::correlate;
+use linli_hub::health::Health;
+use linli_hub::ingest::Reply;
 use linli_hub::ingest::metrics::IngestMetrics;
 use linli_hub::{casework, clock_watch, ingest};
 use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
@@ -121,7 +123,7 @@ impl Bench {
             )
             .await
             .expect("a writer");
-            tokio::spawn(writer.run());
+            tokio::spawn(writer.run(Health::default().part("writer")));
         });
         Self {
             runtime,
@@ -196,7 +198,7 @@ impl Bench {
                 events: Ok(chunk.events().expect("whole")),
                 chunk: chunk.clone(),
             });
-            let (reply, answer) = oneshot::channel();
+            let (reply, answer) = Reply::channel();
             place.send(ingest::Request::Arrive {
                 key: key.clone(),
                 site: site.clone(),

@@ -14,6 +14,7 @@ mod agents;
 mod attachments;
 mod auth;
 mod cases;
+mod changes;
 mod clock;
 mod events;
 mod imports;
@@ -42,6 +43,8 @@ use axum::{BoxError, Json, Router, middleware};
 use linli_shared::service::problem::Problem;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceBuilder;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::load_shed::LoadShedLayer;
@@ -57,6 +60,7 @@ use crate::services::Services;
 use linli_domain::rights::Act;
 
 use auth::Bearer;
+pub use changes::STREAMS_MAX;
 use metrics::ApiMetrics;
 pub use oidc::OUTCOMES as OIDC_OUTCOMES;
 
@@ -79,6 +83,12 @@ pub struct Api {
     pub oidc: Option<Oidc>,
     /// The hub's clock.
     pub clock: ClockWatch,
+    /// The number of the last change.
+    pub changes: watch::Receiver<i64>,
+    /// The hub stops: streams end.
+    pub stop: CancellationToken,
+    /// Places of streams of changes.
+    pub streams: Arc<Semaphore>,
 }
 
 #[derive(OpenApi)]
@@ -141,6 +151,7 @@ fn routes(api: &Arc<Api>) -> OpenApiRouter<Arc<Api>> {
         .route_layer(to(Act::Audit));
     let anybody = OpenApiRouter::new()
         .routes(routes!(users::me))
+        .routes(routes!(changes::list))
         .routes(routes!(clock::get))
         .routes(routes!(orgs::list))
         .routes(routes!(orgs::places))

@@ -1,11 +1,7 @@
 //! Knows every component of the running hub, what each is given, and the order of shutdown.
-use axum::http::{StatusCode, header};
-use axum::routing::get;
-use axum::{Router, response::IntoResponse};
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use linli_shared::service::data_dir::{self, DataDirError};
-use linli_shared::service::metrics::{Registrar, TEXT_TYPE};
-use linli_shared::service::problem::Problem;
+use linli_shared::service::metrics::Registrar;
 use linli_shared::service::tls::{self, TlsError};
 use linli_shared::service::{file, shutdown, systemd};
 use std::fs::File;
@@ -14,7 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +22,9 @@ use crate::ca::{self, Authority, CaError, Files};
 use crate::casework::{Casework, NamedOnly};
 use crate::clock_watch::ClockWatch;
 use crate::config::Config;
+use crate::health::Health;
 use crate::ingest::metrics::IngestMetrics;
-use crate::ingest::{Health, Ingest, Writer, WriterError};
+use crate::ingest::{Ingest, Writer, WriterError};
 use crate::listener::metrics::ListenerMetrics;
 use crate::listener::{Listener, ListenerError, Sessions, Shared};
 use crate::notify::Notifier;
@@ -41,11 +38,15 @@ use crate::retention::metrics::RetentionMetrics;
 use crate::rules::{RuleLoader, Rules};
 use crate::services::rules::RunningRules;
 use crate::services::{CaseParts, Parts, Services, Writes};
+use connections::BoundedAcceptor;
 use linli_store::sealed::{SealError, Sealer};
 use linli_store::{Store, StoreError};
 use metrics::ProcessMetrics;
+use monitoring::{ApiProbe, Monitoring, Scraped};
 
+mod connections;
 pub mod metrics;
+mod monitoring;
 
 /// How long parts may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -54,6 +55,13 @@ const REQUESTS_GRACE: Duration = Duration::from_secs(3);
 /// How long a client of the API may take to send the head of a request, so that one that says nothing
 /// holds no connection.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// Requests that one connection of HTTP/2 makes at a time.
+const STREAMS_OF_CONNECTION: u32 = 64;
+/// The longest head of a request of HTTP/2, bytes.
+const HEADER_LIST_BYTES: u32 = 16 * 1024;
+/// A connection of HTTP/2 is asked this often whether its peer is there, and closed when it does not answer in time.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Why the hub could not start, or ended early.
 #[derive(Debug, thiserror::Error)]
@@ -137,29 +145,10 @@ pub enum AppError {
     },
 }
 
-/// The metrics that are read from the store at each scrape.
-#[derive(Clone)]
-struct Scraped {
-    process: ProcessMetrics,
-    ingest: IngestMetrics,
-    listener: ListenerMetrics,
-    attachments: AttachmentMetrics,
-}
-
-impl Scraped {
-    async fn refresh(&self, store: &Store, now_ms: i64) {
-        self.process.refresh(store).await;
-        self.ingest.refresh(store).await;
-        self.attachments.refresh(store).await;
-        self.listener.refresh(store, now_ms).await;
-    }
-}
-
 /// A hub that is built and has its ports, and does not run yet.
 pub struct App {
     listener: Listener,
     writer: Writer,
-    ingest: Ingest,
     notifier: Notifier,
     retention: Job,
     rules: Rules,
@@ -170,6 +159,8 @@ pub struct App {
     metrics_listener: TcpListener,
     registrar: Registrar,
     scraped: Scraped,
+    probe: ApiProbe,
+    stop: CancellationToken,
     store: Store,
     clock: ClockWatch,
     /// Held until the end: one hub has one writer.
@@ -203,6 +194,7 @@ impl App {
         let store = Store::open(&config.place, false).await?;
         let api_listener = listen("[api] listen", config.api.listen)?;
         let metrics_listener = listen("[metrics] listen", config.metrics.listen)?;
+        let stop = CancellationToken::new();
         let (ingest, inbox) = Ingest::channel();
         let sessions = Sessions::default();
         let (clock_publisher, clock) = ClockWatch::channel();
@@ -256,7 +248,6 @@ impl App {
         Ok(Self {
             listener,
             writer,
-            ingest: ingest.clone(),
             notifier,
             retention: Job {
                 store: store.clone(),
@@ -297,12 +288,17 @@ impl App {
                     .transpose()
                     .map_err(AppError::Oidc)?,
                 clock: clock.clone(),
+                changes: ingest.changes(),
+                stop: stop.clone(),
+                streams: Arc::new(Semaphore::new(api::STREAMS_MAX)),
             },
             refusals,
             clock,
             api_listener,
             api_tls: api_tls(&config)?,
             metrics_listener,
+            probe: ApiProbe::new(&Files::at(&config.data_dir), config.api.listen)?,
+            stop,
             registrar,
             scraped: Scraped {
                 process: metrics,
@@ -317,7 +313,8 @@ impl App {
 
     /// Runs until SIGTERM, SIGINT or the end of a part.
     pub async fn run(self) -> Result<(), AppError> {
-        let stop = CancellationToken::new();
+        let stop = self.stop;
+        let health = Health::default();
         let signals = shutdown::on_signal(stop.clone())
             .map_err(|source| ended("signal handler", Some(source)))?;
         let reloads = self
@@ -328,36 +325,48 @@ impl App {
         let api_handle = axum_server::Handle::new();
         let api_stop = api_handle.clone();
         let api = api::router(self.api);
-        let mut api_server = axum_server::from_tcp_rustls(self.api_listener, self.api_tls)
+        let acceptor = RustlsAcceptor::new(self.api_tls).acceptor(BoundedAcceptor::default());
+        let mut api_server = axum_server::from_tcp(self.api_listener)
             .map_err(|source| ended("API", Some(source)))?
+            .acceptor(acceptor)
             .handle(api_handle);
-        api_server
-            .http_builder()
-            .http1()
-            .header_read_timeout(HEAD_DEADLINE);
+        let http = api_server.http_builder();
+        http.http1().header_read_timeout(HEAD_DEADLINE);
+        http.http2()
+            .max_concurrent_streams(STREAMS_OF_CONNECTION)
+            .max_header_list_size(HEADER_LIST_BYTES)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_DEADLINE);
         let api_server = api_server.serve(api.into_make_service_with_connect_info::<SocketAddr>());
         let metrics_listener = tokio::net::TcpListener::from_std(self.metrics_listener)
             .map_err(|source| ended("metrics listener", Some(source)))?;
         let metrics_server = axum::serve(
             metrics_listener,
-            watch_router(
-                self.registrar,
-                self.scraped,
-                self.store,
-                self.ingest.health(),
-                self.clock,
-            ),
+            Monitoring {
+                registrar: self.registrar,
+                scraped: self.scraped,
+                store: self.store,
+                clock: self.clock,
+                health: health.clone(),
+                probe: self.probe,
+            }
+            .router(),
         )
         .with_graceful_shutdown(stop.clone().cancelled_owned());
-        let listener = self.listener.run(stop.clone());
-        let notifier = self.notifier.run(stop.clone());
-        let retention = self.retention.run(stop.clone());
-        let refusals = self.refusals.run(stop.clone());
-        let watchdog = watchdog(self.ingest, stop.clone());
+        let listener = self
+            .listener
+            .run(health.part("listener of agents"), stop.clone());
+        let notifier = self.notifier.run(health.clone(), stop.clone());
+        let retention = self.retention.run(health.part("retention"), stop.clone());
+        let refusals = self
+            .refusals
+            .run(health.part("log of wrong sign-ins"), stop.clone());
+        let watchdog = monitoring::watchdog(health.clone(), stop.clone());
+        let line = health.part("writer");
         // The writer ends last: when the last session has let go of its handle. It works for milliseconds
         // at a time, so it has a thread of its own and keeps none of the sessions' waiting.
         let runtime = tokio::runtime::Handle::current();
-        let writer = tokio::task::spawn_blocking(move || runtime.block_on(self.writer.run()));
+        let writer = tokio::task::spawn_blocking(move || runtime.block_on(self.writer.run(line)));
         parts.spawn(async move { ("listener", listener.await) });
         parts.spawn(async move { ("API", api_server.await) });
         parts.spawn(async move { ("metrics listener", metrics_server.into_future().await) });
@@ -441,87 +450,8 @@ fn api_tls(config: &Config) -> Result<RustlsConfig, AppError> {
             tls::private_key("hub key", &files.hub_key)?,
         )
         .map_err(TlsError::from)?;
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(RustlsConfig::from_config(Arc::new(tls)))
-}
-
-/// What those who watch the hub ask: figures, and whether it lives and works.
-fn watch_router(
-    registrar: Registrar,
-    scraped: Scraped,
-    store: Store,
-    health: watch::Receiver<Health>,
-    clock: ClockWatch,
-) -> Router {
-    let hub_clock = clock.clone();
-    let figures = store.clone();
-    Router::new()
-        .route(
-            "/metrics",
-            get(move || async move {
-                scraped.refresh(&figures, hub_clock.now_ms()).await;
-                registrar
-                    .text()
-                    .map(|text| ([(header::CONTENT_TYPE, TEXT_TYPE)], text))
-                    .map_err(|error| {
-                        Problem::new(
-                            StatusCode::INTERNAL_SERVER_ERROR,
-                            "metrics",
-                            error.to_string(),
-                        )
-                    })
-                    .into_response()
-            }),
-        )
-        .route("/health/livez", get(|| async { "ok\n" }))
-        .route(
-            "/health/readyz",
-            get(move || async move { ready(&store, &health, &clock).await }),
-        )
-}
-
-/// Ready is a hub whose store takes events and answers questions. With a clock that it does not believe it is ready too, and
-/// says why.
-async fn ready(
-    store: &Store,
-    health: &watch::Receiver<Health>,
-    clock: &ClockWatch,
-) -> Result<String, Problem> {
-    let not_ready = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store", detail);
-    if let Health::Recovering(reason) = &*health.borrow() {
-        return Err(not_ready(format!("the store takes no events: {reason}")));
-    }
-    match sqlx::query("SELECT 1").execute(store.readers()).await {
-        Ok(_) => Ok(match clock.doubt() {
-            None => "ok\n".to_owned(),
-            Some(doubt) => format!(
-                "ok\nclock doubtful ({}): {}; retention, expiry and escalation are held\n",
-                doubt.as_str(),
-                doubt.words()
-            ),
-        }),
-        Err(error) => Err(not_ready(format!("the store does not answer: {error}"))),
-    }
-}
-
-/// Tells systemd that the hub is alive, as long as the writer answers.
-async fn watchdog(ingest: Ingest, stop: CancellationToken) -> io::Result<()> {
-    let interval = systemd::watchdog_interval();
-    loop {
-        // Both arms are cancel-safe: the question is asked anew.
-        tokio::select! {
-            answer = ingest.positions(Vec::new()) => {
-                if answer.is_ok() {
-                    systemd::alive();
-                }
-            }
-            () = stop.cancelled() => return Ok(()),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(interval) => {}
-            () = stop.cancelled() => return Ok(()),
-        }
-    }
 }
 
 /// Takes the data directory for this process: two hubs would each decide by windows and positions of

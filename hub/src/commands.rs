@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::notify::peer::{Letter, Peer};
 use crate::retention::Floors;
 use crate::rules::RuleLoader;
+use crate::services::resend_dead;
 use crate::{app, ca};
 use clap::{CommandFactory, Parser};
 use cli::{ApiTokenCommand, Cli, Command, NotificationsCommand, TokenCommand};
@@ -326,7 +327,6 @@ async fn notifications(
     store: &Store,
     command: NotificationsCommand,
 ) -> Result<(), Failure> {
-    let io = failure(exit::IO);
     match command {
         NotificationsCommand::List {
             state,
@@ -342,9 +342,7 @@ async fn notifications(
             Console::new(config, store)
                 .changes("notifications", format!("resend {which}"))
                 .await?;
-            let again = linli_store::outbox::again(store.readers(), id, time::wall_ms())
-                .await
-                .map_err(|error| io(&error))?;
+            let again = resend_dead(store, id).await.map_err(failed)?;
             if let (Some(id), 0) = (id, again) {
                 return Err(Failure {
                     text: format!(

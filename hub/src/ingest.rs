@@ -34,6 +34,7 @@ pub mod flood;
 mod incident;
 pub mod metrics;
 pub mod people;
+mod poison;
 mod raise;
 mod recall;
 pub mod subject;
@@ -45,8 +46,8 @@ use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::Event;
 use linli_shared::protocol::ids::{AgentId, BootId, Lane, Sequence, SiteId};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use attach::{Attached, Attaching};
@@ -183,6 +184,34 @@ pub enum Rejection {
     /// The store failed; the agent keeps it and comes again.
     #[error("the store failed")]
     Store,
+    /// The request itself makes its transaction fail; to send it again changes nothing.
+    #[error("the request makes the hub fail, and is passed over")]
+    Poison,
+}
+
+/// Where the answer to a request goes. It can be answered once; a transaction that is tried again answers when it commits.
+pub struct Reply<T>(Arc<Mutex<Option<oneshot::Sender<Result<T, Rejection>>>>>);
+
+impl<T> Clone for Reply<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Reply<T> {
+    /// A reply, and where its answer arrives; the latter fails when the request was dropped.
+    pub fn channel() -> (Self, oneshot::Receiver<Result<T, Rejection>>) {
+        let (sender, answer) = oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(sender)))), answer)
+    }
+
+    /// Answers. The asker may have gone; it will ask again.
+    pub fn send(&self, answer: Result<T, Rejection>) {
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            let _ = sender.send(answer);
+        }
+    }
 }
 
 /// What the writer is asked.
@@ -198,14 +227,14 @@ pub enum Request {
         /// What came.
         arrival: Arrival,
         /// The position after it, durable.
-        reply: oneshot::Sender<Result<Sequence, Rejection>>,
+        reply: Reply<Sequence>,
     },
     /// Where do these lanes stand?
     Positions {
         /// Lanes.
         keys: Vec<LaneKey>,
         /// In the same order.
-        reply: oneshot::Sender<Result<Vec<Sequence>, Rejection>>,
+        reply: Reply<Vec<Sequence>>,
     },
     /// An agent lives. Written with the next commit, or after a while.
     Sign {
@@ -225,14 +254,14 @@ pub enum Request {
         /// Serial of the certificate that it will get.
         serial: String,
         /// The site of the token.
-        reply: oneshot::Sender<Result<Result<SiteId, TokenRefusal>, Rejection>>,
+        reply: Reply<Result<SiteId, TokenRefusal>>,
     },
     /// Put other rules in the place of these.
     Reload {
         /// All rules, checked.
         rules: Vec<Arc<Rule>>,
         /// They are in place.
-        reply: oneshot::Sender<Result<(), Rejection>>,
+        reply: Reply<()>,
     },
     /// Somebody acknowledges a warning.
     Acknowledge {
@@ -243,21 +272,21 @@ pub enum Request {
         /// What they say.
         note: String,
         /// What came of it.
-        reply: oneshot::Sender<Result<Acknowledged, Rejection>>,
+        reply: Reply<Acknowledged>,
     },
     /// Tell nobody of some warnings for a time.
     Mute {
         /// The mute, its number not given yet.
         mute: Mute,
         /// Its number.
-        reply: oneshot::Sender<Result<i64, Rejection>>,
+        reply: Reply<i64>,
     },
     /// Take a mute back.
     EndMute {
         /// Its number.
         id: i64,
         /// It held until now.
-        reply: oneshot::Sender<Result<bool, Rejection>>,
+        reply: Reply<bool>,
     },
     /// Somebody moves a case.
     MoveCase {
@@ -270,7 +299,7 @@ pub enum Request {
         /// What.
         wanted: Move,
         /// Its version after it.
-        reply: oneshot::Sender<Result<Result<i64, CaseRefusal>, Rejection>>,
+        reply: Reply<Result<i64, CaseRefusal>>,
     },
     /// Somebody registers a case.
     Register {
@@ -279,7 +308,7 @@ pub enum Request {
         /// What.
         new: Registering,
         /// Its code.
-        reply: oneshot::Sender<Result<Result<String, CaseRefusal>, Rejection>>,
+        reply: Reply<Result<String, CaseRefusal>>,
     },
     /// A file is on the disk: it becomes one of a case.
     Attach {
@@ -288,7 +317,7 @@ pub enum Request {
         /// What.
         attaching: Attaching,
         /// What came of it.
-        reply: oneshot::Sender<Result<Result<Attached, CaseRefusal>, Rejection>>,
+        reply: Reply<Result<Attached, CaseRefusal>>,
     },
     /// A file is none of a case any more.
     Detach {
@@ -301,7 +330,7 @@ pub enum Request {
         /// Why.
         reason: String,
         /// The version of the case after it.
-        reply: oneshot::Sender<Result<Result<i64, CaseRefusal>, Rejection>>,
+        reply: Reply<Result<i64, CaseRefusal>>,
     },
     /// Do something to a case under a resident's request.
     Subject {
@@ -310,7 +339,7 @@ pub enum Request {
         /// What.
         wanted: Subjecting,
         /// The version of the case after it.
-        reply: oneshot::Sender<Result<Result<i64, CaseRefusal>, Rejection>>,
+        reply: Reply<Result<i64, CaseRefusal>>,
     },
     /// Change something about people or organisations.
     People {
@@ -319,21 +348,21 @@ pub enum Request {
         /// Who.
         actor: String,
         /// It changed something.
-        reply: oneshot::Sender<Result<bool, Rejection>>,
+        reply: Reply<bool>,
     },
     /// Delete what is due.
     Retention {
         /// A bounded part of it.
         step: Step,
         /// What came of it.
-        reply: oneshot::Sender<Result<Stepped, Rejection>>,
+        reply: Reply<Stepped>,
     },
     /// Write what became of notices.
     Settle {
         /// What became of each.
         settlements: Vec<Settlement>,
         /// How many of them it was news for.
-        reply: oneshot::Sender<Result<usize, Rejection>>,
+        reply: Reply<usize>,
     },
     /// An agent says which messages to its station are on its disk.
     Station {
@@ -344,7 +373,13 @@ pub enum Request {
         /// A session begins: it has none above that.
         begins: bool,
         /// It is written.
-        reply: oneshot::Sender<Result<(), Rejection>>,
+        reply: Reply<()>,
+    },
+    /// Panic in the transaction.
+    #[cfg(test)]
+    Panic {
+        /// Never, but for that it does.
+        reply: Reply<()>,
     },
     /// Tell the station of an agent something.
     #[cfg(test)]
@@ -354,7 +389,7 @@ pub enum Request {
         /// What.
         message: linli_store::stations::Message,
         /// The number of the message.
-        reply: oneshot::Sender<Result<i64, Rejection>>,
+        reply: Reply<i64>,
     },
 }
 
@@ -374,23 +409,14 @@ impl Request {
     }
 }
 
-/// How the writer stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
-    /// It takes and commits.
-    Writing,
-    /// A transaction failed, and the store takes no writes since: why.
-    Recovering(String),
-}
-
 /// Handle of the writer.
 #[derive(Clone)]
 pub struct Ingest {
     urgent: mpsc::Sender<Request>,
     routine: mpsc::Sender<Request>,
-    health: watch::Receiver<Health>,
     outbox: watch::Receiver<()>,
     stations: watch::Receiver<LastNumbers>,
+    changes: watch::Receiver<i64>,
 }
 
 /// The number of the last message to the station of each agent that was written since the hub's start.
@@ -400,9 +426,9 @@ pub type LastNumbers = HashMap<String, u64>;
 pub struct Inbox {
     urgent: mpsc::Receiver<Request>,
     routine: mpsc::Receiver<Request>,
-    health: watch::Sender<Health>,
     outbox: watch::Sender<()>,
     stations: watch::Sender<LastNumbers>,
+    changes: watch::Sender<i64>,
 }
 
 impl Ingest {
@@ -410,30 +436,25 @@ impl Ingest {
     pub fn channel() -> (Self, Inbox) {
         let (urgent, urgent_inbox) = mpsc::channel(QUEUE_MAX);
         let (routine, routine_inbox) = mpsc::channel(QUEUE_MAX);
-        let (health, health_watch) = watch::channel(Health::Writing);
         let (outbox, outbox_watch) = watch::channel(());
         let (stations, stations_watch) = watch::channel(LastNumbers::new());
+        let (changes, changes_watch) = watch::channel(0);
         (
             Self {
                 urgent,
                 routine,
-                health: health_watch,
                 outbox: outbox_watch,
                 stations: stations_watch,
+                changes: changes_watch,
             },
             Inbox {
                 urgent: urgent_inbox,
                 routine: routine_inbox,
-                health,
                 outbox,
                 stations,
+                changes,
             },
         )
-    }
-
-    /// How the writer stands. It does not count as a handle.
-    pub fn health(&self) -> watch::Receiver<Health> {
-        self.health.clone()
     }
 
     /// Changes after each commit that has put something into the outbox.
@@ -446,6 +467,12 @@ impl Ingest {
         self.stations.clone()
     }
 
+    /// The number of the last change; changes after each commit that has written some, within a second where the command
+    /// line did.
+    pub fn changes(&self) -> watch::Receiver<i64> {
+        self.changes.clone()
+    }
+
     /// An agent has all messages to its station up to a number on its disk; where a session begins, none
     /// above it.
     pub async fn station(
@@ -454,7 +481,7 @@ impl Ingest {
         through: u64,
         begins: bool,
     ) -> Result<(), Rejection> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::channel();
         let request = Request::Station {
             agent,
             through,
@@ -470,7 +497,7 @@ impl Ingest {
 
     /// Writes what became of notices: how many of them it was news for.
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<usize, Rejection> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::channel();
         self.routine
             .send(Request::Settle { settlements, reply })
             .await
@@ -480,7 +507,7 @@ impl Ingest {
 
     /// Deletes some of what is due, when nothing urgent waits.
     pub async fn retention(&self, step: Step) -> Result<Stepped, Rejection> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::channel();
         self.routine
             .send(Request::Retention { step, reply })
             .await
@@ -604,11 +631,8 @@ impl Ingest {
         self.ask(|reply| Request::EndMute { id, reply }).await
     }
 
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, Rejection>>) -> Request,
-    ) -> Result<T, Rejection> {
-        let (reply, answer) = oneshot::channel();
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Rejection> {
+        let (reply, answer) = Reply::channel();
         self.urgent
             .send(request(reply))
             .await

@@ -18,6 +18,7 @@ pub mod centre;
 pub mod clock_watch;
 pub mod commands;
 pub mod config;
+pub mod health;
 pub mod ingest;
 mod listener;
 pub mod notify;

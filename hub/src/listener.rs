@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use self::handshakes::Handshakes;
 use crate::ca::{Authority, CaError, Files};
 use crate::clock_watch::ClockWatch;
+use crate::health::Line;
 use crate::ingest::Ingest;
 use linli_store::Store;
 use metrics::ListenerMetrics;
@@ -178,12 +179,16 @@ impl Listener {
     }
 
     /// Accepts until `stop`.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), std::io::Error> {
+    pub async fn run(self, mut line: Line, stop: CancellationToken) -> Result<(), std::io::Error> {
         let handshakes = Handshakes::default();
         let tasks = TaskTracker::new();
         loop {
-            // Both arms are cancel-safe: a connection that was not accepted stays with the endpoint.
+            // All arms are cancel-safe: a connection that was not accepted stays with the endpoint.
             let incoming = tokio::select! {
+                asked = line.asked() => {
+                    asked.ready();
+                    continue;
+                }
                 incoming = self.endpoint.accept() => incoming,
                 () = stop.cancelled() => break,
             };

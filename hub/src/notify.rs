@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::centre::channels::Channel;
 use crate::clock_watch::ClockWatch;
+use crate::health::Health;
 use crate::ingest::Ingest;
 use desk::Desk;
 use linli_shared::service::telemetry;
@@ -93,7 +94,7 @@ impl Notifier {
     }
 
     /// Runs until `stop`; a message that is under way then is waited for, for a while.
-    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+    pub async fn run(self, health: Health, stop: CancellationToken) -> io::Result<()> {
         let names: Vec<String> = self
             .desks
             .iter()
@@ -101,7 +102,8 @@ impl Notifier {
             .collect();
         let mut desks = JoinSet::new();
         for desk in self.desks {
-            desks.spawn(desk.run(stop.clone()));
+            let line = health.part(format!("channel {}", desk.channel()));
+            desks.spawn(desk.run(line, stop.clone()));
         }
         if let Err(error) = bury_orphans(&self.store, &self.ingest, &names).await {
             tracing::error!(error = %telemetry::chain(&error), "notices of channels that are no more cannot be given up");

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::health::Line;
 use crate::ingest::people::People;
 use crate::ingest::{Ingest, Rejection};
 
@@ -21,6 +22,8 @@ use crate::ingest::{Ingest, Rejection};
 const FOLD_MS: i64 = 60_000;
 /// How often it is looked at what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// An entry is written within this time, or its writer is taken to be stuck.
+const WRITE_MAX: Duration = Duration::from_secs(120);
 /// Logins and addresses that are counted at a time; what is more is counted together.
 const KEYS_MAX: usize = 256;
 /// Of whom an entry tells by name.
@@ -161,18 +164,23 @@ impl Refusals {
     }
 
     /// Writes what is due, until the hub stops; then all.
-    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+    pub async fn run(self, mut line: Line, stop: CancellationToken) -> io::Result<()> {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
-            // Both arms are cancel-safe.
+            // All arms are cancel-safe.
             let stops = tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => false,
+                asked = line.asked() => {
+                    asked.ready();
+                    continue;
+                }
+                _ = looks.tick() => false,
                 () = stop.cancelled() => true,
             };
             let now_ms = if stops { i64::MAX } else { clock::wall_ms() };
             let entries = self.folding.lock().await.due(now_ms);
             for entry in entries {
                 let said = format!("{} {}", entry.object, entry.detail);
-                if self.write(entry).await.is_err() {
+                if line.during(WRITE_MAX, self.write(entry)).await.is_err() {
                     tracing::warn!(%said, "wrong sign-ins are not in the audit log, for the store takes no writes");
                 }
             }

@@ -13,6 +13,7 @@ pub mod agents;
 pub mod audit;
 pub mod case_files;
 pub mod cases;
+pub mod changes;
 pub mod current_directory;
 pub mod directory;
 pub mod events;
@@ -53,7 +54,7 @@ use linli_store::{Store, StoreError};
 use readings::Readings;
 use rules::RunningRules;
 
-pub use writes::Writes;
+pub use writes::{Writes, resend_dead};
 
 /// Passwords that are hashed at a time: 19 MiB and a core each.
 const PASSWORDS_AT_ONCE: usize = 2;
@@ -125,6 +126,11 @@ pub enum ServiceError {
     /// The writer takes no changes at the moment.
     #[error("the store takes no writes at the moment: send the request again")]
     Busy,
+    /// The request makes the hub fail each time; the log says how.
+    #[error(
+        "此请求导致中枢内部错误，已记入日志 / this request makes the hub fail: its log says why; to send it again changes nothing"
+    )]
+    Fault,
     /// Only a running hub can do this.
     #[error("only a running hub can do this: use its API")]
     NotRunning,
@@ -152,8 +158,11 @@ impl ServiceError {
 }
 
 impl From<Rejection> for ServiceError {
-    fn from(_: Rejection) -> Self {
-        Self::Busy
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Poison => Self::Fault,
+            Rejection::Gap { .. } | Rejection::Stray | Rejection::Store => Self::Busy,
+        }
     }
 }
 

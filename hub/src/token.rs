@@ -8,6 +8,7 @@ const PROGRAM: &str = "llt";
 const SESSION: &str = "lls";
 
 /// A token of the API: of a program, or of a session.
+#[derive(Clone)]
 pub struct Token {
     kind: &'static str,
     /// Which.

@@ -5,6 +5,7 @@ use linli_tests::harness::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::Row as _;
 use std::process::Output;
 use tempfile::{TempDir, tempdir};
 
@@ -112,14 +113,22 @@ async fn a_changed_entry_of_the_audit_log_is_found_and_so_is_a_cut_end() -> Resu
     let last = said.trim().rsplit(' ').next().context("a hash")?.to_owned();
     assert!(verify(&["--hash", &last])?.status.success());
     let mut connection = connect(hub.database_url()).await?;
-    let change = "UPDATE audit SET actor = 'li' WHERE number = 3";
-    sqlx::query(change).execute(&mut connection).await?;
+    let row = sqlx::query("SELECT actor FROM audit WHERE number = 3");
+    let actor: String = row.fetch_one(&mut connection).await?.get(0);
+    assert!(actor.starts_with("os:"), "{actor}");
+    let change = "UPDATE audit SET actor = $1 WHERE number = 3";
+    sqlx::query(change)
+        .bind("li")
+        .execute(&mut connection)
+        .await?;
     let found = verify(&[])?;
     assert_eq!(found.status.code(), Some(65));
     let said = String::from_utf8(found.stderr)?;
     assert!(said.contains("entry 3 is not what was written"), "{said}");
-    let back = "UPDATE audit SET actor = 'command line' WHERE number = 3";
-    sqlx::query(back).execute(&mut connection).await?;
+    sqlx::query(change)
+        .bind(actor)
+        .execute(&mut connection)
+        .await?;
     let cut = "DELETE FROM audit WHERE number = (SELECT MAX(number) FROM audit)";
     sqlx::query(cut).execute(&mut connection).await?;
     assert!(verify(&[])?.status.success(), "what is left is whole");

@@ -13,6 +13,7 @@
 pub mod audit;
 pub mod calendar;
 pub mod cases;
+pub mod changes;
 pub mod clock_guard;
 pub mod correlate;
 pub mod local_time;

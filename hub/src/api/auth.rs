@@ -25,12 +25,13 @@ pub async fn require(
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
         .and_then(|value| value.trim().parse::<Token>().ok());
-    if let Some(token) = token {
-        if let Some((actor, credential)) = api.services.authenticate(token).await? {
-            request.extensions_mut().insert(actor);
-            request.extensions_mut().insert(credential);
-            return Ok(next.run(request).await);
-        }
+    if let Some(token) = token
+        && let Some((actor, credential)) = api.services.authenticate(token.clone()).await?
+    {
+        request.extensions_mut().insert(token);
+        request.extensions_mut().insert(actor);
+        request.extensions_mut().insert(credential);
+        return Ok(next.run(request).await);
     }
     Err(Problem::new(
         StatusCode::UNAUTHORIZED,

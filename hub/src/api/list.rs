@@ -67,10 +67,10 @@ fn too_long() -> Problem {
 /// Says in a problem what the limit of a body refuses by its announced length.
 pub async fn too_long_is_a_problem(response: Response) -> Response {
     let is_bare = response.status() == StatusCode::PAYLOAD_TOO_LARGE
-        && !response
+        && response
             .headers()
             .get(header::CONTENT_TYPE)
-            .is_some_and(|kind| kind == "application/problem+json");
+            .is_none_or(|kind| kind != "application/problem+json");
     if is_bare {
         return too_long().into_response();
     }

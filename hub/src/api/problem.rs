@@ -28,7 +28,7 @@ pub fn status(error: &ServiceError) -> StatusCode {
             NotTaken::Cut => StatusCode::REQUEST_TIMEOUT,
             NotTaken::Busy | NotTaken::Disk => StatusCode::SERVICE_UNAVAILABLE,
         },
-        ServiceError::Unreadable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        ServiceError::Unreadable { .. } | ServiceError::Fault => StatusCode::INTERNAL_SERVER_ERROR,
         ServiceError::Busy | ServiceError::NotRunning | ServiceError::Store(_) => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -68,6 +68,7 @@ impl From<ServiceError> for Problem {
             | ServiceError::Conflict { kind, .. }
             | ServiceError::Unreadable { kind, .. } => problem(kind),
             ServiceError::Forbidden => problem("forbidden"),
+            ServiceError::Fault => problem("fault"),
             ServiceError::Refused(refused) => problem(refused.code()),
             ServiceError::WrongPassword => problem("password"),
             ServiceError::TooManyTries { wait_ms } => {

@@ -20,13 +20,14 @@ mod copy;
 pub mod retention;
 
 use linli_shared::service::exit::{self, Failure, failure};
-use linli_shared::service::{clock, output};
+use linli_shared::service::output;
 use std::path::Path;
 
-use super::console::actor;
+use super::console::{actor, failed};
 use crate::commands::cli::DbCommand;
 use crate::config::Config;
-use crate::ingest::people::{People, perform};
+use crate::ingest::people::People;
+use crate::services::Writes;
 use linli_store::{Place, Store, StoreError};
 
 fn wrong(code: u8, text: impl Into<String>) -> Failure {
@@ -115,10 +116,9 @@ async fn note(store: &Store, action: &str, to: &str) -> Result<(), Failure> {
         reason: String::new(),
         detail: to.to_owned(),
     };
-    let noted = store.in_transaction(async |connection| {
-        perform(connection, &note, &actor().login, clock::wall_ms()).await
-    });
-    noted.await.map(|_| ()).map_err(|error| io(&error))
+    let (writes, actor) = (Writes::Own(store.clone()), actor());
+    let noted = writes.people(note, &actor.login).await;
+    noted.map(|_| ()).map_err(failed)
 }
 
 /// Says which files belong to the database.

@@ -6,6 +6,7 @@ use super::work::Work;
 use crate::centre::case_notices;
 use linli_domain::cases::action::Action;
 use linli_domain::cases::case::Case;
+use linli_domain::changes::ChangeKind;
 use linli_domain::correlate::rule::Field;
 use linli_domain::notice::{CaseNews, Notice, What, place};
 use linli_store::warnings::{ACTIVE, Told};
@@ -76,7 +77,9 @@ impl Work<'_> {
             route: told.route.clone(),
         };
         if withdrawn {
-            outbox::drop_waiting(self.connection, id, reason, self.now_ms).await?;
+            for channel in outbox::drop_waiting(self.connection, id, reason, self.now_ms).await? {
+                self.changes.touch(ChangeKind::Notifications, channel);
+            }
         }
         let mut is_told = false;
         for route in routes {
@@ -189,6 +192,7 @@ impl Work<'_> {
                     .await?;
             is_taken = true;
             if is_new {
+                self.changes.touch(ChangeKind::Notifications, channel);
                 self.memory.last_outbox = id;
                 self.tally.outbox_moved();
             }
@@ -203,8 +207,10 @@ impl Work<'_> {
     ) -> Result<usize, StoreError> {
         let mut settled = 0;
         for settlement in settlements {
-            if outbox::settle(self.connection, settlement, self.now_ms).await? {
+            let channel = outbox::settle(self.connection, settlement, self.now_ms).await?;
+            if let Some(channel) = channel {
                 settled += 1;
+                self.changes.touch(ChangeKind::Notifications, channel);
                 if settlement.outcome == outbox::Outcome::Again {
                     self.tally.outbox_moved();
                 }

@@ -143,7 +143,9 @@ impl Work<'_> {
         };
         let sealer = std::sync::Arc::clone(&casework.sealer);
         cases::insert(self.connection, &sealer, &new, &case, &action, &orgs).await?;
+        self.changes.case(&case.code, case.version, Vec::new());
         for warning in warnings {
+            self.changes.warning(warning);
             cases::link(self.connection, id, warning).await?;
         }
         self.tally.case_opened();
@@ -365,9 +367,11 @@ impl Work<'_> {
         }
         match wanted {
             Move::LinkWarning { warning } => {
+                self.changes.warning(*warning);
                 cases::link(self.connection, record.id, *warning).await?;
             }
             Move::UnlinkWarning { warning, .. } => {
+                self.changes.warning(*warning);
                 cases::unlink(self.connection, record.id, *warning).await?;
             }
             _ => {}
@@ -472,9 +476,13 @@ impl Work<'_> {
             action,
         )
         .await?;
+        let mut left = Vec::new();
         if let Some(orgs) = orgs {
+            let before = cases::orgs_of(self.connection, record.id).await?;
+            left = before.difference(&orgs).cloned().collect();
             cases::place(self.connection, record.id, &orgs, after.state).await?;
         }
+        self.changes.case(&after.code, after.version, left);
         let both = (&record.case, &after);
         self.tell_of_case(&record.place, &record.site, both, action)
             .await?;
@@ -543,7 +551,11 @@ impl Work<'_> {
             }
             let record = self.bring_on(record).await?;
             let orgs = self.casework.orgs(&record.case, &record.place);
-            if cases::orgs_of(self.connection, *id).await? != orgs {
+            let before = cases::orgs_of(self.connection, *id).await?;
+            if before != orgs {
+                let left = before.difference(&orgs).cloned().collect();
+                let case = &record.case;
+                self.changes.case(&case.code, case.version, left);
                 cases::place(self.connection, *id, &orgs, record.case.state).await?;
             }
         }

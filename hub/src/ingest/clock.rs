@@ -15,6 +15,8 @@ pub struct WriterClock {
     kept: Option<Instant>,
     /// Why the clock was doubtful when it was last looked at.
     doubt: Option<Doubt>,
+    /// The doubt has begun or ended, and no transaction has written so yet.
+    is_news: bool,
 }
 
 impl WriterClock {
@@ -31,11 +33,17 @@ impl WriterClock {
             publisher,
             kept: None,
             doubt: None,
+            is_news: false,
         };
         // Nothing is written here: on a full disk a hub starts too. The running writer does it first thing.
         clock.look(metrics);
         clock.kept = None;
         Ok(clock)
+    }
+
+    /// Whether the doubt has begun or ended since this was last asked.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.is_news)
     }
 
     /// The time of a transaction that begins now.
@@ -92,6 +100,7 @@ impl WriterClock {
             _ => {}
         }
         self.doubt = doubt;
+        self.is_news |= is_news;
         let is_due = self.kept.is_none_or(|kept| kept.elapsed() >= KEEP_EVERY);
         if !(is_due || is_news) {
             return None;

@@ -221,7 +221,7 @@ impl Work<'_> {
         };
         finding.from_ms = before.from_ms;
         finding.hits += before.hits;
-        warnings::update(self.connection, before.id, &finding, false).await?;
+        self.update_warning(before.id, &finding, false).await?;
         let Some(told) = warnings::find(self.connection, before.id).await? else {
             return Ok(());
         };

@@ -30,6 +30,8 @@ pub struct IngestMetrics {
     pub commit_seconds: Histogram,
     /// Transactions that failed.
     pub store_failures: IntCounter,
+    /// Events, requests and deadlines that made their transaction fail each time.
+    pub passed_over: IntCounter,
     /// Rules that are loaded.
     pub rules: IntGauge,
     /// 1 where a start did not read as far back as the windows of the rules want.
@@ -88,6 +90,10 @@ impl IngestMetrics {
             )?,
             delivery_seconds: registrar.histogram("linli_hub_delivery_seconds", "From receipt at the agent to the store of the hub, by the two clocks.", LATENCY_BUCKETS)?,
             commit_seconds: registrar.histogram("linli_hub_commit_seconds", "One transaction of the writer.", LATENCY_BUCKETS)?,
+            passed_over: registrar.counter(
+                "linli_hub_passed_over_total",
+                "Events, requests and deadlines that made their transaction fail each time and were passed over; the log says which.",
+            )?,
             store_failures: registrar.counter(
                 "linli_hub_store_failures_total",
                 "Transactions that failed; nothing of them was acknowledged.",

@@ -2,6 +2,7 @@
 //! The hub's writer does it for the API, the command line by itself.
 use crate::users::SESSION_MS;
 use linli_domain::audit::Deed;
+use linli_domain::changes::{ChangeKind, ChangeSet};
 use linli_domain::orgs::Change;
 use linli_store::users::NewUser;
 use linli_store::{Connection, StoreError, audit, identities, orgs, users};
@@ -47,6 +48,7 @@ pub enum People {
 /// Makes a change; false where it changes nothing: the login is taken, or not there.
 pub async fn perform(
     connection: &mut Connection,
+    changes: &mut ChangeSet,
     change: &People,
     actor: &str,
     now_ms: i64,
@@ -118,9 +120,10 @@ pub async fn perform(
             users::end_session(connection, id, now_ms).await?;
             (true, deed("session.ended", user(login), String::new()))
         }
-        People::Directory(changes) => {
+        People::Directory(entries) => {
             // Each entry has its own line in the log.
-            orgs::write(connection, changes, actor, now_ms).await?;
+            orgs::write(connection, entries, actor, now_ms).await?;
+            changes.touch(ChangeKind::Directory, "");
             return Ok(true);
         }
         People::Note {
@@ -137,6 +140,10 @@ pub async fn perform(
         }
     };
     if done {
+        let is_of_user = deed.action.starts_with("user.");
+        if let Some(login) = deed.object.strip_prefix("user/").filter(|_| is_of_user) {
+            changes.touch(ChangeKind::User, login);
+        }
         audit::append(connection, deed).await?;
     }
     Ok(done)

@@ -184,7 +184,7 @@ impl Work<'_> {
         };
         finding.join(hit);
         let now_fresh = near.late && !late;
-        warnings::update(self.connection, near.id, &finding, now_fresh).await?;
+        self.update_warning(near.id, &finding, now_fresh).await?;
         self.go_on(&rule, near.id, &finding, now_fresh, false).await
     }
 
@@ -205,11 +205,11 @@ impl Work<'_> {
                 now_fresh,
                 now_ended,
             } => {
-                warnings::update(self.connection, id, &finding, now_fresh).await?;
+                self.update_warning(id, &finding, now_fresh).await?;
                 self.go_on(rule, id, &finding, now_fresh, now_ended).await?;
             }
             Change::End { id, finding } => {
-                warnings::update(self.connection, id, &finding, false).await?;
+                self.update_warning(id, &finding, false).await?;
                 self.go_on(rule, id, &finding, false, true).await?;
             }
             Change::Amend {
@@ -218,7 +218,7 @@ impl Work<'_> {
                 now_fresh,
                 now_ended,
             } => {
-                warnings::update(self.connection, id, &finding, now_fresh).await?;
+                self.update_warning(id, &finding, now_fresh).await?;
                 let note = format!(
                     "{}：{} 起，{} 次",
                     why(cause),
@@ -233,6 +233,7 @@ impl Work<'_> {
             }
             Change::Withdraw { id, merged_into } => {
                 let told = warnings::find(self.connection, id).await?;
+                self.changes.warning(id);
                 warnings::withdraw(self.connection, id).await?;
                 let note = match merged_into {
                     Some(other) => format!(
@@ -251,6 +252,17 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Writes what a warning says now.
+    pub async fn update_warning(
+        &mut self,
+        id: i64,
+        finding: &Finding,
+        now_fresh: bool,
+    ) -> Result<(), StoreError> {
+        self.changes.warning(id);
+        warnings::update(self.connection, id, finding, now_fresh).await
     }
 
     /// Tells of what a warning has become beside what it says.
@@ -326,6 +338,7 @@ impl Work<'_> {
             inhibited_by,
             ack_due_ms,
         };
+        self.changes.warning(id);
         warnings::insert(self.connection, &new).await?;
         let known_ms = finding.arrived_ms.unwrap_or(finding.to_ms);
         self.tally
@@ -471,6 +484,7 @@ impl Work<'_> {
         if told.muted_by.is_none()
             && let Some(mute) = self.muted_by(rule, &told.key, &told.site).await?
         {
+            self.changes.warning(id);
             warnings::mute(self.connection, id, mute).await?;
             let note = format!("静默 {mute} / mute {mute}");
             return self.note(rule, id, "muted", &note).await;
@@ -480,11 +494,13 @@ impl Work<'_> {
                 .inhibited_by(rule, &told.key, &told.agent, &told.site)
                 .await?
         {
+            self.changes.warning(id);
             warnings::inhibit(self.connection, id, other).await?;
             return self.note(rule, id, "inhibited", &goes_on(other)).await;
         }
         if told.acked_ms.is_none() && told.muted_by.is_none() && told.inhibited_by.is_none() {
             let due_ms = rule.ack_ms.map(|ack_ms| self.now_ms.saturating_add(ack_ms));
+            self.changes.warning(id);
             warnings::set_ack_due(self.connection, id, due_ms.filter(|_| !rule.shadow)).await?;
         }
         self.tell(&told, What::Raised, "").await?;
@@ -595,6 +611,7 @@ impl Work<'_> {
         actor: &str,
         warning: i64,
     ) -> Result<Result<Case, Refused>, StoreError> {
+        self.changes.warning(warning);
         stored_cases::link(self.connection, case, warning).await?;
         let link = Move::LinkWarning { warning };
         self.move_by_hub(case, actor, link).await
@@ -627,6 +644,7 @@ impl Work<'_> {
             Silence::Ends { agent, at_ms } => {
                 for told in warnings::open(self.connection, &rule.id).await? {
                     if told.agent == *agent {
+                        self.changes.warning(told.id);
                         warnings::end(self.connection, told.id, *at_ms).await?;
                         self.ended(rule, told.id, *at_ms).await?;
                     }
@@ -682,7 +700,7 @@ impl Work<'_> {
         };
         finding.from_ms = before.from_ms;
         finding.hits = before.hits + 1;
-        warnings::update(self.connection, before.id, &finding, false).await
+        self.update_warning(before.id, &finding, false).await
     }
 
     /// Tells those who are next of warnings that nobody has acknowledged in time.
@@ -698,6 +716,7 @@ impl Work<'_> {
             let Some(next) = next else {
                 let note =
                     "无人签收，已无上一级 / nobody has acknowledged it, and there is nobody beyond";
+                self.changes.warning(told.id);
                 warnings::set_ack_due(self.connection, told.id, None).await?;
                 warnings::note(
                     self.connection,
@@ -716,6 +735,7 @@ impl Work<'_> {
             if !still.await? {
                 continue;
             }
+            self.changes.warning(told.id);
             let note = format!(
                 "超时未签收，升级至 {next} / not acknowledged in time, passed on to {next}"
             );

@@ -22,6 +22,7 @@ pub struct Tally {
     cases_opened: u64,
     outbox_moved: bool,
     stations: Vec<(String, i64)>,
+    last_change: Option<i64>,
 }
 
 impl Tally {
@@ -99,6 +100,16 @@ impl Tally {
     /// The messages to stations, agent and number.
     pub fn stations(&self) -> &[(String, i64)] {
         &self.stations
+    }
+
+    /// Changes are written up to a number.
+    pub fn changed(&mut self, last: Option<i64>) {
+        self.last_change = last.or(self.last_change);
+    }
+
+    /// The number of the last change.
+    pub fn last_change(&self) -> Option<i64> {
+        self.last_change
     }
 
     /// The transaction has committed.

@@ -3,6 +3,7 @@ use super::*;
 use crate::casework::Casework;
 use crate::centre::Centre;
 use crate::clock_watch::ClockWatch;
+use crate::health::Health;
 use crate::ingest::metrics::IngestMetrics;
 use linli_domain::cases::action::Action;
 use linli_domain::clock_guard::{ClockConfig, Unsynchronised};
@@ -25,6 +26,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 mod histories;
+mod poison;
 mod times;
 
 const MINUTE_MS: i64 = 60_000;
@@ -130,7 +132,7 @@ impl Hub {
         events: usize,
     ) -> oneshot::Receiver<Result<Sequence, Rejection>> {
         *self.next.entry(lane).or_default() += events as u64;
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::channel();
         let decoded = Decoded {
             events: Ok(chunk.events().expect("events")),
             chunk,
@@ -219,7 +221,8 @@ async fn start(
         clock,
     )
     .await;
-    let writer = writer.expect("a writer").run();
+    let line = Health::default().part("writer");
+    let writer = writer.expect("a writer").run(line);
     let ended = async move { writer.await.expect("a writer that ends with its handles") };
     (ingest, tokio::spawn(ended))
 }
@@ -619,7 +622,7 @@ async fn a_question_looks_at_so_many_rows_and_goes_on_where_it_stopped() {
 async fn what_comes_under_numbers_that_were_given_up_says_so_in_quarantine() {
     let now_ms = clock::wall_ms();
     let mut hub = Hub::new(Vec::new()).await;
-    let (reply, answer) = oneshot::channel();
+    let (reply, answer) = Reply::channel();
     let place = hub.ingest.place(Lane::Routine).await.expect("a writer");
     place.send(Request::Arrive {
         key: LaneKey {

@@ -4,16 +4,19 @@ use linli_shared::protocol::event::Event;
 use linli_shared::protocol::ids::{AgentId, BootId, Sequence, SiteId};
 use linli_shared::service::telemetry;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::attend;
 use super::decide::{Decision, decide};
 use super::flood::Held;
 use super::incident::Incident;
+use super::poison::PassedOver;
 use super::recall::Memory;
 use super::tally::Tally;
 use super::{Arrival, ClockOffsets, Decoded, Rejection};
 use crate::casework::Casework;
 use crate::centre::Centre;
+use linli_domain::changes::{ChangeDetail, ChangeKind, ChangeSet};
 use linli_domain::clock_guard::{Doubt, HubTime, KeptClock};
 use linli_domain::correlate::Origin;
 use linli_domain::correlate::roster::Silence;
@@ -21,6 +24,7 @@ use linli_domain::correlate::rule::Rule;
 use linli_domain::station_kinds;
 use linli_domain::warnings::Mute;
 use linli_store::agents::{self, JoiningAgent, Sign};
+use linli_store::changes;
 use linli_store::chunks::{self, Clocks, NewChunk, correct};
 use linli_store::hub_clock;
 use linli_store::positions::{self, LaneKey};
@@ -42,7 +46,7 @@ fn clocks(offsets: &ClockOffsets, boot: BootId) -> Clocks {
 }
 
 /// What time alone has brought about.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Due {
     /// Agents that have fallen silent.
     pub silences: Vec<(Arc<Rule>, Silence)>,
@@ -58,6 +62,8 @@ pub struct Due {
     pub prune: bool,
     /// Of the hub's clock, and why it is doubtful.
     pub clock: Option<(KeptClock, Option<Doubt>)>,
+    /// The clock is doubtful since now, or believed again.
+    pub clock_is_news: bool,
 }
 
 impl Due {
@@ -71,6 +77,131 @@ impl Due {
             && self.waking.is_empty()
             && self.recompute.is_empty()
     }
+
+    /// The name of each, by which one that fails is passed over.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let silences = self.silences.iter();
+        names.extend(silences.map(|(rule, silence)| silence_name(rule, silence)));
+        names.extend(self.mutes.iter().map(|mute| format!("mute/{}", mute.id)));
+        let warnings = self.unacknowledged.iter();
+        names.extend(warnings.map(|warning| format!("warning/{}", warning.id)));
+        names.extend(self.waking.iter().map(|case| format!("case/{case}")));
+        names.extend(
+            self.recompute
+                .iter()
+                .map(|case| format!("deadlines/{case}")),
+        );
+        if self.prune {
+            names.push("prune".to_owned());
+        }
+        if self.clock.is_some() {
+            names.push("clock".to_owned());
+        }
+        names
+    }
+
+    /// Without those that failed lately.
+    pub fn without(mut self, passed: &PassedOver) -> Self {
+        self.silences
+            .retain(|(rule, silence)| !passed.has(&silence_name(rule, silence)));
+        self.mutes
+            .retain(|mute| !passed.has(&format!("mute/{}", mute.id)));
+        self.unacknowledged
+            .retain(|warning| !passed.has(&format!("warning/{}", warning.id)));
+        self.waking
+            .retain(|case| !passed.has(&format!("case/{case}")));
+        self.recompute
+            .retain(|case| !passed.has(&format!("deadlines/{case}")));
+        self.prune &= !passed.has("prune");
+        self
+    }
+}
+
+fn silence_name(rule: &Rule, silence: &Silence) -> String {
+    let (Silence::Begins { agent, .. } | Silence::Ends { agent, .. }) = silence;
+    format!("silence/{}/{agent}", rule.id)
+}
+
+/// Two halves; `Err`: it is one thing.
+pub fn divided(mut due: Due) -> Result<(Due, Due), Due> {
+    if due.names().len() < 2 {
+        return Err(due);
+    }
+    let mut second = Due::default();
+    fn half<T>(from: &mut Vec<T>) -> Vec<T> {
+        from.split_off(from.len() / 2)
+    }
+    let lists = [
+        due.silences.len(),
+        due.mutes.len(),
+        due.unacknowledged.len(),
+        due.waking.len(),
+        due.recompute.len(),
+    ];
+    let is_many = lists.iter().any(|len| *len > 1);
+    if is_many {
+        second.silences = half(&mut due.silences);
+        second.mutes = half(&mut due.mutes);
+        second.unacknowledged = half(&mut due.unacknowledged);
+        second.waking = half(&mut due.waking);
+        second.recompute = half(&mut due.recompute);
+        return Ok((due, second));
+    }
+    // One of each at most: they part by kind, the first kind that is there alone.
+    for which in 0..lists.len() {
+        if lists[which] == 0 {
+            continue;
+        }
+        match which {
+            0 => second.silences = std::mem::take(&mut due.silences),
+            1 => second.mutes = std::mem::take(&mut due.mutes),
+            2 => second.unacknowledged = std::mem::take(&mut due.unacknowledged),
+            3 => second.waking = std::mem::take(&mut due.waking),
+            _ => second.recompute = std::mem::take(&mut due.recompute),
+        }
+        break;
+    }
+    if second.is_empty() {
+        second.prune = std::mem::take(&mut due.prune);
+    }
+    Ok((second, due))
+}
+
+/// Some events of a chunk, as chunks of their own. They can take more than one: the compressor here has not learnt from the
+/// stream what the agent's has.
+pub fn part(
+    builder: &mut ChunkBuilder,
+    decoded: &Decoded,
+    range: Range<usize>,
+) -> Result<Vec<Decoded>, String> {
+    let events = &decoded.events.as_ref().map_err(String::clone)?[range.clone()];
+    let mut left = events.iter().cloned();
+    let mut packed = Packed::default();
+    let header = decoded.chunk.header();
+    let run = Run {
+        lane: header.lane,
+        retention: header.retention,
+        epoch: header.epoch,
+        first: header.first.plus(range.start as u64),
+        boot: header.boot,
+    };
+    let mut built = Vec::new();
+    events
+        .iter()
+        .try_for_each(|event| packed.push(&event.draft()))
+        .and_then(|()| builder.build(run, &packed, &mut built))
+        .map_err(|error| telemetry::chain(&error))?;
+    Ok(built
+        .into_iter()
+        .map(|chunk| Decoded {
+            events: Ok(left
+                .by_ref()
+                .take(usize::from(chunk.header().count))
+                .collect()),
+            chunk,
+        })
+        .collect())
 }
 
 /// One transaction in the making.
@@ -84,6 +215,8 @@ pub struct Work<'a> {
     pub rows: Vec<NewChunk>,
     pub moved: HashMap<LaneKey, Sequence>,
     pub tally: Tally,
+    /// What this transaction changes that somebody may be looking at.
+    pub changes: ChangeSet,
     pub centre: &'a Centre,
     pub casework: &'a Casework,
     pub incidents: Vec<Incident>,
@@ -110,6 +243,7 @@ impl<'a> Work<'a> {
             rows: Vec::new(),
             moved: HashMap::new(),
             tally: Tally::default(),
+            changes: ChangeSet::default(),
             centre,
             casework,
             incidents: Vec::new(),
@@ -155,11 +289,12 @@ impl<'a> Work<'a> {
         key: &LaneKey,
         site: &SiteId,
         offsets: &ClockOffsets,
-        arrival: Arrival,
+        arrival: &mut Arrival,
     ) -> Result<Result<Sequence, Rejection>, StoreError> {
         let mut wanted = self.position(key).await?;
         match arrival {
             Arrival::Lost { first, end, reason } => {
+                let (first, end) = (*first, *end);
                 if first > wanted {
                     return Ok(Err(Rejection::Gap {
                         wanted,
@@ -172,7 +307,7 @@ impl<'a> Work<'a> {
                         key,
                         wanted,
                         end,
-                        &text(&reason),
+                        &text(reason),
                         self.now_ms,
                     )
                     .await?;
@@ -202,13 +337,13 @@ impl<'a> Work<'a> {
                             self.advance(key, wanted);
                         }
                         Decision::Compare => {
-                            self.compare(key, &decoded, usize::from(header.count))
+                            self.compare(key, decoded, usize::from(header.count))
                                 .await?;
                         }
                         Decision::Split(known) => {
-                            if self.compare(key, &decoded, known).await? {
+                            if self.compare(key, decoded, known).await? {
                                 let clocks = clocks(offsets, header.boot);
-                                self.store_rest(key, site, clocks, &decoded, known).await?;
+                                self.store_rest(key, site, clocks, decoded, known).await?;
                             }
                             wanted = header.end();
                             self.advance(key, wanted);
@@ -226,18 +361,18 @@ impl<'a> Work<'a> {
         key: &LaneKey,
         site: &SiteId,
         clocks: Clocks,
-        decoded: Decoded,
+        decoded: &mut Decoded,
     ) -> Result<(), StoreError> {
-        let mut events = match decoded.events {
+        let events = match &mut decoded.events {
             Ok(events) => events,
             Err(reason) => {
-                return self.quarantine(key, &decoded.chunk, &reason).await;
+                return self.quarantine(key, &decoded.chunk, reason).await;
             }
         };
         let header = *decoded.chunk.header();
         let mut occurred_ms = (i64::MAX, i64::MIN);
         let mut kinds: Vec<&str> = Vec::new();
-        for event in &mut events {
+        for event in events.iter_mut() {
             correct(event, clocks, self.now_ms);
         }
         let is_station = self.memory.is_station(key.agent.as_str())
@@ -253,6 +388,8 @@ impl<'a> Work<'a> {
             if !kinds.contains(&event.kind.as_str()) {
                 kinds.push(&event.kind);
             }
+            #[cfg(test)]
+            assert_ne!(event.kind, "test.panic", "the test wants a panic");
             let origin = Origin {
                 site: site.as_str(),
                 agent: key.agent.as_str(),
@@ -282,11 +419,13 @@ impl<'a> Work<'a> {
             decoded.chunk.bytes().len() as u64,
         );
         self.memory.last_chunk += 1;
+        self.changes
+            .events(site.as_str(), key.agent.as_str(), self.memory.last_chunk);
         self.rows.push(NewChunk {
             id: self.memory.last_chunk,
             site: site.to_string(),
             key: key.clone(),
-            chunk: decoded.chunk,
+            chunk: decoded.chunk.clone(),
             occurred_ms,
             stored_ms: self.now_ms,
             clocks,
@@ -356,47 +495,16 @@ impl<'a> Work<'a> {
         decoded: &Decoded,
         known: usize,
     ) -> Result<(), StoreError> {
-        match self.rest(decoded, known) {
+        let count = decoded.events.as_ref().map_or(0, Vec::len);
+        match part(self.builder, decoded, known..count) {
             Ok(chunks) => {
-                for rest in chunks {
-                    self.store(key, site, clocks, rest).await?;
+                for mut rest in chunks {
+                    self.store(key, site, clocks, &mut rest).await?;
                 }
                 Ok(())
             }
             Err(reason) => self.quarantine(key, &decoded.chunk, &reason).await,
         }
-    }
-
-    /// The events of a chunk after the first `known`. They can take more than one chunk: the compressor
-    /// here has not learnt from the stream what the agent's has.
-    fn rest(&mut self, decoded: &Decoded, known: usize) -> Result<Vec<Decoded>, String> {
-        let events = decoded.events.as_ref().map_err(String::clone)?;
-        let mut left = events[known..].iter().cloned();
-        let mut packed = Packed::default();
-        let header = decoded.chunk.header();
-        let run = Run {
-            lane: header.lane,
-            retention: header.retention,
-            epoch: header.epoch,
-            first: header.first.plus(known as u64),
-            boot: header.boot,
-        };
-        let mut built = Vec::new();
-        events[known..]
-            .iter()
-            .try_for_each(|event| packed.push(&event.draft()))
-            .and_then(|()| self.builder.build(run, &packed, &mut built))
-            .map_err(|error| telemetry::chain(&error))?;
-        Ok(built
-            .into_iter()
-            .map(|chunk| Decoded {
-                events: Ok(left
-                    .by_ref()
-                    .take(usize::from(chunk.header().count))
-                    .collect()),
-                chunk,
-            })
-            .collect())
     }
 
     async fn quarantine(
@@ -462,6 +570,12 @@ impl<'a> Work<'a> {
             serial,
         };
         agents::save(self.connection, joining, self.now_ms).await?;
+        let detail = ChangeDetail {
+            site: site.to_string(),
+            agent: agent.to_string(),
+            ..ChangeDetail::default()
+        };
+        self.changes.add(ChangeKind::Agent, agent.as_str(), detail);
         self.memory.expect(joining);
         Ok(Ok(site))
     }
@@ -485,10 +599,13 @@ impl<'a> Work<'a> {
         }
         // Before anything is passed on: what a mute keeps back is not due any more.
         for mute in &due.mutes {
-            attend::begin(self.connection, mute, self.now_ms).await?;
+            attend::begin(self.connection, &mut self.changes, mute, self.now_ms).await?;
         }
         if let Some((kept, doubt)) = due.clock {
             hub_clock::keep(self.connection, kept, doubt).await?;
+            if due.clock_is_news {
+                self.changes.touch(ChangeKind::Clock, "");
+            }
         }
         self.recompute(&due.recompute).await?;
         self.wake(&due.waking).await?;
@@ -513,6 +630,14 @@ impl<'a> Work<'a> {
         Ok(number)
     }
 
+    /// Writes the changes so far, last of all: until the commit nobody else writes.
+    pub async fn write_changes(&mut self) -> Result<(), StoreError> {
+        let set = std::mem::take(&mut self.changes);
+        let last = changes::write(self.connection, &set, self.now_ms).await?;
+        self.tally.changed(last);
+        Ok(())
+    }
+
     async fn flush(&mut self) -> Result<(), StoreError> {
         if !self.rows.is_empty() {
             chunks::insert(self.connection, &self.rows).await?;
@@ -530,6 +655,7 @@ impl<'a> Work<'a> {
         self.open_incidents().await?;
         self.raise_all().await?;
         self.write_floods().await?;
+        self.write_changes().await?;
         Ok(self.tally)
     }
 }

@@ -1,30 +1,36 @@
 //! The task that owns the writing connection, the positions and the engine.
+use futures_util::FutureExt as _;
 use linli_shared::protocol::chunk::ChunkBuilder;
 use linli_shared::protocol::ids::AgentId;
-use linli_shared::service::{systemd, telemetry};
+use linli_shared::service::telemetry;
 use sqlx::Connection as _;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 use super::attend;
 use super::casework::WAKING_MAX;
 use super::clock::WriterClock;
 use super::metrics::IngestMetrics;
 use super::people;
+use super::poison::{Batch, Failure, PassedOver};
 use super::recall::{Memory, recall};
 use super::tally::Tally;
 use super::work::{Due, Work};
-use super::{Health, Inbox, Rejection, Request};
+use super::{Inbox, Rejection, Reply, Request};
 use crate::casework::Casework;
 use crate::centre::Centre;
 use crate::clock_watch::ClockPublisher;
+use crate::health::Line;
+use linli_domain::changes::{ChangeKind, ChangeSet};
 use linli_domain::clock_guard::{ClockConfig, HubTime};
 use linli_domain::correlate::rule::Rule;
 use linli_store::agents::Sign;
 use linli_store::{self as store, Connection, Store, StoreError, failed};
-use linli_store::{cases, mutes, orgs, positions, retention, stations, versions, warnings};
+use linli_store::{
+    cases, changes, mutes, orgs, positions, retention, stations, versions, warnings,
+};
 
 /// Requests of one transaction.
 const COMMIT_REQUESTS_MAX: usize = 64;
@@ -46,8 +52,11 @@ const PRUNE_EVERY: Duration = Duration::from_secs(6 * 3600);
 const SIGNS_EVERY: Duration = Duration::from_secs(15);
 /// After a failed transaction, and then twice as long each time.
 const FAILED_PAUSE: Duration = Duration::from_millis(500);
-/// Long enough to be no load, short enough for systemd's watchdog and for who waits for the disk.
+/// Long enough to be no load, short enough for who waits for the disk.
 const FAILED_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Reading what correlation needs may take so long; after it the writer is taken to be stuck.
+const RECALL_MAX: Duration = Duration::from_secs(900);
 
 /// Why the writer could not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,21 +69,12 @@ pub enum WriterError {
     Build(#[from] linli_shared::protocol::chunk::BuildError),
 }
 
-/// An answer that waits for the commit: it is told whether that was done.
-type Pending = Box<dyn FnOnce(bool) + Send>;
+/// An answer that waits for the commit; without one it is dropped, and the request may be tried again.
+type Pending = Box<dyn FnOnce() + Send>;
 
-/// The asker may have gone; then nobody wants the answer, and it will ask again.
-fn answering<T: Send + 'static>(
-    reply: oneshot::Sender<Result<T, Rejection>>,
-    answer: Result<T, Rejection>,
-) -> Pending {
-    Box::new(move |committed| {
-        let _ = reply.send(if committed {
-            answer
-        } else {
-            Err(Rejection::Store)
-        });
-    })
+fn answering<T: Send + 'static>(reply: &Reply<T>, answer: Result<T, Rejection>) -> Pending {
+    let reply = reply.clone();
+    Box::new(move || reply.send(answer))
 }
 
 /// The writer.
@@ -105,6 +105,8 @@ pub struct Writer {
     clock: WriterClock,
     /// Transactions of urgent requests since the last other one.
     urgent_commits: u32,
+    /// Deadlines that make their transaction fail.
+    passed_over: PassedOver,
     metrics: IngestMetrics,
 }
 
@@ -145,6 +147,7 @@ impl Writer {
             pruned: None,
             clock,
             urgent_commits: 0,
+            passed_over: PassedOver::default(),
             metrics,
         };
         if let Some(mut connection) = writer.connection.take() {
@@ -193,6 +196,7 @@ impl Writer {
                 self.clock.time(),
             );
             let (more, looked_at) = work.name_missing_handlers(last).await?;
+            work.write_changes().await?;
             transaction
                 .commit()
                 .await
@@ -223,73 +227,154 @@ impl Writer {
         Ok(cases)
     }
 
-    /// Works until all handles are gone.
-    pub async fn run(mut self) -> Result<(), std::io::Error> {
+    /// Works until all handles are gone. Questions of its health are answered between two transactions.
+    pub async fn run(mut self, mut line: Line) -> Result<(), std::io::Error> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.store.writer().await.map_err(std::io::Error::other)?,
         };
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        while let Some(mut requests) = self.next(&mut tick).await {
+        while let Some(mut requests) = self.next(&mut tick, &mut line).await {
+            line.answer_all();
             self.take_signs(&mut requests);
             let reload = requests
                 .iter()
                 .position(|request| matches!(request, Request::Reload { .. }));
             if let Some(at) = reload
                 && let Request::Reload { rules, reply } = requests.remove(at)
-                && let Err(error) = self.reload(&mut connection, rules, reply).await
             {
-                connection = self.recover(connection, error).await;
-                // Nothing was done of what came with it: who asks is told so by the end of its channel.
-                continue;
+                let reloaded = line.during(RECALL_MAX, self.reload(&mut connection, rules, reply));
+                if let Err(error) = reloaded.await {
+                    let failure = Failure::of(&error);
+                    connection = self.recover(connection, &failure, &mut line).await;
+                    // Nothing was done of what came with it: its askers see the end of their channels.
+                    continue;
+                }
             }
             let due = match self.due(&mut connection).await {
                 Ok(due) => due,
                 Err(error) => {
-                    connection = self.recover(connection, error).await;
+                    let failure = Failure::of(&error);
+                    connection = self.recover(connection, &failure, &mut line).await;
                     continue;
                 }
             };
+            let mut batch = Batch { requests, due };
             let signs_due = !self.signs.is_empty()
                 && (self.signs_pressing || self.signs_written.elapsed() >= SIGNS_EVERY);
-            if requests.is_empty() && due.is_empty() && !signs_due {
+            if batch.is_empty() && !signs_due {
                 continue;
             }
-            let started = std::time::Instant::now();
-            let mut pending = Vec::with_capacity(requests.len());
-            let outcome = self
-                .commit(&mut connection, requests, due, &mut pending)
-                .await;
-            self.metrics
-                .commit_seconds
-                .observe(started.elapsed().as_secs_f64());
-            let committed = outcome.is_ok();
-            for answer in pending {
-                answer(committed);
-            }
-            match outcome {
-                Ok(tally) => {
-                    self.signs.clear();
-                    self.signs_pressing = false;
-                    if self.weighed.elapsed() >= WEIGH_EVERY {
-                        self.weighed = std::time::Instant::now();
-                        let bytes = self.memory.engine.bytes();
-                        self.metrics.correlation_bytes(bytes);
-                    }
-                    self.signs_written = std::time::Instant::now();
-                    if tally.wakes_notifier() {
-                        self.inbox.outbox.send_replace(());
-                    }
-                    self.tell_stations(&tally);
-                    tally.count(&self.metrics);
-                    self.metrics.correlation(&self.memory.engine);
+            if let Err(failure) = self.attempt(&mut connection, &mut batch).await {
+                connection = self.recover(connection, &failure, &mut line).await;
+                if failure.is_poison {
+                    connection = self.isolate(connection, batch, &mut line).await;
                 }
-                Err(error) => connection = self.recover(connection, error).await,
             }
         }
         close(connection).await;
         Ok(())
+    }
+
+    /// One transaction, and the answers to what it was asked. Where it fails nothing is answered.
+    async fn attempt(
+        &mut self,
+        connection: &mut Connection,
+        batch: &mut Batch,
+    ) -> Result<(), Failure> {
+        let started = std::time::Instant::now();
+        let mut pending = Vec::with_capacity(batch.requests.len());
+        // After a panic the connection is closed and the memory read anew: nothing half done is looked at.
+        let outcome = AssertUnwindSafe(self.commit(connection, batch, &mut pending))
+            .catch_unwind()
+            .await;
+        self.metrics
+            .commit_seconds
+            .observe(started.elapsed().as_secs_f64());
+        let tally = match outcome {
+            Ok(Ok(tally)) => tally,
+            Ok(Err(error)) => return Err(Failure::of(&error)),
+            Err(panic) => return Err(Failure::of_panic(&*panic)),
+        };
+        for answer in pending {
+            answer();
+        }
+        self.signs.clear();
+        self.signs_pressing = false;
+        if self.weighed.elapsed() >= WEIGH_EVERY {
+            self.weighed = std::time::Instant::now();
+            let bytes = self.memory.engine.bytes();
+            self.metrics.correlation_bytes(bytes);
+        }
+        self.signs_written = std::time::Instant::now();
+        if tally.wakes_notifier() {
+            self.inbox.outbox.send_replace(());
+        }
+        self.tell_stations(&tally);
+        if let Some(last) = tally.last_change() {
+            self.inbox.changes.send_replace(last);
+        }
+        tally.count(&self.metrics);
+        self.metrics.correlation(&self.memory.engine);
+        Ok(())
+    }
+
+    /// Commits the parts of a batch that do no harm, in order; see `poison`. Where the store fails meanwhile the rest is
+    /// dropped, and its askers come again.
+    async fn isolate(
+        &mut self,
+        mut connection: Connection,
+        batch: Batch,
+        line: &mut Line,
+    ) -> Connection {
+        // Each part is to fail by itself only.
+        let signs = std::mem::take(&mut self.signs);
+        let mut parts = VecDeque::new();
+        match batch.halves(&mut self.builder) {
+            Ok((first, second)) => parts.extend([first, second]),
+            Err(whole) => parts.push_back(whole),
+        }
+        while let Some(mut part) = parts.pop_front() {
+            line.answer_all();
+            part.decode_again();
+            let Err(failure) = self.attempt(&mut connection, &mut part).await else {
+                continue;
+            };
+            connection = self.recover(connection, &failure, line).await;
+            if !failure.is_poison {
+                return connection;
+            }
+            match part.halves(&mut self.builder) {
+                Ok((first, second)) => {
+                    parts.push_front(second);
+                    parts.push_front(first);
+                }
+                Err(alone) => {
+                    tracing::error!(
+                        what = alone.words(),
+                        reason = failure.reason,
+                        "this makes its transaction fail each time, and is passed over"
+                    );
+                    self.metrics.passed_over.inc();
+                    let harmless = alone.passed_over(&failure, &mut self.passed_over);
+                    if let Some(mut harmless) = harmless
+                        && let Err(failure) = self.attempt(&mut connection, &mut harmless).await
+                    {
+                        connection = self.recover(connection, &failure, line).await;
+                    }
+                }
+            }
+        }
+        if !signs.is_empty() {
+            self.signs = signs;
+            if let Err(failure) = self.attempt(&mut connection, &mut Batch::default()).await {
+                // Agents send others within seconds.
+                self.signs.clear();
+                connection = self.recover(connection, &failure, line).await;
+            }
+        }
+        connection
     }
 
     /// Wakes the sessions of agents to whose stations something was written.
@@ -306,7 +391,11 @@ impl Writer {
 
     /// What goes into the next transaction: urgent requests and nothing else where one waits. Nothing:
     /// it is time to look at what time alone brings about. `None`: all handles are gone.
-    async fn next(&mut self, tick: &mut tokio::time::Interval) -> Option<Vec<Request>> {
+    async fn next(
+        &mut self,
+        tick: &mut tokio::time::Interval,
+        line: &mut Line,
+    ) -> Option<Vec<Request>> {
         let mut first = None;
         if self.urgent_commits >= URGENT_COMMITS_MAX {
             self.urgent_commits = 0;
@@ -323,6 +412,10 @@ impl Writer {
                     Some(request?)
                 }
                 Some(request) = self.inbox.routine.recv() => Some(request),
+                asked = line.asked() => {
+                    asked.ready();
+                    None
+                }
                 _ = tick.tick() => None,
             };
         }
@@ -370,6 +463,13 @@ impl Writer {
         if versions::get(connection, versions::DIRECTORY).await? != self.directory_version {
             self.read_directory(connection).await?;
         }
+        // The command line writes changes too.
+        let last = changes::kept(connection).await?.last;
+        self.inbox.changes.send_if_modified(|known| {
+            let is_news = *known != last;
+            *known = last;
+            is_news
+        });
         // What is passed on because it is late cannot be called back.
         let (waking, unacknowledged) = if is_doubtful {
             (Vec::new(), Vec::new())
@@ -379,15 +479,18 @@ impl Writer {
                 warnings::overdue(connection, now_ms, ESCALATIONS_MAX).await?,
             )
         };
+        self.passed_over.forget_old();
         Ok(Due {
             prune,
             waking,
             clock: kept,
+            clock_is_news: self.clock.take_news(),
             recompute: self.recompute(connection).await?,
             silences: self.memory.overdue(now_ms),
             mutes: mutes::beginning(connection, now_ms).await?,
             unacknowledged,
-        })
+        }
+        .without(&self.passed_over))
     }
 
     /// Puts other rules in the place of these, between two transactions.
@@ -395,7 +498,7 @@ impl Writer {
         &mut self,
         connection: &mut Connection,
         rules: Vec<Arc<Rule>>,
-        reply: oneshot::Sender<Result<(), Rejection>>,
+        reply: Reply<()>,
     ) -> Result<(), StoreError> {
         let started = std::time::Instant::now();
         let outcome = self
@@ -408,14 +511,35 @@ impl Writer {
                 self.clock.time().now_ms,
             )
             .await;
+        let outcome = match outcome {
+            Ok(()) => self.write_reload(connection).await,
+            failed => failed,
+        };
         self.rules = rules;
-        let _ = reply.send(outcome.as_ref().map(|_| ()).map_err(|_| Rejection::Store));
+        reply.send(outcome.as_ref().map(|_| ()).map_err(|_| Rejection::Store));
         tracing::info!(
             rules = self.rules.len(),
             took_ms = started.elapsed().as_millis() as u64,
             "other rules are in place"
         );
         outcome
+    }
+
+    /// Writes that other rules run.
+    async fn write_reload(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
+        let mut transaction = store::begin(connection).await?;
+        let mut set = ChangeSet::default();
+        set.touch(ChangeKind::Rules, "");
+        let now_ms = self.clock.time().now_ms;
+        let last = changes::write(&mut transaction, &set, now_ms).await?;
+        transaction
+            .commit()
+            .await
+            .map_err(failed("committing a transaction"))?;
+        if let Some(last) = last {
+            self.inbox.changes.send_replace(last);
+        }
+        Ok(())
     }
 
     fn take_signs(&mut self, requests: &mut Vec<Request>) {
@@ -441,8 +565,7 @@ impl Writer {
     async fn commit(
         &mut self,
         connection: &mut Connection,
-        requests: Vec<Request>,
-        due: Due,
+        batch: &mut Batch,
         pending: &mut Vec<Pending>,
     ) -> Result<Tally, StoreError> {
         let mut transaction = store::begin(connection).await?;
@@ -454,7 +577,7 @@ impl Writer {
             &self.casework,
             self.clock.time(),
         );
-        for request in requests {
+        for request in &mut batch.requests {
             match request {
                 Request::Arrive {
                     key,
@@ -463,13 +586,13 @@ impl Writer {
                     arrival,
                     reply,
                 } => {
-                    let answer = work.arrive(&key, &site, &offsets, arrival).await?;
+                    let answer = work.arrive(key, site, offsets, arrival).await?;
                     pending.push(answering(reply, answer));
                 }
                 Request::Positions { keys, reply } => {
-                    work.asked(&keys).await?;
+                    work.asked(keys).await?;
                     let mut answer = Vec::with_capacity(keys.len());
-                    for key in &keys {
+                    for key in keys.iter() {
                         answer.push(work.position(key).await?);
                     }
                     pending.push(answering(reply, Ok(answer)));
@@ -481,15 +604,20 @@ impl Writer {
                     serial,
                     reply,
                 } => {
-                    let answer = work.join(&token_id, &token_secret, &agent, &serial).await?;
+                    let answer = work.join(token_id, token_secret, agent, serial).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Retention { step, reply } => {
-                    let answer = retention::perform(work.connection, &step, work.now_ms).await?;
+                    let answer = retention::perform(work.connection, step, work.now_ms).await?;
+                    if let Some(class) = step.class()
+                        && answer.deleted > 0
+                    {
+                        work.changes.touch(ChangeKind::Deleted, class.as_str());
+                    }
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Settle { settlements, reply } => {
-                    let answer = work.settle(&settlements).await?;
+                    let answer = work.settle(settlements).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Acknowledge {
@@ -498,12 +626,20 @@ impl Writer {
                     note,
                     reply,
                 } => {
-                    let answer =
-                        attend::acknowledge(work.connection, id, &by, &note, work.now_ms).await?;
+                    let answer = attend::acknowledge(
+                        work.connection,
+                        &mut work.changes,
+                        *id,
+                        by,
+                        note,
+                        work.now_ms,
+                    )
+                    .await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Mute { mute, reply } => {
-                    let answer = attend::mute(work.connection, &mute, work.now_ms).await?;
+                    let answer =
+                        attend::mute(work.connection, &mut work.changes, mute, work.now_ms).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::People {
@@ -511,8 +647,14 @@ impl Writer {
                     actor,
                     reply,
                 } => {
-                    let answer =
-                        people::perform(work.connection, &change, &actor, work.now_ms).await?;
+                    let answer = people::perform(
+                        work.connection,
+                        &mut work.changes,
+                        change,
+                        actor,
+                        work.now_ms,
+                    )
+                    .await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::MoveCase {
@@ -522,7 +664,7 @@ impl Writer {
                     wanted,
                     reply,
                 } => {
-                    let answer = work.move_by(&code, &actor, version, &wanted).await?;
+                    let answer = work.move_by(code, actor, *version, wanted).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Attach {
@@ -530,7 +672,7 @@ impl Writer {
                     attaching,
                     reply,
                 } => {
-                    let answer = work.attach(&actor, attaching).await?;
+                    let answer = work.attach(actor, attaching.clone()).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Detach {
@@ -540,7 +682,7 @@ impl Writer {
                     reason,
                     reply,
                 } => {
-                    let answer = work.detach(&code, &actor, number, &reason).await?;
+                    let answer = work.detach(code, actor, *number, reason).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Subject {
@@ -548,15 +690,17 @@ impl Writer {
                     wanted,
                     reply,
                 } => {
-                    let answer = work.subject(&actor, wanted).await?;
+                    let answer = work.subject(actor, wanted.clone()).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Register { actor, new, reply } => {
-                    let answer = work.register(&actor, new).await?;
+                    let answer = work.register(actor, new.clone()).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::EndMute { id, reply } => {
-                    let answer = mutes::end(work.connection, id, work.now_ms).await?;
+                    let answer =
+                        attend::end_mute(work.connection, &mut work.changes, *id, work.now_ms)
+                            .await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
                 Request::Station {
@@ -565,10 +709,10 @@ impl Writer {
                     begins,
                     reply,
                 } => {
-                    if begins {
-                        stations::begin(work.connection, &agent, through, work.now_ms).await?;
+                    if *begins {
+                        stations::begin(work.connection, agent, *through, work.now_ms).await?;
                     } else {
-                        stations::acknowledge(work.connection, &agent, through, work.now_ms)
+                        stations::acknowledge(work.connection, agent, *through, work.now_ms)
                             .await?;
                     }
                     pending.push(answering(reply, Ok(())));
@@ -579,16 +723,18 @@ impl Writer {
                     message,
                     reply,
                 } => {
-                    let answer = work.tell_station(&agent, &message).await?;
+                    let answer = work.tell_station(agent, message).await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
+                #[cfg(test)]
+                Request::Panic { .. } => panic!("a test wants this"),
                 Request::Sign { .. } | Request::Reload { .. } => {}
             }
         }
         for (agent, sign) in &self.signs {
             work.sign(agent, sign).await?;
         }
-        work.pass_time(due).await?;
+        work.pass_time(batch.due.clone()).await?;
         let tally = work.finish().await?;
         transaction
             .commit()
@@ -600,26 +746,35 @@ impl Writer {
     /// The store failed. Nothing that the old connection says of its transaction is believed: on a full
     /// disk SQLite ends one by itself, and what came after would only seem to be committed. With a new
     /// connection a small write is tried until it commits, and only then is everything read again.
-    async fn recover(&mut self, connection: Connection, error: StoreError) -> Connection {
+    async fn recover(
+        &mut self,
+        connection: Connection,
+        failure: &Failure,
+        line: &mut Line,
+    ) -> Connection {
         close(connection).await;
         // What was worked out again in the transaction is not.
         self.recomputed = self.recomputed.map(|_| 0);
-        let mut reason = telemetry::chain(&error);
+        let mut reason = failure.reason.clone();
         tracing::error!(
             error = reason,
             "a transaction failed; nothing of it was acknowledged"
         );
         let mut pause = FAILED_PAUSE;
+        // Where the store is well there is nothing to wait for.
+        let mut waits = !failure.is_poison;
         loop {
             self.metrics.store_failures.inc();
-            self.inbox.health.send_replace(Health::Recovering(reason));
-            tokio::time::sleep(pause).await;
-            // A start from the beginning could do no better than this loop.
-            systemd::alive();
-            match self.reopen().await {
+            let unready = Err(format!("the store takes no events: {reason}"));
+            if waits {
+                line.answering(&unready, pause * 2, tokio::time::sleep(pause))
+                    .await;
+                pause = (pause * 2).min(FAILED_PAUSE_MAX);
+            }
+            waits = true;
+            match line.answering(&unready, RECALL_MAX, self.reopen()).await {
                 Ok(connection) => {
                     tracing::info!("the store takes writes again");
-                    self.inbox.health.send_replace(Health::Writing);
                     return connection;
                 }
                 Err(error) => {
@@ -627,7 +782,6 @@ impl Writer {
                     tracing::error!(error = reason, "the store takes no writes");
                 }
             }
-            pause = (pause * 2).min(FAILED_PAUSE_MAX);
         }
     }
 

@@ -149,7 +149,7 @@ impl LaneSession {
         }
         let place = self.ingest.place(key.lane).await;
         let place = place.ok_or(Ended::Rejected(Rejection::Store))?;
-        let (reply, outcome) = oneshot::channel();
+        let (reply, outcome) = ingest::Reply::channel();
         place.send(Request::Arrive {
             key: key.clone(),
             site: self.site.clone(),

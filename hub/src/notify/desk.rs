@@ -11,12 +11,15 @@ use super::peer::{Failure, Letter, Peer};
 use super::plan::{self, Step};
 use crate::centre::channels::Rate;
 use crate::clock_watch::ClockWatch;
+use crate::health::Line;
 use crate::ingest::Ingest;
 use linli_store::outbox::{self, Outcome, Settlement, Waiting};
 use linli_store::{Store, StoreError};
 
 /// A message that is under way at a stop may come to its end for so long.
 const STOP_GRACE: Duration = Duration::from_secs(4);
+/// One round sends one message; after this time its desk is taken to be stuck.
+const ROUND_MAX: Duration = Duration::from_secs(300);
 /// Before the store or the writer is asked again after a failure.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -68,11 +71,11 @@ impl Desk {
     }
 
     /// Works until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(mut self, mut line: Line, stop: CancellationToken) {
         while !stop.is_cancelled() {
             // What is written after this wakes the wait below.
             self.wake.borrow_and_update();
-            let pause = match self.round(&stop).await {
+            let pause = match line.during(ROUND_MAX, self.round(&stop)).await {
                 Ok(pause) => pause,
                 Err(error) => {
                     tracing::error!(channel = self.channel(), error = %telemetry::chain(&error), "the outbox cannot be read");
@@ -84,6 +87,7 @@ impl Desk {
             }
             // All arms are cancel-safe: nothing is consumed by a wait that did not end.
             tokio::select! {
+                asked = line.asked() => asked.ready(),
                 () = tokio::time::sleep(pause) => {}
                 changed = self.wake.changed() => {
                     // The writer has ended, and the hub with it.

@@ -24,6 +24,7 @@ pub struct RetentionConfig {
     sessions: u32,
     tokens: u32,
     positions: u32,
+    changes: u32,
 }
 
 impl Default for RetentionConfig {
@@ -41,6 +42,7 @@ impl Default for RetentionConfig {
             sessions: 30,
             tokens: 180,
             positions: 180,
+            changes: 14,
         }
     }
 }
@@ -81,6 +83,7 @@ impl RetentionConfig {
             Class::Sessions => ("sessions", self.sessions),
             Class::JoinTokens | Class::ApiTokens => ("tokens", self.tokens),
             Class::Positions => ("positions", self.positions),
+            Class::Changes => ("changes", self.changes),
         })
     }
 

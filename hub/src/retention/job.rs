@@ -17,6 +17,7 @@ use super::{Class, DAY_MS, Floors, Hand, RetentionError, Run};
 use crate::attachments::files::Files;
 use crate::attachments::metrics::AttachmentMetrics;
 use crate::clock_watch::ClockWatch;
+use crate::health::Line;
 use crate::ingest::Ingest;
 use linli_domain::correlate::rule::Rule;
 use linli_domain::local_time;
@@ -58,15 +59,18 @@ fn next_ms(after_ms: i64, minute: u16) -> i64 {
     }
 }
 
+/// A run takes so long at most; after it the job is taken to be stuck.
+const RUN_MAX: Duration = Duration::from_secs(6 * 3600);
+
 impl Job {
     /// Runs until `stop`.
-    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+    pub async fn run(self, mut line: Line, stop: CancellationToken) -> io::Result<()> {
         let mut due_ms = 0;
         let mut is_known = false;
         loop {
             let now_ms = self.clock.now_ms();
             if !is_known {
-                match self.begin(now_ms).await {
+                match line.during(RUN_MAX, self.begin(now_ms)).await {
                     Ok(last_ms) => {
                         due_ms = next_ms(last_ms, self.config.minute());
                         is_known = true;
@@ -80,7 +84,7 @@ impl Job {
                 }
             } else if now_ms >= due_ms && self.clock.doubt().is_none() {
                 // Not cancelled in the middle: it ends between two batches with the writer.
-                due_ms = match self.once(now_ms).await {
+                due_ms = match line.during(RUN_MAX, self.once(now_ms)).await {
                     Ok(()) => next_ms(now_ms, self.config.minute()),
                     Err(error) => {
                         self.metrics.failures.inc();
@@ -92,8 +96,9 @@ impl Job {
                     }
                 };
             }
-            // Both arms are cancel-safe: the clock is looked at anew.
+            // All arms are cancel-safe: the clock is looked at anew.
             tokio::select! {
+                asked = line.asked() => asked.ready(),
                 () = tokio::time::sleep(LOOK) => {}
                 () = stop.cancelled() => return Ok(()),
             }

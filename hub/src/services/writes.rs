@@ -5,9 +5,10 @@ use super::ServiceError;
 use crate::ingest::Ingest;
 use crate::ingest::attend::{self, Acknowledged};
 use crate::ingest::people::{People, perform};
+use linli_domain::changes::{ChangeKind, ChangeSet};
 use linli_domain::warnings::Mute;
 use linli_store::outbox::{Outcome, Settlement};
-use linli_store::{Store, mutes, outbox};
+use linli_store::{Connection, Store, StoreError, changes, outbox};
 
 /// Commits changes. An answer means that the change is synced.
 #[derive(Clone)]
@@ -32,11 +33,10 @@ impl Writes {
         match self {
             Self::Writer(ingest) => Ok(ingest.people(change, actor).await?),
             Self::Own(store) => {
-                let now_ms = clock::wall_ms();
-                let done = store.in_transaction(async |connection| {
-                    perform(connection, &change, actor, now_ms).await
-                });
-                Ok(done.await?)
+                own(store, async |connection, changes, now_ms| {
+                    perform(connection, changes, &change, actor, now_ms).await
+                })
+                .await
             }
         }
     }
@@ -51,11 +51,10 @@ impl Writes {
         match self {
             Self::Writer(ingest) => Ok(ingest.acknowledge(id, by, note).await?),
             Self::Own(store) => {
-                let now_ms = clock::wall_ms();
-                let done = store.in_transaction(async |connection| {
-                    attend::acknowledge(connection, id, &by, &note, now_ms).await
-                });
-                Ok(done.await?)
+                own(store, async |connection, changes, now_ms| {
+                    attend::acknowledge(connection, changes, id, &by, &note, now_ms).await
+                })
+                .await
             }
         }
     }
@@ -65,11 +64,10 @@ impl Writes {
         match self {
             Self::Writer(ingest) => Ok(ingest.mute(mute).await?),
             Self::Own(store) => {
-                let now_ms = clock::wall_ms();
-                let done = store.in_transaction(async |connection| {
-                    attend::mute(connection, &mute, now_ms).await
-                });
-                Ok(done.await?)
+                own(store, async |connection, changes, now_ms| {
+                    attend::mute(connection, changes, &mute, now_ms).await
+                })
+                .await
             }
         }
     }
@@ -79,10 +77,10 @@ impl Writes {
         match self {
             Self::Writer(ingest) => Ok(ingest.end_mute(id).await?),
             Self::Own(store) => {
-                let now_ms = clock::wall_ms();
-                let done = store
-                    .in_transaction(async |connection| mutes::end(connection, id, now_ms).await);
-                Ok(done.await?)
+                own(store, async |connection, changes, now_ms| {
+                    attend::end_mute(connection, changes, id, now_ms).await
+                })
+                .await
             }
         }
     }
@@ -95,9 +93,34 @@ impl Writes {
                 let settled = ingest.settle(vec![Settlement { id, outcome }]).await?;
                 Ok(settled > 0)
             }
-            Self::Own(store) => {
-                Ok(outbox::again(store.readers(), Some(id), clock::wall_ms()).await? > 0)
-            }
+            Self::Own(store) => Ok(resend_dead(store, Some(id)).await? > 0),
         }
     }
+}
+
+/// Sends dead notifications again from the command line, one or all; how many.
+pub async fn resend_dead(store: &Store, id: Option<i64>) -> Result<usize, ServiceError> {
+    own(store, async |connection, changes, now_ms| {
+        let channels = outbox::again(connection, id, now_ms).await?;
+        for channel in &channels {
+            changes.touch(ChangeKind::Notifications, channel.as_str());
+        }
+        Ok(channels.len())
+    })
+    .await
+}
+
+/// A transaction of this process, which writes its numbered changes last.
+async fn own<T>(
+    store: &Store,
+    act: impl AsyncFnOnce(&mut Connection, &mut ChangeSet, i64) -> Result<T, StoreError>,
+) -> Result<T, ServiceError> {
+    let now_ms = clock::wall_ms();
+    let done = store.in_transaction(async |connection| {
+        let mut set = ChangeSet::default();
+        let done = act(connection, &mut set, now_ms).await?;
+        changes::write(connection, &set, now_ms).await?;
+        Ok(done)
+    });
+    Ok(done.await?)
 }

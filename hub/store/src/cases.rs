@@ -4,7 +4,7 @@
 //! wrote. Both are written together: a case is never other than its log.
 use serde::Serialize;
 use sqlx::Row as _;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::statement::Statement;
 use super::{Connection, IDS_OF_QUERY_MAX, Row, StoreError, failed, flag, numbers};
@@ -823,6 +823,38 @@ async fn page(
         .fetch_all(connection)
         .await
         .map_err(failed("listing cases"))
+}
+
+/// Those of these cases that are with an organisation (`None`: with any) and not for named handlers other than the
+/// login; each with its place.
+pub async fn visible(
+    connection: &mut Connection,
+    codes: &[String],
+    org: Option<&str>,
+    login: &str,
+) -> Result<BTreeMap<String, String>, StoreError> {
+    let mut visible = BTreeMap::new();
+    for codes in codes.chunks(IDS_OF_QUERY_MAX) {
+        let mut query = Statement::new("SELECT code, place FROM cases WHERE code IN (");
+        query.bind_all(codes.iter().map(String::as_str)).push(")");
+        query
+            .push(" AND (named_only = 0 OR id IN (SELECT case_id FROM case_named WHERE login = ")
+            .bind(login)
+            .push("))");
+        if let Some(org) = org {
+            query
+                .push(" AND EXISTS (SELECT 1 FROM case_orgs WHERE case_id = cases.id AND org = ")
+                .bind(org)
+                .push(")");
+        }
+        let rows = query
+            .build()
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed("looking up who sees cases"))?;
+        visible.extend(rows.iter().map(|row| (row.get(0), row.get(1))));
+    }
+    Ok(visible)
 }
 
 /// The number of a case.

@@ -94,6 +94,7 @@ pub const TABLES: &[Table] = &[
     ),
     table("identities", &["issuer", "subject"], Stay::With("users")),
     table("sessions", &["id"], Stay::Class),
+    table("changes", &["number"], Stay::Class),
     table("audit", &["number"], Stay::For("the audit log, a chain")),
     table(
         "deletions",

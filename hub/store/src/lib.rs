@@ -23,6 +23,7 @@ pub mod attachments;
 pub mod audit;
 pub mod cases;
 pub mod catalogue;
+pub mod changes;
 pub mod chunks;
 pub mod copying;
 mod engine;
@@ -129,6 +130,49 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
+}
+
+impl StoreError {
+    /// The store itself is the cause: its disk, its memory, its connection, a lock. The same statement may succeed later.
+    /// Else the statement is, and fails each time.
+    pub fn is_of_the_store(&self) -> bool {
+        match self {
+            Self::Open { .. }
+            | Self::Server { .. }
+            | Self::InUse { .. }
+            | Self::Unfinished { .. }
+            | Self::Migrate(_) => true,
+            Self::Unreadable { .. } => false,
+            Self::Statement { source, .. } => match source {
+                sqlx::Error::Database(error) => {
+                    error.code().is_none_or(|code| is_of_the_server(&code))
+                }
+                // What was read or bound is not as the statement wants it.
+                sqlx::Error::RowNotFound
+                | sqlx::Error::TypeNotFound { .. }
+                | sqlx::Error::ColumnIndexOutOfBounds { .. }
+                | sqlx::Error::ColumnNotFound(_)
+                | sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::Encode(_)
+                | sqlx::Error::Decode(_) => false,
+                _ => true,
+            },
+        }
+    }
+}
+
+/// Codes of a server or file that cannot do its work now. SQLite has numbers, the kind in the lowest byte; PostgreSQL has five
+/// characters, the class in the first two.
+fn is_of_the_server(code: &str) -> bool {
+    // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB.
+    const SQLITE: [u32; 11] = [5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 26];
+    // Connection, transaction rollback, resources, object state, intervention, system, config, internal.
+    const POSTGRES: [&str; 8] = ["08", "40", "53", "55", "57", "58", "F0", "XX"];
+    if code.len() == 5 {
+        return POSTGRES.iter().any(|class| code.starts_with(class));
+    }
+    code.parse::<u32>()
+        .is_ok_and(|code| SQLITE.contains(&(code & 0xff)))
 }
 
 /// Names the operation of a failed statement.
@@ -277,6 +321,24 @@ pub async fn probe(connection: &mut Connection, now_ms: i64) -> Result<(), Store
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_the_stores_and_a_violated_constraint_the_statements() {
+        for (code, is_of_it) in [
+            ("13", true),
+            ("778", true),
+            ("5", true),
+            ("1811", false),
+            ("1555", false),
+            ("53100", true),
+            ("57P01", true),
+            ("23505", false),
+            ("P0001", false),
+            ("22001", false),
+        ] {
+            assert_eq!(is_of_the_server(code), is_of_it, "{code}");
+        }
+    }
 
     #[tokio::test]
     async fn who_comes_is_looked_up_while_every_reader_is_busy() {

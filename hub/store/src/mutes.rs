@@ -68,17 +68,21 @@ pub async fn insert(
     Ok(())
 }
 
-/// Takes a mute back; false if it is not there, or has ended.
-pub async fn end(connection: &mut Connection, id: i64, now_ms: i64) -> Result<bool, StoreError> {
+/// Ends a mute and returns its site; `None`: it does not exist, or has ended.
+pub async fn end(
+    connection: &mut Connection,
+    id: i64,
+    now_ms: i64,
+) -> Result<Option<String>, StoreError> {
     let ended = sqlx::query(
-        "UPDATE mutes SET ended_ms = $2 WHERE id = $1 AND ended_ms IS NULL AND until_ms > $2",
+        "UPDATE mutes SET ended_ms = $2 WHERE id = $1 AND ended_ms IS NULL AND until_ms > $2 RETURNING site",
     )
     .bind(id)
     .bind(now_ms)
-    .execute(connection)
+    .fetch_optional(connection)
     .await
     .map_err(failed("ending a mute"))?;
-    Ok(ended.rows_affected() > 0)
+    Ok(ended.map(|row| row.get(0)))
 }
 
 /// The mutes that hold now.

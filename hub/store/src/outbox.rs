@@ -12,6 +12,7 @@
 use linli_shared::protocol::event::Severity;
 use serde::Serialize;
 use sqlx::Row as _;
+use std::collections::BTreeSet;
 
 use super::statement::Statement;
 use super::{Connection, Pool, Row, StoreError, failed, numbers};
@@ -155,23 +156,24 @@ pub async fn enqueue(
     Ok(done.rows_affected() == 1)
 }
 
-/// Drops what still waits of a warning: how many rows. Call it before its withdrawal is enqueued.
+/// Drops the waiting notices of a warning; the channels of these. Call it before its withdrawal is enqueued.
 pub async fn drop_waiting(
     connection: &mut Connection,
     warning_id: i64,
     reason: &str,
     now_ms: i64,
-) -> Result<u64, StoreError> {
-    let done = sqlx::query(
-        "UPDATE outbox SET state = 'dropped', error = $2, done_ms = $3 WHERE warning_id = $1 AND state = 'waiting'",
+) -> Result<BTreeSet<String>, StoreError> {
+    let dropped = sqlx::query(
+        "UPDATE outbox SET state = 'dropped', error = $2, done_ms = $3 WHERE warning_id = $1 AND state = 'waiting' \
+         RETURNING channel",
     )
     .bind(warning_id)
     .bind(bounded(reason))
     .bind(now_ms)
-    .execute(connection)
+    .fetch_all(connection)
     .await
     .map_err(failed("dropping notices"))?;
-    Ok(done.rows_affected())
+    Ok(dropped.iter().map(|row| row.get(0)).collect())
 }
 
 /// The highest number that was given.
@@ -197,50 +199,54 @@ pub async fn case_of(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Writes what became of a row; false if that says nothing new: it is not there, or not in a state from
+/// Writes what became of a row and returns its channel; `None` if that says nothing new: it is not there, or not in a state from
 /// which this leads on. What was dropped while it was on its way counts as sent if it has arrived.
 pub async fn settle(
     connection: &mut Connection,
     settlement: &Settlement,
     now_ms: i64,
-) -> Result<bool, StoreError> {
+) -> Result<Option<String>, StoreError> {
     let query = match &settlement.outcome {
         Outcome::Sent => sqlx::query(
             "UPDATE outbox SET state = 'sent', attempts = attempts + 1, done_ms = $2, error = NULL \
-             WHERE id = $1 AND state IN ('waiting', 'dropped')",
+             WHERE id = $1 AND state IN ('waiting', 'dropped') RETURNING channel",
         )
         .bind(settlement.id)
         .bind(now_ms),
         Outcome::Retry { due_ms, error } => sqlx::query(
             "UPDATE outbox SET attempts = attempts + 1, due_ms = $2, error = $3 \
-             WHERE id = $1 AND state = 'waiting'",
+             WHERE id = $1 AND state = 'waiting' RETURNING channel",
         )
         .bind(settlement.id)
         .bind(*due_ms)
         .bind(bounded(error)),
         Outcome::Dead { error } => sqlx::query(
             "UPDATE outbox SET state = 'dead', attempts = attempts + 1, done_ms = $2, error = $3 \
-             WHERE id = $1 AND state = 'waiting'",
+             WHERE id = $1 AND state = 'waiting' RETURNING channel",
         )
         .bind(settlement.id)
         .bind(now_ms)
         .bind(bounded(error)),
         Outcome::Again => sqlx::query(
             "UPDATE outbox SET state = 'waiting', attempts = 0, due_ms = $2, done_ms = NULL, error = NULL \
-             WHERE id = $1 AND state = 'dead'",
+             WHERE id = $1 AND state = 'dead' RETURNING channel",
         )
         .bind(settlement.id)
         .bind(now_ms),
     };
-    let done = query
-        .execute(connection)
+    let settled = query
+        .fetch_optional(connection)
         .await
         .map_err(failed("writing what became of a notice"))?;
-    Ok(done.rows_affected() == 1)
+    Ok(settled.map(|row| row.get(0)))
 }
 
-/// Sends dead rows again, one or all: how many.
-pub async fn again(pool: &Pool, id: Option<i64>, now_ms: i64) -> Result<u64, StoreError> {
+/// Sends dead rows again, one or all; the channels of each.
+pub async fn again(
+    connection: &mut Connection,
+    id: Option<i64>,
+    now_ms: i64,
+) -> Result<Vec<String>, StoreError> {
     let mut query = Statement::new(
         "UPDATE outbox SET state = 'waiting', attempts = 0, done_ms = NULL, error = NULL, due_ms = ",
     );
@@ -248,12 +254,13 @@ pub async fn again(pool: &Pool, id: Option<i64>, now_ms: i64) -> Result<u64, Sto
     if let Some(id) = id {
         query.push(" AND id = ").bind(id);
     }
-    let done = query
+    query.push(" RETURNING channel");
+    let again = query
         .build()
-        .execute(pool)
+        .fetch_all(connection)
         .await
         .map_err(failed("sending dead notices again"))?;
-    Ok(done.rows_affected())
+    Ok(again.iter().map(|row| row.get(0)).collect())
 }
 
 /// Hub time jumped: what waits is due as long from now as before.

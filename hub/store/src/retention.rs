@@ -90,6 +90,16 @@ pub enum Step {
     End(Vec<i64>),
 }
 
+impl Step {
+    /// The class that it deletes rows of.
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Delete(batch) => Some(batch.class),
+            Self::Begin | Self::Files(_) | Self::End(_) => None,
+        }
+    }
+}
+
 /// What came of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stepped {
@@ -142,6 +152,7 @@ fn time(class: Class) -> &'static str {
         Class::LostRanges | Class::Quarantine => "noted_ms",
         Class::Sessions | Class::JoinTokens | Class::ApiTokens => "expires_ms",
         Class::Positions => "asked_ms",
+        Class::Changes => "at_ms",
     }
 }
 
@@ -213,6 +224,11 @@ fn due(class: Class, cut: Cut, query: &mut Statement) {
         Class::ApiTokens => {
             query.push("(expires_ms < ").bind(before_ms);
             query.push(" OR revoked_ms < ").bind(before_ms).push(")");
+        }
+        Class::Changes => {
+            // The newest stays: numbers are given once.
+            query.push("at_ms < ").bind(before_ms);
+            query.push(" AND number < (SELECT MAX(number) FROM changes)");
         }
         Class::Positions => {
             // Of a life that no lane has come with since, where the agent has come with another, or comes no more;

@@ -1,7 +1,7 @@
 //! Warnings: what rules found, with their reasons, and all that became of them.
 use serde::Serialize;
 use sqlx::Row as _;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::statement::Statement;
 use super::{Connection, IDS_OF_QUERY_MAX, Pool, Row, StoreError, failed, flag, numbers, snapshot};
@@ -519,21 +519,10 @@ pub async fn rule_of(connection: &mut Connection, id: i64) -> Result<Option<Stri
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Warnings, newest first.
-pub async fn list(pool: &Pool, filter: &WarningFilter) -> Result<Vec<WarningView>, StoreError> {
-    let mut query = Statement::new("SELECT * FROM warnings WHERE shadow = ");
-    query.bind(i16::from(filter.shadow));
+/// Adds the conditions of the sites, hidden rules and login of a filter.
+fn limit_to_visible(query: &mut Statement, filter: &WarningFilter) {
     if let Some(watched) = &filter.watched {
         query.watched(watched);
-    }
-    for (column, value) in [
-        (" AND site = ", &filter.site),
-        (" AND rule = ", &filter.rule),
-        (" AND state = ", &filter.state),
-    ] {
-        if let Some(value) = value {
-            query.push(column).bind(value);
-        }
     }
     if !filter.hidden.is_empty() {
         query
@@ -549,6 +538,22 @@ pub async fn list(pool: &Pool, filter: &WarningFilter) -> Result<Vec<WarningView
             )
             .bind(login.as_str())
             .push("))");
+    }
+}
+
+/// Warnings, newest first.
+pub async fn list(pool: &Pool, filter: &WarningFilter) -> Result<Vec<WarningView>, StoreError> {
+    let mut query = Statement::new("SELECT * FROM warnings WHERE shadow = ");
+    query.bind(i16::from(filter.shadow));
+    limit_to_visible(&mut query, filter);
+    for (column, value) in [
+        (" AND site = ", &filter.site),
+        (" AND rule = ", &filter.rule),
+        (" AND state = ", &filter.state),
+    ] {
+        if let Some(value) = value {
+            query.push(column).bind(value);
+        }
     }
     match filter.unacked {
         Some(true) => {
@@ -578,6 +583,27 @@ pub async fn list(pool: &Pool, filter: &WarningFilter) -> Result<Vec<WarningView
         .await
         .map_err(failed("listing warnings"))?;
     views(&mut snapshot, &rows).await
+}
+
+/// Those of these warnings that a filter's sites, hidden rules and login let through, on trial or not.
+pub async fn visible(
+    connection: &mut Connection,
+    ids: &[i64],
+    filter: &WarningFilter,
+) -> Result<BTreeSet<i64>, StoreError> {
+    let mut visible = BTreeSet::new();
+    for ids in ids.chunks(IDS_OF_QUERY_MAX) {
+        let mut query = Statement::new("SELECT id FROM warnings WHERE id IN (");
+        query.bind_all(ids.iter().copied()).push(")");
+        limit_to_visible(&mut query, filter);
+        let rows = query
+            .build()
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed("looking up who sees warnings"))?;
+        visible.extend(rows.iter().map(|row| row.get::<i64, _>(0)));
+    }
+    Ok(visible)
 }
 
 /// One warning with what became of it.

@@ -20,11 +20,12 @@ pub enum Class {
     JoinTokens,
     ApiTokens,
     Positions,
+    Changes,
 }
 
 impl Class {
     /// All, in the order of a run: what refers to others goes before them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Cases,
         Self::Warnings,
         Self::Notifications,
@@ -39,6 +40,7 @@ impl Class {
         Self::JoinTokens,
         Self::ApiTokens,
         Self::Positions,
+        Self::Changes,
     ];
 
     /// Its name in metrics, proofs and on the command line.
@@ -58,6 +60,7 @@ impl Class {
             Self::JoinTokens => "join_tokens",
             Self::ApiTokens => "api_tokens",
             Self::Positions => "positions",
+            Self::Changes => "changes",
         }
     }
 
