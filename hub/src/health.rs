@@ -18,9 +18,12 @@ pub type Readiness = Result<(), String>;
 
 type Question = oneshot::Sender<Readiness>;
 
+/// The names of parts, with the lines to them.
+type Parts = Vec<(String, mpsc::Sender<Question>)>;
+
 /// Asks all parts. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<Vec<(String, mpsc::Sender<Question>)>>>);
+pub struct Health(Arc<Mutex<Parts>>);
 
 /// How a hub is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +42,7 @@ impl Health {
         Line { questions }
     }
 
-    fn parts(&self) -> MutexGuard<'_, Vec<(String, mpsc::Sender<Question>)>> {
+    fn parts(&self) -> MutexGuard<'_, Parts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

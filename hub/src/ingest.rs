@@ -190,7 +190,10 @@ pub enum Rejection {
 }
 
 /// Where the answer to a request goes. It can be answered once; a transaction that is tried again answers when it commits.
-pub struct Reply<T>(Arc<Mutex<Option<oneshot::Sender<Result<T, Rejection>>>>>);
+pub struct Reply<T>(Arc<Mutex<Option<Answer<T>>>>);
+
+/// The asker's end.
+type Answer<T> = oneshot::Sender<Result<T, Rejection>>;
 
 impl<T> Clone for Reply<T> {
     fn clone(&self) -> Self {

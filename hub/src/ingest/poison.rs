@@ -97,7 +97,7 @@ impl Batch {
     }
 
     /// Two halves; `Err`: it cannot be divided.
-    pub fn halves(mut self, builder: &mut ChunkBuilder) -> Result<(Self, Self), Self> {
+    pub fn halves(mut self, builder: &mut ChunkBuilder) -> Result<(Self, Self), Box<Self>> {
         if !self.requests.is_empty() && !self.due.is_empty() {
             let due = std::mem::take(&mut self.due);
             let second = Self {
@@ -117,12 +117,12 @@ impl Batch {
         if let Some(request) = self.requests.pop() {
             return match divide(request, builder) {
                 Ok((first, second)) => Ok((Self::one(first), Self::one(second))),
-                Err(request) => Err(Self::one(request)),
+                Err(request) => Err(Box::new(Self::one(*request))),
             };
         }
         divided(self.due)
             .map(|(first, second)| (Self::of_due(first), Self::of_due(second)))
-            .map_err(Self::of_due)
+            .map_err(|due| Box::new(Self::of_due(*due)))
     }
 
     fn one(request: Request) -> Self {
@@ -187,7 +187,10 @@ impl Batch {
 }
 
 /// Divides an arrival by its chunks, then a chunk by its events; the answer goes with the second part.
-fn divide(request: Request, builder: &mut ChunkBuilder) -> Result<(Request, Request), Request> {
+fn divide(
+    request: Request,
+    builder: &mut ChunkBuilder,
+) -> Result<(Request, Request), Box<Request>> {
     let Request::Arrive {
         key,
         site,
@@ -196,7 +199,7 @@ fn divide(request: Request, builder: &mut ChunkBuilder) -> Result<(Request, Requ
         reply,
     } = request
     else {
-        return Err(request);
+        return Err(Box::new(request));
     };
     let (first, second) = if batch.len() > 1 {
         let second = batch.split_off(batch.len() / 2);
@@ -211,13 +214,13 @@ fn divide(request: Request, builder: &mut ChunkBuilder) -> Result<(Request, Requ
         match halves {
             Some(halves) => halves,
             None => {
-                return Err(Request::Arrive {
+                return Err(Box::new(Request::Arrive {
                     key,
                     site,
                     offsets,
                     arrival: Arrival::Batch(batch),
                     reply,
-                });
+                }));
             }
         }
     };

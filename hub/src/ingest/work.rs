@@ -124,9 +124,9 @@ fn silence_name(rule: &Rule, silence: &Silence) -> String {
 }
 
 /// Two halves; `Err`: it is one thing.
-pub fn divided(mut due: Due) -> Result<(Due, Due), Due> {
+pub fn divided(mut due: Due) -> Result<(Due, Due), Box<Due>> {
     if due.names().len() < 2 {
-        return Err(due);
+        return Err(Box::new(due));
     }
     let mut second = Due::default();
     fn half<T>(from: &mut Vec<T>) -> Vec<T> {
@@ -149,21 +149,13 @@ pub fn divided(mut due: Due) -> Result<(Due, Due), Due> {
         return Ok((due, second));
     }
     // One of each at most: they part by kind, the first kind that is there alone.
-    for which in 0..lists.len() {
-        if lists[which] == 0 {
-            continue;
-        }
-        match which {
-            0 => second.silences = std::mem::take(&mut due.silences),
-            1 => second.mutes = std::mem::take(&mut due.mutes),
-            2 => second.unacknowledged = std::mem::take(&mut due.unacknowledged),
-            3 => second.waking = std::mem::take(&mut due.waking),
-            _ => second.recompute = std::mem::take(&mut due.recompute),
-        }
-        break;
-    }
-    if second.is_empty() {
-        second.prune = std::mem::take(&mut due.prune);
+    match lists.iter().position(|len| *len > 0) {
+        Some(0) => second.silences = std::mem::take(&mut due.silences),
+        Some(1) => second.mutes = std::mem::take(&mut due.mutes),
+        Some(2) => second.unacknowledged = std::mem::take(&mut due.unacknowledged),
+        Some(3) => second.waking = std::mem::take(&mut due.waking),
+        Some(_) => second.recompute = std::mem::take(&mut due.recompute),
+        None => second.prune = std::mem::take(&mut due.prune),
     }
     Ok((second, due))
 }

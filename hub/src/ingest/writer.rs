@@ -333,7 +333,7 @@ impl Writer {
         let mut parts = VecDeque::new();
         match batch.halves(&mut self.builder) {
             Ok((first, second)) => parts.extend([first, second]),
-            Err(whole) => parts.push_back(whole),
+            Err(whole) => parts.push_back(*whole),
         }
         while let Some(mut part) = parts.pop_front() {
             line.answer_all();
