@@ -193,7 +193,11 @@ impl Bench {
         let offsets = Arc::new(ingest::ClockOffsets::default());
         let mut answers: VecDeque<oneshot::Receiver<_>> = VecDeque::new();
         for batch in chunks.chunks(ARRIVAL_CHUNKS) {
-            let place = self.ingest.place(Lane::Routine).await.expect("the writer");
+            let place = self
+                .ingest
+                .place(&key.agent, Lane::Routine)
+                .await
+                .expect("the writer");
             let decoded = batch.iter().map(|chunk| ingest::Decoded {
                 events: Ok(chunk.events().expect("whole")),
                 chunk: chunk.clone(),

@@ -83,8 +83,8 @@ pub struct Api {
     pub oidc: Option<Oidc>,
     /// The hub's clock.
     pub clock: ClockWatch,
-    /// The number of the last change.
-    pub changes: watch::Receiver<i64>,
+    /// Wakes streams of changes.
+    pub changes: watch::Receiver<()>,
     /// The hub stops: streams end.
     pub stop: CancellationToken,
     /// Places of streams of changes.

@@ -54,6 +54,7 @@ use attach::{Attached, Attaching};
 use casework::{CaseRefusal, Registering};
 use linli_domain::cases::moves::Move;
 use linli_domain::correlate::rule::Rule;
+use linli_domain::partition::{Layout, Owner};
 use linli_domain::rights::Actor;
 use linli_domain::warnings::Mute;
 use linli_store::agents::Sign;
@@ -412,14 +413,21 @@ impl Request {
     }
 }
 
-/// Handle of the writer.
+/// Handle of the writers: each owns a partition, and there is one today. Whoever asks names what it is about
+/// ([`Owner`]), and the request goes to its partition.
 #[derive(Clone)]
 pub struct Ingest {
-    urgent: mpsc::Sender<Request>,
-    routine: mpsc::Sender<Request>,
+    layout: Layout,
+    partitions: Arc<[Queues]>,
     outbox: watch::Receiver<()>,
     stations: watch::Receiver<LastNumbers>,
-    changes: watch::Receiver<i64>,
+    changes: watch::Receiver<()>,
+}
+
+/// The ways to one writer.
+struct Queues {
+    urgent: mpsc::Sender<Request>,
+    routine: mpsc::Sender<Request>,
 }
 
 /// The number of the last message to the station of each agent that was written since the hub's start.
@@ -431,21 +439,21 @@ pub struct Inbox {
     routine: mpsc::Receiver<Request>,
     outbox: watch::Sender<()>,
     stations: watch::Sender<LastNumbers>,
-    changes: watch::Sender<i64>,
+    changes: watch::Sender<()>,
 }
 
 impl Ingest {
-    /// A handle and what the writer reads from.
+    /// A handle of one partition, and what its writer reads from.
     pub fn channel() -> (Self, Inbox) {
         let (urgent, urgent_inbox) = mpsc::channel(QUEUE_MAX);
         let (routine, routine_inbox) = mpsc::channel(QUEUE_MAX);
         let (outbox, outbox_watch) = watch::channel(());
         let (stations, stations_watch) = watch::channel(LastNumbers::new());
-        let (changes, changes_watch) = watch::channel(0);
+        let (changes, changes_watch) = watch::channel(());
         (
             Self {
-                urgent,
-                routine,
+                layout: Layout::ONE,
+                partitions: Arc::new([Queues { urgent, routine }]),
                 outbox: outbox_watch,
                 stations: stations_watch,
                 changes: changes_watch,
@@ -460,6 +468,10 @@ impl Ingest {
         )
     }
 
+    fn of(&self, owner: Owner<'_>) -> &Queues {
+        &self.partitions[self.layout.of(owner).index()]
+    }
+
     /// Changes after each commit that has put something into the outbox.
     pub fn outbox(&self) -> watch::Receiver<()> {
         self.outbox.clone()
@@ -470,9 +482,8 @@ impl Ingest {
         self.stations.clone()
     }
 
-    /// The number of the last change; changes after each commit that has written some, within a second where the command
-    /// line did.
-    pub fn changes(&self) -> watch::Receiver<i64> {
+    /// Changes after each commit that has written numbered changes, within a second where the command line did.
+    pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.clone()
     }
 
@@ -484,43 +495,49 @@ impl Ingest {
         through: u64,
         begins: bool,
     ) -> Result<(), Rejection> {
-        let (reply, answer) = Reply::channel();
-        let request = Request::Station {
+        let queue = &self.of(Owner::Agent(&agent)).routine;
+        ask(queue, |reply| Request::Station {
             agent,
             through,
             begins,
             reply,
-        };
-        self.routine
-            .send(request)
-            .await
-            .map_err(|_| Rejection::Store)?;
-        answer.await.unwrap_or(Err(Rejection::Store))
+        })
+        .await
     }
 
     /// Writes what became of notices: how many of them it was news for.
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<usize, Rejection> {
-        let (reply, answer) = Reply::channel();
-        self.routine
-            .send(Request::Settle { settlements, reply })
-            .await
-            .map_err(|_| Rejection::Store)?;
-        answer.await.unwrap_or(Err(Rejection::Store))
+        let mut settled = 0;
+        for partition in self.layout.all() {
+            let of_it = |settlement: &&Settlement| {
+                self.layout.of(Owner::Number(settlement.id)) == partition
+            };
+            let own: Vec<Settlement> = settlements.iter().filter(of_it).cloned().collect();
+            if !own.is_empty() {
+                let queue = &self.partitions[partition.index()].routine;
+                settled += ask(queue, |reply| Request::Settle {
+                    settlements: own,
+                    reply,
+                })
+                .await?;
+            }
+        }
+        Ok(settled)
     }
 
     /// Deletes some of what is due, when nothing urgent waits.
     pub async fn retention(&self, step: Step) -> Result<Stepped, Rejection> {
-        let (reply, answer) = Reply::channel();
-        self.routine
-            .send(Request::Retention { step, reply })
-            .await
-            .map_err(|_| Rejection::Store)?;
-        answer.await.unwrap_or(Err(Rejection::Store))
+        let queue = &self.of(Owner::District).routine;
+        ask(queue, |reply| Request::Retention { step, reply }).await
     }
 
     /// Puts other rules in the place of these; returns when they are.
     pub async fn reload(&self, rules: Vec<Arc<Rule>>) -> Result<(), Rejection> {
-        self.ask(|reply| Request::Reload { rules, reply }).await
+        for partition in self.partitions.iter() {
+            let rules = rules.clone();
+            ask(&partition.urgent, |reply| Request::Reload { rules, reply }).await?;
+        }
+        Ok(())
     }
 
     /// Somebody acknowledges a warning.
@@ -530,7 +547,8 @@ impl Ingest {
         by: String,
         note: String,
     ) -> Result<Acknowledged, Rejection> {
-        self.ask(|reply| Request::Acknowledge {
+        let queue = &self.of(Owner::Number(id)).urgent;
+        ask(queue, |reply| Request::Acknowledge {
             id,
             by,
             note,
@@ -541,7 +559,8 @@ impl Ingest {
 
     /// Adds a mute that has been checked; its number.
     pub async fn mute(&self, mute: Mute) -> Result<i64, Rejection> {
-        self.ask(|reply| Request::Mute { mute, reply }).await
+        let queue = &self.of(Owner::District).urgent;
+        ask(queue, |reply| Request::Mute { mute, reply }).await
     }
 
     /// Moves a case; its version after that.
@@ -552,7 +571,8 @@ impl Ingest {
         version: i64,
         wanted: Move,
     ) -> Result<Result<i64, CaseRefusal>, Rejection> {
-        self.ask(|reply| Request::MoveCase {
+        let queue = &self.of(Owner::Code(&code)).urgent;
+        ask(queue, |reply| Request::MoveCase {
             code,
             actor,
             version,
@@ -568,8 +588,8 @@ impl Ingest {
         actor: Actor,
         new: Registering,
     ) -> Result<Result<String, CaseRefusal>, Rejection> {
-        self.ask(|reply| Request::Register { actor, new, reply })
-            .await
+        let queue = &self.of(Owner::District).urgent;
+        ask(queue, |reply| Request::Register { actor, new, reply }).await
     }
 
     /// Makes a file one of a case.
@@ -578,7 +598,8 @@ impl Ingest {
         actor: Actor,
         attaching: Attaching,
     ) -> Result<Result<Attached, CaseRefusal>, Rejection> {
-        self.ask(|reply| Request::Attach {
+        let queue = &self.of(Owner::Code(&attaching.code)).urgent;
+        ask(queue, |reply| Request::Attach {
             actor,
             attaching,
             reply,
@@ -594,7 +615,8 @@ impl Ingest {
         number: i64,
         reason: String,
     ) -> Result<Result<i64, CaseRefusal>, Rejection> {
-        self.ask(|reply| Request::Detach {
+        let queue = &self.of(Owner::Code(&code)).urgent;
+        ask(queue, |reply| Request::Detach {
             code,
             actor,
             number,
@@ -610,7 +632,8 @@ impl Ingest {
         actor: Actor,
         wanted: Subjecting,
     ) -> Result<Result<i64, CaseRefusal>, Rejection> {
-        self.ask(|reply| Request::Subject {
+        let queue = &self.of(Owner::Code(&wanted.code)).urgent;
+        ask(queue, |reply| Request::Subject {
             actor,
             wanted,
             reply,
@@ -621,7 +644,8 @@ impl Ingest {
     /// Changes something about people or organisations; false if that changes nothing.
     pub async fn people(&self, change: People, actor: &str) -> Result<bool, Rejection> {
         let actor = actor.to_owned();
-        self.ask(|reply| Request::People {
+        let queue = &self.of(Owner::District).urgent;
+        ask(queue, |reply| Request::People {
             change,
             actor,
             reply,
@@ -631,38 +655,34 @@ impl Ingest {
 
     /// Takes a mute back; false if it does not hold.
     pub async fn end_mute(&self, id: i64) -> Result<bool, Rejection> {
-        self.ask(|reply| Request::EndMute { id, reply }).await
+        let queue = &self.of(Owner::Number(id)).urgent;
+        ask(queue, |reply| Request::EndMute { id, reply }).await
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Rejection> {
-        let (reply, answer) = Reply::channel();
-        self.urgent
-            .send(request(reply))
-            .await
-            .map_err(|_| Rejection::Store)?;
-        answer.await.unwrap_or(Err(Rejection::Store))
-    }
-
-    /// Waits for a place in the queue of a lane, to be filled with an arrival; `None` if the hub stops.
-    pub async fn place(&self, lane: Lane) -> Option<mpsc::Permit<'_, Request>> {
+    /// Waits for a place in the queue of an agent's lane, to be filled with an arrival; `None` if the hub stops.
+    pub async fn place(&self, agent: &AgentId, lane: Lane) -> Option<mpsc::Permit<'_, Request>> {
+        let queues = self.of(Owner::Agent(agent));
         let queue = match lane {
-            Lane::Urgent => &self.urgent,
-            Lane::Routine | Lane::Media => &self.routine,
+            Lane::Urgent => &queues.urgent,
+            Lane::Routine | Lane::Media => &queues.routine,
         };
         queue.reserve().await.ok()
     }
 
     /// An agent lives; false if the hub stops.
     pub async fn sign(&self, agent: AgentId, sign: Sign) -> bool {
-        self.routine
-            .send(Request::Sign { agent, sign })
-            .await
-            .is_ok()
+        let queue = &self.of(Owner::Agent(&agent)).routine;
+        queue.send(Request::Sign { agent, sign }).await.is_ok()
     }
 
-    /// Where these lanes stand.
-    pub async fn positions(&self, keys: Vec<LaneKey>) -> Result<Vec<Sequence>, Rejection> {
-        self.ask(|reply| Request::Positions { keys, reply }).await
+    /// Where these lanes of an agent stand.
+    pub async fn positions(
+        &self,
+        agent: &AgentId,
+        keys: Vec<LaneKey>,
+    ) -> Result<Vec<Sequence>, Rejection> {
+        let queue = &self.of(Owner::Agent(agent)).urgent;
+        ask(queue, |reply| Request::Positions { keys, reply }).await
     }
 
     /// Uses up a join token and takes the agent in.
@@ -673,7 +693,8 @@ impl Ingest {
         agent: AgentId,
         serial: String,
     ) -> Result<Result<SiteId, TokenRefusal>, Rejection> {
-        self.ask(|reply| Request::Join {
+        let queue = &self.of(Owner::Agent(&agent)).urgent;
+        ask(queue, |reply| Request::Join {
             token_id,
             token_secret,
             agent,
@@ -682,6 +703,19 @@ impl Ingest {
         })
         .await
     }
+}
+
+/// Asks a writer; an error where it does not answer.
+async fn ask<T>(
+    queue: &mpsc::Sender<Request>,
+    request: impl FnOnce(Reply<T>) -> Request,
+) -> Result<T, Rejection> {
+    let (reply, answer) = Reply::channel();
+    queue
+        .send(request(reply))
+        .await
+        .map_err(|_| Rejection::Store)?;
+    answer.await.unwrap_or(Err(Rejection::Store))
 }
 
 #[cfg(test)]

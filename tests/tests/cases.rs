@@ -301,7 +301,8 @@ async fn an_incident_of_a_station_is_one_case_however_often_it_is_pushed() -> Re
         .iter()
         .filter_map(|case| case["kind"].as_str())
         .collect();
-    assert_eq!(kinds, ["01-dv", "02"]);
+    let (_, warnings) = centre.get("/api/v1/warnings", &named).await?;
+    assert_eq!(kinds, ["01-dv", "02"], "{all:#?} {warnings:#}");
     let hidden = all[0]["code"].as_str().context("a code")?;
     let (status, _) = centre
         .get(&format!("/api/v1/cases/{hidden}"), &dispatcher)

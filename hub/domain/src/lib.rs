@@ -20,6 +20,7 @@ pub mod local_time;
 pub mod mask;
 pub mod notice;
 pub mod orgs;
+pub mod partition;
 pub mod rights;
 pub mod station_kinds;
 pub mod warnings;

@@ -137,7 +137,11 @@ impl Hub {
             events: Ok(chunk.events().expect("events")),
             chunk,
         };
-        let place = self.ingest.place(lane).await.expect("a writer");
+        let place = self
+            .ingest
+            .place(&"gw-1".parse().expect("a name"), lane)
+            .await
+            .expect("a writer");
         place.send(Request::Arrive {
             key: LaneKey {
                 agent: "gw-1".parse().expect("a name"),
@@ -623,7 +627,11 @@ async fn what_comes_under_numbers_that_were_given_up_says_so_in_quarantine() {
     let now_ms = clock::wall_ms();
     let mut hub = Hub::new(Vec::new()).await;
     let (reply, answer) = Reply::channel();
-    let place = hub.ingest.place(Lane::Routine).await.expect("a writer");
+    let place = hub
+        .ingest
+        .place(&"gw-1".parse().expect("a name"), Lane::Routine)
+        .await
+        .expect("a writer");
     place.send(Request::Arrive {
         key: LaneKey {
             agent: "gw-1".parse().expect("a name"),
@@ -703,14 +711,13 @@ async fn who_waits_for_messages_to_a_station_is_woken_by_their_commit_and_can_ac
         text: "已收到".to_owned(),
     };
     for (agent, number) in [("gw-1", 1), ("gw-1", 2), ("gw-2", 1)] {
-        let told = hub
-            .ingest
-            .ask(|reply| Request::TellStation {
-                agent: agent.to_owned(),
-                message: message.clone(),
-                reply,
-            })
-            .await;
+        let queue = &hub.ingest.of(Owner::District).urgent;
+        let told = ask(queue, |reply| Request::TellStation {
+            agent: agent.to_owned(),
+            message: message.clone(),
+            reply,
+        })
+        .await;
         assert_eq!(told, Ok(number));
     }
     let wanted = [("gw-1", 2), ("gw-2", 1)].map(|(agent, last)| (agent.to_owned(), last));

@@ -107,6 +107,8 @@ pub struct Writer {
     urgent_commits: u32,
     /// Deadlines that make their transaction fail.
     passed_over: PassedOver,
+    /// The number of the last change that readers were woken for.
+    last_change: i64,
     metrics: IngestMetrics,
 }
 
@@ -148,6 +150,7 @@ impl Writer {
             clock,
             urgent_commits: 0,
             passed_over: PassedOver::default(),
+            last_change: 0,
             metrics,
         };
         if let Some(mut connection) = writer.connection.take() {
@@ -312,9 +315,7 @@ impl Writer {
             self.inbox.outbox.send_replace(());
         }
         self.tell_stations(&tally);
-        if let Some(last) = tally.last_change() {
-            self.inbox.changes.send_replace(last);
-        }
+        self.announce_changes(tally.last_change());
         tally.count(&self.metrics);
         self.metrics.correlation(&self.memory.engine);
         Ok(())
@@ -375,6 +376,14 @@ impl Writer {
             }
         }
         connection
+    }
+
+    /// Wakes the readers of changes where there are more than before.
+    fn announce_changes(&mut self, last: Option<i64>) {
+        if let Some(last) = last.filter(|last| *last != self.last_change) {
+            self.last_change = last;
+            self.inbox.changes.send_replace(());
+        }
     }
 
     /// Wakes the sessions of agents to whose stations something was written.
@@ -465,11 +474,7 @@ impl Writer {
         }
         // The command line writes changes too.
         let last = changes::kept(connection).await?.last;
-        self.inbox.changes.send_if_modified(|known| {
-            let is_news = *known != last;
-            *known = last;
-            is_news
-        });
+        self.announce_changes(Some(last));
         // What is passed on because it is late cannot be called back.
         let (waking, unacknowledged) = if is_doubtful {
             (Vec::new(), Vec::new())
@@ -536,9 +541,7 @@ impl Writer {
             .commit()
             .await
             .map_err(failed("committing a transaction"))?;
-        if let Some(last) = last {
-            self.inbox.changes.send_replace(last);
-        }
+        self.announce_changes(last);
         Ok(())
     }
 

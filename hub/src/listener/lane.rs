@@ -147,7 +147,7 @@ impl LaneSession {
             // Decoding takes a while: whoever brings an alarm goes first.
             tokio::task::yield_now().await;
         }
-        let place = self.ingest.place(key.lane).await;
+        let place = self.ingest.place(&key.agent, key.lane).await;
         let place = place.ok_or(Ended::Rejected(Rejection::Store))?;
         let (reply, outcome) = ingest::Reply::channel();
         place.send(Request::Arrive {

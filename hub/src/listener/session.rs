@@ -165,7 +165,7 @@ async fn session(
             })
         })
         .collect();
-    let positions = shared.ingest.positions(keys.clone()).await?;
+    let positions = shared.ingest.positions(&agent, keys.clone()).await?;
     let welcome = Frame::Welcome(Welcome {
         version: VERSION.min(hello.version),
         software: env!("CARGO_PKG_VERSION").to_owned(),

@@ -23,6 +23,7 @@ const PAGE: i64 = 500;
 
 /// A change as a reader sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = NumberedChange)]
 pub struct ChangeView {
     /// Its number; pass it as `after`.
     pub number: i64,

@@ -106,7 +106,11 @@ async fn a_request_that_makes_the_hub_panic_is_refused_and_those_beside_it_are_a
     let mut hub = Hub::new(fires()).await;
     let alarm = hub.hand(Lane::Urgent, &[("fire.alarm", now_ms)]).await;
     let (reply, refused) = Reply::channel();
-    let place = hub.ingest.place(Lane::Urgent).await.expect("a writer");
+    let place = hub
+        .ingest
+        .place(&"gw-1".parse().expect("a name"), Lane::Urgent)
+        .await
+        .expect("a writer");
     place.send(Request::Panic { reply });
     let later = hub.hand(Lane::Urgent, &[("fire.alarm", now_ms)]).await;
     assert_eq!(alarm.await.expect("an answer"), Ok(Sequence(1)));
