@@ -265,7 +265,7 @@ impl App {
                 services: Services::new(Parts {
                     store: store.clone(),
                     writes: Writes::Writer(ingest.clone()),
-                    rules: RunningRules::Live(rules.clone()),
+                    rules: RunningRules::Live(Box::new(rules.clone())),
                     named_only: NamedOnly::new(&config.case_files),
                     dispatch: Arc::clone(&config.case_files.dispatch),
                     mute_life,

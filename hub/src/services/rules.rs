@@ -12,7 +12,7 @@ use linli_domain::rights::{Act, Actor};
 #[derive(Clone)]
 pub enum RunningRules {
     /// Of the running hub, which can reload them.
-    Live(Rules),
+    Live(Box<Rules>),
     /// As the command line has read them.
     Loaded(Vec<Arc<Rule>>),
 }
