@@ -10,10 +10,6 @@
 //! a query; `catalogue` lists all tables; `rows` reads and writes any of them. Each other module covers one
 //! noun: its statements and the structs that they return.
 #![expect(
-    missing_docs,
-    reason = "the names of most fields say what they are; those of the others have docs"
-)]
-#![expect(
     rustdoc::private_intra_doc_links,
     reason = "the docs are for who works on the program, and are made with what is private"
 )]
