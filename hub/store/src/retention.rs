@@ -1,7 +1,7 @@
 //! Expired rows: how they are found and deleted, and how their deletion is proved.
 //!
 //! ```text
-//! find (a reader) ─▶ keys of a batch ─▶ perform (the writer): still due? delete, with dependent rows ─▶ proof
+//! find (a reader) ─▶ keys of a batch ─▶ perform (writer): still due? delete, and dependent rows ─▶ proof
 //! ```
 //!
 //! The condition is defined once ([`due`]) and evaluated twice: by the reader that finds the rows, and in the

@@ -16,7 +16,7 @@
 //! on = [{ type = "fire.alarm" }, { type = "door.forced", building = ["B1", "B2"] }]
 //! until = [{ type = "door.closed" }] # absent: the expected event
 //! unless = [{ type = "pile.cutoff" }] # sequence: what must not occur in between
-//! roster = "agents"                  # silent: the things to wait for; or [{ agent = "gw-1", device = "d-1" }]
+//! roster = "agents"                  # silent: what to wait for; or [{ agent = "gw-1", device = "d-1" }]
 //! ratio = 2.0                        # surge: times the average of the four windows before
 //! p = 0.01                           # surge: maximum probability by chance
 //! hours = "22:00-06:00"              # only events of these hours, local time of the centre
@@ -28,7 +28,7 @@
 //! max_events = 4096
 //! mode = "live"                      # live | shadow: warnings that open no case and notify nobody
 //! enabled = true
-//! inhibits = { kinds = ["absent", "silent"], same = "agent" }   # or rules = ["id"]; same: agent | site | key
+//! inhibits = { kinds = ["absent", "silent"], same = "agent" }  # or rules = ["id"]; same: agent | site | key
 //! then = { case = "public-safety", route = "duty-centre", ack = "5m" }
 //! consent = "…"                      # level = "person": consent, two approvals, expiry within a year
 //! approvals = ["…", "…"]
