@@ -24,6 +24,7 @@ const WINDOW_BYTES: usize = 256 * 1024;
 /// The chunks to look for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
+    /// Lane of the chunks.
     pub lane: Lane,
     /// Epoch of the chunks; `None`: any.
     pub epoch: Option<Epoch>,
@@ -32,6 +33,7 @@ pub struct Wanted {
 /// The location of a chunk in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
+    /// Sequence of the first event.
     pub first: Sequence,
     offset: u32,
     bytes: u16,

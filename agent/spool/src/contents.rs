@@ -14,9 +14,13 @@ use super::{Item, Settings};
 /// Maximum number of receipt times kept for the watermark; beyond it they become coarser, never wrong.
 pub const MARKS_MAX: usize = 4096;
 
+/// The state of a lane, in memory and on disk.
 pub struct Contents {
+    /// The stored position.
     pub position: Position,
+    /// The `high` file.
     pub high: HighMark,
+    /// Keys of the stored events.
     pub seen: Seen,
     /// The last one is written to, the others are sealed.
     pub generations: VecDeque<Generation>,
@@ -27,6 +31,7 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// Size of all generations on disk, bytes.
     pub fn disk_bytes(&self) -> u64 {
         self.generations
             .iter()
@@ -34,6 +39,8 @@ impl Contents {
             .sum()
     }
 
+    /// Appends chunks whose events end at `next`, in a new generation if the last one is full; durable on
+    /// return. Returns the number of syncs.
     pub fn write(
         &mut self,
         settings: &Settings,
@@ -70,12 +77,14 @@ impl Contents {
         Ok(())
     }
 
+    /// Records the receipt time of an append.
     pub fn mark(&mut self, first: Sequence, received_ms: i64) {
         if self.marks.len() < MARKS_MAX {
             self.marks.push_back((first, received_ms));
         }
     }
 
+    /// Reads chunks and lost ranges from `from`, up to about `bytes_max`.
     pub fn read(
         &mut self,
         lane: Lane,
@@ -148,6 +157,7 @@ impl Contents {
         Ok(items)
     }
 
+    /// Acknowledges everything before `next`, and deletes generations that are no longer needed.
     pub fn ack(&mut self, directory: &Path, next: Sequence) -> Result<(), Trouble> {
         let next = next.min(self.position.next);
         if next <= self.position.acked {
@@ -168,6 +178,7 @@ impl Contents {
         Ok(())
     }
 
+    /// Deletes the oldest generation, after storing its keys and the position.
     pub fn delete_oldest(&mut self, directory: &Path) -> Result<(), Trouble> {
         let Some(oldest) = self.generations.pop_front() else {
             return Ok(());
@@ -226,6 +237,7 @@ impl Contents {
         self.generations.back().map_or(0, Generation::blob_files)
     }
 
+    /// Continues the numbering at `next`.
     pub fn skip_to(&mut self, directory: &Path, next: Sequence) -> Result<(), Trouble> {
         // Events that wait here under sequences that the hub has exist nowhere else, so they stay readable;
         // if they differ from the hub's, it quarantines them.

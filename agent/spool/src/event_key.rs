@@ -13,7 +13,9 @@ pub const UNKNOWN_CONTENT: u64 = 0x756e_6b6e_6f77_6e21;
 /// The hashes of an event's id and of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
+    /// Hash of the source and its id.
     pub id: u64,
+    /// Hash of the content.
     pub content: u64,
 }
 

@@ -20,7 +20,9 @@ impl From<ChunkError> for Trouble {
     }
 }
 
+/// One generation of a lane.
 pub struct Generation {
+    /// Sequence of its first event.
     pub first: Sequence,
     /// The sequence after the last event.
     pub end: Sequence,

@@ -9,29 +9,48 @@ use super::{AppendError, Appended, EventKey, Item, LaneStatus, OpenError, Settin
 /// Capacity of the queue of requests to the thread. When it is full, sources wait.
 const REQUESTS_MAX: usize = 64;
 
+/// Events to append, and the channel for the result.
 pub struct Append {
+    /// Retention class of the events.
     pub retention: Retention,
+    /// Boot in which they were received.
     pub boot: BootId,
+    /// Time of receipt, milliseconds since 1970 UTC.
     pub received_ms: i64,
+    /// The events.
     pub events: Packed,
+    /// The key of each event.
     pub keys: Vec<EventKey>,
+    /// Receives the result after the sync.
     pub reply: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
+/// A request to the lane's thread; see the methods of [`Spool`].
 pub enum Request {
+    /// Append events.
     Append(Append),
+    /// Read chunks and lost ranges.
     Read {
+        /// First sequence to read.
         from: Sequence,
+        /// Approximate limit of the answer, bytes.
         bytes_max: usize,
+        /// Receives the answer.
         reply: oneshot::Sender<Vec<Item>>,
     },
+    /// Acknowledge events.
     Ack {
+        /// First sequence that is not acknowledged.
         next: Sequence,
     },
+    /// Skip sequences that the hub already has.
     SkipTo {
+        /// Sequence of the next event.
         next: Sequence,
     },
+    /// Run one round, for the watchdog.
     Tick,
+    /// End the thread.
     Close,
 }
 

@@ -28,6 +28,7 @@ struct Failure {
     acked: Sequence,
 }
 
+/// The state of a lane's thread.
 pub struct LaneTask {
     settings: Settings,
     status: watch::Sender<LaneStatus>,
@@ -66,6 +67,7 @@ impl LaneTask {
         Ok(task)
     }
 
+    /// The epoch of the lane's sequences.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }

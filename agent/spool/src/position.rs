@@ -45,9 +45,13 @@ pub struct LostRange {
 /// Content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
+    /// Epoch of the lane's sequences.
     pub epoch: Epoch,
+    /// Sequence of the next event.
     pub next: Sequence,
+    /// First unacknowledged sequence.
     pub acked: Sequence,
+    /// Lost ranges that the hub has not acknowledged, in order.
     pub lost: Vec<LostRange>,
 }
 
@@ -118,6 +122,7 @@ impl Position {
 pub struct HighMark(File);
 
 impl HighMark {
+    /// Opens the file; creates it if it does not exist.
     pub fn open(path: &Path) -> io::Result<Self> {
         OpenOptions::new()
             .read(true)
@@ -139,6 +144,7 @@ impl HighMark {
         Some(Sequence(u64::from_be_bytes(*body.first_chunk()?)))
     }
 
+    /// Writes the mark, without a sync.
     pub fn store(&self, next: Sequence) -> io::Result<()> {
         let mut bytes = [0; 12];
         bytes[..8].copy_from_slice(&next.0.to_be_bytes());

@@ -31,10 +31,13 @@ use super::{OpenError, Settings, disk, salvage};
 /// Findings for the metrics, counted once the recovery has succeeded.
 #[derive(Debug, Default)]
 pub struct Findings {
+    /// Number of lost events.
     pub lost_events: u64,
+    /// Number of damaged generations.
     pub damaged: u64,
 }
 
+/// Wraps the error of a file operation.
 pub fn file_error(
     operation: &'static str,
     path: &Path,
@@ -47,6 +50,7 @@ pub fn file_error(
     }
 }
 
+/// Wraps the error of a database.
 pub fn trouble_with(path: &Path) -> impl FnOnce(Trouble) -> OpenError + use<> {
     let path = path.to_owned();
     move |trouble| OpenError::Database {

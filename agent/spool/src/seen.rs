@@ -57,6 +57,7 @@ fn place(number: u32, front: u32) -> usize {
     (number.wrapping_sub(front) & NUMBER) as usize
 }
 
+/// The remembered keys, and their file.
 pub struct Seen {
     path: PathBuf,
     keys_max: usize,
@@ -75,6 +76,7 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Reads the file; a missing one has no keys.
     pub fn open(path: &Path, keys_max: usize) -> io::Result<Self> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,

@@ -9,12 +9,15 @@ use super::{OpenError, Settings, salvage};
 
 /// A generation as found on disk.
 pub struct Survey {
+    /// Sequence of its first event, by the name of its directory.
     pub first: Sequence,
+    /// Its directory.
     pub path: PathBuf,
     /// The sequence after its last event.
     pub end: Sequence,
     /// The first sequence that belongs to the next generation.
     limit: Sequence,
+    /// Size of its chunks, bytes.
     pub chunk_bytes: u64,
     /// Some of its events are missing.
     pub is_damaged: bool,
@@ -22,15 +25,18 @@ pub struct Survey {
 
 /// The complete findings, before anything is changed.
 pub struct Plan {
+    /// The position, corrected by the findings.
     pub position: Position,
     /// Everything below this sequence was synced.
     pub synced: Sequence,
+    /// All generations, in order.
     pub surveys: Vec<Survey>,
     /// Lost ranges that were not known yet.
     pub lost: Vec<LostRange>,
 }
 
 impl Plan {
+    /// Number of events in the new lost ranges.
     pub fn lost_events(&self) -> u64 {
         self.lost
             .iter()

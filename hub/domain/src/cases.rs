@@ -100,7 +100,7 @@ pub struct Opening {
     pub site: String,
     /// Id of the place; empty if unknown.
     pub place: String,
-    /// Key of the rule's finding.
+    /// Key of the place or thing that it is about.
     pub key: String,
     /// Route of the notices.
     pub route: String,

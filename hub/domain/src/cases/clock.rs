@@ -164,7 +164,7 @@ pub enum Change {
         organisation: String,
         /// Time of the resumption, milliseconds since 1970 UTC.
         since_ms: i64,
-        /// The marks still ahead and their times.
+        /// The marks and their times, in order.
         moments: Vec<Moment>,
     },
     /// The clock ends: its part of the loop is done.
