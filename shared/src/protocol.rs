@@ -7,15 +7,16 @@
 //!                                               chunk  ────┘
 //! ```
 //!
-//! A connection has one control stream, opened first by the agent, and one bidirectional stream for each lane. The
-//! first frame on each identifies it (`Hello` or `LaneOpen`).
+//! A connection has one control stream, opened first by the agent, and one bidirectional stream for each
+//! lane. The first frame on each identifies it (`Hello` or `LaneOpen`).
 //!
 //! | stream | agent → hub | hub → agent |
 //! | --- | --- | --- |
 //! | control | `Hello`, `Heartbeat` | `Welcome` or `Refuse`, `CaseStatus`, `Command` |
 //! | lane | `LaneOpen`, then `Batch` and `Lost` in sequence order | `Ack` |
-//! Compatibility: a receiver skips frames of unknown kinds and unknown fields; fields are only ever appended and have
-//! defaults; frame numbers are never used again.
+//!
+//! Compatibility: a receiver skips unknown kinds of frames and unknown fields; fields are only ever appended
+//! and have defaults; frame numbers are never reused.
 pub mod chunk;
 pub mod codec;
 pub mod event;
@@ -26,7 +27,7 @@ pub mod token;
 
 /// The ALPN protocol name of agent–hub traffic.
 pub const ALPN: &[u8] = b"linli/1";
-/// The ALPN protocol name of an agent that joins: no client certificate yet, one request, one answer.
+/// The ALPN protocol name for a joining agent: no client certificate yet, one request, one answer.
 pub const ALPN_JOIN: &[u8] = b"linli-join/1";
 /// The newest protocol version that this build speaks.
 pub const VERSION: u16 = 1;

@@ -1,4 +1,4 @@
-//! The parts that both programs need to be a service on an unattended box.
+//! The parts that both programs need as services on an unattended machine.
 pub mod backoff;
 pub mod clock;
 pub mod config;

@@ -1,9 +1,9 @@
 //! Golden bytes of protocol version 1: every frame kind, the plain chunk and the compressed chunk.
 //!
-//! These bytes are frozen. Agents and hubs in the field speak them, spools and stores hold them: a
-//! change of any byte here is a new protocol version (or a new chunk magic), never a correction of
-//! this file. The hexadecimal text is split where the fields are split, so that it can be read beside
-//! the tables in the module docs.
+//! These bytes are frozen. Agents and hubs in the field exchange them, spools and stores contain them: a
+//! change of any byte here is a new protocol version (or a new chunk magic), never a correction of this file.
+//! The hexadecimal text is split at the boundaries of the fields, so that it can be read beside the tables in
+//! the module docs.
 #![expect(
     clippy::unwrap_used,
     reason = "a panic is how a test reports a failure"
@@ -20,13 +20,13 @@ use linli_shared::protocol::{ALPN, ALPN_JOIN, VERSION};
 
 const BOOT: BootId = BootId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
 
-/// The bytes of hexadecimal text in which spaces and line ends mean nothing.
+/// Parses hexadecimal text; spaces and line ends are ignored.
 fn bytes_of(hexadecimal: &str) -> Bytes {
     let digits: String = hexadecimal.split_whitespace().collect();
     hex::decode(digits).unwrap().into()
 }
 
-/// The frame gives exactly these bytes, and these bytes give the frame and nothing more.
+/// Checks that the frame encodes to exactly these bytes, and that these bytes decode to the frame alone.
 fn frozen(frame: &Frame, hexadecimal: &str) {
     let golden = bytes_of(hexadecimal);
     let encoded = frame.encode().unwrap();
@@ -90,7 +90,7 @@ fn full_event() -> Event {
     }
 }
 
-/// The number of each field of an event that came after the first release.
+/// The numbers of the fields of an event that were added after the first release.
 #[test]
 fn later_fields_of_an_event_are_frozen() {
     let event = Event {
@@ -107,7 +107,7 @@ fn later_fields_of_an_event_are_frozen() {
     assert_eq!(hex::encode(&bytes), hex::encode(&golden));
 }
 
-/// An event with nothing but what it must have.
+/// An event with only its required fields.
 fn bare_event() -> Event {
     Event {
         kind: "a.b".to_owned(),
@@ -263,7 +263,7 @@ fn joined() -> Frame {
     })
 }
 
-/// The plain chunk: [`full_event`], one field a line, then [`bare_event`].
+/// The plain chunk: [`full_event`], one field per line, then [`bare_event`].
 const PLAIN_CHUNK: &str = "
     4c4c6331 00 02 00 00 0002 0061 00000061
     0102030405060708 0000112233445566
@@ -300,7 +300,7 @@ const ZSTD_CHUNK: &str = "
 ";
 
 /// The handshake must be readable by every later and every earlier version, whatever else changes: the
-/// kind, the three zero bytes, the length, the map and the two version numbers stand where they stand.
+/// positions of the kind, the three zero bytes, the length, the map and the two version numbers are fixed.
 #[test]
 fn the_first_bytes_of_a_hello_are_frozen() {
     let encoded = hello().encode().unwrap();
@@ -343,9 +343,9 @@ fn the_plain_chunk_is_frozen() {
     assert_eq!(parsed.events().unwrap(), events);
 }
 
-/// What is frozen of a compressed chunk is that these bytes are read. How small a compressor makes the
-/// same events is its own choice, so that a newer zstd needs no new version of the protocol: of a chunk
-/// that is built now the header is compared, apart from the size of the payload and the checksum.
+/// For a compressed chunk, only the reading of these bytes is frozen. How small a compressor makes the same
+/// events is its own choice, so that a newer zstd needs no new protocol version: the header of a newly built
+/// chunk is compared, except for the size of the payload and the checksum.
 #[test]
 fn the_compressed_chunk_is_frozen() {
     let golden = bytes_of(ZSTD_CHUNK);
@@ -506,7 +506,8 @@ fn frame_9_case_status_is_frozen() {
     );
 }
 
-/// The same frames from an agent that serves a station, and to it: what is appended changes nothing before it.
+/// The same frames from and to an agent that serves a station: appended fields do not change the bytes before
+/// them.
 #[test]
 fn what_stations_have_appended_to_frames_1_4_and_9_is_frozen() {
     let Frame::Hello(before) = hello() else {

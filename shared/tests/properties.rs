@@ -1,5 +1,5 @@
-//! Properties of the protocol over random input: what goes in comes out, damaged input is refused and
-//! never read as something else, and every limit holds before memory is spent.
+//! Properties of the protocol over random input: input survives a round trip, damaged input is refused and
+//! never misread, and every limit is enforced before memory is spent.
 use bytes::{BufMut, Bytes, BytesMut};
 use linli_shared::protocol::chunk::{
     self, BuildError, Chunk, ChunkBuilder, ChunkError, HEADER_BYTES, Packed, Run,
@@ -20,7 +20,7 @@ use linli_shared::protocol::token::JoinToken;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-/// Shrinking is bounded: inputs here are large, and a failure must be told in minutes.
+/// Shrinking is bounded: inputs here are large, and a failure must be reported within minutes.
 fn config() -> ProptestConfig {
     ProptestConfig {
         cases: 256,
@@ -29,7 +29,7 @@ fn config() -> ProptestConfig {
     }
 }
 
-/// Bytes that no compressor makes smaller (xorshift64*), cheap to draw and to shrink.
+/// Incompressible bytes (xorshift64*), cheap to generate and to shrink.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed | 1;
     (0..len)
@@ -96,7 +96,7 @@ fn places() -> impl Strategy<Value = Place> {
     })
 }
 
-/// What sources send all day: short, and much like the one before.
+/// Typical events of sources: short and similar.
 fn usual_event() -> impl Strategy<Value = Event> {
     (kinds(), any::<u32>(), severities(), places()).prop_map(|(kind, ms, severity, place)| Event {
         kind,
@@ -110,7 +110,7 @@ fn usual_event() -> impl Strategy<Value = Event> {
     })
 }
 
-/// Everything that the event model allows, up to each limit and beyond what one chunk holds.
+/// Everything that the event model permits, up to each limit and beyond the size of a chunk.
 fn any_event() -> impl Strategy<Value = Event> {
     let names = (
         text(NAME_BYTES_MAX),
@@ -165,7 +165,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         )
 }
 
-/// One submission: alike, mixed, or all noise.
+/// One submission: similar events, mixed ones, or all noise.
 fn submission() -> impl Strategy<Value = Vec<Event>> {
     prop_oneof![
         2 => vec(usual_event(), 1..40),
@@ -192,7 +192,7 @@ fn runs() -> impl Strategy<Value = Run> {
         })
 }
 
-/// Pushes what fits and says what went in.
+/// Pushes the events that fit; returns them.
 fn pushed(events: Vec<Event>, packed: &mut Packed) -> Vec<Event> {
     let mut kept = Vec::new();
     for event in events {
@@ -245,7 +245,7 @@ fn door_event(minute: i64) -> Event {
 proptest! {
     #![proptest_config(config())]
 
-    /// One builder packs several submissions, so that what it has learnt of one misleads it at the next.
+    /// One builder packs several submissions, so that the ratio learnt from one misleads it at the next.
     #[test]
     fn events_come_out_of_chunks_as_they_went_in(
         run in runs(),
@@ -263,7 +263,7 @@ proptest! {
             let mut found = Vec::new();
             for chunk in &chunks {
                 prop_assert!(chunk.bytes().len() <= CHUNK_BYTES_MAX);
-                // What follows a chunk in a buffer is left alone.
+                // Bytes behind a chunk in a buffer are ignored.
                 let mut stored = chunk.bytes().to_vec();
                 stored.extend_from_slice(b"LLc1 and more");
                 let parsed = Chunk::parse(&stored.into()).expect("a built chunk is a chunk");
@@ -359,7 +359,7 @@ proptest! {
         }
     }
 
-    /// A sender whose checksum is right and whose payload is nonsense.
+    /// A sender with a correct checksum and a nonsensical payload.
     #[test]
     fn nonsense_under_a_good_checksum_is_refused_without_a_panic(
         payload in vec(any::<u8>(), 1..400),
@@ -375,7 +375,7 @@ proptest! {
         }
     }
 
-    /// Bits of good CBOR are flipped under a good checksum: whatever is read keeps the event model.
+    /// Flips bits of valid CBOR under a correct checksum: every event that is read satisfies the event model.
     #[test]
     fn damaged_events_under_a_good_checksum_keep_the_model(
         event in any_event(),
@@ -405,7 +405,7 @@ proptest! {
     }
 }
 
-/// A chunk with a good header and a good checksum around any payload.
+/// A chunk with a valid header and a correct checksum around any payload.
 fn crafted(compressed: bool, events: u16, raw_bytes: u32, payload: &[u8]) -> Bytes {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
     bytes.put_slice(&chunk::MAGIC);
@@ -444,7 +444,7 @@ fn every_flipped_bit_of_a_chunk_is_found() {
     );
     for chunk in small.iter().chain(&compressed).chain(&noisy) {
         let mut bytes = chunk.bytes().to_vec();
-        // Bytes behind the chunk, so that a longer length in a damaged header finds something.
+        // Bytes behind the chunk, so that a longer length in a damaged header finds data.
         bytes.extend_from_slice(&noise(2, 70_000));
         for bit in 0..chunk.bytes().len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -857,7 +857,7 @@ fn frames() -> impl Strategy<Value = Frame> {
     ]
 }
 
-/// Takes all frames that are whole.
+/// Takes all complete frames.
 fn take_all(buffer: &mut BytesMut, out: &mut Vec<Frame>) {
     while let Some(frame) = frame::take(buffer).expect("the frames are good") {
         out.push(frame);
@@ -907,8 +907,8 @@ proptest! {
         }
     }
 
-    /// Frames carry no checksum of their own, the connection does that: what must hold is that no
-    /// damage makes the receiver panic, and that no damage inside a batch reads as other events.
+    /// Frames have no checksum of their own, because the connection has one. Damage must never make the
+    /// receiver panic, and damage inside a batch must never read as other events.
     #[test]
     fn a_damaged_frame_never_panics_and_never_gives_another_batch(
         frame in frames(),
@@ -931,7 +931,7 @@ proptest! {
     fn garbage_on_a_stream_never_panics(bytes in vec(any::<u8>(), 0..400), number in 0..14_u8) {
         let mut buffer = BytesMut::from(&bytes[..]);
         while let Ok(Some(_)) = frame::take(&mut buffer) {}
-        // And with a good header before it.
+        // Also with a valid header before it.
         let mut buffer = BytesMut::new();
         buffer.put_slice(&[number, 0, 0, 0]);
         buffer.put_u32(bytes.len() as u32);
@@ -1050,8 +1050,7 @@ fn a_batch_says_which_of_its_chunks_is_damaged() {
 
 #[test]
 fn cbor_that_nests_too_deep_is_refused() {
-    // A map whose first field holds arrays within arrays; the parser must not follow to the end of the
-    // stack.
+    // A map whose first field contains nested arrays; the parser must not recurse to the end of the stack.
     for nested in [&[0xa1, 0x18, 0x63][..], &[][..]] {
         let mut payload = nested.to_vec();
         payload.extend(std::iter::repeat_n(0x81, CONTROL_BYTES_MAX - 16));

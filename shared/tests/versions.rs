@@ -1,8 +1,8 @@
-//! An older and a newer version understand each other: unknown frames are skipped, unknown fields are
-//! skipped, missing fields take their defaults, numbers of a later version read as documented.
+//! Older and newer versions interoperate: unknown frames and unknown fields are skipped, missing fields take
+//! their defaults, numbers of a newer version read as documented.
 //!
-//! `Later…` structs stand for a version that has appended fields to ours, `Earlier…` structs for one
-//! from before our last fields. Both are written with the same codec, and read in both directions.
+//! `Later…` structs stand for a version that has appended fields to ours, `Earlier…` structs for one without
+//! our last fields. Both use the same codec, in both directions.
 use bytes::{BufMut, Bytes, BytesMut};
 use linli_shared::protocol::codec;
 use linli_shared::protocol::event::{ClockQuality, Delivery, Event, Place, Severity};
@@ -15,12 +15,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A value as another version has written it.
+/// A value as another version encodes it.
 fn written<T: Serialize>(value: &T) -> Vec<u8> {
     codec::encode("a value of another version", value).expect("plain values are CBOR")
 }
 
-/// A value as another version reads it.
+/// A value as another version decodes it.
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> T {
     codec::decode("a value of another version", bytes).expect("the other version must read it")
 }
@@ -34,14 +34,14 @@ fn frame_of(number: u8, payload: &[u8]) -> BytesMut {
     buffer
 }
 
-/// The frame that our version takes from a payload of another version.
+/// The frame that our version decodes from a payload of another version.
 fn taken<T: Serialize>(number: u8, payload: &T) -> Frame {
     frame::take(&mut frame_of(number, &written(payload)))
         .expect("our version must read it")
         .expect("the frame is whole")
 }
 
-/// The payload of our version's frame, as another version reads it.
+/// The payload of our version's frame, as another version receives it.
 fn payload_of(frame: &Frame) -> Bytes {
     frame
         .encode()
@@ -49,7 +49,7 @@ fn payload_of(frame: &Frame) -> Bytes {
         .slice(frame::HEADER_BYTES..)
 }
 
-/// What a later version may append: values of every shape, nested ones too.
+/// Fields that a later version may append: values of every shape, including nested ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Appendix {
     list: Vec<Vec<u64>>,
@@ -118,7 +118,7 @@ struct LaterLanePosition {
     label: String,
 }
 
-/// Before anchors and positions.
+/// A version before anchors and positions.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct EarlierHello {
     version: u16,
@@ -240,8 +240,8 @@ fn a_hello_of_an_earlier_version_takes_defaults_for_what_it_lacks() {
     );
 }
 
-/// An agent that serves a station beside a hub that knows nothing of it, and the reverse. What is not said
-/// is not in the bytes, so that such frames are those of the version before.
+/// An agent that serves a station with a hub without support for it, and the reverse. Unset fields are
+/// omitted from the bytes, so that such frames equal those of the earlier version.
 #[test]
 fn stations_are_appended_so_that_versions_before_them_are_understood_and_understand() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -360,7 +360,7 @@ struct LaterPlace {
     floor: i16,
 }
 
-/// Only what has no default.
+/// Only the fields without a default.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct EarlierEvent {
     kind: String,
@@ -423,7 +423,7 @@ fn our_event() -> Event {
 fn an_event_of_a_later_version_is_read_without_its_new_fields() {
     let event: Event = read(&written(&later_event()));
     assert_eq!(event, our_event());
-    // A kind that this version has never heard of is an event like any other.
+    // A kind unknown to this version is an event like any other.
     assert_eq!(event.check(), Ok(()));
 }
 
@@ -505,8 +505,8 @@ fn what_has_no_default_must_be_there() {
     ));
 }
 
-/// Each control frame with an appended field. `with_appendix!` names our struct's fields in order, so
-/// that the test fails to compile when one is taken away and fails when their order changes.
+/// Each control frame with an appended field. `with_appendix!` lists our struct's fields in order, so the
+/// test does not compile if one is removed, and fails if their order changes.
 macro_rules! with_appendix {
     ($name:ident { $($field:ident: $value:expr),* $(,)? }) => {{
         #[derive(Serialize)]
@@ -723,7 +723,7 @@ fn frames_without_their_defaulted_fields_are_read() {
 #[test]
 fn frames_of_unknown_kinds_are_skipped_with_their_payload() {
     for number in (13..=255).chain([0]) {
-        // The payload is not even CBOR: nobody may look into it.
+        // The payload is not even CBOR, so nothing may decode it.
         let mut buffer = frame_of(number, &[0xff; 77]);
         let after = Frame::Ack(Ack { next: Sequence(5) });
         buffer.extend_from_slice(&after.encode().expect("our own frame"));

@@ -1,8 +1,7 @@
-//! The spool by itself: one lane, 256 events a commit, each commit synced.
+//! Benchmark of the spool alone: one lane, 256 events per commit, each commit synced.
 //!
-//! `cargo bench -p linli-spool`. `memory` is /dev/shm, where a sync costs nothing and what is left is the
-//! spool's own work; `disk` is the disk of /var/tmp. After the times come the figures that a time does
-//! not show.
+//! `cargo bench -p linli-spool`. `memory` is /dev/shm, where a sync costs nothing, so it measures the spool's
+//! own work; `disk` is the disk of /var/tmp. After the times it prints figures that a time does not show.
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use linli_shared::protocol::chunk::Packed;
@@ -14,9 +13,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Events of one commit.
+/// Events per commit.
 const COMMIT: u64 = 256;
-/// Events of the figures.
+/// Number of events for the figures.
 const MANY: u64 = 1_000_000;
 const PLACES: [(&str, &str); 2] = [("memory", "/dev/shm"), ("disk", "/var/tmp")];
 
@@ -134,7 +133,7 @@ fn append(bencher: Bencher<'_, '_>, name: &str) {
         .counter(ItemsCount::new(COMMIT))
         .with_inputs(|| {
             let mut bench = bench.borrow_mut();
-            // What is older than a few generations is acknowledged, as on a link that keeps up.
+            // Older events are acknowledged after a few generations, as on a link that keeps up.
             if bench.numbers > MANY {
                 bench.ack(bench.numbers - MANY);
             }
@@ -143,7 +142,7 @@ fn append(bencher: Bencher<'_, '_>, name: &str) {
         .bench_local_values(|events| bench.borrow().append(events));
 }
 
-/// What an event is known by.
+/// The key of an event.
 #[divan::bench]
 fn key(bencher: Bencher<'_, '_>) {
     let event = event(7, "0000000007", "door-0007", "9e3779b97f4a7c15");
@@ -191,7 +190,7 @@ fn bytes_below(directory: &Path) -> u64 {
         .sum()
 }
 
-/// A million events: rate, CPU, disk and the time to open them again.
+/// A million events: rate, CPU time, disk space and the time to open them again.
 fn figures(name: &str, place: &str) {
     let mut bench = Bench::new(place);
     let mut payload_bytes = 0;

@@ -1,8 +1,9 @@
-//! Finds the chunks in the file of a database by their magic and checksum, whatever state the database is in. sled
-//! keeps small values unchanged, in one piece, so this finds all of them.
+//! Finds the chunks in the file of a database by magic and checksum, whatever state the database is in. sled
+//! stores small values unchanged and contiguous, so this finds all of them.
 //!
-//! It only reads. sled rewrites a file when it opens it and cuts off everything behind damage of its own records, so
-//! files of an earlier process, and files that are no longer written, are read this way and not by sled.
+//! It only reads. sled rewrites a file when it opens it and cuts off everything behind damage of its own
+//! records. So files of an earlier process, and files that are no longer written, are read by this module and
+//! not by sled.
 use bytes::Bytes;
 use linli_shared::protocol::chunk::{Chunk, Header, MAGIC, verify};
 use linli_shared::protocol::ids::{Epoch, Lane, Sequence};
@@ -17,20 +18,22 @@ use crate::sled_log::Trouble;
 
 /// The unit in which a disk returns or refuses data.
 const BLOCK_BYTES: usize = 4096;
-/// Bytes that are examined in one piece: a file is not held in memory.
+/// Size of the pieces examined at a time, so that a file is not held in memory, bytes.
 const WINDOW_BYTES: usize = 256 * 1024;
 
 /// The chunks to look for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
+    /// Lane of the chunks.
     pub lane: Lane,
     /// Epoch of the chunks; `None`: any.
     pub epoch: Option<Epoch>,
 }
 
-/// A chunk's position.
+/// The location of a chunk in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
+    /// Sequence of the first event.
     pub first: Sequence,
     offset: u32,
     bytes: u16,
@@ -43,7 +46,7 @@ impl Found {
         self.first.plus(u64::from(self.count))
     }
 
-    /// The size of the chunk.
+    /// Size of the chunk, bytes.
     pub fn bytes(&self) -> u64 {
         u64::from(self.bytes)
     }
@@ -52,7 +55,7 @@ impl Found {
 /// The chunks of a file.
 #[derive(Debug)]
 pub struct Scanned {
-    /// Chunks by first sequence; of several with the same first sequence the last one in the file.
+    /// Chunks ordered by first sequence; of several with the same one, the last in the file.
     pub chunks: Vec<Found>,
     /// The epoch of the last chunk of this lane in the file, wanted or not.
     pub epoch: Option<Epoch>,
@@ -74,7 +77,7 @@ pub fn scan(directory: &Path, wanted: Wanted, progress: &Progress) -> io::Result
     let file_bytes = file.metadata()?.len() as usize;
     // A chunk that begins in a window lies completely in it and its margin.
     let mut window = vec![0; (WINDOW_BYTES + CHUNK_BYTES_MAX).min(file_bytes)];
-    // Chunks are not searched inside of another: a text in an event could look like one.
+    // Do not search inside a chunk: text in an event could look like one.
     let mut free_from = 0;
     for start in (0..file_bytes).step_by(WINDOW_BYTES) {
         let length = window.len().min(file_bytes - start);
@@ -142,9 +145,9 @@ fn read_or_zeros(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
 }
 
 impl Scanned {
-    /// Removes chunks that do not belong to a generation of the sequences from `first` to before `end`: another
-    /// generation has them, or a power cut tore the writes between, which were never acknowledged. Below `synced`,
-    /// chunks are kept even if those before them are lost.
+    /// Removes chunks outside of the sequences `first..end`: another generation has them, or a power cut tore
+    /// the writes in between, which were never acknowledged. Below `synced`, chunks are kept even if earlier
+    /// ones are lost.
     pub fn retain(&mut self, first: Sequence, end: Sequence, synced: Sequence) {
         let mut next = first;
         self.chunks.retain(|found| {
@@ -172,12 +175,12 @@ impl Scanned {
         Ok(chunk)
     }
 
-    /// Reads all chunks in order.
+    /// Reads and verifies all chunks in order.
     pub fn all(&self) -> impl Iterator<Item = Result<Chunk, Trouble>> + '_ {
         self.chunks.iter().map(|found| self.chunk(found))
     }
 
-    /// Reads chunks from the one that holds `from` on, up to about `bytes_max`; at least one if there is one.
+    /// Reads chunks from the one that contains `from`, up to about `bytes_max`; at least one if there is one.
     pub fn read(&self, from: Sequence, bytes_max: usize) -> Result<Vec<Chunk>, Trouble> {
         let mut chunks = Vec::new();
         let mut bytes = 0;

@@ -1,5 +1,5 @@
-//! The contents of a lane, and the operations on them: write, read, acknowledge, drop. When the disk fails, they are
-//! discarded as a whole and recovered from disk.
+//! The contents of a lane and the operations on them: write, read, acknowledge, drop. After a failure of the
+//! disk they are discarded as a whole and recovered from disk.
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::ids::{Lane, Sequence};
 use std::collections::VecDeque;
@@ -11,12 +11,16 @@ use super::position::{HighMark, LostRange, LostReason, Position};
 use super::seen::Seen;
 use super::{Item, Settings};
 
-/// Receipt times kept for the watermark; beyond this number they get coarser, never wrong.
+/// Maximum number of receipt times kept for the watermark; beyond it they become coarser, never wrong.
 pub const MARKS_MAX: usize = 4096;
 
+/// The state of a lane, in memory and on disk.
 pub struct Contents {
+    /// The stored position.
     pub position: Position,
+    /// The `high` file.
     pub high: HighMark,
+    /// Keys of the stored events.
     pub seen: Seen,
     /// The last one is written to, the others are sealed.
     pub generations: VecDeque<Generation>,
@@ -27,6 +31,7 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// Size of all generations on disk, bytes.
     pub fn disk_bytes(&self) -> u64 {
         self.generations
             .iter()
@@ -34,6 +39,8 @@ impl Contents {
             .sum()
     }
 
+    /// Appends chunks whose events end at `next`, in a new generation if the last one is full; durable on
+    /// return. Returns the number of syncs.
     pub fn write(
         &mut self,
         settings: &Settings,
@@ -70,12 +77,14 @@ impl Contents {
         Ok(())
     }
 
+    /// Records the receipt time of an append.
     pub fn mark(&mut self, first: Sequence, received_ms: i64) {
         if self.marks.len() < MARKS_MAX {
             self.marks.push_back((first, received_ms));
         }
     }
 
+    /// Reads chunks and lost ranges from `from`, up to about `bytes_max`.
     pub fn read(
         &mut self,
         lane: Lane,
@@ -148,6 +157,7 @@ impl Contents {
         Ok(items)
     }
 
+    /// Acknowledges everything before `next`, and deletes generations that are no longer needed.
     pub fn ack(&mut self, directory: &Path, next: Sequence) -> Result<(), Trouble> {
         let next = next.min(self.position.next);
         if next <= self.position.acked {
@@ -168,6 +178,7 @@ impl Contents {
         Ok(())
     }
 
+    /// Deletes the oldest generation, after storing its keys and the position.
     pub fn delete_oldest(&mut self, directory: &Path) -> Result<(), Trouble> {
         let Some(oldest) = self.generations.pop_front() else {
             return Ok(());
@@ -184,7 +195,7 @@ impl Contents {
             .map_err(Trouble::from)
     }
 
-    /// Drops the oldest generation as a lost range; returns how many events that are.
+    /// Drops the oldest generation as a lost range; returns the number of lost events.
     pub fn drop_oldest(&mut self, directory: &Path) -> Result<u64, Trouble> {
         let Some(oldest) = self.generations.front() else {
             return Ok(0);
@@ -202,11 +213,11 @@ impl Contents {
         Ok(range.end.0.saturating_sub(range.first.0))
     }
 
-    /// Deletes the last generation too, if everything in it is acknowledged: the next write begins a new one.
+    /// Deletes the last generation too if all its events are acknowledged: the next write begins a new one.
     pub fn delete_acknowledged(&mut self, directory: &Path) -> Result<(), Trouble> {
         let next = self.position.next;
         if self.position.acked == next && self.disk_bytes() > 0 {
-            // A generation that is still empty has this very name.
+            // A generation that is still empty already has this name.
             if self
                 .generations
                 .back()
@@ -221,17 +232,18 @@ impl Contents {
         Ok(())
     }
 
-    /// Number of files in `blobs/` of the generation that is written: must be 0.
+    /// Number of files in `blobs/` of the generation being written; must be 0.
     pub fn blob_files(&self) -> u64 {
         self.generations.back().map_or(0, Generation::blob_files)
     }
 
+    /// Continues the numbering at `next`.
     pub fn skip_to(&mut self, directory: &Path, next: Sequence) -> Result<(), Trouble> {
-        // Events that wait here under sequences that the hub has exist nowhere else, so they stay readable; if they
-        // differ from the hub's, it quarantines them.
+        // Events that wait here under sequences that the hub has exist nowhere else, so they stay readable;
+        // if they differ from the hub's, it quarantines them.
         self.position.add_lost(deleted(self.position.next, next));
         self.position.next = next;
-        // First the position: a `high` beyond it means damage.
+        // The position is stored first: a `high` beyond it means damage.
         self.position.store(&directory.join("position"))?;
         self.high.store(next)?;
         // A generation has no gaps, so numbering goes on in a new one.

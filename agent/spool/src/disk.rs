@@ -1,7 +1,7 @@
 //! The disk operations of the spool: sync, rename, remove; the free space; and a reserve.
 //!
-//! All operations that durability depends on are here and nowhere else, so that a test can cut the power, end the
-//! process or refuse the operation at each of them.
+//! All operations that durability depends on are here, so that a test can cut the power, kill the process or
+//! refuse the operation at each of them.
 use rustix::fs::FallocateFlags;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -50,7 +50,7 @@ fn perform(
     Ok(())
 }
 
-/// Only for tests: sled is about to write to the database of `directory`.
+/// Marks, for tests, that sled is about to write to the database of `directory`.
 pub(crate) fn about_to_write(directory: &Path) -> io::Result<()> {
     before(Operation::Write, directory)
 }
@@ -67,7 +67,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Makes a directory that was just filled durable, with the files and empty directories in it.
+/// Makes a newly filled directory durable, with the files and empty directories in it.
 pub(crate) fn sync_filled_directory(path: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;
@@ -82,7 +82,7 @@ pub(crate) fn sync_filled_directory(path: &Path) -> io::Result<()> {
     sync_directory(path)
 }
 
-/// Replaces a file; durable when it returns.
+/// Replaces a file; durable on return.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     perform(Operation::Replace, path, || {
         file::replace(path, bytes, 0o600)
@@ -99,7 +99,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     perform(Operation::Remove, path, || std::fs::remove_dir_all(path))
 }
 
-/// Enough for sled to make a database and for `position` to be replaced.
+/// Size of the reserve, bytes: enough for sled to create a database and for `position` to be replaced.
 pub const RESERVE_BYTES: u64 = 2 << 20;
 
 /// A file that is released when the disk is full.
@@ -115,7 +115,7 @@ impl Reserve {
         }
     }
 
-    /// Makes the reserve if it is missing. It is optional.
+    /// Creates the reserve if it is missing. The reserve is optional.
     pub fn keep(&self) {
         let is_there = std::fs::metadata(&self.path).is_ok_and(|file| file.len() == RESERVE_BYTES);
         if is_there {

@@ -1,4 +1,4 @@
-//! The identity of an event of a source: its id, and its content.
+//! The identity of a source's event: its id and its content.
 use linli_shared::protocol::event::Draft;
 use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher13Wide};
 use std::hash::Hasher;
@@ -6,28 +6,30 @@ use twox_hash::XxHash3_64;
 
 /// Invalid in UTF-8, so no text can contain it.
 const SEPARATOR: u8 = 0xff;
-/// Content hash of an id that an earlier version stored without one: it equals every content. It must not be confused
-/// with the zeros of a damaged file.
+/// Content hash for an id that an earlier version stored without one: it equals every content. It must differ
+/// from the zeros of a damaged file.
 pub const UNKNOWN_CONTENT: u64 = 0x756e_6b6e_6f77_6e21;
 
 /// The hashes of an event's id and of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
+    /// Hash of the source and its id.
     pub id: u64,
+    /// Hash of the content.
     pub content: u64,
 }
 
 /// The key of an event; `None` if the source gives no id.
 ///
-/// Two events are the same if their ids and their contents are: 128 bits of hash. Equal ids with different contents
-/// are a conflict, which is stored.
+/// Two events are the same if both their ids and their contents are equal: 128 bits of hash. Equal ids with
+/// different contents are a conflict, which is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventKey(pub(crate) Option<Key>);
 
 impl EventKey {
-    /// The key of an event: the hash of its source and the source's id; and the hash of its kind, severity, device,
-    /// place, the device's time and attributes. Attributes that can differ in another delivery of the same event do
-    /// not count: pseudonyms, whose key rotates, `device_time` and `by`.
+    /// The key of an event: the hash of its source and the source's id; and the hash of its kind, severity,
+    /// device, place, the device's time and attributes. Attributes that can differ in a repeated delivery of
+    /// the same event are excluded: pseudonyms, whose key rotates, `device_time` and `by`.
     pub fn of(event: &Draft<'_>) -> Self {
         if event.source_id.is_empty() {
             return Self(None);
@@ -57,12 +59,12 @@ fn content(event: &Draft<'_>) -> u64 {
         place.unit,
         place.address,
     ];
-    // Each text is the seed of the next one, so what stands in one is not taken for the other.
+    // Each text is hashed with the previous hash as seed, so moving text between fields changes the hash.
     let mut hash = chained(event.severity as u64, texts);
     if let Some(claim_ms) = event.claim_ms() {
         hash = XxHash3_64::oneshot_with_seed(hash, &claim_ms.to_le_bytes());
     }
-    // A sum does not depend on the order, in which a source and a stored event differ.
+    // A sum is independent of the order, which differs between a source and a stored event.
     let attributes = event.attributes.iter();
     let sum = attributes
         .filter(|(name, _)| is_content(name))
@@ -169,7 +171,7 @@ mod tests {
             ("card_pseudonym", "x"),
             ("verify", "card"),
         ];
-        // Received later, when the clock of the device was off by more: its claim is the same.
+        // Received later, when the device's clock was off by more: its claimed time is the same.
         let later = Draft {
             occurred_at_ms: 900_000,
             received_at_ms: 900_000,

@@ -1,7 +1,7 @@
 //! One generation: a sled database that is filled, read and deleted as a whole.
 //!
-//! sled opens only databases that this process has made and not closed since. Closed ones are read by [`chunk_file`],
-//! which changes nothing.
+//! sled opens only databases that this process created and has not closed since. Closed ones are read by
+//! [`chunk_file`], which changes nothing.
 use bytes::Bytes;
 use linli_shared::protocol::chunk::{Chunk, ChunkError};
 use linli_shared::protocol::ids::Sequence;
@@ -20,21 +20,23 @@ impl From<ChunkError> for Trouble {
     }
 }
 
+/// One generation of a lane.
 pub struct Generation {
+    /// Sequence of its first event.
     pub first: Sequence,
     /// The sequence after the last event.
     pub end: Sequence,
     /// Bytes of its chunks.
     pub chunk_bytes: u64,
-    /// Bytes of its files at the last look.
+    /// Size of its files when last measured, bytes.
     pub disk_bytes: u64,
     /// Number of keys up to and including this generation, see `seen`.
     pub keys_end: u64,
     directory: PathBuf,
     log: Option<SledLog>,
-    /// It is no longer written.
+    /// No longer written to.
     pub is_sealed: bool,
-    /// A sync failed. The kernel reports that once and may have dropped the pages: data that are read from memory may
+    /// A sync failed. The kernel reports that once and may have dropped the pages: data read from memory may
     /// not be on disk, and no later sync would report it.
     pub is_distrusted: bool,
 }
@@ -44,7 +46,7 @@ pub fn name(prefix: &str, first: Sequence) -> String {
     format!("{prefix}-{:020}", first.0)
 }
 
-/// Writes chunks to a database; durable when it returns. Counts the syncs, and returns whether one failed.
+/// Writes chunks to a database; durable on return. Counts the syncs, and sets whether one failed.
 fn write(
     log: &SledLog,
     chunks: &[Chunk],
@@ -63,7 +65,7 @@ fn write(
     })
 }
 
-/// Makes a generation with these chunks under `prefix`, complete and synced or not at all.
+/// Creates a generation with these chunks under `prefix`: complete and synced, or not at all.
 pub fn make(
     parent: &Path,
     prefix: &str,
@@ -81,7 +83,7 @@ pub fn make(
         Ok(disk::sync_directory(parent)?)
     });
     if made.is_err() {
-        // On a full disk it would occupy needed space. If it stays, the next start removes it.
+        // On a full disk it would occupy needed space. If this fails, the next start removes it.
         let _ = std::fs::remove_dir_all(&temporary);
     }
     made.map(|()| directory)
@@ -140,12 +142,12 @@ impl Generation {
         Ok(())
     }
 
-    /// Closes the database for good.
+    /// Closes the database permanently.
     pub fn seal(&mut self) {
         self.is_sealed = true;
         if let Some(log) = self.log.take() {
             let file = self.directory.join("db");
-            // sled may write while it closes.
+            // sled may write while closing.
             let closed = log.close().and_then(|()| {
                 let opened = std::fs::File::open(&file)?;
                 Ok(disk::sync_file(&opened, &file)?)
@@ -157,7 +159,7 @@ impl Generation {
         }
     }
 
-    /// Appends chunks; durable when it returns. Returns the number of syncs.
+    /// Appends chunks; durable on return. Returns the number of syncs.
     pub fn append(&mut self, chunks: &[Chunk]) -> Result<u64, Trouble> {
         let log = match self.log.take() {
             Some(log) => log,
@@ -175,7 +177,8 @@ impl Generation {
         Ok(syncs)
     }
 
-    /// Reads chunks from the one that holds `from` on, up to about `bytes_max`, of a generation that is written.
+    /// Reads chunks of the generation being written, from the one that contains `from`, up to about
+    /// `bytes_max`.
     pub fn read(&self, from: Sequence, bytes_max: usize) -> Result<Vec<Chunk>, Trouble> {
         let mut chunks = Vec::new();
         let mut bytes = 0;
@@ -197,7 +200,7 @@ impl Generation {
         Ok(chunks)
     }
 
-    /// Finds the chunks of a generation that is no longer written.
+    /// Finds the chunks of a sealed generation.
     pub fn scan(&self, wanted: Wanted) -> io::Result<Scanned> {
         let mut scanned = chunk_file::scan(&self.directory, wanted, &Progress::default())?;
         scanned.retain(self.first, self.end, self.end);

@@ -6,32 +6,51 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{AppendError, Appended, EventKey, Item, LaneStatus, OpenError, Settings, lane};
 
-/// Appends, reads and acknowledgements that wait for the thread. When it is full, sources wait.
+/// Capacity of the queue of requests to the thread. When it is full, sources wait.
 const REQUESTS_MAX: usize = 64;
 
+/// Events to append, and the channel for the result.
 pub struct Append {
+    /// Retention class of the events.
     pub retention: Retention,
+    /// Boot in which they were received.
     pub boot: BootId,
+    /// Time of receipt, milliseconds since 1970 UTC.
     pub received_ms: i64,
+    /// The events.
     pub events: Packed,
+    /// The key of each event.
     pub keys: Vec<EventKey>,
+    /// Receives the result after the sync.
     pub reply: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
+/// A request to the lane's thread; see the methods of [`Spool`].
 pub enum Request {
+    /// Append events.
     Append(Append),
+    /// Read chunks and lost ranges.
     Read {
+        /// First sequence to read.
         from: Sequence,
+        /// Approximate limit of the answer, bytes.
         bytes_max: usize,
+        /// Receives the answer.
         reply: oneshot::Sender<Vec<Item>>,
     },
+    /// Acknowledge events.
     Ack {
+        /// First sequence that is not acknowledged.
         next: Sequence,
     },
+    /// Skip sequences that the hub already has.
     SkipTo {
+        /// Sequence of the next event.
         next: Sequence,
     },
+    /// Run one round, for the watchdog.
     Tick,
+    /// End the thread.
     Close,
 }
 
@@ -51,7 +70,7 @@ pub struct SpoolThread {
 }
 
 impl SpoolThread {
-    /// Ends the thread even if handles remain: earlier requests are done and everything is on disk when it returns;
+    /// Ends the thread even if handles remain. Earlier requests are done and everything is on disk on return;
     /// later ones get [`AppendError::Closed`]. Blocking.
     pub fn close(self) {
         // A thread that has ended has nothing left to close.
@@ -63,7 +82,7 @@ impl SpoolThread {
 }
 
 impl Spool {
-    /// Opens the lane, recovers its contents, and starts its thread. Blocking.
+    /// Opens the lane, recovers its contents, and starts its thread. Blocking. Errors: [`OpenError`].
     pub fn open(settings: Settings) -> Result<(Self, SpoolThread), OpenError> {
         let lane = settings.lane;
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
@@ -99,7 +118,8 @@ impl Spool {
         self.epoch
     }
 
-    /// Makes events durable. `keys` has the key of each event. Returns after the sync.
+    /// Makes events durable; returns after the sync. `keys` has the key of each event. Errors:
+    /// [`AppendError`].
     pub async fn append(
         &self,
         retention: Retention,
@@ -124,8 +144,8 @@ impl Spool {
         answer.await.map_err(|_| AppendError::Closed)?
     }
 
-    /// Reads chunks and lost ranges from `from` on, up to about `bytes_max`; empty if there is nothing yet, or
-    /// nothing readable at the moment.
+    /// Reads chunks and lost ranges from `from`, up to about `bytes_max`; empty if nothing is stored yet, or
+    /// nothing is readable at the moment.
     pub async fn read(&self, from: Sequence, bytes_max: usize) -> Vec<Item> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Read {
@@ -139,14 +159,14 @@ impl Spool {
         answer.await.unwrap_or_default()
     }
 
-    /// Acknowledges everything before `next`: it is durable at the hub.
+    /// Acknowledges everything before `next`, which is durable at the hub.
     pub async fn ack(&self, next: Sequence) {
         // A closed spool needs no acknowledgement: the hub sends its position again.
         let _ = self.requests.send(Request::Ack { next }).await;
     }
 
-    /// Skips to `next`: the hub already has events up to there, because this spool was restored to an older state.
-    /// Numbering continues from there, so that no sequence is used twice.
+    /// Skips to `next`: the hub already has events up to there, because this spool was restored to an older
+    /// state. Numbering continues from there, so that no sequence is used twice.
     pub async fn skip_to(&self, next: Sequence) {
         let _ = self.requests.send(Request::SkipTo { next }).await;
     }

@@ -13,12 +13,12 @@ use super::recover::{Findings, recover, take_lock};
 use super::seen::Novelty;
 use super::{AppendError, Appended, Item, LaneStatus, OpenError, Settings, WhenFull};
 
-/// A commit with this many events takes no more appends.
+/// A commit with this many events accepts no more appends.
 const COMMIT_EVENTS_MAX: usize = 2048;
-/// Pause before a failed lane is opened again. Tests fail often.
+/// Pause before a failed lane is reopened. Tests fail often.
 const RECOVER_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 1000 });
 
-/// Why there are no contents at the moment, and the state kept meanwhile.
+/// Why the contents are unavailable, and the state kept meanwhile.
 struct Failure {
     reason: String,
     at: Instant,
@@ -28,6 +28,7 @@ struct Failure {
     acked: Sequence,
 }
 
+/// The state of a lane's thread.
 pub struct LaneTask {
     settings: Settings,
     status: watch::Sender<LaneStatus>,
@@ -39,13 +40,13 @@ pub struct LaneTask {
 }
 
 impl LaneTask {
-    /// Takes the lane's directory and recovers its contents.
+    /// Locks the lane's directory and recovers its contents.
     pub fn open(settings: Settings, status: watch::Sender<LaneStatus>) -> Result<Self, OpenError> {
         let directory = &settings.directory;
         let lock = take_lock(directory)?;
         let reserve = Reserve::new(directory);
         let (contents, findings) = recover(&settings, None).or_else(|error| {
-            // A full disk keeps sled from opening: the reserve is for this.
+            // sled cannot open on a full disk: the reserve is for this.
             tracing::warn!(lane = %settings.lane, %error, "recovery failed, trying again with the reserve released");
             reserve.release();
             recover(&settings, None)
@@ -66,11 +67,12 @@ impl LaneTask {
         Ok(task)
     }
 
+    /// The epoch of the lane's sequences.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// Serves requests until it is closed, or all handles are gone.
+    /// Serves requests until a close request, or until all handles are dropped.
     pub fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         let mut appends: Vec<Append> = Vec::new();
         let mut others: Vec<Request> = Vec::new();
@@ -98,7 +100,7 @@ impl LaneTask {
                         bytes_max,
                         reply,
                     } => {
-                        // The uplink may be gone meanwhile; then the answer is not needed.
+                        // The uplink may have been dropped meanwhile; then nobody needs the answer.
                         let _ = reply.send(self.read(from, bytes_max));
                     }
                     Request::Ack { next } => self.ack(next),
@@ -135,7 +137,7 @@ impl LaneTask {
                 appends.push(append);
                 count
             }
-            // Sequences that the hub has must not be given to events of this round.
+            // Sequences that the hub already has must not be assigned to events of this round.
             Request::SkipTo { next } => {
                 self.skip_to(next);
                 0
@@ -147,7 +149,7 @@ impl LaneTask {
         }
     }
 
-    /// Checks whether events would be accepted, so that this is known before any arrive.
+    /// Checks in advance whether events would be accepted.
     fn tick(&mut self) -> Option<String> {
         let refusing = self.admit().err().map(|error| error.to_string());
         let blob_files = self.contents.as_ref().map_or(0, Contents::blob_files);
@@ -339,7 +341,7 @@ impl LaneTask {
         }
     }
 
-    /// Handles a failure of the disk: the state in memory is no longer trusted.
+    /// Handles a failure of the disk: discards the state in memory, which is no longer reliable.
     fn fail(&mut self, trouble: Trouble) {
         let reason = trouble.to_string();
         tracing::error!(lane = %self.settings.lane, reason, "the spool failed, it is opened again");
@@ -406,7 +408,7 @@ impl LaneTask {
     }
 }
 
-/// Answers each source. A source that is gone sends its events again.
+/// Answers each source. A source that was dropped meanwhile sends its events again.
 fn answer(appends: &mut Vec<Append>, outcome: &Result<Vec<Appended>, AppendError>) {
     for (index, append) in appends.drain(..).enumerate() {
         let of_this = outcome.as_ref().map(|counts| counts[index]);

@@ -1,17 +1,17 @@
 //! The spool: events that were acknowledged to their source and are not yet acknowledged by the hub.
 //!
-//! One spool for each lane, in a directory of its own, owned by one thread. Sources append through a
-//! cloneable [`Spool`] handle; the uplink reads, and acknowledges events that the hub holds.
+//! Each lane has one spool, in its own directory, owned by one thread. Sources append through a cloneable
+//! [`Spool`] handle; the uplink reads, and acknowledges the events that the hub has stored.
 //!
 //! ```text
 //! <data>/spool/<lane>/
-//!   position                 epoch, next, acked, lost ranges; checksummed; replaced whole
-//!   high                     the sequence after the last synced event, a hint that finds damage
+//!   position                 epoch, next, acked, lost ranges; with a checksum; replaced atomically
+//!   high                     the sequence after the last synced event; reveals damage
 //!   lock                     held by the process that owns the lane
 //!   seen                     keys of events that are no longer in a generation
 //!   reserve                  2 MiB, released when the disk is full, so that acknowledging still works
 //!   g-<first sequence>/      a generation: one sled database of at most generation_bytes
-//!   tmp-<first sequence>/    a generation that is being made or removed; a start removes it
+//!   tmp-<first sequence>/    a generation being created or removed; a start removes it
 //!   salv-<first sequence>/   a rewritten generation, complete, about to replace the original
 //!   bad-<first sequence>-<n>/ a damaged generation, kept for a person; the two newest are kept
 //! ```
@@ -20,39 +20,40 @@
 //! as [`linli_shared::protocol::chunk`] writes them.
 //!
 //! # Rules
-//! * **Written**: an append is answered after `flush()` of sled, which passes its log to the kernel, and our own
-//!   `fdatasync` on the database file, which sled omits. One commit for all waiting appends, at most
-//!   `COMMIT_EVENTS_MAX` events (in `lane`); one sync for each 128 KiB of it.
-//! * **Small values**: no record is larger than a chunk (6 KiB): sled keeps larger values in files that it never
-//!   syncs. `blobs/` is checked to stay empty.
-//! * **Opened by sled** is only the last generation, and only if this process has made it. sled rewrites a file that
-//!   it opens and cuts off everything behind damage of its own records. All others are read by the magic and the
-//!   checksum of their chunks, which changes no byte and needs no index of sled.
-//! * **Read**: from any sequence, in order, whole chunks. A missing sequence is reported as a [`LostRange`], never
-//!   skipped.
-//! * **Deleted**: a generation is deleted as a whole, after its last event is acknowledged. Before that, `position`
-//!   is replaced and its keys go to `seen`, so that neither sequence nor event is used twice.
-//! * **Doubled**: an event whose [`EventKey`] (id and content) is among the last [`Settings::seen_max`] is answered
-//!   as stored and not stored again. A known id with other content is stored, and counted as a conflict.
-//! * **Started**: everything is read before anything is changed. The last generation is rewritten, so that sled can
-//!   open it, unless it is half full: then a new one begins. The time is bounded (see `recover.rs`), and
-//!   [`Settings::progress`] rises meanwhile.
-//! * **Damaged**: intact chunks are written to a new generation, which is synced and replaces the damaged one.
-//!   Missing chunks are a lost range. Damage of sled's own records loses nothing. An error of the system (no space,
-//!   no descriptors) is not damage: it is tried again.
-//! * **Full**: below [`Settings::free_bytes_min`] of free disk, or above the lane's quota, an append is refused and
-//!   the source holds back; acknowledged events are never dropped. With `when_full = "drop-oldest"` the routine lane
-//!   drops its oldest generation instead, as a lost range. The urgent lane never drops. A start without room to
-//!   rewrite a generation reads it as it is.
-//! * **Failed**: after an error of the disk, or a panic of sled, which is caught, the whole lane is opened again, as
-//!   after a crash: there is one way to recover. A generation whose sync failed is rewritten, because the kernel
-//!   reports lost pages only once.
+//! * **Written**: an append is answered after `flush()` of sled, which passes its log to the kernel, and our
+//!   own `fdatasync` of the database file, which sled omits. All waiting appends share one commit, of at most
+//!   `COMMIT_EVENTS_MAX` events (in `lane`); it is synced after every 128 KiB.
+//! * **Small values**: no record is larger than a chunk (6 KiB): sled keeps larger values in files that it
+//!   never syncs. `blobs/` is checked to stay empty.
+//! * **Opened by sled**: only the last generation, and only if this process created it. sled rewrites a file
+//!   that it opens and cuts off everything behind damage of its own records. All other generations are read
+//!   by the magic and the checksum of their chunks, which changes no byte and needs no index of sled.
+//! * **Read**: from any sequence, in order, whole chunks. A missing sequence is reported as a [`LostRange`],
+//!   never skipped.
+//! * **Deleted**: a generation is deleted as a whole, after its last event is acknowledged. Before that,
+//!   `position` is replaced and its keys go to `seen`, so that neither sequence nor event is used twice.
+//! * **Duplicates**: an event whose [`EventKey`] (id and content) is among the last [`Settings::seen_max`] is
+//!   answered as stored and not stored again. A known id with different content is stored, and counted as a
+//!   conflict.
+//! * **Start**: everything is read before anything is changed. The last generation is rewritten, so that sled
+//!   can open it, unless it is at least half full: then a new one begins. The time is bounded (see
+//!   `recover.rs`), and [`Settings::progress`] increases meanwhile.
+//! * **Damage**: intact chunks are written to a new generation, which is synced and replaces the damaged one.
+//!   Missing chunks become a lost range. Damage of sled's own records loses nothing. An error of the system
+//!   (no space, no descriptors) is not damage: the operation is retried.
+//! * **Full**: below [`Settings::free_bytes_min`] of free disk space, or above the lane's quota, an append is
+//!   refused and the source holds back; acknowledged events are never dropped. With
+//!   `when_full = "drop-oldest"` the routine lane instead drops its oldest generation, as a lost range. The
+//!   urgent lane never drops. A start without room to rewrite a generation reads it as it is.
+//! * **Failure**: after an error of the disk, or a panic of sled, which is caught, the whole lane is reopened
+//!   as after a crash: there is only one way to recover. A generation whose sync failed is rewritten, because
+//!   the kernel reports lost pages only once.
 //!
 //! # What a start can find
 //!
 //! | on the disk | action | test in `tests::` |
 //! | --- | --- | --- |
-//! | `tmp-N`, half made or half removed | removed | `states::a_generation_that_was_half_made_is_removed` |
+//! | `tmp-N`, half created or half removed | removed | `states::a_generation_that_was_half_made_is_removed` |
 //! | `salv-N` beside `g-N` with less in it | replaces it | `states::a_salvage_beside_the_damaged_original_takes_its_place` |
 //! | `salv-N` without `g-N` | becomes it | `states::a_salvage_without_its_original_takes_its_place` |
 //! | `salv-N` with less than `g-N` | removed | `states::a_salvage_that_has_less_than_its_original_is_removed` |
@@ -60,7 +61,7 @@
 //! | a damaged chunk | a lost range; the others are rewritten | `lane::one_damaged_chunk_costs_its_events_and_no_others` |
 //! | sled's own records damaged or gone | nothing is lost | `states::a_database_that_is_destroyed_between_its_chunks_loses_none_and_is_no_damage` |
 //! | an intact generation | no byte of it is changed | `states::a_start_changes_nothing_in_the_generations_that_it_keeps` |
-//! | a generation without events | made again | `states::an_empty_generation_is_made_anew_whatever_is_in_its_file` |
+//! | a generation without events | created anew | `states::an_empty_generation_is_made_anew_whatever_is_in_its_file` |
 //! | a generation half removed, acknowledged | removed | `states::a_generation_that_was_half_removed_is_removed` |
 //! | a last generation with few events | continued | `states::starts_again_and_again_make_no_more_generations_than_one` |
 //! | two generations with the same events | each event once | `states::generations_that_overlap_give_each_event_once` |
@@ -76,7 +77,7 @@
 //! | intact chunks behind a torn write above `high` | left out: they were never acknowledged | `states::chunks_behind_a_torn_write_that_nobody_was_answered_for_are_not_taken` |
 //! | `seen` cut, damaged, missing, of an earlier version | no event is lost by it | `states::a_file_of_keys_that_is_cut_damaged_or_missing_costs_no_event`, `seen::tests` |
 //! | the lock held | refused, nothing is touched | `states::a_lane_that_is_in_use_is_refused_and_is_not_touched` |
-//! | no reserve | made | `states::a_missing_reserve_is_made` |
+//! | no reserve | created | `states::a_missing_reserve_is_made` |
 //! | a full or failing disk | the start succeeds, or the next one | `states::a_start_that_is_refused_at_any_operation_opens_then_or_the_next_time_with_everything` |
 //! | the remains of a killed start | no intact chunk is lost | `kills::*` |
 //! | the remains of a power cut | no acknowledged event is lost, none is wrong | `model::whatever_is_done_to_a_lane_it_holds_what_a_model_of_it_holds_also_after_a_power_cut` |
@@ -124,20 +125,20 @@ pub struct Settings {
     pub lane: Lane,
     /// Size at which a generation is closed, bytes.
     pub generation_bytes: u64,
-    /// Most bytes of this lane on disk.
+    /// Maximum size of this lane on disk, bytes.
     pub quota_bytes: u64,
-    /// Least bytes of disk that stay free.
+    /// Minimum free space on the disk, bytes.
     pub free_bytes_min: u64,
-    /// Events whose keys are remembered.
+    /// Number of events whose keys are remembered.
     pub seen_max: usize,
     /// Behaviour at the quota.
     pub when_full: WhenFull,
-    /// Rises while the lane is opened.
+    /// Increases while the lane is being opened.
     pub progress: Progress,
 }
 
-/// Counts the work of opening a lane: pieces of files that were read, chunks that were decoded or rewritten. If it
-/// does not rise, the opening hangs.
+/// Counts the work of opening a lane: blocks read, chunks decoded or rewritten. If it stops increasing, the
+/// opening hangs.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<AtomicU64>);
 
@@ -172,22 +173,22 @@ pub enum AppendError {
          take events, or raise [spool] quota"
     )]
     Quota {
-        /// Lane.
+        /// Lane of the spool.
         lane: Lane,
-        /// Bytes held.
+        /// Bytes in use.
         bytes: u64,
-        /// Bytes allowed.
+        /// The quota, bytes.
         quota_bytes: u64,
     },
-    /// The disk failed; the lane is being opened again.
+    /// The disk failed; the lane is being reopened.
     #[error("the {lane} spool cannot write: {reason}")]
     Disk {
         /// Lane.
         lane: Lane,
-        /// Why.
+        /// Cause.
         reason: String,
     },
-    /// The program stops.
+    /// The agent is stopping.
     #[error("the spool is closed: the agent stops")]
     Closed,
 }
@@ -206,18 +207,18 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
-    /// A generation could not be made.
+    /// A generation could not be created.
     #[error("the database {path:?} cannot be opened: {reason}")]
     Database {
         /// The generation.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         reason: String,
     },
-    /// The compressor could not be set up.
+    /// The compressor could not be created.
     #[error("chunks cannot be built")]
     Build(#[from] BuildError),
-    /// Another process has the spool.
+    /// Another process uses the spool.
     #[error("the spool {0:?} is in use by another process: is the agent already running?")]
     InUse(PathBuf),
 }
@@ -225,11 +226,11 @@ pub enum OpenError {
 /// The result of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Appended {
-    /// New events.
+    /// Number of new events.
     pub stored: usize,
-    /// Events that were already stored, by id and content.
+    /// Number of events already stored, by id and content.
     pub doubled: usize,
-    /// New events whose id was already stored with other content.
+    /// Number of new events whose id was already stored with different content.
     pub conflicts: usize,
 }
 
@@ -246,7 +247,7 @@ impl Appended {
     }
 }
 
-/// The result of a read.
+/// A chunk or a gap, as a read returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// A chunk.
@@ -260,26 +261,26 @@ pub enum Item {
 pub struct LaneStatus {
     /// Epoch.
     pub epoch: u64,
-    /// First sequence that is not acknowledged.
+    /// First unacknowledged sequence.
     pub acked: Sequence,
     /// Sequence of the next event.
     pub next: Sequence,
-    /// Bytes on disk.
+    /// Size on disk, bytes.
     pub bytes: u64,
-    /// Receipt of the oldest waiting event, milliseconds since 1970 UTC; a lower bound. The event of an agent's start
-    /// counts from the beginning of the downtime.
+    /// Receipt of the oldest waiting event, milliseconds since 1970 UTC; a lower bound. The event of an
+    /// agent's start counts from the beginning of the downtime.
     pub oldest_ms: Option<i64>,
-    /// Why appends are refused, if they are.
+    /// Why appends are refused; `None` if they are accepted.
     pub refusing: Option<String>,
-    /// Events that were lost since the start, by damage or by quota.
+    /// Number of events lost since the start, by damage or by quota.
     pub lost_events: u64,
-    /// Damaged generations that were found since the start.
+    /// Number of damaged generations found since the start.
     pub damaged: u64,
-    /// Syncs since the start.
+    /// Number of syncs since the start.
     pub syncs: u64,
-    /// Files in `blobs/`: must stay 0.
+    /// Number of files in `blobs/`; must stay 0.
     pub blob_files: u64,
-    /// Rises with each tick that the thread has answered: the watchdog's proof of life.
+    /// Number of ticks that the thread has answered: proof of life for the watchdog.
     pub rounds: u64,
 }
 

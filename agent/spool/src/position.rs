@@ -1,4 +1,4 @@
-//! The `position` file: the position of a lane's sequences. CBOR and its CRC-32C, replaced whole.
+//! The `position` file: the position of a lane's sequences. CBOR and its CRC-32C, replaced atomically.
 use linli_shared::protocol::codec;
 use linli_shared::protocol::ids::{Epoch, Sequence};
 use serde::{Deserialize, Serialize};
@@ -12,11 +12,11 @@ use super::disk;
 /// Why a range is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LostReason {
-    /// The disk returned other data than were written.
+    /// The disk returned data that differ from the written ones.
     Damage,
-    /// The quota was reached and the config says to drop the oldest.
+    /// The quota was reached and the config says to drop the oldest generation.
     Quota,
-    /// The hub asks for events that it had acknowledged before: it was restored to an older state.
+    /// The hub asks for events that it acknowledged before: it was restored to an older state.
     Deleted,
 }
 
@@ -38,16 +38,20 @@ pub struct LostRange {
     pub first: Sequence,
     /// The sequence after the last missing one.
     pub end: Sequence,
-    /// Why.
+    /// Reason.
     pub reason: LostReason,
 }
 
 /// Content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
+    /// Epoch of the lane's sequences.
     pub epoch: Epoch,
+    /// Sequence of the next event.
     pub next: Sequence,
+    /// First unacknowledged sequence.
     pub acked: Sequence,
+    /// Lost ranges that the hub has not acknowledged, in order.
     pub lost: Vec<LostRange>,
 }
 
@@ -62,7 +66,7 @@ impl Position {
         }
     }
 
-    /// The position in the file; `None` if there is none or it is damaged.
+    /// Loads the position; `None` if the file is missing or damaged.
     pub fn load(path: &Path) -> io::Result<Option<Self>> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
@@ -78,7 +82,7 @@ impl Position {
         Ok(codec::decode("position", body).ok())
     }
 
-    /// Replaces the file; durable when it returns.
+    /// Replaces the file; durable on return.
     pub fn store(&self, path: &Path) -> io::Result<()> {
         let mut bytes = codec::encode("position", self).map_err(io::Error::other)?;
         let checksum = crc32c::crc32c(&bytes);
@@ -86,7 +90,7 @@ impl Position {
         disk::replace(path, &bytes)
     }
 
-    /// Adds a lost range in order. Ranges of one reason that touch become one.
+    /// Adds a lost range in order. Adjoining ranges with the same reason are merged.
     pub fn add_lost(&mut self, range: LostRange) {
         if range.end <= range.first {
             return;
@@ -112,12 +116,13 @@ impl Position {
     }
 }
 
-/// The `high` file: the sequence after the last synced event, written after each sync and never synced itself. It
-/// outlives a killed process, and is never ahead of the database after a power cut; so if it is ahead, the database
-/// was damaged, and the extent is known.
+/// The `high` file: the sequence after the last synced event, written after each sync and never synced
+/// itself. It survives a killed process, and is never ahead of the database after a power cut. So if it is
+/// ahead, the database was damaged, and the extent is known.
 pub struct HighMark(File);
 
 impl HighMark {
+    /// Opens the file; creates it if it does not exist.
     pub fn open(path: &Path) -> io::Result<Self> {
         OpenOptions::new()
             .read(true)
@@ -128,7 +133,7 @@ impl HighMark {
             .map(Self)
     }
 
-    /// The mark; `None` if there is none or it was cut.
+    /// The mark; `None` if it is missing or truncated.
     pub fn load(&self) -> Option<Sequence> {
         let mut bytes = [0; 12];
         self.0.read_exact_at(&mut bytes, 0).ok()?;
@@ -139,6 +144,7 @@ impl HighMark {
         Some(Sequence(u64::from_be_bytes(*body.first_chunk()?)))
     }
 
+    /// Writes the mark, without a sync.
     pub fn store(&self, next: Sequence) -> io::Result<()> {
         let mut bytes = [0; 12];
         bytes[..8].copy_from_slice(&next.0.to_be_bytes());

@@ -1,16 +1,16 @@
 //! Recovers a lane from any state of the disk.
 //!
 //! 1. Interrupted salvages and removals are finished ([`salvage::finish`]).
-//! 2. Everything is read, and nothing changed ([`plan`]): the position, and the chunks of each generation, by their
-//!    own checksums; missing ones are recorded as lost.
-//! 3. Generations are rewritten if needed ([`salvage::write_anew`]): those with lost chunks, and the last one, which
-//!    will be written. sled opens the new one. A last one that is at least half full is sealed instead, and so is one
-//!    that the disk has no room to rewrite.
+//! 2. Everything is read and nothing changed ([`plan`]): the position, and the chunks of each generation, by
+//!    their own checksums; missing ones are recorded as lost.
+//! 3. Generations are rewritten if needed ([`salvage::write_anew`]): those with lost chunks, and the last
+//!    one, which will be written to. sled opens the new one. A last one that is at least half full is sealed
+//!    instead, and so is one that the disk has no room to rewrite.
 //! 4. The position is stored; acknowledged generations are deleted.
 //!
-//! All bytes of all generations are read. Only the chunks whose keys are remembered are decoded, and at most
-//! [`MARKS_MAX`] chunks for their receipt times, so the time of a start is bounded by the lane's quota, by
-//! `seen_max`, and by these.
+//! All bytes of all generations are read. Only chunks whose keys are remembered are decoded, and at most
+//! [`MARKS_MAX`] chunks for their receipt times. So the time of a start is bounded by the lane's quota, by
+//! `seen_max` and by this number.
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::Event;
 use linli_shared::protocol::ids::Sequence;
@@ -28,13 +28,16 @@ use super::seen::Seen;
 use super::survey::{Plan, Survey, plan, scan};
 use super::{OpenError, Settings, disk, salvage};
 
-/// Findings for the metrics: they count once the recovery has succeeded.
+/// Findings for the metrics, counted once the recovery has succeeded.
 #[derive(Debug, Default)]
 pub struct Findings {
+    /// Number of lost events.
     pub lost_events: u64,
+    /// Number of damaged generations.
     pub damaged: u64,
 }
 
+/// Wraps the error of a file operation.
 pub fn file_error(
     operation: &'static str,
     path: &Path,
@@ -47,6 +50,7 @@ pub fn file_error(
     }
 }
 
+/// Wraps the error of a database.
 pub fn trouble_with(path: &Path) -> impl FnOnce(Trouble) -> OpenError + use<> {
     let path = path.to_owned();
     move |trouble| OpenError::Database {
@@ -55,7 +59,7 @@ pub fn trouble_with(path: &Path) -> impl FnOnce(Trouble) -> OpenError + use<> {
     }
 }
 
-/// Makes the lane's directory, which no other user may enter, and locks it for this process.
+/// Creates the lane's directory, which no other user may enter, and locks it for this process.
 pub fn take_lock(directory: &Path) -> Result<File, OpenError> {
     DirBuilder::new()
         .recursive(true)
@@ -71,7 +75,7 @@ pub fn take_lock(directory: &Path) -> Result<File, OpenError> {
         .ok_or_else(|| OpenError::InUse(directory.to_owned()))
 }
 
-/// Recovers the lane from any state of the disk. `distrusted` is the generation whose last sync failed: it is
+/// Recovers the lane from any state of the disk. `distrusted` is the generation whose last sync failed; it is
 /// rewritten.
 pub fn recover(
     settings: &Settings,
@@ -107,7 +111,7 @@ pub fn recover(
             generations.push_back(generation);
         }
     }
-    // Only an open generation that ends at the last sequence can take the next one.
+    // Only an open generation that ends at the last sequence can be continued.
     let next = plan.position.next;
     if generations
         .back()
@@ -153,7 +157,7 @@ fn marks(settings: &Settings, plan: &Plan) -> Result<VecDeque<(Sequence, i64)>, 
         for found in &scanned.chunks {
             if found.end() > plan.position.acked && marks.len() < MARKS_MAX {
                 let events = scanned.chunk(found).map(|chunk| events(&chunk));
-                // A chunk that has become unreadable is found to be damaged when it is needed.
+                // A chunk that has become unreadable is reported as damaged when it is needed.
                 let oldest_ms = events.ok().and_then(|events| {
                     let times = events.iter().map(Event::unknown_from_ms);
                     times.min()
@@ -166,8 +170,8 @@ fn marks(settings: &Settings, plan: &Plan) -> Result<VecDeque<(Sequence, i64)>, 
     Ok(marks)
 }
 
-/// Remembers the keys of stored events, the newest if there are too many. Returns the number of keys up to and
-/// including each generation.
+/// Remembers the keys of stored events, the newest if there are too many. Returns the number of keys up to
+/// and including each generation.
 fn remember_keys(settings: &Settings, plan: &Plan, seen: &mut Seen) -> Result<Vec<u64>, OpenError> {
     let mut wanted = settings.seen_max;
     let mut newest = VecDeque::new();
@@ -197,12 +201,12 @@ fn remember_keys(settings: &Settings, plan: &Plan, seen: &mut Seen) -> Result<Ve
     Ok(ends)
 }
 
-/// The events of a chunk; none if an event of another version makes it unreadable here.
+/// The events of a chunk; none if an event of a newer version makes it unreadable.
 fn events(chunk: &Chunk) -> Vec<Event> {
     chunk.events().unwrap_or_default()
 }
 
-/// Makes a generation usable: as it is, or rewritten. `None` if nothing of it is left.
+/// Makes a generation usable: unchanged, or rewritten. `None` if nothing of it is left.
 fn keep(
     settings: &Settings,
     plan: &Plan,
@@ -237,7 +241,7 @@ fn keep(
     let scanned = scan(settings, plan, survey)?;
     match salvage::write_anew(settings, survey, &scanned, keeps_original) {
         Ok(()) => {}
-        // It is as good as before: this process only reads it.
+        // It is as good as before, because this process only reads it.
         Err(error) if error.is_no_space() && !is_distrusted && survey.path.exists() => {
             tracing::warn!(lane = %settings.lane, generation = ?survey.path, %error, "there is no room to write a generation anew, it is read as it is");
             salvage::sync(&survey.path)?;

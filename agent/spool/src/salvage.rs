@@ -1,12 +1,12 @@
 //! Rewrites a generation and replaces the original.
 //!
 //! ```text
-//! tmp-N is made, filled, synced ─▶ renamed salv-N ─▶ g-N renamed bad-N-n, or tmp-N if it is intact
+//! tmp-N is created, filled, synced ─▶ renamed salv-N ─▶ g-N renamed bad-N-n, or tmp-N if it is intact
 //!                                                 ─▶ salv-N renamed g-N ─▶ directory synced ─▶ tmp-N removed
 //! ```
 //!
-//! At every moment `g-N` or a complete `salv-N` exists, and nothing is removed before the other is durable. A
-//! `salv-N` has all chunks of `g-N` that were readable when it was made.
+//! At every moment `g-N` or a complete `salv-N` exists, and neither is removed before the other is durable. A
+//! `salv-N` has all chunks of `g-N` that were readable when it was created.
 use linli_shared::protocol::ids::Sequence;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use super::recover::file_error;
 use super::survey::Survey;
 use super::{OpenError, Settings, disk};
 
-/// Damaged generations that are kept for a person to look at.
+/// Number of damaged generations kept for examination.
 const BAD_KEPT: usize = 2;
 
-/// Directories `<prefix>-<sequence>`, for the prefix `bad` `bad-<sequence>-<number>`, in order.
+/// The directories `<prefix>-<sequence>`, or `bad-<sequence>-<number>` for the prefix `bad`, in order.
 pub fn listed(directory: &Path, prefix: &str) -> Result<Vec<(Sequence, PathBuf)>, OpenError> {
     let mut found = Vec::new();
     let entries = std::fs::read_dir(directory).map_err(file_error("listing", directory))?;
@@ -51,7 +51,7 @@ pub fn finish(settings: &Settings) -> Result<(), OpenError> {
         if place.exists() {
             let (saved, left) = (events(settings, &salvage)?, events(settings, &place)?);
             if saved < left {
-                // It was damaged since.
+                // The salvage was damaged afterwards.
                 put_aside(directory, first, &salvage, false)?;
                 continue;
             }
@@ -81,7 +81,7 @@ fn events(settings: &Settings, path: &Path) -> Result<u64, OpenError> {
     Ok(counts.sum())
 }
 
-/// Rewrites the chunks of a generation. `keeps_original`, for a person to examine.
+/// Rewrites the chunks of a generation. `keeps_original` keeps the old one for examination.
 pub fn write_anew(
     settings: &Settings,
     survey: &Survey,
@@ -103,7 +103,7 @@ pub fn write_anew(
     replace().map_err(|error| Trouble::System(linli_shared::service::telemetry::chain(&error)))
 }
 
-/// Removes a generation without readable chunks from use.
+/// Removes a generation without readable chunks.
 pub fn put_away(directory: &Path, survey: &Survey, is_kept: bool) -> Result<(), OpenError> {
     let aside = put_aside(directory, survey.first, &survey.path, is_kept)?;
     if !is_kept {
@@ -112,7 +112,7 @@ pub fn put_away(directory: &Path, survey: &Survey, is_kept: bool) -> Result<(), 
     Ok(())
 }
 
-/// Renames a generation to a bad one, or to one that the next start removes.
+/// Renames a generation to a bad one, or to a temporary one that the next start removes.
 fn put_aside(
     directory: &Path,
     first: Sequence,
@@ -139,7 +139,7 @@ fn put_aside(
     Ok(aside)
 }
 
-/// Removes the oldest bad ones, so that there is room for one more.
+/// Removes the oldest bad generations to make room for one more.
 fn trim(directory: &Path) -> Result<(), OpenError> {
     let kept = listed(directory, "bad")?;
     for (_, path) in kept.iter().rev().skip(BAD_KEPT - 1) {
@@ -148,7 +148,7 @@ fn trim(directory: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Makes durable what an earlier process may not have synced: every readable chunk counts as stored.
+/// Syncs data that an earlier process may not have synced, because every readable chunk counts as stored.
 pub fn sync(path: &Path) -> Result<(), OpenError> {
     let database = path.join("db");
     let synced = File::open(&database).and_then(|file| disk::sync_file(&file, &database));

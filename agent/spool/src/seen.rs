@@ -1,20 +1,21 @@
-//! The stored events, so that a repeated one is not stored again.
+//! The keys of stored events, so that a repeated event is not stored again.
 //!
-//! In memory: the keys of the last `seen_max` events that have an id, in order; some 45 bytes each at most. On disk:
-//! an event in a generation is its own record; before a generation is deleted, its keys go to the file `seen`. So
-//! remembering a key costs no sync for an event.
+//! In memory: the keys of the last `seen_max` events with an id, in order; at most about 45 bytes each. On
+//! disk: an event in a generation is its own record; before a generation is deleted, its keys are written to
+//! the file `seen`. So remembering a key costs no extra sync per event.
 //!
 //! ```text
 //! offset size
-//!  0     16   "linli seen v2" and a line feed, filled up with zeros
+//!  0     16   "linli seen v2" and a line feed, padded with zeros
 //! 16     16   a key: hash of the id, u64 big-endian; hash of the content, u64 big-endian
 //!  …          oldest first
 //! ```
 //!
-//! A truncated tail is ignored, and so are zeros, which a power cut can leave. A damaged key is another key: its
-//! event would be stored again if it were repeated, and no event is mistaken for it. The file is rewritten when it
-//! holds twice the remembered keys. A file of an earlier version is a row of ids of 16 bytes without contents: any
-//! event with such an id is a repeat, as it was for that version. It is rewritten with the first keys that are added.
+//! A truncated tail is ignored, and so are zeros, which a power cut can leave. A damaged key becomes a
+//! different key: its event would be stored again if repeated, and no event is mistaken for it. The file is
+//! rewritten when it contains twice the remembered keys. A file of an earlier version is a sequence of
+//! 16-byte ids without contents: any event with such an id counts as repeated, as in that version. It is
+//! rewritten when the first keys are added.
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -41,7 +42,7 @@ pub enum Novelty {
     Repeated,
 }
 
-/// A keyed hash can be the table's hash directly.
+/// A key is a hash already, so the table uses it directly.
 fn hash(key: Key, is_earlier: bool) -> u64 {
     if is_earlier {
         key.id ^ key.content.rotate_left(32)
@@ -50,19 +51,20 @@ fn hash(key: Key, is_earlier: bool) -> u64 {
     }
 }
 
-/// The index of a key in `order`, from its number and that of the first. Both are the low bits of numbers that are
-/// never further apart than the number of keys.
-/// numbers that are never further apart than there are keys.
+/// The index of a key in `order`, from its number and that of the first key. Both are the low bits of numbers
+/// that differ by at most the number of keys.
 fn place(number: u32, front: u32) -> usize {
     (number.wrapping_sub(front) & NUMBER) as usize
 }
 
+/// The remembered keys, and their file.
 pub struct Seen {
     path: PathBuf,
     keys_max: usize,
-    /// The numbers of the keys in `order`: the newest of each id, found by the id; the others, marked with
-    /// [`IS_EARLIER`], found by id and content. So a source that gives all its events one id causes no long search. A
-    /// number takes a quarter of a key's size: the table of a hundred thousand stays in a core's cache.
+    /// The numbers of the keys in `order`: the newest key of each id, found by the id; earlier keys, marked
+    /// with [`IS_EARLIER`], found by id and content. So a source that gives all its events one id causes no
+    /// long search. A number takes a quarter of a key's size: the table of a hundred thousand keys fits into
+    /// a core's cache.
     known: HashTable<u32>,
     order: VecDeque<Key>,
     /// Number of the key at the front of `order`, counted from the start of the program.
@@ -74,6 +76,7 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Reads the file; a missing one has no keys.
     pub fn open(path: &Path, keys_max: usize) -> io::Result<Self> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
@@ -197,8 +200,8 @@ impl Seen {
     fn enter(&mut self, entry: u32) {
         let (front, order) = (self.front_number(), &self.order);
         let hash_of = |entry: &u32| hash(order[place(*entry, front)], *entry & IS_EARLIER != 0);
-        // Half empty, so that removals leave room and no tombstones: full of them, a table has to be rebuilt every
-        // few thousand keys.
+        // Half empty, so that removals leave room and no tombstones: a table full of tombstones has to be
+        // rebuilt every few thousand keys.
         if self.known.capacity() < 2 * order.len() {
             let more = 2 * order.len() - self.known.len();
             self.known.reserve(more, hash_of);
@@ -224,7 +227,7 @@ impl Seen {
         self.front += 1;
     }
 
-    /// Writes the keys below number `until` to the file; durable when it returns.
+    /// Writes the keys with numbers below `until` to the file; durable on return.
     pub fn persist(&mut self, until: u64) -> io::Result<()> {
         let from = self.persisted.max(self.front);
         if until <= from {
@@ -279,7 +282,7 @@ mod tests {
     }
 
     fn key(id: u64, content: u64) -> EventKey {
-        // Spread over the bits like hashes.
+        // Spread over all bits, like a hash.
         let spread = |number: u64| (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         EventKey(Some(Key {
             id: spread(id),
@@ -417,7 +420,7 @@ mod tests {
         assert_eq!(seen.insert(key(2, 5)), Novelty::Repeated);
         assert_eq!(seen.insert(key(4, 0)), Novelty::New);
         seen.persist(seen.end()).expect("persist");
-        // Now the file is of this version, and the keys are still known.
+        // The file now has the current version, and the keys are still known.
         let mut again = opened(&directory, 50);
         assert_eq!(again.insert(key(3, 5)), Novelty::Repeated);
         assert_eq!(again.insert(key(4, 5)), Novelty::Conflict);

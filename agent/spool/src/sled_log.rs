@@ -1,9 +1,9 @@
-//! A database of numbered records on disk, used by the spool's generations and the stations' inbox. The only module
-//! that uses sled.
+//! A database of numbered records on disk, used by the spool's generations and the stations' inbox. The only
+//! module that uses sled.
 //!
-//! sled panics on damage. Every call into it goes through [`catch_panic`], which turns a panic into an error; the
-//! handle is not used again after one. Writes are durable after [`SledLog::sync`], which sled omits. A record is at
-//! most a chunk's size: sled keeps larger values in files that it never syncs.
+//! sled panics on damage. Every call goes through [`catch_panic`], which converts a panic into an error; the
+//! handle is not used again afterwards. Writes are durable after [`SledLog::sync`], which sled omits. A
+//! record must not exceed the size of a chunk: sled keeps larger values in files that it never syncs.
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,19 +13,19 @@ use std::time::Duration;
 use crate::disk;
 
 const SEGMENT_BYTES: usize = 512 * 1024;
-/// Most bytes of records that are passed to sled between two syncs: less than a segment, so that it never reuses a
-/// segment for new records while their older copy elsewhere is not durable yet.
+/// Maximum size of records passed to sled between two syncs, bytes: less than a segment, so that it never
+/// reuses a segment for new records before their older copy elsewhere is durable.
 pub(crate) const UNSYNCED_BYTES_MAX: usize = 128 * 1024;
-/// sled exceeds it, but a small one makes it evict early.
+/// sled exceeds this size, but a small one makes it evict early.
 const CACHE_BYTES: u64 = 1 << 20;
-/// Opening right after closing can fail because the old handle releases its lock late.
+/// Opening right after closing can fail, because the old handle releases its lock late.
 const OPEN_TRIES: u32 = 60;
 const OPEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a database is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
-    /// The bytes differ from the written ones: the readable part moves to a new one.
+    /// The bytes differ from the written ones: the readable part must be moved to a new database.
     #[error("{0}")]
     Damage(String),
     /// The system refused (no space, no descriptors, no permission): the bytes may be intact.
@@ -56,12 +56,12 @@ impl From<sled::Error> for Trouble {
     }
 }
 
-/// Whether another handle still holds the lock of the database.
+/// True if another handle still holds the lock of the database.
 fn is_busy(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("WouldBlock")
 }
 
-/// Whether the text says that the disk, or the user's quota on it, is full. sled passes on only texts.
+/// True if the text reports a full disk, or the user's quota on it. sled passes on only texts.
 fn is_no_space(text: &str) -> bool {
     [
         "No space left",
@@ -74,13 +74,13 @@ fn is_no_space(text: &str) -> bool {
 }
 
 impl Trouble {
-    /// Whether the disk is full.
+    /// True if the disk is full.
     pub fn is_no_space(&self) -> bool {
         is_no_space(&self.to_string())
     }
 }
 
-/// Runs a call into sled; a panic is damage.
+/// Runs a call into sled; a panic becomes an error.
 pub fn catch_panic<T>(
     what: &'static str,
     call: impl FnOnce() -> Result<T, Trouble>,
@@ -114,7 +114,7 @@ pub struct SledLog {
 }
 
 impl SledLog {
-    /// Opens the database of a directory, and makes it if there is none.
+    /// Opens the database in a directory; creates it if it does not exist. Errors: [`Trouble`].
     pub fn open(directory: &Path) -> Result<Self, Trouble> {
         let mut tries = 0;
         loop {
@@ -147,8 +147,8 @@ impl SledLog {
         }
     }
 
-    /// Writes records in parts of at most `UNSYNCED_BYTES_MAX`, and makes each part durable with `sync`, which
-    /// calls [`SledLog::sync`]; all are durable when it returns.
+    /// Writes records in parts of at most `UNSYNCED_BYTES_MAX`, and makes each part durable with `sync`,
+    /// which must call [`SledLog::sync`]. All records are durable on return. Errors: [`Trouble`].
     pub fn commit<'a>(
         &self,
         records: impl Iterator<Item = (u64, &'a [u8])>,
@@ -182,17 +182,17 @@ impl SledLog {
         })
     }
 
-    /// Makes all writes durable.
+    /// Makes all writes durable. Errors: [`Trouble`].
     pub fn sync(&self) -> Result<(), Trouble> {
         Ok(disk::sync_file(&self.file, &self.directory.join("db"))?)
     }
 
-    /// Bytes of the log file.
+    /// Size of the log file, bytes.
     pub fn file_bytes(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Visits all records in order.
+    /// Visits all records in order. Errors: [`Trouble`].
     pub fn all(
         &self,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Trouble>,
@@ -206,8 +206,8 @@ impl SledLog {
         })
     }
 
-    /// Visits records in order, beginning with the last one at or before `from` if there is one, else with
-    /// the first one after it, as long as `visit` wants more.
+    /// Visits records in order while `visit` returns true, beginning with the last one at or before `from`,
+    /// or else with the first one after it. Errors: [`Trouble`].
     pub fn around(
         &self,
         from: u64,
@@ -229,7 +229,7 @@ impl SledLog {
         })
     }
 
-    /// Closes the database. A panic on the way changes nothing on disk.
+    /// Closes the database. A panic meanwhile changes nothing on disk.
     pub fn close(self) -> Result<(), Trouble> {
         catch_panic("closing", || {
             drop(self);
@@ -271,7 +271,7 @@ mod tests {
             bytes[at] ^= 0x5a;
         }
         std::fs::write(&file, bytes).expect("written");
-        // Whatever sled makes of it, it returns no other value for a number.
+        // Whatever sled makes of the file, it must not return a different value for a number.
         if let Ok(log) = SledLog::open(directory.path()) {
             let visited = log.all(|key, value| {
                 assert!(key != 7_u64.to_be_bytes() || value == b"seven");

@@ -9,28 +9,34 @@ use super::{OpenError, Settings, salvage};
 
 /// A generation as found on disk.
 pub struct Survey {
+    /// Sequence of its first event, by the name of its directory.
     pub first: Sequence,
+    /// Its directory.
     pub path: PathBuf,
     /// The sequence after its last event.
     pub end: Sequence,
-    /// First sequence that it cannot have.
+    /// The first sequence that belongs to the next generation.
     limit: Sequence,
+    /// Size of its chunks, bytes.
     pub chunk_bytes: u64,
-    /// Events of it are missing.
+    /// Some of its events are missing.
     pub is_damaged: bool,
 }
 
 /// The complete findings, before anything is changed.
 pub struct Plan {
+    /// The position, corrected by the findings.
     pub position: Position,
-    /// Everything below was synced.
+    /// Everything below this sequence was synced.
     pub synced: Sequence,
+    /// All generations, in order.
     pub surveys: Vec<Survey>,
     /// Lost ranges that were not known yet.
     pub lost: Vec<LostRange>,
 }
 
 impl Plan {
+    /// Number of events in the new lost ranges.
     pub fn lost_events(&self) -> u64 {
         self.lost
             .iter()
@@ -61,7 +67,7 @@ pub fn plan(settings: &Settings, high: Option<Sequence>) -> Result<Plan, OpenErr
     Ok(survey(settings, anew(epoch, &found), high, &found)?.0)
 }
 
-/// The position if none is known: events before the first generation were acknowledged, or they would be here.
+/// The position if none is stored: events before the first generation must have been acknowledged.
 fn anew(epoch: Epoch, found: &[(Sequence, PathBuf)]) -> Position {
     let first = found.first().map_or(Sequence(0), |(first, _)| *first);
     Position {
@@ -71,7 +77,7 @@ fn anew(epoch: Epoch, found: &[(Sequence, PathBuf)]) -> Position {
     }
 }
 
-/// Surveys all generations; also returns an epoch of chunks that the position does not have.
+/// Surveys all generations; also returns an epoch of chunks that differs from the position's.
 fn survey(
     settings: &Settings,
     position: Position,
@@ -92,7 +98,7 @@ fn survey(
     for (index, (first, path)) in found.iter().enumerate() {
         let limit = found.get(index + 1).map(|(first, _)| *first);
         let lost_before = plan.lost.len();
-        // Numbers between two generations belong to the one before.
+        // Sequences between two generations belong to the earlier one.
         note_gap(&mut plan, cursor, *first);
         let mut survey = Survey {
             first: *first,
@@ -113,7 +119,7 @@ fn survey(
             survey.end = chunk.end();
             survey.chunk_bytes += chunk.bytes();
         }
-        // Sequences behind the last chunk are missing too if numbering continues.
+        // If numbering continues, sequences behind the last chunk are missing too.
         let end = limit.unwrap_or(plan.synced);
         note_gap(&mut plan, cursor, end);
         cursor = cursor.max(limit.unwrap_or(cursor));
@@ -138,7 +144,7 @@ pub fn scan(settings: &Settings, plan: &Plan, survey: &Survey) -> Result<Scanned
     Ok(scanned)
 }
 
-/// Records sequences from `from` to `to` as lost, unless they are known to be.
+/// Records the sequences from `from` to `to` as lost, except those known to be.
 fn note_gap(plan: &mut Plan, from: Sequence, to: Sequence) {
     let mut from = from.max(plan.position.acked);
     let known: Vec<LostRange> = plan.position.lost.clone();

@@ -69,7 +69,7 @@ fn database(directory: &TempDir) -> std::path::PathBuf {
         .join("db")
 }
 
-/// Flips one byte within each copy of the chunk that begins with `first`; sled keeps some twice.
+/// Flips one byte in each copy of the chunk that begins with `first`; sled keeps some chunks twice.
 fn damage(file: &std::path::Path, first: Sequence) {
     use linli_shared::protocol::chunk::{HEADER_BYTES, MAGIC, verify};
     let mut bytes = std::fs::read(file).expect("the file");
@@ -83,7 +83,7 @@ fn damage(file: &std::path::Path, first: Sequence) {
     std::fs::write(file, bytes).expect("write");
 }
 
-/// Reads everything from 0 on: chunks by first sequence, and lost ranges.
+/// Reads everything from 0: chunks with their first sequences, and lost ranges.
 async fn read_all(spool: &Spool) -> (Vec<Chunk>, Vec<LostRange>) {
     let end = spool.status().borrow().next;
     let (mut chunks, mut lost) = (Vec::new(), Vec::new());

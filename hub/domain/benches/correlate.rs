@@ -1,10 +1,10 @@
-//! Correlation by itself, on few and on many keys. `cargo bench -p linli-domain --bench correlate`
+//! Benchmark of correlation alone, on few and on many keys. `cargo bench -p linli-domain --bench correlate`
 //!
-//! * `shipped`: the rules of `configs/rules`, events as a district has them, most of them wanted by some rule.
-//! * `twenty`: twenty rules, each event wanted by five of them. They hardly ever fire: what is measured is the
-//!   work that every event costs, and whether it grows with the keys that are open.
+//! * `shipped`: the rules of `configs/rules`, with the events of a district; most of them match some rule.
+//! * `twenty`: twenty rules; each event matches five of them. They hardly ever fire: the benchmark measures
+//!   the cost of every event, and whether it grows with the number of keys.
 //!
-//! Before the figures it prints the memory that a key takes.
+//! It first prints the memory per key.
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use linli_domain::correlate::Origin;
@@ -18,9 +18,9 @@ use std::sync::Arc;
 use linli_domain::correlate::engine::Engine;
 use linli_domain::correlate::rule::{Rule, Vocabulary, load_directory, load_text};
 
-/// Events of one measurement.
+/// Events per measurement.
 const EVENTS: usize = 1_000_000;
-/// From one event to the next, milliseconds.
+/// Time between two events, milliseconds.
 const STEP_MS: i64 = 50;
 const START_MS: i64 = 1_800_000_000_000;
 const KINDS: [&str; 8] = [
@@ -59,7 +59,7 @@ fn shipped() -> Vec<Arc<Rule>> {
     rules.into_iter().map(Arc::new).collect()
 }
 
-/// Eight of each of two windowed kinds and four that match single events.
+/// Eight rules of each of two windowed kinds, and four that match single events.
 fn twenty() -> Vec<Arc<Rule>> {
     let mut text = "schema = 1\n".to_owned();
     for (number, kind) in KINDS.iter().enumerate() {
@@ -91,7 +91,7 @@ fn twenty() -> Vec<Arc<Rule>> {
     rules.into_iter().map(Arc::new).collect()
 }
 
-/// Kind and key are drawn apart, so that every key sees every kind.
+/// Kind and key are chosen independently, so that every key gets every kind.
 fn any_kind(keys: usize) -> Vec<Event> {
     (0..EVENTS)
         .map(|number| {
@@ -104,7 +104,7 @@ fn any_kind(keys: usize) -> Vec<Event> {
         .collect()
 }
 
-/// Doors that are opened and closed again, some of them refused; now and then something else.
+/// Doors that open and close, some refusals, and occasional other events.
 fn doors(keys: usize) -> Vec<Event> {
     (0..EVENTS)
         .map(|number| {

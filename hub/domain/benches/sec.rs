@@ -1,10 +1,11 @@
-//! Correlation beside SEC, the Simple Event Correlator (Debian's `sec`), with the same rules on the same log.
-//! `cargo bench -p linli-domain --bench sec`; without `sec` it shows the engine alone.
+//! Compares correlation with SEC, the Simple Event Correlator (Debian's `sec`), with the same rules on the
+//! same log. `cargo bench -p linli-domain --bench sec`; without `sec` it shows the engine alone.
 //!
-//! First what it costs: each program is a process of its own that reads the log, decides and ends, and its CPU
-//! time and memory are read in the same way. Then what they make of events that do not come as they happened.
-//! SEC takes the moment at which it reads a line for the time of the event, so in the first part, where a day
-//! is read in seconds, only its cost says something; in the second part it runs in real time.
+//! The first part measures the cost: each program is a separate process that reads the log, decides and
+//! exits; its CPU time and memory are measured in the same way. The second part compares the results for
+//! events that arrive late or out of order. SEC takes the time at which it reads a line as the time of the
+//! event. So in the first part, which reads a day in seconds, only its cost is meaningful; in the second part
+//! it runs in real time.
 #[path = "sec/deliveries.rs"]
 mod deliveries;
 #[path = "sec/log.rs"]
@@ -29,20 +30,20 @@ use std::time::Duration;
 use log::Subject;
 use peer::Form;
 
-/// Events of the log.
+/// Events in the log.
 const EVENTS: usize = 1_000_000;
-/// As many of them as SEC's `Pair` and `PairWithWindow` take in half a minute.
+/// Number of events that SEC's `Pair` and `PairWithWindow` process in half a minute.
 const EVENTS_OF_PAIRS: usize = 100_000;
-/// Runs of the engine, of which the middle one is shown: it takes less than a second, and SEC many.
+/// Runs of the engine; the median is shown. One takes less than a second, while SEC takes many.
 const RUNS: usize = 5;
-/// Events between two looks at what has come of them, as often as the hub commits.
+/// Events between two evaluations of the outcome, as often as the hub commits.
 const COMMIT_EVENTS: usize = 500;
-/// Between two looks at the memory of a program.
+/// Time between two measurements of a program's memory.
 const POLL: Duration = Duration::from_millis(5);
-/// The word by which this program is told to be the engine.
+/// The argument that makes this program run the engine.
 const ENGINE: &str = "engine";
 
-/// The same rules for both: SEC's stand in `peer`.
+/// The rules of the engine; `peer` has the same for SEC.
 const RULES: [(Subject, &str); 3] = [
     (
         Subject::Threshold,
@@ -99,7 +100,7 @@ fn rules(subject: Subject) -> Result<Vec<Arc<Rule>>> {
     Ok(rules.into_iter().map(Arc::new).collect())
 }
 
-/// The engine's own process: reads the log, decides, and gives the number of warnings.
+/// The engine's process: reads the log, decides, and returns the number of warnings.
 fn decide(path: &Path, events: usize, subject: Subject) -> Result<usize> {
     let mut replay = Replay::new(rules(subject)?, HashMap::new());
     let mut reader = BufReader::new(File::open(path)?);
@@ -126,14 +127,15 @@ fn decide(path: &Path, events: usize, subject: Subject) -> Result<usize> {
     Ok(replay.standing().len())
 }
 
-/// What a process has used.
+/// The cost of a process.
 struct Cost {
     cpu_s: f64,
     peak_mb: f64,
     printed: String,
 }
 
-/// Runs a program to its end. Both are of one thread, for which the kernel counts nanoseconds.
+/// Runs a program to its end. Both programs are single-threaded; the kernel counts their CPU time in
+/// nanoseconds.
 fn measure(command: &mut Command) -> Result<Cost> {
     let mut child = command
         .stdin(Stdio::null())
@@ -144,7 +146,7 @@ fn measure(command: &mut Command) -> Result<Cost> {
     let mut peak_kib = 0.0f64;
     loop {
         peak_kib = peak_kib.max(child_peak_kib(child.id()));
-        // Left unreaped, so that its CPU time can still be read.
+        // Not reaped yet, so that its CPU time can still be read.
         if waitid(WaitId::Pid(process), look)?.is_some() {
             break;
         }
@@ -165,7 +167,7 @@ fn measure(command: &mut Command) -> Result<Cost> {
     })
 }
 
-/// The most memory that a process has had; 0 where it has none any more.
+/// Peak memory of a process, KiB; 0 after it has released it.
 fn child_peak_kib(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,49 +1,49 @@
-//! The log of what people did and saw, in a chain of hashes. Pure.
+//! The audit log: what people did and saw, in a chain of hashes. Pure.
 //!
-//! Each entry's hash is SHA-256 over the hash before it and all fields of the entry, each with its length before
-//! it, so no entry can be changed, taken out or put in between without all later hashes being others. Entries are
-//! written in the transaction of what they tell of; what is shown on request (an unmasked name) is written before
-//! it is shown. That the end was cut off shows only against a hash that was kept elsewhere: `linli-hub audit
-//! verify` prints the last one, and takes one to compare with.
+//! Each entry's hash is SHA-256 over the previous hash and all fields of the entry, each prefixed by its
+//! length. So no entry can be changed, removed or inserted without changing all later hashes. An entry is
+//! written in the transaction of the action that it records; an entry about data shown on request (an
+//! unmasked name) is written before the data is shown. A truncated end shows only in comparison with a hash
+//! kept elsewhere: `linli-hub audit verify` prints the last hash, and accepts one for comparison.
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 /// The hash before the first entry.
 pub const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// The longest reason, characters.
+/// Maximum length of a reason, characters.
 pub const REASON_CHARS_MAX: usize = 500;
 
-/// Something that was done or seen.
+/// An action or a look at protected data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Deed {
-    /// When, milliseconds since 1970 UTC.
+    /// Time, milliseconds since 1970 UTC.
     pub at_ms: i64,
     /// Login of a user, `token:name`, or `os:name` on the command line.
     pub actor: String,
-    /// What: `org.changed`, `case.unmask`, `user.added`, `refused`.
+    /// Action: `org.changed`, `case.unmask`, `user.added`, `refused`.
     pub action: String,
-    /// Of what: `case/20260301-000001`, `user/wang`.
+    /// Object: `case/20260301-000001`, `user/wang`.
     pub object: String,
-    /// Why, as they say.
+    /// Reason that the actor gave.
     pub reason: String,
-    /// More of it, as JSON or words; never what is sensitive itself.
+    /// Details, as JSON or words; never the protected data itself.
     pub detail: String,
 }
 
-/// A deed with its place in the chain.
+/// An action with its place in the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct AuditEntry {
-    /// Number, without gaps.
+    /// Number, from 1 without gaps.
     pub number: i64,
-    /// What was done or seen.
+    /// The action.
     #[serde(flatten)]
     pub deed: Deed,
-    /// SHA-256 of this entry and the hash before, hexadecimal.
+    /// SHA-256 of this entry and the previous hash, hexadecimal.
     pub hash: String,
 }
 
 impl AuditEntry {
-    /// The next one of a chain.
+    /// The entry that follows `previous` (number and hash) in a chain.
     pub fn after(previous: Option<&(i64, String)>, deed: Deed) -> Self {
         let (number, before) = match previous {
             Some((number, hash)) => (number + 1, hash.as_str()),
@@ -79,7 +79,7 @@ impl AuditEntry {
     }
 }
 
-/// Follows a chain from its beginning.
+/// Verifies a chain from its beginning.
 #[derive(Debug)]
 pub struct Verifier {
     number: i64,
@@ -96,7 +96,7 @@ impl Default for Verifier {
 }
 
 impl Verifier {
-    /// The next entry; the error says what is wrong with it.
+    /// Verifies the next entry. Errors: the problem.
     pub fn follow(&mut self, entry: &AuditEntry) -> Result<(), String> {
         let wanted = self.number + 1;
         if entry.number != wanted {
@@ -116,7 +116,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// Entries so far, and the hash of the last one.
+    /// Number of verified entries, and the hash of the last.
     pub fn end(&self) -> (i64, &str) {
         (self.number, &self.hash)
     }
@@ -159,7 +159,7 @@ mod tests {
             |entries| entries[2].deed.actor = "li".to_owned(),
             |entries| drop(entries.remove(2)),
             |entries| entries.swap(1, 2),
-            // What moves from one field to the next is another entry.
+            // Moving text from one field to the next changes the entry.
             |entries| {
                 let reason = std::mem::take(&mut entries[2].deed.reason);
                 entries[2].deed.object.push_str(&reason);
@@ -170,7 +170,7 @@ mod tests {
             change(&mut entries);
             assert!(verify(&entries).is_err());
         }
-        // A changed entry with a new hash of its own does not fit the next one.
+        // A changed entry with a matching hash does not fit the next one.
         let mut forged = good.clone();
         forged[2].deed.reason = "另有原因".to_owned();
         forged[2].hash = forged[2].hashed(&good[1].hash.clone());

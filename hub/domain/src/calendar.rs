@@ -1,16 +1,16 @@
-//! 工作日历, working calendars: when an organisation is at work, and how much working time lies between two
-//! times. Pure: no clock is read here, and no file; `file` reads the text of one.
+//! Working calendars (工作日历): when an organisation works, and how much working time lies between two times.
+//! Pure: reads no clock and no file; `file` parses the text of one.
 //!
-//! A calendar knows the days from its first to its last, in the centre's time (UTC+8, `local_time`), and says
-//! nothing of others: working time that would reach beyond them is an error, never a guess.
+//! A calendar covers the days from its first to its last, in the centre's local time (UTC+8, `local_time`).
+//! Working time beyond these days is an error, never a guess.
 //!
-//! * Working time is counted in milliseconds and never rounded, so that adding and counting are exact inverses:
-//!   `open_ms_between(t, add_open_ms(t, n)) == n`. Minutes are what configs and people say.
-//! * What is added ends at the earliest time at which it has passed: 210 minutes from 08:30 are over at 12:00,
-//!   not when the afternoon begins.
-//! * All spans of a calendar are laid out when it is made, with how much was open before each. Every question is a
-//!   search among them, so none takes longer because a term is long. A day has at most `SPANS_MAX`, a calendar
-//!   at most `DAYS_MAX` days.
+//! * Working time is counted in milliseconds and never rounded, so that adding and counting are exact
+//!   inverses: `open_ms_between(t, add_open_ms(t, n)) == n`. Configs and people use minutes.
+//! * An addition ends at the earliest time at which the working time has passed: 210 minutes from 08:30 end
+//!   at 12:00, not at the beginning of the afternoon.
+//! * A new calendar computes all its spans, each with the open time before it. Every query is a binary
+//!   search, so its cost does not depend on the length of a term. A day has at most `SPANS_MAX` spans, a
+//!   calendar at most `DAYS_MAX` days.
 
 pub mod file;
 #[cfg(test)]
@@ -21,13 +21,13 @@ use std::collections::BTreeMap;
 
 use crate::local_time;
 
-/// The name of the calendar that is always open, for what is urgent.
+/// Name of the calendar that is always open, for urgent terms.
 pub const ALWAYS: &str = "always";
-/// Days of a calendar: ten years.
+/// Maximum number of days of a calendar: ten years.
 pub const DAYS_MAX: usize = 3660;
-/// Spans of a day.
+/// Maximum number of spans of a day.
 pub const SPANS_MAX: usize = 8;
-/// The longest name, characters.
+/// Maximum length of a name, characters.
 pub const NAME_CHARS_MAX: usize = 64;
 
 const MINUTE_MS: i64 = 60_000;
@@ -41,36 +41,36 @@ pub struct Calendar {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Hours {
-    /// Day and night, for ever.
+    /// Always open.
     Always,
     Days {
         from: Date,
         to: Date,
-        /// When the first day begins.
+        /// Start of the first day.
         from_ms: i64,
-        /// When the last day is over.
+        /// End of the last day.
         to_ms: i64,
-        /// In the order of time, free of overlaps, none empty.
+        /// Ordered by time, free of overlaps, none empty.
         spans: Vec<Open>,
     },
 }
 
-/// A span in which it is open.
+/// A span of open time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Open {
     from_ms: i64,
     to_ms: i64,
-    /// Open time of the calendar before it.
+    /// Open time of the calendar before this span.
     before_ms: i64,
 }
 
-/// The calendar does not reach as far as the question.
+/// The calendar ends before the time in question.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "日历 {calendar} 只含 {from} 至 {to}，请换上更长的日历 / calendar {calendar} knows {from} to {to} only: put a longer one"
 )]
 pub struct Beyond {
-    /// Which calendar.
+    /// Name of the calendar.
     pub calendar: String,
     /// Its first day.
     pub from: Date,
@@ -78,12 +78,12 @@ pub struct Beyond {
     pub to: Date,
 }
 
-/// Minutes of a day in which it is open, `from` before `to`.
+/// Open minutes of a day, `from_minute` before `to_minute`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DaySpan {
-    /// Minute of the day.
+    /// First minute of the day.
     pub from_minute: u16,
-    /// Minute of the day, at most 1440.
+    /// End, minute of the day, at most 1440.
     pub to_minute: u16,
 }
 
@@ -96,8 +96,8 @@ impl Calendar {
         }
     }
 
-    /// Lays out the days from `from` to `to`. Spans of a day are in order and free of overlaps, and the days are
-    /// ones that the clock can show: `file` has seen to both.
+    /// Computes the spans of the days from `from` to `to`. `file` guarantees that the spans of a day are
+    /// ordered and free of overlaps, and that the clock can represent the days.
     fn of_days(name: &str, from: Date, to: Date, spans_of: impl Fn(Date) -> Vec<DaySpan>) -> Self {
         let mut spans = Vec::new();
         let mut before_ms = 0;
@@ -135,7 +135,7 @@ impl Calendar {
         &self.name
     }
 
-    /// It is open at a time. Beyond its days it is not.
+    /// True if it is open at a time; false beyond its days.
     pub fn is_open(&self, at_ms: i64) -> bool {
         match &self.hours {
             Hours::Always => true,
@@ -146,7 +146,7 @@ impl Calendar {
         }
     }
 
-    /// When so much working time has passed since a time.
+    /// The time at which `open_ms` of working time have passed since `from_ms`. Errors: [`Beyond`].
     pub fn add_open_ms(&self, from_ms: i64, open_ms: i64) -> Result<i64, Beyond> {
         if open_ms <= 0 {
             return Ok(from_ms);
@@ -155,7 +155,8 @@ impl Calendar {
             return Ok(from_ms.saturating_add(open_ms));
         };
         let wanted_ms = self.open_before(from_ms)?.saturating_add(open_ms);
-        // The last span that begins with less than what is wanted behind it holds the time, or none does.
+        // The last span that begins with less open time before it than wanted contains the time, or no span
+        // does.
         let begun = spans.partition_point(|span| span.before_ms < wanted_ms);
         let at_ms = begun.checked_sub(1).map(|last| {
             let span = spans[last];
@@ -167,23 +168,23 @@ impl Calendar {
         }
     }
 
-    /// When so many working minutes have passed since a time.
+    /// The time at which this many working minutes have passed since `from_ms`. Errors: [`Beyond`].
     pub fn add_minutes(&self, from_ms: i64, minutes: u32) -> Result<i64, Beyond> {
         self.add_open_ms(from_ms, i64::from(minutes) * MINUTE_MS)
     }
 
-    /// Working time between two times; negative if the second is the earlier.
+    /// Working time between two times, milliseconds; negative if the second is earlier. Errors: [`Beyond`].
     pub fn open_ms_between(&self, from_ms: i64, to_ms: i64) -> Result<i64, Beyond> {
         let before_ms = self.open_before(from_ms)?;
         Ok(self.open_before(to_ms)?.saturating_sub(before_ms))
     }
 
-    /// Whole working minutes between two times.
+    /// Whole working minutes between two times. Errors: [`Beyond`].
     pub fn minutes_between(&self, from_ms: i64, to_ms: i64) -> Result<i64, Beyond> {
         Ok(self.open_ms_between(from_ms, to_ms)? / MINUTE_MS)
     }
 
-    /// The part of the time between two times that it knows of as working time.
+    /// Working time between two times within the days of the calendar, milliseconds.
     pub fn known_open_ms_between(&self, from_ms: i64, to_ms: i64) -> i64 {
         let within = |ms: i64| match self.hours {
             Hours::Always => ms,
@@ -197,7 +198,7 @@ impl Calendar {
             .unwrap_or_default()
     }
 
-    /// Open time before a time, counted from the first day.
+    /// Open time before a time, counted from the first day, milliseconds.
     fn open_before(&self, at_ms: i64) -> Result<i64, Beyond> {
         let Hours::Days {
             from_ms,
@@ -231,8 +232,8 @@ impl Calendar {
     }
 }
 
-/// The calendars of a centre, and which organisation works by which. An organisation that has none here is not
-/// known.
+/// The calendars of a centre, and the calendar of each organisation. An organisation without a calendar does
+/// not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calendars {
     by_name: BTreeMap<String, Calendar>,
@@ -240,7 +241,7 @@ pub struct Calendars {
 }
 
 impl Calendars {
-    /// None, and no organisation.
+    /// No calendars and no organisations.
     pub fn empty() -> Self {
         Self {
             by_name: BTreeMap::new(),
@@ -248,8 +249,8 @@ impl Calendars {
         }
     }
 
-    /// `of_organisation` gives the name of each organisation's calendar; `always` is there by itself. The error
-    /// says which name is taken or missing.
+    /// `of_organisation` maps organisations to names of calendars; `always` exists implicitly. Errors: the
+    /// duplicate or missing name.
     pub fn new(
         calendars: Vec<Calendar>,
         of_organisation: BTreeMap<String, String>,
@@ -278,12 +279,12 @@ impl Calendars {
         })
     }
 
-    /// The calendar of an organisation, if it is known.
+    /// The calendar of an organisation; `None` if the organisation does not exist.
     pub fn of(&self, organisation: &str) -> Option<&Calendar> {
         self.named(self.of_organisation.get(organisation)?)
     }
 
-    /// A calendar by its name.
+    /// The calendar with this name.
     pub fn named(&self, name: &str) -> Option<&Calendar> {
         self.by_name.get(name)
     }

@@ -1,37 +1,37 @@
-//! The hub's own clock: whether it is believed, and what the time is while it is not.
+//! The guard of the hub's clock: decides whether the clock is trusted, and what the time is while it is not.
 //!
-//! What a wrong clock does cannot be undone: retention deletes, certificates and tokens expire, what nobody acknowledged is
-//! passed on. So a clock that stepped by more than a bound, or that the kernel does not call synchronised, is *doubtful*:
-//! that is held until a person says so (`linli-hub clock trust`), or the clock is where it belongs again. Storing and paging
-//! go on all the while.
+//! The effects of a wrong clock are irreversible: retention deletes, certificates and tokens expire,
+//! unacknowledged warnings escalate. So a clock that stepped by more than a bound, or that the kernel does
+//! not report as synchronised, is *doubtful*: these effects are suspended until a person trusts the clock
+//! (`linli-hub clock trust`) or it returns to the right time. Storing and notifying continue meanwhile.
 //!
 //! ```text
 //! writer ─ every second ─▶ ClockGuard::look ─▶ ClockState ─ published ▶ sessions, API, retention, readyz
-//!    ▲ trust, what is kept (the store's `hub_clock`)
+//!    ▲ trust, kept state (the store's `hub_clock`)
 //! ```
 //!
-//! * **Hub time** goes on evenly over a step, by the monotonic clock, until a person trusts the new time. Events are stored
-//!   and judged by it.
-//! * **Known time** is what has passed for certain since the clock was last believed. While it is doubtful, nothing expires
-//!   but by known time.
-//! * Over a restart within one boot a step is seen by the monotonic clock; after another boot a clock that is behind the last
-//!   commit, or far ahead of it and not synchronised.
+//! * **Hub time** continues evenly over a step, by the monotonic clock, until a person trusts the new time.
+//!   Events are stored and evaluated by it.
+//! * **Known time** is the time that has certainly passed since the clock was last trusted. While the clock
+//!   is doubtful, expiries follow known time only.
+//! * After a restart within the same boot, a step is detected by the monotonic clock; after another boot, a
+//!   clock is doubtful if it is behind the last commit, or far ahead of it and not synchronised.
 use linli_shared::service::config::Span;
 use serde::Deserialize;
 
-/// The number of a boot whose id the kernel does not give: no two are equal.
+/// The number of a boot with an unknown id; two such boots are never equal.
 pub const UNKNOWN_BOOT: i64 = 0;
 
-/// Off for longer, the hub has a person look at a clock that is not synchronised, milliseconds.
+/// After a longer downtime an unsynchronised clock needs the trust of a person, milliseconds.
 const AWAY_MS_MAX: i64 = 30 * 86_400_000;
 
-/// `[clock]`
+/// `[clock]` of the config.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClockConfig {
-    /// What a kernel means that does not call its clock synchronised.
+    /// How to treat a clock that the kernel does not report as synchronised.
     pub unsynchronised: Unsynchronised,
-    /// A step of more makes the clock doubtful.
+    /// A larger step makes the clock doubtful.
     pub step: Span,
 }
 
@@ -44,29 +44,33 @@ impl Default for ClockConfig {
     }
 }
 
-/// What a kernel means that does not call its clock synchronised.
+/// How to treat a clock that the kernel does not report as synchronised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unsynchronised {
     /// The clock is doubtful.
     Doubt,
-    /// Something else keeps it, like the host of a virtual machine.
+    /// The clock is trusted: something else keeps it, like the host of a virtual machine.
     Trust,
 }
 
-/// The clocks of the machine at one moment.
+/// A reading of the machine's clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
+    /// Wall clock, milliseconds since 1970 UTC.
     pub wall_ms: i64,
+    /// Monotonic clock, milliseconds.
     pub monotonic_ms: u64,
-    /// The kernel says so.
+    /// The kernel reports the clock as synchronised.
     pub synchronised: bool,
 }
 
-/// A wall time with the monotonic time of the same moment.
+/// A wall time and the monotonic time of the same moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Anchor {
+    /// Wall clock, milliseconds since 1970 UTC.
     pub wall_ms: i64,
+    /// Monotonic clock, milliseconds.
     pub monotonic_ms: u64,
 }
 
@@ -78,35 +82,35 @@ impl Anchor {
         }
     }
 
-    /// The wall time when the monotonic clock says this.
+    /// The wall time at a monotonic time.
     fn at(self, monotonic_ms: u64) -> i64 {
         let since_ms = monotonic_ms.cast_signed() - self.monotonic_ms.cast_signed();
         self.wall_ms.saturating_add(since_ms)
     }
 }
 
-/// Why the clock is not believed.
+/// Why the clock is doubtful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
-    /// It stepped, against the time since it was last believed.
+    /// It stepped relative to the last trusted time.
     Stepped {
-        /// By how much.
+        /// Size of the step, milliseconds.
         by_ms: i64,
     },
-    /// The hub was off for very long, or the clock is far ahead.
+    /// The hub was down for very long, or the clock is far ahead.
     Away {
-        /// Since the last commit.
+        /// Time since the last commit, milliseconds.
         by_ms: i64,
     },
-    /// The kernel does not call it synchronised.
+    /// The kernel does not report it as synchronised.
     Unsynchronised,
 }
 
 impl Doubt {
-    /// All words of figures.
+    /// All words in metrics.
     pub const WORDS: [&str; 3] = ["stepped", "away", "unsynchronised"];
 
-    /// The word in figures and the API.
+    /// The word in metrics and the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stepped { .. } => Self::WORDS[0],
@@ -115,7 +119,7 @@ impl Doubt {
         }
     }
 
-    /// What is wrong, for people.
+    /// The problem in words for people.
     pub fn words(self) -> String {
         let seconds = |ms: i64| ms as f64 / 1000.0;
         match self {
@@ -134,7 +138,7 @@ impl Doubt {
     }
 }
 
-/// What is kept over a restart.
+/// The state that survives a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeptClock {
     /// The boot in which it was written.
@@ -143,7 +147,7 @@ pub struct KeptClock {
     pub known: Anchor,
 }
 
-/// How the clock stands. A copy is with everybody who asks for the time, so that a step shows at once.
+/// The state of the clock. Everybody who needs the time has a copy, so a step takes effect at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockState {
     /// Hub time.
@@ -153,7 +157,8 @@ pub struct ClockState {
     step_ms_max: i64,
     away_ms: Option<i64>,
     is_unsynchronised: bool,
-    /// How often a person has trusted the clock since the start: what was compared with it before says nothing any more.
+    /// How often a person trusted the clock since the start. A new value invalidates earlier comparisons with
+    /// it.
     pub trusts: u64,
 }
 
@@ -165,7 +170,7 @@ impl ClockState {
         (by_ms.saturating_abs() > self.step_ms_max).then_some(by_ms)
     }
 
-    /// Why the clock is not believed; `None`: it is.
+    /// Why the clock is doubtful; `None` if it is trusted.
     pub fn doubt(&self, reading: Reading) -> Option<Doubt> {
         if let Some(by_ms) = self.step_ms(reading) {
             return Some(Doubt::Stepped { by_ms });
@@ -184,7 +189,7 @@ impl ClockState {
         }
     }
 
-    /// The time by which things expire, milliseconds since 1970 UTC: known time, while the clock is doubtful.
+    /// The time for expiries, milliseconds since 1970 UTC: known time while the clock is doubtful.
     pub fn expiry_ms(&self, reading: Reading) -> i64 {
         match self.doubt(reading) {
             Some(_) => self.known.at(reading.monotonic_ms),
@@ -193,19 +198,19 @@ impl ClockState {
     }
 }
 
-/// Decides about the clock. The writer has the one of a hub.
+/// Decides about the clock. The writer owns the one of a hub.
 #[derive(Debug)]
 pub struct ClockGuard {
     state: ClockState,
     boot: i64,
     unsynchronised: Unsynchronised,
-    /// A person has trusted it as it is, until the kernel calls it synchronised.
+    /// A person trusted the clock as it is, until the kernel reports it as synchronised.
     is_trusted: bool,
 }
 
 impl ClockGuard {
-    /// With what was kept by the hub before, if there was one.
-    /// `boot` is the number of this boot, or [`UNKNOWN_BOOT`].
+    /// A guard that continues from the state kept by the previous run, if there is one. `boot` is the number
+    /// of this boot, or [`UNKNOWN_BOOT`].
     pub fn new(config: &ClockConfig, reading: Reading, boot: i64, kept: Option<KeptClock>) -> Self {
         let now = Anchor::of(reading);
         let mut state = ClockState {
@@ -228,7 +233,7 @@ impl ClockGuard {
             let off_ms = reading
                 .wall_ms
                 .saturating_sub(state.known.at(reading.monotonic_ms));
-            // Time has passed between two boots, nobody knows how much; it has not gone back.
+            // Between two boots an unknown time passed, but never a negative one.
             if is_same || off_ms < 0 {
                 state.hub = state.known;
             } else if off_ms > AWAY_MS_MAX && !reading.synchronised {
@@ -245,7 +250,7 @@ impl ClockGuard {
         guard
     }
 
-    /// Takes the clocks of this moment in; how they stand.
+    /// Evaluates a reading; returns the new state.
     pub fn look(&mut self, reading: Reading) -> ClockState {
         if reading.synchronised {
             self.is_trusted = false;
@@ -263,7 +268,7 @@ impl ClockGuard {
         self.state
     }
 
-    /// A person says that the clock is right. Gives the hub time of before where it jumps, and that of now.
+    /// Trusts the clock. If hub time jumps, returns the hub time before and after.
     pub fn trust(&mut self, reading: Reading) -> Option<(i64, i64)> {
         let before_ms = self.state.hub_ms(reading);
         self.is_trusted = !reading.synchronised;
@@ -274,12 +279,12 @@ impl ClockGuard {
         (before_ms != reading.wall_ms).then_some((before_ms, reading.wall_ms))
     }
 
-    /// How the clock stands.
+    /// The current state.
     pub fn state(&self) -> ClockState {
         self.state
     }
 
-    /// What the next start is to know.
+    /// The state to keep for the next start.
     pub fn kept(&self, reading: Reading) -> KeptClock {
         KeptClock {
             boot: self.boot,
@@ -291,14 +296,14 @@ impl ClockGuard {
     }
 }
 
-/// The time as one transaction takes it.
+/// The time of one transaction.
 #[derive(Debug, Clone, Copy)]
 pub struct HubTime {
     /// Hub time, milliseconds since 1970 UTC.
     pub now_ms: i64,
-    /// By which things expire.
+    /// The time for expiries, milliseconds since 1970 UTC.
     pub expiry_ms: i64,
-    /// The clock is not believed.
+    /// The clock is doubtful.
     pub is_doubtful: bool,
 }
 

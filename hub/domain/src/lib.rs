@@ -1,8 +1,8 @@
-//! What the hub decides: correlation and its rules, warnings, cases, calendar, organisations, rights. Pure: no I/O, no
-//! async, no database, no HTTP; time is an argument.
+//! The hub's decisions: correlation and its rules, warnings, cases, calendar, organisations, rights. Pure: no
+//! I/O, no async, no database, no HTTP; time is an argument.
 //!
 //! ```text
-//! events ─ correlate (rules) ▶ warnings ─ cases (kinds, moves, clocks, dispatch) ─ orgs, rights (who may)
+//! events ─ correlate (rules) ▶ warnings ─ cases (kinds, moves, clocks, dispatch) ─ orgs, rights (access)
 //!                    calendar, local_time (working days, zone)
 //! ```
 #![expect(

@@ -1,9 +1,9 @@
-//! The clock on the wall of the centre: UTC+8 the whole year, as everywhere in China.
+//! Local time of the centre: UTC+8 the whole year, as everywhere in China.
 use jiff::Zoned;
 use jiff::civil::Date;
 use jiff::tz::{TimeZone, offset};
 
-/// Ahead of UTC, hours.
+/// Offset from UTC, hours.
 const AHEAD_HOURS: i8 = 8;
 const DAY_MS: i64 = 86_400_000;
 
@@ -11,25 +11,25 @@ fn zone() -> TimeZone {
     TimeZone::fixed(offset(AHEAD_HOURS))
 }
 
-/// What the clock shows at a time, milliseconds since 1970 UTC.
+/// The local time at `ms`, milliseconds since 1970 UTC.
 pub fn at(ms: i64) -> Zoned {
     jiff::Timestamp::from_millisecond(ms)
         .unwrap_or_default()
         .to_zoned(zone())
 }
 
-/// What it shows, in the words of a `strftime` format.
+/// The local time in a `strftime` format.
 pub fn text(ms: i64, format: &str) -> String {
     at(ms).strftime(format).to_string()
 }
 
-/// The minute of the day, without a look at the calendar: this is asked for each event.
+/// The minute of the day, without calendar arithmetic, because it is needed for each event.
 pub fn minute_of_day(ms: i64) -> u16 {
     let local_ms = ms.saturating_add(i64::from(AHEAD_HOURS) * 3_600_000);
     (local_ms.rem_euclid(DAY_MS) / 60_000) as u16
 }
 
-/// The minute of the day of a text: "08:30", up to "24:00".
+/// Parses a minute of the day: "08:30", up to "24:00".
 pub fn minute(text: &str) -> Option<u16> {
     let (hours, minutes) = text.split_once(':')?;
     let two = |part: &str| {
@@ -42,13 +42,13 @@ pub fn minute(text: &str) -> Option<u16> {
     (minutes < 60 && minute <= 24 * 60).then_some(minute)
 }
 
-/// When a day begins, milliseconds since 1970 UTC; `None` beyond the calendar.
+/// Start of a day, milliseconds since 1970 UTC; `None` beyond the supported range.
 pub fn midnight_ms(day: Date) -> Option<i64> {
     let midnight = day.to_zoned(zone()).ok()?;
     Some(midnight.timestamp().as_millisecond())
 }
 
-/// A span in words, Chinese and English: its two largest units, and less than a minute as such.
+/// A duration in words, Chinese and English: its two largest units, or less than a minute.
 pub fn age(span_ms: i64) -> (String, String) {
     const UNITS: [(i64, &str, &str); 4] = [
         (365 * 86_400_000, "年", "y"),

@@ -1,7 +1,7 @@
-//! What everybody may see of a sensitive text. Pure.
+//! Masks of sensitive texts. Pure.
 
-/// What everybody may see of a sensitive text: 王某某 → 王**, 13800138000 → 138****8000, a shorter number less, others their first
-/// character.
+/// Masks a sensitive text: 王某某 → 王**, 13800138000 → 138****8000. A shorter number shows fewer digits, other
+/// texts their first character.
 pub fn mask(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let is_number = chars.len() >= 7
@@ -9,7 +9,7 @@ pub fn mask(text: &str) -> String {
             .iter()
             .all(|letter| letter.is_ascii_digit() || matches!(letter, '-' | '+' | ' '));
     if is_number {
-        // Of a short number less is shown, so that what is hidden is not guessed.
+        // A short number shows fewer digits, so that the hidden ones cannot be guessed.
         let (first, last) = if chars.len() >= 11 { (3, 4) } else { (1, 2) };
         let (head, tail): (String, String) = (
             chars[..first].iter().collect(),

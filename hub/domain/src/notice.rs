@@ -1,56 +1,56 @@
-//! What people are told: a notice, frozen when it is decided.
+//! Notices: the messages to people, frozen when they are decided.
 //!
-//! It has no field for a name, a telephone, an attribute or a message of an event. `place` is made of
-//! fields of place, device and type only ([`place`]), and what looks like a number of a person, a
-//! mobile telephone or an identity card, is struck from every text that comes from outside
-//! ([`Notice::frozen`]), for a source may have written one where an address should stand.
+//! A notice has no field for a name, a telephone number, an attribute or a message of an event. `place` is
+//! built from fields of place, device and type only ([`place`]). Numbers of persons (mobile telephones and
+//! identity cards) are struck from every text of outside origin ([`Notice::frozen`]), because a source may
+//! write one where an address belongs.
 use linli_shared::protocol::event::Severity;
 use serde::{Deserialize, Serialize};
 
 use crate::cases::clock::Mark;
 
-/// Fields of a key whose values may leave in a message.
+/// Fields of a key whose values a message may contain.
 const PLACE_FIELDS: &[&str] = &[
     "site", "building", "unit", "address", "device", "type", "source",
 ];
-/// What stands where a number of a person stood.
+/// Replacement for a number of a person.
 const STRUCK: &str = "…";
-/// Characters of a place, and of a reason.
+/// Maximum length of a place, and of a reason, characters.
 const WORDS_CHARS_MAX: usize = 120;
 
-/// What happened to the warning, or to the case.
+/// What happened to the warning or the case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// 新发
+    /// 新发: a warning was raised.
     Raised,
-    /// 升级：另一去向
+    /// 升级: a warning escalated to another route.
     Escalated,
-    /// 更正
+    /// 更正: a warning was amended.
     Amended,
-    /// 撤销
+    /// 撤销: a warning was withdrawn.
     Withdrawn,
-    /// 解除
+    /// 解除: a warning ended.
     Ended,
-    /// 新案
+    /// 新案: a case was opened.
     Opened,
-    /// 进展：another state, or another lead
+    /// 进展: a case has another state or another lead.
     Moved,
-    /// 提醒
+    /// 提醒: a clock reached its reminder.
     Reminder,
-    /// 黄灯
+    /// 黄灯: a clock turned amber.
     Amber,
-    /// 红灯
+    /// 红灯: a clock turned red.
     Red,
-    /// 普通督办
+    /// 普通督办: ordinary supervision.
     Ordinary,
-    /// 黄牌督办
+    /// 黄牌督办: yellow-card supervision.
     YellowCard,
-    /// 红牌督办
+    /// 红牌督办: red-card supervision.
     RedCard,
-    /// 须指定主办
+    /// 须指定主办: the centre must name a lead.
     LeadDemanded,
-    /// 上升一级
+    /// 上升一级: a case climbed one rung.
     Climbed,
 }
 
@@ -76,7 +76,7 @@ impl What {
         }
     }
 
-    /// The word that people read.
+    /// The word shown to people.
     pub fn words(self) -> &'static str {
         match self {
             Self::Raised => "新发",
@@ -97,30 +97,30 @@ impl What {
         }
     }
 
-    /// The warning is over.
+    /// True if the warning is over.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Withdrawn | Self::Ended)
     }
 }
 
-/// Where a case is. It has no field for what people wrote.
+/// The state of a case. It has no field for texts that people wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CaseNews {
-    /// The number of the action that this is news of: the version of the case.
+    /// Number of the action that the news is about: the version of the case.
     pub version: i64,
-    /// State.
+    /// Word of the state.
     pub state: String,
-    /// 登记、受理……
+    /// State for people: 登记、受理……
     pub state_words: String,
-    /// The organisation that leads.
+    /// Id of the organisation that leads.
     pub lead: String,
-    /// Whose turn it is.
+    /// Id of the organisation that must act next.
     pub organisation: String,
-    /// Its name.
+    /// Name of that organisation.
     pub organisation_name: String,
-    /// How far up the ladder it is.
+    /// Rung on the ladder of escalation.
     pub rung: String,
-    /// When its next clock is due, milliseconds since 1970 UTC.
+    /// Next deadline, milliseconds since 1970 UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<i64>,
 }
@@ -128,47 +128,47 @@ pub struct CaseNews {
 /// One notice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Notice {
-    /// Number of the warning; 0: it is about a case, or a test.
+    /// Number of the warning; 0 for a case or a test.
     pub warning: i64,
-    /// What happened to it.
+    /// What happened.
     pub what: What,
-    /// red, orange, yellow, blue; of a case the grade of its risk.
+    /// red, orange, yellow, blue; for a case, the grade of its risk.
     pub grade: String,
-    /// 红色、橙色、黄色、蓝色.
+    /// Grade for people: 红色、橙色、黄色、蓝色.
     pub grade_words: String,
-    /// info, notice, warning, alarm, life.
+    /// Severity: info, notice, warning, alarm, life.
     #[serde(with = "severity_name")]
     #[schema(value_type = String)]
     pub severity: Severity,
-    /// Rule; of a case its kind.
+    /// Id of the rule; for a case, its kind.
     pub rule: String,
-    /// Name of the rule, or of the kind.
+    /// Name of the rule or kind.
     pub rule_name: String,
     /// Site.
     pub site: String,
     /// Short words of the key, like "yuyuan 3号楼"; see [`place`].
     pub place: String,
-    /// When it happened, milliseconds since 1970 UTC.
+    /// Time of the occurrence, milliseconds since 1970 UTC.
     pub at_ms: i64,
-    /// 补报
+    /// The warning is 补报.
     pub late: bool,
-    /// How long ago it happened, milliseconds, where it is 补报.
+    /// Age of the occurrence, milliseconds, if it is 补报.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_ms: Option<i64>,
-    /// Code of its case.
+    /// Code of the case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub case: Option<String>,
-    /// Where the case is, if it is what this is about.
+    /// State of the case, if the notice is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub news: Option<CaseNews>,
-    /// Why, in a few words that are not a person's own: why it was withdrawn, say.
+    /// Short reason, such as why a warning was withdrawn; never a person's own words.
     pub reason: String,
-    /// The route that it goes by.
+    /// The route of the notice.
     pub route: String,
 }
 
 impl Notice {
-    /// As it is stored and sent: without numbers of persons, and of bounded length.
+    /// The notice as it is stored and sent: without numbers of persons, and of bounded length.
     #[must_use]
     pub fn frozen(&self) -> Self {
         Self {
@@ -178,12 +178,12 @@ impl Notice {
         }
     }
 
-    /// It is no warning, but a test.
+    /// True for a test notice.
     pub fn is_test(&self) -> bool {
         self.warning == 0 && self.news.is_none()
     }
 
-    /// What it is about, as ids have it: "warning/123", "case/20260101-000001".
+    /// The subject in ids: "warning/123", "case/20260101-000001".
     pub fn subject(&self) -> String {
         match (&self.news, &self.case) {
             (Some(_), Some(case)) => format!("case/{case}"),
@@ -191,7 +191,7 @@ impl Notice {
         }
     }
 
-    /// The message of `linli-hub notifications test`.
+    /// The notice of `linli-hub notifications test`.
     pub fn test(now_ms: i64) -> Self {
         Self {
             warning: 0,
@@ -214,9 +214,9 @@ impl Notice {
     }
 }
 
-/// The words of a rule's key: the values of the fields of place, device and type; all others, which are
-/// attributes, are left out. `fields` are the rule's, `key` their values with `|` between them. Where the
-/// two do not match, as when a value has a `|` of its own, the site alone is told.
+/// The short words of a rule's key: the values of the fields of place, device and type. All other fields are
+/// attributes and are left out. `fields` are the rule's, `key` their values separated by `|`. If their
+/// numbers differ (a value may contain a `|`), the result is the site alone.
 pub fn place(fields: &[String], key: &str, site: &str) -> String {
     let values: Vec<&str> = key.split('|').collect();
     let mut words: Vec<&str> = Vec::new();
@@ -242,8 +242,8 @@ fn bounded(text: &str) -> String {
     }
 }
 
-/// Strikes mobile telephones (11 digits, 1 first) and numbers of identity cards (15 or 18), also with
-/// spaces or dashes between the digits.
+/// Strikes mobile telephone numbers (11 digits, the first is 1) and numbers of identity cards (15 or 18
+/// digits), also with spaces or dashes between the digits.
 pub fn without_numbers(text: &str) -> String {
     let is_of_number =
         |letter: char| letter.is_ascii_digit() || matches!(letter, ' ' | '-' | 'x' | 'X');
@@ -259,7 +259,7 @@ pub fn without_numbers(text: &str) -> String {
         let bare = run.trim_end_matches([' ', '-']);
         let word = |part: &str| part.trim_end_matches([' ', '-']).len();
         let parts = || bare.split_inclusive([' ', '-']);
-        // A number may stand beside others, as that of a flat; or it is written in groups.
+        // A number can follow another, such as that of a flat, or be written in groups.
         if parts().any(|part| is_number_of_person(&part[..word(part)])) {
             for part in parts() {
                 let (number, after) = part.split_at(word(part));
@@ -287,15 +287,17 @@ fn is_number_of_person(text: &str) -> bool {
     matches!(digits.len(), 15 | 18) || (mobile.len() == 11 && mobile.starts_with('1'))
 }
 
-/// A severity by its name, not by its number on the wire.
+/// Serialises a severity by name, not by its number on the wire.
 mod severity_name {
     use linli_shared::protocol::event::Severity;
     use serde::{Deserialize, Deserializer, Serializer};
 
+    /// Writes the name.
     pub fn serialize<S: Serializer>(severity: &Severity, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(severity.as_str())
     }
 
+    /// Reads the name. Errors: unknown name.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Severity, D::Error> {
         let name = String::deserialize(deserializer)?;
         Severity::from_name(&name)
@@ -344,12 +346,12 @@ mod tests {
             place_of(&["building", "device"], "3号楼|door-1"),
             "yuyuan 3号楼 door-1"
         );
-        // An attribute may hold anything, so it stays here, whatever it is called.
+        // An attribute may contain anything, so it never leaves, whatever its name is.
         for attribute in ["guest", "visitor_name", "note", "category", "tel"] {
             let told = place_of(&["site", attribute, "building"], "yuyuan|王小明|3号楼");
             assert_eq!(told, "yuyuan 3号楼", "{attribute}");
         }
-        // Nor does it get out by a separator of its own, which would move it to a field of place.
+        // A separator inside the attribute must not shift it into a field of place.
         assert_eq!(
             place_of(&["site", "note", "building"], "yuyuan|x|王小明|3号楼"),
             "yuyuan"

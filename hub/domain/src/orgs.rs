@@ -1,28 +1,28 @@
-//! Organisations, and the places that they answer for: who is whose, and whose is what. Pure.
+//! Organisations and the places that they are responsible for. Pure.
 //!
-//! * **Organisations** make a tree under the one district centre: a town and sub-district offices, police
+//! * **Organisations** form a tree under the one district centre: a town and sub-district offices, police
 //!   stations and departments under the centre; mediation rooms, volunteer teams and grids under an office, a
 //!   town or the centre.
-//! * **Places** make a tree too, from the district down to a unit. Each says which office, station and grid
-//!   answer for it, or has that from the place above.
-//! * Both are written in one file (`file`), loaded and changed by `linli-hub org` and the API, and kept in the
-//!   store. Nothing is ever deleted, for cases name them: what is not in the file any more is retired. Each
-//!   change is noted with what was before.
-//! * **Jurisdiction**: the centre covers all; an office, a town, a station and a grid cover the places that name
-//!   them; departments, rooms and teams cover no place, only the cases that are given to them.
+//! * **Places** form a tree too, from the district down to a unit. Each names the responsible office, station
+//!   and grid, or inherits them from the place above.
+//! * Both are written in one file (`file`), loaded and changed by `linli-hub org` and the API, and kept in
+//!   the store. Nothing is ever deleted, because cases refer to it: an entry removed from the file is
+//!   retired. Each change is recorded with the previous value.
+//! * **Jurisdiction**: the centre covers everything; an office, a town, a station and a grid cover the places
+//!   that name them; departments, rooms and teams cover no place, only the cases assigned to them.
 pub mod file;
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Organisations and places at most, together.
+/// Maximum number of organisations and places together.
 pub const ENTRIES_MAX: usize = 100_000;
-/// The id of the centre of each hub, also where no directory is loaded.
+/// Id of the centre of every hub, also without a directory.
 pub const CENTRE: &str = "centre";
-/// From a place to the district at most.
+/// Maximum depth of the trees.
 const DEPTH_MAX: usize = 16;
 
-/// What an organisation is.
+/// Kind of an organisation.
 #[derive(
     Debug,
     Clone,
@@ -38,21 +38,21 @@ const DEPTH_MAX: usize = 16;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum OrgKind {
-    /// 区综治中心: there is one.
+    /// 区综治中心: the district centre; there is exactly one.
     Centre,
-    /// 镇
+    /// 镇: town.
     Town,
-    /// 街道办事处
+    /// 街道办事处: sub-district office.
     Office,
-    /// 派出所
+    /// 派出所: police station.
     Station,
-    /// 部门
+    /// 部门: department.
     Department,
-    /// 调解室
+    /// 调解室: mediation room.
     Room,
-    /// 志愿调解队
+    /// 志愿调解队: volunteer team.
     Volunteers,
-    /// 网格
+    /// 网格: grid.
     Grid,
 }
 
@@ -71,7 +71,7 @@ impl OrgKind {
         }
     }
 
-    /// The kinds under which it stands.
+    /// The permitted kinds of its parent.
     fn parents(self) -> &'static [Self] {
         match self {
             Self::Centre => &[],
@@ -82,7 +82,7 @@ impl OrgKind {
     }
 }
 
-/// What a place is, from the top down.
+/// Kind of a place, from the top down.
 #[derive(
     Debug,
     Clone,
@@ -98,17 +98,17 @@ impl OrgKind {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum PlaceKind {
-    /// 区
+    /// 区: district.
     District,
-    /// 镇、街道辖区
+    /// 镇、街道辖区: area of a town or sub-district.
     Area,
-    /// 社区、村
+    /// 社区、村: community or village.
     Community,
-    /// 小区, or another place with a gateway
+    /// 小区: compound, or another place with a gateway.
     Compound,
-    /// 楼栋
+    /// 楼栋: building.
     Building,
-    /// 单元
+    /// 单元: unit.
     Unit,
 }
 
@@ -130,19 +130,19 @@ impl PlaceKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Org {
-    /// Short name, for ever: lower-case letters, digits and hyphens.
+    /// Permanent id: lower-case letters, digits and hyphens.
     pub id: String,
-    /// What people call it.
+    /// Name for people.
     pub name: String,
-    /// What it is.
+    /// Kind.
     pub kind: OrgKind,
-    /// The organisation above; empty for the centre.
+    /// Id of the organisation above; empty for the centre.
     #[serde(default)]
     pub parent: String,
-    /// Its working calendar; empty: that of the organisation above.
+    /// Name of its working calendar; empty: that of the organisation above.
     #[serde(default)]
     pub calendar: String,
-    /// The agent at a station, where its incidents come from and answers go.
+    /// For a station: the agent that delivers its incidents and receives the answers.
     #[serde(default)]
     pub agent: String,
 }
@@ -151,25 +151,25 @@ pub struct Org {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Place {
-    /// Short name, for ever.
+    /// Permanent id.
     pub id: String,
-    /// What people call it.
+    /// Name for people.
     pub name: String,
-    /// What it is.
+    /// Kind.
     pub kind: PlaceKind,
-    /// The place above; empty for the district.
+    /// Id of the place above; empty for the district.
     #[serde(default)]
     pub parent: String,
-    /// The town or office that answers for it; empty: as above.
+    /// The responsible town or office; empty: as above.
     #[serde(default)]
     pub office: String,
-    /// The police station; empty: as above.
+    /// The responsible police station; empty: as above.
     #[serde(default)]
     pub station: String,
-    /// The grid; empty: as above.
+    /// The responsible grid; empty: as above.
     #[serde(default)]
     pub grid: String,
-    /// Name of the site whose agents tell of it, for a compound; for a building or unit, how events name it.
+    /// For a compound: the site whose agents report from it; for a building or unit: its name in events.
     #[serde(default)]
     pub site: String,
 }
@@ -177,40 +177,46 @@ pub struct Place {
 /// All organisations and places that are not retired.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory {
+    /// Organisations by id.
     pub orgs: BTreeMap<String, Org>,
+    /// Places by id.
     pub places: BTreeMap<String, Place>,
 }
 
-/// Who answers for a place.
+/// The organisations responsible for a place; empty: none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answering<'a> {
+    /// Id of the town or office.
     pub office: &'a str,
+    /// Id of the police station.
     pub station: &'a str,
+    /// Id of the grid.
     pub grid: &'a str,
 }
 
-/// What an organisation other than the centre watches: the sites that it answers for, and a station its own agent.
+/// What an organisation below the centre may watch: the sites of its places, and a station its own agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Watched {
+    /// Names of sites.
     pub sites: BTreeSet<String>,
-    /// Empty: it has none.
+    /// Id of the agent; empty: none.
     pub agent: String,
 }
 
 impl Watched {
-    /// Something of this site and agent is its own.
+    /// True if the organisation may watch something of this site and agent.
     pub fn has(&self, site: &str, agent: &str) -> bool {
         self.sites.contains(site) || (!self.agent.is_empty() && self.agent == agent)
     }
 }
 
 impl Directory {
-    /// Whoever is of this organisation has to do with all there is: it is the centre, or none is named.
+    /// True if the organisation covers everything: the centre, or no organisation.
     pub fn has_all(&self, org: &str) -> bool {
         org.is_empty() || self.centre().is_some_and(|centre| centre.id == org)
     }
 
-    /// What an organisation watches; `None`: all, as the centre does.
+    /// What an organisation may watch; `None`: everything.
     pub fn watched(&self, org: &str) -> Option<Watched> {
         if self.has_all(org) {
             return None;
@@ -234,13 +240,13 @@ impl Directory {
         self.orgs.values().find(|org| org.kind == OrgKind::Centre)
     }
 
-    /// The place itself and those above it, up to the district.
+    /// The place and all places above it, up to the district.
     pub fn chain<'a>(&'a self, place: &str) -> impl Iterator<Item = &'a Place> {
         let first = self.places.get(place);
         std::iter::successors(first, |place| self.places.get(&place.parent)).take(DEPTH_MAX)
     }
 
-    /// Who answers for a place.
+    /// The organisations responsible for a place.
     pub fn answering(&self, place: &str) -> Answering<'_> {
         let mut answering = Answering::default();
         for place in self.chain(place) {
@@ -264,7 +270,7 @@ impl Directory {
             .find(|place| place.kind == PlaceKind::Compound && place.site == site)
     }
 
-    /// The smallest place known of where an event says that it happened.
+    /// The smallest known place of an event's location.
     pub fn locate(&self, site: &str, building: &str, unit: &str) -> Option<&Place> {
         let mut found = self.of_site(site)?;
         for (kind, name) in [(PlaceKind::Building, building), (PlaceKind::Unit, unit)] {
@@ -282,21 +288,21 @@ impl Directory {
         Some(found)
     }
 
-    /// The station whose agent this is.
+    /// The station with this agent.
     pub fn station_of(&self, agent: &str) -> Option<&Org> {
         self.orgs
             .values()
             .find(|org| !org.agent.is_empty() && org.agent == agent)
     }
 
-    /// An organisation is another, or stands under it.
+    /// True if `org` is `above` or below it.
     pub fn is_within(&self, org: &str, above: &str) -> bool {
         std::iter::successors(self.orgs.get(org), |org| self.orgs.get(&org.parent))
             .take(DEPTH_MAX)
             .any(|org| org.id == above)
     }
 
-    /// A place is of an organisation's jurisdiction.
+    /// True if a place lies in the jurisdiction of an organisation.
     pub fn covers(&self, org: &str, place: &str) -> bool {
         let Some(org) = self.orgs.get(org) else {
             return false;
@@ -311,7 +317,7 @@ impl Directory {
         }
     }
 
-    /// The working calendar of an organisation.
+    /// Name of the working calendar of an organisation; empty: none.
     pub fn calendar(&self, org: &str) -> &str {
         std::iter::successors(self.orgs.get(org), |org| self.orgs.get(&org.parent))
             .take(DEPTH_MAX)
@@ -320,7 +326,7 @@ impl Directory {
             .unwrap_or_default()
     }
 
-    /// What is wrong with it: the entry, and what would be right.
+    /// Checks the directory. Errors: the entry and the problem.
     pub fn check(&self) -> Result<(), (String, String)> {
         if self.orgs.len() + self.places.len() > ENTRIES_MAX {
             let message = format!("more than {ENTRIES_MAX} organisations and places");
@@ -393,7 +399,7 @@ impl Directory {
             }
         } else {
             let parent = self.places.get(&place.parent);
-            // Each step down is to a smaller kind, so there is no way round in a circle.
+            // The parent's kind is always larger, so there can be no cycle.
             if parent.is_none_or(|parent| parent.kind >= place.kind) {
                 return Err(format!(
                     "parent {:?} must be the id of a place of a larger kind than {}",
@@ -453,21 +459,27 @@ fn check_words(id: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// One entry that is other than before.
+/// A changed entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
+    /// An organisation changed.
     Org {
+        /// Before; `None`: added.
         before: Option<Org>,
+        /// After; `None`: retired.
         after: Option<Org>,
     },
+    /// A place changed.
     Place {
+        /// Before; `None`: added.
         before: Option<Place>,
+        /// After; `None`: retired.
         after: Option<Place>,
     },
 }
 
 impl Change {
-    /// Its id.
+    /// Id of the entry.
     pub fn id(&self) -> &str {
         match self {
             Self::Org { before, after } => {
@@ -480,7 +492,7 @@ impl Change {
         }
     }
 
-    /// added, changed or retired.
+    /// The action: added, changed or retired.
     pub fn action(&self) -> &'static str {
         let (before, after) = match self {
             Self::Org { before, after } => (before.is_some(), after.is_some()),
@@ -494,7 +506,7 @@ impl Change {
     }
 }
 
-/// What makes one directory of another.
+/// The changes from one directory to another.
 pub fn changes(before: &Directory, after: &Directory) -> Vec<Change> {
     let mut changes = Vec::new();
     for (before, after) in both(&before.orgs, &after.orgs) {
@@ -506,7 +518,7 @@ pub fn changes(before: &Directory, after: &Directory) -> Vec<Change> {
     changes
 }
 
-/// Entries that are not the same in both.
+/// The entries that differ.
 fn both<T: Clone + PartialEq>(
     before: &BTreeMap<String, T>,
     after: &BTreeMap<String, T>,

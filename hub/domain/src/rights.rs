@@ -1,23 +1,23 @@
-//! Who may do what: jurisdiction × role × case, decided here and nowhere else. Pure.
+//! Access rights: jurisdiction × role × case. All of them are decided here. Pure.
 //!
-//! A role says which acts its holder may do at all; the jurisdiction of the holder's organisation, and what the
-//! organisation has to do with a case, say on which cases. A case for named handlers is there for those only: to
-//! all others it is as if it did not exist.
+//! A role defines which acts its holder may do at all. The jurisdiction of the holder's organisation, and the
+//! relation of the organisation to a case, define on which cases. A case for named handlers exists only for
+//! them: to everybody else it is hidden.
 //!
-//! | act | roles | on cases that |
+//! | act | roles | on cases |
 //! | --- | --- | --- |
-//! | see | supervisor, dispatcher, lead, handler, operator | are of the place, or with the organisation |
-//! | | revisit, grid | are of the place |
+//! | see | supervisor, dispatcher, lead, handler, operator | of the place, or with the organisation |
+//! | | revisit, grid | of the place |
 //! | register | dispatcher, supervisor, lead, handler, grid | – |
-//! | triage 受理、派单、定级 | dispatcher, supervisor | are of the place, or with the organisation |
-//! | work 签收、办理、答复 | lead, handler | are with the organisation, as its lead or a joint one |
-//! | pass on 退回、转办、协办、升级、挂起、删附件 | lead, handler | are led by the organisation |
-//! | | dispatcher, supervisor | are of the place |
-//! | supervise 核验、延期、重开、归档、个人信息请求 | supervisor | are of the place |
-//! | revisit 回访、评价 | revisit, supervisor | are of the place |
-//! | join as one 合并 | dispatcher, supervisor | are of the place |
-//! | unmask、下载附件 | supervisor, dispatcher, lead, handler, revisit | they may see |
-//! | note、加附件 | all but operator | they may see |
+//! | triage 受理、派单、定级 | dispatcher, supervisor | of the place, or with the organisation |
+//! | work 签收、办理、答复 | lead, handler | with the organisation, as lead or joint handler |
+//! | pass on 退回、转办、协办、升级、挂起、删附件 | lead, handler | led by the organisation |
+//! | | dispatcher, supervisor | of the place |
+//! | supervise 核验、延期、重开、归档、个人信息请求 | supervisor | of the place |
+//! | revisit 回访、评价 | revisit, supervisor | of the place |
+//! | join as one 合并 | dispatcher, supervisor | of the place |
+//! | unmask、下载附件 | supervisor, dispatcher, lead, handler, revisit | that they may see |
+//! | note、加附件 | all but operator | that they may see |
 //! | watch events, warnings, agents | all but admin and auditor | |
 //! | attend 签收预警、静默、规则、通知 | operator, supervisor | |
 //! | manage users, tokens, organisations | admin | |
@@ -29,27 +29,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::orgs::Directory;
 
-/// What somebody is.
+/// Role of a user or token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// 系统管理员: users, tokens, organisations; no case
+    /// 系统管理员: manages users, tokens, organisations; sees no case.
     Admin,
-    /// 督办员: supervises the cases of its jurisdiction
+    /// 督办员: supervises the cases of its jurisdiction.
     Supervisor,
-    /// 受理员: takes cases in and dispatches them
+    /// 受理员: accepts and dispatches cases.
     Dispatcher,
-    /// 单位负责人
+    /// 单位负责人: leads a unit.
     Lead,
-    /// 经办人
+    /// 经办人: handles cases.
     Handler,
-    /// 回访员
+    /// 回访员: revisits.
     Revisit,
-    /// 网格员
+    /// 网格员: grid worker.
     Grid,
-    /// 值班员: watches events and warnings, acknowledges, mutes
+    /// 值班员: watches events and warnings, acknowledges, mutes.
     Operator,
-    /// 审计员: reads the audit log; no case
+    /// 审计员: reads the audit log; sees no case.
     Auditor,
     /// 命令行: whoever runs `linli-hub` as its operating system's user. Nobody is given this role, and no API takes or
     /// shows it: it is not in [`Role::ALL`].
@@ -87,7 +87,7 @@ impl Role {
         }
     }
 
-    /// What it does.
+    /// The words shown to people.
     pub fn words(self) -> &'static str {
         match self {
             Self::Admin => "系统管理员 users, tokens, organisations; no case",
@@ -103,70 +103,86 @@ impl Role {
         }
     }
 
-    /// The role of this word.
+    /// The role with this word.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 }
 
-/// Who acts.
+/// The acting user or token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// Login of a user, `token:name`, or `os:name` on the command line.
     pub login: String,
+    /// Its role.
     pub role: Role,
-    /// Id of the organisation; empty: the centre's, which covers all also where no directory is loaded.
+    /// Id of the organisation; empty: the centre, which covers everything even without a directory.
     pub org: String,
 }
 
-/// What somebody wants to do that is not about one case.
+/// An act that does not concern one case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
+    /// Watch events, warnings and agents.
     Watch,
+    /// 签收预警、静默、规则、通知: acknowledge and mute warnings, manage rules and notices.
     Attend,
+    /// Register a case.
     Register,
+    /// Manage users, tokens and organisations.
     Manage,
+    /// Read the audit log.
     Audit,
 }
 
-/// What somebody wants to do about a case.
+/// An act on a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CaseAct {
+    /// See it.
     See,
+    /// 受理、派单、定级: accept, dispatch, set the risk.
     Triage,
+    /// 签收、办理、答复: sign, handle, answer.
     Work,
+    /// 退回、转办、协办、升级、挂起、删附件: return, transfer, join, escalate, suspend, remove files.
     PassOn,
+    /// 核验、延期、重开、归档、个人信息请求: verify, decide delays, reopen, archive, requests of residents.
     Supervise,
+    /// 回访、评价: revisit and evaluate.
     Revisit,
+    /// 合并: merge.
     JoinAsOne,
+    /// Unmask personal data and download files.
     Unmask,
+    /// Add notes and files.
     Note,
 }
 
-/// What rights depend on of a case.
+/// The properties of a case that rights depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct CaseFacts<'a> {
-    /// Where it is; empty: not known.
+    /// Id of its place; empty: unknown.
     pub place: &'a str,
-    /// The organisation that leads it.
+    /// Id of the organisation that leads it.
     pub lead: &'a str,
-    /// Those that work with it.
+    /// Ids of its joint handlers.
     pub joint: &'a [String],
-    /// It is for named handlers only, and who they are.
+    /// The named handlers, if the case is for them only.
     pub named_only: Option<&'a [String]>,
 }
 
-/// What is decided.
+/// The decision about an act on a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
+    /// The actor may do it.
     Allowed,
-    /// It is there, and not for this one to do.
+    /// The actor may see the case but not do this.
     Refused,
-    /// For this one it is not there.
+    /// The case does not exist for the actor.
     Hidden,
 }
 
-/// Whether somebody may do something that is not about one case.
+/// Decides an act that does not concern one case.
 pub fn may(actor: &Actor, act: Act) -> bool {
     use Role::{
         Admin, Auditor, CommandLine, Dispatcher, Grid, Handler, Lead, Operator, Supervisor,
@@ -180,7 +196,7 @@ pub fn may(actor: &Actor, act: Act) -> bool {
     }
 }
 
-/// What an organisation has to do with a case.
+/// The relation of an organisation to a case.
 struct Relation {
     covers: bool,
     leads: bool,
@@ -191,7 +207,7 @@ fn relation(directory: &Directory, actor: &Actor, case: CaseFacts<'_>) -> Relati
     if actor.org.is_empty() {
         return Relation {
             covers: true,
-            // Who is of no organisation is of the centre.
+            // An actor without organisation belongs to the centre.
             leads: directory
                 .centre()
                 .is_none_or(|centre| centre.id == case.lead),
@@ -204,13 +220,13 @@ fn relation(directory: &Directory, actor: &Actor, case: CaseFacts<'_>) -> Relati
         .is_some_and(|centre| centre.id == actor.org);
     Relation {
         covers: is_centre || directory.covers(&actor.org, case.place),
-        // What lies with an organisation under one's own lies with one's own.
+        // A case with a subordinate organisation also counts as being with the superior one.
         leads: within(case.lead) && !is_centre || case.lead == actor.org,
         joins: case.joint.iter().any(|org| within(org)) && !is_centre,
     }
 }
 
-/// Whether somebody may do something about a case.
+/// Decides an act on a case.
 pub fn may_case(
     directory: &Directory,
     actor: &Actor,
@@ -287,7 +303,7 @@ mod tests {
         CaseAct::Note,
     ];
 
-    /// A case at 豫园, led by a mediation room of its office, with the women's federation.
+    /// A case at 豫园, led by a mediation room of its office, with the women's federation as joint handler.
     #[test]
     fn the_table_of_roles_and_organisations_on_a_case() {
         let district = district();
@@ -298,8 +314,8 @@ mod tests {
             joint: &joint,
             named_only: None,
         };
-        // S sees, T triages, W works, P passes on, V supervises, R revisits, J joins as one, U unmasks, N notes;
-        // a dot: refused; -: not there.
+        // S see, T triage, W work, P pass on, V supervise, R revisit, J join as one, U unmask, N note; dot:
+        // refused; -: hidden.
         let table = [
             (Role::Supervisor, "centre", "ST.PVRJUN"),
             (Role::Supervisor, "", "ST.PVRJUN"),
@@ -368,7 +384,7 @@ mod tests {
             may_case(&district, &supervisor, CaseAct::See, case(&named)),
             Decision::Allowed
         );
-        // To be named does not give what the role does not.
+        // Being named grants nothing beyond the role.
         let admin = actor(Role::Admin, "centre");
         assert_eq!(
             may_case(&district, &admin, CaseAct::See, case(&named)),

@@ -1,14 +1,14 @@
-//! Kinds of events that only stations report. From any other agent they are stored and withheld: no rule sees them, no case
-//! is opened, and whoever reads them is told so.
+//! Kinds of events that only stations may report. From any other agent they are stored and withheld: no rule
+//! evaluates them, no case is opened, and readers see the reason.
 
-/// How these kinds begin.
+/// Prefixes of these kinds.
 const PREFIXES: [&str; 3] = ["dispute.", "incident.", "danger."];
 
-/// Why an event is withheld, as people read it.
+/// Why an event is withheld, for people.
 pub const REASON: &str =
     "仅派出所网关可上报此类事件 only the agent of a station may report this kind";
 
-/// Only the agent of a station may report this kind.
+/// True if only the agent of a station may report this kind.
 pub fn is_reserved(kind: &str) -> bool {
     PREFIXES.iter().any(|prefix| kind.starts_with(prefix))
 }

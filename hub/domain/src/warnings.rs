@@ -1,16 +1,17 @@
-//! What is decided about a warning beside its rule. Pure.
+//! Decisions about a warning beyond its rule. Pure.
 //!
-//! A warning is raised by its rule's finding, and amended, ended or withdrawn with it (`correlate::revise`).
+//! A warning is raised by a finding of its rule, and amended, ended or withdrawn with it
+//! (`correlate::revise`).
 //! * **Grades** are the severities in the words of the centre: 红 red for life, 橙 orange for alarm, 黄 yellow
-//!   for warning, 蓝 blue for the others, unless the hub's config says otherwise.
-//! * **Acknowledgement**: where the rule's `then.ack` gives a time, somebody has to acknowledge within it, with
-//!   name and note. If nobody does, the warning is passed on along its route's `escalate`, and waits as long
-//!   again, to the end of the chain.
-//! * **Mutes** are made for a time by somebody with a reason. A warning that a mute matches is raised and
-//!   opens its case; nobody is told, then or after the mute, and nobody has to acknowledge it. Warnings of
-//!   life safety are muted only where the hub's config allows it and the mute says so.
-//! * **Inhibition**: while a warning of a rule with `inhibits` goes on, others that it names are raised and
-//!   nobody is told of them.
+//!   for warning, 蓝 blue for the others; the hub's config can change them.
+//! * **Acknowledgement**: if the rule's `then.ack` sets a time, somebody must acknowledge the warning within
+//!   it, with name and note. Otherwise the warning escalates along its route's `escalate` and waits as long
+//!   again, up to the end of the chain.
+//! * **Mutes** have a time, an author and a reason. A warning that matches a mute is raised and opens its
+//!   case, but nobody is notified, during or after the mute, and nobody has to acknowledge it. A mute applies
+//!   to warnings of life safety only if the hub's config allows it and the mute says so.
+//! * **Inhibition**: while a warning of a rule with `inhibits` is open, the warnings that it names are raised
+//!   without notifying anybody.
 use linli_shared::protocol::event::Severity;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -18,20 +19,21 @@ use std::sync::Arc;
 
 use crate::correlate::rule::Rule;
 
-/// How long a mute may last, milliseconds: 90 days. Longer is a change of the rule.
+/// Maximum duration of a mute, milliseconds: 90 days. For longer, change the rule.
 pub const MUTE_MS_MAX: i64 = 90 * 86_400_000;
-/// The longest reason and owner of a mute, and name and note of an acknowledgement, characters.
+/// Maximum length of the reason and owner of a mute, and of the name and note of an acknowledgement,
+/// characters.
 pub const TEXT_CHARS_MAX: usize = 500;
-/// Names that an error lists.
+/// Maximum number of names listed in an error.
 const NAMES_LISTED_MAX: usize = 20;
 
-/// The words of some severities.
+/// A grade: the words for some severities.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grade {
-    /// Short name, as channels and the API use it: "red".
+    /// Short name in channels and the API: "red".
     pub name: String,
-    /// What people read: "红色".
+    /// Name for people: "红色".
     pub words: String,
     /// Names of its severities.
     pub severities: Vec<String>,
@@ -61,7 +63,7 @@ impl Default for Grades {
 }
 
 impl Grades {
-    /// Grades that give each severity one; the error says which has none, or two.
+    /// Checks that each severity has exactly one grade. No grades: the default. Errors: the problem.
     pub fn new(grades: Vec<Grade>) -> Result<Self, String> {
         if grades.is_empty() {
             return Ok(Self::default());
@@ -95,7 +97,7 @@ impl Grades {
         Ok(Self(grades))
     }
 
-    /// Name and words of a severity's grade.
+    /// Name and words of the grade of a severity.
     pub fn of(&self, severity: Severity) -> (&str, &str) {
         self.0
             .iter()
@@ -111,40 +113,50 @@ impl Grades {
     }
 }
 
-/// Warnings of which nobody is told for a time.
+/// A mute: its warnings are raised without notifying anybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mute {
+    /// Id.
     pub id: i64,
-    /// Empty: any.
+    /// Id of the rule; empty: any.
     pub rule: String,
-    /// Empty: any.
+    /// Id of the site; empty: any.
     pub site: String,
-    /// Empty: any.
+    /// Key; empty: any.
     pub key: String,
+    /// Reason.
     pub reason: String,
+    /// The responsible person.
     pub owner: String,
+    /// Start, milliseconds since 1970 UTC.
     pub from_ms: i64,
+    /// End, milliseconds since 1970 UTC.
     pub until_ms: i64,
-    /// For life safety too.
+    /// Applies to warnings of life safety too.
     pub life: bool,
 }
 
-/// Whether people are told of a warning when it is raised, or why nobody is.
+/// Whether people are notified when a warning is raised, or why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
+    /// People are notified.
     Told,
+    /// The finding is 补报.
     Late,
+    /// The rule is in shadow mode.
     Shadow,
+    /// A mute matches.
     Muted,
+    /// An open warning inhibits it.
     Inhibited,
-    /// Its rule has no route, or no channel of the route takes it.
+    /// The rule has no route, or no channel of the route accepts it.
     NoChannel,
-    /// Its agent raises too many: it is held by one warning with others.
+    /// Its agent raises too many: one warning stands for this and others.
     Folded,
 }
 
 impl Outcome {
-    /// Each once.
+    /// All outcomes.
     pub const ALL: [Self; 7] = [
         Self::Told,
         Self::Late,
@@ -155,7 +167,7 @@ impl Outcome {
         Self::Folded,
     ];
 
-    /// Its name in figures.
+    /// Its name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Told => "told",
@@ -169,26 +181,31 @@ impl Outcome {
     }
 }
 
-/// What a mute is checked against.
+/// The inputs of the check of a mute.
 pub struct MuteTerms<'a> {
+    /// Now, milliseconds since 1970 UTC.
     pub now_ms: i64,
-    /// Warnings of life safety may be muted.
+    /// The hub's config allows mutes of warnings of life safety.
     pub life_allowed: bool,
+    /// All rules.
     pub rules: &'a [Arc<Rule>],
-    /// Those of the config and those of agents.
+    /// The sites of the config and of agents.
     pub sites: &'a BTreeSet<String>,
 }
 
-/// How a mute stands.
+/// State of a mute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MuteState {
+    /// It begins later.
     NotYet,
+    /// It is in force.
     Holds,
+    /// It has ended.
     Over,
 }
 
 impl MuteState {
-    /// Of a mute from one time until another, unless it was taken back.
+    /// The state of a mute with these times; `ended_ms` is set if it was ended early.
     pub fn at(now_ms: i64, from_ms: i64, until_ms: i64, ended_ms: Option<i64>) -> Self {
         if ended_ms.is_some() || until_ms <= now_ms {
             Self::Over
@@ -199,7 +216,7 @@ impl MuteState {
         }
     }
 
-    /// In the words of lists.
+    /// The words in lists.
     pub fn words(self) -> &'static str {
         match self {
             Self::NotYet => "未开始 not yet",
@@ -210,7 +227,7 @@ impl MuteState {
 }
 
 impl Mute {
-    /// What is wrong with it: the field, and why. A mute that would do nothing is refused.
+    /// Checks a mute. Errors: the field and the problem; a mute without effect is refused.
     pub fn check(&self, terms: &MuteTerms<'_>) -> Result<(), (&'static str, String)> {
         let MuteTerms {
             now_ms,
@@ -288,7 +305,7 @@ impl Mute {
         Ok(())
     }
 
-    /// It holds for a warning.
+    /// True if the mute matches a warning; its time is not checked.
     pub fn matches(&self, rule: &str, site: &str, key: &str, severity: Severity) -> bool {
         (self.rule.is_empty() || self.rule == rule)
             && (self.site.is_empty() || self.site == site)

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{Connection, Pool, StoreError, failed, flag};
 
-/// By how much a watermark may be ahead of the hub's clock, milliseconds: a skew of less is not put right.
+/// Maximum lead of a watermark over the hub's clock, milliseconds: a smaller skew is not corrected.
 pub const WATERMARK_AHEAD_MS_MAX: i64 = 5_000;
 
 /// An agent as the API shows it.
@@ -16,48 +16,48 @@ pub struct AgentView {
     pub agent: String,
     /// Site.
     pub site: String,
-    /// It is a station's: it may report disputes, incidents and dangers.
+    /// It is a station's agent: it may report disputes, incidents and dangers.
     pub station: bool,
     /// Version of its software at the last session.
     pub software: String,
     /// When it joined, milliseconds since 1970 UTC.
     pub joined_ms: i64,
-    /// When it was revoked.
+    /// When it was revoked, milliseconds since 1970 UTC.
     pub revoked_ms: Option<i64>,
     /// Last sign of life, milliseconds since 1970 UTC; 0: never seen.
     pub seen_ms: i64,
-    /// Everything that it received up to this time has arrived, milliseconds since 1970 UTC.
+    /// Watermark: everything that it received up to this time has arrived, milliseconds since 1970 UTC.
     pub watermark_ms: i64,
-    /// Events that waited at the last sign of life.
+    /// Number of events waiting in its spool at the last sign of life.
     pub waiting_events: i64,
-    /// By how much its clock was ahead of the hub's at the last sign of life, milliseconds; null: not known,
-    /// for its clock is not set.
+    /// How far its clock was ahead of the hub's at the last sign of life, milliseconds; null: unknown,
+    /// because its clock is not set.
     pub skew_ms: Option<i64>,
-    /// Its clock is synchronised, as it said at the last sign of life; null: it has not said.
+    /// Whether it reported its clock as synchronised at the last sign of life; null: not reported.
     pub clock_synchronised: Option<bool>,
-    /// A session is open now. Only the API of the running hub knows.
+    /// A session is open now. Only the API of the running hub can tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
 }
 
-/// What a sign of life tells.
+/// The content of a sign of life.
 #[derive(Debug, Clone)]
 pub struct Sign {
     /// Version of its software.
     pub software: String,
-    /// When it came.
+    /// When it arrived, milliseconds since 1970 UTC.
     pub seen_ms: i64,
-    /// How far it is, by the hub's clock; `None` if it does not tell.
+    /// Watermark by the hub's clock, milliseconds since 1970 UTC; `None` if not reported.
     pub watermark_ms: Option<i64>,
-    /// What waits.
+    /// Number of waiting events.
     pub waiting_events: i64,
-    /// By how much its clock is ahead.
+    /// How far its clock is ahead, milliseconds.
     pub skew_ms: Option<i64>,
     /// Its clock is synchronised.
     pub clock_set: bool,
 }
 
-/// All agents by name.
+/// All agents, ordered by name. Errors: [`StoreError`].
 pub async fn list(pool: &Pool) -> Result<Vec<AgentView>, StoreError> {
     let rows = sqlx::query("SELECT * FROM agents ORDER BY agent")
         .fetch_all(pool)
@@ -82,7 +82,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<AgentView>, StoreError> {
         .collect())
 }
 
-/// The sites of all agents that have joined.
+/// The sites of all agents that have joined. Errors: [`StoreError`].
 pub async fn sites(pool: &Pool) -> Result<BTreeSet<String>, StoreError> {
     let rows = sqlx::query("SELECT DISTINCT site FROM agents")
         .fetch_all(pool)
@@ -91,7 +91,7 @@ pub async fn sites(pool: &Pool) -> Result<BTreeSet<String>, StoreError> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// An agent that events are expected of.
+/// An agent on the roster: events are expected from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RosterEntry {
     /// Name.
@@ -100,15 +100,15 @@ pub struct RosterEntry {
     pub site: String,
     /// When it joined, milliseconds since 1970 UTC.
     pub joined_ms: i64,
-    /// Last sign of life; 0: never seen.
+    /// Last sign of life, milliseconds since 1970 UTC; 0: never seen.
     pub seen_ms: i64,
-    /// Everything that it received up to this time has arrived; 0: it has told nothing yet.
+    /// Watermark, milliseconds since 1970 UTC; 0: none reported yet.
     pub watermark_ms: i64,
-    /// Its join token was a station's.
+    /// It joined with a station's token.
     pub station: bool,
 }
 
-/// All agents that have joined and are not revoked, by name: whose silence means something.
+/// All agents that have joined and are not revoked, ordered by name. Errors: [`StoreError`].
 pub async fn roster(connection: &mut Connection) -> Result<Vec<RosterEntry>, StoreError> {
     let rows = sqlx::query(
         "SELECT agent, site, joined_ms, seen_ms, watermark_ms, station FROM agents \
@@ -130,7 +130,8 @@ pub async fn roster(connection: &mut Connection) -> Result<Vec<RosterEntry>, Sto
         .collect())
 }
 
-/// Whether an agent may have a session: it has joined with this certificate and is not revoked.
+/// Checks that an agent may open a session: it joined with this certificate and is not revoked. Errors:
+/// [`StoreError`].
 pub async fn admitted(
     pool: &Pool,
     agent: &AgentId,
@@ -153,7 +154,7 @@ pub async fn admitted(
     })
 }
 
-/// The site of an agent that has joined.
+/// The site of an agent. Errors: [`StoreError`].
 pub async fn site_of(
     connection: &mut Connection,
     agent: &AgentId,
@@ -166,7 +167,7 @@ pub async fn site_of(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// The agent whose name differs from this one in the case of its letters only.
+/// An agent whose name differs from this one only in the case of letters. Errors: [`StoreError`].
 pub async fn alike(
     connection: &mut Connection,
     agent: &AgentId,
@@ -180,20 +181,20 @@ pub async fn alike(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// An agent that joins.
+/// A joining agent.
 #[derive(Debug, Clone, Copy)]
 pub struct JoiningAgent<'a> {
     /// Its name.
     pub agent: &'a AgentId,
     /// Its site.
     pub site: &'a SiteId,
-    /// It is a station's.
+    /// It is a station's agent.
     pub station: bool,
-    /// Serial of its certificate.
+    /// Serial number of its certificate.
     pub serial: &'a str,
 }
 
-/// Takes an agent in after its join.
+/// Stores an agent after its join. Errors: [`StoreError`].
 pub async fn save(
     connection: &mut Connection,
     joining: JoiningAgent<'_>,
@@ -221,7 +222,7 @@ pub async fn save(
     Ok(())
 }
 
-/// Notes a sign of life.
+/// Records a sign of life. Errors: [`StoreError`].
 pub async fn sign(
     connection: &mut Connection,
     agent: &AgentId,
@@ -239,7 +240,7 @@ pub async fn sign(
     .bind(sign.waiting_events)
     .bind(sign.skew_ms)
     .bind(i16::from(sign.clock_set))
-    // One of the future was written before agents' claims were bounded.
+    // A watermark in the future dates from before agents' claims were bounded.
     .bind(sign.seen_ms.saturating_add(WATERMARK_AHEAD_MS_MAX))
     .execute(connection)
     .await

@@ -1,23 +1,27 @@
-//! Which files cases refer to. A row is written with the action that adds a file and goes with the one that removes it,
-//! or with its case (`store/retention`).
+//! The files that cases refer to. A row is inserted with the action that adds a file, and deleted with the
+//! action that removes it or with the case (`store/retention`).
 use sqlx::Row as _;
 use std::collections::HashSet;
 
 use super::statement::Statement;
 use super::{Connection, IDS_OF_QUERY_MAX, Pool, StoreError, failed};
 
-/// A file of a case.
+/// A reference of a case to a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Referred {
+    /// Id of the case.
     pub case_id: i64,
+    /// Number of the action that added the file.
     pub number: i64,
     /// Code of the case.
     pub code: String,
+    /// Digest of the content, which names the stored file.
     pub digest: String,
+    /// Size of the content, bytes.
     pub bytes: u64,
 }
 
-/// A case refers to a file.
+/// Adds a reference. Errors: [`StoreError`].
 pub async fn add(
     connection: &mut Connection,
     case: i64,
@@ -36,7 +40,7 @@ pub async fn add(
     Ok(())
 }
 
-/// It does not any more.
+/// Removes a reference. Errors: [`StoreError`].
 pub async fn remove(connection: &mut Connection, case: i64, number: i64) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM attachments WHERE case_id = $1 AND number = $2")
         .bind(case)
@@ -47,7 +51,7 @@ pub async fn remove(connection: &mut Connection, case: i64, number: i64) -> Resu
     Ok(())
 }
 
-/// Of these files those that some case refers to.
+/// Those of the files that a case refers to. Errors: [`StoreError`].
 pub async fn referred(
     connection: &mut Connection,
     digests: &[String],
@@ -66,7 +70,7 @@ pub async fn referred(
     Ok(found)
 }
 
-/// Files of cases after one, by case and number.
+/// References after one, ordered by case and number. Errors: [`StoreError`].
 pub async fn after(
     connection: &mut Connection,
     (case, number): (i64, i64),
@@ -92,7 +96,7 @@ pub async fn after(
     Ok(rows.iter().map(referred).collect())
 }
 
-/// How many there are, and their bytes.
+/// Number of references, and the sum of their sizes, bytes. Errors: [`StoreError`].
 pub async fn sum(pool: &Pool) -> Result<(i64, i64), StoreError> {
     let row =
         sqlx::query("SELECT COUNT(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM attachments")

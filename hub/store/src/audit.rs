@@ -5,20 +5,20 @@ use super::statement::Statement;
 use super::{Connection, Pool, Row, StoreError, failed};
 use linli_domain::audit::{AuditEntry, Deed};
 
-/// Which entries are wanted.
+/// A filter of entries.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
-    /// Only of this.
+    /// Only this object.
     pub object: Option<String>,
-    /// Only by this one.
+    /// Only this actor.
     pub actor: Option<String>,
-    /// Only below this number.
+    /// Only numbers below this one.
     pub before: Option<i64>,
-    /// At most so many.
+    /// Maximum number of entries.
     pub limit: usize,
 }
 
-/// Appends to the chain, in a transaction that writes.
+/// Appends an entry to the chain, in a write transaction. Errors: [`StoreError`].
 pub async fn append(connection: &mut Connection, deed: Deed) -> Result<(), StoreError> {
     let last = sqlx::query("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
         .fetch_optional(&mut *connection)
@@ -44,7 +44,7 @@ pub async fn append(connection: &mut Connection, deed: Deed) -> Result<(), Store
     Ok(())
 }
 
-/// Entries, newest first.
+/// Entries, newest first. Errors: [`StoreError`].
 pub async fn list(pool: &Pool, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
     let mut query = Statement::new("SELECT * FROM audit WHERE 1 = 1");
     if let Some(object) = &filter.object {
@@ -67,7 +67,7 @@ pub async fn list(pool: &Pool, filter: &AuditFilter) -> Result<Vec<AuditEntry>, 
     Ok(rows.iter().map(entry).collect())
 }
 
-/// The entries after a number, oldest first: for following the chain.
+/// Entries after a number, oldest first, for verifying the chain. Errors: [`StoreError`].
 pub async fn after(pool: &Pool, number: i64, limit: i64) -> Result<Vec<AuditEntry>, StoreError> {
     let rows = sqlx::query("SELECT * FROM audit WHERE number > $1 ORDER BY number LIMIT $2")
         .bind(number)

@@ -1,7 +1,8 @@
 //! Cases and their append-only actions.
 //!
-//! A row holds what lists and looks ask for; the case itself and what was done are sealed, for they hold what people
-//! wrote. Both are written together: a case is never other than its log.
+//! A row has the columns for lists and look-ups; the case itself and its actions are sealed, because they
+//! contain texts that people wrote. Both are written in one transaction, so a case always equals the fold of
+//! its log.
 use serde::Serialize;
 use sqlx::Row as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,24 +19,24 @@ use linli_domain::cases::{Opening, POLICE, State};
 /// An action on a case.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct ActionView {
-    /// From 1 on, without gaps.
+    /// Number, from 1 without gaps.
     pub number: i64,
-    /// When, milliseconds since 1970 UTC.
+    /// Time, milliseconds since 1970 UTC.
     pub at_ms: i64,
-    /// Who: a person, a rule, or the hub.
+    /// Actor: a person, a rule, or the hub.
     pub actor: String,
-    /// For which organisation.
+    /// The organisation for which the actor acts.
     pub organisation: String,
-    /// What.
+    /// Word of the action.
     pub action: String,
-    /// What was said, and to whom it went.
+    /// The text and the recipient.
     pub note: String,
 }
 
 /// A case as the API shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct CaseView {
-    /// Code: the one name of the case, from here to the archive.
+    /// Code: the only name of the case, from the registration to the archive.
     pub code: String,
     /// Kind.
     pub kind: String,
@@ -51,68 +52,74 @@ pub struct CaseView {
     pub place: String,
     /// Key of the place or thing that it is about.
     pub key: String,
-    /// Where the rule sends it.
+    /// Route of the notices of its rule.
     pub route: String,
-    /// Where it came from: rule, police, desk or import.
+    /// Source: rule, police, desk or import.
     pub source: String,
-    /// The organisation that leads.
+    /// Id of the organisation that leads.
     pub lead: String,
-    /// Level of supervision, if there is one.
+    /// Level of supervision; empty: none.
     pub supervision: String,
     /// It is for named handlers only.
     pub named_only: bool,
     /// When it was opened, milliseconds since 1970 UTC.
     pub opened_ms: i64,
-    /// When it changed last, milliseconds since 1970 UTC.
+    /// When it last changed, milliseconds since 1970 UTC.
     pub changed_ms: i64,
-    /// When the clock that is due first is due, milliseconds since 1970 UTC.
+    /// The earliest deadline of its clocks, milliseconds since 1970 UTC.
     pub due_ms: Option<i64>,
-    /// Rises with every action.
+    /// Version; increases with every action.
     pub version: i64,
-    /// Numbers of its warnings.
+    /// Ids of its warnings.
     pub warnings: Vec<i64>,
 }
 
-/// Which cases are wanted.
+/// A filter of cases.
 #[derive(Debug, Clone, Default)]
 pub struct CaseFilter {
-    /// Only of this site.
+    /// Only this site.
     pub site: Option<String>,
-    /// Only of this kind.
+    /// Only this kind.
     pub kind: Option<String>,
-    /// Only in this state.
+    /// Only this state.
     pub state: Option<String>,
-    /// Only of this key.
+    /// Only this key.
     pub key: Option<String>,
-    /// Only those that are with this organisation; `None`: with any.
+    /// Only cases with this organisation; `None`: all.
     pub org: Option<String>,
-    /// Those for named handlers only where this one is named; `None`: of all.
+    /// Of cases for named handlers only, those that name this login; `None`: all.
     pub login: Option<String>,
-    /// Only below this number, in the order of opening.
+    /// Only ids below this one, in the order of opening.
     pub before: Option<i64>,
-    /// At most so many.
+    /// Maximum number of cases.
     pub limit: usize,
 }
 
-/// A case on its way into the store, beside what its log says.
+/// The data of a case to be stored that its log does not contain.
 #[derive(Debug, Clone)]
 pub struct NewCase<'a> {
+    /// Id.
     pub id: i64,
+    /// How the case was opened.
     pub opening: &'a Opening,
-    /// What only some may see, as JSON.
+    /// The narrative, as JSON.
     pub narrative: &'a str,
 }
 
-/// A case as it is worked on.
+/// A case with the data needed to work on it.
 #[derive(Debug, Clone)]
 pub struct Record {
+    /// Id.
     pub id: i64,
+    /// Site.
     pub site: String,
+    /// Id of the place.
     pub place: String,
-    /// The agent of the station that reported it; empty: none did.
+    /// Agent of the station that reported it; empty if none did.
     pub station: String,
-    /// What the station knows it by: its source and number there.
+    /// The incident by which the station identifies it: its source and number there.
     pub incident: String,
+    /// The case.
     pub case: Case,
 }
 
@@ -130,27 +137,27 @@ fn unread(error: serde_json::Error) -> StoreError {
     }
 }
 
-/// Where the sealed fields of a case belong.
+/// The owner with which a sealed field of a case is authenticated.
 fn belongs(field: &str, id: i64) -> String {
     format!("cases.{field}/{id}")
 }
 
-/// Where a sealed action belongs.
+/// The owner with which a sealed action is authenticated.
 fn of_action(id: i64, number: i64) -> String {
     format!("case_actions/{id}/{number}")
 }
 
-/// What supervision a case has, as a word.
+/// The level of supervision of a case, as a word.
 fn supervision(case: &Case) -> &'static str {
     case.supervision.map_or("", |mark: Mark| mark.words().1)
 }
 
-/// The columns of a view: sealed ones are long, and are read for one case at a time.
+/// The columns of a view, without sealed ones, which are long and are read for one case at a time.
 const VIEW: &str = "cases.id, code, kind, title, cases.state, risk, site, place, case_key, route, source, lead, \
                     supervision, named_only, opened_ms, changed_ms, due_ms, version";
 
-/// The open case of a kind about a key on a route. A case of another route is with other people, who must not get
-/// what was not sent to them.
+/// The open case of a kind about a key on a route. A case on another route is with other people, who must not
+/// get data that was not sent to them. Errors: [`StoreError`].
 pub async fn find_open(
     connection: &mut Connection,
     opening: &Opening,
@@ -177,6 +184,7 @@ pub async fn find_open(
 }
 
 /// The open cases of incidents that these events reported: only those for named handlers, or only the others.
+/// Errors: [`StoreError`].
 pub async fn of_events(
     connection: &mut Connection,
     events: &[String],
@@ -201,7 +209,7 @@ pub async fn of_events(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// The case of an incident.
+/// The case of an incident. Errors: [`StoreError`].
 pub async fn of_incident(
     connection: &mut Connection,
     agent: &str,
@@ -217,7 +225,7 @@ pub async fn of_incident(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// A warning belongs to a case that is for named handlers only.
+/// True if a warning belongs to a case for named handlers only. Errors: [`StoreError`].
 pub async fn is_hidden(connection: &mut Connection, warning: i64) -> Result<bool, StoreError> {
     let row = sqlx::query(
         "SELECT 1 FROM case_warnings JOIN cases ON case_id = id WHERE warning_id = $1 AND named_only = 1 LIMIT 1",
@@ -229,7 +237,7 @@ pub async fn is_hidden(connection: &mut Connection, warning: i64) -> Result<bool
     Ok(row.is_some())
 }
 
-/// Those of these codes that are of cases for named handlers only, where this one is not named.
+/// The codes among `codes` of cases for named handlers only that do not name `login`. Errors: [`StoreError`].
 pub async fn hidden(
     connection: &mut Connection,
     codes: &[String],
@@ -255,7 +263,7 @@ pub async fn hidden(
     Ok(hidden)
 }
 
-/// Inserts a case with its first action.
+/// Inserts a case with its first action. Errors: [`StoreError`].
 pub async fn insert(
     connection: &mut Connection,
     sealer: &Sealer,
@@ -302,7 +310,7 @@ pub async fn insert(
     place(connection, id, orgs, case.state).await
 }
 
-/// Writes a case after an action, and the action.
+/// Writes an action, and the case after it. Errors: [`StoreError`].
 pub async fn append(
     connection: &mut Connection,
     sealer: &Sealer,
@@ -312,7 +320,7 @@ pub async fn append(
     action: &Action,
 ) -> Result<(), StoreError> {
     let detail = serde_json::to_string(case).map_err(unread)?;
-    // What is done to a case that is closed, and stays so, keeps nothing of it for longer.
+    // An action on a case that stays closed does not extend its retention.
     let is_over = before.state.is_closed() && before.state == case.state;
     let changed_ms = (!is_over).then_some(action.at_ms);
     sqlx::query(
@@ -370,7 +378,7 @@ async fn note(
     Ok(())
 }
 
-/// The organisations that a case is with, from now on.
+/// Sets the organisations that a case is with. Errors: [`StoreError`].
 pub async fn place(
     connection: &mut Connection,
     id: i64,
@@ -397,7 +405,7 @@ pub async fn place(
     Ok(())
 }
 
-/// The organisations that a case is with.
+/// The organisations that a case is with. Errors: [`StoreError`].
 pub async fn orgs_of(connection: &mut Connection, id: i64) -> Result<BTreeSet<String>, StoreError> {
     let rows = sqlx::query("SELECT org FROM case_orgs WHERE case_id = $1")
         .bind(id)
@@ -407,7 +415,7 @@ pub async fn orgs_of(connection: &mut Connection, id: i64) -> Result<BTreeSet<St
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// How many open cases are with each of these organisations; one that has none is not there.
+/// Number of open cases of each of these organisations; organisations without one are missing.
 async fn open_with(
     connection: &mut Connection,
     orgs: &[String],
@@ -427,7 +435,7 @@ async fn open_with(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// Of those who may get a case, the one with the fewest open cases.
+/// The candidate with the fewest open cases. Errors: [`StoreError`].
 pub async fn least(
     connection: &mut Connection,
     candidates: Candidates,
@@ -439,7 +447,8 @@ pub async fn least(
     Ok(candidates.least(|org| open.get(org).copied().unwrap_or_default()))
 }
 
-/// Cases for named handlers only after a number, of whose handlers none is a user who is not disabled.
+/// Cases for named handlers only, after an id, none of whose handlers is an enabled user. Errors:
+/// [`StoreError`].
 pub async fn without_handlers(
     connection: &mut Connection,
     after: i64,
@@ -479,7 +488,7 @@ async fn name(
     Ok(())
 }
 
-/// A case as it is worked on.
+/// Reads a case with the data needed to work on it. Errors: [`StoreError`].
 pub async fn load(
     connection: &mut Connection,
     sealer: &Sealer,
@@ -511,7 +520,7 @@ fn record(row: &Row, sealer: &Sealer) -> Result<Record, StoreError> {
     })
 }
 
-/// What only some may see of a case, as JSON.
+/// The narrative of a case, as JSON. Errors: [`StoreError`].
 pub async fn narrative(
     connection: &mut Connection,
     sealer: &Sealer,
@@ -527,7 +536,7 @@ pub async fn narrative(
         .map_err(unsealed)
 }
 
-/// What cases below a number say of people, as JSON; newest first. Those that say nothing are there too.
+/// The narratives of cases below an id, as JSON, newest first, including empty ones. Errors: [`StoreError`].
 pub async fn narratives(
     connection: &mut Connection,
     sealer: &Sealer,
@@ -550,7 +559,7 @@ pub async fn narratives(
         .collect()
 }
 
-/// Puts another narrative in the place of that of a case.
+/// Replaces the narrative of a case. Errors: [`StoreError`].
 pub async fn set_narrative(
     connection: &mut Connection,
     sealer: &Sealer,
@@ -566,7 +575,8 @@ pub async fn set_narrative(
     Ok(())
 }
 
-/// Puts actions without their texts in the place of those that are there, and forgets the key of the address.
+/// Replaces actions by versions without texts, and clears the key, which may contain an address. Errors:
+/// [`StoreError`].
 pub async fn rewrite(
     connection: &mut Connection,
     sealer: &Sealer,
@@ -591,7 +601,7 @@ pub async fn rewrite(
     Ok(())
 }
 
-/// What was done, oldest first.
+/// The log of a case, oldest action first. Errors: [`StoreError`].
 pub async fn log(
     connection: &mut Connection,
     sealer: &Sealer,
@@ -613,7 +623,7 @@ pub async fn log(
         .collect()
 }
 
-/// Cases in which time brings about something by now, the longest due first.
+/// Cases with a due effect of time, longest due first. Errors: [`StoreError`].
 pub async fn waking(
     connection: &mut Connection,
     now_ms: i64,
@@ -630,7 +640,7 @@ pub async fn waking(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Looks at a case again no sooner than at this time.
+/// Defers the next evaluation of a case at least until this time. Errors: [`StoreError`].
 pub async fn put_off(
     connection: &mut Connection,
     id: i64,
@@ -645,7 +655,8 @@ pub async fn put_off(
     Ok(())
 }
 
-/// Cases after a number that are open, so that they may have clocks: one whose calendar has ended waits for nothing.
+/// Open cases after an id, which may have clocks. A clock beyond the end of its calendar has no wake time, so
+/// all open cases are returned. Errors: [`StoreError`].
 pub async fn with_clocks(
     connection: &mut Connection,
     after: i64,
@@ -666,7 +677,7 @@ pub async fn with_clocks(
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// The cases of a warning.
+/// The cases of a warning. Errors: [`StoreError`].
 pub async fn of_warning(connection: &mut Connection, warning: i64) -> Result<Vec<i64>, StoreError> {
     let rows =
         sqlx::query("SELECT case_id FROM case_warnings WHERE warning_id = $1 ORDER BY case_id")
@@ -677,7 +688,7 @@ pub async fn of_warning(connection: &mut Connection, warning: i64) -> Result<Vec
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Links a case and a warning, both ways.
+/// Links a case and a warning. Errors: [`StoreError`].
 pub async fn link(connection: &mut Connection, case: i64, warning: i64) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO case_warnings (case_id, warning_id) VALUES ($1, $2) \
@@ -691,7 +702,7 @@ pub async fn link(connection: &mut Connection, case: i64, warning: i64) -> Resul
     Ok(())
 }
 
-/// Takes the link of a case and a warning away.
+/// Removes the link between a case and a warning. Errors: [`StoreError`].
 pub async fn unlink(
     connection: &mut Connection,
     case: i64,
@@ -706,12 +717,12 @@ pub async fn unlink(
     Ok(())
 }
 
-/// The highest number that was given.
+/// The highest assigned id. Errors: [`StoreError`].
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
     numbers::last(connection, "cases").await
 }
 
-/// Cases, newest first.
+/// Cases, newest first. Errors: [`StoreError`].
 pub async fn list(
     connection: &mut Connection,
     filter: &CaseFilter,
@@ -728,9 +739,9 @@ pub async fn list(
     views(connection, &rows).await
 }
 
-/// Of an organisation: a part of what it has along its index, newest first, then those of them that are wanted, until
-/// there are enough. In one statement a server may walk all cases of the hub for them. Where few of an organisation that
-/// has many are wanted, the rest is looked for from the side of what is wanted.
+/// Cases of an organisation: takes a part of its cases along its index, newest first, and filters them. A
+/// single statement could make a server walk all cases of the hub. If too few of a large organisation's cases
+/// match, the rest is searched from the side of the filter.
 async fn of_org(
     connection: &mut Connection,
     filter: &CaseFilter,
@@ -790,7 +801,7 @@ async fn of_org(
     }
 }
 
-/// The cases of a statement that are wanted, below a number, newest first.
+/// The cases of a statement that match the filter, below an id, newest first.
 async fn page(
     connection: &mut Connection,
     mut query: Statement,
@@ -867,7 +878,7 @@ pub async fn id_of(connection: &mut Connection, code: &str) -> Result<Option<i64
     Ok(row.map(|row| row.get(0)))
 }
 
-/// One case.
+/// One case. Errors: [`StoreError`].
 pub async fn get(connection: &mut Connection, id: i64) -> Result<Option<CaseView>, StoreError> {
     let mut query = Statement::new("SELECT ");
     query.push(VIEW).push(" FROM cases WHERE id = ").bind(id);
@@ -879,7 +890,7 @@ pub async fn get(connection: &mut Connection, id: i64) -> Result<Option<CaseView
     Ok(views(connection, row.as_slice()).await?.pop())
 }
 
-/// Cases with their warnings, in two statements whatever their number.
+/// Cases with their warnings, in two statements regardless of their number.
 async fn views(connection: &mut Connection, rows: &[Row]) -> Result<Vec<CaseView>, StoreError> {
     let mut warnings: HashMap<i64, Vec<i64>> = HashMap::new();
     for cases in rows.chunks(IDS_OF_QUERY_MAX) {

@@ -1,8 +1,8 @@
-//! The catalogue of the tables: each with its key, and with how long its rows stay.
+//! The catalogue of tables, each with its key and the retention of its rows.
 //!
-//! Who adds a table to `hub/store/migrations` adds it to [`TABLES`] here, or a test fails: what is not in this list is
-//! neither copied from one engine to the other nor compared, and nobody has said when it is deleted. Columns are
-//! read from the schema, so a new column needs nothing here.
+//! Every table of `hub/store/migrations` must be listed in [`TABLES`], or a test fails: a missing table is
+//! neither copied between engines nor compared, and has no defined retention. Columns are read from the
+//! schema, so a new column needs no change here.
 
 use super::engine::schema;
 use super::{Connection, StoreError};
@@ -10,22 +10,24 @@ use super::{Connection, StoreError};
 /// How long the rows of a table stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stay {
-    /// As long as `[retention]` says: it is the table of a class of `retention.rs`.
+    /// As configured in `[retention]`: the table of a class of `retention.rs`.
     Class,
-    /// As long as the row of another table to which they belong.
+    /// As long as the row that they belong to, in this table.
     With(&'static str),
-    /// For good, or until something replaces them, for this reason.
+    /// Permanently, or until replaced, for this reason.
     For(&'static str),
 }
 
-/// A table.
+/// A table of the catalogue.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
+    /// Name.
     pub name: &'static str,
-    /// Its primary key, in the order of the schema.
+    /// Primary key, in the order of the schema.
     pub key: &'static [&'static str],
+    /// Retention of its rows.
     pub stay: Stay,
-    /// It is of this one database, and is not copied.
+    /// It belongs to this database only and is not copied.
     pub own: bool,
 }
 
@@ -107,12 +109,13 @@ pub const TABLES: &[Table] = &[
     },
 ];
 
-/// The tables that a copy takes over.
+/// The tables that are copied.
 pub fn copied() -> impl Iterator<Item = &'static Table> {
     TABLES.iter().filter(|table| !table.own)
 }
 
-/// The tables of the catalogue that a database has, or what is wrong with it.
+/// The tables of the catalogue that a database has; the inner error says why it is not usable. Errors:
+/// [`StoreError`].
 pub async fn there(
     connection: &mut Connection,
 ) -> Result<Result<Vec<&'static Table>, String>, StoreError> {

@@ -1,4 +1,4 @@
-//! Rows of chunks, the quarantine, and the reading of events from them.
+//! Rows of chunks, the quarantine, and reading events from chunks.
 use bytes::Bytes;
 use futures_util::StreamExt;
 use linli_shared::protocol::chunk::Chunk;
@@ -14,24 +14,25 @@ use linli_domain::correlate::AHEAD_MS_MAX;
 use linli_domain::orgs::Watched;
 use linli_domain::station_kinds;
 
-/// Rows that one query of events looks at, whether they are wanted or not; the cursor goes on from there.
+/// Maximum number of rows that one query of events scans; the cursor continues from there.
 const SCAN_ROWS_MAX: i64 = 2000;
-/// Rows of one INSERT: 16 values each, SQLite takes 32,766.
+/// Maximum number of rows of one INSERT: 16 values each, SQLite accepts 32,766.
 const INSERT_ROWS_MAX: usize = 512;
 
-/// What puts the times of a chunk right.
+/// Corrections of the times of a chunk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Clocks {
-    /// Wall minus monotonic time of its boot, by the hub's clock: for times of an unset clock.
+    /// For times of an unset clock: wall time minus monotonic time of the boot, by the hub's clock,
+    /// milliseconds.
     pub offset_ms: Option<i64>,
-    /// By how much the agent's clock was ahead of the hub's, where that is worth a correction.
+    /// How far the agent's clock was ahead of the hub's, milliseconds; `None` if too small for a correction.
     pub skew_ms: Option<i64>,
 }
 
-/// A chunk on its way into the store.
+/// A chunk to be stored.
 #[derive(Debug)]
 pub struct NewChunk {
-    /// Number of the row.
+    /// Id of the row.
     pub id: i64,
     /// Site of the agent.
     pub site: String,
@@ -39,19 +40,19 @@ pub struct NewChunk {
     pub key: LaneKey,
     /// The chunk.
     pub chunk: Chunk,
-    /// Earliest and latest time of its events.
+    /// Earliest and latest time of its events, milliseconds since 1970 UTC.
     pub occurred_ms: (i64, i64),
-    /// When the hub took it.
+    /// When the hub received it, milliseconds since 1970 UTC.
     pub stored_ms: i64,
-    /// For the times of its events.
+    /// Corrections of the times of its events.
     pub clocks: Clocks,
-    /// ",kind,kind,"
+    /// Kinds of its events: ",kind,kind,".
     pub kinds: String,
-    /// Its events of kinds that only stations report are withheld.
+    /// Its events of kinds reserved for stations are withheld.
     pub withheld: bool,
 }
 
-/// Inserts rows.
+/// Inserts chunks. Errors: [`StoreError`].
 pub async fn insert(connection: &mut Connection, chunks: &[NewChunk]) -> Result<(), StoreError> {
     for rows in chunks.chunks(INSERT_ROWS_MAX) {
         let mut query = Statement::new(
@@ -86,7 +87,7 @@ pub async fn insert(connection: &mut Connection, chunks: &[NewChunk]) -> Result<
     Ok(())
 }
 
-/// The stored chunks that overlap a range.
+/// The stored chunks that overlap the sequences `first..end`. Errors: [`StoreError`].
 pub async fn overlapping(
     connection: &mut Connection,
     key: &LaneKey,
@@ -108,7 +109,7 @@ pub async fn overlapping(
     Ok(rows.iter().filter_map(parse).collect())
 }
 
-/// `None` where the bytes were not asked for, or are damaged.
+/// `None` if the bytes were not selected, or are damaged.
 fn parse(row: &Row) -> Option<Chunk> {
     let bytes: Vec<u8> = row.get::<Option<Vec<u8>>, _>("bytes")?;
     match Chunk::parse(&Bytes::from(bytes)) {
@@ -120,7 +121,7 @@ fn parse(row: &Row) -> Option<Chunk> {
     }
 }
 
-/// Whether these very bytes are in quarantine already.
+/// True if a chunk with exactly these bytes is in quarantine already. Errors: [`StoreError`].
 pub async fn is_quarantined(
     connection: &mut Connection,
     key: &LaneKey,
@@ -141,7 +142,7 @@ pub async fn is_quarantined(
     Ok(row.is_some())
 }
 
-/// Keeps a chunk that cannot be stored under its number.
+/// Stores a chunk in quarantine, because its sequence is taken. Errors: [`StoreError`].
 pub async fn quarantine(
     connection: &mut Connection,
     id: i64,
@@ -168,21 +169,21 @@ pub async fn quarantine(
     Ok(())
 }
 
-/// The highest numbers that were given: of chunks and of the quarantine.
+/// The highest assigned ids: of chunks and of the quarantine. Errors: [`StoreError`].
 pub async fn last_ids(connection: &mut Connection) -> Result<(i64, i64), StoreError> {
     let chunk = numbers::last(connection, "chunks").await?;
     Ok((chunk, numbers::last(connection, "quarantine").await?))
 }
 
-/// What a look at stored chunks has found.
+/// The result of a check of stored chunks.
 pub struct Unreadable {
-    /// The last row that was looked at; `None`: there are no more.
+    /// Id of the last checked row; `None`: there are no more.
     pub last: Option<i64>,
-    /// Rows whose bytes are damaged, or are not what the row says.
+    /// Ids of rows whose bytes are damaged, or contradict the row.
     pub bad: Vec<i64>,
 }
 
-/// Looks at the chunks after a row.
+/// Checks up to `limit` chunks after the row `after`. Errors: [`StoreError`].
 pub async fn unreadable(
     connection: &mut Connection,
     after: i64,
@@ -224,17 +225,17 @@ pub async fn unreadable(
     })
 }
 
-/// A stored chunk with what is needed to read its events.
+/// A stored chunk with the data needed to read its events.
 pub struct StoredChunk {
-    /// Number of the row.
+    /// Id of the row.
     pub id: i64,
-    /// Site.
+    /// Site of the agent.
     pub site: String,
     /// Agent.
     pub agent: String,
-    /// When the hub took it.
+    /// When the hub received it, milliseconds since 1970 UTC.
     pub stored_ms: i64,
-    /// For the times of its events.
+    /// Corrections of the times of its events.
     pub clocks: Clocks,
     /// The chunk.
     pub chunk: Chunk,
@@ -242,7 +243,7 @@ pub struct StoredChunk {
 }
 
 impl StoredChunk {
-    /// An event of this kind is withheld: its agent may not report it.
+    /// True if an event of this kind is withheld, because the agent may not report it.
     pub fn withholds(&self, kind: &str) -> bool {
         self.withheld && station_kinds::is_reserved(kind)
     }
@@ -263,16 +264,16 @@ fn stored(row: &Row) -> Option<StoredChunk> {
     })
 }
 
-/// A page of rows: the chunks of it that are wanted and can be read, and what the rows themselves say.
+/// A page of rows for a replay.
 pub struct ReplayPage {
-    /// Newest first.
+    /// The selected readable chunks, newest first.
     pub chunks: Vec<StoredChunk>,
-    /// When the newest row came; `None` for a page without rows.
+    /// When the newest row arrived, milliseconds since 1970 UTC; `None` for a page without rows.
     pub newest_ms: Option<i64>,
 }
 
-/// The chunks of rows `after..=last` that hold one of `kinds` and came, or happened, since `from_ms`:
-/// what correlation starts from.
+/// The chunks of the rows `after..=last` that contain one of `kinds` and arrived or happened since `from_ms`,
+/// for the warm-up of correlation. Errors: [`StoreError`].
 pub async fn replay(
     connection: &mut Connection,
     kinds: &[String],
@@ -284,7 +285,7 @@ pub async fn replay(
     query.rows(kinds, |row, kind| {
         row.bind(format!("%,{kind},%"));
     });
-    // Bytes of rows that are not wanted are not even read.
+    // The bytes of other rows are not even read.
     query.push(
         ") SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, withheld, CASE WHEN (stored_ms >= ",
     );
@@ -311,10 +312,10 @@ pub async fn replay(
     })
 }
 
-/// Puts right the times that the agent's clock gave: those of a clock that was not set by the offset of its
-/// boot, the others by the skew. What a device gave stays as it is. The stored bytes are never changed, so
-/// this is done at every reading, with what was known when the chunk came. `stored_ms` is when the hub took it: nothing
-/// was received after that, and what nobody knows better was received then.
+/// Corrects the times from the agent's clock: those of an unset clock by the offset of its boot, others by
+/// the skew. Times from a device stay as they are. The stored bytes never change, so the correction is
+/// applied at every read, with the values known when the chunk arrived. `stored_ms` is when the hub received
+/// the chunk: no event can have been received later, and an unknown receipt is set to it.
 pub fn correct(event: &mut Event, clocks: Clocks, stored_ms: i64) {
     let by_boot = clocks.offset_ms.zip(event.monotonic_ms);
     let by_boot = by_boot.map(|(offset_ms, since_ms)| offset_ms.saturating_add(since_ms as i64));
@@ -327,7 +328,7 @@ pub fn correct(event: &mut Event, clocks: Clocks, stored_ms: i64) {
     } else if let Some(received_ms) = by_boot
         && event.clock != ClockQuality::Other
     {
-        // The agent could not judge what a device claims of the past.
+        // The agent could not check a device's time in its past.
         event.received_at_ms = received_ms;
         if event.occurred_at_ms > received_ms.saturating_add(AHEAD_MS_MAX) {
             event.device_time_ms = Some(event.occurred_at_ms);
@@ -352,7 +353,7 @@ pub fn correct(event: &mut Event, clocks: Clocks, stored_ms: i64) {
             event.occurred_at_ms = event.occurred_at_ms.saturating_sub(off_ms);
         }
     }
-    // Since when an agent was down is a time of its own clock too.
+    // The start of an agent's downtime is a time of its own clock too.
     if event.kind == AGENT_STARTED
         && let Some(skew_ms) = clocks.skew_ms
         && let Some(text) = event.attributes.get_mut(DOWN_SINCE)
@@ -362,36 +363,36 @@ pub fn correct(event: &mut Event, clocks: Clocks, stored_ms: i64) {
     }
 }
 
-/// Which events are wanted.
+/// A filter of events.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
-    /// Only of what is watched; `None`: of all.
+    /// Only these sites and this agent; `None`: all.
     pub watched: Option<Watched>,
-    /// Only of this site.
+    /// Only this site.
     pub site: Option<String>,
-    /// Only of this agent.
+    /// Only this agent.
     pub agent: Option<String>,
-    /// Only of this kind.
+    /// Only this kind.
     pub kind: Option<String>,
-    /// Only of this device.
+    /// Only this device.
     pub device: Option<String>,
-    /// Only at this address.
+    /// Only this address.
     pub address: Option<String>,
-    /// Not earlier.
+    /// Earliest time, included, milliseconds since 1970 UTC.
     pub from_ms: Option<i64>,
-    /// Earlier than.
+    /// Latest time, excluded, milliseconds since 1970 UTC.
     pub to_ms: Option<i64>,
-    /// Go on below this (row, sequence).
+    /// Continue below this position: (row, sequence).
     pub before: Option<(i64, u64)>,
-    /// At most so many.
+    /// Maximum number of events.
     pub limit: usize,
 }
 
-/// An event with its identity.
+/// A stored event with its identity.
 pub struct StoredEvent {
-    /// Number of its row.
+    /// Id of its row.
     pub row: i64,
-    /// Site.
+    /// Site of the agent.
     pub site: String,
     /// Agent.
     pub agent: String,
@@ -399,24 +400,24 @@ pub struct StoredEvent {
     pub lane: Lane,
     /// Epoch.
     pub epoch: u64,
-    /// Sequence.
+    /// Sequence number.
     pub sequence: u64,
-    /// When the hub stored it.
+    /// When the hub stored it, milliseconds since 1970 UTC.
     pub stored_ms: i64,
-    /// Its agent may not report this kind: no rule has seen it.
+    /// Its agent may not report this kind: no rule has evaluated it.
     pub withheld: bool,
-    /// The event, times put right.
+    /// The event, with corrected times.
     pub event: Event,
 }
 
-/// Events, newest arrival first, and where to go on. A page can be short, or even empty, and still
-/// have a next one: one call looks at so many rows and no more, whatever the filter.
+/// Events, newest arrival first, and the position to continue from. A page can be short or empty and still
+/// have a successor: one call scans a bounded number of rows, whatever the filter. Errors: [`StoreError`].
 pub async fn events(
     pool: &Pool,
     filter: &EventFilter,
 ) -> Result<(Vec<StoredEvent>, Option<(i64, u64)>), StoreError> {
-    // Rows are chosen by what an index gives in their order, so that LIMIT bounds the rows looked at.
-    // What else is asked only decides whether the bytes come along.
+    // Rows are selected by conditions that an index answers in order, so that LIMIT bounds the scanned rows.
+    // The other conditions only decide whether the bytes are read.
     let mut query = Statement::new(
         "SELECT id, site, agent, stored_ms, clock_offset_ms, skew_ms, withheld, CASE WHEN 1 = 1",
     );
@@ -437,7 +438,7 @@ pub async fn events(
     }
     query.push(" THEN bytes END AS bytes FROM chunks WHERE id <= ");
     query.bind(filter.before.map_or(i64::MAX, |(row, _)| row));
-    // The agent is of one site, so it says more.
+    // An agent belongs to one site, so it is more selective.
     match (&filter.agent, &filter.site) {
         (Some(agent), _) => {
             query.push(" AND agent = ").bind(agent);
@@ -451,7 +452,7 @@ pub async fn events(
     let mut found = Vec::new();
     let mut scanned = 0;
     let mut last_row = 0;
-    // Rows come one at a time: a page of events does not hold thousands of chunks in memory.
+    // Rows are read one at a time: a page of events does not keep thousands of chunks in memory.
     let mut rows = query.build().fetch(pool);
     while let Some(row) = rows.next().await {
         let row = row.map_err(failed("reading events"))?;
@@ -522,7 +523,7 @@ fn take(filter: &EventFilter, stored: &StoredChunk, found: &mut Vec<StoredEvent>
 mod tests {
     use super::*;
 
-    /// Occurred, received and since when down, after the correction of an event of noon.
+    /// Occurrence, receipt and start of the downtime, after the correction of an event.
     fn corrected(event: Event, clocks: Clocks) -> (i64, i64, Option<String>) {
         let mut event = Event {
             occurred_at_ms: 1_000_000,
@@ -549,7 +550,7 @@ mod tests {
         };
         let ahead_ms = stored_ms + 86_400_000;
         for (clock, times, wanted) in [
-            // An agent whose clock is ahead, and whose skew is not known.
+            // An agent whose clock is ahead, with unknown skew.
             (
                 ClockQuality::Agent,
                 (ahead_ms, ahead_ms),
@@ -565,7 +566,7 @@ mod tests {
                 (ahead_ms - 7, ahead_ms),
                 (stored_ms - 7, stored_ms),
             ),
-            // A boot whose offset nobody has ever learnt.
+            // A boot with unknown offset.
             (ClockQuality::Unset, (9_000, 9_000), (stored_ms, stored_ms)),
             (
                 ClockQuality::Agent,
@@ -627,13 +628,14 @@ mod tests {
             let as_it_was = corrected(of(clock), Clocks::default());
             assert_eq!(as_it_was, (1_000_000, 1_000_100, None), "{clock:?}");
         }
-        // The offset is by the hub's clock already.
+        // The offset refers to the hub's clock already.
         let unset = Event {
             monotonic_ms: Some(7),
             ..of(ClockQuality::Unset)
         };
         assert_eq!(corrected(unset, clocks), (500_007, 500_007, None));
-        // A claim of the past that the agent could not judge: the receipt is by the boot's offset all the same.
+        // A time in the past that the agent could not check: the receipt still follows from the boot's
+        // offset.
         let device = Event {
             monotonic_ms: Some(500_007),
             ..of(ClockQuality::Device)

@@ -1,25 +1,26 @@
-//! How far a copy into this database has come.
+//! Progress of a copy into this database.
 //!
-//! There is a row for each table that was begun, and one for the whole ([`WHOLE`]) from the beginning to the end. While
-//! there is any, the database is no hub's. A table's row is written in the transaction of the rows that it tells of.
+//! Each table that was begun has a row, and the whole copy has one ([`WHOLE`]) from its beginning to its end.
+//! While any row exists, no hub may use the database. The row of a table is written in the transaction of the
+//! copied rows.
 use sqlx::Row as _;
 use std::collections::HashMap;
 
 use super::{Connection, StoreError, failed};
 
-/// The name of the row for the whole copy.
+/// Name of the row for the whole copy.
 pub const WHOLE: &str = "*";
 
-/// How far a table has come.
+/// Progress of a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// The key of the last row, as JSON; empty before the first.
+    /// Key of the last copied row, as JSON; empty before the first.
     pub last_key: String,
-    /// Rows so far.
+    /// Number of copied rows.
     pub copied: i64,
 }
 
-/// Whether a copy into this database was begun and not ended.
+/// True if a copy into this database was begun and not finished. Errors: [`StoreError`].
 pub async fn is_unfinished(connection: &mut Connection) -> Result<bool, StoreError> {
     let row = sqlx::query("SELECT COUNT(*) FROM copying")
         .fetch_one(connection)
@@ -28,7 +29,7 @@ pub async fn is_unfinished(connection: &mut Connection) -> Result<bool, StoreErr
     Ok(row.get::<i64, _>(0) > 0)
 }
 
-/// How far each table has come.
+/// Progress of each table, by name. Errors: [`StoreError`].
 pub async fn read(connection: &mut Connection) -> Result<HashMap<String, Progress>, StoreError> {
     let rows = sqlx::query("SELECT name, last_key, copied FROM copying")
         .fetch_all(connection)
@@ -41,7 +42,7 @@ pub async fn read(connection: &mut Connection) -> Result<HashMap<String, Progres
     Ok(rows.iter().map(|row| (row.get(0), progress(row))).collect())
 }
 
-/// Notes how far a table has come.
+/// Saves the progress of a table. Errors: [`StoreError`].
 pub async fn save(
     connection: &mut Connection,
     name: &str,
@@ -60,7 +61,7 @@ pub async fn save(
     Ok(())
 }
 
-/// The copy is whole.
+/// Ends the copy. Errors: [`StoreError`].
 pub async fn finish(connection: &mut Connection) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM copying")
         .execute(connection)

@@ -1,8 +1,8 @@
 //! The two engines: SQLite in a file beside the hub, or PostgreSQL by its address.
 //!
-//! What differs between them stands here and nowhere else: how a connection is made and checked, how a
-//! transaction takes its lock, and that only one hub writes. Tables and statements are the same. Numbers are
-//! BIGINT, SMALLINT where they are small, flags SMALLINT 0 or 1, bytes BYTEA, all others TEXT.
+//! All differences between them are in this module: how to open and check a connection, how a transaction
+//! takes its lock, and how only one hub writes. Tables and statements are the same. Numbers are BIGINT, small
+//! ones SMALLINT, flags SMALLINT 0 or 1, bytes BYTEA, everything else TEXT.
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -17,33 +17,33 @@ use super::{Connection, Pool, StoreError, failed};
 
 pub mod schema;
 
-/// Two chunks and their row headers fit a page, so little of it is wasted.
+/// Two chunks and their row headers fit into a page, so little of it is wasted.
 const PAGE_BYTES: u32 = 16 * 1024;
-/// How SQLite works: who writes waits for who writes; the log is folded into the database after 4,096 pages,
-/// 64 MiB; a commit is synced before it returns. None of it stands in the file, so each connection says it.
+/// Settings of SQLite: writers wait for each other; the log is merged into the database after 4,096 pages (64
+/// MiB); a commit is synced before it returns. The file does not store them, so each connection sets them.
 const PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
                        PRAGMA wal_autocheckpoint = 4096";
-/// The lock is taken at the beginning: a transaction that reads first and finds at its first write that
-/// another has committed meanwhile could not go on.
+/// Takes the lock at the beginning: a transaction that reads first and then finds at its first write that
+/// another one has committed in the meantime could not continue.
 const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
-/// PostgreSQL's lock of who writes, held until the end of the transaction: the hub, or the command line.
+/// PostgreSQL: the lock for writing, held until the end of the transaction, by the hub or the command line.
 const LOCK_WRITING: &str = "SELECT pg_advisory_xact_lock(5135721, 1)";
-/// Its lock of the hub that runs, held as long as the writing connection lives. The server takes a moment to see
-/// that a hub which was killed is gone, so the next one waits a little.
+/// PostgreSQL: the lock of the running hub, held as long as the writing connection lives. The server takes a
+/// moment to notice that a killed hub is gone, so the next one waits a little.
 const LOCK_HUB: [&str; 3] = [
     "SET lock_timeout = '5s'",
     "SELECT pg_advisory_lock(5135721, 2)",
     "SET lock_timeout = 0",
 ];
-/// PostgreSQL's word for a lock that was not given in time.
+/// PostgreSQL's error code for a lock that was not granted in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-/// Where a hub's database is.
+/// The location of a hub's database.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Place {
-    /// A file.
+    /// Path of a file.
     Sqlite(PathBuf),
-    /// A server: `postgres://user@host/database`, or `postgres:///database?host=/run/postgresql`.
+    /// Address of a server: `postgres://user@host/database`, or `postgres:///database?host=/run/postgresql`.
     Postgres(String),
 }
 
@@ -53,7 +53,7 @@ impl fmt::Debug for Place {
     }
 }
 
-/// Without the password.
+/// Omits the password.
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,7 +78,7 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// A server by its address; what is wrong with it.
+    /// A server by its address and password. Errors: the problem with the address.
     pub fn postgres(address: &str, password: Option<&str>) -> Result<Self, String> {
         let expected = "must be like \"postgres://linli@db.example/linli\" or \"postgres:///linli?host=/run/postgresql\"";
         let mut url = Url::parse(address).map_err(|error| format!("{expected}: {error}"))?;
@@ -99,8 +99,8 @@ impl Place {
 }
 
 impl Place {
-    /// A database for one test of this crate or of one above it: a file in its directory, or one of the server whose socket's directory
-    /// `LINLI_TEST_POSTGRES` names.
+    /// A database for one test of this crate or of a crate above: a file in `directory`, or a new database on
+    /// the server whose socket directory `LINLI_TEST_POSTGRES` names.
     pub fn of_test(directory: &Path) -> Self {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -123,7 +123,7 @@ impl Place {
     }
 }
 
-/// The drivers, once in a process.
+/// Installs the drivers, once per process.
 fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(sqlx::any::install_default_drivers);
@@ -151,7 +151,8 @@ impl Place {
         }
     }
 
-    /// Makes the file where there is none. A database of a server is made by who runs the server.
+    /// Creates the file if it does not exist. The operator of a server creates its database. Errors:
+    /// [`StoreError`].
     pub async fn create(&self) -> Result<(), StoreError> {
         let Self::Sqlite(path) = self else {
             return Ok(());
@@ -169,7 +170,7 @@ impl Place {
         made.close().await.map_err(self.open_error())
     }
 
-    /// `linli-hub init` has been here.
+    /// True if `linli-hub init` has created the database. Errors: [`StoreError`].
     pub async fn is_made(&self) -> Result<bool, StoreError> {
         if let Self::Sqlite(path) = self {
             return Ok(path.exists());
@@ -182,8 +183,8 @@ impl Place {
         Ok(row.get::<i64, _>(0) > 0)
     }
 
-    /// Bytes of the database, and those that are free on its disk where this machine has it. What cannot be read
-    /// is not known.
+    /// Size of the database, and free space on its disk if it is on this machine, bytes; `None` if
+    /// unreadable.
     pub async fn size(&self, pool: &Pool) -> (Option<i64>, Option<i64>) {
         match self {
             Self::Sqlite(path) => {
@@ -205,7 +206,7 @@ impl Place {
         }
     }
 
-    /// One connection, ready for use.
+    /// Opens one connection, ready for use. Errors: [`StoreError`].
     pub async fn connect(&self) -> Result<Connection, StoreError> {
         let options = self.options().map_err(self.open_error())?;
         let mut connection = options.connect().await.map_err(self.open_error())?;
@@ -216,7 +217,7 @@ impl Place {
         Ok(connection)
     }
 
-    /// Connections for reading.
+    /// Opens a pool for reading. Errors: [`StoreError`].
     pub async fn pool(&self, connections: u32) -> Result<Pool, StoreError> {
         let options = self.options().map_err(self.open_error())?;
         AnyPoolOptions::new()
@@ -240,7 +241,7 @@ fn is_postgres(connection: &Connection) -> bool {
     connection.backend_name() == "PostgreSQL"
 }
 
-/// An acknowledgement means synced: a server that says "committed" before it has synced is not used.
+/// Refuses a server that reports a commit before it has synced it: an acknowledgement must mean durability.
 async fn check_server(connection: &mut Connection) -> Result<(), StoreError> {
     for (setting, needed) in [
         ("fsync", "on"),
@@ -253,7 +254,7 @@ async fn check_server(connection: &mut Connection) -> Result<(), StoreError> {
             .await
             .map_err(failed("reading a setting of the server"))?;
         let value: String = row.get(0);
-        // Stricter is fine: it waits for a second server too.
+        // A stricter value is accepted: the server then waits for a second server too.
         let is_good =
             value == needed || (setting == "synchronous_commit" && value.starts_with("remote"));
         if !is_good {
@@ -267,8 +268,8 @@ async fn check_server(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Says that this connection is the hub's: false if another hub has the database. A file needs no such word,
-/// its data directory is locked.
+/// Takes the lock of the hub for this connection; false if another hub has the database. SQLite needs no
+/// lock, because the data directory is locked.
 pub async fn take_hub(connection: &mut Connection) -> Result<bool, StoreError> {
     if !is_postgres(connection) {
         return Ok(true);
@@ -286,7 +287,7 @@ pub async fn take_hub(connection: &mut Connection) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-/// Begins a transaction that writes, and waits until nobody else does.
+/// Begins a write transaction, after other writers have finished. Errors: [`StoreError`].
 pub async fn begin(connection: &mut Connection) -> Result<Transaction<'_, Any>, StoreError> {
     let beginning = failed("beginning a transaction");
     if !is_postgres(connection) {
@@ -300,7 +301,7 @@ pub async fn begin(connection: &mut Connection) -> Result<Transaction<'_, Any>, 
     Ok(transaction)
 }
 
-/// Begins to read: all statements see what one commit has left.
+/// Begins a read transaction: all its statements see the same snapshot. Errors: [`StoreError`].
 pub async fn snapshot(pool: &Pool) -> Result<Transaction<'static, Any>, StoreError> {
     let beginning = failed("beginning to read");
     let statement = match pool.connect_options().database_url.scheme() {

@@ -1,4 +1,4 @@
-//! What is kept of the hub's own clock, as numbers beside the others: see `clock_guard.rs`.
+//! The kept state of the hub's clock, stored as numbers in `versions`: see `clock_guard.rs`.
 use super::versions::{get, set};
 use super::{Connection, StoreError};
 use linli_domain::clock_guard::{Anchor, Doubt, KeptClock};
@@ -6,18 +6,18 @@ use linli_domain::clock_guard::{Anchor, Doubt, KeptClock};
 const BOOT: &str = "clock.boot";
 const KNOWN: &str = "clock.known";
 const MONOTONIC: &str = "clock.monotonic";
-/// How often a person has trusted the clock.
+/// How often a person trusted the clock.
 const TRUSTED: &str = "clock.trusted";
-/// How often the hub has done so.
+/// How often the hub applied that.
 const APPLIED: &str = "clock.applied";
-/// 0: no doubt; else its place in [`Doubt::WORDS`], from 1 on.
+/// 0: no doubt; otherwise the index in [`Doubt::WORDS`] plus 1.
 const DOUBT: &str = "clock.doubt";
 const OFF: &str = "clock.off";
-/// The last jump of hub time, in which nothing was heard.
+/// The last jump of hub time, a gap in which nothing was received.
 const GAP_FROM: &str = "clock.gap_from";
 const GAP_TO: &str = "clock.gap_to";
 
-/// What the hub before has kept; `None`: there was none.
+/// The state kept by the previous run; `None` if there is none. Errors: [`StoreError`].
 pub async fn kept(connection: &mut Connection) -> Result<Option<KeptClock>, StoreError> {
     let wall_ms = get(connection, KNOWN).await?;
     if wall_ms == 0 {
@@ -32,7 +32,7 @@ pub async fn kept(connection: &mut Connection) -> Result<Option<KeptClock>, Stor
     }))
 }
 
-/// Keeps known time, and why the clock is doubtful.
+/// Stores known time, and why the clock is doubtful. Errors: [`StoreError`].
 pub async fn keep(
     connection: &mut Connection,
     kept: KeptClock,
@@ -58,7 +58,7 @@ pub async fn keep(
     Ok(())
 }
 
-/// Why the clock was doubtful when that was last kept.
+/// Why the clock was doubtful when the state was last stored. Errors: [`StoreError`].
 pub async fn doubt(connection: &mut Connection) -> Result<Option<Doubt>, StoreError> {
     let by_ms = get(connection, OFF).await?;
     Ok(match get(connection, DOUBT).await? {
@@ -69,20 +69,22 @@ pub async fn doubt(connection: &mut Connection) -> Result<Option<Doubt>, StoreEr
     })
 }
 
-/// A person trusts the clock: the hub does so when it looks next.
+/// Records that a person trusts the clock; the hub applies it at its next check. Errors: [`StoreError`].
 pub async fn trust(connection: &mut Connection) -> Result<(), StoreError> {
     let times = get(connection, TRUSTED).await?;
     set(connection, TRUSTED, times + 1).await
 }
 
-/// A person has trusted the clock, and the hub has not done so yet: the number to note when it has.
+/// The number to pass to [`trusted`], if a person trusted the clock and the hub has not applied it yet.
+/// Errors: [`StoreError`].
 pub async fn trust_asked(connection: &mut Connection) -> Result<Option<i64>, StoreError> {
     let asked = get(connection, TRUSTED).await?;
     let applied = get(connection, APPLIED).await?;
     Ok((asked != applied).then_some(asked))
 }
 
-/// The hub trusts the clock, as it was asked; hub time jumped between these times.
+/// Records that the hub applied the trust, and the times before and after the jump of hub time. Errors:
+/// [`StoreError`].
 pub async fn trusted(
     connection: &mut Connection,
     asked: i64,
@@ -96,7 +98,7 @@ pub async fn trusted(
     Ok(())
 }
 
-/// The last jump of hub time: from, to. Nothing was heard between.
+/// The last jump of hub time: from, to. Nothing was received in between. Errors: [`StoreError`].
 pub async fn gap(connection: &mut Connection) -> Result<Option<(i64, i64)>, StoreError> {
     let to_ms = get(connection, GAP_TO).await?;
     if to_ms == 0 {

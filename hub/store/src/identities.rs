@@ -1,30 +1,32 @@
-//! Accounts of the OpenID provider, and the users that they are of. Each user has one at most.
+//! Accounts of the OpenID provider and their users. A user has at most one account.
 use sqlx::Row as _;
 
 use super::users::ended_with;
 use super::{Connection, Pool, Row, StoreError, failed, flag};
 
-/// A user, as far as it matters here.
+/// The relevant data of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
+    /// Login.
     pub login: String,
+    /// The user is disabled.
     pub is_disabled: bool,
-    /// Marked as one who signs in by OpenID Connect.
+    /// The user may sign in with OpenID Connect.
     pub is_marked: bool,
-    /// An account is theirs.
+    /// The user has a linked account.
     pub has_account: bool,
 }
 
-/// What the store knows of an account.
+/// The users related to an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Whose it is.
+    /// The user linked to the account.
     pub of_account: Option<Known>,
-    /// Who has the login that it names.
+    /// The user with the login that the account names.
     pub of_login: Option<Known>,
 }
 
-/// What is known of an account, and of the user whose login it names.
+/// The users related to an account, by link and by login. Errors: [`StoreError`].
 pub async fn standing(
     pool: &Pool,
     issuer: &str,
@@ -61,7 +63,7 @@ fn known(row: &Row) -> Known {
     }
 }
 
-/// An account is that of a user.
+/// True if an account is linked to a user. Errors: [`StoreError`].
 pub async fn is_linked(
     connection: &mut Connection,
     issuer: &str,
@@ -76,7 +78,8 @@ pub async fn is_linked(
     Ok(row.is_some())
 }
 
-/// Makes an account that of a user; false if it or the user has another one, or the user is not one who may.
+/// Links an account to a user; false if either has another link, or the user may not sign in with it. Errors:
+/// [`StoreError`].
 pub async fn link(
     connection: &mut Connection,
     issuer: &str,
@@ -99,8 +102,8 @@ pub async fn link(
     Ok(done.rows_affected() > 0)
 }
 
-/// Lets a user sign in by OpenID Connect, or no more: then their account is forgotten and their sessions end. False if
-/// that changes nothing.
+/// Enables or disables OpenID Connect for a user. Disabling deletes the linked account and ends the sessions.
+/// False if nothing changes. Errors: [`StoreError`].
 pub async fn mark(
     connection: &mut Connection,
     login: &str,

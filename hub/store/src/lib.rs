@@ -1,18 +1,14 @@
-//! The store: SQLite or PostgreSQL through sqlx, in one SQL that both take.
+//! The store: SQLite or PostgreSQL through sqlx, with SQL that both accept.
 //!
-//! * One connection writes, and belongs to the ingest writer; everything that a commit says is durable
-//!   when it returns. The command line writes too, now and then; a lock keeps one from the other.
+//! * One connection writes and belongs to the ingest writer; a commit is durable when it returns. The command
+//!   line writes occasionally; a lock serialises the two.
 //! * A small pool reads, for the API and the command line. A reader never waits for the writer.
-//! * One connection looks up who is admitted, so that agents do not wait for slow questions to the API.
-//! * Events are rows of chunks, the bytes as the agent made them; never a row each.
+//! * One connection looks up admissions, so that agents do not wait for slow queries of the API.
+//! * Events are stored as rows of chunks, with the bytes as the agent made them; never one row per event.
 //!
-//! `engine` knows what differs between the engines, `statement` makes statements whose text depends on what is
-//! asked; `catalogue` lists all tables, `rows` reads and writes any of them; each other file below is one noun: its
-//! statements and the structs that they give.
-#![expect(
-    missing_docs,
-    reason = "the names of most fields say what they are; those of the others have docs"
-)]
+//! `engine` contains the differences between the engines; `statement` builds statements whose text depends on
+//! a query; `catalogue` lists all tables; `rows` reads and writes any of them. Each other module covers one
+//! noun: its statements and the structs that they return.
 #![expect(
     rustdoc::private_intra_doc_links,
     reason = "the docs are for who works on the program, and are made with what is private"
@@ -56,7 +52,7 @@ use engine::{snapshot, take_hub};
 
 /// A connection to either engine.
 pub type Connection = sqlx::AnyConnection;
-/// Connections to either engine.
+/// A pool of connections to either engine.
 pub type Pool = sqlx::AnyPool;
 /// A row of either engine.
 pub type Row = sqlx::any::AnyRow;
@@ -64,12 +60,12 @@ pub type Row = sqlx::any::AnyRow;
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 const READERS_MAX: u32 = 4;
-/// What the probe writes: as much as a commit of a busy hub, so that room for it is room for one.
+/// Size of the probe: as much as a commit of a busy hub writes, so room for the probe is room for a commit.
 const PROBE_BYTES: usize = 256 * 1024;
-/// Numbers that one statement asks for; SQLite takes 32,766 values.
+/// Maximum number of ids in one statement; SQLite accepts 32,766 values.
 const IDS_OF_QUERY_MAX: usize = 1000;
 
-/// Why the store did not do what it was asked.
+/// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be opened.
@@ -77,56 +73,56 @@ pub enum StoreError {
         "the database {place:?} cannot be opened: has `linli-hub init` been run, and may this user use it?"
     )]
     Open {
-        /// Where it is.
+        /// The database.
         place: String,
-        /// Why.
+        /// Cause.
         #[source]
         source: sqlx::Error,
     },
-    /// The server does not keep what it has acknowledged.
+    /// The server's settings do not guarantee durability.
     #[error(
         "the server's {setting} is {value:?} and must be {needed:?}: what it acknowledges could be lost, or not be read"
     )]
     Server {
         /// Name of the setting.
         setting: &'static str,
-        /// What it is.
+        /// Its value.
         value: String,
-        /// What it must be.
+        /// The required value.
         needed: &'static str,
     },
-    /// Another hub writes there.
+    /// Another hub writes to the database.
     #[error("another hub uses the database {place:?}: each needs one of its own")]
     InUse {
-        /// Where it is.
+        /// The database.
         place: String,
     },
-    /// It is half a copy.
+    /// The database is an unfinished copy.
     #[error(
         "a copy into the database {place:?} was cut off: `linli-hub db copy --resume` goes on with it"
     )]
     Unfinished {
-        /// Where it is.
+        /// The database.
         place: String,
     },
-    /// What is stored of one thing cannot be read: a key is missing, or it was changed.
+    /// Stored data cannot be read: a key is missing, or the data was changed.
     #[error("what is stored of {what} cannot be read")]
     Unreadable {
-        /// Of what.
+        /// The data.
         what: &'static str,
-        /// Why.
+        /// Cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The tables cannot be brought up to date.
+    /// The migrations failed.
     #[error("the tables cannot be brought to this version")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// A statement failed.
     #[error("{operation} failed in the database")]
     Statement {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// Why.
+        /// Cause.
         #[source]
         source: sqlx::Error,
     },
@@ -180,13 +176,13 @@ pub fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError
     move |source| StoreError::Statement { operation, source }
 }
 
-/// The stored twin of a 64-bit epoch, and back.
+/// The stored representation of a 64-bit epoch or sequence.
 pub fn signed(value: u64) -> i64 {
     value.cast_signed()
 }
 
-/// Text from outside, as both engines take it: PostgreSQL has no NUL in a text, and a statement that it refuses
-/// would hold up all that is committed with it.
+/// Text of outside origin, in a form that both engines accept: PostgreSQL has no NUL in a text, and a refused
+/// statement would block everything in the same commit.
 pub fn text(from_outside: &str) -> Cow<'_, str> {
     if from_outside.contains('\0') {
         Cow::Owned(from_outside.replace('\0', "\u{fffd}"))
@@ -195,12 +191,12 @@ pub fn text(from_outside: &str) -> Cow<'_, str> {
     }
 }
 
-/// A flag is 0 or 1.
+/// Reads a flag, stored as 0 or 1.
 fn flag(row: &Row, column: &str) -> bool {
     row.get::<i16, _>(column) != 0
 }
 
-/// Readers and the place of the database.
+/// The database and its pools for reading.
 #[derive(Clone)]
 pub struct Store {
     place: Place,
@@ -209,7 +205,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database, making it if `create`, and brings its tables up to date.
+    /// Opens the database and migrates it; creates it if `create`. Errors: [`StoreError`]; also for an
+    /// unfinished copy.
     pub async fn open(place: &Place, create: bool) -> Result<Self, StoreError> {
         let store = Self::open_unfinished(place, create).await?;
         let mut connection = store
@@ -226,7 +223,7 @@ impl Store {
         Ok(store)
     }
 
-    /// The same, also where a copy into it was cut off.
+    /// Like [`Store::open`], but accepts an unfinished copy. Errors: [`StoreError`].
     pub async fn open_unfinished(place: &Place, create: bool) -> Result<Self, StoreError> {
         if create {
             place.create().await?;
@@ -240,43 +237,43 @@ impl Store {
         })
     }
 
-    /// Closes all connections: SQLite folds its log into the file with the last one.
+    /// Closes all connections. SQLite merges its log into the file with the last one.
     pub async fn close(self) {
         self.readers.close().await;
         self.admissions.close().await;
     }
 
-    /// For reading, and for the rare writes of the command line.
+    /// The pool for reading, and for the rare writes of the command line.
     pub fn readers(&self) -> &Pool {
         &self.readers
     }
 
-    /// One connection for reading.
+    /// One connection for reading. Errors: [`StoreError`].
     pub async fn reader(&self) -> Result<PoolConnection<Any>, StoreError> {
         self.readers.acquire().await.map_err(failed("connecting"))
     }
 
-    /// For looking up who may come.
+    /// The pool for looking up admissions.
     pub fn admissions(&self) -> &Pool {
         &self.admissions
     }
 
-    /// Bytes of the database, and those that are free on its disk.
+    /// Size of the database and free space on its disk, bytes; `None` if unknown.
     pub async fn size(&self) -> (Option<i64>, Option<i64>) {
         self.place.size(&self.readers).await
     }
 
-    /// Begins to read: all statements see what one commit has left.
+    /// Begins a read transaction: all its statements see the same snapshot. Errors: [`StoreError`].
     pub async fn snapshot(&self) -> Result<sqlx::Transaction<'static, sqlx::Any>, StoreError> {
         snapshot(&self.readers).await
     }
 
-    /// A connection of its own, for the command line.
+    /// A separate connection, for the command line. Errors: [`StoreError`].
     pub async fn connect(&self) -> Result<Connection, StoreError> {
         self.place.connect().await
     }
 
-    /// What the command line does in one transaction of its own.
+    /// Runs `act` in a separate transaction, for the command line. Errors: [`StoreError`].
     pub async fn in_transaction<T>(
         &self,
         act: impl AsyncFnOnce(&mut Connection) -> Result<T, StoreError>,
@@ -291,7 +288,7 @@ impl Store {
         Ok(done)
     }
 
-    /// The connection of the one hub, or copy, that writes there.
+    /// The connection of the only writing hub or copy. Errors: [`StoreError::InUse`] if another has it.
     pub async fn writer(&self) -> Result<Connection, StoreError> {
         let mut connection = self.place.connect().await?;
         if take_hub(&mut connection).await? {
@@ -303,9 +300,9 @@ impl Store {
     }
 }
 
-/// Writes something and syncs it: the disk takes a commit again.
+/// Writes and syncs a probe, to check whether the disk accepts commits again. Errors: [`StoreError`].
 pub async fn probe(connection: &mut Connection, now_ms: i64) -> Result<(), StoreError> {
-    // An engine may leave out a write that changes nothing, so the bytes are others each time.
+    // An engine may skip a write that changes nothing, so the bytes differ each time.
     let bytes = now_ms.to_be_bytes().repeat(PROBE_BYTES / 8);
     sqlx::query(
         "INSERT INTO probe (id, bytes) VALUES (1, $1) \
@@ -380,7 +377,7 @@ mod tests {
             .await
             .expect("revoked");
         let agent = "gw-2".parse().expect("a name");
-        // A heartbeat, and the hello after it, which tells no watermark.
+        // A heartbeat, followed by a hello without a watermark.
         for (seen_ms, watermark_ms) in [(20, Some(15)), (30, None)] {
             let sign = agents::Sign {
                 software: String::new(),

@@ -8,31 +8,31 @@ use linli_domain::warnings::Mute;
 /// A mute as the API shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct MuteView {
-    /// Number.
+    /// Id.
     pub id: i64,
-    /// Only warnings of this rule; empty: of any.
+    /// Id of the rule; empty: any.
     pub rule: String,
-    /// Only of this site; empty: of any.
+    /// Site; empty: any.
     pub site: String,
-    /// Only of this key; empty: of any.
+    /// Key; empty: any.
     pub key: String,
-    /// Why.
+    /// Reason.
     pub reason: String,
-    /// Who answers for it.
+    /// The responsible person.
     pub owner: String,
-    /// From when, milliseconds since 1970 UTC.
+    /// Start, milliseconds since 1970 UTC.
     pub from_ms: i64,
-    /// Until when.
+    /// End, milliseconds since 1970 UTC.
     pub until_ms: i64,
-    /// It holds for warnings of life safety too.
+    /// It applies to warnings of life safety too.
     pub life: bool,
-    /// When it was made.
+    /// When it was created, milliseconds since 1970 UTC.
     pub created_ms: i64,
-    /// When it was taken back.
+    /// When it was ended early, milliseconds since 1970 UTC.
     pub ended_ms: Option<i64>,
 }
 
-/// The site of a mute; `None`: there is no such mute.
+/// The site of a mute; `None` if the mute does not exist. Errors: [`StoreError`].
 pub async fn site_of(pool: &Pool, id: i64) -> Result<Option<String>, StoreError> {
     let row = sqlx::query("SELECT site FROM mutes WHERE id = $1")
         .bind(id)
@@ -42,7 +42,7 @@ pub async fn site_of(pool: &Pool, id: i64) -> Result<Option<String>, StoreError>
     Ok(row.map(|row| row.get(0)))
 }
 
-/// Adds a mute.
+/// Adds a mute. Errors: [`StoreError`].
 pub async fn insert(
     connection: &mut Connection,
     mute: &Mute,
@@ -85,7 +85,7 @@ pub async fn end(
     Ok(ended.map(|row| row.get(0)))
 }
 
-/// The mutes that hold now.
+/// The mutes in force. Errors: [`StoreError`].
 pub async fn holding(connection: &mut Connection, now_ms: i64) -> Result<Vec<Mute>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM mutes WHERE ended_ms IS NULL AND from_ms <= $1 AND until_ms > $1 ORDER BY id",
@@ -97,7 +97,7 @@ pub async fn holding(connection: &mut Connection, now_ms: i64) -> Result<Vec<Mut
     Ok(rows.iter().map(mute).collect())
 }
 
-/// The mutes that hold now, and have not kept back what waited.
+/// The mutes in force that have not been applied to waiting notices yet. Errors: [`StoreError`].
 pub async fn beginning(connection: &mut Connection, now_ms: i64) -> Result<Vec<Mute>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM mutes WHERE begun = 0 AND from_ms <= $1 AND until_ms > $1 AND ended_ms IS NULL ORDER BY id",
@@ -109,7 +109,7 @@ pub async fn beginning(connection: &mut Connection, now_ms: i64) -> Result<Vec<M
     Ok(rows.iter().map(mute).collect())
 }
 
-/// A mute has begun; false if it had before.
+/// Marks a mute as applied; false if it was already. Errors: [`StoreError`].
 pub async fn begin(connection: &mut Connection, id: i64) -> Result<bool, StoreError> {
     let begun = sqlx::query("UPDATE mutes SET begun = 1 WHERE id = $1 AND begun = 0")
         .bind(id)
@@ -133,12 +133,12 @@ fn mute(row: &Row) -> Mute {
     }
 }
 
-/// The highest number that was given.
+/// The highest assigned id. Errors: [`StoreError`].
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
     numbers::last(connection, "mutes").await
 }
 
-/// Mutes, newest first.
+/// Mutes, newest first. Errors: [`StoreError`].
 pub async fn list(
     pool: &Pool,
     before: Option<i64>,

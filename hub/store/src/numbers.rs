@@ -1,15 +1,16 @@
-//! Numbers of rows are given once: also where the row with the highest was deleted.
+//! Ids of rows are never reused, even if the row with the highest one was deleted.
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{Connection, StoreError, failed, versions};
 
-/// The highest number that was ever given in a table whose key is `id`.
+/// The highest id ever assigned in a table with key `id`. Errors: [`StoreError`].
 pub async fn last(connection: &mut Connection, table: &'static str) -> Result<i64, StoreError> {
     let kept = versions::get(connection, &name(table)).await?;
     Ok(highest(connection, table).await?.max(kept))
 }
 
-/// Keeps the highest number before rows are deleted, in the transaction that deletes them.
+/// Stores the highest id before rows are deleted, in the transaction that deletes them. Errors:
+/// [`StoreError`].
 pub async fn keep(connection: &mut Connection, table: &'static str) -> Result<(), StoreError> {
     let last = last(connection, table).await?;
     versions::set(connection, &name(table), last).await
@@ -20,7 +21,7 @@ fn name(table: &str) -> String {
 }
 
 async fn highest(connection: &mut Connection, table: &'static str) -> Result<i64, StoreError> {
-    // Tables are named by the program.
+    // The name of the table comes from the program.
     let text = format!("SELECT COALESCE(MAX(id), 0) FROM {table}");
     let row = sqlx::query(AssertSqlSafe(text))
         .fetch_one(connection)

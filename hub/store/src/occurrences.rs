@@ -1,4 +1,4 @@
-//! Events of rules that look back further than the horizon, and since when each rule is what it is.
+//! Events for rules that read the store, and since when each rule has its current content.
 use linli_shared::protocol::event::Delivery;
 use linli_shared::protocol::ids::Lane;
 use sqlx::Row as _;
@@ -7,28 +7,38 @@ use std::collections::HashMap;
 use super::statement::Statement;
 use super::{Connection, StoreError, failed, signed};
 
-/// Rows of one INSERT, 11 values each: SQLite looks each value up by its name, so twice as many take four times as long.
+/// Rows of one INSERT, 11 values each: SQLite looks each value up by name, so twice as many take four times
+/// as long.
 const INSERT_ROWS_MAX: usize = 24;
 
 /// An event of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OccurrenceRow {
+    /// Id of the rule.
     pub rule: String,
+    /// Key of the rule.
     pub key: String,
+    /// Time of the event, milliseconds since 1970 UTC.
     pub at_ms: i64,
+    /// Agent.
     pub agent: String,
+    /// Lane.
     pub lane: Lane,
+    /// Epoch.
     pub epoch: u64,
+    /// Sequence number.
     pub sequence: u64,
+    /// Site.
     pub site: String,
+    /// The steps that it fits, one bit each.
     pub steps: u16,
     /// When its agent received it, whole seconds since 1970 UTC.
     pub received_s: u32,
-    /// Whether it was reported when it happened.
+    /// Whether it was reported live.
     pub delivery: Delivery,
 }
 
-/// Adds events; those that are there stay as they are.
+/// Adds events; existing ones stay unchanged. Errors: [`StoreError`].
 pub async fn insert(connection: &mut Connection, rows: &[OccurrenceRow]) -> Result<(), StoreError> {
     for rows in rows.chunks(INSERT_ROWS_MAX) {
         let mut query = Statement::new(
@@ -59,7 +69,7 @@ pub async fn insert(connection: &mut Connection, rows: &[OccurrenceRow]) -> Resu
     Ok(())
 }
 
-/// The events of a key, by time; where there are more than so many, the newest.
+/// The events of a key, ordered by time; the newest `limit` if there are more. Errors: [`StoreError`].
 pub async fn read(
     connection: &mut Connection,
     rule: &str,
@@ -94,7 +104,7 @@ pub async fn read(
         .collect())
 }
 
-/// Forgets the events of a rule.
+/// Deletes the events of a rule. Errors: [`StoreError`].
 pub async fn forget(connection: &mut Connection, rule: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM occurrences WHERE rule = $1")
         .bind(rule)
@@ -104,7 +114,7 @@ pub async fn forget(connection: &mut Connection, rule: &str) -> Result<(), Store
     Ok(())
 }
 
-/// The rules that run: content and since when.
+/// The running rules: id → hash of the content, and since when. Errors: [`StoreError`].
 pub async fn rules(
     connection: &mut Connection,
 ) -> Result<HashMap<String, (String, i64)>, StoreError> {
@@ -118,7 +128,7 @@ pub async fn rules(
         .collect())
 }
 
-/// Notes what a rule is from now on.
+/// Stores the content hash of a rule, valid from `since_ms`. Errors: [`StoreError`].
 pub async fn set_rule(
     connection: &mut Connection,
     id: &str,
@@ -138,7 +148,7 @@ pub async fn set_rule(
     Ok(())
 }
 
-/// Forgets a rule that does not run any more: should it come back, it begins anew.
+/// Deletes a rule that no longer runs; if it returns, it starts anew. Errors: [`StoreError`].
 pub async fn forget_rule(connection: &mut Connection, id: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM rules WHERE id = $1")
         .bind(id)

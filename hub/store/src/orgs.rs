@@ -1,4 +1,4 @@
-//! Organisations and places, and since when they are what they are.
+//! Organisations and places, with their retirement.
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
@@ -9,7 +9,7 @@ use super::{audit, versions};
 use linli_domain::audit::Deed;
 use linli_domain::orgs::{Change, Directory};
 
-/// All that is not retired.
+/// All entries that are not retired. Errors: [`StoreError`].
 pub async fn read(connection: &mut Connection) -> Result<Directory, StoreError> {
     Ok(Directory {
         orgs: entries(
@@ -44,7 +44,7 @@ async fn entries<T: DeserializeOwned>(
         .collect()
 }
 
-/// Writes changes, each with an entry of the audit log.
+/// Writes changes, each with an entry in the audit log. Errors: [`StoreError`].
 pub async fn write(
     connection: &mut Connection,
     changes: &[Change],

@@ -1,4 +1,4 @@
-//! The outbox: what people are to be told, one row for each decision and channel.
+//! The outbox: the notices to send, one row for each decision and channel.
 //!
 //! ```text
 //! enqueue ─▶ waiting ─▶ sent            drop_waiting: waiting ─▶ dropped
@@ -6,9 +6,9 @@
 //!              └─ again ─┘
 //! ```
 //!
-//! Rows are written by the owner of the writing connection only: `enqueue` and `drop_waiting` in the
-//! transaction of the decision, `settle` for what the notifier has done. The command line sends dead
-//! rows again (`again`) in a transaction of its own.
+//! Only the owner of the writing connection writes rows: `enqueue` and `drop_waiting` in the transaction of
+//! the decision, `settle` for the results of the notifier. The command line retries dead rows (`again`) in a
+//! separate transaction.
 use linli_shared::protocol::event::Severity;
 use serde::Serialize;
 use sqlx::Row as _;
@@ -18,118 +18,118 @@ use super::statement::Statement;
 use super::{Connection, Pool, Row, StoreError, failed, numbers};
 use linli_domain::notice::Notice;
 
-/// Characters of an error that are kept.
+/// Maximum length of a stored error, characters.
 const ERROR_CHARS_MAX: usize = 500;
 
-/// The states of a row, as they are stored and as the API has them.
+/// The states of a row, as stored and shown in the API.
 pub const STATES: [&str; 4] = ["waiting", "sent", "dead", "dropped"];
 
-/// A row that is to be sent.
+/// A row to send.
 #[derive(Debug, Clone)]
 pub struct Waiting {
-    /// Number.
+    /// Id of the row.
     pub id: i64,
-    /// Decision.
+    /// The decision.
     pub decision: String,
-    /// How grave it is.
+    /// Severity of the notice.
     pub severity: Severity,
     /// The notice, or why it cannot be read.
     pub notice: Result<Notice, String>,
-    /// When it was decided.
+    /// When it was decided, milliseconds since 1970 UTC.
     pub created_ms: i64,
-    /// Tries so far.
+    /// Attempts so far.
     pub attempts: i64,
 }
 
-/// What became of a try.
+/// The result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The peer has taken it.
+    /// The peer accepted it.
     Sent,
-    /// It will be tried again.
+    /// It will be retried.
     Retry {
-        /// When.
+        /// Time of the retry, milliseconds since 1970 UTC.
         due_ms: i64,
-        /// Why it failed.
+        /// Why the attempt failed.
         error: String,
     },
-    /// It is given up.
+    /// No further attempt will be made.
     Dead {
-        /// Why.
+        /// Why the attempt failed.
         error: String,
     },
-    /// Somebody wants a dead one to be sent again.
+    /// A dead row is to be retried on request.
     Again,
 }
 
-/// What became of one row.
+/// The result of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
-    /// Row.
+    /// Id of the row.
     pub id: i64,
-    /// Outcome.
+    /// The result.
     pub outcome: Outcome,
 }
 
-/// How a channel stands.
+/// The backlog of a channel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Rows that wait.
+    /// Number of waiting rows.
     pub waiting: i64,
-    /// When the oldest of them was decided.
+    /// When the oldest of them was decided, milliseconds since 1970 UTC.
     pub oldest_ms: Option<i64>,
-    /// When the first of them is due.
+    /// When the first of them is due, milliseconds since 1970 UTC.
     pub due_ms: Option<i64>,
-    /// Dead rows.
+    /// Number of dead rows.
     pub dead: i64,
 }
 
 /// A notification as the API shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct NotificationView {
-    /// Number.
+    /// Id of the row.
     pub id: i64,
-    /// What was decided, like "warning/123/raised", or "case/20260101-000001/7", the seventh action of a case.
+    /// The decision, like "warning/123/raised", or "case/20260101-000001/7" for the seventh action of a case.
     pub decision: String,
     /// Channel.
     pub channel: String,
-    /// Number of the warning; 0: it is about a case.
+    /// Id of the warning; 0 for a case.
     pub warning: i64,
-    /// waiting, sent, dead, dropped.
+    /// State: waiting, sent, dead, dropped.
     pub state: String,
-    /// Tries so far.
+    /// Attempts so far.
     pub attempts: i64,
     /// When it was decided, milliseconds since 1970 UTC.
     pub created_ms: i64,
-    /// When it is tried next, if it waits.
+    /// Time of the next attempt, if it waits, milliseconds since 1970 UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<i64>,
-    /// When it was sent, given up or dropped.
+    /// When it was sent, given up or dropped, milliseconds since 1970 UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub done_ms: Option<i64>,
-    /// What went wrong last, or why it was dropped.
+    /// The last error, or why it was dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What is told.
+    /// The notice.
     #[schema(value_type = Notice)]
     pub notice: serde_json::Value,
 }
 
-/// Which notifications are wanted.
+/// A filter of notifications.
 #[derive(Debug, Clone, Default)]
 pub struct NotificationFilter {
-    /// Only in this state.
+    /// Only this state.
     pub state: Option<String>,
-    /// Only of this channel.
+    /// Only this channel.
     pub channel: Option<String>,
-    /// Only below this number.
+    /// Only ids below this one.
     pub before: Option<i64>,
-    /// At most so many.
+    /// Maximum number of notifications.
     pub limit: usize,
 }
 
-/// Puts a notice into the outbox, to be sent after the commit. False: this decision is there already for
-/// this channel, whatever became of it. `id` is given by the writer, above [`last_id`].
+/// Adds a notice to the outbox, to be sent after the commit. Returns false if the decision exists already for
+/// this channel, in any state. The writer assigns `id`, above [`last_id`]. Errors: [`StoreError`].
 pub async fn enqueue(
     connection: &mut Connection,
     id: i64,
@@ -176,12 +176,13 @@ pub async fn drop_waiting(
     Ok(dropped.iter().map(|row| row.get(0)).collect())
 }
 
-/// The highest number that was given.
+/// The highest assigned id. Errors: [`StoreError`].
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
     numbers::last(connection, "outbox").await
 }
 
-/// The code of the newest case of a warning: of those for named handlers only, or of the others.
+/// The code of the newest case of a warning: among those for named handlers only, or among the others.
+/// Errors: [`StoreError`].
 pub async fn case_of(
     connection: &mut Connection,
     warning: i64,
@@ -263,7 +264,8 @@ pub async fn again(
     Ok(again.iter().map(|row| row.get(0)).collect())
 }
 
-/// Hub time jumped: what waits is due as long from now as before.
+/// Shifts all due times after a jump of hub time, so that the time left stays the same. Errors:
+/// [`StoreError`].
 pub async fn move_due(connection: &mut Connection, by_ms: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE outbox SET due_ms = due_ms + $1 WHERE state = 'waiting'")
         .bind(by_ms)
@@ -273,7 +275,7 @@ pub async fn move_due(connection: &mut Connection, by_ms: i64) -> Result<(), Sto
     Ok(())
 }
 
-/// What is due of a channel, gravest first, then in the order of the decisions.
+/// The due rows of a channel, gravest first, then in the order of the decisions. Errors: [`StoreError`].
 pub async fn due(
     pool: &Pool,
     channel: &str,
@@ -301,7 +303,7 @@ pub async fn due(
     Ok(rows.iter().map(waiting).collect())
 }
 
-/// What a channel has been told of a warning so far, oldest first.
+/// The notices of a warning that were sent to a channel, oldest first. Errors: [`StoreError`].
 pub async fn told(pool: &Pool, channel: &str, warning_id: i64) -> Result<Vec<Notice>, StoreError> {
     let rows = sqlx::query(
         "SELECT notice FROM outbox WHERE warning_id = $1 AND channel = $2 AND state = 'sent' ORDER BY id",
@@ -317,7 +319,7 @@ pub async fn told(pool: &Pool, channel: &str, warning_id: i64) -> Result<Vec<Not
         .collect())
 }
 
-/// How a channel stands.
+/// The backlog of a channel. Errors: [`StoreError`].
 pub async fn standing(pool: &Pool, channel: &str) -> Result<Standing, StoreError> {
     let waiting = sqlx::query(
         "SELECT COUNT(*), MIN(created_ms), MIN(due_ms) FROM outbox WHERE channel = $1 AND state = 'waiting'",
@@ -339,7 +341,7 @@ pub async fn standing(pool: &Pool, channel: &str) -> Result<Standing, StoreError
     })
 }
 
-/// The channels for which something waits.
+/// The channels with waiting rows. Errors: [`StoreError`].
 pub async fn channels_waiting(pool: &Pool) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query("SELECT DISTINCT channel FROM outbox WHERE state = 'waiting'")
         .fetch_all(pool)
@@ -348,7 +350,7 @@ pub async fn channels_waiting(pool: &Pool) -> Result<Vec<String>, StoreError> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Notifications, newest first.
+/// Notifications, newest first. Errors: [`StoreError`].
 pub async fn list(
     pool: &Pool,
     filter: &NotificationFilter,
@@ -374,7 +376,7 @@ pub async fn list(
     Ok(rows.iter().map(view).collect())
 }
 
-/// One notification.
+/// One notification. Errors: [`StoreError`].
 pub async fn get(pool: &Pool, id: i64) -> Result<Option<NotificationView>, StoreError> {
     let row = sqlx::query("SELECT * FROM outbox WHERE id = $1")
         .bind(id)

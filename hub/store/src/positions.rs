@@ -1,4 +1,4 @@
-//! What the hub wants next of each lane, and ranges that will never come.
+//! The next expected sequence of each lane, and lost ranges.
 use linli_shared::protocol::ids::{AgentId, Epoch, Lane, Sequence};
 use sqlx::Row as _;
 
@@ -6,7 +6,7 @@ use super::{Connection, StoreError, failed, signed};
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Which sequence is meant.
+/// Identifies a stream of sequences.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LaneKey {
     /// Agent.
@@ -17,7 +17,7 @@ pub struct LaneKey {
     pub epoch: Epoch,
 }
 
-/// The next sequence that is wanted; 0 where nothing has come yet.
+/// The next expected sequence; 0 if nothing has arrived yet. Errors: [`StoreError`].
 pub async fn load(connection: &mut Connection, key: &LaneKey) -> Result<Sequence, StoreError> {
     let row =
         sqlx::query("SELECT next_seq FROM positions WHERE agent = $1 AND lane = $2 AND epoch = $3")
@@ -32,7 +32,7 @@ pub async fn load(connection: &mut Connection, key: &LaneKey) -> Result<Sequence
     ))
 }
 
-/// Sets the next sequence.
+/// Sets the next expected sequence. Errors: [`StoreError`].
 pub async fn save(
     connection: &mut Connection,
     key: &LaneKey,
@@ -54,7 +54,8 @@ pub async fn save(
     Ok(())
 }
 
-/// An agent has come with this life of its spool. Days are enough, so it is written once a day.
+/// Records that an agent used this epoch of its spool. A resolution of days is enough, so it writes once a
+/// day. Errors: [`StoreError`].
 pub async fn asked(
     connection: &mut Connection,
     agent: &AgentId,
@@ -74,7 +75,7 @@ pub async fn asked(
     Ok(())
 }
 
-/// Positions of which nobody knows when they were asked for last count from now on.
+/// Starts the age of positions whose last use is unknown. Errors: [`StoreError`].
 pub async fn begin(connection: &mut Connection, now_ms: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE positions SET asked_ms = $1 WHERE asked_ms = 0")
         .bind(now_ms)
@@ -84,7 +85,7 @@ pub async fn begin(connection: &mut Connection, now_ms: i64) -> Result<(), Store
     Ok(())
 }
 
-/// Notes a range that will never come.
+/// Records a range that will never arrive. Errors: [`StoreError`].
 pub async fn add_lost(
     connection: &mut Connection,
     key: &LaneKey,
@@ -110,7 +111,7 @@ pub async fn add_lost(
     Ok(())
 }
 
-/// Whether something of a range was given up as lost.
+/// True if any part of a range is recorded as lost. Errors: [`StoreError`].
 pub async fn any_lost(
     connection: &mut Connection,
     key: &LaneKey,

@@ -1,13 +1,14 @@
-//! Rows whose time is over: how they are found, deleted, and how that is proved.
+//! Expired rows: how they are found and deleted, and how their deletion is proved.
 //!
 //! ```text
-//! find (a reader) ─▶ keys of a batch ─▶ perform (who writes): due still? delete, with what belongs to it ─▶ proof
+//! find (a reader) ─▶ keys of a batch ─▶ perform (writer): still due? delete, and dependent rows ─▶ proof
 //! ```
 //!
-//! What is due is said once ([`due`]) and asked twice: by the reader that looks for it, and in the transaction that
-//! deletes it. So nothing goes that has become of use in between. A proof (a row of `deletions`) is begun with the first
-//! batch of a class and goes on with each, in the same transaction; at the end of the run it gets its entry in the audit
-//! log. A run that was cut off is ended by the next one.
+//! The condition is defined once ([`due`]) and evaluated twice: by the reader that finds the rows, and in the
+//! transaction that deletes them. So a row that becomes needed in between is kept. A proof (a row of
+//! `deletions`) begins with the first batch of a class and is extended with each batch, in the same
+//! transaction; at the end of the run it gets an entry in the audit log. The next run ends the proofs of a
+//! run that was interrupted.
 pub mod class;
 
 use serde_json::json;
@@ -26,67 +27,73 @@ use linli_domain::audit::Deed;
 use linli_domain::cases::State;
 use linli_domain::correlate::life;
 
-/// The name of the time of the last run among the versions.
+/// The name under which `versions` stores the time of the last run.
 const LAST_RUN: &str = "retention";
-/// `[state = active, no end]` of kinds that wait: it goes on now, and its rule runs.
+/// SQL condition for an open warning of a kind that waits: active, not ended, and its rule exists.
 const GOES_ON: &str = "(warnings.state = 'active' AND warnings.ended_ms IS NULL AND warnings.kind IN ('absent', 'silent') \
                        AND EXISTS (SELECT 1 FROM rules WHERE rules.id = warnings.rule))";
 
-/// Before when something is due.
+/// The times before which rows are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
-    /// What the config says.
+    /// By the config, milliseconds since 1970 UTC.
     pub before_ms: i64,
-    /// What correlation may still want, whatever the config says.
+    /// Lower bound of what correlation may still need, regardless of the config, milliseconds since 1970 UTC.
     pub floor_ms: i64,
 }
 
 /// A row that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
+    /// Its key.
     pub key: Vec<Value>,
-    /// Where to go on after it.
+    /// The position to continue from.
     order: Vec<Value>,
 }
 
-/// Rows to be deleted in one transaction.
+/// Rows to delete in one transaction.
 #[derive(Debug, Clone)]
 pub struct Batch {
+    /// Class of the rows.
     pub class: Class,
+    /// The times before which they are due.
     pub cut: Cut,
+    /// Keys of the rows.
     pub keys: Vec<Vec<Value>>,
-    /// The rule, in words.
+    /// The retention rule, in words.
     pub rule: String,
+    /// The actor of the run.
     pub actor: String,
-    /// The proof that goes on; `None`: it begins.
+    /// Number of the proof to extend; `None`: begin a proof.
     pub proof: Option<i64>,
 }
 
-/// Files that are about to be deleted.
+/// Files to delete.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// Their digests, and when each last came.
+    /// Digest of each file, and when it was last added, milliseconds since 1970 UTC.
     pub gone: BTreeMap<String, i64>,
-    /// The rule, in words.
+    /// The retention rule, in words.
     pub rule: String,
+    /// The actor of the run.
     pub actor: String,
-    /// The proof that goes on; `None`: it begins.
+    /// Number of the proof to extend; `None`: begin a proof.
     pub proof: Option<i64>,
 }
 
-/// What a proof is of, in the table of proofs.
+/// The class of files in the table of proofs.
 const FILES: &str = "attachments";
 
-/// A bounded part of a run.
+/// A bounded step of a run.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Ends what was cut off.
+    /// Ends the proofs of an interrupted run.
     Begin,
-    /// Deletes.
+    /// Deletes rows.
     Delete(Batch),
-    /// Proves that files go which no case refers to.
+    /// Proves the deletion of files that no case refers to.
     Files(Files),
-    /// Ends these proofs.
+    /// Ends these proofs, and with them the run.
     End(Vec<i64>),
 }
 
@@ -103,27 +110,38 @@ impl Step {
 /// What came of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stepped {
+    /// Number of deleted rows or files.
     pub deleted: u64,
-    /// The proof of it.
+    /// Number of the proof.
     pub proof: Option<i64>,
 }
 
 /// A proof as the command line shows it.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Proof {
+    /// Number of the proof.
     pub number: i64,
+    /// Class of data.
     pub class: String,
+    /// The retention rule, in words.
     pub rule: String,
+    /// The actor of the run.
     pub actor: String,
+    /// Earliest time of the deleted rows, milliseconds since 1970 UTC.
     pub from_ms: i64,
+    /// Latest time of the deleted rows, milliseconds since 1970 UTC.
     pub to_ms: i64,
+    /// Number of deleted rows or files.
     pub deleted: i64,
+    /// Chained SHA-256 of their ids, hexadecimal.
     pub ids_sha256: String,
+    /// When the proof began, milliseconds since 1970 UTC.
     pub began_ms: i64,
+    /// When it ended, milliseconds since 1970 UTC; `None` while the run continues.
     pub ended_ms: Option<i64>,
 }
 
-/// The columns of a class's key, with what they hold.
+/// The columns of a class's key, with their kinds.
 fn key(class: Class) -> Vec<(&'static str, ColumnKind)> {
     let names = class.key();
     let kind = |name: &'static str| {
@@ -141,7 +159,7 @@ fn key(class: Class) -> Vec<(&'static str, ColumnKind)> {
     names.iter().map(|name| (*name, kind(name))).collect()
 }
 
-/// When a row is of, for the proof.
+/// The column with the time of a row, for the proof.
 fn time(class: Class) -> &'static str {
     match class {
         Class::EventsStandard | Class::EventsAccess | Class::EventsIncident => "occurred_max_ms",
@@ -156,7 +174,7 @@ fn time(class: Class) -> &'static str {
     }
 }
 
-/// The condition under which a row of a class is due.
+/// Adds the condition under which a row of a class is due.
 fn due(class: Class, cut: Cut, query: &mut Statement) {
     let Cut {
         before_ms,
@@ -169,7 +187,7 @@ fn due(class: Class, cut: Cut, query: &mut Statement) {
                 .map_or(-1, |class| i64::from(class.number()));
             query.push("retention = ").bind(retention);
             query.push(" AND stored_ms < ").bind(floor_ms);
-            // An event is no newer than when it came, whatever its device's clock said.
+            // An event cannot be newer than its arrival, whatever its device's clock said.
             query.push(" AND (occurred_max_ms < ").bind(before_ms);
             query.push(" OR stored_ms < ").bind(before_ms).push(")");
         }
@@ -199,7 +217,7 @@ fn due(class: Class, cut: Cut, query: &mut Statement) {
             query
                 .push("state IN ('sent', 'dead', 'dropped') AND done_ms < ")
                 .bind(before_ms);
-            // Who was told of a warning is told of its withdrawal.
+            // Recipients of a warning must also get its withdrawal.
             query.push(
                 " AND NOT EXISTS (SELECT 1 FROM warnings WHERE warnings.id = outbox.warning_id \
                  AND (warnings.ack_due_ms IS NOT NULL OR warnings.until_ms >= ",
@@ -231,8 +249,8 @@ fn due(class: Class, cut: Cut, query: &mut Statement) {
             query.push(" AND number < (SELECT MAX(number) FROM changes)");
         }
         Class::Positions => {
-            // Of a life that no lane has come with since, where the agent has come with another, or comes no more;
-            // and of which nothing is stored: else what comes again would seem to be new.
+            // A position of an epoch that no lane used since, if the agent has used another epoch or is
+            // revoked, and no chunk of the epoch is stored: otherwise a repeated chunk would appear new.
             query.push("asked_ms > 0 AND asked_ms < ").bind(before_ms);
             query.push(
                 " AND NOT EXISTS (SELECT 1 FROM positions same WHERE same.agent = positions.agent \
@@ -259,7 +277,7 @@ fn bind(query: &mut Statement, value: &Value) {
     match value {
         Value::Integer(value) => query.bind(*value),
         Value::Text(value) => query.bind(value.as_str()),
-        // Keys are numbers and text.
+        // Keys are numbers and text only.
         Value::Null | Value::Bytes(_) => query.bind(None::<i64>),
     };
 }
@@ -281,7 +299,7 @@ fn read_key(row: &Row, columns: &[(&'static str, ColumnKind)]) -> Vec<Value> {
     columns.iter().map(value).collect()
 }
 
-/// Rows of a class that are due, after one; in an order of their own.
+/// Due rows of a class after one, in the order of their index or key. Errors: [`StoreError`].
 pub async fn find(
     connection: &mut Connection,
     class: Class,
@@ -292,7 +310,7 @@ pub async fn find(
     let columns = key(class);
     let mut order = columns.clone();
     if class.retention().is_some() {
-        // As the index of what is due has it.
+        // The order of the index of due chunks.
         order.insert(0, ("stored_ms", ColumnKind::Integer));
     }
     let names: Vec<&'static str> = order.iter().map(|(name, _)| *name).collect();
@@ -321,7 +339,7 @@ pub async fn find(
     Ok(rows.iter().map(found).collect())
 }
 
-/// Carries out a step, in a transaction that writes.
+/// Performs a step in a write transaction. Errors: [`StoreError`].
 pub async fn perform(
     connection: &mut Connection,
     step: &Step,
@@ -365,7 +383,7 @@ pub async fn perform(
     }
 }
 
-/// When the last run ended; 0 where there was none.
+/// When the last run ended, milliseconds since 1970 UTC; 0 if there was none. Errors: [`StoreError`].
 pub async fn last_run_ms(connection: &mut Connection) -> Result<i64, StoreError> {
     versions::get(connection, LAST_RUN).await
 }
@@ -383,7 +401,7 @@ async fn delete(
         });
     }
     let columns = key(class);
-    // Numbers that the hub gives are given once, also where the row with the highest goes.
+    // Ids that the hub assigns are never reused, even if the row with the highest one is deleted.
     if columns == [("id", ColumnKind::Integer)] {
         numbers::keep(connection, class.table()).await?;
     }
@@ -416,7 +434,7 @@ async fn delete(
             proof: batch.proof,
         });
     }
-    // The engines return rows in orders of their own; a proof is the same on both.
+    // The engines return rows in different orders; the proof must be the same on both.
     let mut gone: BTreeMap<String, i64> = BTreeMap::new();
     let mut numbers = Vec::new();
     for row in &rows {
@@ -449,7 +467,7 @@ async fn delete(
     })
 }
 
-/// What a row is called in a proof.
+/// The id of a row in a proof.
 fn id(class: Class, key: &[Value]) -> String {
     let mut id = class.table().to_owned();
     for value in key {
@@ -463,7 +481,7 @@ fn id(class: Class, key: &[Value]) -> String {
     id
 }
 
-/// The chain of a proof after more ids.
+/// The chained hash of a proof after more ids.
 fn chained<'a>(before: &'a str, ids: impl IntoIterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     for part in std::iter::once(before).chain(ids) {
@@ -473,16 +491,16 @@ fn chained<'a>(before: &'a str, ids: impl IntoIterator<Item = &'a str>) -> Strin
     hex::encode(hash.finalize())
 }
 
-/// What a proof says beside what went.
+/// The metadata of a proof.
 struct Proving<'a> {
     class: &'static str,
     rule: &'a str,
     actor: &'a str,
-    /// The proof that goes on.
+    /// Number of the proof to extend.
     proof: Option<i64>,
 }
 
-/// Begins a proof, or goes on with one: its number.
+/// Begins or extends a proof; returns its number.
 async fn prove(
     connection: &mut Connection,
     of: Proving<'_>,
@@ -537,7 +555,7 @@ async fn prove(
     Ok(number)
 }
 
-/// Ends a proof, with its entry in the audit log.
+/// Ends a proof and writes its entry in the audit log.
 async fn end(connection: &mut Connection, number: i64, now_ms: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE deletions SET ended_ms = $2 WHERE number = $1")
         .bind(number)
@@ -587,7 +605,7 @@ async fn get(connection: &mut Connection, number: i64) -> Result<Option<Proof>, 
     Ok(row.as_ref().map(proof))
 }
 
-/// Proofs, newest first.
+/// Proofs, newest first. Errors: [`StoreError`].
 pub async fn list(connection: &mut Connection, limit: i64) -> Result<Vec<Proof>, StoreError> {
     let rows = sqlx::query("SELECT * FROM deletions ORDER BY number DESC LIMIT $1")
         .bind(limit)
@@ -597,14 +615,15 @@ pub async fn list(connection: &mut Connection, limit: i64) -> Result<Vec<Proof>,
     Ok(rows.iter().map(proof).collect())
 }
 
-/// When the oldest row of a class is of; `None` where there is none.
+/// The time of the oldest row of a class, milliseconds since 1970 UTC; `None` if there is none. Errors:
+/// [`StoreError`].
 pub async fn oldest_ms(
     connection: &mut Connection,
     class: Class,
 ) -> Result<Option<i64>, StoreError> {
     let retention = class.retention();
     let mut query = Statement::new("SELECT MIN(");
-    // The index of chunks has when they came.
+    // For chunks the index has the arrival.
     query.push(if retention.is_some() {
         "stored_ms"
     } else {
@@ -624,7 +643,8 @@ pub async fn oldest_ms(
     Ok(row.get(0))
 }
 
-/// The events that open cases refer to, themselves or by their warnings: sequences by `agent/lane/epoch`.
+/// The events that open cases refer to, directly or by their warnings: sequences by `agent/lane/epoch`.
+/// Errors: [`StoreError`].
 pub async fn held_events(
     connection: &mut Connection,
 ) -> Result<HashMap<String, Vec<u64>>, StoreError> {
@@ -664,7 +684,7 @@ pub async fn held_events(
     Ok(held)
 }
 
-/// Of these chunks those that hold none of these events.
+/// The keys of those chunks that contain none of the held events. Errors: [`StoreError`].
 pub async fn without_held(
     connection: &mut Connection,
     found: &[Found],

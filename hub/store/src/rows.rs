@@ -1,9 +1,11 @@
-//! Whole rows of any table, in a form that is the same on both engines: for copies, comparisons and deletions.
+//! Whole rows of any table, in a form that is the same on both engines: for copies, comparisons and
+//! deletions.
 //!
-//! A row's canonical form is its columns by name, each a tag and the value: null 0, an integer 1 and 8 bytes, text 2
-//! and bytes 3 with their length of 8 bytes before them, numbers big-endian. The digest of a table is the number of its
-//! rows and the sum, modulo 2^256, of the SHA-256 of each: the engines sort text differently, and a sum does not care.
-//! It finds what went wrong with a copy; against somebody who forges rows there is the audit log's chain.
+//! The canonical form of a row is its columns ordered by name, each as a tag and the value: null 0, integer 1
+//! and 8 bytes, text 2 and bytes 3 prefixed by their length in 8 bytes; numbers are big-endian. The digest of
+//! a table is the number of its rows and the sum, modulo 2^256, of the SHA-256 of each: the engines sort text
+//! differently, and a sum is independent of the order. It detects errors of a copy; against forged rows there
+//! is the audit log's chain.
 use futures_util::StreamExt;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -15,19 +17,24 @@ use super::catalogue::Table;
 use super::engine::schema::{self, Column, ColumnKind};
 use super::{Connection, Row, StoreError, failed};
 
-/// Values of one INSERT: SQLite looks each up by its name, so that twice as many take four times as long.
+/// Maximum number of values of one INSERT: SQLite looks each up by name, so twice as many take four times as
+/// long.
 const VALUES_MAX: usize = 256;
-/// Rows of one transaction.
+/// Maximum number of rows of one transaction.
 const ROWS_MAX: usize = 2000;
-/// Bytes of text and bytes of one transaction, beyond which it takes no more rows.
+/// Size of text and bytes at which a transaction accepts no more rows, bytes.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A value of either engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
+    /// NULL.
     Null,
+    /// An integer of any size.
     Integer(i64),
+    /// A text.
     Text(String),
+    /// Bytes.
     Bytes(Vec<u8>),
 }
 
@@ -46,7 +53,7 @@ impl Value {
         })
     }
 
-    /// Adds it to the values of a statement; a null is of its column's type.
+    /// Adds the value to the arguments of a statement; a null gets the type of its column.
     fn bind(&self, kind: ColumnKind, values: &mut AnyArguments) {
         let added = match (self, kind) {
             (Self::Integer(value), _) => values.add(*value),
@@ -85,9 +92,10 @@ impl Value {
     }
 }
 
-/// Rows of a table, and a digest of what they are.
+/// A digest of rows, independent of their order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Digest {
+    /// Number of rows.
     pub rows: u64,
     sum: [u8; 32],
 }
@@ -114,7 +122,7 @@ impl Digest {
     }
 }
 
-/// A table with its columns by name.
+/// A table and its columns, ordered by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
     name: &'static str,
@@ -123,7 +131,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// As a database has it.
+    /// Reads the shape from a database. Errors: [`StoreError`].
     pub async fn read(connection: &mut Connection, table: &Table) -> Result<Self, StoreError> {
         let columns = schema::columns(connection, table.name).await?;
         let wrong = || {
@@ -155,13 +163,13 @@ impl Shape {
         let mut names = String::new();
         for at in which {
             let comma = if names.is_empty() { "" } else { ", " };
-            // Names are of the program's own migrations.
+            // The names come from the program's own migrations.
             let _ = write!(names, "{comma}\"{}\"", self.columns[at].name);
         }
         names
     }
 
-    /// `SELECT` of all columns in the order of the key, all of it or from one side of a key.
+    /// `SELECT` of all columns ordered by the key: all rows, or those on one side of a key.
     fn select(&self, side: Option<(Side, &str)>) -> Result<(String, AnyArguments), StoreError> {
         let key = self.names(self.key.iter().copied());
         let all = self.names(0..self.columns.len());
@@ -197,7 +205,7 @@ impl Shape {
         Ok((text, values))
     }
 
-    /// Hands each row to `take`, in the order of the key of this engine.
+    /// Passes each row to `take`, in this engine's order of the key. Errors: [`StoreError`].
     pub async fn each(
         &self,
         connection: &mut Connection,
@@ -216,7 +224,7 @@ impl Shape {
         Ok(())
     }
 
-    /// The digest of all rows, or of those on one side of a key.
+    /// The digest of all rows, or of those on one side of a key. Errors: [`StoreError`].
     pub async fn digest(
         &self,
         connection: &mut Connection,
@@ -231,14 +239,14 @@ impl Shape {
         Ok(digest)
     }
 
-    /// Inserts rows.
+    /// Inserts rows. Errors: [`StoreError`].
     pub async fn insert(
         &self,
         connection: &mut Connection,
         rows: &[Vec<Value>],
     ) -> Result<(), StoreError> {
         let all = self.names(0..self.columns.len());
-        // The statement of full parts is the same, and is prepared once.
+        // All full parts have the same statement, which is prepared once.
         for rows in rows.chunks((VALUES_MAX / self.columns.len().max(1)).max(1)) {
             let mut text = format!("INSERT INTO {} ({all}) VALUES ", self.name);
             let mut values = AnyArguments::default();
@@ -261,7 +269,7 @@ impl Shape {
         Ok(())
     }
 
-    /// Rows of the table.
+    /// Number of rows. Errors: [`StoreError`].
     pub async fn count(&self, connection: &mut Connection) -> Result<u64, StoreError> {
         let text = format!("SELECT COUNT(*) FROM {}", self.name);
         let row = sqlx::query(AssertSqlSafe(text))
@@ -271,7 +279,7 @@ impl Shape {
         Ok(row.get::<i64, _>(0).cast_unsigned())
     }
 
-    /// Empties the table.
+    /// Deletes all rows. Errors: [`StoreError`].
     pub async fn empty(&self, connection: &mut Connection) -> Result<(), StoreError> {
         let text = format!("DELETE FROM {}", self.name);
         sqlx::query(AssertSqlSafe(text))
@@ -282,22 +290,25 @@ impl Shape {
     }
 }
 
-/// A side of a key.
+/// The rows on one side of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
+    /// Rows after the key.
     After,
+    /// Rows up to the key, included.
     UpTo,
 }
 
-/// Rows that wait for their transaction.
+/// Rows collected for one transaction.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// The rows.
     pub rows: Vec<Vec<Value>>,
     bytes: usize,
 }
 
 impl Batch {
-    /// Adds a row; whether it is time to write them.
+    /// Adds a row; returns true if the batch is full.
     pub fn push(&mut self, row: Vec<Value>) -> bool {
         self.bytes += row.iter().map(Value::bytes).sum::<usize>();
         self.rows.push(row);
@@ -336,7 +347,7 @@ mod tests {
             changed[row][column] = other;
             assert_ne!(digest(&rows), digest(&changed));
         }
-        // A value that moves from one column to the next.
+        // Moving text from one column to the next changes the digest.
         assert_ne!(
             digest(&[vec![text("ab"), text("c")]]),
             digest(&[vec![text("a"), text("bc")]])

@@ -1,14 +1,16 @@
 //! Sensitive fields at rest: names, phones, addresses and narratives of residents.
 //!
-//! * A field is sealed with AES-256-GCM (NIST SP 800-38D) under a key that is not in the database: a file of the
-//!   data directory, one line a key, 64 hexadecimal digits. The first key seals, all open; so a new key is put
-//!   before the old ones, and old fields stay readable. `linli-hub init` makes the first.
-//! * Sealed text is `s1.<key>.<nonce and ciphertext>`, the key by the first 8 hexadecimal digits of its SHA-256,
-//!   the rest base64. What it belongs to (table, column, number) is authenticated with it, so one case's text put
-//!   into another's row does not open.
-//! * The nonce is random, 96 bits: a key is good for 2^32 fields (SP 800-38D, 8.3), far more than a district has.
-//! * Files are sealed too (`file`), each with a key of its own that is derived from a line of the same file.
-//! * Without unmasking people see `mask`: that something is there, and little of it.
+//! * A field is sealed with AES-256-GCM (NIST SP 800-38D). The keys are not in the database but in a file of
+//!   the data directory, one key per line, 64 hexadecimal digits. The first key seals, every key opens: a new
+//!   key is inserted before the old ones, and old fields stay readable. `linli-hub init` creates the first
+//!   key.
+//! * Sealed text is `s1.<key>.<nonce and ciphertext>`: the key is named by the first 8 hexadecimal digits of
+//!   its SHA-256, the rest is base64. The owner of the text (table, column, number) is authenticated with it,
+//!   so the text of one case does not open in another's row.
+//! * The nonce is random, 96 bits: one key may seal 2^32 fields (SP 800-38D, 8.3), far more than a district
+//!   has.
+//! * Files are sealed too (`file`), each with its own key, derived from a line of the same file.
+//! * Without unmasking, people see the result of `mask`: that a value exists, and little of it.
 pub mod file;
 
 use base64::Engine as _;
@@ -24,49 +26,49 @@ use linli_shared::service::random;
 
 const VERSION: &str = "s1";
 const KEY_BYTES: usize = 32;
-/// Sets keys of files apart from those of fields.
+/// HKDF salt that separates keys of files from keys of fields.
 const FILES: &[u8] = b"linli files 1";
 
 /// Why sealed fields cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// The file of keys.
+    /// The key file cannot be read.
     #[error(
         "the key file {path:?} cannot be read: restore it from its copy, or run `linli-hub init` on a new hub"
     )]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         #[source]
         source: io::Error,
     },
-    /// It cannot be made.
+    /// The key file cannot be written.
     #[error("the key file {path:?} cannot be written")]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         #[source]
         source: io::Error,
     },
-    /// A line of it.
+    /// A line of the key file is not a key.
     #[error("{path:?}: line {line} is not a key: 64 hexadecimal digits")]
     Key {
         /// The file.
         path: PathBuf,
-        /// Its line, from 1.
+        /// The line, from 1.
         line: usize,
     },
-    /// No key of the file is that of a field.
+    /// The key of a field is not in the key file.
     #[error(
         "it was sealed with key {key:?}, which is not in the key file: put it back, below the newer ones"
     )]
     Unknown {
-        /// The key's name.
+        /// Name of the key.
         key: String,
     },
-    /// It was changed, or belongs elsewhere.
+    /// The text was changed, or belongs to another row.
     #[error("a sealed field does not open: it was changed, or belongs elsewhere")]
     Open,
 }
@@ -74,7 +76,7 @@ pub enum SealError {
 struct Key {
     name: String,
     key: LessSafeKey,
-    /// Keys of files, and of what they are called, come of it.
+    /// Derives the keys of files, and the key for naming files.
     files: hkdf::Prk,
 }
 
@@ -88,14 +90,14 @@ impl Key {
         })
     }
 
-    /// The key of one file.
+    /// Derives the key of one file.
     fn of_file(&self, salt: &[u8]) -> LessSafeKey {
         let info = [b"file".as_slice(), salt];
         let derived = self.files.expand(&info, &AES_256_GCM);
         LessSafeKey::new(derived.expect("one key is far less than HKDF gives").into())
     }
 
-    /// What files are called by: HMAC-SHA-256 of their content.
+    /// Begins the name of a file: HMAC-SHA-256 of its content.
     fn naming(&self) -> hmac::Context {
         let derived = self.files.expand(&[b"name"], hmac::HMAC_SHA256);
         let key = hmac::Key::from(derived.expect("one key is far less than HKDF gives"));
@@ -108,12 +110,12 @@ pub struct Sealer {
     keys: Vec<Key>,
 }
 
-/// Where the keys stand in a data directory.
+/// Path of the key file in a data directory.
 pub fn key_file(data_dir: &Path) -> PathBuf {
     data_dir.join("fields.key")
 }
 
-/// Makes the file with its first key, where there is none.
+/// Creates the key file with a first key if it does not exist; returns its path. Errors: [`SealError`].
 pub fn init(data_dir: &Path) -> Result<PathBuf, SealError> {
     let path = key_file(data_dir);
     if path.exists() {
@@ -127,20 +129,20 @@ pub fn init(data_dir: &Path) -> Result<PathBuf, SealError> {
 }
 
 impl Sealer {
-    /// With a key that everybody knows, for tests.
+    /// A sealer with a public key, for tests.
     #[doc(hidden)]
     pub fn of_test() -> Self {
         let key = Key::of(&[7; KEY_BYTES]).expect("a key of the right length");
         Self { keys: vec![key] }
     }
 
-    /// With a key that no other process has, for what is kept elsewhere for minutes.
+    /// A sealer with a key of this process only, for data that is kept elsewhere for minutes.
     pub fn of_process() -> Self {
         let key = Key::of(&random::secret::<KEY_BYTES>()).expect("a key of the right length");
         Self { keys: vec![key] }
     }
 
-    /// Reads the keys of a data directory.
+    /// Reads the keys of a data directory. Errors: [`SealError`].
     pub fn load(data_dir: &Path) -> Result<Self, SealError> {
         let path = key_file(data_dir);
         let text = match std::fs::read_to_string(&path) {
@@ -167,7 +169,7 @@ impl Sealer {
         Ok(Self { keys })
     }
 
-    /// Seals a text that belongs somewhere, like `cases.narrative/17`. Nothing stays nothing.
+    /// Seals a text for its owner, like `cases.narrative/17`. An empty text stays empty.
     pub fn seal(&self, text: &str, belongs: &str) -> String {
         if text.is_empty() {
             return String::new();
@@ -194,7 +196,7 @@ impl Sealer {
         })
     }
 
-    /// Opens what was sealed for this place.
+    /// Opens a text that was sealed for this owner. Errors: [`SealError`].
     pub fn open(&self, sealed: &str, belongs: &str) -> Result<String, SealError> {
         if sealed.is_empty() {
             return Ok(String::new());

@@ -1,4 +1,4 @@
-//! Statements whose text depends on what is asked. Values are numbered, `$1` and on, which both engines take.
+//! Statements whose text depends on a query. Values are numbered from `$1`, which both engines accept.
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, Arguments, AssertSqlSafe, Encode, Type};
@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use linli_domain::orgs::Watched;
 
-/// A statement in the making.
+/// A statement under construction.
 #[derive(Default)]
 pub struct Statement {
     text: String,
@@ -14,7 +14,7 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// Begins with a text that has no values.
+    /// Begins with a text without values.
     pub fn new(text: &'static str) -> Self {
         Self {
             text: text.to_owned(),
@@ -22,21 +22,21 @@ impl Statement {
         }
     }
 
-    /// Adds text. It is of the program, never of a person.
+    /// Appends text, which must come from the program, never from a person.
     pub fn push(&mut self, text: &'static str) -> &mut Self {
         self.text.push_str(text);
         self
     }
 
-    /// Adds the place of a value, and the value.
+    /// Appends a placeholder and its value.
     pub fn bind<'v>(&mut self, value: impl Encode<'v, Any> + Type<Any>) -> &mut Self {
-        // Numbers, text and bytes: what can be bound can be encoded.
+        // Numbers, text and bytes: every bindable value can be encoded.
         self.values.add(value).expect("a value of a column's type");
         let _ = write!(self.text, "${}", self.values.len());
         self
     }
 
-    /// Adds values with commas between them.
+    /// Appends values separated by commas.
     pub fn bind_all<'v, T>(&mut self, values: impl IntoIterator<Item = T>) -> &mut Self
     where
         T: Encode<'v, Any> + Type<Any>,
@@ -50,7 +50,7 @@ impl Statement {
         self
     }
 
-    /// Adds the condition that `site` and `agent` of a row are watched.
+    /// Appends the condition that `site` or `agent` of a row may be watched.
     pub fn watched(&mut self, watched: &Watched) -> &mut Self {
         self.push(" AND (agent = ").bind(watched.agent.as_str());
         if !watched.sites.is_empty() {
@@ -61,7 +61,7 @@ impl Statement {
         self.push(")")
     }
 
-    /// Adds `VALUES (…), (…)`, a row for each item.
+    /// Appends `VALUES (…), (…)`, one row for each item.
     pub fn rows<I>(
         &mut self,
         items: impl IntoIterator<Item = I>,
@@ -80,7 +80,7 @@ impl Statement {
         self
     }
 
-    /// The query.
+    /// Builds the query; empties the statement.
     pub fn build(&mut self) -> Query<'static, Any, AnyArguments> {
         let text = std::mem::take(&mut self.text);
         let values = std::mem::take(&mut self.values);
@@ -95,7 +95,7 @@ pub struct ValuesOfRow<'s> {
 }
 
 impl ValuesOfRow<'_> {
-    /// Adds a value.
+    /// Appends a value.
     pub fn bind<'v>(&mut self, value: impl Encode<'v, Any> + Type<Any>) -> &mut Self {
         if !std::mem::take(&mut self.is_first) {
             self.statement.text.push_str(", ");

@@ -1,19 +1,20 @@
-//! Messages to stations, until the station's agent has them on its disk and for a while after.
+//! Messages to stations, kept until the station's agent has them on its disk and for some time after.
 //!
 //! ```text
 //! enqueue ─▶ waiting ─ acknowledge ─▶ acknowledged ─ prune, after 90 days ─▶ gone
 //!               ▲                          │
-//!               └── begin: the agent says that it has less than it had said
+//!               └── begin: the agent reports fewer messages than before
 //! ```
 //!
-//! * Numbers of an agent begin at 1 and have no gaps; `stations.last_number` holds the last one, so that a
-//!   number is not given again when its row has been pruned.
-//! * What an agent says at the beginning of a session is believed before what the table says: an agent whose
-//!   disk was lost or put back gets again what it has lost, under the same numbers, as long as it is kept.
-//! * An agent that has a higher number than was ever given says that this database was put back to an older
-//!   state. What waits gets numbers above that one, for the agent would take the lower for repetitions.
+//! * The numbers of an agent's messages begin at 1 and have no gaps. `stations.last_number` keeps the last
+//!   one, so a number is not reused after its row was pruned.
+//! * The number that an agent reports at the beginning of a session overrides the table: an agent whose disk
+//!   was lost or restored gets the lost messages again, under the same numbers, as long as they are kept.
+//! * An agent that reports a higher number than was ever assigned shows that this database was restored to an
+//!   older state. Waiting messages then get numbers above that one, because the agent would take lower ones
+//!   for duplicates.
 //!
-//! All that writes is called by the owner of the writing connection, in its transaction.
+//! The owner of the writing connection calls all writing functions, in its transaction.
 use linli_shared::protocol::frame::CaseStatus;
 use linli_shared::protocol::ids::AgentId;
 use linli_shared::protocol::limits::{NAME_BYTES_MAX, TEXT_BYTES_MAX};
@@ -24,10 +25,10 @@ use super::{Connection, Pool, Row, StoreError, failed, text};
 /// How long an acknowledged message is kept, milliseconds.
 pub const KEPT_MS: i64 = 90 * 86_400_000;
 
-/// What a station is told. There is no field for a person; `text` must name none.
+/// A message to a station. It has no field for a person; `text` must name none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Code of the case; empty for a notice that belongs to none.
+    /// Code of the case; empty for a notice without a case.
     pub case: String,
     /// The source that reported the incident.
     pub source: String,
@@ -37,24 +38,24 @@ pub struct Message {
     pub kind: &'static str,
     /// State of the case.
     pub state: String,
-    /// Since when.
+    /// When the case reached the state, milliseconds since 1970 UTC.
     pub at_ms: i64,
     /// A sentence for the station.
     pub text: String,
 }
 
-/// How the messages to all stations stand.
+/// The backlog of messages to all stations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Messages that no agent has acknowledged.
+    /// Number of unacknowledged messages.
     pub waiting: i64,
-    /// When the oldest of them was written.
+    /// When the oldest of them was written, milliseconds since 1970 UTC.
     pub oldest_ms: Option<i64>,
 }
 
-/// Writes a message to the station of an agent; its number. Where this is called within the writer's
-/// transaction, `Tally::station_told` is to be called with what it gives, so that the agent's session sends
-/// it right after the commit and not only when it looks again.
+/// Writes a message to the station of an agent; returns its number. In the writer's transaction, the caller
+/// must pass the result to `Tally::station_told`, so that the agent's session sends it right after the commit
+/// and not only at its next poll. Errors: [`StoreError`].
 pub async fn enqueue(
     connection: &mut Connection,
     agent: &str,
@@ -91,13 +92,13 @@ pub async fn enqueue(
     Ok(number)
 }
 
-/// Text that both engines and the agent take.
+/// Text that both engines and the agent accept.
 fn bounded(from: &str, bytes_max: usize) -> String {
     let from = text(from);
     from[..from.floor_char_boundary(bytes_max)].to_owned()
 }
 
-/// What waits for an agent above a number, in order.
+/// The waiting messages of an agent above a number, in order. Errors: [`StoreError`].
 pub async fn unacked(
     pool: &Pool,
     agent: &AgentId,
@@ -127,12 +128,13 @@ pub async fn unacked(
     Ok(rows.iter().map(status).collect())
 }
 
-/// A number as it is stored: none is larger.
+/// A number as stored, capped at `i64::MAX`.
 fn stored(number: u64) -> i64 {
     number.min(i64::MAX as u64).cast_signed()
 }
 
-/// An agent has everything up to a number on its disk: for how many messages that is news.
+/// Acknowledges all messages up to a number, which the agent has on its disk; returns how many are new.
+/// Errors: [`StoreError`].
 pub async fn acknowledge(
     connection: &mut Connection,
     agent: &AgentId,
@@ -151,7 +153,8 @@ pub async fn acknowledge(
     Ok(done.rows_affected())
 }
 
-/// A session begins with an agent that has everything up to a number on its disk, and nothing above it.
+/// Begins a session with an agent that has exactly the messages up to `through` on its disk. Errors:
+/// [`StoreError`].
 pub async fn begin(
     connection: &mut Connection,
     agent: &AgentId,
@@ -166,7 +169,7 @@ pub async fn begin(
     let last: i64 = row.map_or(0, |row| row.get(0));
     let through = stored(through);
     if through > last {
-        // A number that leaves no room for others was given by no hub.
+        // No hub assigned a number that leaves no room for others.
         if through > i64::MAX / 4 {
             return Ok(());
         }
@@ -174,7 +177,7 @@ pub async fn begin(
             %agent, last, through,
             "an agent has messages that this database does not know: it was put back, or the agent comes from another hub"
         );
-        // All are above the old ones, so none meets another on the way.
+        // All new numbers are above the old ones, so the update causes no conflict.
         sqlx::query(
             "UPDATE station_messages SET number = number + $2 WHERE agent = $1 AND acked_ms IS NULL",
         )
@@ -209,7 +212,7 @@ pub async fn begin(
     Ok(())
 }
 
-/// Removes what was acknowledged before: how many.
+/// Deletes messages acknowledged before a time; returns their number. Errors: [`StoreError`].
 pub async fn prune(connection: &mut Connection, before_ms: i64) -> Result<u64, StoreError> {
     let done = sqlx::query("DELETE FROM station_messages WHERE acked_ms < $1")
         .bind(before_ms)
@@ -219,7 +222,7 @@ pub async fn prune(connection: &mut Connection, before_ms: i64) -> Result<u64, S
     Ok(done.rows_affected())
 }
 
-/// How the messages to all stations stand.
+/// The backlog of messages to all stations. Errors: [`StoreError`].
 pub async fn standing(pool: &Pool) -> Result<Standing, StoreError> {
     let row = sqlx::query(
         "SELECT COUNT(*), MIN(created_ms) FROM station_messages WHERE acked_ms IS NULL",

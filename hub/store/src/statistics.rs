@@ -4,28 +4,33 @@ use sqlx::Row as _;
 use super::statement::Statement;
 use super::{Connection, StoreError, failed};
 
-/// Which cases are counted.
+/// The cases to count.
 #[derive(Debug, Clone, Default)]
 pub struct Period {
-    /// Opened then or later.
+    /// Earliest opening, included, milliseconds since 1970 UTC.
     pub from_ms: i64,
-    /// Opened before.
+    /// Latest opening, excluded, milliseconds since 1970 UTC.
     pub to_ms: i64,
-    /// Only those that are with this organisation; `None`: all.
+    /// Only cases with this organisation; `None`: all.
     pub org: Option<String>,
 }
 
-/// A column of cases, counted.
+/// The property by which cases are grouped.
 #[derive(Debug, Clone, Copy)]
 pub enum Column {
+    /// Kind.
     Kind,
+    /// Id of the place.
     Place,
+    /// Source.
     Source,
+    /// Grade of the risk.
     Risk,
+    /// Level of supervision.
     Supervision,
-    /// "yes" or "no": it was returned.
+    /// "yes" or "no": whether the case was returned.
     Returned,
-    /// "yes" or "no": another case has its key.
+    /// "yes" or "no": whether another case has its key.
     Repeated,
 }
 
@@ -50,7 +55,7 @@ impl Column {
     }
 }
 
-/// How many cases have each value.
+/// Number of cases for each value. Errors: [`StoreError`].
 pub async fn count(
     connection: &mut Connection,
     column: Column,

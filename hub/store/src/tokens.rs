@@ -1,4 +1,4 @@
-//! Tokens: single-use ones to join, and those of the API. Only hashes of their secrets are kept.
+//! Tokens: single-use join tokens, and API tokens. Only hashes of their secrets are stored.
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::Row as _;
@@ -7,24 +7,24 @@ use subtle::ConstantTimeEq;
 use super::{Connection, Pool, StoreError, failed, flag};
 use linli_domain::rights::{Actor, Role};
 
-/// Why a join token does not do.
+/// Why a join token is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRefusal {
-    /// Not known, or its secret is wrong.
+    /// The token is unknown, or its secret is wrong.
     #[error("this token was not made by this hub, or was cut when it was copied")]
     Unknown,
-    /// It has been used.
+    /// The token has been used.
     #[error("this token has been used by {0}: each token joins one agent, make another")]
     Used(String),
-    /// Its time is over.
+    /// The token has expired.
     #[error("this token has expired: make another with `linli-hub token create`")]
     Expired,
-    /// An agent of that name is there, at another site than the token's.
+    /// An agent with this name exists at another site than the token's.
     #[error(
         "an agent {0} of another site has joined this hub: join under another name (--agent); the token is still good"
     )]
     NameTaken(String),
-    /// An agent is there whose name differs in the case of letters only.
+    /// An agent exists whose name differs only in the case of letters.
     #[error(
         "an agent {0} has joined this hub, and names that differ only in upper and lower case are one: join as {0}, or under \
          another name (--agent); the token is still good"
@@ -32,24 +32,26 @@ pub enum TokenRefusal {
     NameAlike(String),
 }
 
+/// The hash of a secret: SHA-256, hexadecimal.
 pub fn hash(secret: &str) -> String {
     hex::encode(Sha256::digest(secret.as_bytes()))
 }
 
+/// Compares a secret with a stored hash, in constant time.
 pub fn same(secret: &str, stored: &str) -> bool {
     hash(secret).as_bytes().ct_eq(stored.as_bytes()).into()
 }
 
-/// What a join token lets an agent into.
+/// What a join token grants to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinGrant {
     /// Its site.
     pub site: String,
-    /// It is a station's.
+    /// It may join as a station's agent.
     pub station: bool,
 }
 
-/// Keeps a new join token.
+/// Stores a new join token. Errors: [`StoreError`].
 pub async fn add_join(
     connection: &mut Connection,
     id: &str,
@@ -74,7 +76,7 @@ pub async fn add_join(
     Ok(())
 }
 
-/// Whether a join token is good now, and what for.
+/// Checks a join token; returns what it grants. Errors: [`StoreError`].
 pub async fn check_join(
     connection: &mut Connection,
     id: &str,
@@ -106,7 +108,7 @@ pub async fn check_join(
     }))
 }
 
-/// Uses up a join token, within the transaction that has checked it.
+/// Marks a join token as used, in the transaction that checked it. Errors: [`StoreError`].
 pub async fn use_join(
     connection: &mut Connection,
     id: &str,
@@ -123,21 +125,21 @@ pub async fn use_join(
     Ok(())
 }
 
-/// Who a token of the API is for.
+/// The holder of an API token.
 #[derive(Debug, Clone)]
 pub struct Holder {
-    /// What it is for.
+    /// Name of the token.
     pub name: String,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
-    /// Id of the organisation; empty: the centre's.
+    /// Id of the organisation; empty: the centre.
     pub org: String,
 }
 
-/// Characters of the name of a token of the API.
+/// Permitted length of the name of an API token, characters.
 const NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
 
-/// What is wrong with the name of a token of the API.
+/// Checks the name of an API token. Errors: the problem.
 pub fn check_name(name: &str) -> Result<(), String> {
     let is_good = name.trim() == name && !name.chars().any(char::is_control);
     if is_good && NAME_CHARS.contains(&name.chars().count()) {
@@ -150,10 +152,11 @@ pub fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-/// Who has a name that a token of the API must not have: it is an actor in logs, and a sender of `external` numbers.
+/// The owner of a name that an API token must not reuse: the name is an actor in logs, and a sender of
+/// `external` ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NameTaken {
-    /// Another token that is good.
+    /// Another valid token.
     #[error(
         "another API token has it: revoke that one first (`linli-hub api-token list`), or take another name"
     )]
@@ -166,7 +169,7 @@ pub enum NameTaken {
     Agent,
 }
 
-/// Who has the name that a new token of the API is to have.
+/// The owner of a name requested for a new API token.
 async fn name_taken(
     connection: &mut Connection,
     name: &str,
@@ -189,7 +192,7 @@ async fn name_taken(
         .next())
 }
 
-/// Keeps a new API token, in a transaction, where nobody else has its name.
+/// Stores a new API token in a transaction, if its name is free. Errors: [`StoreError`].
 pub async fn add_api(
     connection: &mut Connection,
     id: &str,
@@ -218,26 +221,26 @@ pub async fn add_api(
     Ok(Ok(()))
 }
 
-/// A token of the API as the command line shows it; its secret is not kept.
+/// An API token as the command line shows it; the secret is not stored.
 #[derive(Debug, Serialize)]
 pub struct ApiTokenView {
-    /// Which: the part after `llt.`.
+    /// Id: the part after `llt.`.
     pub id: String,
-    /// What it is for.
+    /// Name.
     pub name: String,
-    /// What it may do.
+    /// Role.
     pub role: String,
-    /// For which organisation; empty: the centre's.
+    /// Id of the organisation; empty: the centre.
     pub org: String,
-    /// When it was made, milliseconds since 1970 UTC.
+    /// When it was created, milliseconds since 1970 UTC.
     pub created_ms: i64,
-    /// Until when it is good, milliseconds since 1970 UTC.
+    /// Expiry, milliseconds since 1970 UTC.
     pub expires_ms: i64,
-    /// When it was revoked.
+    /// When it was revoked, milliseconds since 1970 UTC.
     pub revoked_ms: Option<i64>,
 }
 
-/// All API tokens, oldest first.
+/// All API tokens, oldest first. Errors: [`StoreError`].
 pub async fn list_api(pool: &Pool) -> Result<Vec<ApiTokenView>, StoreError> {
     let rows = sqlx::query("SELECT * FROM api_tokens ORDER BY created_ms, id")
         .fetch_all(pool)
@@ -273,7 +276,7 @@ pub async fn revoke_api(
     Ok(done.rows_affected() > 0)
 }
 
-/// Whose API token this is, if it is good now.
+/// The holder of an API token, if it is valid now. Errors: [`StoreError`].
 pub async fn check_api(
     pool: &Pool,
     id: &str,

@@ -11,7 +11,7 @@ use linli_domain::rights::{Actor, Role};
 pub struct UserView {
     /// Login.
     pub login: String,
-    /// What people call them.
+    /// Name for people.
     pub name: String,
     /// Role.
     pub role: String,
@@ -19,26 +19,31 @@ pub struct UserView {
     pub org: String,
     /// When the user was added, milliseconds since 1970 UTC.
     pub created_ms: i64,
-    /// Since when they cannot sign in.
+    /// Since when the user is disabled, milliseconds since 1970 UTC.
     pub disabled_ms: Option<i64>,
-    /// They sign in by OpenID Connect.
+    /// The user signs in with OpenID Connect.
     pub oidc: bool,
 }
 
-/// A user on the way into the store.
+/// A user to be stored.
 #[derive(Debug, Clone)]
 pub struct NewUser {
+    /// Login.
     pub login: String,
+    /// Name for people.
     pub name: String,
+    /// Role.
     pub role: Role,
+    /// Id of the organisation.
     pub org: String,
-    /// A PHC string; empty: none, they cannot sign in with one.
+    /// Hash of the password, a PHC string; empty: no sign-in with a password.
     pub password: String,
-    /// They sign in by OpenID Connect.
+    /// The user signs in with OpenID Connect.
     pub oidc: bool,
 }
 
-/// Adds a user; false if the login is taken, by a user or as the name of a program's token that is good.
+/// Adds a user; false if the login is taken by a user, or is the name of a valid API token. Errors:
+/// [`StoreError`].
 pub async fn add(
     connection: &mut Connection,
     user: &NewUser,
@@ -63,7 +68,7 @@ pub async fn add(
     Ok(done.rows_affected() > 0)
 }
 
-/// Sets a password and ends all sessions; false if there is no such user.
+/// Sets a password and ends all sessions; false if the user does not exist. Errors: [`StoreError`].
 pub async fn set_password(
     connection: &mut Connection,
     login: &str,
@@ -79,7 +84,8 @@ pub async fn set_password(
     ended_with(done.rows_affected() > 0, connection, login, now_ms).await
 }
 
-/// Lets a user sign in no more, or again; false if that changes nothing, and then no session ends.
+/// Disables or enables a user and ends all sessions; false, without ending sessions, if nothing changes.
+/// Errors: [`StoreError`].
 pub async fn disable(
     connection: &mut Connection,
     login: &str,
@@ -97,7 +103,7 @@ pub async fn disable(
     ended_with(done.rows_affected() > 0, connection, login, now_ms).await
 }
 
-/// Ends all sessions of a user where something has changed; whether it has.
+/// Ends all sessions of a user if `is_changed`; returns `is_changed`.
 pub(super) async fn ended_with(
     is_changed: bool,
     connection: &mut Connection,
@@ -116,20 +122,20 @@ pub(super) async fn ended_with(
     Ok(true)
 }
 
-/// The hash of the password of a user who may sign in.
+/// The password hash of an enabled user. Errors: [`StoreError`].
 pub async fn password(pool: &Pool, login: &str) -> Result<Option<String>, StoreError> {
     let row = sqlx::query("SELECT password FROM users WHERE login = $1 AND disabled_ms IS NULL")
         .bind(login)
         .fetch_optional(pool)
         .await
         .map_err(failed("reading a user"))?;
-    // Without a password it is as if there were no such user, also in the time that it takes.
+    // A user without a password is indistinguishable from a missing one, in timing too.
     Ok(row
         .map(|row| row.get::<String, _>(0))
         .filter(|password| !password.is_empty()))
 }
 
-/// Whether there is a user of this login.
+/// True if a user has this login. Errors: [`StoreError`].
 pub async fn is_there(pool: &Pool, login: &str) -> Result<bool, StoreError> {
     let row = sqlx::query("SELECT 1 FROM users WHERE login = $1")
         .bind(login)
@@ -139,7 +145,7 @@ pub async fn is_there(pool: &Pool, login: &str) -> Result<bool, StoreError> {
     Ok(row.is_some())
 }
 
-/// All users, by login.
+/// All users, ordered by login. Errors: [`StoreError`].
 pub async fn list(pool: &Pool) -> Result<Vec<UserView>, StoreError> {
     let rows = sqlx::query("SELECT * FROM users ORDER BY login")
         .fetch_all(pool)
@@ -159,7 +165,7 @@ pub async fn list(pool: &Pool) -> Result<Vec<UserView>, StoreError> {
         .collect())
 }
 
-/// Begins a session.
+/// Begins a session. Errors: [`StoreError`].
 pub async fn begin_session(
     connection: &mut Connection,
     id: &str,
@@ -187,7 +193,7 @@ pub async fn begin_session(
     Ok(())
 }
 
-/// Ends a session.
+/// Ends a session. Errors: [`StoreError`].
 pub async fn end_session(
     connection: &mut Connection,
     id: &str,
@@ -202,7 +208,7 @@ pub async fn end_session(
     Ok(())
 }
 
-/// Whose session this is, if it is good now.
+/// The user of a session, if it is valid now. Errors: [`StoreError`].
 pub async fn of_session(
     pool: &Pool,
     id: &str,
@@ -223,7 +229,7 @@ pub async fn of_session(
         .and_then(|row| actor(&row)))
 }
 
-/// A role that this program does not know gives no rights.
+/// An unknown role gives no rights.
 fn actor(row: &Row) -> Option<Actor> {
     Some(Actor {
         login: row.get("login"),

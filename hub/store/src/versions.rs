@@ -1,14 +1,14 @@
-//! Numbers that say whether something that is held in memory, or was worked out before, is still what it was.
+//! Version numbers, to detect whether data cached in memory or computed earlier is stale.
 use sqlx::Row as _;
 
 use super::{Connection, StoreError, failed};
 
-/// Of organisations and places: rises with each change.
+/// Version of organisations and places; increases with each change.
 pub const DIRECTORY: &str = "directory";
-/// Of what deadlines of cases depend on.
+/// Version of the inputs of cases' deadlines.
 pub const DEADLINES: &str = "deadlines";
 
-/// The number; 0 where none was ever written.
+/// The number; 0 if never written. Errors: [`StoreError`].
 pub async fn get(connection: &mut Connection, name: &str) -> Result<i64, StoreError> {
     let row = sqlx::query("SELECT number FROM versions WHERE name = $1")
         .bind(name)
@@ -18,7 +18,7 @@ pub async fn get(connection: &mut Connection, name: &str) -> Result<i64, StoreEr
     Ok(row.map_or(0, |row| row.get(0)))
 }
 
-/// Another number from now on.
+/// Sets the number. Errors: [`StoreError`].
 pub async fn set(connection: &mut Connection, name: &str, number: i64) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO versions (name, number) VALUES ($1, $2) \

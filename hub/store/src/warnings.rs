@@ -1,4 +1,4 @@
-//! Warnings: what rules found, with their reasons, and all that became of them.
+//! Warnings: the findings of rules, with their reasons and their changes.
 use serde::Serialize;
 use sqlx::Row as _;
 use std::collections::{BTreeSet, HashMap};
@@ -10,30 +10,30 @@ use linli_domain::correlate::revise::Standing;
 use linli_domain::correlate::rule::Rule;
 use linli_domain::orgs::Watched;
 
-/// It counts.
+/// State of a warning that is valid.
 pub const ACTIVE: &str = "active";
-/// It would not have been raised, had all been known.
+/// State of a withdrawn warning: with all events known, it would not have been raised.
 pub const WITHDRAWN: &str = "withdrawn";
 
 /// A change of a warning.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct ChangeView {
-    /// When, milliseconds since 1970 UTC.
+    /// Time, milliseconds since 1970 UTC.
     pub at_ms: i64,
-    /// Who: a person, or a rule.
+    /// Actor: a person or a rule.
     pub actor: String,
-    /// raised, amended, withdrawn, ended, acknowledged, escalated, muted or inhibited.
+    /// Action: raised, amended, withdrawn, ended, acknowledged, escalated, muted or inhibited.
     pub action: String,
-    /// Why, in words.
+    /// Reason or details, in words.
     pub note: String,
 }
 
 /// A warning as the API shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct WarningView {
-    /// Number.
+    /// Id of the warning.
     pub id: i64,
-    /// Rule.
+    /// Id of the rule.
     pub rule: String,
     /// Hash of the rule's content when it fired.
     pub rule_hash: String,
@@ -43,104 +43,114 @@ pub struct WarningView {
     pub kind: String,
     /// Severity.
     pub severity: String,
-    /// Site.
+    /// Site of the event of the first hit.
     pub site: String,
-    /// Agent of the event that completed it.
+    /// Agent of that event.
     pub agent: String,
     /// Key of the rule: the values of its key fields.
     pub key: String,
-    /// First time that the rule's condition held, milliseconds since 1970 UTC.
+    /// Time of the first hit, milliseconds since 1970 UTC.
     pub at_ms: i64,
-    /// Last time that it held.
+    /// Time of the last hit, milliseconds since 1970 UTC.
     pub until_ms: i64,
-    /// How often it held.
+    /// Number of hits.
     pub hits: i64,
     /// When the hub raised it, milliseconds since 1970 UTC.
     pub raised_ms: i64,
-    /// 补报: it was delayed on its way to the hub, or replayed.
+    /// It is 补报: delayed on its way to the hub, or replayed.
     pub late: bool,
-    /// How long it had been over when it was raised, milliseconds, where it is 补报.
+    /// Age of the last hit when the warning was raised, milliseconds, if it is 补报.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late_ms: Option<i64>,
-    /// Its rule is on trial: it opens nothing and pages nobody.
+    /// Its rule is in shadow mode: it opens no case and notifies nobody.
     pub shadow: bool,
-    /// `active`, or `withdrawn`: had all been known, it would not have been raised.
+    /// `active`, or `withdrawn`: with all events known, it would not have been raised.
     pub state: String,
-    /// When what was missing came after all.
+    /// When the missing event occurred after all, milliseconds since 1970 UTC.
     pub ended_ms: Option<i64>,
-    /// How far the agent had told everything when it was raised, milliseconds since 1970 UTC.
+    /// The agent's watermark when it was raised, milliseconds since 1970 UTC.
     pub watermark_ms: i64,
-    /// What was counted, in words.
+    /// The counted values, in words.
     pub reading: String,
     /// The events that it rests on, each with its identity and time.
     #[schema(value_type = Vec<Object>)]
     pub reasons: serde_json::Value,
-    /// Where the rule sends it.
+    /// Route of its notices.
     pub route: String,
-    /// Until when somebody is to acknowledge it.
+    /// Deadline of the acknowledgement, milliseconds since 1970 UTC.
     pub ack_due_ms: Option<i64>,
-    /// When it was acknowledged.
+    /// When it was acknowledged, milliseconds since 1970 UTC.
     pub acked_ms: Option<i64>,
-    /// By whom.
+    /// Who acknowledged it.
     pub acked_by: Option<String>,
-    /// How often it was passed on because nobody acknowledged it.
+    /// How often it escalated because nobody acknowledged it.
     pub escalations: i64,
-    /// The mute because of which nobody was told.
+    /// Id of the mute that suppressed its notices.
     pub muted_by: Option<i64>,
-    /// The warning because of which nobody was told.
+    /// Id of the warning that suppressed its notices.
     pub inhibited_by: Option<i64>,
-    /// Codes of its cases; of those that are for named handlers only where who asks is named.
+    /// Codes of its cases; a case for named handlers only is listed only for those.
     pub cases: Vec<String>,
-    /// What became of it, oldest first; only where one warning is asked for.
+    /// Its changes, oldest first; only in the view of a single warning.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<ChangeView>,
 }
 
-/// Which warnings are wanted.
+/// A filter of warnings.
 #[derive(Debug, Clone, Default)]
 pub struct WarningFilter {
-    /// Only of what is watched; `None`: of all.
+    /// Only these sites and this agent; `None`: all.
     pub watched: Option<Watched>,
-    /// Only of this site.
+    /// Only this site.
     pub site: Option<String>,
-    /// Only of this rule.
+    /// Only this rule.
     pub rule: Option<String>,
-    /// Only in this state.
+    /// Only this state.
     pub state: Option<String>,
-    /// Only those that nobody has acknowledged and somebody should have, or the others.
+    /// True: only valid warnings without an acknowledgement; false: only acknowledged ones.
     pub unacked: Option<bool>,
-    /// Those of rules on trial, in place of the others.
+    /// Only warnings of rules in shadow mode, instead of all others.
     pub shadow: bool,
-    /// Not earlier, by their first hit.
+    /// Earliest first hit, included, milliseconds since 1970 UTC.
     pub from_ms: Option<i64>,
-    /// Earlier than.
+    /// Latest first hit, excluded, milliseconds since 1970 UTC.
     pub to_ms: Option<i64>,
-    /// None of these rules.
+    /// Exclude these rules.
     pub hidden: Vec<String>,
-    /// None of a case that is for named handlers only, where this one is not named; `None`: of all.
+    /// Exclude cases for named handlers only where this login is not named; `None`: exclude none.
     pub login: Option<String>,
-    /// Only below this number.
+    /// Only ids below this one.
     pub before: Option<i64>,
-    /// At most so many.
+    /// Maximum number of warnings.
     pub limit: usize,
 }
 
-/// A warning on its way into the store.
+/// A warning to be stored.
 #[derive(Debug)]
 pub struct NewWarning<'a> {
+    /// Id.
     pub id: i64,
+    /// The rule.
     pub rule: &'a Rule,
+    /// Key of the rule.
     pub key: &'a str,
+    /// The finding that it stands for.
     pub finding: &'a Finding,
+    /// When the hub raised it, milliseconds since 1970 UTC.
     pub raised_ms: i64,
+    /// It is 补报.
     pub late: bool,
+    /// The agent's watermark, milliseconds since 1970 UTC.
     pub watermark_ms: i64,
+    /// Id of the mute that suppresses its notices.
     pub muted_by: Option<i64>,
+    /// Id of the warning that suppresses its notices.
     pub inhibited_by: Option<i64>,
+    /// Deadline of the acknowledgement, milliseconds since 1970 UTC.
     pub ack_due_ms: Option<i64>,
 }
 
-/// Inserts a warning.
+/// Inserts a warning. Errors: [`StoreError`].
 pub async fn insert(connection: &mut Connection, new: &NewWarning<'_>) -> Result<(), StoreError> {
     let (rule, finding) = (new.rule, new.finding);
     sqlx::query(
@@ -184,8 +194,8 @@ fn reasons(finding: &Finding) -> String {
     serde_json::to_string(&finding.reasons).unwrap_or_default()
 }
 
-/// The warnings of a rule and key that stand and touch a time, by time. Standing warnings of a key do not
-/// overlap, so of the earlier ones only the last can.
+/// The open warnings of a rule and key that touch a time, ordered by time. Open warnings of a key do not
+/// overlap, so at most the last of the earlier ones can touch it. Errors: [`StoreError`].
 pub async fn standing(
     connection: &mut Connection,
     rule: &Rule,
@@ -223,7 +233,7 @@ pub async fn standing(
         .collect())
 }
 
-/// Writes a finding over the one that a warning stood for; `fresh` takes the 补报 away.
+/// Replaces the finding of a warning; `fresh` clears 补报. Errors: [`StoreError`].
 pub async fn update(
     connection: &mut Connection,
     id: i64,
@@ -248,7 +258,7 @@ pub async fn update(
     Ok(())
 }
 
-/// A warning is withdrawn; nobody needs to acknowledge it any more.
+/// Withdraws a warning and removes its deadline. Errors: [`StoreError`].
 pub async fn withdraw(connection: &mut Connection, id: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE warnings SET state = $2, ack_due_ms = NULL WHERE id = $1")
         .bind(id)
@@ -259,7 +269,7 @@ pub async fn withdraw(connection: &mut Connection, id: i64) -> Result<(), StoreE
     Ok(())
 }
 
-/// What a warning waited for has come.
+/// Ends a warning: the missing event occurred at `at_ms`. Errors: [`StoreError`].
 pub async fn end(connection: &mut Connection, id: i64, at_ms: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE warnings SET ended_ms = $2 WHERE id = $1")
         .bind(id)
@@ -270,7 +280,8 @@ pub async fn end(connection: &mut Connection, id: i64, at_ms: i64) -> Result<(),
     Ok(())
 }
 
-/// A warning that holds others is as grave as the gravest of them, and goes where that goes.
+/// Raises the severity of a warning that stands for others to that of the gravest, with its route. Errors:
+/// [`StoreError`].
 pub async fn make_graver(
     connection: &mut Connection,
     id: i64,
@@ -292,7 +303,7 @@ pub async fn make_graver(
     Ok(())
 }
 
-/// Sets until when somebody is to acknowledge a warning; `None`: nobody any more.
+/// Sets the deadline of the acknowledgement; `None` removes it. Errors: [`StoreError`].
 pub async fn set_ack_due(
     connection: &mut Connection,
     id: i64,
@@ -307,7 +318,8 @@ pub async fn set_ack_due(
     Ok(())
 }
 
-/// Hub time jumped: acknowledgements are due as long from now as before.
+/// Shifts all deadlines after a jump of hub time, so that the time left stays the same. Errors:
+/// [`StoreError`].
 pub async fn move_deadlines(connection: &mut Connection, by_ms: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE warnings SET ack_due_ms = ack_due_ms + $1 WHERE ack_due_ms IS NOT NULL")
         .bind(by_ms)
@@ -317,7 +329,7 @@ pub async fn move_deadlines(connection: &mut Connection, by_ms: i64) -> Result<(
     Ok(())
 }
 
-/// Somebody acknowledges a warning; false if somebody has before, or it is not there.
+/// Acknowledges a warning; false if it is acknowledged already or does not exist. Errors: [`StoreError`].
 pub async fn acknowledge(
     connection: &mut Connection,
     id: i64,
@@ -336,27 +348,46 @@ pub async fn acknowledge(
     Ok(done.rows_affected() > 0)
 }
 
-/// What escalation, mutes and messages need of a warning.
+/// The data of a warning that escalation, mutes and notices need.
 #[derive(Debug, Clone)]
 pub struct Told {
+    /// Id.
     pub id: i64,
+    /// Id of the rule.
     pub rule: String,
+    /// Severity.
     pub severity: String,
+    /// Site.
     pub site: String,
+    /// Agent.
     pub agent: String,
+    /// Key of the rule.
     pub key: String,
+    /// Time of the first hit, milliseconds since 1970 UTC.
     pub at_ms: i64,
+    /// Time of the last hit, milliseconds since 1970 UTC.
     pub until_ms: i64,
+    /// It is 补报.
     pub late: bool,
+    /// Its rule is in shadow mode.
     pub shadow: bool,
+    /// State.
     pub state: String,
+    /// Name of the rule.
     pub name: String,
+    /// Route of its notices.
     pub route: String,
+    /// Time allowed for an acknowledgement, milliseconds.
     pub ack_ms: Option<i64>,
+    /// When it was acknowledged, milliseconds since 1970 UTC.
     pub acked_ms: Option<i64>,
+    /// Number of escalations.
     pub escalations: i64,
+    /// Route of the last escalation; empty: none.
     pub escalated_to: String,
+    /// Id of the mute that suppressed its notices.
     pub muted_by: Option<i64>,
+    /// Id of the warning that suppressed its notices.
     pub inhibited_by: Option<i64>,
 }
 
@@ -384,7 +415,7 @@ fn told(row: &Row) -> Told {
     }
 }
 
-/// One warning as those see it who tell of it.
+/// One warning. Errors: [`StoreError`].
 pub async fn find(connection: &mut Connection, id: i64) -> Result<Option<Told>, StoreError> {
     let row = sqlx::query("SELECT * FROM warnings WHERE id = $1")
         .bind(id)
@@ -394,7 +425,7 @@ pub async fn find(connection: &mut Connection, id: i64) -> Result<Option<Told>, 
     Ok(row.as_ref().map(told))
 }
 
-/// Warnings that nobody has acknowledged in time.
+/// Warnings whose acknowledgement is overdue. Errors: [`StoreError`].
 pub async fn overdue(
     connection: &mut Connection,
     now_ms: i64,
@@ -411,7 +442,7 @@ pub async fn overdue(
     Ok(rows.iter().map(told).collect())
 }
 
-/// Warnings of which somebody is still to be told, or is to acknowledge them.
+/// Warnings with a pending notice or acknowledgement. Errors: [`StoreError`].
 pub async fn waiting(connection: &mut Connection) -> Result<Vec<Told>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM warnings WHERE ack_due_ms IS NOT NULL \
@@ -423,7 +454,7 @@ pub async fn waiting(connection: &mut Connection) -> Result<Vec<Told>, StoreErro
     Ok(rows.iter().map(told).collect())
 }
 
-/// Nobody is told of a warning any more, because of a mute.
+/// Suppresses the notices of a warning because of a mute. Errors: [`StoreError`].
 pub async fn mute(connection: &mut Connection, id: i64, mute: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE warnings SET muted_by = $2, ack_due_ms = NULL WHERE id = $1")
         .bind(id)
@@ -434,7 +465,7 @@ pub async fn mute(connection: &mut Connection, id: i64, mute: i64) -> Result<(),
     Ok(())
 }
 
-/// Nobody is told of a warning, because of another.
+/// Suppresses the notices of a warning because of another warning. Errors: [`StoreError`].
 pub async fn inhibit(connection: &mut Connection, id: i64, other: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE warnings SET inhibited_by = $2, ack_due_ms = NULL WHERE id = $1")
         .bind(id)
@@ -445,7 +476,7 @@ pub async fn inhibit(connection: &mut Connection, id: i64, other: i64) -> Result
     Ok(())
 }
 
-/// Notes that a warning is passed on; false if it is not due any more.
+/// Records an escalation; false if it is no longer due. Errors: [`StoreError`].
 pub async fn escalated(
     connection: &mut Connection,
     id: i64,
@@ -467,7 +498,7 @@ pub async fn escalated(
     Ok(done.rows_affected() > 0)
 }
 
-/// Those that go on now, of rules that wait for something: rule, number, agent, site, key.
+/// The open warnings of a rule that waits for an event. Errors: [`StoreError`].
 pub async fn open(connection: &mut Connection, rule: &str) -> Result<Vec<Told>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM warnings WHERE rule = $1 AND state = 'active' AND ended_ms IS NULL \
@@ -480,7 +511,7 @@ pub async fn open(connection: &mut Connection, rule: &str) -> Result<Vec<Told>, 
     Ok(rows.iter().map(told).collect())
 }
 
-/// Appends to the log of a warning.
+/// Appends an entry to the log of a warning. Errors: [`StoreError`].
 pub async fn note(
     connection: &mut Connection,
     id: i64,
@@ -504,12 +535,12 @@ pub async fn note(
     Ok(())
 }
 
-/// The highest number that was given.
+/// The highest assigned id. Errors: [`StoreError`].
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
     numbers::last(connection, "warnings").await
 }
 
-/// The rule that raised a warning; `None`: there is no such warning.
+/// Id of the rule that raised a warning; `None` if the warning does not exist. Errors: [`StoreError`].
 pub async fn rule_of(connection: &mut Connection, id: i64) -> Result<Option<String>, StoreError> {
     let row = sqlx::query("SELECT rule FROM warnings WHERE id = $1")
         .bind(id)
@@ -635,7 +666,8 @@ pub async fn get(pool: &Pool, id: i64) -> Result<Option<WarningView>, StoreError
     Ok(Some(view))
 }
 
-/// The warnings of a rule and key that touch a time, withdrawn ones too, newest first.
+/// The warnings of a rule and key that touch a time, including withdrawn ones, newest first. Errors:
+/// [`StoreError`].
 pub async fn near(
     pool: &Pool,
     rule: &str,
@@ -661,7 +693,7 @@ pub async fn near(
     views(&mut snapshot, &rows).await
 }
 
-/// How many warnings somebody is still to acknowledge.
+/// Number of warnings with a pending acknowledgement. Errors: [`StoreError`].
 pub async fn unacknowledged(pool: &Pool) -> Result<i64, StoreError> {
     let row = sqlx::query("SELECT COUNT(*) FROM warnings WHERE ack_due_ms IS NOT NULL")
         .fetch_one(pool)
@@ -670,7 +702,7 @@ pub async fn unacknowledged(pool: &Pool) -> Result<i64, StoreError> {
     Ok(row.get(0))
 }
 
-/// Warnings with the codes of their cases, in two statements whatever their number.
+/// Warnings with the codes of their cases, in two statements regardless of their number.
 async fn views(connection: &mut Connection, rows: &[Row]) -> Result<Vec<WarningView>, StoreError> {
     let mut cases: HashMap<i64, Vec<String>> = HashMap::new();
     for rows in rows.chunks(IDS_OF_QUERY_MAX) {

@@ -1,4 +1,4 @@
-//! A chunk of any bytes. The checksum is put right first, or no input would come past it.
+//! Parses any bytes as a chunk. The checksum is corrected first, because otherwise no input would pass it.
 #![no_main]
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
     let mut bytes = data.to_vec();
     bytes[..4].copy_from_slice(&MAGIC);
     let wanted = HEADER_BYTES + usize::from(u16::from_be_bytes([bytes[10], bytes[11]]));
-    // An input that is shorter than its header says is made to say its own size.
+    // An input shorter than its header announces gets its actual size in the header.
     let size = if wanted <= bytes.len() {
         wanted
     } else {

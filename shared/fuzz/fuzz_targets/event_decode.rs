@@ -1,4 +1,4 @@
-//! The CBOR of an event, alone and in a sequence: no panic, and what is read comes through a chunk
+//! The CBOR of an event, alone and in a sequence: no panic, and every decoded event passes through a chunk
 //! unchanged.
 #![no_main]
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A stream of any bytes: no panic, and every frame that is taken reads the same when it is sent on.
+//! A stream of any bytes: no panic, and every accepted frame reads the same after it is encoded again.
 #![no_main]
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
@@ -13,8 +13,8 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         let bytes = frame.encode().expect("what was read can be written");
-        // Packed CBOR is never longer than the other forms of the same value, so it stays within the
-        // limits that the first reading was held to.
+        // Packed CBOR is never longer than other encodings of the same value, so it stays within the limits
+        // that applied to the first reading.
         let again = frame::take(&mut BytesMut::from(&bytes[..]));
         assert_eq!(again.expect("our own frame"), Some(frame));
     }

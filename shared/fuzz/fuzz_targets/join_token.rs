@@ -1,4 +1,4 @@
-//! A join token of any text: no panic, and a token that is taken reads back as it stands.
+//! A join token from any text: no panic, and an accepted token reads back unchanged.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use linli_shared::protocol::token::JoinToken;

@@ -1,5 +1,5 @@
-//! The chunk: consecutive events of one lane and one retention class, encoded once at the edge. The
-//! same bytes are the record of the spool, travel in a batch, and are the row of the hub's store.
+//! The chunk: consecutive events of one lane and one retention class, encoded once at the edge. The same
+//! bytes are the record in the spool, travel in a batch, and are the row in the hub's store.
 //!
 //! ```text
 //! offset size
@@ -10,16 +10,16 @@
 //!  7     1    zero
 //!  8     2    number of events, u16, 1..=256
 //! 10     2    payload bytes, u16
-//! 12     4    bytes of the payload before compression, u32
+//! 12     4    bytes of the uncompressed payload, u32
 //! 16     8    epoch, u64
 //! 24     8    sequence of the first event, u64
 //! 32    16    boot id
 //! 48     4    CRC-32C (RFC 3720 B.4) of bytes 0..48 and the payload
-//! 52     …    payload: the events one after the other, packed CBOR
+//! 52     …    payload: the events, concatenated, packed CBOR
 //! ```
 //!
-//! Integers are big-endian. A chunk is never larger than [`CHUNK_BYTES_MAX`] and describes itself, so
-//! that it can be found again in a damaged file.
+//! Integers are big-endian. A chunk is never larger than [`CHUNK_BYTES_MAX`] and is self-describing, so that
+//! it can be found in a damaged file.
 use bytes::Bytes;
 
 use super::codec::{self, CodecError};
@@ -29,19 +29,19 @@ use super::limits::{CHUNK_BYTES_MAX, CHUNK_EVENTS_MAX, CHUNK_RAW_BYTES_MAX, EVEN
 
 /// The first bytes of every chunk.
 pub const MAGIC: [u8; 4] = *b"LLc1";
-/// Size of the header.
+/// Size of the header, bytes.
 pub const HEADER_BYTES: usize = 52;
 const CODEC_PLAIN: u8 = 0;
 const CODEC_ZSTD: u8 = 1;
 const PAYLOAD_BYTES_MAX: usize = CHUNK_BYTES_MAX - HEADER_BYTES;
-/// Below this size a frame of zstd costs more than it saves.
+/// Below this size a zstd frame costs more than it saves.
 const COMPRESS_FROM_BYTES: usize = 128;
 const ZSTD_LEVEL: i32 = 1;
 
 /// Why bytes are not a chunk.
 #[derive(Debug, thiserror::Error)]
 pub enum ChunkError {
-    /// Fewer bytes than the header requires.
+    /// Fewer bytes than the header announces.
     #[error("chunk is cut short: {have} of {want} bytes")]
     Cut {
         /// Present bytes.
@@ -49,10 +49,10 @@ pub enum ChunkError {
         /// Required bytes.
         want: usize,
     },
-    /// The first bytes are not a chunk's.
+    /// The first bytes are not those of a chunk.
     #[error("not a chunk of a version that is known here (magic {0:02x?})")]
     Magic([u8; 4]),
-    /// A field of the header is out of its limits.
+    /// A field of the header exceeds its limits.
     #[error("chunk header has {field} = {value}, which is out of its limits")]
     Header {
         /// The field.
@@ -71,7 +71,7 @@ pub enum ChunkError {
     /// The payload does not decompress.
     #[error("chunk payload does not decompress to the size in its header")]
     Decompress(#[source] std::io::Error),
-    /// The payload is not the events that the header promises.
+    /// The number of events in the payload differs from the header's.
     #[error("chunk promises {promised} events and holds {found}")]
     Count {
         /// Number in the header.
@@ -79,10 +79,10 @@ pub enum ChunkError {
         /// Number in the payload.
         found: usize,
     },
-    /// The payload is not CBOR of events.
+    /// The payload is not valid CBOR of events.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// An event breaks the event model.
+    /// An event violates the event model.
     #[error("event {sequence} in the chunk is not acceptable")]
     Event {
         /// Sequence of the event.
@@ -100,7 +100,7 @@ pub struct Header {
     pub lane: Lane,
     /// Retention class.
     pub retention: Retention,
-    /// Epoch of the spool that made it.
+    /// Epoch of the spool that created it.
     pub epoch: Epoch,
     /// Sequence of the first event.
     pub first: Sequence,
@@ -119,7 +119,7 @@ impl Header {
         self.first.plus(u64::from(self.count))
     }
 
-    /// Bytes of the whole chunk.
+    /// Size of the whole chunk, bytes.
     pub fn chunk_bytes(&self) -> usize {
         HEADER_BYTES + usize::from(self.payload_bytes)
     }
@@ -215,7 +215,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Parses the chunk at the front of `bytes`, and ignores the bytes behind it.
+    /// Parses the chunk at the front of `bytes`; ignores bytes behind it. Errors: [`ChunkError`].
     pub fn parse(bytes: &Bytes) -> Result<Self, ChunkError> {
         let header = verify(bytes)?;
         Ok(Self {
@@ -229,12 +229,12 @@ impl Chunk {
         &self.header
     }
 
-    /// The whole chunk as it is stored and sent.
+    /// The whole chunk as stored and sent.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// Decodes the events and checks each against the event model.
+    /// Decodes the events and checks each against the event model. Errors: [`ChunkError`].
     pub fn events(&self) -> Result<Vec<Event>, ChunkError> {
         let payload = &self.bytes[HEADER_BYTES..];
         let raw_bytes = self.header.raw_bytes as usize;
@@ -263,7 +263,7 @@ impl Chunk {
     }
 }
 
-/// Verifies header and checksum of the chunk at the front of `bytes`.
+/// Verifies header and checksum of the chunk at the front of `bytes`. Errors: [`ChunkError`].
 pub fn verify(bytes: &[u8]) -> Result<Header, ChunkError> {
     let header = Header::parse(bytes)?;
     let want = header.chunk_bytes();
@@ -283,7 +283,7 @@ pub fn verify(bytes: &[u8]) -> Result<Header, ChunkError> {
 
 fn decompress(payload: &[u8], raw_bytes: usize) -> Result<Vec<u8>, ChunkError> {
     thread_local! {
-        // A context is 150 KiB to set up; one a thread is kept.
+        // A context takes 150 KiB to create; each thread keeps one.
         static CONTEXT: std::cell::RefCell<Option<zstd::bulk::Decompressor<'static>>> =
             const { std::cell::RefCell::new(None) };
     }
@@ -304,13 +304,13 @@ fn decompress(payload: &[u8], raw_bytes: usize) -> Result<Vec<u8>, ChunkError> {
     })
 }
 
-/// Why an event does not go into a chunk.
+/// Why an event cannot be added to a chunk.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The event breaks the event model.
+    /// The event violates the event model.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// The event's CBOR is larger than a chunk may be.
+    /// The event's CBOR is larger than a chunk permits.
     #[error("event has {bytes} bytes encoded, at most {EVENT_BYTES_MAX} are accepted")]
     TooLarge {
         /// Size of the event.
@@ -324,7 +324,7 @@ pub enum BuildError {
     Compress(#[source] std::io::Error),
 }
 
-/// Packed events one after the other, in one buffer: what a source hands to the spool.
+/// Packed events, concatenated in one buffer: the form in which a source passes events to the spool.
 #[derive(Debug, Clone, Default)]
 pub struct Packed {
     bytes: Vec<u8>,
@@ -333,7 +333,8 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Appends one event after checking it against every limit. On an error nothing is appended.
+    /// Checks one event against every limit and appends it. On an error nothing is appended. Errors:
+    /// [`BuildError`].
     pub fn push(&mut self, event: &Draft<'_>) -> Result<(), BuildError> {
         event.check()?;
         let start = self.bytes.len();
@@ -347,7 +348,7 @@ impl Packed {
         Ok(())
     }
 
-    /// Appends all of `other`.
+    /// Appends all events of `other`.
     pub fn append(&mut self, other: &Packed) {
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(&other.bytes);
@@ -364,7 +365,7 @@ impl Packed {
         }
     }
 
-    /// The events one after the other, as CBOR.
+    /// The events, concatenated, as CBOR.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -380,7 +381,7 @@ impl Packed {
         self.ends.len()
     }
 
-    /// Whether there is no event.
+    /// True if there are no events.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -397,8 +398,7 @@ impl Packed {
         &self.bytes[self.start(from)..self.ends[from + count - 1] as usize]
     }
 
-    /// How many events from `from` on stay within `raw_bytes_max` and the limit of events; at least
-    /// one.
+    /// Number of events from `from` that stay within `raw_bytes_max` and the limit of events; at least one.
     fn take_within(&self, from: usize, raw_bytes_max: usize) -> usize {
         let start = self.start(from);
         self.ends[from..]
@@ -410,8 +410,8 @@ impl Packed {
     }
 }
 
-/// Packs runs of events into chunks. Owns the compressor and the learnt compression ratio of the stream, so that a
-/// chunk comes close to its limit at the first try.
+/// Packs runs of events into chunks. Owns the compressor and the learnt compression ratio of the stream, so
+/// that a chunk comes close to its limit at the first attempt.
 pub struct ChunkBuilder {
     compressor: zstd::bulk::Compressor<'static>,
     /// Recent ratio of raw to compressed payload bytes, at least 1.
@@ -435,7 +435,7 @@ pub struct Run {
 }
 
 impl ChunkBuilder {
-    /// A builder with a compressor of its own.
+    /// A builder with its own compressor. Errors: [`BuildError`].
     pub fn new() -> Result<Self, BuildError> {
         Ok(Self {
             compressor: zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(BuildError::Compress)?,
@@ -444,7 +444,7 @@ impl ChunkBuilder {
         })
     }
 
-    /// Packs all of `packed` and appends each finished chunk to `out`.
+    /// Packs all of `packed` and appends each finished chunk to `out`. Errors: [`BuildError`].
     pub fn build(
         &mut self,
         run: Run,
@@ -462,7 +462,8 @@ impl ChunkBuilder {
                 if let Some(chunk) = self.chunk(Run { first, ..run }, raw, take as u16)? {
                     break chunk;
                 }
-                // It compressed less well than the last one: half is tried, then half of that. One event always fits.
+                // The events compress less well than the previous ones: try half of them, and so on. One
+                // event always fits.
                 self.ratio = (self.ratio * 0.7).max(1.0);
                 take = (take / 2).max(1);
             };
@@ -473,7 +474,7 @@ impl ChunkBuilder {
         Ok(())
     }
 
-    /// One chunk of these events, or `None` if it would be too large.
+    /// One chunk with these events; `None` if it would be too large.
     fn chunk(&mut self, run: Run, raw: &[u8], count: u16) -> Result<Option<Chunk>, BuildError> {
         let mut codec = CODEC_PLAIN;
         let mut payload = raw;

@@ -1,13 +1,13 @@
-//! The only module that uses `serde_cbor`. CBOR (RFC 8949) in its packed form: struct fields are integer keys in
-//! their order of declaration, enum variants are integers. So fields and variants are only ever appended; a missing
-//! field takes its default, an unknown key is skipped.
+//! The only module that uses `serde_cbor`. CBOR (RFC 8949) in its packed form: struct fields are integer keys
+//! in their order of declaration, enum variants are integers. So fields and variants may only be appended; a
+//! missing field takes its default, an unknown key is skipped.
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// An error of CBOR bytes.
+/// An error of encoding or decoding CBOR.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// A value could not be written as CBOR.
+    /// A value could not be encoded.
     #[error("encoding {what} as CBOR failed")]
     Encode {
         /// The type of the value.
@@ -16,10 +16,10 @@ pub enum CodecError {
         #[source]
         source: serde_cbor::Error,
     },
-    /// Bytes are not the CBOR of this type.
+    /// Bytes are not valid CBOR of this type.
     #[error("{what} is not valid CBOR of that type")]
     Decode {
-        /// The type that was expected.
+        /// The expected type.
         what: &'static str,
         /// The cause.
         #[source]
@@ -27,7 +27,7 @@ pub enum CodecError {
     },
 }
 
-/// Appends the packed CBOR of `value` to `out`.
+/// Appends the packed CBOR of `value` to `out`. Errors: [`CodecError`].
 pub fn encode_into<T: Serialize>(
     what: &'static str,
     value: &T,
@@ -40,19 +40,19 @@ pub fn encode_into<T: Serialize>(
         .map_err(|source| CodecError::Encode { what, source })
 }
 
-/// The packed CBOR of `value`.
+/// The packed CBOR of `value`. Errors: [`CodecError`].
 pub fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, CodecError> {
     let mut out = Vec::with_capacity(256);
     encode_into(what, value, &mut out)?;
     Ok(out)
 }
 
-/// Decodes exactly these bytes; bytes behind the value are an error.
+/// Decodes exactly these bytes; bytes behind the value are an error. Errors: [`CodecError`].
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, CodecError> {
     serde_cbor::from_slice(bytes).map_err(|source| CodecError::Decode { what, source })
 }
 
-/// Decodes the consecutive values in these bytes, at most `count_max` of them.
+/// Decodes the consecutive values in these bytes, at most `count_max` of them. Errors: [`CodecError`].
 pub fn decode_sequence<T: DeserializeOwned>(
     what: &'static str,
     bytes: &[u8],

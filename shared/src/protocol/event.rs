@@ -1,12 +1,12 @@
-//! The event: one thing that happened at one place, as all later parts see it.
+//! The event: one occurrence at one place, in the form that all later stages use.
 //!
-//! Packed CBOR, keys in the order of declaration of [`Draft`], which is that of [`Event`]: a draft is written, an
-//! event is read. The identity of an event is (agent,
-//! epoch, lane, sequence); agent comes from the certificate, the rest from the chunk that holds the
-//! event, so none of it is repeated here. The site is the agent's.
+//! Packed CBOR, keys in the order of declaration of [`Draft`], which is that of [`Event`]: drafts are
+//! written, events are read. The identity of an event is (agent, epoch, lane, sequence). The agent comes from
+//! the certificate, the rest from the chunk that contains the event, so none of it is repeated here. The site
+//! is the agent's.
 //!
-//! There is no field for a person. Sources put personal data into attributes that their mapping declares, each with
-//! its purpose, or leave them out.
+//! There is no field for a person. Sources put personal data into attributes that their mapping declares,
+//! each with its purpose, or omit them.
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use super::limits::{
     ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, KIND_BYTES_MAX, NAME_BYTES_MAX, RAW_BYTES_MAX,
 };
 
-/// Kinds that sources and rules share. The list is open: any dotted lower-case name is accepted, so that a newer
-/// agent can send kinds for which an older hub has no rule. Rules and mappings that name a kind outside this list get
-/// a hint, not an error.
+/// Kinds shared by sources and rules. The list is open: any dotted lower-case name is accepted, so that a
+/// newer agent can send kinds for which an older hub has no rule. Rules and mappings that name a kind outside
+/// this list get a hint, not an error.
 pub const KNOWN_KINDS: &[&str] = &[
     "agent.silent",
     AGENT_STARTED,
@@ -83,29 +83,31 @@ pub const KNOWN_KINDS: &[&str] = &[
     "water.restored",
 ];
 
-/// The kind by which an agent reports that it began to accept events: once at each start, with the source and the
-/// device [`AGENT_ITSELF`]. It could not receive events since [`DOWN_SINCE`].
+/// The kind of the event with which an agent reports that it accepts events: once at each start, with
+/// [`AGENT_ITSELF`] as source and device. It could not receive events since [`DOWN_SINCE`].
 pub const AGENT_STARTED: &str = "agent.started";
-/// The kind by which an agent reports that the clock of a device is off by more than it accepts.
+/// The kind of the event with which an agent reports that the clock of a device is off by more than it
+/// accepts.
 pub const DEVICE_CLOCK: &str = "device.clock";
-/// The kind of a report that a device is offline.
+/// The kind of the event that reports a device as offline.
 pub const DEVICE_OFFLINE: &str = "device.offline";
 /// Source and device of the agent's events about itself.
 pub const AGENT_ITSELF: &str = "agent";
-/// Attribute of [`AGENT_STARTED`]: when the previous process was last known to accept events, milliseconds since 1970
-/// UTC by the agent's clock, decimal. Missing if unknown: at the first start, and if the clock has never been set.
+/// Attribute of [`AGENT_STARTED`]: when the previous process was last known to accept events, milliseconds
+/// since 1970 UTC by the agent's clock, decimal. Missing if unknown: at the first start, and if the clock has
+/// never been set.
 pub const DOWN_SINCE: &str = "down_since_ms";
 
-/// Severity of an event by itself. Rules set the grades of warnings.
+/// Severity of an event. Rules set the grades of warnings.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
 )]
 #[serde(from = "u8", into = "u8")]
 pub enum Severity {
-    /// Daily life: a door opened.
+    /// Routine: a door opened.
     #[default]
     Info,
-    /// Worth knowing: a device went offline.
+    /// Worth noting: a device went offline.
     Notice,
     /// Somebody should look: a door held open.
     Warning,
@@ -136,7 +138,7 @@ impl Severity {
         }
     }
 
-    /// The severity of a name.
+    /// The severity with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
@@ -160,32 +162,32 @@ impl From<Severity> for u8 {
     }
 }
 
-/// The rule that decided `occurred_at_ms`, and so how far it can be trusted.
+/// The rule that determined `occurred_at_ms`, and thereby how far it can be trusted.
 ///
-/// Receipt is a fact, a device's time is a claim. [`Event::claim_ms`] returns the claim.
+/// The receipt is a fact, a device's time is a claim. [`Event::claim_ms`] returns the claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]
 pub enum ClockQuality {
-    /// The device's claim: its clock agrees with the agent's.
+    /// The claimed time: the device's clock agrees with the agent's.
     #[default]
     Device,
-    /// The receipt: the device gave no time.
+    /// The receipt: the device sent no time.
     Agent,
-    /// The agent's clock is not synchronised: `monotonic_ms` and the chunk's boot id give the time once that boot's
-    /// offset is known.
+    /// The agent's clock is not synchronised: `monotonic_ms` and the chunk's boot id give the time once that
+    /// boot's offset is known.
     Unset,
     /// Was `Unset`; the hub has corrected `occurred_at_ms` by the boot's offset.
     Corrected,
-    /// The receipt: a replayed message claims an implausible time (in the future or long past) and the device's
-    /// offset is unknown.
+    /// The receipt: a replayed message claims an implausible time (in the future or long past) and the
+    /// device's offset is unknown.
     Implausible,
-    /// The receipt: the message is live, and the device's clock is off by more than the agent accepts.
+    /// The receipt: the message is live, but the device's clock is off by more than the agent accepts.
     Receipt,
-    /// The device's claim, corrected by the last known offset of its clock: the message is replayed.
+    /// The claimed time, corrected by the last known offset of the device's clock: the message is replayed.
     Shifted,
-    /// The receipt: the device's time is unreadable; its text is in the attribute `device_time`.
+    /// The receipt: the device's time is unreadable; the attribute `device_time` contains its text.
     Unknown,
-    /// A quality of a newer version.
+    /// A quality from a newer version.
     Other,
 }
 
@@ -216,7 +218,7 @@ impl ClockQuality {
         }
     }
 
-    /// Whether `occurred_at_ms` was computed from the agent's clock, and so contains its error.
+    /// True if `occurred_at_ms` was computed from the agent's clock, and so contains its error.
     pub fn is_agents(self) -> bool {
         matches!(
             self,
@@ -243,20 +245,21 @@ impl From<ClockQuality> for u8 {
     }
 }
 
-/// Whether an event was reported when it happened. The protocol or the mapping of a source decides it; the event's
-/// age does not.
+/// Whether an event was reported live. The protocol or the mapping of a source determines it; the event's age
+/// does not.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
 )]
 #[serde(from = "u8", into = "u8")]
 pub enum Delivery {
-    /// Reported when it happened. Its freshness counts from its receipt.
+    /// Reported when it occurred. Its freshness counts from its receipt.
     #[default]
     Live,
-    /// Reported afterwards: from a device's memory, a catch-up, a retained message. It raises warnings, and pages
-    /// nobody.
+    /// Reported afterwards: from a device's memory, a catch-up, a retained message. It raises warnings, but
+    /// notifies nobody.
     Replayed,
-    /// Imported history: stored for rules that look back and for statistics. It raises no warning and opens no case.
+    /// Imported history: stored for rules that look back and for statistics. It raises no warning and opens
+    /// no case.
     History,
 }
 
@@ -272,7 +275,7 @@ impl Delivery {
         }
     }
 
-    /// Whether the event was reported when it happened.
+    /// True if the event was reported when it occurred.
     pub fn is_live(&self) -> bool {
         *self == Self::Live
     }
@@ -303,7 +306,7 @@ pub struct Place {
     /// Unit of the place: stair, lift, door, floor.
     #[serde(default)]
     pub unit: String,
-    /// Key of an address outside the site, as the source's system has it (a dispute's address).
+    /// Key of an address outside the site, as used in the source's system (a dispute's address).
     #[serde(default)]
     pub address: String,
 }
@@ -313,20 +316,20 @@ pub struct Place {
 pub struct Event {
     /// Dotted kind, see [`KNOWN_KINDS`].
     pub kind: String,
-    /// When it happened, milliseconds since 1970 UTC.
+    /// Time of the occurrence, milliseconds since 1970 UTC.
     pub occurred_at_ms: i64,
-    /// When the agent received it, milliseconds since 1970 UTC by the agent's clock.
+    /// Time of receipt, milliseconds since 1970 UTC by the agent's clock.
     pub received_at_ms: i64,
-    /// The rule that decided `occurred_at_ms`.
+    /// The rule that determined `occurred_at_ms`.
     #[serde(default)]
     pub clock: ClockQuality,
-    /// How bad it is.
+    /// Severity.
     #[serde(default)]
     pub severity: Severity,
     /// The name of the source in the agent's config.
     #[serde(default)]
     pub source: String,
-    /// The source's own id or serial of this event: what makes a push idempotent.
+    /// The source's own id or serial number of this event; makes a push idempotent.
     #[serde(default)]
     pub source_id: String,
     /// The device.
@@ -338,7 +341,7 @@ pub struct Event {
     /// Milliseconds since boot at receipt; set only if `clock` is `Unset`.
     #[serde(default)]
     pub monotonic_ms: Option<u64>,
-    /// Further values that the mapping declares.
+    /// Further values declared by the mapping.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
     /// The message as received, if the mapping keeps it.
@@ -347,10 +350,11 @@ pub struct Event {
     /// Location of the picture or clip.
     #[serde(default)]
     pub media: Option<String>,
-    /// The device's own time if `occurred_at_ms` differs, milliseconds since 1970 UTC. See [`Event::claim_ms`].
+    /// The device's own time if `occurred_at_ms` differs, milliseconds since 1970 UTC. See
+    /// [`Event::claim_ms`].
     #[serde(default)]
     pub device_time_ms: Option<i64>,
-    /// Whether it was reported when it happened.
+    /// Whether it was reported live.
     #[serde(default)]
     pub delivery: Delivery,
 }
@@ -370,13 +374,13 @@ pub struct PlaceDraft<'a> {
 }
 
 impl PlaceDraft<'_> {
-    /// Whether the place is unknown.
+    /// True if the place is unknown.
     pub fn is_empty(&self) -> bool {
         self.building.is_empty() && self.unit.is_empty() && self.address.is_empty()
     }
 }
 
-/// One event, to be encoded: borrowed from its message, so that it reaches its chunk without a copy of its own. The
+/// One event to encode: borrowed from its message, so that it reaches its chunk without being copied. The
 /// fields are documented at [`Event`].
 #[derive(Debug, Clone, Default, Serialize)]
 #[expect(missing_docs, reason = "the same fields are documented at Event")]
@@ -416,7 +420,7 @@ fn as_map<S: Serializer>(pairs: &[(&str, &str)], serializer: S) -> Result<S::Ok,
     serializer.collect_map(pairs.iter().copied())
 }
 
-/// Why an event is not accepted.
+/// Why an event is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EventError {
     /// The kind is not a dotted name.
@@ -439,9 +443,9 @@ pub enum EventError {
     Attributes(usize),
 }
 
-/// `value` is a dotted lower-case name of at least two parts.
+/// True if `value` is a dotted lower-case name of at least two parts.
 pub fn is_kind(value: &str) -> bool {
-    // One pass over the bytes: this is asked of every event.
+    // One pass over the bytes, because this is checked for every event.
     let mut parts = 1;
     let mut before = b'.';
     for byte in value.bytes() {
@@ -485,12 +489,12 @@ impl Draft<'_> {
             .or_else(|| (self.clock == ClockQuality::Device).then_some(self.occurred_at_ms))
     }
 
-    /// Checks every limit of the event model.
+    /// Checks every limit of the event model. Errors: [`EventError`].
     pub fn check(&self) -> Result<(), EventError> {
         self.check_with(self.attributes.iter().copied())
     }
 
-    /// Checks it with these attributes instead of its own.
+    /// Checks the draft with these attributes instead of its own.
     fn check_with<'b>(
         &self,
         attributes: impl ExactSizeIterator<Item = (&'b str, &'b str)>,
@@ -577,7 +581,7 @@ impl Event {
         }
     }
 
-    /// The device's own time, milliseconds since 1970 UTC; `None` if it gave no readable one.
+    /// The device's own time, milliseconds since 1970 UTC; `None` if it sent no readable one.
     pub fn claim_ms(&self) -> Option<i64> {
         self.bare().claim_ms()
     }
@@ -589,12 +593,12 @@ impl Event {
         })
     }
 
-    /// Checks every limit of the event model.
+    /// Checks every limit of the event model. Errors: [`EventError`].
     pub fn check(&self) -> Result<(), EventError> {
         self.bare().check_with(self.pairs())
     }
 
-    /// The value of a field by the name that rules and the API use; attributes by their own name.
+    /// The value of a field, by the name used in rules and the API; attributes by their own name.
     pub fn field(&self, name: &str) -> Option<&str> {
         let value = match name {
             "type" => &self.kind,

@@ -8,9 +8,9 @@
 //!  8     …    payload
 //! ```
 //!
-//! The payload of a batch is its chunks one after the other. Every other payload is packed CBOR of
-//! the struct below that has the frame's name. Limits: [`BATCH_BYTES_MAX`] for a batch,
-//! [`CONTROL_BYTES_MAX`] for the rest; a longer frame ends the connection.
+//! The payload of a batch is its chunks, concatenated. Every other payload is packed CBOR of the struct below
+//! with the frame's name. Limits: [`BATCH_BYTES_MAX`] for a batch, [`CONTROL_BYTES_MAX`] for all others; a
+//! longer frame ends the connection.
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
@@ -19,10 +19,10 @@ use super::codec::{self, CodecError};
 use super::ids::{AgentId, BootId, Epoch, Sequence, SiteId};
 use super::limits::{ANCHORS_MAX, BATCH_BYTES_MAX, CONTROL_BYTES_MAX, LANES_MAX};
 
-/// Size of a frame's header.
+/// Size of a frame's header, bytes.
 pub const HEADER_BYTES: usize = 8;
 
-/// Frame numbers. Explicit, and never reused with another meaning.
+/// Frame numbers: explicit, and never reused with a different meaning.
 pub mod kind {
     /// First frame on the control stream.
     pub const HELLO: u8 = 1;
@@ -34,7 +34,7 @@ pub mod kind {
     pub const HEARTBEAT: u8 = 4;
     /// First frame on a lane stream.
     pub const LANE_OPEN: u8 = 5;
-    /// Chunks.
+    /// A batch of chunks.
     pub const BATCH: u8 = 6;
     /// Everything up to a sequence is durable.
     pub const ACK: u8 = 7;
@@ -42,7 +42,7 @@ pub mod kind {
     pub const LOST: u8 = 8;
     /// The state of a case, for the station that reported it.
     pub const CASE_STATUS: u8 = 9;
-    /// A command of the hub to the agent.
+    /// A command from the hub to the agent.
     pub const COMMAND: u8 = 10;
     /// On the join stream: token and certificate request.
     pub const JOIN: u8 = 11;
@@ -50,7 +50,7 @@ pub mod kind {
     pub const JOINED: u8 = 12;
 }
 
-/// The events that an agent can send of one lane.
+/// The range of events of one lane that an agent can send.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LanePosition {
     /// Lane number.
@@ -59,7 +59,7 @@ pub struct LanePosition {
     pub epoch: Epoch,
     /// The first sequence that is still in the spool.
     pub first: Sequence,
-    /// The sequence that the next event will get.
+    /// The sequence that the next event will be assigned.
     pub next: Sequence,
 }
 
@@ -72,26 +72,26 @@ pub struct ClockAnchor {
     pub offset_ms: i64,
 }
 
-/// An agent introduces itself.
+/// Introduction of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Newest protocol version it speaks.
     pub version: u16,
     /// Oldest protocol version it speaks.
     pub version_min: u16,
-    /// Its name; must be its certificate's.
+    /// Its name; must match its certificate.
     pub agent: AgentId,
-    /// Its site; must be its certificate's.
+    /// Its site; must match its certificate.
     pub site: SiteId,
     /// Current boot.
     pub boot: BootId,
     /// Version of its software.
     pub software: String,
-    /// Milliseconds since boot, now.
+    /// Current time since boot, milliseconds.
     pub monotonic_ms: u64,
-    /// Its wall clock, milliseconds since 1970 UTC, now.
+    /// Current time of its wall clock, milliseconds since 1970 UTC.
     pub wall_ms: i64,
-    /// Its wall clock is synchronised: the kernel reports it, or a hub did in this boot.
+    /// Its wall clock is synchronised, as reported by the kernel, or by a hub during this boot.
     pub wall_set: bool,
     /// Clock anchors of this and earlier boots.
     #[serde(default)]
@@ -99,15 +99,15 @@ pub struct Hello {
     /// Positions of its lanes.
     #[serde(default)]
     pub lanes: Vec<LanePosition>,
-    /// Every [`CaseStatus`] up to this number is synced on the agent's disk: the hub sends those after it, whatever
-    /// was acknowledged before. `None`: the agent has no inbox for them, because it is older or serves no station;
-    /// the hub sends none and keeps them. Omitted from the bytes then, so that this hello equals that of an older
-    /// agent.
+    /// Every [`CaseStatus`] up to this number is synced on the agent's disk: the hub sends the later ones,
+    /// regardless of earlier acknowledgements. `None`: the agent has no inbox for them, because it is older
+    /// or serves no station; the hub sends none and keeps them. Omitted from the bytes in that case, so that
+    /// this hello equals that of an older agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub case_status_stored: Option<u64>,
 }
 
-/// The hub accepts the agent.
+/// Acceptance of an agent by the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The protocol version to speak from here on.
@@ -121,32 +121,32 @@ pub struct Welcome {
     /// For each lane, the sequence that the hub expects next (as `next`; `first` is 0).
     #[serde(default)]
     pub lanes: Vec<LanePosition>,
-    /// The hub does not trust its own clock: `hub_ms` says nothing about the agent's. Omitted from the bytes if the
-    /// hub trusts it, as by an older hub.
+    /// The hub does not trust its own clock, so `hub_ms` says nothing about the agent's. Omitted from the
+    /// bytes if the hub trusts it, as by an older hub.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clock_doubtful: bool,
 }
 
-/// The hub refuses the agent.
+/// Refusal of an agent by the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refuse {
     /// A code for programs: `version`, `identity`, `revoked`, `busy`, `token`, `request`.
     pub code: String,
     /// A sentence for people, with the fix.
     pub message: String,
-    /// Do not try again before this many milliseconds have passed.
+    /// Minimum time before the next attempt, milliseconds.
     #[serde(default)]
     pub retry_ms: u64,
 }
 
-/// The figures of a lane's spool.
+/// Figures of a lane's spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpoolFigures {
     /// Lane number.
     pub lane: u8,
-    /// Waiting events.
+    /// Number of waiting events.
     pub events: u64,
-    /// Bytes on disk.
+    /// Size on disk, bytes.
     pub bytes: u64,
     /// Receipt of the oldest waiting event, milliseconds since 1970 UTC; 0 if none waits.
     pub oldest_ms: i64,
@@ -157,14 +157,15 @@ pub struct SpoolFigures {
 pub struct Heartbeat {
     /// The agent's clock, milliseconds since 1970 UTC.
     pub wall_ms: i64,
-    /// Everything that was received up to this time has been sent and acknowledged, milliseconds
-    /// since 1970 UTC.
+    /// The watermark: everything received up to this time has been sent and acknowledged, milliseconds since
+    /// 1970 UTC.
     pub watermark_ms: i64,
-    /// Spool figures of each lane.
+    /// Figures of each lane's spool.
     #[serde(default)]
     pub spool: Vec<SpoolFigures>,
-    /// Every [`CaseStatus`] up to this number is synced on the agent's disk: a cumulative acknowledgement. An agent
-    /// sends a heartbeat as soon as it rises. `None` as in [`Hello::case_status_stored`]; an older hub skips it.
+    /// Every [`CaseStatus`] up to this number is synced on the agent's disk: a cumulative acknowledgement. An
+    /// agent sends a heartbeat as soon as it increases. `None` as in [`Hello::case_status_stored`]; an older
+    /// hub skips it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub case_status_stored: Option<u64>,
 }
@@ -196,14 +197,14 @@ pub struct Lost {
 
 /// The state of a case, for the station that reported its incident; or a notice of danger to it.
 ///
-/// The hub numbers them for each agent, from 1 without gaps, and sends them in that order, at most
-/// [`CASES_IN_FLIGHT_MAX`](super::limits::CASES_IN_FLIGHT_MAX) before they are acknowledged. The agent acknowledges
-/// messages that are synced on its disk ([`Heartbeat::case_status_stored`], [`Hello::case_status_stored`]); the
-/// others are sent again in the next session under the same numbers. A number that is not above the last one stored
-/// is a repetition. There is no field for a person.
+/// The hub numbers these messages for each agent, from 1 without gaps, and sends them in that order, at most
+/// [`CASES_IN_FLIGHT_MAX`](super::limits::CASES_IN_FLIGHT_MAX) before they are acknowledged. The agent
+/// acknowledges messages that are synced on its disk ([`Heartbeat::case_status_stored`],
+/// [`Hello::case_status_stored`]); the others are sent again in the next session under the same numbers. A
+/// number not above the last stored one is a duplicate. There is no field for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseStatus {
-    /// The hub's number of this message; the same message keeps its number.
+    /// The hub's number of this message; a repeated message keeps its number.
     pub id: u64,
     /// Code of the case.
     pub case: String,
@@ -225,15 +226,15 @@ pub struct CaseStatus {
 
 /// Kinds of [`CaseStatus`]. The list is open: a station forwards unknown kinds.
 pub mod case_kind {
-    /// The hub has the incident; the message carries the code of its case.
+    /// The hub has stored the incident; the message carries the code of its case.
     pub const RECEIPT: &str = "receipt";
-    /// The state of the case has changed.
+    /// The state of the case changed.
     pub const STATUS: &str = "status";
     /// The station should know of a danger.
     pub const DANGER: &str = "danger";
 }
 
-/// A command of the hub to the agent.
+/// A command from the hub to the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// The hub's number of this command.
@@ -245,7 +246,7 @@ pub struct Command {
     pub arguments: String,
 }
 
-/// A gateway asks for a certificate.
+/// Request of a gateway for a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
     /// Id of the token.
@@ -260,16 +261,16 @@ pub struct Join {
     pub wall_ms: i64,
 }
 
-/// The hub issues a certificate.
+/// Certificate issued by the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
     /// The agent's certificate, PEM.
     pub certificate_pem: String,
     /// The root, PEM.
     pub root_pem: String,
-    /// The site that the token was made for.
+    /// The site of the token.
     pub site: SiteId,
-    /// Announced addresses of the hub.
+    /// Addresses that the hub announces.
     #[serde(default)]
     pub hubs: Vec<String>,
 }
@@ -291,24 +292,24 @@ pub enum Frame {
     Command(Command),
     Join(Join),
     Joined(Joined),
-    /// A frame of a later version: skipped and counted.
+    /// A frame of a newer version; skipped and counted.
     Unknown(u8),
 }
 
 /// Why bytes are not a frame.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// The header announces more than is allowed.
+    /// The header announces more bytes than permitted.
     #[error("frame of kind {kind} announces {bytes} bytes, at most {bytes_max} are accepted")]
     TooLarge {
         /// Frame number.
         kind: u8,
-        /// Announced bytes.
+        /// Announced size, bytes.
         bytes: usize,
-        /// Allowed bytes.
+        /// Permitted size, bytes.
         bytes_max: usize,
     },
-    /// A control frame is not the CBOR of its struct.
+    /// A control frame is not valid CBOR of its struct.
     #[error("frame of kind {kind} cannot be read")]
     Control {
         /// Frame number.
@@ -317,7 +318,7 @@ pub enum FrameError {
         #[source]
         source: CodecError,
     },
-    /// A chunk in a batch is not acceptable.
+    /// A chunk in a batch is invalid.
     #[error("chunk {index} of a batch cannot be read")]
     Batch {
         /// Index of the chunk.
@@ -344,8 +345,8 @@ fn bytes_max(number: u8) -> usize {
     }
 }
 
-/// Takes one whole frame from the front of `buffer`; `None` means that more bytes are needed.
-/// Batches share the buffer's memory.
+/// Takes one complete frame from the front of `buffer`; `None` if more bytes are needed. Batches share the
+/// buffer's memory. Errors: [`FrameError`].
 pub fn take(buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
     let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
         return Ok(None);
@@ -430,7 +431,7 @@ fn chunks(payload: &Bytes) -> Result<Vec<Chunk>, FrameError> {
     Ok(chunks)
 }
 
-/// The header of a batch whose chunks have `bytes` bytes in all; the chunks follow it as they are.
+/// The header of a batch whose chunks have `bytes` bytes in total; the chunks follow it unchanged.
 pub fn batch_header(bytes: usize) -> [u8; HEADER_BYTES] {
     header(kind::BATCH, bytes)
 }
@@ -441,8 +442,8 @@ fn header(number: u8, bytes: usize) -> [u8; HEADER_BYTES] {
 }
 
 impl Frame {
-    /// The frame as bytes. Batches on the hot path are written from [`batch_header`] and the chunks
-    /// instead, without this copy.
+    /// The frame as bytes. The hot path writes batches from [`batch_header`] and the chunks instead, without
+    /// this copy. Errors: [`CodecError`].
     pub fn encode(&self) -> Result<Bytes, CodecError> {
         let mut payload = Vec::new();
         let number = match self {

@@ -1,11 +1,11 @@
-//! Identities. Newtypes, so that a sequence is never taken for an epoch.
+//! Identities. Newtypes, so that a sequence cannot be mistaken for an epoch.
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 use super::limits::NAME_BYTES_MAX;
 
-/// Why a name is not accepted.
+/// Why a name is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "{what} {value:?} is not a name: use 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9, '.', '_', '-', starting with a letter or digit"
@@ -87,8 +87,8 @@ name!(
     "site"
 );
 
-/// One life of an agent's spool. Drawn at random when a spool is created, so that a new spool that counts from 0
-/// again is never taken for the old one.
+/// One epoch of an agent's spool. Chosen at random when a spool is created, so that a new spool that counts
+/// from 0 again cannot be mistaken for the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
@@ -108,8 +108,8 @@ impl Sequence {
     }
 }
 
-/// The kernel's boot id (`/proc/sys/kernel/random/boot_id`): identifies the boot that a monotonic time belongs to.
-/// Sixteen bytes in a chunk's header, hexadecimal text in a frame.
+/// The kernel's boot id (`/proc/sys/kernel/random/boot_id`): identifies the boot that a monotonic time
+/// belongs to. Sixteen bytes in a chunk's header, hexadecimal text in a frame.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
 )]
@@ -154,8 +154,7 @@ impl FromStr for BootId {
     }
 }
 
-/// A lane has its own sequence, its own stream and its own priority, so that a backlog of one
-/// never delays another.
+/// A lane has its own sequence, stream and priority, so that a backlog in one lane never delays another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
@@ -163,7 +162,7 @@ pub enum Lane {
     Urgent,
     /// Everything else.
     Routine,
-    /// Events of clips and pictures.
+    /// Events with clips and pictures.
     Media,
 }
 
@@ -180,7 +179,7 @@ impl Lane {
         }
     }
 
-    /// The lane of a number.
+    /// The lane with this number.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|lane| lane.number() == number)
     }
@@ -201,7 +200,8 @@ impl fmt::Display for Lane {
     }
 }
 
-/// How long the events of a chunk are kept at the hub. The days of each class are the hub's config.
+/// Retention class: how long the hub keeps the events of a chunk. The hub's config sets the days of each
+/// class.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default,
 )]
@@ -229,8 +229,8 @@ impl Retention {
         }
     }
 
-    /// The class of a number. A class from a newer version is unknown here and refused: no default is safe for how
-    /// long data are kept.
+    /// The class with this number. A class from a newer version is unknown and refused, because no default is
+    /// safe for how long data are kept.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|class| class.number() == number)
     }

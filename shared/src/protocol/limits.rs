@@ -1,35 +1,35 @@
-//! Every size that the protocol bounds, in one place. A receiver enforces each before it allocates.
+//! Every size that the protocol bounds. A receiver enforces each before it allocates.
 
-/// Largest encoded chunk with its header, in bytes. sled keeps larger values out of its log, in
-/// files that it never syncs, so this is also a rule of durability.
+/// Maximum size of an encoded chunk with its header, bytes. sled keeps larger values outside of its log, in
+/// files that it never syncs, so durability depends on this limit too.
 pub const CHUNK_BYTES_MAX: usize = 6 * 1024;
-/// Largest packed event, in bytes; one event always fits an uncompressed chunk.
+/// Maximum size of a packed event, bytes; one event always fits into an uncompressed chunk.
 pub const EVENT_BYTES_MAX: usize = CHUNK_BYTES_MAX - super::chunk::HEADER_BYTES - 16;
-/// Largest payload of a chunk after decompression, in bytes.
+/// Maximum size of a decompressed payload of a chunk, bytes.
 pub const CHUNK_RAW_BYTES_MAX: usize = 48 * 1024;
-/// Most events in one chunk.
+/// Maximum number of events in a chunk.
 pub const CHUNK_EVENTS_MAX: usize = 256;
-/// Largest payload of a batch frame, in bytes.
+/// Maximum size of the payload of a batch frame, bytes.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
-/// Largest payload of any other frame, in bytes.
+/// Maximum size of the payload of any other frame, bytes.
 pub const CONTROL_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of batches sent and not acknowledged, for one lane.
+/// Maximum size of unacknowledged batches of one lane, bytes.
 pub const IN_FLIGHT_BYTES_MAX: usize = 1024 * 1024;
-/// Longest name (agent, site, device, place, source), in bytes.
+/// Maximum length of a name (agent, site, device, place, source), bytes.
 pub const NAME_BYTES_MAX: usize = 128;
-/// Longest event kind, in bytes.
+/// Maximum length of an event kind, bytes.
 pub const KIND_BYTES_MAX: usize = 64;
-/// Most attributes on one event.
+/// Maximum number of attributes of an event.
 pub const ATTRIBUTES_MAX: usize = 32;
-/// Longest attribute value, in bytes.
+/// Maximum length of an attribute value, bytes.
 pub const ATTRIBUTE_BYTES_MAX: usize = 1024;
-/// Longest raw message kept beside an event, in bytes.
+/// Maximum size of a raw message kept with an event, bytes.
 pub const RAW_BYTES_MAX: usize = 3 * 1024;
-/// Most earlier boots whose clock anchor an agent reports.
+/// Maximum number of earlier boots whose clock anchor an agent reports.
 pub const ANCHORS_MAX: usize = 16;
-/// Most lanes of a hello, a welcome or a heartbeat: three, and room for those of later versions.
+/// Maximum number of lanes in a hello, a welcome or a heartbeat: three, with room for newer versions.
 pub const LANES_MAX: usize = 16;
-/// Longest free text in a frame (reasons, messages), in bytes.
+/// Maximum length of free text in a frame (reasons, messages), bytes.
 pub const TEXT_BYTES_MAX: usize = 2048;
-/// Messages about cases that a hub sends to an agent and that are not acknowledged yet.
+/// Maximum number of unacknowledged messages about cases that a hub sends to an agent.
 pub const CASES_IN_FLIGHT_MAX: usize = 32;

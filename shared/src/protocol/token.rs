@@ -1,7 +1,7 @@
 //! The one-line token with which a gateway joins:
 //! `linli1.<SHA-256 of the root, base64url>.<id>.<secret>`.
 //!
-//! The hash pins the root, so that the gateway can verify a hub that it has never met. The hub keeps
+//! The hash pins the root, so that the gateway can verify a hub that it has never contacted. The hub stores
 //! only a hash of the secret.
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,7 +21,7 @@ pub struct JoinToken {
     pub secret: String,
 }
 
-/// The text is not a token.
+/// The text is not a join token.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "this is not a join token: it is one line of the form {PREFIX}.HASH.ID.SECRET, as `linli-hub token create` prints it"

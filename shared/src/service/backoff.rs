@@ -1,8 +1,8 @@
-//! The pause before the next try: doubling, capped, with jitter, so that two hundred agents that lost the same hub do
-//! not return in step. Pure: the caller supplies the randomness.
+//! The pause before a retry: doubling, capped, with jitter, so that two hundred agents that lost the same hub
+//! do not return in step. Pure: the caller supplies the randomness.
 use std::time::Duration;
 
-/// The state of one series of tries.
+/// The state of one series of attempts.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
@@ -31,7 +31,7 @@ impl Backoff {
         half + half.mul_f64(random as f64 / u64::MAX as f64)
     }
 
-    /// Resets after a success: the next failure starts from the first step again.
+    /// Resets after a success: the next failure starts from the first step.
     pub fn reset(&mut self) {
         self.tries = 0;
     }

@@ -1,8 +1,8 @@
-//! The clocks of a machine. Decisions take their time as an argument; it is read here.
+//! The clocks of a machine. Decisions take the time as an argument; only this module reads it.
 use crate::protocol::ids::BootId;
 use rustix::time::{ClockId, clock_gettime};
 
-/// 2020-01-01T00:00:00Z. An earlier clock has not been set since power-on.
+/// 2020-01-01T00:00:00Z. A clock that shows an earlier time has not been set since power-on.
 pub const FLOOR_MS: i64 = 1_577_836_800_000;
 
 /// Wall clock, milliseconds since 1970 UTC.
@@ -14,13 +14,13 @@ pub fn wall_ms() -> i64 {
     }
 }
 
-/// Milliseconds since boot, suspended time included.
+/// Time since boot, including suspended time, milliseconds.
 pub fn monotonic_ms() -> u64 {
     let time = clock_gettime(ClockId::Boottime);
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
-/// Whether the wall clock has been set since power-on.
+/// True if a clock that shows this time has been set since power-on.
 pub fn is_set(wall_ms: i64) -> bool {
     wall_ms >= FLOOR_MS
 }
@@ -31,15 +31,15 @@ pub fn boot_id() -> std::io::Result<BootId> {
     text.parse().map_err(std::io::Error::other)
 }
 
-/// A time as people read it: RFC 3339 in UTC.
+/// A time for people: RFC 3339 in UTC.
 pub fn rfc3339(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms)
         .map(|time| time.to_string())
         .unwrap_or_else(|_| format!("{ms} ms"))
 }
 
-/// Whether the kernel reports its clock as synchronised (`adjtimex(2)`, STA_UNSYNC is clear): chrony, ntpd, PTP or
-/// systemd-timesyncd set it in this boot and still do.
+/// True if the kernel reports its clock as synchronised (`adjtimex(2)`, STA_UNSYNC is clear): chrony, ntpd,
+/// PTP or systemd-timesyncd set it during this boot and still do.
 #[expect(
     unsafe_code,
     reason = "adjtimex(2) has no safe form; with modes = 0 it fills a struct of ours and changes nothing"

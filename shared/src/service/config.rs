@@ -1,4 +1,4 @@
-//! Config files: strict TOML whose errors name file, line, key and fix, and values with their units.
+//! Config files: strict TOML whose errors name file, line, key and fix; and values with their units.
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub enum ConfigError {
     },
 }
 
-/// Reads a file of strict TOML.
+/// Reads a file of strict TOML. Errors: [`ConfigError`].
 pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let bytes = std::fs::read(path).map_err(|source| ConfigError::Read {
         path: path.to_owned(),
@@ -72,7 +72,7 @@ impl Span {
         self.0.as_millis() as i64
     }
 
-    /// A span of whole seconds.
+    /// A span of this many seconds.
     pub const fn from_secs(secs: u64) -> Self {
         Self(Duration::from_secs(secs))
     }

@@ -1,19 +1,19 @@
-//! The data directory: made for the program's user alone, and used by that user only.
+//! The data directory: created for the program's user only, and used by that user only.
 //!
-//! It holds keys and events. Files that another user makes in it, root above all, would keep the service from
-//! starting, so every program that writes there checks the owner first.
+//! It contains keys and events. Files created in it by another user, above all root, would prevent the
+//! service from starting, so every program that writes there checks the owner first.
 use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Mode that denies access to all others.
+/// Mode that denies access to all other users.
 pub const MODE: u32 = 0o700;
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// The directory cannot be made or examined.
+    /// The directory cannot be created or examined.
     #[error("the data directory {path:?} cannot be used: may this user make it and enter it?")]
     File {
         /// The directory.
@@ -37,7 +37,8 @@ pub enum DataDirError {
     },
 }
 
-/// Makes the directory if it is missing, checks its owner, and closes it to others.
+/// Creates the directory if it is missing, checks its owner, and denies access to others. Errors:
+/// [`DataDirError`].
 pub fn prepare(path: &Path) -> Result<(), DataDirError> {
     let failed = |source| DataDirError::File {
         path: path.to_owned(),
@@ -59,7 +60,7 @@ pub fn prepare(path: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-/// Makes a directory, and its parents, for this user alone; an existing one is unchanged.
+/// Creates a directory and its parents for this user only; an existing one is unchanged.
 pub fn make(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(MODE).create(path)
 }

@@ -1,5 +1,5 @@
-//! Exit codes of the programs, after sysexits.h, so that a unit can distinguish "do not restart" from "try again",
-//! and the one line that gives the reason.
+//! Exit codes of the programs, based on sysexits.h, so that a unit can distinguish "do not restart" from
+//! "retry"; and the one-line error message.
 use std::error::Error;
 
 use super::config::ConfigError;
@@ -15,22 +15,22 @@ pub const USAGE: u8 = 2;
 pub const DATA: u8 = 65;
 /// A required service is unavailable: the hub, the running agent.
 pub const UNAVAILABLE: u8 = 69;
-/// Disk or file trouble.
+/// A failure of the disk or of a file.
 pub const IO: u8 = 74;
 /// The hub refused: token, certificate.
 pub const REFUSED: u8 = 77;
 /// The config is wrong; a restart will not help.
 pub const CONFIG: u8 = 78;
 
-/// An error message for people, and the exit code.
+/// An error message for people, and its exit code.
 pub struct Failure {
-    /// The whole chain of causes in one line.
+    /// The chain of causes in one line.
     pub text: String,
     /// One of the codes above.
     pub code: u8,
 }
 
-/// Makes errors into failures of this code.
+/// Converts errors into failures with this code.
 pub fn failure(code: u8) -> impl Fn(&(dyn Error + 'static)) -> Failure {
     move |error| Failure {
         text: telemetry::chain(error),
@@ -38,7 +38,8 @@ pub fn failure(code: u8) -> impl Fn(&(dyn Error + 'static)) -> Failure {
     }
 }
 
-/// A failing disk may work at the next start; a file that is missing, unreadable for the user or wrong stays so.
+/// The exit code of a config error. A failing disk may work at the next start; a missing, unreadable or wrong
+/// file will not.
 pub fn config_code(error: &ConfigError) -> u8 {
     match error {
         ConfigError::Read { source, .. }
@@ -54,7 +55,7 @@ pub fn config_code(error: &ConfigError) -> u8 {
     }
 }
 
-/// Starts logging, or reports the error in its config.
+/// Starts logging. Errors: the problem in its config.
 pub fn start_logs(config: &LogConfig) -> Result<(), Failure> {
     telemetry::start(config).map_err(|text| Failure { text, code: CONFIG })
 }

@@ -1,10 +1,10 @@
-//! Files that are replaced completely or not at all.
+//! Atomic replacement of files, locks, and syncs of directories.
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Writes `bytes` under a temporary name, syncs, renames over `path`, syncs the directory.
+/// Replaces a file: writes `bytes` under a temporary name, syncs, renames over `path`, syncs the directory.
 /// `mode` is the file's permission bits.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
@@ -28,7 +28,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_directory(directory)
 }
 
-/// Locks a file for this process as long as the handle lives; `None` if another process holds the lock.
+/// Locks a file for this process while the handle lives; `None` if another process holds the lock.
 pub fn lock(path: &Path) -> io::Result<Option<File>> {
     let file = File::create(path)?;
     match file.try_lock() {

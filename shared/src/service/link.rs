@@ -1,4 +1,4 @@
-//! The setup of the QUIC link, the same at both ends, and frames on its streams.
+//! The configuration of the QUIC link, the same at both ends, and frames on its streams.
 use bytes::BytesMut;
 use quinn::{IdleTimeout, RecvStream, TransportConfig, VarInt};
 use std::io;
@@ -14,29 +14,29 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(8);
 /// The assumed round trip until one is measured. With the usual 333 ms (RFC 9002, 6.2.2) a lost datagram of a
-/// handshake, of which there are many when a district comes back from a power cut, is sent again after 1, 3 and 7 s;
-/// with this value after 0.3, 0.9 and 2.1 s.
+/// handshake, of which there are many when a district returns from a power cut, is retransmitted after 1, 3
+/// and 7 s; with this value after 0.3, 0.9 and 2.1 s.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
-/// Control stream, three lanes, and room for streams of later versions.
+/// Control stream, three lanes, and room for streams of newer versions.
 const STREAMS_MAX: u32 = 16;
 /// Bytes read at once from a stream.
 const READ_BYTES: usize = 64 * 1024;
 
 /// Close code: a regular end.
 pub const CLOSE_DONE: VarInt = VarInt::from_u32(0);
-/// Close code: the peer broke the protocol; the reason says how.
+/// Close code: the peer violated the protocol; the reason says how.
 pub const CLOSE_PROTOCOL: VarInt = VarInt::from_u32(1);
 /// Close code: the peer was refused.
 pub const CLOSE_REFUSED: VarInt = VarInt::from_u32(2);
-/// Close code: the hub stores nothing at the moment.
+/// Close code: the hub cannot store anything at the moment.
 pub const CLOSE_STORE: VarInt = VarInt::from_u32(3);
 /// Close code: the same agent has connected again.
 pub const CLOSE_REPLACED: VarInt = VarInt::from_u32(4);
 
 /// Transport parameters, the same at both ends.
 pub fn transport() -> TransportConfig {
-    // The data in flight of all lanes together stay below the connection's windows, so that a backlog in one lane
-    // never makes another wait for a window.
+    // The data in flight of all lanes together stay below the connection's windows, so that a backlog in one
+    // lane never makes another wait for a window.
     let window = VarInt::from_u32(2 * IN_FLIGHT_BYTES_MAX as u32);
     let mut transport = TransportConfig::default();
     transport
@@ -52,7 +52,8 @@ pub fn transport() -> TransportConfig {
     transport
 }
 
-/// A UDP socket with the buffers of a loaded link. The kernel's limits may grant less; that costs speed, not events.
+/// A UDP socket with the buffers for a loaded link. The kernel's limits may grant less; that costs speed, not
+/// events.
 pub fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(address),
@@ -89,7 +90,7 @@ pub enum ReadError {
     /// The link failed.
     #[error("reading from the link failed")]
     Link(#[from] quinn::ReadError),
-    /// The peer sent bytes that are no frame.
+    /// The peer sent bytes that are not a frame.
     #[error("the peer sent what is not a frame")]
     Frame(#[from] FrameError),
 }
@@ -109,7 +110,8 @@ impl FrameReader {
         }
     }
 
-    /// The next frame; `None` when the peer has ended the stream. Cancel-safe: bytes already read stay in the buffer.
+    /// The next frame; `None` when the peer has ended the stream. Cancel-safe: bytes already read stay in the
+    /// buffer. Errors: [`ReadError`].
     pub async fn next(&mut self) -> Result<Option<Frame>, ReadError> {
         loop {
             if let Some(frame) = frame::take(&mut self.buffer)? {

@@ -1,9 +1,9 @@
 //! HTTP to third-party systems: the client, the evaluation of answers, and the signature of a webhook.
 //!
-//! * Every request has a deadline ([`SEND_DEADLINE`]); redirects are not followed, because they would forward the
-//!   keys in some URLs. Answers are read up to [`ANSWER_BYTES_MAX`].
-//! * The system's roots and those of the caller are trusted.
-//! * Addresses of requests never appear in errors: those of robots contain keys.
+//! * Every request has a deadline ([`SEND_DEADLINE`]). Redirects are not followed, because they would forward
+//!   the keys in some URLs. Answers are read up to [`ANSWER_BYTES_MAX`].
+//! * The client trusts the system's roots and those of the caller.
+//! * Addresses of requests never appear in errors, because those of robots contain keys.
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use ring::hmac;
@@ -15,19 +15,19 @@ use super::{telemetry, tls};
 /// Deadline from the beginning of the connection to the end of the answer.
 pub const SEND_DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// Largest part of an answer that is read.
+/// Maximum size of the part of an answer that is read, bytes.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// Characters of an answer in an error.
+/// Maximum length of an answer in an error, characters.
 const ANSWER_CHARS_TOLD: usize = 200;
-/// Longest pause that a peer may request.
+/// Maximum pause that a peer may request, seconds.
 const RETRY_AFTER_MAX_S: i64 = 300;
 /// Header of a webhook's signature.
 pub const SIGNATURE: &str = "linli-signature";
 
-/// The answer of a peer that has accepted a message.
+/// The answer of a peer that accepted a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Status of HTTP, or code of SMTP.
+    /// HTTP status, or SMTP code.
     pub status: String,
     /// Text of the answer; may be empty.
     pub text: String,
@@ -36,14 +36,14 @@ pub struct Answer {
 /// Why a message was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// A later try may succeed.
+    /// A retry may succeed.
     Temporary {
         /// The error.
         error: String,
-        /// The pause that the peer requested.
+        /// The pause that the peer requested, milliseconds.
         retry_after_ms: Option<i64>,
     },
-    /// The peer refuses it for good.
+    /// The peer refuses the message permanently.
     Permanent {
         /// The peer's error.
         error: String,
@@ -59,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// A failure that must not be repeated.
+    /// A failure that must not be retried.
     pub fn permanent(error: impl Into<String>) -> Self {
         Self::Permanent {
             error: error.into(),
@@ -74,7 +74,7 @@ impl Failure {
     }
 }
 
-/// TLS of a client that trusts the system's roots and these.
+/// TLS of a client that trusts the system's roots and these. Errors: from rustls.
 pub fn tls(mut roots: RootCertStore) -> Result<rustls::ClientConfig, rustls::Error> {
     // On a system without roots every connection reports the error.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -84,7 +84,8 @@ pub fn tls(mut roots: RootCertStore) -> Result<rustls::ClientConfig, rustls::Err
         .with_no_client_auth())
 }
 
-/// A client that trusts the system's roots and these. `user_agent` is `name/version`.
+/// A client that trusts the system's roots and these. `user_agent` is `name/version`. Errors: from building
+/// it.
 pub fn client(
     roots: RootCertStore,
     user_agent: &'static str,
@@ -98,7 +99,7 @@ pub fn client(
         .build()?)
 }
 
-/// Sends a request and reads the answer of a peer that has accepted it.
+/// Sends a request and reads the answer. Errors: [`Failure`].
 pub async fn ask(request: RequestBuilder) -> Result<Answer, Failure> {
     let lost = |error: reqwest::Error| Failure::temporary(telemetry::chain(&error.without_url()));
     let mut response = request.send().await.map_err(lost)?;
@@ -160,7 +161,8 @@ impl Signer {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// The value of the header [`SIGNATURE`]: `t=<seconds>,v1=<hex of HMAC-SHA256(secret, "<seconds>." + body)>`.
+    /// The value of the header [`SIGNATURE`]:
+    /// `t=<seconds>,v1=<hex of HMAC-SHA256(secret, "<seconds>." + body)>`.
     pub fn signature(&self, at_s: i64, body: &str) -> String {
         let tag = hmac::sign(&self.0, format!("{at_s}.{body}").as_bytes());
         format!("t={at_s},v1={}", hex::encode(tag))

@@ -6,7 +6,7 @@ use serde::Serialize;
 /// One problem.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
-    /// Type of the problem: a word that programs can compare.
+    /// Type of the problem: a word for programs.
     #[serde(rename = "type")]
     pub kind: String,
     /// The status in words.
@@ -15,13 +15,13 @@ pub struct Problem {
     pub status: u16,
     /// The fault of this request, and the fix.
     pub detail: String,
-    /// When to try again, seconds.
+    /// When to retry, seconds.
     #[serde(skip)]
     pub retry_after_s: Option<u32>,
 }
 
 impl Problem {
-    /// A problem of this status. `kind` is a short word with dashes.
+    /// A problem with this status. `kind` is a short word with dashes.
     pub fn new(status: StatusCode, kind: &str, detail: impl Into<String>) -> Self {
         Self {
             kind: format!("urn:linli:problem:{kind}"),
@@ -32,7 +32,7 @@ impl Problem {
         }
     }
 
-    /// Sets when to try again.
+    /// Sets when to retry.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
@@ -45,7 +45,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_string(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
-        // Inserted: appended, it would be the second content type of the answer.
+        // Inserted, because an appended header would be the second content type of the answer.
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,

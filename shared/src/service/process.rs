@@ -1,17 +1,17 @@
 //! Metrics of the process itself, under the names that every Prometheus dashboard uses.
 //!
-//! Not by the prometheus crate's own collector: it reads the time of the boot from `/proc/stat`, which the units hide
-//! (`ProcSubset=pid`).
+//! The prometheus crate's own collector is not used, because it reads the time of the boot from `/proc/stat`,
+//! which the units hide (`ProcSubset=pid`).
 use super::clock;
 use prometheus::{IntGauge, Registry};
 
 /// The start moves with the wall clock; smaller moves are rounding.
 const START_MOVED_S_MIN: i64 = 2;
 
-/// Updated at each scrape.
+/// The metrics, updated at each scrape.
 #[derive(Clone)]
 pub struct ProcessFigures {
-    /// Time of the start, by the clock that is never stepped.
+    /// Time of the start, by the clock that never steps.
     started_monotonic_ms: u64,
     start: IntGauge,
     resident: IntGauge,
@@ -19,7 +19,7 @@ pub struct ProcessFigures {
 }
 
 impl ProcessFigures {
-    /// Registers the metrics; the process starts now.
+    /// Registers the metrics; the process counts as started now. Errors: from the registry.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(name, help)?;
@@ -40,7 +40,7 @@ impl ProcessFigures {
         })
     }
 
-    /// Updates the metrics. Values missing in `/proc` stay as they were.
+    /// Updates the metrics. Values missing in `/proc` stay unchanged.
     pub fn look(&self) {
         let age_ms = clock::monotonic_ms().saturating_sub(self.started_monotonic_ms);
         let start_s = (clock::wall_ms() - age_ms as i64) / 1000;
@@ -52,7 +52,7 @@ impl ProcessFigures {
             self.resident.set(bytes);
         }
         if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-            // Without the descriptor of this look.
+            // Without the descriptor used for reading the directory.
             self.descriptors.set(open.count() as i64 - 1);
         }
     }

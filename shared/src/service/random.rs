@@ -1,8 +1,8 @@
-//! Random numbers of the kernel.
+//! Random numbers from the kernel.
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io;
 
-/// Random bytes.
+/// Random bytes. Errors: the kernel supplies none.
 pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     if getrandom(&mut bytes, GetRandomFlags::empty())? != N {
@@ -11,11 +11,11 @@ pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// Random bytes of a secret.
+/// Random bytes for a secret.
 ///
 /// # Panics
 ///
-/// If the kernel gives none: without them no secret can be made.
+/// Panics if the kernel supplies none: without them no secret can be created.
 pub fn secret<const N: usize>() -> [u8; N] {
     bytes().expect("the kernel gives random bytes, or no secret can be made")
 }

@@ -2,15 +2,16 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Handles SIGTERM and SIGINT from now on; the returned future cancels `stop` on a signal, and ends then, or when
-/// `stop` is cancelled elsewhere. Call it before the process is visibly running: an earlier signal kills it.
+/// Handles SIGTERM and SIGINT from now on. The returned future cancels `stop` on a signal and then ends; it
+/// also ends when `stop` is cancelled elsewhere. Call it before the process is visibly running: an earlier
+/// signal kills it.
 pub fn on_signal(
     stop: CancellationToken,
 ) -> std::io::Result<impl Future<Output = std::io::Result<()>>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
-        // All three arms are cancel-safe: nothing is consumed by a wait that did not end.
+        // All three arms are cancel-safe: a wait that did not end consumes nothing.
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",

@@ -1,4 +1,4 @@
-//! Logs: one line an event on stderr, text for a terminal and JSON for a collector.
+//! Logs: one line per event on stderr, text for a terminal and JSON for a collector.
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
@@ -6,13 +6,13 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// `error`, `warn`, `info`, `debug`, or directives as of tracing's EnvFilter.
+    /// `error`, `warn`, `info`, `debug`, or directives of tracing's EnvFilter.
     pub level: String,
     /// `text` or `json`.
     pub format: LogFormat,
 }
 
-/// The form of a log line.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names say it")]
@@ -30,11 +30,11 @@ impl Default for LogConfig {
     }
 }
 
-/// The levels by name.
+/// The names of the levels.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// The filter of a level, or of directives like `info,linli_agent::uplink=debug`. The library would take an unknown
-/// word for the name of a module, and silence everything else.
+/// The filter for a level, or for directives like `info,linli_agent::uplink=debug`. The library would
+/// interpret an unknown word as the name of a module, and silence everything else.
 fn filter(level: &str) -> Result<EnvFilter, String> {
     let is_known = |word: &str| LEVELS.iter().any(|known| known.eq_ignore_ascii_case(word));
     let unknown = level.split(',').map(str::trim).find(|directive| {
@@ -55,18 +55,18 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
 }
 
 impl LogConfig {
-    /// Returns the error in the level, if any.
+    /// Checks the level. Errors: the problem.
     pub fn check(&self) -> Result<(), String> {
         filter(&self.level).map(|_| ())
     }
 }
 
-/// Starts logging. Returns the error in the level, if any.
+/// Starts logging. Errors: the problem in the level.
 pub fn start(config: &LogConfig) -> Result<(), String> {
     let filter = filter(&config.level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // On a full disk a line is lost; an error on the same stream would panic.
+        // On a full disk a line is lost; reporting that on the same stream would panic.
         .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let started = match config.format {
@@ -78,7 +78,7 @@ pub fn start(config: &LogConfig) -> Result<(), String> {
     started.map_err(|error| error.to_string())
 }
 
-/// The whole chain of an error in one line: "a: b: c".
+/// The chain of an error in one line: "a: b: c".
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -13,10 +13,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::protocol::ids::{AgentId, SiteId};
 
-/// The name that a hub's certificate carries, whatever its address.
+/// The name in a hub's certificate, regardless of its address.
 pub const HUB_NAME: &str = "hub.linli.internal";
 const DAY: Duration = Duration::from_secs(86_400);
-/// An agent's certificate carries the URI `linli:agent/<agent>/site/<site>` (RFC 5280, 4.2.1.6).
+/// Prefix of the URI in an agent's certificate: `linli:agent/<agent>/site/<site>` (RFC 5280, 4.2.1.6).
 const AGENT_URI: &str = "linli:agent/";
 
 /// An error of a certificate or key.
@@ -35,7 +35,7 @@ pub enum TlsError {
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    /// rustls does not accept it.
+    /// rustls refuses certificate or key.
     #[error("certificate and key are not accepted")]
     Rustls(#[from] rustls::Error),
     /// The certificate is not an agent's.
@@ -51,7 +51,7 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Reads all certificates of a PEM file.
+/// Reads all certificates of a PEM file. Errors: [`TlsError`].
 pub fn certificates(
     what: &'static str,
     path: &Path,
@@ -71,7 +71,7 @@ pub fn certificates(
         })
 }
 
-/// Reads the private key of a PEM file.
+/// Reads the private key of a PEM file. Errors: [`TlsError`].
 pub fn private_key(what: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Pem {
         what,
@@ -80,7 +80,7 @@ pub fn private_key(what: &'static str, path: &Path) -> Result<PrivateKeyDer<'sta
     })
 }
 
-/// A store of trusted roots from a PEM file.
+/// A store of trusted roots from a PEM file. Errors: [`TlsError`].
 pub fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
     for certificate in certificates("root certificate", path)? {
@@ -94,7 +94,7 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate.as_ref()).into()
 }
 
-/// The URI that names an agent and its site in the agent's certificate.
+/// The URI in an agent's certificate that names the agent and its site.
 pub fn agent_uri(agent: &AgentId, site: &SiteId) -> String {
     format!("{AGENT_URI}{agent}/site/{site}")
 }
@@ -114,13 +114,13 @@ pub struct AgentIdentity {
     pub not_after_s: i64,
 }
 
-/// The time against which certificates are checked on a machine whose clock may not be set: never earlier than the
-/// start of its own certificate, which was issued later.
+/// The time for checking certificates on a machine whose clock may not be set: never earlier than the start
+/// of its own certificate, because that was issued later.
 #[derive(Debug)]
 pub struct NotBefore(Duration);
 
 impl NotBefore {
-    /// Takes seconds since 1970 UTC.
+    /// `not_before_s`: start of its own certificate, seconds since 1970 UTC.
     pub fn new(not_before_s: i64) -> Self {
         Self(Duration::from_secs(not_before_s.max(0).cast_unsigned()))
     }
@@ -131,12 +131,12 @@ impl TimeProvider for NotBefore {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        // Plus one day, so that certificates made in the same hour are valid too.
+        // Plus one day, so that certificates issued in the same hour are valid too.
         Some(UnixTime::since_unix_epoch(now.max(self.0 + DAY)))
     }
 }
 
-/// Reads an agent's identity from its certificate, which the caller has verified.
+/// Reads an agent's identity from its certificate, which the caller has verified. Errors: [`TlsError`].
 pub fn agent_identity(certificate: &CertificateDer<'_>) -> Result<AgentIdentity, TlsError> {
     use x509_parser::prelude::*;
     let (_, parsed) =
@@ -166,9 +166,9 @@ pub fn agent_identity(certificate: &CertificateDer<'_>) -> Result<AgentIdentity,
     Err(TlsError::NoAgent)
 }
 
-/// Verifies a hub by the SHA-256 of its root, for the one connection on which an agent joins. The
-/// hub sends its root behind its own certificate; the root must have the pinned hash, and the rest
-/// is verified against it as usual.
+/// Verifies a hub by the SHA-256 of its root, for the one connection on which an agent joins. The hub sends
+/// its root behind its own certificate. The root must have the pinned hash, and the rest is verified against
+/// it as usual.
 #[derive(Debug)]
 pub struct PinnedRoot {
     fingerprint: [u8; 32],
@@ -176,7 +176,7 @@ pub struct PinnedRoot {
 }
 
 impl PinnedRoot {
-    /// Pins this hash.
+    /// A verifier that pins this hash.
     pub fn new(fingerprint: [u8; 32]) -> Self {
         Self {
             fingerprint,

@@ -1,11 +1,11 @@
-//! A disk that loses, tears and refuses writes, below the lanes of tests.
+//! A disk that loses, tears and refuses writes, below the lanes under test.
 //!
-//! Each operation of [`crate::disk`] is observed here before and after it is done. From the data synced until then,
-//! and the current files, an image is made of the disk's content after a power cut at that moment:
+//! Each operation of [`crate::disk`] is observed here before and after it is performed. From the data synced
+//! so far and the current files, it constructs an image of the disk after a power cut at that moment:
 //!
-//! * for a directory the names of its last sync, or the current ones;
-//! * for a file the content of its last sync, or the current one, or any mix of their sectors of 512 bytes at either
-//!   length; sectors that were never written are zeros.
+//! * for a directory: the names of its last sync, or the current ones;
+//! * for a file: the content of its last sync, or the current one, or any mix of their sectors of 512 bytes
+//!   at either length; sectors that were never written are zeros.
 //!
 //! In a child process, the process ends instead, as by SIGKILL, at the operation that the environment names.
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -57,7 +57,7 @@ pub fn after(operation: Operation, path: &Path) {
     }
 }
 
-/// A generator of random numbers with a seed.
+/// A seeded generator of random numbers.
 #[derive(Clone)]
 pub struct Random(u64);
 
@@ -87,13 +87,13 @@ type AtOperation = Box<dyn FnMut(&BadDisk) + Send>;
 pub struct BadDisk {
     root: PathBuf,
     durable: Mutex<Durable>,
-    /// Number of operations until one is refused, and its error.
+    /// Number of operations before one is refused, and its error.
     refusal: Mutex<Option<(u64, rustix::io::Errno)>>,
     at_operation: Mutex<Option<AtOperation>>,
 }
 
 impl BadDisk {
-    /// Observes everything below `root`, which exists and is empty.
+    /// Observes everything below `root`, which must exist and be empty.
     pub fn new(root: &Path) -> Arc<Self> {
         let disk = Arc::new(Self {
             root: root.to_owned(),
@@ -105,12 +105,12 @@ impl BadDisk {
         disk
     }
 
-    /// Refuses one operation, after this many others.
+    /// Refuses the operation after this many others.
     pub fn refuse_after(&self, others: u64, error: rustix::io::Errno) {
         *locked(&self.refusal) = Some((others, error));
     }
 
-    /// Whether the refused operation is still to come.
+    /// True if the refused operation is still ahead.
     pub fn is_refusing(&self) -> bool {
         locked(&self.refusal).is_some()
     }
@@ -119,7 +119,7 @@ impl BadDisk {
         *locked(&self.refusal) = None;
     }
 
-    /// Calls `act` before each operation. Nothing is written meanwhile.
+    /// Calls `act` before each operation. Nothing is written during the call.
     pub fn at_operations(&self, act: impl FnMut(&BadDisk) + Send + 'static) {
         *locked(&self.at_operation) = Some(Box::new(act));
     }
@@ -161,7 +161,7 @@ impl BadDisk {
         durable.forget(&self.root);
     }
 
-    /// Writes to `target` the content of the disk after a power cut now.
+    /// Writes the content of the disk after a power cut at this moment to `target`.
     pub fn image(&self, target: &Path, random: &mut Random) {
         let durable = locked(&self.durable);
         let mut live = HashMap::new();
@@ -211,7 +211,7 @@ impl Durable {
         self.directories.insert(inode(path), names);
     }
 
-    /// Drops data that no name leads to, on the disk or now.
+    /// Drops data without a name, both on the disk and currently.
     fn forget(&mut self, root: &Path) {
         let mut live = HashMap::new();
         list(root, &mut live);

@@ -1,4 +1,4 @@
-//! Killed starts of a lane that was damaged before: intact chunks stay.
+//! Killed starts of a lane that was damaged before: intact chunks survive.
 use super::bad_disk::{END_AT, Random};
 use super::*;
 use linli_shared::protocol::chunk::{MAGIC, verify};
@@ -23,7 +23,7 @@ fn small_generations(directory: &Path) -> Settings {
     }
 }
 
-/// No test by itself: the start in a child process that the tests below end.
+/// Not a test by itself: the start in a child process that the tests below kill.
 #[test]
 fn a_start_in_a_process_of_its_own() {
     let Ok(directory) = std::env::var(DIRECTORY) else {
@@ -61,7 +61,7 @@ fn databases(lane: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Zeroes up to `count` sectors at random places so that an intact copy of each chunk is left.
+/// Zeroes up to `count` sectors at random positions, leaving one intact copy of each chunk.
 fn zero_sectors(file: &Path, count: usize, random: &mut Random) {
     let mut bytes = std::fs::read(file).expect("the file");
     let mut copies = std::collections::HashMap::new();
@@ -134,7 +134,7 @@ async fn a_start_of_a_damaged_lane_that_is_killed_at_any_moment_loses_nothing_th
     let damaged = work.path().join("damaged");
     for round in 0..30 {
         copy(&origin.join("routine"), &damaged);
-        // Up to three starts are killed one after the other.
+        // Up to three starts are killed in sequence.
         for _ in 0..=random.below(3) {
             let mut process = start(&damaged).spawn().expect("a process");
             std::thread::sleep(Duration::from_micros(2000 + random.below(40_000)));
@@ -158,7 +158,7 @@ async fn a_start_that_ends_at_any_of_its_operations_loses_nothing_that_is_whole(
         }
         let mut gone = Vec::new();
         if damages_chunks {
-            // One chunk of each generation; the same are lost wherever a start ends.
+            // One chunk of each generation; the same chunks are lost wherever a start is killed.
             for (index, file) in files.iter().enumerate() {
                 let in_file = verify_all(file);
                 let victim = in_file[(index * 7 + 3) % in_file.len()];
@@ -176,7 +176,7 @@ async fn a_start_that_ends_at_any_of_its_operations_loses_nothing_that_is_whole(
             copy(&origin.join("routine"), &damaged);
             let ended = start(&damaged).env(END_AT, end_at.to_string()).status();
             let is_whole = ended.expect("a process").success();
-            // The next start ends as well, at another operation.
+            // The next start is killed too, at a different operation.
             let at = random.below(end_at + 1).to_string();
             let again = start(&damaged).env(END_AT, at).status();
             again.expect("a process");

@@ -1,4 +1,4 @@
-//! The behaviour of a lane by itself.
+//! The behaviour of a single lane.
 use super::*;
 use linli_shared::protocol::event::{AGENT_STARTED, DOWN_SINCE};
 
@@ -36,7 +36,7 @@ async fn generations_rotate_are_read_in_order_and_go_when_acknowledged() {
     let (spool, _thread) =
         Spool::open(settings(&directory, 1 << 30, WhenFull::Refuse)).expect("open again");
     assert_eq!(spool.status().borrow().next, Sequence(12_000));
-    // Their generations are gone, their ids are not (those of the last 10,000 events).
+    // Their generations are gone, but their ids are kept (those of the last 10,000 events).
     let again = append(&spool, "r5", 1000).await.expect("answered");
     assert_eq!((again.stored, again.doubled), (0, 1000));
 }
@@ -113,7 +113,7 @@ async fn a_spool_that_was_put_back_numbers_on_from_the_hub_and_keeps_what_waits(
         Spool::open(settings(&directory, 1 << 30, WhenFull::Refuse)).expect("open");
     append(&spool, "before", 10).await.expect("stored");
     spool.skip_to(Sequence(500)).await;
-    // Appends that wait together with it may be numbered before it.
+    // Concurrent appends may be numbered before this one.
     let mut status = spool.status();
     let skipped = status.wait_for(|status| status.next == Sequence(500));
     tokio::time::timeout(std::time::Duration::from_secs(20), skipped)
@@ -173,7 +173,7 @@ async fn one_damaged_chunk_costs_its_events_and_no_others() {
             (status.damaged, status.lost_events),
             (1, u64::from(victim.count))
         );
-        // The same after one more start: the saved file is intact.
+        // The same after another start: the saved file is intact.
         close(thread);
         let (spool, _thread) = Spool::open(settings()).expect("open again");
         assert!(read_all(&spool).await == (left, lost));

@@ -1,11 +1,12 @@
-//! A lane under any operations, over a disk that loses, tears and refuses: it holds what its model holds.
+//! A lane under random operations, over a disk that loses, tears and refuses: its contents equal those of a
+//! model.
 use super::bad_disk::{BadDisk, Random};
 use super::*;
 use rustix::io::Errno;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-/// Steps of one seed.
+/// Steps per seed.
 const STEPS: u64 = 40;
 
 /// The expected state of a lane.
@@ -13,10 +14,10 @@ const STEPS: u64 = 40;
 struct Model {
     /// Ids by sequence; `None` where numbering was skipped ahead.
     events: Vec<Option<String>>,
-    /// Events that are being stored: a part from the beginning may be there already.
+    /// Events being stored: a part from the beginning may exist already.
     pending: Vec<Option<String>>,
     acked: u64,
-    /// The last append that was answered, or is still open: name and number of events.
+    /// The last append that was answered, or is still pending: name and number of events.
     answered: Option<(String, u64)>,
     asked: Option<(String, u64)>,
 }
@@ -35,8 +36,8 @@ impl Model {
             .or_else(|| self.pending.get(index - self.events.len()))
     }
 
-    /// Checks that everything from the acknowledged position on is there once and in order, or known to be lost.
-    /// Returns the number of events lost by damage.
+    /// Checks that everything from the acknowledged position exists once and in order, or is known to be
+    /// lost. Returns the number of events lost by damage.
     async fn check(&self, spool: &Spool) -> u64 {
         let end = spool.status().borrow().next;
         assert!(end.0 >= self.events.len() as u64, "{end} is too low");
@@ -82,7 +83,7 @@ impl Model {
 }
 
 impl Cut {
-    /// Checks that the lane opens, holds its contents, and recognises repeats of stored events.
+    /// Checks that the lane opens, has its contents, and recognises repeats of stored events.
     async fn check(mut self, settings: &Settings, what: &str) {
         let mut settings = settings.clone();
         settings.directory = self.directory.path().join("routine");
@@ -119,7 +120,7 @@ struct Run {
 }
 
 impl Run {
-    /// A run in which one operation in `cut_every` is followed by a power cut, in a copy.
+    /// A run in which one of `cut_every` operations is followed by a power cut, in a copy.
     fn new(seed: u64, generation_bytes: u64, cut_every: u64) -> Self {
         let directory = tempdir().expect("temporary directory");
         let mut settings = settings(&directory, 1 << 30, WhenFull::Refuse);
@@ -176,7 +177,7 @@ impl Run {
         self.append_named(&format!("s{step}"), count).await;
     }
 
-    /// Appends like a source: the same again until it is answered.
+    /// Appends like a source: repeats the same append until it is answered.
     async fn append_named(&mut self, name: &str, count: u64) {
         let ids = (0..count).map(|number| Some(format!("{name}/{number}")));
         self.change(|model| {
@@ -194,7 +195,7 @@ impl Run {
                 Err(AppendError::Disk { .. }) => tries += 1,
                 Err(error) => panic!("{error}"),
             }
-            // The lane is opened again after a pause.
+            // The lane is reopened after a pause.
             assert!(tries < 100_000, "the lane does not recover");
         }
         self.change(Model::commit);
@@ -215,7 +216,7 @@ impl Run {
         let spool = self.spool();
         while spool.status().borrow().next.0 < next as u64 {
             spool.skip_to(Sequence(next as u64)).await;
-            // It has no answer; after one more round it is done or was refused.
+            // It has no answer; one round later it is done or was refused.
             spool.read(Sequence(u64::MAX), 1).await;
         }
         self.change(Model::commit);
@@ -254,12 +255,12 @@ impl Run {
             }
             _ => self.reopen(self.settings.clone()),
         }
-        // An acknowledgement has no answer: after one more round it is done.
+        // An acknowledgement has no answer; one round later it is done.
         let spool = self.spool();
         spool.read(Sequence(u64::MAX), 1).await;
         self.disk.refuse_nothing();
         let model = self.model();
-        // A lane that failed opens again with the next request that needs it.
+        // A lane that failed reopens with the next request that needs it.
         while model.acked < model.events.len() as u64
             && spool.read(Sequence(model.acked), 1).await.is_empty()
         {}
@@ -305,7 +306,7 @@ async fn a_commit_larger_than_sleds_segments_costs_nothing_that_was_answered_bef
     for seed in 1..=2 {
         let mut run = Run::new(seed, 64 << 20, 4);
         for step in 0..4 {
-            // sled moves pages and gives their segments to new records meanwhile.
+            // sled moves pages and reuses their segments for new records meanwhile.
             run.append(step).await;
             let count = 5000 + run.random.below(3000);
             run.append_named(&format!("large{step}"), count).await;
@@ -319,7 +320,7 @@ async fn a_commit_larger_than_sleds_segments_costs_nothing_that_was_answered_bef
     }
 }
 
-/// Damages the files of a lane: flips, zeroed sectors, cut tails.
+/// Damages the files of a lane: flipped bytes, zeroed sectors, truncated tails.
 fn damage_lane(lane: &Path, random: &mut Random) {
     let entries = std::fs::read_dir(lane).expect("the lane").flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.path().join("db")).collect();

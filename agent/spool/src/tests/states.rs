@@ -1,4 +1,4 @@
-//! Every state of the disk that recovery can find. The table in the crate's documentation names these tests.
+//! Every state of the disk that recovery can find. The table in the crate's documentation lists these tests.
 use super::bad_disk::BadDisk;
 use super::*;
 use crate::position::{HighMark, Position};
@@ -14,7 +14,7 @@ struct Closed {
 }
 
 impl Closed {
-    /// Makes appends of 100 events each, each of which fills a generation.
+    /// Appends `rounds` times 100 events; each append fills a generation.
     async fn new(rounds: u64) -> Self {
         let directory = tempdir().expect("temporary directory");
         let closed = Self {
@@ -69,7 +69,7 @@ impl Closed {
         high.store(Sequence(next)).expect("stored");
     }
 
-    /// Checks that the lane opens with all its contents, nothing is lost, and it still works.
+    /// Checks that the lane opens with all its contents, that nothing is lost, and that it still works.
     async fn assert_whole(&self) {
         let (spool, thread) = self.open();
         let (chunks, lost) = read_all(&spool).await;
@@ -83,7 +83,7 @@ impl Closed {
         close(thread);
     }
 
-    /// Opens the lane; returns the lost ranges. Everything else is there, also after one more start.
+    /// Opens the lane; returns the lost ranges. Checks that everything else exists, also after another start.
     async fn lost(&self) -> Vec<(u64, u64)> {
         let mut found = Vec::new();
         for _ in 0..2 {
@@ -133,7 +133,7 @@ fn renamed(path: &Path, prefix: &str) -> PathBuf {
     path.with_file_name(name.replacen("g-", prefix, 1))
 }
 
-/// Cuts the file of a database to a part of its data.
+/// Truncates the file of a database to a part of its data.
 fn cut(generation: &Path, part: f64) {
     let file = generation.join("db");
     let mut bytes = std::fs::read(&file).expect("the file");
@@ -170,7 +170,7 @@ async fn a_salvage_without_its_original_takes_its_place() {
     let closed = Closed::new(4).await;
     let original = &closed.generations()[1];
     std::fs::rename(original, renamed(original, "salv-")).expect("renamed");
-    // The original was put aside: to be removed.
+    // The original was put aside for removal.
     copy(&closed.generations()[0], &renamed(original, "tmp-"));
     closed.assert_whole().await;
     assert!(named(&closed.lane(), "salv-").is_empty());
@@ -241,7 +241,7 @@ async fn an_older_position_gives_what_was_acknowledged_since_as_lost_and_the_res
     let kept_from: u64 = name["g-".len()..].parse().expect("a number");
     assert!((1..=500).contains(&kept_from));
     std::fs::write(closed.lane().join("position"), older).expect("written");
-    // They were deleted after the hub had them; that is no longer known.
+    // They were deleted after the hub had acknowledged them; that information is lost.
     assert_eq!(closed.lost().await, [(0, kept_from)]);
 }
 
@@ -285,7 +285,7 @@ async fn chunks_behind_a_torn_write_that_nobody_was_answered_for_are_not_taken()
     damage(&closed.generations()[1].join("db"), torn);
     closed.written.retain(|chunk| chunk.header().first < torn);
     closed.assert_whole().await;
-    // Their sequences were given to other events: again nothing of the old ones is there.
+    // Their sequences were assigned to other events; nothing of the old ones may appear.
     let (spool, _thread) = closed.open();
     let (chunks, lost) = read_all(&spool).await;
     assert_eq!(lost, []);
@@ -390,7 +390,7 @@ async fn generations_that_overlap_give_each_event_once() {
     let closed = Closed::new(8).await;
     let generations = closed.generations();
     assert!(generations.len() >= 3);
-    // The file of the first has the chunks of the second too.
+    // The file of the first generation contains the chunks of the second too.
     let mut bytes = std::fs::read(generations[0].join("db")).expect("the file");
     bytes.extend(std::fs::read(generations[1].join("db")).expect("the file"));
     std::fs::write(generations[0].join("db"), bytes).expect("written");

@@ -1,5 +1,5 @@
-//! What both make of events that do not come as they happened. SEC runs in real time, with a second for a
-//! minute; the engine is told when an event happened and when it came.
+//! The results of both for events that arrive late or out of order. SEC runs in real time, with a second per
+//! minute; the engine gets the time of each event and of its arrival.
 use anyhow::{Context, Result, ensure};
 use linli_shared::protocol::event::{DOWN_SINCE, Event};
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use linli_shared::protocol::ids::Lane;
 const BASE_MS: i64 = 1_800_000_000_000;
 const MINUTE_MS: i64 = 60_000;
 const AGENT: &str = "gw-1";
-/// A second of SEC's is a minute of the rules'.
+/// A second of SEC stands for a minute of the rules.
 const MINUTE: Duration = Duration::from_secs(1);
 const WINDOWS: Windows = Windows {
     long_s: 10,
@@ -27,27 +27,27 @@ const WINDOWS: Windows = Windows {
 };
 const START_MAX: Duration = Duration::from_secs(10);
 
-/// What comes.
+/// A step of a delivery.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// A kind, and the minute in which it happened.
+    /// An event: its kind, and the minute in which it occurred.
     Event(&'static str, i64),
-    /// The same event once more.
+    /// A duplicate of an event.
     Again(&'static str, i64),
-    /// The gateway has told everything up to this minute. SEC has no word for it.
+    /// The gateway's watermark reaches this minute. SEC has no equivalent.
     Heard(i64),
-    /// The gateway tells that it did not hear between these minutes. SEC has no word for it.
+    /// The gateway reports a gap between these minutes. SEC has no equivalent.
     Down(i64, i64),
-    /// The program is stopped and started.
+    /// The program is restarted.
     Restart,
 }
 use Step::{Again, Down, Event as Happened, Heard, Restart};
 
 struct Delivery {
     name: &'static str,
-    /// Findings that are true.
+    /// The number of true findings.
     truth: usize,
-    /// With the minutes in which they come.
+    /// The steps, with the minutes of their arrival.
     steps: &'static [(i64, Step)],
 }
 
@@ -141,7 +141,7 @@ const DELIVERIES: [Delivery; 9] = [
     },
 ];
 
-/// The table.
+/// The table of results.
 pub fn table() -> Result<String> {
     let found = std::thread::scope(|scope| -> Result<Vec<[usize; 2]>> {
         let running: Vec<_> = DELIVERIES
@@ -177,7 +177,7 @@ pub fn table() -> Result<String> {
     Ok(table)
 }
 
-/// What the engine has raised in the end.
+/// Number of warnings that the engine has raised at the end.
 fn engine(delivery: &Delivery) -> Result<usize> {
     let mut replay = Replay::new(rules(Subject::All)?, HashMap::new());
     let mut stored: Vec<(Event, u64)> = Vec::new();
@@ -218,7 +218,7 @@ fn engine(delivery: &Delivery) -> Result<usize> {
                 replay.bring(&event, &origin(stored.len() as u64), now_ms);
             }
             Restart => {
-                // The windows are filled from what is stored; what has come of it is known.
+                // The windows are filled from the stored events; their results exist already.
                 let mut fresh = Replay::new(rules(Subject::All)?, HashMap::new());
                 fresh.engine().advance(AGENT, heard_ms);
                 for (event, sequence) in &stored {
@@ -234,12 +234,12 @@ fn engine(delivery: &Delivery) -> Result<usize> {
     Ok(replay.standing().len())
 }
 
-/// A started SEC, killed on drop.
+/// A running SEC, killed on drop.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only when it has ended already, which is what is wanted.
+        // Both fail only if it has exited already, which is the goal.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -255,12 +255,12 @@ fn start(sec: &Sec, starts: usize) -> Result<Running> {
     Ok(running)
 }
 
-/// What SEC has raised in the end.
+/// Number of warnings that SEC has raised at the end.
 fn sec(delivery: &Delivery, form: Form) -> Result<usize> {
     let directory = tempfile::tempdir()?;
     let sec = Sec::new(directory.path(), form, Subject::All, WINDOWS)?;
     let mut running = start(&sec, 1)?;
-    // What comes first comes at once.
+    // The first step happens immediately.
     let first = delivery.steps.first().map_or(0, |(came, _)| *came);
     let started = Instant::now();
     for (came, step) in delivery.steps {
@@ -279,7 +279,7 @@ fn sec(delivery: &Delivery, form: Form) -> Result<usize> {
             }
         }
     }
-    // Long enough for what is still open.
+    // Long enough for the open windows.
     std::thread::sleep(MINUTE * (WINDOWS.short_s + 3));
     let raised = sec.raised()?;
     ensure!(running.0.try_wait()?.is_none(), "SEC has ended by itself");

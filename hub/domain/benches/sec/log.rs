@@ -1,10 +1,10 @@
-//! The log that both read, and what is true of it.
+//! The log that both read, and the true findings in it.
 use linli_shared::protocol::event::{Event, Place};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// Keys. Each has an event in 50 s; one in ten is a bad one.
+/// Number of keys. Each has an event every 50 s; one in ten is bad.
 pub const KEYS: usize = 1_000;
 const START_S: i64 = 1_800_000_000;
 const EVENTS_PER_S: usize = 20;
@@ -12,7 +12,7 @@ const EVENTS_PER_S: usize = 20;
 const LONG_S: i64 = 600;
 const SHORT_S: i64 = 300;
 
-/// What a good key does, over and over: nothing that a rule would find.
+/// The cycle of events of a good key: no rule matches.
 const GOOD: [&str; 16] = [
     "door.opened",
     "door.closed",
@@ -31,7 +31,7 @@ const GOOD: [&str; 16] = [
     "door.opened",
     "door.closed",
 ];
-/// What a bad key does: one finding of each rule each time.
+/// The cycle of events of a bad key: one finding of each rule.
 const BAD: [&str; 16] = [
     "door.opened",
     "door.closed",
@@ -51,21 +51,21 @@ const BAD: [&str; 16] = [
     "door.held",
 ];
 
-/// A rule, or all three.
+/// One rule, or all three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
-    /// Refused three times within 10 minutes.
+    /// Three refusals within 10 minutes.
     Threshold,
-    /// A fire, and within 10 minutes a forced door.
+    /// A fire, followed by a forced door within 10 minutes.
     Pair,
-    /// Opened and not closed within 5 minutes.
+    /// A door opened and not closed within 5 minutes.
     Absence,
     /// All three.
     All,
 }
 
 impl Subject {
-    /// In the order of the table.
+    /// All subjects, in the order of the table.
     pub const ALL: [Self; 4] = [Self::Threshold, Self::Pair, Self::Absence, Self::All];
 
     /// Its name in the table.
@@ -78,12 +78,12 @@ impl Subject {
         }
     }
 
-    /// The subject of a name.
+    /// The subject with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|subject| subject.name() == name)
     }
 
-    /// It is the other, or has it.
+    /// True if it equals or includes the other.
     pub fn includes(self, other: Self) -> bool {
         self == other || self == Self::All
     }
@@ -93,16 +93,16 @@ fn event(number: usize) -> (i64, &'static str, usize) {
     let key = number % KEYS;
     let kinds = if key.is_multiple_of(10) { BAD } else { GOOD };
     let at_s = START_S + (number / EVENTS_PER_S) as i64;
-    // Not all keys are at the same place of their round.
+    // The keys are at different positions of their cycles.
     (at_s, kinds[(number / KEYS + key / 10) % kinds.len()], key)
 }
 
-/// A line of the log.
+/// One line of the log.
 pub fn line(at_s: i64, kind: &str, key: usize) -> String {
     format!("{at_s} {kind} site=yuyuan key=B{key:04}\n")
 }
 
-/// Writes the first `events` of `all`.
+/// Writes the first `events` of `all` events.
 pub fn write(path: &Path, all: usize, events: usize) -> std::io::Result<()> {
     let mut out = BufWriter::new(File::create(path)?);
     for number in 0..events.min(all) {
@@ -112,7 +112,7 @@ pub fn write(path: &Path, all: usize, events: usize) -> std::io::Result<()> {
     out.flush()
 }
 
-/// The site and the event of a line.
+/// Parses a line: the site and the event.
 pub fn read(line: &str) -> Option<(&str, Event)> {
     let mut words = line.split_ascii_whitespace();
     let at_s: i64 = words.next()?.parse().ok()?;
@@ -131,7 +131,7 @@ pub fn read(line: &str) -> Option<(&str, Event)> {
     Some((site, event))
 }
 
-/// How often each rule holds in the first `events`: counted plainly, because they are in order.
+/// The number of findings of each rule in the first `events`, by plain counting, because they are in order.
 pub fn truth(events: usize, subject: Subject) -> usize {
     #[derive(Clone, Default)]
     struct Key {

@@ -1,7 +1,8 @@
 //! SEC: its rules and its process.
 //!
-//! Its own rule types for pairs ask every open pair about every event that is not a first one, so they cost more
-//! with each key that is open. The same can be said with contexts, which are found by name; both are shown.
+//! Its rule types for pairs check every open pair for every event that does not open one, so their cost grows
+//! with the number of open keys. Contexts, which are found by name, express the same; the benchmark shows
+//! both.
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::fs;
@@ -10,23 +11,23 @@ use std::process::{Command, Stdio};
 
 use super::log::Subject;
 
-/// What SEC writes once it is there.
+/// What SEC writes when it is ready.
 const READY: &str = "ready";
 
-/// How its rules are written.
+/// The form of its rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// `SingleWithThreshold`, `Pair`, `PairWithWindow`: what its manual has for this.
+    /// `SingleWithThreshold`, `Pair`, `PairWithWindow`: the rule types that its manual gives for this.
     Pairs,
     /// `SingleWithThreshold`, and `Single` with contexts.
     Contexts,
 }
 
 impl Form {
-    /// In the order of the table.
+    /// All forms, in the order of the table.
     pub const ALL: [Self; 2] = [Self::Pairs, Self::Contexts];
 
-    /// What the table calls it.
+    /// Its name in the table.
     pub fn program(self, subject: Subject) -> &'static str {
         match (self, subject) {
             (_, Subject::Threshold) => "sec, SingleWithThreshold",
@@ -41,14 +42,14 @@ impl Form {
 /// Windows, seconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Windows {
-    /// Of threshold and pair.
+    /// Window of threshold and pair.
     pub long_s: u32,
-    /// Of absence.
+    /// Window of absence.
     pub short_s: u32,
 }
 
 impl Windows {
-    /// What the rules say.
+    /// The windows of the rules.
     pub const REAL: Self = Self {
         long_s: 600,
         short_s: 300,
@@ -61,14 +62,14 @@ pub struct Sec {
     raised: PathBuf,
 }
 
-/// It is there, and is the program that is meant.
+/// True if `sec` is installed and is the right program.
 pub fn is_installed() -> bool {
     let output = Command::new("sec").arg("--version").output();
     output.is_ok_and(|output| output.stdout.starts_with(b"SEC (Simple Event Correlator)"))
 }
 
 impl Sec {
-    /// Writes the rules.
+    /// Writes the rules to a file in `directory`.
     pub fn new(directory: &Path, form: Form, subject: Subject, windows: Windows) -> Result<Self> {
         let rules = directory.join("sec.conf");
         let raised = directory.join("raised");
@@ -77,7 +78,7 @@ impl Sec {
         Ok(Self { rules, raised })
     }
 
-    /// The program, told to read a file or `-`, to its end. It writes no log.
+    /// The command that reads a file, or standard input for `-`, to its end. It writes no log.
     pub fn command(&self, input: &Path) -> Command {
         let mut command = Command::new("sec");
         command
@@ -93,7 +94,7 @@ impl Sec {
         fs::read_to_string(&self.raised).context("what SEC has written")
     }
 
-    /// How often it has been started.
+    /// How often it has started.
     pub fn starts(&self) -> Result<usize> {
         Ok(self
             .written()?
@@ -102,7 +103,7 @@ impl Sec {
             .count())
     }
 
-    /// What it has raised.
+    /// Number of warnings that it has raised.
     pub fn raised(&self) -> Result<usize> {
         Ok(self
             .written()?
@@ -112,7 +113,7 @@ impl Sec {
     }
 }
 
-/// The rules. The order is the one that costs least: what is frequent and cheap first.
+/// The rules, in the cheapest order: frequent and cheap ones first.
 fn text(
     form: Form,
     subject: Subject,

@@ -1,15 +1,15 @@
-//! The file of a working calendar: strict TOML whose errors name file, key and what would be right.
+//! The file of a working calendar: strict TOML; errors name the file, the key and the correct form.
 //!
 //! ```toml
 //! name = "china-2026"
 //! from = "2026-01-01"
 //! to = "2026-12-31"
-//! [week]                               # all seven, [] for a day without hours
+//! [week]                               # all seven days, [] for a day without hours
 //! mon = ["08:30-12:00", "14:00-17:30"]
 //! …
 //! [[holiday]]
 //! name = "元旦"
-//! days = ["2026-01-01..2026-01-03"]    # days or ranges with both their ends
+//! days = ["2026-01-01..2026-01-03"]    # days or ranges, both ends included
 //! [[workday]]                          # 调休: as = "fri", or hours = ["09:00-12:00"]
 //! day = "2026-01-04"
 //! as = "fri"
@@ -23,7 +23,7 @@ use std::path::Path;
 use super::{ALWAYS, Calendar, DAYS_MAX, DaySpan, NAME_CHARS_MAX, SPANS_MAX};
 use crate::local_time;
 
-/// Years that a calendar may speak of: others are slips of the pen.
+/// Permitted years; others are typing errors.
 const YEARS: std::ops::RangeInclusive<i16> = 2000..=2200;
 
 #[derive(Debug, Deserialize)]
@@ -79,10 +79,10 @@ enum Like {
     Sun,
 }
 
-/// Key and message of what is wrong.
+/// A problem: key and message.
 type Wrong = (String, String);
 
-/// Reads the text of a calendar's file; `path` is for the errors.
+/// Parses the text of a calendar's file; `path` is for the errors. Errors: [`ConfigError`].
 pub fn parse(path: &Path, text: &str) -> Result<Calendar, ConfigError> {
     let file: File = toml::from_str(text).map_err(|error| ConfigError::Parse {
         path: path.to_owned(),
@@ -131,11 +131,11 @@ fn calendar(file: &File) -> Result<Calendar, Wrong> {
     }))
 }
 
-/// A day that is not as its weekday says.
+/// A day that differs from its weekday.
 struct Special {
     /// The key that lists it.
     key: String,
-    /// What it is there: "holiday 元旦", or "a working day".
+    /// Its description: "holiday 元旦", or "a working day".
     what: String,
     spans: Vec<DaySpan>,
 }
@@ -180,7 +180,7 @@ fn special(
         for (which, text) in holiday.days.iter().enumerate() {
             let key = format!("holiday[{at}].days[{which}]");
             let (first, last) = range(&key, text)?;
-            // A range is as long as the file says, so it is cut where the calendar is over.
+            // The file determines the length of a range, so it is cut at the maximum length of a calendar.
             for day in first.series(jiff::Span::new().days(1)).take(DAYS_MAX + 1) {
                 if day > last {
                     break;
@@ -223,7 +223,7 @@ fn special(
     Ok(special)
 }
 
-/// From Monday on.
+/// The spans of the week, from Monday on.
 fn week(week: &Week) -> Result<[Vec<DaySpan>; 7], Wrong> {
     Ok([
         spans("week.mon", &week.mon)?,

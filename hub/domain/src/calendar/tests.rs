@@ -12,7 +12,7 @@ fn example() -> Calendar {
     parse(Path::new("china-2026.toml"), EXAMPLE).expect("the example is valid")
 }
 
-/// "2026-02-13 17:00" in the time of the centre.
+/// A time like "2026-02-13 17:00", local time of the centre.
 fn at(text: &str) -> i64 {
     let (day, time) = text.split_once(' ').expect("day and time");
     let (hours, minutes) = time.split_once(':').expect("a time");
@@ -62,7 +62,7 @@ fn the_example_has_as_many_working_days_as_the_year() {
     let working = (0..365)
         .filter(|day| calendar.is_open(at("2026-01-01 10:00") + day * 86_400_000))
         .count();
-    // 261 weekdays, less the 19 among the holidays, and the 6 that make up.
+    // 261 weekdays, minus the 19 that are holidays, plus the 6 make-up days.
     let minutes = calendar
         .minutes_between(at("2026-01-01 00:00"), at("2026-12-31 24:00"))
         .expect("within");
@@ -80,7 +80,7 @@ fn working_minutes_pass_over_lunch_night_weekend_and_holidays() {
         ("2026-01-05 12:30", 60, "2026-01-05 15:00"),
         ("2026-01-05 17:00", 60, "2026-01-06 09:00"),
         ("2026-01-09 17:00", 60, "2026-01-12 09:00"),
-        // Saturday the 14th is worked, then it is 春节 until the 23rd.
+        // Saturday the 14th is a working day; 春节 follows until the 23rd.
         ("2026-02-13 17:00", 60, "2026-02-14 09:00"),
         ("2026-02-14 17:00", 60, "2026-02-24 09:00"),
         ("2026-09-30 17:00", 60, "2026-10-08 09:00"),
@@ -277,7 +277,7 @@ fn organisations_have_calendars_that_are_there() {
     assert!(Calendars::new(vec![example(), example()], of("always")).is_err());
 }
 
-/// A small calendar of random hours, and the same hours minute by minute.
+/// A small calendar with random hours, and the same hours minute by minute.
 fn random_calendar() -> impl Strategy<Value = (Calendar, Vec<bool>)> {
     let day = proptest::collection::vec(any::<bool>(), 12);
     proptest::collection::vec(day, 7).prop_filter_map("it opens", |week| {
@@ -321,7 +321,7 @@ fn random_calendar() -> impl Strategy<Value = (Calendar, Vec<bool>)> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Counting and adding are inverses, to the millisecond, and counting agrees with a look at each minute.
+    /// Counting and adding are inverses, to the millisecond, and counting agrees with a sum over all minutes.
     #[test]
     fn adding_and_counting_are_inverse(
         (calendar, open) in random_calendar(),
@@ -341,7 +341,7 @@ proptest! {
         prop_assert_eq!(between, counted);
         prop_assert_eq!(calendar.is_open(from), open[(one.min(two) / MINUTE_MS) as usize]);
 
-        // What was counted, added again, comes to the first moment at which so much had passed.
+        // Adding the counted time gives the first moment at which it has passed.
         let back = calendar.add_open_ms(from, between).expect("within");
         prop_assert!(back <= to);
         prop_assert_eq!(calendar.open_ms_between(back, to), Ok(0));

@@ -1,6 +1,6 @@
-//! The log of a case: what was done, by whom and when. Actions are appended and never changed, but
-//! for the texts that a resident's request deletes (`subject`). What an action did to
-//! clocks stands in it with all times, so that a reading of the log needs neither calendar nor terms.
+//! The log of a case: what was done, by whom and when. Actions are appended and never changed, except for the
+//! texts that a resident's request deletes (`subject`). An action stores its changes of clocks with all
+//! times, so reading a log needs neither calendar nor terms.
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -8,133 +8,133 @@ use super::clock::{Change, ClockKind, Mark};
 use super::moves::{Move, Rung};
 use super::subject::Done;
 
-/// Who does what time alone brings about.
+/// Actor of the actions that time alone causes.
 pub const HUB: &str = "hub";
-/// What a case begins with.
+/// The initial data of a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
-    /// 一案一码: its one name, from here to the archive.
+    /// The only name of the case (一案一码), from the registration to the archive.
     pub code: String,
-    /// Kind.
+    /// Code of the kind.
     pub kind: String,
-    /// Grade of its risk.
+    /// Grade of the risk.
     pub risk: String,
     /// The centre, which leads until it dispatches.
     pub centre: String,
-    /// The rung of the ladder that it begins on.
+    /// The first rung on the ladder of escalation.
     pub rung: Rung,
     /// Only named handlers may see it.
     pub named_only: bool,
-    /// The warnings that it came of.
+    /// Ids of the warnings that opened the case.
     pub warnings: BTreeSet<i64>,
 }
 
-/// What an action says.
+/// The content of an action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum What {
-    /// 登记: the first of each log.
+    /// 登记: the first action of every log.
     Opening(Registration),
     /// A person's move.
     Person(Move),
-    /// What time alone brought about.
+    /// An effect of time alone.
     Hub(Due),
-    /// What a move of another case did to this one.
+    /// The effect of a move of another case.
     Other(Twin),
-    /// What a person did with a file of it.
+    /// A person added or removed a file.
     File(Filed),
-    /// What was done to it under a request of a resident.
+    /// The effect of a resident's request.
     Subject(Done),
 }
 
-/// A file of a case, as its log has it.
+/// A file of a case, as recorded in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// What people call it.
+    /// Name given by the person who added it.
     pub name: String,
-    /// The word of its type.
+    /// Word of the media type.
     pub media: String,
-    /// Of its content.
+    /// Size of the content, bytes.
     pub bytes: u64,
-    /// What the file is called.
+    /// Digest of the content, which names the stored file.
     pub digest: String,
-    /// Who added it.
+    /// The person who added it.
     pub by: String,
-    /// When, milliseconds since 1970 UTC.
+    /// Time, milliseconds since 1970 UTC.
     pub at_ms: i64,
 }
 
-/// What was done with a file. It is known by the number of the action that added it.
+/// An addition or removal of a file. The number of the action that added a file identifies it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "file", rename_all = "snake_case")]
 pub enum Filed {
-    /// It was added.
+    /// The file was added.
     Attached {
-        /// What.
+        /// The file.
         attachment: Attachment,
     },
-    /// It was taken away.
+    /// The file was removed.
     Detached {
-        /// Which.
+        /// Number of the action that added it.
         number: i64,
-        /// Why.
+        /// Reason.
         reason: String,
     },
 }
 
-/// What time alone brings about.
+/// An effect of time alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "due", rename_all = "snake_case")]
 pub enum Due {
-    /// A clock has come to a mark.
+    /// A clock reached a mark.
     Marked {
-        /// Which clock.
+        /// Kind of the clock.
         kind: ClockKind,
-        /// Whose.
+        /// Organisation of the clock.
         organisation: String,
-        /// What is said.
+        /// The mark.
         mark: Mark,
-        /// When it came to be so, milliseconds since 1970 UTC.
+        /// When the mark was reached, milliseconds since 1970 UTC.
         since_ms: i64,
     },
-    /// It has been without an owner for too long: the centre must name a lead.
+    /// The case has had no owner for too long: the centre must name a lead.
     LeadDemanded {
-        /// When it came to be so, milliseconds since 1970 UTC.
+        /// When the term ended, milliseconds since 1970 UTC.
         since_ms: i64,
     },
-    /// The time for which it was suspended is over.
+    /// The suspension ended.
     SuspensionEnded {
-        /// When, milliseconds since 1970 UTC.
+        /// Time, milliseconds since 1970 UTC.
         since_ms: i64,
     },
-    /// Calendars or terms are others: the deadlines stand in the changes of the clocks.
+    /// Calendars or terms changed; the changes of the clocks contain the new deadlines.
     Recomputed {},
-    /// 升级: its risk or its lateness takes it up the ladder.
+    /// 升级: the risk or the lateness of the case raises it on the ladder.
     Climbed {
-        /// The next rung.
+        /// The new rung.
         to: Rung,
     },
 }
 
-/// What a move of another case did to this one.
+/// The effect of a move of another case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "twin", rename_all = "snake_case")]
 pub enum Twin {
-    /// It stands for the other from now on.
+    /// This case stands for the other from now on.
     Absorbed {
-        /// Code of the other.
+        /// Code of the other case.
         code: String,
     },
-    /// It does not any more.
+    /// This case no longer stands for the other.
     Released {
-        /// Code of the other.
+        /// Code of the other case.
         code: String,
     },
 }
 
 impl Action {
-    /// The word of the API for what was done.
+    /// The word of the API for the action.
     pub fn word(&self) -> &'static str {
         match &self.what {
             What::Opening(_) => "registered",
@@ -153,7 +153,7 @@ impl Action {
         }
     }
 
-    /// What was said, and to whom it went, in one line.
+    /// The text and the recipient, in one line.
     pub fn note(&self) -> String {
         match &self.what {
             What::Opening(_) | What::Hub(Due::Recomputed {}) => String::new(),
@@ -164,7 +164,7 @@ impl Action {
             What::Hub(Due::LeadDemanded { .. } | Due::SuspensionEnded { .. }) => String::new(),
             What::Hub(Due::Climbed { to }) => to.words().0.to_owned(),
             What::Other(Twin::Absorbed { code } | Twin::Released { code }) => code.clone(),
-            // Its name can be that of a person.
+            // The name of the file may contain a person's name.
             What::File(Filed::Attached { attachment }) => {
                 format!("{} {}", attachment.media, attachment.bytes)
             }
@@ -176,19 +176,19 @@ impl Action {
     }
 }
 
-/// One line of the log.
+/// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
-    /// From 1 on, without gaps.
+    /// Number, from 1 without gaps.
     pub number: i64,
-    /// When, milliseconds since 1970 UTC; never before the one before it.
+    /// Time, milliseconds since 1970 UTC; never before that of the previous action.
     pub at_ms: i64,
-    /// Who: a person, a rule, or the hub.
+    /// Actor: a person, a rule, or the hub.
     pub actor: String,
-    /// For whom.
+    /// The organisation for which the actor acts.
     pub organisation: String,
-    /// What.
+    /// Content.
     pub what: What,
-    /// What it does to clocks.
+    /// Changes of the clocks.
     pub clocks: Vec<Change>,
 }

@@ -1,6 +1,6 @@
-//! A case and its log. A case is what its actions come to: `apply` says what each does, `replay` folds them, and
-//! nothing else changes a case. Both know no clock, no calendar and no terms; what an action brought about by them
-//! stands in it.
+//! A case as the fold of its log: `apply` defines the effect of each action, `replay` folds them, and nothing
+//! else changes a case. Both work without clock, calendar and terms: each action stores the effects that
+//! depended on them.
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,130 +10,130 @@ use super::moves::{Cause, Move, Rung};
 use super::state::State;
 use super::subject::Done;
 
-/// So many returns make the centre name a lead.
+/// After this many returns the centre must name a lead.
 pub const RETURNS_MAX: u32 = 2;
 
-/// 挂起.
+/// Suspension (挂起).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspension {
-    /// The state that it came from.
+    /// The state before the suspension.
     pub from: State,
-    /// For what.
+    /// Reason.
     pub cause: Cause,
-    /// Milliseconds since 1970 UTC.
+    /// End of the suspension, milliseconds since 1970 UTC.
     pub until_ms: i64,
 }
 
-/// 并入.
+/// Merge into another case (并入).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Merging {
-    /// The state that it came from.
+    /// The state before the merge.
     pub from: State,
-    /// Code of the case that stands for it.
+    /// Code of the case that stands for this one.
     pub into: String,
 }
 
-/// 协办, a joint handler's part.
+/// Part of a joint handler (协办).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joint {
-    /// What is to be done.
+    /// Task.
     pub task: String,
-    /// It is.
+    /// The task is done.
     pub done: bool,
 }
 
-/// 延期 that is asked for.
+/// A requested delay (延期).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delay {
-    /// Who asked.
+    /// The person who requested it.
     pub person: String,
-    /// The due time that is asked for, milliseconds since 1970 UTC.
+    /// The requested deadline, milliseconds since 1970 UTC.
     pub until_ms: i64,
 }
 
-/// A case, as its log has made it.
+/// A case: the fold of its log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {
-    /// Code.
+    /// Code (一案一码).
     pub code: String,
-    /// Kind.
+    /// Code of the kind.
     pub kind: String,
-    /// Where it is.
+    /// State in the loop.
     pub state: State,
-    /// While it is suspended, also where it was merged then.
+    /// Set while the case is suspended; kept if a suspended case is merged.
     pub suspension: Option<Suspension>,
-    /// While it is merged.
+    /// Set while the case is merged.
     pub merging: Option<Merging>,
-    /// The centre.
+    /// Id of the centre.
     pub centre: String,
-    /// 主办, the one organisation that answers for it.
+    /// The lead (主办): the one organisation responsible for the case.
     pub lead: String,
     /// The centre has named the lead.
     pub lead_named: bool,
-    /// The centre must name one.
+    /// The centre must name a lead.
     pub lead_wanted: bool,
-    /// 经办人: who signed.
+    /// The handler (经办人): the person who signed.
     pub handler: Option<String>,
-    /// All who ever signed, answered or did a part.
+    /// Everybody who ever signed, answered or did a part.
     pub hands: BTreeSet<String>,
-    /// 协办, by organisation.
+    /// Joint handlers (协办), by organisation.
     pub joint: BTreeMap<String, Joint>,
     /// Only named handlers may see it.
     pub named_only: bool,
     /// The named handlers.
     pub named: BTreeSet<String>,
-    /// Grade of its risk.
+    /// Grade of the risk.
     pub risk: String,
-    /// How far up the ladder it is.
+    /// Rung of the escalation ladder.
     pub rung: Rung,
-    /// 包案领导.
+    /// The leader in charge (包案领导).
     pub leader: Option<String>,
-    /// 督办: the gravest level that its clocks have come to.
+    /// Supervision (督办): the gravest level that its clocks reached.
     pub supervision: Option<Mark>,
-    /// 退回, since the centre last named a lead or it was opened again.
+    /// Returns (退回) since the centre last named a lead, or since the last reopening.
     pub returns: u32,
-    /// 重开, by a move or by a revisit that found nobody satisfied.
+    /// Reopenings (重开), by a move or by a revisit that found nobody satisfied.
     pub reopened: u32,
-    /// 评价.
+    /// Marks of the evaluation (评价).
     pub marks: Option<u8>,
-    /// Delays that are asked for and not yet decided, by organisation.
+    /// Requested delays without a decision, by organisation.
     pub delays: BTreeMap<String, Delay>,
-    /// Its warnings.
+    /// Ids of the linked warnings.
     pub warnings: BTreeSet<i64>,
-    /// Codes of the cases that it stands for.
+    /// Codes of the cases merged into this one.
     pub absorbed: BTreeSet<String>,
-    /// Its files, by the number of the action that added each.
+    /// Files, by the number of the action that added each.
     #[serde(default)]
     pub attachments: BTreeMap<i64, Attachment>,
-    /// The clocks that run or wait.
+    /// Running and paused clocks.
     pub clocks: Vec<Clock>,
-    /// The number of its last action.
+    /// Number of the last action.
     pub version: i64,
-    /// When that was, milliseconds since 1970 UTC.
+    /// Time of the last action, milliseconds since 1970 UTC.
     pub last_ms: i64,
 }
 
-/// Why a log is none.
+/// Why a log does not fold to a case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadLog {
-    /// It does not begin with a registration, or there is another one.
+    /// The first action is no registration, or a later one is.
     #[error("action {number} of a log: a registration is the first action and no other")]
     Registration {
-        /// Of which action.
+        /// Number of the wrong action; 0 if the log is empty.
         number: i64,
     },
-    /// An action is missing or doubled.
+    /// An action is missing or duplicated.
     #[error("action {number} of a log where {expected} is expected")]
     Number {
-        /// What is there.
+        /// Number found.
         number: i64,
-        /// What should be.
+        /// Number expected.
         expected: i64,
     },
 }
 
 impl Case {
-    /// The case that a log comes to.
+    /// Folds a log. Errors: [`BadLog`].
     pub fn replay(log: &[Action]) -> Result<Self, BadLog> {
         let bad = |action: Option<&Action>| BadLog::Registration {
             number: action.map_or(0, |action| action.number),
@@ -164,7 +164,7 @@ impl Case {
         Ok(case)
     }
 
-    /// The case that a registration begins.
+    /// The case after its registration.
     fn opened(registration: &Registration, action: &Action) -> Self {
         let case = Self {
             code: registration.code.clone(),
@@ -199,12 +199,12 @@ impl Case {
         case.apply(action)
     }
 
-    /// When the clock that is due first is due, milliseconds since 1970 UTC.
+    /// The earliest deadline of its clocks, milliseconds since 1970 UTC.
     pub fn due_ms(&self) -> Option<i64> {
         self.clocks.iter().filter_map(Clock::due_ms).min()
     }
 
-    /// The case after an action that was decided for it.
+    /// The case after an action that was decided for this version of it.
     #[must_use]
     pub fn apply(mut self, action: &Action) -> Self {
         match &action.what {
@@ -275,7 +275,7 @@ impl Case {
     }
 
     fn led_by(&mut self, organisation: &str, named: bool) {
-        // A delay that the former lead asked for is nobody's now.
+        // The former lead's request for a delay is void.
         let former = std::mem::replace(&mut self.lead, organisation.to_owned());
         self.delays.remove(&former);
         self.lead_named = named;
@@ -398,7 +398,7 @@ impl Case {
                 if let Some(merging) = self.merging.take() {
                     self.state = merging.from;
                 }
-                // It does not go on by itself before it was there again.
+                // A suspension does not end before the case is back.
                 if let Some(suspension) = &mut self.suspension {
                     suspension.until_ms = suspension.until_ms.max(action.at_ms);
                 }

@@ -1,5 +1,5 @@
-//! What the case itself has against a move that its state takes: who leads it, who worked on it, what is asked for
-//! already, and what the move names. Pure.
+//! The checks of a move that the state accepts: who leads the case, who worked on it, what is already
+//! requested, and the names in the move. Pure.
 use super::case::Case;
 use super::clock::{Clock, ClockKind};
 use super::decide::{By, Context};
@@ -7,17 +7,17 @@ use super::kind::Kind;
 use super::moves::{DELAY_MS_MAX, MARKS, Move, NAME_CHARS_MAX, Rung, SUSPENDED_MS_MAX};
 use super::refused::Refused;
 
-/// 协办, at most.
+/// Maximum number of joint handlers (协办).
 pub const JOINT_MAX: usize = 20;
-/// Named handlers, at most.
+/// Maximum number of named handlers.
 pub const NAMED_MAX: usize = 20;
-/// Warnings of a case, at most.
+/// Maximum number of warnings of a case.
 pub const WARNINGS_MAX: usize = 1_000;
 
-/// Files of a case, at most.
+/// Maximum number of files of a case.
 pub const ATTACHMENTS_MAX: usize = 100;
 
-/// What the case itself has against a move that its state takes.
+/// Checks a move that the state accepts. Errors: [`Refused`].
 pub fn check(case: &Case, by: &By, wanted: &Move, context: &Context<'_>) -> Result<(), Refused> {
     let of = wanted.kind();
     match wanted {
@@ -46,7 +46,7 @@ pub fn check(case: &Case, by: &By, wanted: &Move, context: &Context<'_>) -> Resu
         }
         Move::Join { organisation, .. } => {
             known(context, "organisation", organisation)?;
-            // The centre leads whenever nobody else does, and who leads is no joint handler.
+            // The centre leads whenever no other organisation does, and a lead cannot be a joint handler.
             if *organisation == case.centre {
                 return Err(Refused::NotHere {
                     field: "organisation",
@@ -221,7 +221,8 @@ fn not_named(case: &Case, by: &By) -> Result<(), Refused> {
     Ok(())
 }
 
-/// An organisation may lead: it is there, and has no part of its own open, for which its clock runs.
+/// Checks that an organisation may lead: it exists and has no open part as a joint handler (whose clock
+/// runs).
 fn new_lead(
     case: &Case,
     context: &Context<'_>,
@@ -241,6 +242,7 @@ fn new_lead(
     Ok(())
 }
 
+/// Checks that an organisation exists. Errors: [`Refused::Unknown`].
 pub fn known(
     context: &Context<'_>,
     field: &'static str,
@@ -252,6 +254,7 @@ pub fn known(
     }
 }
 
+/// Checks that a grade of risk exists. Errors: [`Refused::Unknown`].
 pub fn risk(context: &Context<'_>, risk: &str) -> Result<(), Refused> {
     if context.rules.terms.has_risk(risk) {
         return Ok(());
@@ -259,6 +262,7 @@ pub fn risk(context: &Context<'_>, risk: &str) -> Result<(), Refused> {
     Err(unknown("risk", risk))
 }
 
+/// Checks that a name is neither empty nor too long. Errors: [`Refused::NeedsText`], [`Refused::TooLong`].
 pub fn name(field: &'static str, name: &str) -> Result<(), Refused> {
     if name.trim().is_empty() {
         return Err(Refused::NeedsText { field });
@@ -279,6 +283,7 @@ fn within(field: &'static str, value: i64, from: i64, to: i64) -> Result<(), Ref
     Err(Refused::OutOfRange { field, from, to })
 }
 
+/// Checks that one more fits if it is new. Errors: [`Refused::TooMany`].
 pub fn room_for(field: &'static str, there: usize, max: usize, new: bool) -> Result<(), Refused> {
     if new && there >= max {
         return Err(Refused::TooMany { field, max });
@@ -286,6 +291,7 @@ pub fn room_for(field: &'static str, there: usize, max: usize, new: bool) -> Res
     Ok(())
 }
 
+/// The error [`Refused::Already`] with a bounded name.
 pub fn already(field: &'static str, name: &str) -> Refused {
     Refused::Already {
         field,
@@ -293,6 +299,7 @@ pub fn already(field: &'static str, name: &str) -> Refused {
     }
 }
 
+/// The error [`Refused::Unknown`] with a bounded name.
 pub fn unknown(field: &'static str, name: &str) -> Refused {
     Refused::Unknown {
         field,

@@ -1,13 +1,13 @@
-//! 计时, the clocks of a case: each counts the working time that an organisation has for one part of the loop.
+//! The clocks of a case (计时): each counts the working time of one organisation for one part of the loop.
 //!
-//! A clock has a term and what of it is used up; while it runs, the moments at which something is to be said of
-//! it (reminder, amber, red, the three levels of supervision) stand in it as times. They are worked out when it
-//! starts, goes on or is put to another time, and are written into the action that does so: replaying a log needs
-//! no calendar, and what is due now is a comparison. Where the calendar ends before a moment, the moment is
-//! missing, and a longer calendar brings it (`retime`): a case is not held up by next year's holidays.
+//! A clock has a term and the part of it that is used up. While it runs, it stores the times of its marks
+//! (reminder, amber, red, the three levels of supervision). These moments are computed when the clock starts,
+//! resumes or is retimed, and are written into the action that does so: replaying a log needs no calendar,
+//! and finding what is due is a comparison. If the calendar ends before a moment, the moment is missing until
+//! a longer calendar supplies it (`retime`): the missing holidays of next year do not block a case.
 //!
-//! A case has at most one clock of a kind and organisation. A clock that waits counts nothing; what it waits for
-//! is one of `Pause`, there is no other reason.
+//! A case has at most one clock per kind and organisation. A paused clock counts nothing; `Pause` lists every
+//! reason for a pause.
 use serde::{Deserialize, Serialize};
 
 use super::terms::Terms;
@@ -15,24 +15,24 @@ use crate::calendar::{ALWAYS, Calendar, Calendars};
 
 const MINUTE_MS: i64 = 60_000;
 
-/// What is counted.
+/// The part of the loop that a clock measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClockKind {
-    /// 定主办: how long the case is without an owner; the centre's.
+    /// 定主办: how long the case has no owner. Runs for the centre.
     Lead,
-    /// 签收: until it is signed for.
+    /// 签收: until the lead signs.
     Sign,
-    /// 办理: until it is answered, or until a joint handler's part is done.
+    /// 办理: until the lead answers, or until a joint handler's part is done.
     Handle,
-    /// 核验: until the answer is verified; the centre's.
+    /// 核验: until the answer is verified. Runs for the centre.
     Verify,
-    /// 回访: until who brought it is asked; the centre's.
+    /// 回访: until the person who brought the case is asked. Runs for the centre.
     Revisit,
 }
 
 impl ClockKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 5] = [
         Self::Lead,
         Self::Sign,
@@ -41,7 +41,7 @@ impl ClockKind {
         Self::Revisit,
     ];
 
-    /// What people read, and the word of the API.
+    /// The word shown to people, and the word of the API.
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Lead => ("定主办", "lead"),
@@ -53,26 +53,26 @@ impl ClockKind {
     }
 }
 
-/// What is said of a clock as time passes, in this order.
+/// The marks that a clock passes, in order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mark {
-    /// 提醒.
+    /// 提醒: reminder.
     Reminder,
-    /// 黄灯: little is left.
+    /// 黄灯: little time is left.
     Amber,
-    /// 红灯: it is late from now on.
+    /// 红灯: the clock is late from now on.
     Red,
-    /// 普通督办.
+    /// 普通督办: ordinary supervision.
     Ordinary,
-    /// 黄牌督办.
+    /// 黄牌督办: yellow-card supervision.
     YellowCard,
-    /// 红牌督办.
+    /// 红牌督办: red-card supervision.
     RedCard,
 }
 
 impl Mark {
-    /// What people read, and the word of the API.
+    /// The word shown to people, and the word of the API.
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Reminder => ("提醒", "reminder"),
@@ -84,118 +84,118 @@ impl Mark {
         }
     }
 
-    /// It is one of the levels of supervision.
+    /// True for the levels of supervision.
     pub fn is_supervision(self) -> bool {
         self >= Self::Ordinary
     }
 }
 
-/// When something is said.
+/// The time of a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moment {
-    /// What.
+    /// The mark.
     pub mark: Mark,
-    /// When, milliseconds since 1970 UTC.
+    /// Time, milliseconds since 1970 UTC.
     pub at_ms: i64,
 }
 
-/// What a clock waits for.
+/// Why a clock is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pause {
-    /// It is answered: if the answer does not hold, what is left of the time goes on.
+    /// The case is answered. If the verification fails, the clock resumes with the time left.
     Verification,
-    /// 挂起.
+    /// The case is suspended (挂起).
     Suspended,
-    /// 并入: if it is undone, the clock goes on.
+    /// The case is merged (并入). An unmerge resumes the clock.
     Merged,
 }
 
-/// One clock.
+/// One clock of a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
-    /// What is counted.
+    /// The part of the loop that it measures.
     pub kind: ClockKind,
-    /// Whose working time.
+    /// The organisation whose working time it counts.
     pub organisation: String,
-    /// It runs day and night, by no calendar.
+    /// The clock runs day and night, without a calendar.
     pub always: bool,
-    /// How much there is, milliseconds of working time.
+    /// Term, milliseconds of working time.
     pub term_ms: i64,
-    /// How much was used up before `since_ms`, milliseconds of working time.
+    /// Time used before `since_ms`, milliseconds of working time.
     pub used_ms: i64,
-    /// Since when it runs, milliseconds since 1970 UTC; while it waits, since when it does.
+    /// Start of the current run or pause, milliseconds since 1970 UTC.
     pub since_ms: i64,
-    /// It waits.
+    /// Reason of the pause; `None` while the clock runs.
     pub pause: Option<Pause>,
-    /// What is to be said and when, in order; empty while it waits.
+    /// The marks and their times, in order; empty while the clock is paused.
     pub moments: Vec<Moment>,
-    /// The last that was said.
+    /// The last mark that was reported.
     pub told: Option<Mark>,
 }
 
-/// What becomes of a clock. The actions of a case carry it.
+/// A change of a clock, stored in the actions of a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum Change {
-    /// It starts, in the place of an older one of its kind and organisation.
+    /// The clock starts and replaces an older one of its kind and organisation.
     Started {
-        /// The clock.
+        /// The new clock.
         clock: Clock,
     },
-    /// It stands still.
+    /// The clock pauses.
     Paused {
-        /// Which.
+        /// Kind of the clock.
         kind: ClockKind,
-        /// Whose.
+        /// Organisation of the clock.
         organisation: String,
-        /// What for.
+        /// Reason.
         pause: Pause,
-        /// Used up by now, milliseconds of working time.
+        /// Time used so far, milliseconds of working time.
         used_ms: i64,
-        /// When, milliseconds since 1970 UTC.
+        /// Time of the pause, milliseconds since 1970 UTC.
         at_ms: i64,
     },
-    /// It goes on.
+    /// The clock resumes.
     Resumed {
-        /// Which.
+        /// Kind of the clock.
         kind: ClockKind,
-        /// Whose.
+        /// Organisation of the clock.
         organisation: String,
-        /// From when, milliseconds since 1970 UTC.
+        /// Time of the resumption, milliseconds since 1970 UTC.
         since_ms: i64,
-        /// What is to be said and when.
+        /// The marks and their times, in order.
         moments: Vec<Moment>,
     },
-    /// It has done its work.
+    /// The clock ends: its part of the loop is done.
     Stopped {
-        /// Which.
+        /// Kind of the clock.
         kind: ClockKind,
-        /// Whose.
+        /// Organisation of the clock.
         organisation: String,
     },
-    /// It has another deadline: a delay was granted, the risk is another, or the calendar is.
+    /// The deadline changes: a delay was granted, or the risk or the calendar changed.
     Retimed {
-        /// The clock as it is from now on. What was said before and lies ahead again will be said again.
+        /// The clock from now on. A mark that was reported and now lies ahead again will be reported again.
         clock: Clock,
-        /// The deadline before, if there was one.
+        /// The old deadline, if there was one.
         old_due_ms: Option<i64>,
-        /// The deadline from now on, if the calendar reaches as far.
+        /// The new deadline, if the calendar reaches that far.
         due_ms: Option<i64>,
     },
 }
 
-/// By what clocks are set.
+/// The terms and calendars that set clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
-    /// The terms of the centre.
+    /// Terms of the centre.
     pub terms: &'a Terms,
-    /// The calendars of the organisations.
+    /// Calendars of the organisations.
     pub calendars: &'a Calendars,
 }
 
 impl<'a> Rules<'a> {
-    /// A clock of a case of this kind and risk that starts at a time.
+    /// A new clock for a case of this kind and risk, started at `since_ms`.
     pub fn start(
         self,
         kind: ClockKind,
@@ -219,7 +219,7 @@ impl<'a> Rules<'a> {
         clock
     }
 
-    /// The calendar of a clock; `None` if its organisation is not known any more.
+    /// The calendar of a clock; `None` if its organisation no longer exists.
     pub fn calendar(self, clock: &Clock) -> Option<&'a Calendar> {
         if clock.always {
             return self.calendars.named(ALWAYS);
@@ -227,7 +227,8 @@ impl<'a> Rules<'a> {
         self.calendars.of(&clock.organisation)
     }
 
-    /// What it has used up by a time, milliseconds of working time. Beyond its calendar nothing is counted.
+    /// The time used up to `now_ms`, milliseconds of working time. Time beyond the end of the calendar counts
+    /// as zero.
     pub fn used_ms(self, clock: &Clock, now_ms: i64) -> i64 {
         if clock.pause.is_some() {
             return clock.used_ms;
@@ -239,7 +240,7 @@ impl<'a> Rules<'a> {
         clock.used_ms.saturating_add(since.max(0))
     }
 
-    /// The moments of a running clock, as far as its calendar reaches.
+    /// The moments of a running clock, up to the end of its calendar.
     pub fn moments(self, clock: &Clock) -> Vec<Moment> {
         let Some(calendar) = self.calendar(clock) else {
             return Vec::new();
@@ -268,7 +269,7 @@ impl<'a> Rules<'a> {
             .collect()
     }
 
-    /// A clock that stands still from a time on.
+    /// The change that pauses a clock at `at_ms`.
     pub fn pause(self, clock: &Clock, pause: Pause, at_ms: i64) -> Change {
         Change::Paused {
             kind: clock.kind,
@@ -279,7 +280,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// A waiting clock that goes on from a time on.
+    /// The change that resumes a paused clock at `since_ms`.
     pub fn resume(self, clock: &Clock, since_ms: i64) -> Change {
         let moments = self.moments(&Clock {
             since_ms,
@@ -294,14 +295,14 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// A clock that is to be another from a time on: its moments are worked out anew. `None` if that makes no
-    /// difference.
+    /// The change that replaces `old` by `new` at `at_ms`, with recomputed moments. `None` if the two are
+    /// equal.
     pub fn retime(self, old: &Clock, mut new: Clock, at_ms: i64) -> Option<Change> {
         if new.pause.is_none() {
             new.moments = self.moments(&new);
             let (begun, ahead): (Vec<Moment>, Vec<Moment>) =
                 new.moments.iter().partition(|moment| moment.at_ms <= at_ms);
-            // What was said stays said, unless its moment is known to lie ahead now.
+            // A reported mark stays reported, unless its new time lies ahead.
             let first = ahead.first().map(|moment| moment.mark);
             if first.is_some() && new.told >= first {
                 new.told = begun.last().map(|moment| moment.mark);
@@ -317,8 +318,8 @@ impl<'a> Rules<'a> {
         })
     }
 
-    /// A clock whose case has another risk: it has no more time left than the new grade gives from now on. A
-    /// lesser grade gives it no more than it had, that is what a delay is for.
+    /// The change of a clock whose case has a new grade of risk: the time left is at most the term of the new
+    /// grade, counted from now. A lower grade never extends the time left (a delay does that): then `None`.
     pub fn regrade(self, old: &Clock, (kind, risk): (&str, &str), at_ms: i64) -> Option<Change> {
         let used_ms = self.used_ms(old, at_ms);
         let minutes_ms = i64::from(self.terms.minutes(kind, risk, old.kind)) * MINUTE_MS;
@@ -343,31 +344,32 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// When a clock of these moments is late.
+/// The deadline in these moments: the time of the red mark.
 fn due_ms(moments: &[Moment]) -> Option<i64> {
     let red = moments.iter().find(|moment| moment.mark == Mark::Red)?;
     Some(red.at_ms)
 }
 
 impl Clock {
-    /// When it is late, milliseconds since 1970 UTC; `None` while it waits, or where its calendar ends before.
+    /// The deadline, milliseconds since 1970 UTC; `None` while the clock is paused or if the calendar ends
+    /// earlier.
     pub fn due_ms(&self) -> Option<i64> {
         due_ms(&self.moments)
     }
 
-    /// It is this one.
+    /// True if the clock has this kind and organisation.
     pub fn is(&self, kind: ClockKind, organisation: &str) -> bool {
         self.kind == kind && self.organisation == organisation
     }
 
-    /// What is to be said next.
+    /// The next mark to report.
     pub fn next(&self) -> Option<Moment> {
         let untold = |moment: &&Moment| self.told.is_none_or(|told| moment.mark > told);
         self.moments.iter().find(untold).copied()
     }
 }
 
-/// Applies a change to the clocks of a case. One that is about a clock which is not there changes nothing.
+/// Applies a change to the clocks of a case. A change of a clock that does not exist has no effect.
 pub fn apply(clocks: &mut Vec<Clock>, change: &Change) {
     match change {
         Change::Started { clock } | Change::Retimed { clock, .. } => {

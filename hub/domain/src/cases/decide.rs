@@ -1,8 +1,8 @@
-//! What becomes of a move that somebody wants to make: an action for the log, or why not. Pure.
+//! Decides a move: returns an action for the log, or the reason for the refusal. Pure.
 //!
-//! Whether this person may make this move at all is decided elsewhere; here stands what follows from the case
-//! itself: its state, who leads it, who worked on it, what it is about to come to. What time has brought about by
-//! now (`due`) is to be in the log before a move is decided.
+//! Whether a person may make a move at all is decided elsewhere. This module checks what follows from the
+//! case itself: its state, its lead, the people who worked on it, its limits. The caller must first append
+//! the effects of time up to now (`due`) to the log.
 use super::action::{Action, Attachment, Filed, Registration, Twin, What};
 use super::case::Case;
 use super::check::{self, ATTACHMENTS_MAX, WARNINGS_MAX, already, unknown};
@@ -12,25 +12,25 @@ use super::kind::Kind;
 use super::moves::{Move, REASON_CHARS_MAX};
 use super::refused::Refused;
 
-/// Cases that one stands for, at most.
+/// Maximum number of cases merged into one.
 pub const ABSORBED_MAX: usize = 1_000;
-/// Actions of a case, at most.
+/// Maximum number of actions of a case.
 pub const ACTIONS_MAX: i64 = 10_000;
-/// The last of them are kept for what leads it to its end: notes and warnings are not taken any more.
+/// The last actions, reserved for the moves that close a case: notes and warnings are refused.
 const ACTIONS_KEPT: i64 = 200;
 
-/// Who wants a move.
+/// Who wants to make a move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct By {
     /// The person.
     pub person: String,
-    /// The organisation that the person acts for.
+    /// The organisation for which the person acts.
     pub organisation: String,
-    /// The version of the case that the person has seen; `None` if it does not matter.
+    /// The version that the person has read; `None` disables the check.
     pub seen_version: Option<i64>,
 }
 
-/// What is decided by, beside the case.
+/// The inputs of a decision, beside the case.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     /// Now, milliseconds since 1970 UTC.
@@ -39,7 +39,7 @@ pub struct Context<'a> {
     pub rules: Rules<'a>,
 }
 
-/// The first action of a case.
+/// The first action of a case. Errors: [`Refused`].
 pub fn register(
     registration: Registration,
     by: &By,
@@ -65,7 +65,7 @@ pub fn register(
     })
 }
 
-/// The action that a move comes to.
+/// The action of a move. Errors: [`Refused`].
 pub fn decide(
     case: &Case,
     by: &By,
@@ -106,10 +106,10 @@ pub fn decide(
     ))
 }
 
-/// The other side of a merge: this case stands for `code` from now on.
+/// The other side of a merge: this case stands for `code` from now on. Errors: [`Refused`].
 pub fn absorb(case: &Case, by: &By, code: &str, now_ms: i64) -> Result<Action, Refused> {
     let allowed = case.state.allows();
-    // What is closed cannot stand for another; so no two cases stand for each other either.
+    // A closed case cannot stand for another, so two cases never stand for each other.
     if !allowed.contains(&Kind::Merge) {
         return Err(Refused::Forbidden {
             state: case.state,
@@ -131,7 +131,7 @@ pub fn absorb(case: &Case, by: &By, code: &str, now_ms: i64) -> Result<Action, R
     Ok(action(case, by, now_ms.max(case.last_ms), what, Vec::new()))
 }
 
-/// The other side of an undone merge, in whatever state this case is by then.
+/// The other side of an unmerge, in any state of this case. Errors: [`Refused`].
 pub fn release(case: &Case, by: &By, code: &str, now_ms: i64) -> Result<Action, Refused> {
     if !case.absorbed.contains(code) {
         return Err(unknown("code", code));
@@ -142,7 +142,7 @@ pub fn release(case: &Case, by: &By, code: &str, now_ms: i64) -> Result<Action, 
     Ok(action(case, by, now_ms.max(case.last_ms), what, Vec::new()))
 }
 
-/// What a case has against a file of so many bytes.
+/// Checks that a file of this size can be added. Errors: [`Refused`].
 pub fn attachable(case: &Case, bytes: u64, case_bytes_max: u64) -> Result<(), Refused> {
     open(case)?;
     room(case, Kind::Note)?;
@@ -157,7 +157,8 @@ pub fn attachable(case: &Case, bytes: u64, case_bytes_max: u64) -> Result<(), Re
     Ok(())
 }
 
-/// A file becomes one of the case. It takes nothing from anybody, so it does not matter which version was seen.
+/// Adds a file to a case. Adding loses nothing, so the version that the person has read does not matter.
+/// Errors: [`Refused`].
 pub fn attach(
     case: &Case,
     by: &By,
@@ -176,7 +177,7 @@ pub fn attach(
     Ok(action(case, by, at_ms, what, Vec::new()))
 }
 
-/// A file is none of the case any more. Its number is never that of another.
+/// Removes a file from a case. Its number is never reused. Errors: [`Refused`].
 pub fn detach(
     case: &Case,
     by: &By,

@@ -1,37 +1,37 @@
-//! What a move does to the clocks of a case.
+//! The effects of a move on the clocks of a case.
 //!
 //! | move | clocks |
 //! | --- | --- |
-//! | dispatch, name_lead, transfer | those of the lead so far end, 签收 begins for the new one |
-//! | sign | 签收 ends, 办理 begins |
-//! | return | 签收 ends, 定主办 begins for the centre |
-//! | join, join_done | 办理 of the joint handler begins, ends |
-//! | answer | 办理 waits, 核验 begins |
-//! | verify | 核验 ends; 办理 ends and 回访 begins, or 办理 goes on with what is left |
-//! | revisit | 回访 ends; if nobody is satisfied 办理 begins anew |
-//! | suspend, resume; merge, unmerge | those that run wait; those that waited for it go on |
-//! | grant_delay | 办理 of who asked is due at that time |
-//! | set_risk | each has at most the new grade's term left |
-//! | reopen | 定主办 begins for the centre |
-//! | decline, archive | all end |
+//! | dispatch, name_lead, transfer | the clocks of the old lead stop, 签收 starts for the new lead |
+//! | sign | 签收 stops, 办理 starts |
+//! | return | 签收 stops, 定主办 starts for the centre |
+//! | join, join_done | 办理 of the joint handler starts, stops |
+//! | answer | 办理 pauses, 核验 starts |
+//! | verify | 核验 stops; 办理 stops and 回访 starts, or 办理 resumes with the time left |
+//! | revisit | 回访 stops; if nobody is satisfied, 办理 starts anew |
+//! | suspend, resume; merge, unmerge | running clocks pause; the clocks paused for this reason resume |
+//! | grant_delay | 办理 of the requester is due at the requested time |
+//! | set_risk | each clock has at most the new grade's term left |
+//! | reopen | 定主办 starts for the centre |
+//! | decline, archive | all clocks stop |
 use super::case::Case;
 use super::clock::{Change, Clock, ClockKind, Pause, Rules};
 use super::moves::Move;
 use super::refused::Refused;
 
-/// A case whose clocks are set, and when.
+/// A case and the time at which its clocks are set.
 #[derive(Debug, Clone, Copy)]
 pub struct Desk<'a> {
-    /// As it is before.
+    /// The case before the move.
     pub case: &'a Case,
-    /// By what.
+    /// Terms and calendars.
     pub rules: Rules<'a>,
-    /// When, milliseconds since 1970 UTC.
+    /// Time of the move, milliseconds since 1970 UTC.
     pub at_ms: i64,
 }
 
 impl Desk<'_> {
-    /// What a move that was checked does to them.
+    /// The changes of clocks by a checked move. Errors: [`Refused`].
     pub fn changes(self, wanted: &Move) -> Result<Vec<Change>, Refused> {
         let case = self.case;
         let (centre, lead) = (case.centre.as_str(), case.lead.as_str());
@@ -113,14 +113,14 @@ impl Desk<'_> {
         Ok(changes)
     }
 
-    /// What the lead so far had to do is for another now.
+    /// Stops the clocks of the old lead.
     fn end_of_lead(self, changes: &mut Vec<Change>) {
         changes.extend(self.stop(ClockKind::Lead, &self.case.centre));
         changes.extend(self.stop(ClockKind::Sign, &self.case.lead));
         changes.extend(self.stop(ClockKind::Handle, &self.case.lead));
     }
 
-    /// 延期: the clock is due at the time that was asked for, never before it would have been.
+    /// 延期: the clock is due at the requested time, never earlier than before.
     fn delay(self, organisation: &str) -> Result<Option<Change>, Refused> {
         let unknown = || Refused::Unknown {
             field: "organisation",
@@ -140,7 +140,7 @@ impl Desk<'_> {
         Ok(self.rules.retime(clock, new, self.at_ms))
     }
 
-    /// Clocks that wait for this go on from a time on.
+    /// Resumes the clocks that are paused for this reason, from `since_ms`.
     pub fn resume_all(self, pause: Pause, since_ms: i64) -> Vec<Change> {
         let waiting = |clock: &&Clock| clock.pause == Some(pause);
         let clocks = self.case.clocks.iter().filter(waiting);

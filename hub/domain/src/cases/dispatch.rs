@@ -1,11 +1,12 @@
-//! 派单规则, dispatch rules: which organisation is to lead a case, by its kind, its risk, its place and by who has least
-//! to do. Pure.
+//! Dispatch rules (派单规则): choose the organisation that is to lead a case by its kind, risk and place, and by
+//! the load of the candidates. Pure.
 //!
-//! A file of `[[rule]]`, looked at from the top: the first that is about the case and names an organisation which is
-//! there decides. Of several that it names, the one that has the fewest open cases gets it, of equals the first. After
-//! all rules of the file come the leads that the taxonomy names, then the office that answers for the place. What
-//! is `automatic` is accepted and dispatched by the hub as the case is opened; the rest is a proposal that people see.
-//! A case for named handlers only is never dispatched by the hub.
+//! A file contains `[[rule]]` entries, evaluated from the top: the first rule that matches the case and names
+//! an existing organisation decides. If it names several, the one with the fewest open cases is chosen; the
+//! first wins a tie. After the rules of the file follow the leads of the taxonomy, then the office
+//! responsible for the place. The hub accepts and dispatches a case at its opening if its rule is
+//! `automatic`; otherwise the result is a proposal shown to people. The hub never dispatches a case for named
+//! handlers only.
 use linli_shared::service::config::{ConfigError, load};
 use serde::Deserialize;
 use std::path::Path;
@@ -15,57 +16,61 @@ use super::intake::Taxonomy;
 use super::terms::Terms;
 use crate::orgs::Directory;
 
-/// Rules at most.
+/// Maximum number of rules.
 const RULES_MAX: usize = 500;
-/// Organisations of a rule at most.
+/// Maximum number of organisations of a rule.
 const TO_MAX: usize = 50;
-/// Who answers for the place of the case, in place of an organisation's id.
+/// Words that stand for the organisation responsible for the place, instead of an organisation's id.
 const ANSWERING: [&str; 3] = ["office", "station", "grid"];
 
-/// `[[rule]]`
+/// `[[rule]]`: one dispatch rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DispatchRule {
-    /// Only cases of these kinds; empty: of all.
+    /// Matches cases of these kinds only; empty: all.
     pub kinds: Vec<String>,
-    /// Only of these risks; empty: of all.
+    /// Matches these risks only; empty: all.
     pub risks: Vec<String>,
-    /// Only at these places, or within them; empty: anywhere.
+    /// Matches at or within these places only; empty: everywhere.
     pub within: Vec<String>,
-    /// Ids of organisations, or `office`, `station`, `grid` for who answers for the place.
+    /// Ids of organisations, or `office`, `station`, `grid` for the one responsible for the place.
     pub to: Vec<String>,
-    /// The hub accepts and dispatches.
+    /// The hub accepts and dispatches the case itself.
     pub automatic: bool,
 }
 
-/// All rules, those of the taxonomy and the last one among them.
+/// All rules, including those from the taxonomy and the last one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dispatch {
-    /// From the top.
+    /// In order of evaluation.
     rule: Vec<DispatchRule>,
 }
 
-/// Who may get a case.
+/// The organisations that may lead a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidates {
-    /// Organisations, at least one.
+    /// Ids of organisations, at least one.
     pub orgs: Vec<String>,
-    /// The hub dispatches.
+    /// The hub dispatches the case itself.
     pub automatic: bool,
 }
 
-/// What of a case rules are about.
+/// The properties of a case that rules match.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
+    /// Code of the kind.
     pub kind: &'a str,
+    /// Grade of the risk.
     pub risk: &'a str,
+    /// Id of the place; empty if unknown.
     pub place: &'a str,
+    /// The case is for named handlers only.
     pub named_only: bool,
 }
 
 impl<'a> About<'a> {
-    /// A case at a place.
+    /// The properties of a case at a place.
     pub fn of(case: &'a Case, place: &'a str) -> Self {
         Self {
             kind: &case.kind,
@@ -77,14 +82,14 @@ impl<'a> About<'a> {
 }
 
 impl Candidates {
-    /// The one that has least to do, of equals the first.
+    /// The candidate with the fewest open cases; the first wins a tie.
     pub fn least(self, open_cases: impl Fn(&str) -> i64) -> Option<String> {
         self.orgs.into_iter().min_by_key(|org| open_cases(org))
     }
 }
 
 impl Dispatch {
-    /// With what the taxonomy says behind it.
+    /// The rules of a file, followed by those from the taxonomy and the last one.
     pub fn new(mut rule: Vec<DispatchRule>, taxonomy: &Taxonomy) -> Self {
         let leads = taxonomy.kind.iter().filter(|kind| !kind.lead.is_empty());
         rule.extend(leads.map(|kind| DispatchRule {
@@ -99,7 +104,7 @@ impl Dispatch {
         Self { rule }
     }
 
-    /// Who may get a case; `None`: no rule says, as where the place is not known.
+    /// The candidates for a case; `None` if no rule names one, for example at an unknown place.
     pub fn candidates(&self, about: About<'_>, directory: &Directory) -> Option<Candidates> {
         self.rule.iter().find_map(|rule| {
             let orgs = rule.orgs(about, directory);
@@ -110,7 +115,7 @@ impl Dispatch {
         })
     }
 
-    /// What rules name and the directory does not have.
+    /// The ids in the rules that the directory does not contain.
     pub fn unknown(&self, directory: &Directory) -> Vec<String> {
         let org = |id: &&String| {
             !ANSWERING.contains(&id.as_str()) && !directory.orgs.contains_key(id.as_str())
@@ -128,7 +133,7 @@ impl Dispatch {
 }
 
 impl DispatchRule {
-    /// The organisations that it names for a case; none if it is not about it.
+    /// The organisations that this rule names for a case; empty if the rule does not match.
     fn orgs(&self, about: About<'_>, directory: &Directory) -> Vec<String> {
         let of = |all: &[String], one: &str| all.is_empty() || all.iter().any(|each| each == one);
         let within = self.within.is_empty()
@@ -155,7 +160,7 @@ impl DispatchRule {
     }
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file. Errors: [`ConfigError`].
 pub fn read(path: &Path, taxonomy: &Taxonomy, terms: &Terms) -> Result<Dispatch, ConfigError> {
     let Dispatch { rule } = load(path)?;
     check(&rule, taxonomy, terms).map_err(|(key, message)| ConfigError::Value {
@@ -255,7 +260,7 @@ mod tests {
                 vec!["room-4", "room-3"],
                 false,
             ),
-            // What is not within falls to the next rule; a place without a station to none.
+            // A case outside the place falls to the next rule; a place without a station falls to none.
             (about("13", "blue", ""), vec![], false),
             (about("02", "red", "yuyuan"), vec![answering.office], false),
             (about("02", "blue", "nowhere"), vec![], false),

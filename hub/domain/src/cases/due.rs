@@ -1,8 +1,8 @@
-//! What time alone brings about in a case, and what another calendar does to its deadlines. Pure.
+//! The effects of time alone on a case, and of a new calendar on its deadlines. Pure.
 //!
-//! `due` gives what is to be in the log by now, each with the moment since which it is so; with its actions
-//! applied it gives nothing more. It does not matter when it is asked: a suspension ends at the time that was
-//! set, and the clocks go on from there, however late the hub comes to know of it.
+//! `due` returns the actions that are due by now, each with the moment since which it is due; after these are
+//! applied it returns nothing. The time of the call does not matter: a suspension ends at the time set, and
+//! the clocks resume from then, however late the hub notices.
 use super::action::{Action, Due, HUB, What};
 use super::case::Case;
 use super::clock::{Change, Clock, ClockKind, Pause};
@@ -11,11 +11,11 @@ use super::desk::Desk;
 use super::kind::Kind;
 use super::state::State;
 
-/// Actions that one call gives: a case has at most 24 clocks at a time, with six marks each. What is more comes
-/// with the next call.
+/// Maximum number of actions per call. A case has at most 24 clocks at a time, with six marks each; the next
+/// call returns the rest.
 pub const DUE_MAX: usize = 200;
 
-/// What is due at or before now, oldest first.
+/// The actions due at or before now, oldest first.
 pub fn due(case: &Case, context: &Context<'_>) -> Vec<Action> {
     let mut case = case.clone();
     let mut actions = Vec::new();
@@ -41,8 +41,8 @@ pub fn due(case: &Case, context: &Context<'_>) -> Vec<Action> {
     actions
 }
 
-/// When time alone brings about something next, milliseconds since 1970 UTC; it may be over already. A case that takes no
-/// more actions is not looked at again.
+/// The time of the next effect of time alone, milliseconds since 1970 UTC; it may lie in the past. `None`
+/// also for a case that has the maximum number of actions.
 pub fn next_wake_ms(case: &Case) -> Option<i64> {
     if case.version >= ACTIONS_MAX {
         return None;
@@ -50,8 +50,8 @@ pub fn next_wake_ms(case: &Case) -> Option<i64> {
     next(case).map(|next| next.at_ms)
 }
 
-/// New deadlines after calendars or terms have changed, the old ones beside them; `None` if none is another. A
-/// clock is counted by the new calendar from its last start on, as if it had been so all the time.
+/// New deadlines, beside the old ones, after calendars or terms changed; `None` if no deadline differs. The
+/// new calendar applies from the last start of each clock, as if it had always been in force.
 pub fn recompute(case: &Case, context: &Context<'_>) -> Option<Action> {
     let at_ms = context.now_ms.max(case.last_ms);
     let retime = |clock: &Clock| context.rules.retime(clock, clock.clone(), at_ms);
@@ -62,8 +62,8 @@ pub fn recompute(case: &Case, context: &Context<'_>) -> Option<Action> {
     Some(action(case, at_ms, Due::Recomputed {}, clocks))
 }
 
-/// The next rung, where its risk or its supervision takes the case farther up than it is. Whatever brings that about is
-/// an action of its own, after which this is asked: no time has to pass.
+/// The next rung, if the risk or the supervision of the case requires one. Every cause of a climb is itself
+/// an action, and this is evaluated after each action: no time has to pass.
 fn climb(case: &Case, context: &Context<'_>) -> Option<Next> {
     let wanted = context.rules.terms.rung(&case.risk, case.supervision)?;
     let to = case.rung.next().filter(|next| *next <= wanted)?;

@@ -1,8 +1,8 @@
-//! 受理前: what a reported dispute is, and who may see it. Pure.
+//! Intake (受理前): the kind of a reported dispute, and whether only named handlers may see it. Pure.
 //!
-//! The taxonomy has a code for each kind of dispute, its main class of GB/T 31000, and the words by which stations
-//! and old systems name it: a mapping table with a version, so that it can be said later by which table a case got
-//! its kind. What no word of the table names becomes the kind of last resort.
+//! The taxonomy lists each kind of dispute with its code, its main class of GB/T 31000, and the words that
+//! stations and old systems use for it. This mapping table has a version, so that the table that gave a case
+//! its kind can be identified later. A word that the table does not contain maps to the kind of last resort.
 use linli_shared::service::config::{ConfigError, load};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -10,44 +10,44 @@ use std::path::Path;
 
 use super::subject::Wish;
 
-/// The kind of case that is for named handlers only whatever the table says.
+/// The kind of case that is for named handlers only, regardless of the table.
 const DOMESTIC_VIOLENCE: &str = "domestic-violence";
-/// Kinds at most.
+/// Maximum number of kinds.
 const KINDS_MAX: usize = 500;
 
 /// A kind of dispute.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DisputeKind {
-    /// Code, for ever.
+    /// Permanent code.
     pub code: String,
-    /// What people read.
+    /// Name for people.
     pub name: String,
     /// Main class of GB/T 31000.
     pub class: String,
-    /// How sources name it.
+    /// Words that sources use for this kind.
     #[serde(default)]
     pub words: Vec<String>,
-    /// It is for named handlers only.
+    /// Cases of this kind are for named handlers only.
     #[serde(default)]
     pub named_only: bool,
-    /// The organisation that it is dispatched to; empty: the office that answers for its place.
+    /// Id of the organisation to dispatch to; empty: the office responsible for the place.
     #[serde(default)]
     pub lead: String,
-    /// The grade of its risk; empty: by the severity of what was reported.
+    /// Grade of the risk; empty: by the severity of the report.
     #[serde(default)]
     pub risk: String,
 }
 
-/// All kinds.
+/// The table of all kinds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Taxonomy {
-    /// Rises with each change of the table.
+    /// Version; increases with each change of the table.
     pub version: u32,
-    /// The kind of what no word names.
+    /// Code of the kind for words that no kind lists.
     pub otherwise: String,
-    /// Kinds.
+    /// The kinds.
     pub kind: Vec<DisputeKind>,
 }
 
@@ -125,7 +125,7 @@ impl Default for Taxonomy {
 }
 
 impl Taxonomy {
-    /// The kind that a source names so.
+    /// The kind for a source's word.
     pub fn of_word(&self, word: &str) -> &DisputeKind {
         let named = self
             .kind
@@ -135,17 +135,17 @@ impl Taxonomy {
         named.or_else(otherwise).unwrap_or_else(|| &self.kind[0])
     }
 
-    /// The kind of a code.
+    /// The kind with this code.
     pub fn of_code(&self, code: &str) -> Option<&DisputeKind> {
         self.kind.iter().find(|kind| kind.code == code)
     }
 
-    /// Cases of a kind are for named handlers only: by the table, or whatever it says.
+    /// True if cases of this kind are for named handlers only; domestic violence always is.
     pub fn is_named_only(&self, code: &str) -> bool {
         code == DOMESTIC_VIOLENCE || self.of_code(code).is_some_and(|kind| kind.named_only)
     }
 
-    /// The kind that somebody registers: also a resident's request, which is there whatever the table says.
+    /// The kind for a registration: one of the table, or a resident's request, which always exists.
     pub fn registered(&self, code: &str) -> Option<DisputeKind> {
         if let Some(kind) = self.of_code(code) {
             return Some(kind.clone());
@@ -162,7 +162,7 @@ impl Taxonomy {
         })
     }
 
-    /// What is wrong with it.
+    /// Errors: the key and the problem.
     fn check(&self) -> Result<(), (String, String)> {
         let wrong = |key: String, message: &str| Err((key, message.to_owned()));
         if self.kind.is_empty() || self.kind.len() > KINDS_MAX {
@@ -191,7 +191,7 @@ impl Taxonomy {
     }
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file. Errors: [`ConfigError`].
 pub fn read(path: &Path) -> Result<Taxonomy, ConfigError> {
     let taxonomy: Taxonomy = load(path)?;
     taxonomy

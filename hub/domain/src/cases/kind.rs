@@ -1,6 +1,6 @@
-//! Which move it is, for the table of states and for sentences about moves.
+//! The kinds of moves, for the table of states and for sentences about moves.
 
-/// Which move, without what it says.
+/// The kind of a move, without its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// 受理
@@ -64,7 +64,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What people read, and the word of the API.
+    /// The word shown to people, and the word of the API.
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Accept => ("受理", "accept"),

@@ -1,212 +1,212 @@
-//! What people do with a case. A move is also the body of its request: `{"move": "return", "reason": "…"}`.
-//! Keys that a move does not have are refused, so that a slip of the pen is not taken for silence.
+//! The moves that people make on a case. A move is also the body of its request:
+//! `{"move": "return", "reason": "…"}`. Unknown keys are refused, so a misspelt key is not silently ignored.
 use serde::{Deserialize, Serialize};
 
 use super::kind::Kind;
 
-/// The longest reason, task and other short text, characters.
+/// Maximum length of a reason, task or other short text, characters.
 pub const REASON_CHARS_MAX: usize = 500;
-/// The longest answer and note, characters.
+/// Maximum length of an answer or note, characters.
 pub const ANSWER_CHARS_MAX: usize = 5_000;
-/// The longest name of an organisation, a person or a case, characters.
+/// Maximum length of the name of an organisation, a person or a case, characters.
 pub const NAME_CHARS_MAX: usize = 64;
-/// How far ahead a case may be suspended, milliseconds: 180 days.
+/// Maximum length of a suspension, milliseconds: 180 days.
 pub const SUSPENDED_MS_MAX: i64 = 180 * 86_400_000;
-/// How far behind its due time a clock may be put, milliseconds: 90 days.
+/// Maximum delay of a clock beyond its deadline, milliseconds: 90 days.
 pub const DELAY_MS_MAX: i64 = 90 * 86_400_000;
-/// Marks of an evaluation.
+/// Range of the marks of an evaluation.
 pub const MARKS: std::ops::RangeInclusive<u8> = 1..=5;
 
-/// One move.
+/// One move on a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "move", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Move {
-    /// 受理: the centre takes it on.
+    /// 受理: the centre accepts the case.
     Accept {},
-    /// 不予受理.
+    /// 不予受理: the centre declines the case.
     Decline {
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// 派单: an organisation is to lead and sign.
+    /// 派单: the centre dispatches the case to an organisation that is to lead and sign.
     Dispatch {
-        /// Which.
+        /// The new lead.
         organisation: String,
     },
-    /// 指定主办: the centre names a lead, which can neither return nor transfer it.
+    /// 指定主办: the centre names a lead, which can neither return nor transfer the case.
     NameLead {
-        /// Which.
+        /// The new lead.
         organisation: String,
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// 签收: who signs is the handler.
+    /// 签收: the person who signs becomes the handler.
     Sign {},
-    /// 退回: back to the centre.
+    /// 退回: the lead returns the case to the centre.
     Return {
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// 转办: another organisation is to lead.
+    /// 转办: another organisation becomes the lead.
     Transfer {
-        /// Which.
+        /// The new lead.
         to: String,
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// 协办: an organisation is to do a part.
+    /// 协办: an organisation becomes a joint handler with a task.
     Join {
-        /// Which.
+        /// The joint handler.
         organisation: String,
-        /// What.
+        /// Its task.
         task: String,
     },
-    /// The part of a joint handler is done.
+    /// 协办完成: the part of a joint handler is done.
     JoinDone {
-        /// Whose.
+        /// The joint handler.
         organisation: String,
-        /// What came of it.
+        /// The result.
         text: String,
     },
-    /// 答复.
+    /// 答复: the lead answers.
     Answer {
-        /// What is answered.
+        /// The answer.
         text: String,
     },
-    /// 核验, by another than who worked on it.
+    /// 核验: verification of the answer by a person who did not work on the case.
     Verify {
-        /// The answer holds; if it does not, it goes back to handling.
+        /// The answer holds; if not, the case goes back to handling.
         passed: bool,
-        /// Why it does not: needed then.
+        /// Why the answer does not hold; required if `passed` is false.
         #[serde(default)]
         reason: String,
     },
-    /// 回访, by another than who worked on it.
+    /// 回访: revisit by a person who did not work on the case.
     Revisit {
-        /// Who brought it is satisfied; if not, it goes back to handling.
+        /// The person who brought the case is satisfied; if not, the case goes back to handling.
         satisfied: bool,
-        /// What was said: needed if not satisfied.
+        /// What that person said; required if `satisfied` is false.
         #[serde(default)]
         reason: String,
     },
-    /// 评价.
+    /// 评价: evaluation.
     Evaluate {
-        /// 1 to 5.
+        /// Marks, 1 to 5.
         marks: u8,
     },
-    /// 归档.
+    /// 归档: archive the case.
     Archive {},
-    /// 挂起: the clocks stand still.
+    /// 挂起: suspend the case; its clocks pause.
     Suspend {
-        /// For what.
+        /// Reason.
         cause: Cause,
-        /// It goes on by itself then, milliseconds since 1970 UTC.
+        /// The case resumes automatically at this time, milliseconds since 1970 UTC.
         until_ms: i64,
     },
-    /// It goes on.
+    /// 恢复: end the suspension.
     Resume {},
-    /// 延期: asked for by who has to do it, before it is due.
+    /// 申请延期: the responsible organisation requests a delay, before the deadline.
     AskDelay {
-        /// The new due time, milliseconds since 1970 UTC.
+        /// The requested deadline, milliseconds since 1970 UTC.
         until_ms: i64,
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// The delay is granted, by another than who asked.
+    /// 同意延期: another person grants the delay.
     GrantDelay {
-        /// Who asked.
+        /// The organisation that requested it.
         organisation: String,
     },
-    /// The delay is refused, by another than who asked.
+    /// 不同意延期: another person refuses the delay.
     RefuseDelay {
-        /// Who asked.
+        /// The organisation that requested it.
         organisation: String,
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// 升级: one rung up.
+    /// 升级: escalate the case by one rung.
     Escalate {
         /// The next rung.
         to: Rung,
-        /// Why; for a joint meeting what it came to.
+        /// Reason; for a joint meeting, its result.
         reason: String,
-        /// 领导包案: who takes it, at the last rung only.
+        /// 领导包案: the leader in charge, at the last rung only.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         leader: Option<String>,
     },
-    /// 重开.
+    /// 重开: reopen a closed case.
     Reopen {
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// The grade of its risk.
+    /// 定风险等级: set the grade of the risk.
     SetRisk {
         /// Name of the grade.
         risk: String,
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// A note.
+    /// 备注: add a note.
     Note {
-        /// What.
+        /// The note.
         text: String,
     },
-    /// 并入: another case stands for it from now on.
+    /// 并入: another case stands for this one from now on.
     Merge {
-        /// Code of the other.
+        /// Code of the other case.
         into: String,
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// It was no repeat: it goes on where it was.
+    /// 撤销并入: undo the merge; the case returns to its previous state.
     Unmerge {
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// A warning belongs to it.
+    /// 关联预警: link a warning to the case.
     LinkWarning {
-        /// Its number.
+        /// Id of the warning.
         warning: i64,
     },
-    /// A warning does not belong to it after all.
+    /// 取消关联: unlink a warning from the case.
     UnlinkWarning {
-        /// Its number.
+        /// Id of the warning.
         warning: i64,
-        /// Why.
+        /// Reason.
         reason: String,
     },
-    /// A person is one of the named handlers.
+    /// 指定经办人: add a person to the named handlers.
     NameHandler {
-        /// Who.
+        /// The person.
         person: String,
     },
-    /// A person is none of the named handlers any more.
+    /// 取消经办人: remove a person from the named handlers.
     UnnameHandler {
-        /// Who.
+        /// The person.
         person: String,
-        /// Why.
+        /// Reason.
         reason: String,
     },
 }
 
-/// For what a case may be suspended: there is no other reason.
+/// The permitted reasons for a suspension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// 等待当事人: who it is about cannot be reached, or is to bring something.
+    /// 等待当事人: a party cannot be reached, or has to supply something.
     Party,
-    /// 鉴定评估: an appraisal is being made.
+    /// 鉴定评估: an appraisal is in progress.
     Appraisal,
-    /// 诉讼仲裁: it is before a court or an arbitrator.
+    /// 诉讼仲裁: the case is before a court or an arbitrator.
     Court,
-    /// 等待上级答复: a higher authority was asked.
+    /// 等待上级答复: a higher authority has been asked.
     Superior,
     /// 不可抗力: nothing can be done now, as in a storm.
     ForceMajeure,
 }
 
 impl Cause {
-    /// What people read.
+    /// The words shown to people.
     pub fn words(self) -> &'static str {
         match self {
             Self::Party => "等待当事人 party",
@@ -218,7 +218,7 @@ impl Cause {
     }
 }
 
-/// The ladder that a hard case goes up.
+/// The ladder of escalation.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
@@ -228,16 +228,16 @@ pub enum Rung {
     Grid,
     /// 镇街: the town or sub-district office.
     Office,
-    /// 综治中心: the district's centre.
+    /// 综治中心: the centre of the district.
     Centre,
-    /// 联席会议: a meeting of all whom it concerns.
+    /// 联席会议: a meeting of all parties concerned.
     JointMeeting,
-    /// 领导包案: a leader takes it.
+    /// 领导包案: a leader takes charge.
     Leader,
 }
 
 impl Rung {
-    /// The one above.
+    /// The rung above; `None` at the top.
     pub fn next(self) -> Option<Self> {
         match self {
             Self::Grid => Some(Self::Office),
@@ -248,7 +248,7 @@ impl Rung {
         }
     }
 
-    /// What people read, and the word of the API.
+    /// The word shown to people, and the word of the API.
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Grid => ("网格", "grid"),
@@ -261,7 +261,7 @@ impl Rung {
 }
 
 impl Move {
-    /// Which it is.
+    /// The kind of the move.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Accept {} => Kind::Accept,
@@ -296,7 +296,7 @@ impl Move {
         }
     }
 
-    /// To whom or what it goes, and what it says, in one line.
+    /// The recipient or object, and the text, in one line.
     pub fn note(&self) -> String {
         let object = match self {
             Self::Dispatch { organisation }
@@ -340,7 +340,8 @@ impl Move {
         format!("{object}：{said}")
     }
 
-    /// Its text: key, what it says, how long it may be, and whether it has to say something.
+    /// The text of the move: its key, its value, its maximum length in characters, and whether it is
+    /// required.
     pub fn text(&self) -> Option<(&'static str, &str, usize, bool)> {
         match self {
             Self::Decline { reason }

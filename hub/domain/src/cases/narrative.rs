@@ -1,30 +1,31 @@
-//! What a case says of people: sealed in the store, masked for whoever does not ask for more with a reason. Pure.
+//! The personal data of a case: sealed in the store, and masked unless a reader gives a reason to unmask it.
+//! Pure.
 use serde::{Deserialize, Serialize};
 
 use crate::mask::mask;
 
-/// Parties at most.
+/// Maximum number of parties.
 pub const PARTIES_MAX: usize = 20;
-/// Characters of a name, a phone or an address.
+/// Maximum length of a name, a phone number or an address, characters.
 const SHORT_CHARS_MAX: usize = 200;
-/// Characters of the text.
+/// Maximum length of the text, characters.
 pub const TEXT_CHARS_MAX: usize = 10_000;
 
-/// 当事人: one of those whom it is about.
+/// A party (当事人) of a case.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Party {
     /// Name.
     pub name: String,
-    /// Phone.
+    /// Phone number.
     pub phone: String,
 }
 
-/// What happened to whom, where.
+/// What happened, to whom and where.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Narrative {
-    /// Whom it is about.
+    /// The parties.
     pub parties: Vec<Party>,
     /// Address.
     pub address: String,
@@ -33,12 +34,12 @@ pub struct Narrative {
 }
 
 impl Narrative {
-    /// Nothing is said.
+    /// True if all fields are empty.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What is wrong with it: key and message.
+    /// Checks the lengths. Errors: the key and the problem.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         if self.parties.len() > PARTIES_MAX {
             return Err(("parties", format!("at most {PARTIES_MAX}")));
@@ -62,7 +63,7 @@ impl Narrative {
         Ok(())
     }
 
-    /// As everybody may see it who sees the case.
+    /// The masked narrative, for everybody who may see the case.
     #[must_use]
     pub fn masked(&self) -> Self {
         Self {

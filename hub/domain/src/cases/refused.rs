@@ -1,116 +1,116 @@
-//! Why a move is not taken. Each has a code that programs compare (the end of a problem's type) and a sentence
-//! for people, Chinese first, that says what would be taken.
+//! Why a move is refused. Each reason has a code for programs (the end of a problem's type) and a sentence
+//! for people, Chinese first, that says what would be accepted.
 use super::kind::Kind;
 use super::moves::Rung;
 use super::state::State;
 use crate::calendar::Beyond;
 
-/// Why not.
+/// The reason for a refusal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The state does not take it.
+    /// The state does not accept the move.
     #[error(
         "案件处于{}（{}），可以：{} / the case is {}: it takes {}",
         state.words(), state.as_str(), chinese(allowed), state.as_str(), english(allowed)
     )]
     Forbidden {
-        /// Where the case is.
+        /// State of the case.
         state: State,
-        /// What it takes.
+        /// The moves that the state accepts.
         allowed: Vec<Kind>,
     },
-    /// The case has changed since it was looked at.
+    /// The case changed after the person read it.
     #[error(
         "案件已有变化（第 {version} 版），请刷新后再操作 / the case has changed: it is at version {version}, look at it again"
     )]
     Stale {
-        /// Its version.
+        /// The current version.
         version: i64,
     },
-    /// A text is missing.
+    /// A required text is missing.
     #[error("请填写 {field} / {field} must say something")]
     NeedsText {
-        /// Its key.
+        /// Key of the text.
         field: &'static str,
     },
     /// A text is too long.
     #[error("{field} 最多 {chars_max} 个字 / {field} has more than {chars_max} characters")]
     TooLong {
-        /// Its key.
+        /// Key of the text.
         field: &'static str,
-        /// How many it may have.
+        /// Maximum length, characters.
         chars_max: usize,
     },
-    /// A key does not go with the rest of the move.
+    /// A key does not fit the rest of the move.
     #[error("{field} 在此不适用 / {field} does not belong here")]
     NotHere {
         /// The key.
         field: &'static str,
     },
-    /// There is nothing of this name.
+    /// Nothing has this name.
     #[error("{field}：没有 {name:?} / {field}: there is no {name:?}")]
     Unknown {
-        /// The key that names it.
+        /// Key of the name.
         field: &'static str,
         /// The name.
         name: String,
     },
-    /// It is so already.
+    /// The requested condition holds already.
     #[error("{field}：{name:?} 已是如此 / {field}: {name:?} is so already")]
     Already {
-        /// The key.
+        /// Key of the name.
         field: &'static str,
         /// The name.
         name: String,
     },
-    /// Another person has to do it.
+    /// Another person must make this move.
     #[error(
         "须由他人{}：办过此案或提出申请的人不能自己来做 / {} is for another person than who worked on it or asked for it",
         of.words().0, of.words().1
     )]
     SamePerson {
-        /// What.
+        /// The move.
         of: Kind,
     },
-    /// Another organisation has to do it.
+    /// Another organisation must make this move.
     #[error(
         "须由其他单位{}：申请单位不能自己批 / {} is for another organisation than the one that asked",
         of.words().0, of.words().1
     )]
     SameOrganisation {
-        /// What.
+        /// The move.
         of: Kind,
     },
-    /// It is for one organisation only.
+    /// Only one organisation may make this move.
     #[error(
         "须由 {organisation} {} / {} is for {organisation}",
         of.words().0, of.words().1
     )]
     NotForYou {
-        /// What.
+        /// The move.
         of: Kind,
-        /// For whom it is.
+        /// The organisation that may.
         organisation: String,
     },
-    /// The time for it is over.
+    /// The deadline for the move has passed.
     #[error("已过时限，不能再{} / it is too late for {}", of.words().0, of.words().1)]
     TooLate {
-        /// What.
+        /// The move.
         of: Kind,
-        /// Until when it could be done, milliseconds since 1970 UTC.
+        /// The deadline, milliseconds since 1970 UTC.
         until_ms: i64,
     },
-    /// A number or a time is outside of what it may be.
+    /// A number or a time is out of range.
     #[error("{field} 应为 {from} 至 {to} / {field} must be from {from} to {to}")]
     OutOfRange {
         /// Its key.
         field: &'static str,
-        /// The least.
+        /// Minimum.
         from: i64,
-        /// The most.
+        /// Maximum.
         to: i64,
     },
-    /// The ladder is climbed one rung at a time.
+    /// An escalation must go to the next rung.
     #[error(
         "现为{}，{} / it is with {}: {}",
         at.words().0,
@@ -119,75 +119,75 @@ pub enum Refused {
         next.map_or("there is none above".to_owned(), |next| format!("the next is {}", next.words().1))
     )]
     NotNext {
-        /// Where it is.
+        /// The current rung.
         at: Rung,
-        /// The one above.
+        /// The rung above; `None` at the top.
         next: Option<Rung>,
     },
-    /// It has been returned or unowned for too long for an ordinary dispatch.
+    /// The case was returned too often or had no owner for too long: an ordinary dispatch is refused.
     #[error(
         "多次退回或无人认领，须由综治中心指定主办（name_lead） / it was returned or unowned for too long: the centre must name a lead (name_lead)"
     )]
     LeadWanted,
-    /// The centre has named this lead.
+    /// The centre named this lead, which can neither return nor transfer the case.
     #[error(
         "主办单位由综治中心指定，不能退回或转办 / the centre has named this lead: it can neither return nor transfer it"
     )]
     LeadNamed,
-    /// A case for named handlers only has always one.
+    /// A case for named handlers only must keep at least one.
     #[error(
         "仅限指定经办人的案件至少保留一名经办人，请先指定他人 / a case for named handlers only keeps one of them: name another first"
     )]
     LastHandler,
-    /// Joint handlers are not done.
+    /// Joint handlers have not finished their parts.
     #[error("协办尚未完成：{} / joint handlers are not done: {}", organisations.join("、"), organisations.join(", "))]
     JointOpen {
-        /// Which.
+        /// These organisations.
         organisations: Vec<String>,
     },
-    /// There are as many as there may be.
+    /// The maximum number is reached.
     #[error("{field} 最多 {max} 个 / {field}: at most {max}")]
     TooMany {
-        /// Of what.
+        /// Key of the things counted.
         field: &'static str,
-        /// How many there may be.
+        /// Maximum.
         max: usize,
     },
-    /// Files would be too large together.
+    /// The files of the case would exceed their maximum size together.
     #[error(
         "附件合计最多 {bytes_max} 字节，已有 {bytes} / all files of a case have at most {bytes_max} bytes, and it has {bytes}"
     )]
     TooLarge {
-        /// How many there are.
+        /// Current size, bytes.
         bytes: u64,
-        /// How many there may be.
+        /// Maximum size, bytes.
         bytes_max: u64,
     },
-    /// It is no request of a resident, or one for something else.
+    /// The case is not a resident's request, or one of another kind.
     #[error(
         "本案不是这类个人信息请求（{0}）/ the case is no request for this: it is of none of the kinds {0}",
         kinds.join(", ")
     )]
     NoRequest {
-        /// The kinds that would do.
+        /// The kinds that would be accepted.
         kinds: Vec<&'static str>,
     },
-    /// What it says of people is still needed.
+    /// The case is open, so its personal data is still needed.
     #[error(
         "案件处于{}，未办结，不能删除 / the case is {}: what is not closed is still needed, and is not deleted",
         state.words(), state.as_str()
     )]
     StillNeeded {
-        /// Where it is.
+        /// State of the case.
         state: State,
     },
-    /// The calendar does not reach as far.
+    /// The calendar ends before the time in question.
     #[error(transparent)]
     Calendar(#[from] Beyond),
 }
 
 impl Refused {
-    /// The word that programs compare.
+    /// The code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Forbidden { .. } => "case-state",

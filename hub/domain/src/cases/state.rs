@@ -1,44 +1,44 @@
-//! The states of the loop, and which moves each of them takes: the table in the docs of `cases` is this one.
+//! The states of the loop and the moves that each accepts. The table in the docs of `cases` shows the same.
 use serde::{Deserialize, Serialize};
 
 use super::kind::Kind;
 
-/// Where a case is.
+/// State of a case.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// 登记: it is there, nobody has taken it on.
+    /// 登记: registered, not yet accepted.
     Registered,
-    /// 受理: the centre has taken it on.
+    /// 受理: accepted by the centre.
     Accepted,
-    /// 不予受理: it is not for the centre, with the reason.
+    /// 不予受理: declined by the centre, with a reason.
     Declined,
-    /// 派单: an organisation is to sign for it.
+    /// 派单: dispatched; an organisation is to sign.
     Dispatched,
-    /// 签收、办理: an organisation has signed and works on it.
+    /// 签收、办理: signed, the organisation works on it.
     Handling,
-    /// 退回: the organisation gave it back, the centre leads again.
+    /// 退回: returned by the organisation; the centre leads again.
     Returned,
-    /// 答复: it is answered, to be verified.
+    /// 答复: answered, to be verified.
     Answered,
-    /// 核验: the answer holds, who brought it is to be asked.
+    /// 核验: the answer holds; the person who brought the case is to be asked.
     Verified,
-    /// 回访: who brought it is satisfied.
+    /// 回访: the person who brought the case is satisfied.
     Revisited,
-    /// 评价: it has its marks.
+    /// 评价: evaluated with marks.
     Evaluated,
-    /// 归档: it is over.
+    /// 归档: archived.
     Archived,
-    /// 挂起: it waits for something outside, and goes on where it was.
+    /// 挂起: suspended for an outside cause; resumes in its previous state.
     Suspended,
-    /// 并入: another case stands for it.
+    /// 并入: merged; another case stands for it.
     Merged,
 }
 
 impl State {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 13] = [
         Self::Registered,
         Self::Accepted,
@@ -74,7 +74,7 @@ impl State {
         }
     }
 
-    /// What people read.
+    /// The word shown to people.
     pub fn words(self) -> &'static str {
         match self {
             Self::Registered => "登记",
@@ -93,17 +93,17 @@ impl State {
         }
     }
 
-    /// The state of a word.
+    /// The state with this word.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 
-    /// It is over, or another case stands for it: no clock runs, and one move alone leads out.
+    /// The case is over, or another case stands for it: no clock runs, and only one move leads out.
     pub fn is_closed(self) -> bool {
         matches!(self, Self::Declined | Self::Archived | Self::Merged)
     }
 
-    /// The words of those that are closed.
+    /// The words of the closed states.
     pub fn closed() -> impl Iterator<Item = &'static str> {
         Self::ALL
             .into_iter()
@@ -111,7 +111,7 @@ impl State {
             .map(Self::as_str)
     }
 
-    /// The moves that it takes, beside what any open case takes.
+    /// The moves of this state, beyond those of every open case.
     fn own(self) -> &'static [Kind] {
         match self {
             Self::Registered => &[Kind::Accept, Kind::Decline],
@@ -164,7 +164,7 @@ impl State {
         }
     }
 
-    /// All moves that it takes.
+    /// All moves that this state accepts.
     pub fn allows(self) -> Vec<Kind> {
         let any_open: &[Kind] = &[
             Kind::SetRisk,

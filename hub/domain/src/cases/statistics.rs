@@ -1,56 +1,56 @@
-//! Figures of cases, by type, area, source, risk, lateness, returns and repeats. Pure.
+//! Counts of cases by type, area, source, risk, lateness, returns and repeats. Pure.
 //!
-//! A cell of fewer than five cases could tell of people: it is not shown. Where one cell alone would be missing, the
-//! total would give it away, so the smallest of the others is left out with it. The table says that cells are
-//! missing, and its total is of all cases.
+//! A cell of fewer than five cases could identify people, so it is suppressed. If only one cell were
+//! suppressed, the total would reveal it; the smallest of the other cells is then suppressed as well. The
+//! table states that cells are suppressed; its total covers all cases.
 use serde::Serialize;
 
-/// Fewer cases than this are not shown.
+/// Cells with fewer cases are suppressed.
 pub const CELL_MIN: i64 = 5;
 
-/// What cases are counted by.
+/// The grouping of the counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
-    /// 类型
+    /// 类型: kind of the case.
     Type,
-    /// 区域: the office or town that answers for the place
+    /// 区域: the office or town responsible for the place.
     Area,
-    /// 来源
+    /// 来源: source of the case.
     Source,
-    /// 风险等级
+    /// 风险等级: grade of the risk.
     Risk,
-    /// 超期: the gravest supervision that its clocks have come to
+    /// 超期: the gravest supervision that its clocks reached.
     Lateness,
-    /// 退回: whether it was returned
+    /// 退回: whether it was returned.
     Returns,
-    /// 重复: whether another case has its key
+    /// 重复: whether another case has its key.
     Repeats,
 }
 
-/// A line of a table.
+/// One cell of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Cell {
-    /// What it counts: a code, an id or a word; empty where that is not known.
+    /// The group: a code, an id or a word; empty if unknown.
     pub name: String,
-    /// Cases; absent where there are too few to be shown.
+    /// Number of cases; absent if suppressed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cases: Option<i64>,
 }
 
-/// A table.
+/// A table of counts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Table {
-    /// By name.
+    /// Cells, ordered by name.
     pub cells: Vec<Cell>,
-    /// All cases, also those of cells that are not shown; absent where they are too few.
+    /// All cases, including suppressed cells; absent if there are too few.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<i64>,
-    /// Cells are not shown because they, or what would give them away, are small.
+    /// Cells are suppressed because they are small, or would reveal a small one.
     pub suppressed: bool,
 }
 
-/// A table of counts, without what would tell of people.
+/// A table of counts, with small cells suppressed.
 pub fn table(mut counts: Vec<(String, i64)>) -> Table {
     counts.retain(|(_, count)| *count > 0);
     counts.sort();

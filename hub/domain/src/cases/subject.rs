@@ -1,13 +1,13 @@
-//! 个人信息请求: a resident asks to see, to correct or to delete what is held of them (个人信息保护法 §45–47). A request
-//! is a case of one of three kinds, with the loop and the clocks of all cases; what it brings about in other cases is
-//! decided here. Pure.
+//! Requests of residents (个人信息请求): to see, correct or delete their personal data (个人信息保护法 §45–47). A request
+//! is a case of one of three kinds, with the loop and the clocks of all cases. This module decides its
+//! effects on other cases. Pure.
 //!
-//! * The kinds are there whatever the taxonomy says. From the registration to the answer there are 15 working days, unless
-//!   the terms say otherwise: a starting value, as all of them.
-//! * A correction puts another narrative in the place of the one that was there, of which nothing stays.
-//! * A deletion is of a case that is closed: its narrative, its files and every text that people wrote into its log go.
-//!   The skeleton of the log stays: who did what and when, and under which request the texts went.
-//! * What is open is still needed: it refuses. To hold a closed case for a court is to reopen it.
+//! * The three kinds exist regardless of the taxonomy. From registration to answer a request has 15 working
+//!   days unless the terms differ: a starting value, like all terms.
+//! * A correction replaces the narrative and keeps nothing of the old one.
+//! * A deletion applies to a closed case: it removes the narrative, the files and every text in the log. The
+//!   skeleton of the log stays: who did what and when, and under which request the texts were deleted.
+//! * An open case is still needed: it refuses a deletion. To hold a closed case for a court, reopen it.
 use super::action::{Action, Filed, What};
 use super::case::Case;
 use super::decide::By;
@@ -16,27 +16,28 @@ use super::refused::Refused;
 use super::state::State;
 use serde::{Deserialize, Serialize};
 
-/// What stands where a text was.
+/// Placeholder for a deleted text.
 pub const REDACTED: &str = "〔已删除 deleted〕";
-/// 办理 of a request, working minutes: with half a day to sign and one day to name a lead it is 15 working days.
+/// Term of 办理 of a request, working minutes: with half a day to sign and one day to name a lead, 15 working
+/// days.
 pub const HANDLE_MINUTES: u32 = 15 * 420 - 210 - 420;
 
-/// What is asked for.
+/// What a resident requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// 查阅、复制
+    /// 查阅、复制: see and copy.
     See,
-    /// 更正、补充
+    /// 更正、补充: correct and complete.
     Correct,
-    /// 删除
+    /// 删除: delete.
     Delete,
 }
 
 impl Wish {
-    /// All.
+    /// All wishes.
     pub const ALL: [Self; 3] = [Self::See, Self::Correct, Self::Delete];
 
-    /// The code of its kind of case, and what people read.
+    /// The code of the kind of case, and its name for people.
     pub fn kind(self) -> (&'static str, &'static str) {
         match self {
             Self::See => ("subject-see", "查阅个人信息"),
@@ -45,29 +46,29 @@ impl Wish {
         }
     }
 
-    /// The one whose kind of case this is.
+    /// The wish with this kind of case.
     pub fn of_kind(kind: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|wish| wish.kind().0 == kind)
     }
 }
 
-/// What was done to a case under a request.
+/// The effect of a request on a case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "subject", rename_all = "snake_case")]
 pub enum Done {
-    /// It has another narrative.
+    /// The narrative was replaced.
     Corrected {
         /// Code of the request.
         request: String,
     },
-    /// Narrative, files and texts are gone.
+    /// Narrative, files and texts were deleted.
     Redacted {
         /// Code of the request.
         request: String,
     },
 }
 
-/// A case is a request for one of these, and is being worked on.
+/// Checks that an open case requests one of these wishes. Errors: [`Refused`].
 pub fn asks(request: &Case, wishes: &[Wish]) -> Result<(), Refused> {
     let wish = Wish::of_kind(&request.kind).filter(|wish| wishes.contains(wish));
     if wish.is_none() {
@@ -83,7 +84,7 @@ pub fn asks(request: &Case, wishes: &[Wish]) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Another narrative for a case, under a request.
+/// The action that replaces the narrative of a case, under a request. Errors: [`Refused`].
 pub fn correct(case: &Case, by: &By, request: &Case, now_ms: i64) -> Result<Action, Refused> {
     asks(request, &[Wish::Correct])?;
     let done = Done::Corrected {
@@ -92,7 +93,7 @@ pub fn correct(case: &Case, by: &By, request: &Case, now_ms: i64) -> Result<Acti
     decided(case, by, done, now_ms)
 }
 
-/// The end of what a closed case says of people, under a request.
+/// The action that deletes the personal data of a closed case, under a request. Errors: [`Refused`].
 pub fn delete(case: &Case, by: &By, request: &Case, now_ms: i64) -> Result<Action, Refused> {
     asks(request, &[Wish::Delete])?;
     if !matches!(case.state, State::Archived | State::Declined) {
@@ -120,7 +121,7 @@ fn decided(case: &Case, by: &By, done: Done, now_ms: i64) -> Result<Action, Refu
     })
 }
 
-/// The action without what people wrote into it.
+/// The action without the texts that people wrote.
 #[must_use]
 pub fn redacted(mut action: Action) -> Action {
     match &mut action.what {

@@ -1,67 +1,66 @@
-//! 时限, the terms of a centre: how long each part of the loop may take by kind and risk, when it turns amber, and
-//! what lateness brings: supervision, and the next rungs of the ladder. All of it is working time by the calendar of who
-//! has to do it.
+//! The terms of a centre (时限): how long each part of the loop may take by kind and risk, when it turns amber,
+//! and the effects of lateness: supervision and the next rungs of the ladder. All terms are working time in
+//! the calendar of the responsible organisation.
 //!
-//! The defaults are starting values: they are what a centre can begin with and is to put right from its own
-//! rules and figures.
+//! The defaults are starting values. A centre must replace them according to its own rules and figures.
 use serde::Deserialize;
 
 use super::clock::{ClockKind, Mark};
 use super::moves::Rung;
 use super::subject::{HANDLE_MINUTES, Wish};
 
-/// Grades of risk, at least and at most.
+/// Permitted number of grades of risk.
 pub const GRADES: std::ops::RangeInclusive<usize> = 3..=5;
-/// The longest term, working minutes: more than two years of working days.
+/// Maximum term, working minutes: more than two years of working days.
 pub const TERM_MINUTES_MAX: u32 = 525_600;
-/// Entries of `[[term]]`, and of `[[climb]]`.
+/// Maximum number of entries of `[[term]]`, and of `[[climb]]`.
 pub const TERMS_MAX: usize = 200;
 
 /// A grade of risk.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RiskGrade {
-    /// Short name, as the API uses it.
+    /// Short name, as used in the API.
     pub name: String,
-    /// What people read.
+    /// Name for people.
     pub words: String,
-    /// "#rrggbb", for what shows it.
+    /// Display colour, "#rrggbb".
     pub colour: String,
 }
 
-/// What differs for a kind of case, a risk, or both. What it leaves out is as the next wider entry says.
+/// The terms for a kind of case, a risk, or both. A field left out takes its value from the next wider entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Term {
-    /// Only cases of this kind.
+    /// Applies to this kind only.
     pub kind: Option<String>,
-    /// Only cases of this risk.
+    /// Applies to this risk only.
     pub risk: Option<String>,
-    /// 签收.
+    /// 签收: time to sign.
     pub sign_minutes: Option<u32>,
-    /// 办理, and each joint handler's part.
+    /// 办理: time to handle, also for each joint handler's part.
     pub handle_minutes: Option<u32>,
-    /// 核验.
+    /// 核验: time to verify.
     pub verify_minutes: Option<u32>,
-    /// 回访.
+    /// 回访: time to revisit.
     pub revisit_minutes: Option<u32>,
-    /// 定主办: how long a case may be without an owner.
+    /// 定主办: how long a case may have no owner.
     pub lead_minutes: Option<u32>,
     /// The clocks that run day and night.
     pub always: Option<Vec<ClockKind>>,
 }
 
-/// `[[climb]]`: what takes a case up the ladder by itself, a rung at a time, each with an entry in its log.
+/// `[[climb]]`: raises a case on the ladder automatically, one rung at a time, each with an entry in its log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Climb {
-    /// Only cases of this risk.
+    /// Applies to this risk only.
     #[serde(default)]
     pub risk: Option<String>,
-    /// Once it is supervised like this: ordinary, yellow_card, red_card. Left out: at once.
+    /// The supervision that triggers the climb: ordinary, yellow_card, red_card. Left out: at once.
     #[serde(default)]
     pub supervision: Option<Mark>,
-    /// As far as this: centre or joint_meeting. A leader is named by people.
+    /// The highest rung reached: centre or joint_meeting. Only people name a leader.
     pub to: Rung,
 }
 
@@ -69,45 +68,45 @@ pub struct Climb {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Terms {
-    /// The share of a term after which it is reminded, percent.
+    /// Share of a term after which the reminder is due, percent.
     pub remind_percent: u8,
-    /// The share of a term after which it is amber, percent.
+    /// Share of a term after which the clock turns amber, percent.
     pub amber_percent: u8,
-    /// So late is supervised: 普通督办, working minutes.
+    /// Lateness that triggers ordinary supervision (普通督办), working minutes.
     pub ordinary_after_minutes: u32,
-    /// So late has a yellow card: 黄牌督办, working minutes.
+    /// Lateness that triggers a yellow card (黄牌督办), working minutes.
     pub yellow_after_minutes: u32,
-    /// So late has a red card: 红牌督办, working minutes.
+    /// Lateness that triggers a red card (红牌督办), working minutes.
     pub red_after_minutes: u32,
     /// Grades of risk, the gravest first.
     pub grade: Vec<RiskGrade>,
-    /// What holds for all that no entry is about.
+    /// `[any]`: the terms for cases that no entry covers.
     pub any: AnyTerm,
-    /// `[[term]]`: what differs.
+    /// `[[term]]`: the exceptions.
     pub term: Vec<Term>,
-    /// `[[climb]]`: what takes a case up the ladder. `climb = []` at the top of the file: nothing does.
+    /// `[[climb]]`: the automatic climbs. `climb = []` at the top of the file disables them.
     pub climb: Vec<Climb>,
 }
 
-/// `[any]`: the terms of cases in general.
+/// `[any]`: the general terms.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AnyTerm {
-    /// 签收.
+    /// 签收: working minutes to sign.
     pub sign_minutes: u32,
-    /// 办理, and each joint handler's part.
+    /// 办理: working minutes to handle, also for each joint handler's part.
     pub handle_minutes: u32,
-    /// 核验.
+    /// 核验: working minutes to verify.
     pub verify_minutes: u32,
-    /// 回访.
+    /// 回访: working minutes to revisit.
     pub revisit_minutes: u32,
-    /// 定主办: how long a case may be without an owner.
+    /// 定主办: working minutes that a case may have no owner.
     pub lead_minutes: u32,
 }
 
 impl Default for AnyTerm {
-    /// Half a day to sign, seven days to handle, two to verify, three to revisit, one to name a lead; a working
-    /// day has seven hours.
+    /// Half a day to sign, seven days to handle, two to verify, three to revisit, one to name a lead. A
+    /// working day has seven hours.
     fn default() -> Self {
         Self {
             sign_minutes: 210,
@@ -120,8 +119,9 @@ impl Default for AnyTerm {
 }
 
 impl Default for Terms {
-    /// The grades have the names of those of warnings. What is red is signed for within half an hour and handled
-    /// within a day, day and night. A yellow card brings a case before the centre, a red one before a joint meeting.
+    /// The grades are named like those of warnings. A red case must be signed for within half an hour and
+    /// handled within a day, day and night. A yellow card raises a case to the centre, a red card to a joint
+    /// meeting.
     fn default() -> Self {
         let grade = |name: &str, words: &str, colour: &str| RiskGrade {
             name: name.to_owned(),
@@ -172,7 +172,7 @@ impl Default for Terms {
 }
 
 impl Terms {
-    /// What is wrong with them: key and message.
+    /// Checks the terms. Errors: the key and the problem.
     pub fn check(&self) -> Result<(), (String, String)> {
         let wrong = |key: &str, message: String| Err((key.to_owned(), message));
         if self.remind_percent == 0 || self.remind_percent > self.amber_percent {
@@ -220,7 +220,7 @@ impl Terms {
         Ok(())
     }
 
-    /// How far up the ladder a case belongs by its risk and supervision; `None`: nothing takes it up.
+    /// The rung that a case should have reached by its risk and supervision; `None`: no climb applies.
     pub fn rung(&self, risk: &str, supervision: Option<Mark>) -> Option<Rung> {
         let holds = |climb: &&Climb| {
             climb.risk.as_deref().is_none_or(|of| of == risk)
@@ -303,7 +303,7 @@ impl Terms {
         Ok(())
     }
 
-    /// There is a grade of this name.
+    /// True if a grade has this name.
     pub fn has_risk(&self, risk: &str) -> bool {
         self.grade.iter().any(|grade| grade.name == risk)
     }
@@ -317,13 +317,13 @@ impl Terms {
             })
     }
 
-    /// A clock runs day and night.
+    /// True if this clock runs day and night.
     pub fn is_always(&self, kind: &str, risk: &str, clock: ClockKind) -> bool {
         self.narrowest(kind, risk, |term| term.always.as_ref())
             .is_some_and(|always| always.contains(&clock))
     }
 
-    /// What the narrowest entry says that says something: of kind and risk, of the kind, of the risk.
+    /// The value from the narrowest entry that has one: kind and risk, then kind, then risk.
     fn narrowest<'a, T>(
         &'a self,
         kind: &str,

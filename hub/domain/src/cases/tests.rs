@@ -1,4 +1,4 @@
-//! A centre with four organisations, and a case that is worked on in its time.
+//! The fixture: a centre with four organisations, and a case with a clock.
 mod clocks;
 mod files;
 mod log;
@@ -24,7 +24,7 @@ const CALENDAR: &str = include_str!("../../../../configs/calendars/china-2026.to
 const MINUTE_MS: i64 = 60_000;
 const CENTRE: &str = "centre";
 
-/// "2026-03-02 08:30" in the time of the centre. The 2nd of March is a Monday.
+/// A time like "2026-03-02 08:30", local time of the centre. 2 March 2026 is a Monday.
 fn at(text: &str) -> i64 {
     let (day, time) = text.split_once(' ').expect("day and time");
     let (hours, minutes) = time.split_once(':').expect("a time");
@@ -93,7 +93,7 @@ fn registration(risk: &str) -> Registration {
     }
 }
 
-/// A case in its time. Whatever is done, its log is replayed and compared.
+/// A case under test. After each step its log is replayed and compared with it.
 struct Run {
     world: World,
     log: Vec<Action>,
@@ -130,7 +130,7 @@ impl Run {
         assert_eq!(Case::replay(&self.log), Ok(self.case.clone()));
     }
 
-    /// Time passes; what it brings about is put into the log and given back.
+    /// Advances the time; appends the effects of time to the log and returns them.
     fn until(&mut self, time: &str) -> Vec<Due> {
         self.now_ms = at(time);
         let actions = due(&self.case, &self.world.context(self.now_ms));
@@ -158,7 +158,7 @@ impl Run {
         self
     }
 
-    /// Accepted and dispatched to an office.
+    /// A case accepted and dispatched to an office.
     fn dispatched() -> Self {
         let mut run = Self::new();
         run.act("clerk", CENTRE, Move::Accept {});
@@ -166,7 +166,7 @@ impl Run {
         run
     }
 
-    /// Signed by an office.
+    /// A case signed by an office.
     fn handling() -> Self {
         let mut run = Self::dispatched();
         run.act("zhang", "office-1", Move::Sign {});

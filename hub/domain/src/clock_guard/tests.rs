@@ -5,7 +5,7 @@ const DAY_MS: i64 = 1440 * MINUTE_MS;
 const NOON_MS: i64 = 1_790_000_000_000;
 const BOOT: i64 = 7;
 
-/// The clocks, so long after noon, with the wall clock off by so much.
+/// A reading `after_ms` after noon, with the wall clock off by `off_ms`.
 fn reading(after_ms: i64, off_ms: i64, synchronised: bool) -> Reading {
     Reading {
         wall_ms: NOON_MS + after_ms + off_ms,
@@ -34,13 +34,13 @@ fn a_step_beyond_the_bound_is_doubted_and_hub_time_goes_on_evenly_over_it() {
         assert_eq!(doubt(&mut guard, reading(1_000, 0, true)), None);
         for after_ms in [2_000, 600_000] {
             let stepped = reading(after_ms, off_ms, true);
-            // Those who ask see it before the guard has looked again.
+            // Readers of the state see the step before the guard evaluates it.
             assert_eq!(guard.state().hub_ms(stepped), NOON_MS + after_ms);
             assert_eq!(doubt(&mut guard, stepped), Some("stepped"), "{off_ms}");
             assert_eq!(guard.state().hub_ms(stepped), NOON_MS + after_ms);
             assert_eq!(guard.state().expiry_ms(stepped), NOON_MS + after_ms);
         }
-        // It is back by itself.
+        // The clock returned to the right time by itself.
         assert_eq!(doubt(&mut guard, reading(700_000, 0, true)), None);
     }
 }
@@ -49,7 +49,7 @@ fn a_step_beyond_the_bound_is_doubted_and_hub_time_goes_on_evenly_over_it() {
 fn small_steps_and_a_clock_that_drifts_are_followed() {
     let mut guard = guard(None, reading(0, 0, true));
     for second in 1..3_000 {
-        // A tenth too fast, in all far beyond the bound of one step.
+        // The clock runs a tenth too fast; the sum exceeds the bound of one step by far.
         let drifted = reading(second * 1_000, second * 100, true);
         assert_eq!(doubt(&mut guard, drifted), None);
         assert_eq!(guard.state().hub_ms(drifted), drifted.wall_ms);
@@ -74,7 +74,7 @@ fn a_person_who_trusts_it_ends_a_doubt_and_the_jump_is_told() {
     assert_eq!(guard.state().trusts, 2);
     assert_eq!(doubt(&mut guard, reading(5_000, DAY_MS, false)), None);
     assert_eq!(guard.state().expiry_ms(stepped), stepped.wall_ms);
-    // Once the kernel had it, losing it is news.
+    // Once the kernel has synchronised the clock, a loss is a new doubt.
     assert_eq!(doubt(&mut guard, reading(6_000, DAY_MS, true)), None);
     assert_eq!(
         doubt(&mut guard, reading(7_000, DAY_MS, false)),
@@ -144,7 +144,7 @@ fn a_start_compares_with_what_was_kept_of_this_boot_or_another() {
             assert!(guard.state().hub_ms(first) >= NOON_MS, "{name}");
         }
         if wanted.is_some() {
-            // An hour at most is known to have passed; nothing expires by what the clock claims.
+            // At most an hour has certainly passed; nothing expires by the time that the clock claims.
             let expiry_ms = guard.state().expiry_ms(first);
             assert!((NOON_MS..=NOON_MS + hour_ms).contains(&expiry_ms), "{name}");
             assert!(guard.kept(first).known.wall_ms <= NOON_MS + hour_ms);

@@ -1,30 +1,30 @@
-//! What the hub may conclude from not having heard of something: how far each agent has told everything,
-//! and when it could not hear.
+//! What the hub may conclude from the absence of an event: how far each agent has reported everything, and
+//! when it was down.
 use linli_shared::protocol::event::{AGENT_STARTED, DOWN_SINCE, Event};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Gaps that are remembered of one agent; the oldest go first.
+/// Maximum number of gaps per agent; the oldest are evicted first.
 const GAPS_MAX: usize = 1_000;
 
-/// A time in which an agent did not hear, milliseconds since 1970 UTC.
+/// A time in which an agent was down, milliseconds since 1970 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gap {
-    /// From.
+    /// Start.
     pub from_ms: i64,
-    /// To.
+    /// End.
     pub to_ms: i64,
 }
 
 impl Gap {
-    /// What an agent did not hear before a start that it tells; `None`: the event is another.
+    /// The gap before the start that an event reports; `None` for every other event.
     pub fn before_start(event: &Event) -> Option<Self> {
         if event.kind != AGENT_STARTED {
             return None;
         }
-        // Before its first start nobody heard. A watermark of an earlier life does not count: it is not an
-        // event, and what is found must not depend on when it was told. And a clock that was put back does
-        // not make the gap nothing.
+        // Before its first start the agent was down. The watermark of an earlier epoch does not count: it is
+        // no event, and findings must not depend on when it was reported. A clock that was set back still
+        // leaves a gap of at least one millisecond.
         let since = event.attributes.get(DOWN_SINCE);
         let since_ms = since.and_then(|since| since.parse::<i64>().ok());
         let to_ms = event.occurred_at_ms;
@@ -36,35 +36,35 @@ impl Gap {
 #[derive(Debug, Clone, Default)]
 struct Hearing {
     watermark_ms: i64,
-    /// By time.
+    /// Ordered by time.
     gaps: Vec<Gap>,
 }
 
-/// The hearing of all agents.
+/// The coverage of all agents.
 #[derive(Debug, Clone, Default)]
 pub struct Coverage {
     agents: HashMap<Arc<str>, Hearing>,
 }
 
-/// What is known of a time.
+/// The coverage of a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// All that happened has arrived.
+    /// All events of the time have arrived.
     All,
-    /// It may still come.
+    /// Events may still arrive.
     NotYet,
-    /// The agent was not there to hear.
+    /// The agent was down.
     Never,
 }
 
 impl Coverage {
-    /// An agent has told everything up to a time. It never goes back.
+    /// Raises the watermark of an agent; it never decreases.
     pub fn advance(&mut self, agent: &Arc<str>, watermark_ms: i64) {
         let hearing = self.agents.entry(agent.clone()).or_default();
         hearing.watermark_ms = hearing.watermark_ms.max(watermark_ms);
     }
 
-    /// An agent did not hear for a while.
+    /// Records a gap of an agent.
     pub fn gap(&mut self, agent: &Arc<str>, gap: Gap) {
         let hearing = self.agents.entry(agent.clone()).or_default();
         if let Err(at) = hearing.gaps.binary_search(&gap) {
@@ -75,21 +75,21 @@ impl Coverage {
         }
     }
 
-    /// How far an agent has told everything, milliseconds since 1970 UTC.
+    /// The watermark of an agent, milliseconds since 1970 UTC; 0 if unknown.
     pub fn watermark_ms(&self, agent: &str) -> i64 {
         self.agents
             .get(agent)
             .map_or(0, |hearing| hearing.watermark_ms)
     }
 
-    /// A gap in the time after `from_ms` and up to `to_ms`.
+    /// A gap that overlaps the time after `from_ms` and up to `to_ms`.
     pub fn gap_in(&self, agent: &str, from_ms: i64, to_ms: i64) -> Option<Gap> {
         let gaps = &self.agents.get(agent)?.gaps;
         let within = |gap: &&Gap| gap.from_ms < to_ms && gap.to_ms > from_ms;
         gaps.iter().find(within).copied()
     }
 
-    /// What is known of the time after `from_ms` and up to `to_ms`.
+    /// The coverage of the time after `from_ms` and up to `to_ms`.
     pub fn heard(&self, agent: &str, from_ms: i64, to_ms: i64) -> Heard {
         let Some(hearing) = self.agents.get(agent) else {
             return Heard::NotYet;

@@ -1,5 +1,5 @@
-//! The engine: rules by kind of event, timelines by key. It takes events and watermarks in any order and
-//! tells which keys have been touched; what that means for warnings is `hits` and `revise`.
+//! The engine: rules by kind of event, timelines by key. It accepts events and watermarks in any order and
+//! reports the touched keys; `hits` and `revise` derive the effects on warnings.
 use hashbrown::HashMap as FastMap;
 use linli_shared::protocol::event::{AGENT_STARTED, Delivery, Event};
 use linli_shared::protocol::ids::Lane;
@@ -13,76 +13,91 @@ use super::timeline::{Entry, Placed, Source, Timeline};
 use super::timing::Timing;
 use super::{AHEAD_MS_MAX, Finding, HORIZON_MS, Origin, Reason};
 
-/// Timelines that are over are looked for no more often than this, by the time of events, milliseconds.
+/// Minimum event time between two sweeps of expired timelines, milliseconds.
 const SWEEP_MS: i64 = 3_600_000;
-/// A full timeline first lets go of what is older than its window and this, milliseconds.
+/// A full timeline first evicts events older than its window plus this, milliseconds.
 const SLACK_MS: i64 = 3_600_000;
-/// Keys of one rule that reads the store which are in memory at a time.
+/// Maximum number of keys in memory of one rule that reads the store.
 const STORE_KEYS_MAX: usize = 20_000;
-/// The step of the moment from which a thing on a roster is to be heard. No rule has so many.
+/// The step that marks the start of the wait for a thing on a roster. No rule has so many steps.
 const SINCE_STEP: u16 = 1 << 15;
 
-/// How much a rule has done.
+/// Counters of one rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Events that it looked at.
+    /// Events evaluated.
     pub evaluated: u64,
-    /// Events that found no room, or lost it, for a limit.
+    /// Events refused or evicted because of a limit.
     pub overflow: u64,
-    /// Events that were too old, or too far ahead: history that is imported, clocks.
+    /// Events too old or too far ahead: imported history, wrong clocks.
     pub beyond: u64,
 }
 
 /// The event that touched a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// Its kind; empty where time alone has passed.
+    /// Kind of the event; empty if only time has passed.
     pub kind: String,
-    /// Its time.
+    /// Time of the event, milliseconds since 1970 UTC.
     pub at_ms: i64,
-    /// `agent/lane/epoch/sequence`
+    /// Identity of the event: `agent/lane/epoch/sequence`; empty if only time has passed.
     pub event: String,
 }
 
-/// A key of a rule whose hits are others than before.
+/// A key of a rule whose hits changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Touched {
-    /// Place of the rule in [`Engine::rules`].
+    /// Index of the rule in [`Engine::rules`].
     pub rule: usize,
+    /// The key.
     pub key: String,
+    /// Start of the changed time, milliseconds since 1970 UTC.
     pub from_ms: i64,
+    /// End of the changed time, milliseconds since 1970 UTC.
     pub to_ms: i64,
-    /// Events that are hits themselves.
+    /// Number of new events that are hits themselves.
     pub fresh_hits: i64,
-    /// The last that touched it.
+    /// The last event that touched the key.
     pub cause: Cause,
 }
 
-/// An event of a rule that reads the store.
+/// An event for a rule that reads the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Occurrence {
+    /// Index of the rule in [`Engine::rules`].
     pub rule: usize,
+    /// The key.
     pub key: String,
+    /// The event as an entry of a timeline.
     pub entry: Entry,
+    /// The event.
     pub cause: Cause,
-    /// Its key's timeline is in memory and has it; if not, see [`Engine::remember`].
+    /// The key's timeline is in memory and contains the event; if false, see [`Engine::remember`].
     pub is_known: bool,
 }
 
-/// An event that a `match` rule wants and that is older than its timelines reach. A hit by itself, it needs none.
+/// An event of a `match` rule that is older than its timelines reach. It is a hit by itself and needs no
+/// timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outdated {
+    /// Index of the rule in [`Engine::rules`].
     pub rule: usize,
+    /// The key.
     pub key: String,
+    /// The finding of this one event.
     pub finding: Finding,
 }
 
-/// A rule has met a limit.
+/// A rule reached a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overflow {
+    /// Index of the rule in [`Engine::rules`].
     pub rule: usize,
+    /// Site of the event.
     pub site: String,
+    /// Agent of the event.
     pub agent: String,
+    /// Time of the event, milliseconds since 1970 UTC.
     pub at_ms: i64,
     /// The limit: `max_keys` or `max_events`.
     pub limit: &'static str,
@@ -92,33 +107,37 @@ pub struct Overflow {
 struct RuleState {
     timelines: FastMap<Box<str>, Timeline>,
     overflowed: bool,
-    /// The latest event, for letting go of what is over.
+    /// Time of the latest event, for the eviction of expired ones.
     latest_ms: i64,
     swept_ms: i64,
-    /// What was older was let go of, with keys that had nothing else.
+    /// Entries before this time were evicted; empty keys were removed.
     kept_ms: Option<i64>,
     counts: Counts,
 }
 
-/// What has come of what was taken in.
+/// The results since the last call of [`Engine::outcome`].
 #[derive(Debug, Default)]
 pub struct Outcome {
+    /// Keys whose hits changed.
     pub touched: Vec<Touched>,
+    /// Events for rules that read the store.
     pub occurrences: Vec<Occurrence>,
+    /// Old events of `match` rules.
     pub outdated: Vec<Outdated>,
+    /// Limits reached for the first time.
     pub overflows: Vec<Overflow>,
 }
 
-/// Rule and key → first and last time that has become due.
+/// Rule and key → first and last due time.
 type Due = HashMap<(usize, Box<str>), (i64, i64)>;
 
-/// Deadlines by agent: (time, rule, key).
+/// Timers by agent: (time, rule, key).
 type Timers = HashMap<Arc<str>, BTreeSet<(i64, usize, Box<str>)>>;
 
-/// All rules with their timelines.
+/// All rules and their timelines.
 pub struct Engine {
     rules: Vec<Arc<Rule>>,
-    /// Kind of event → rules with the places of their steps of that kind.
+    /// Kind of event → rules, each with the indices of its steps of that kind.
     by_kind: HashMap<String, Vec<(usize, Vec<u8>)>>,
     states: Vec<RuleState>,
     sources: Vec<Source>,
@@ -132,16 +151,16 @@ pub struct Engine {
     occurrences: Vec<Occurrence>,
     outdated: Vec<Outdated>,
     overflows: Vec<Overflow>,
-    /// Rules of the store keep their timelines here: nothing is written.
+    /// Rules that read the store keep their timelines here instead, and nothing is written.
     in_memory: bool,
-    /// Before this time no event was read.
+    /// Events before this time were not read.
     base_ms: i64,
-    /// Only these take events, as long as others have them already; nobody asks what comes of it.
+    /// If set, only these rules accept events, during a warm-up in which nobody reads the outcome.
     only: Option<Vec<bool>>,
     key: String,
 }
 
-/// How far back these rules look at stored events; `None` where none of them does.
+/// How far back these rules read stored events, milliseconds; `None` if none of them does.
 pub fn reach_ms(rules: &[Arc<Rule>]) -> Option<i64> {
     let windows = rules.iter().filter(|rule| !rule.kind.reads_store());
     let longest_ms = windows.map(|rule| rule.kind.within_ms()).max()?;
@@ -149,7 +168,7 @@ pub fn reach_ms(rules: &[Arc<Rule>]) -> Option<i64> {
 }
 
 impl Engine {
-    /// An engine without events.
+    /// An engine without events. `offices`: site → office.
     pub fn new(rules: Vec<Arc<Rule>>, offices: HashMap<String, String>) -> Self {
         let mut engine = Self {
             rules: Vec::new(),
@@ -177,7 +196,7 @@ impl Engine {
         engine
     }
 
-    /// The same, with rules of the store in memory too: for replaying.
+    /// The same, with the timelines of rules that read the store in memory too: for replays.
     pub fn in_memory(rules: Vec<Arc<Rule>>, offices: HashMap<String, String>) -> Self {
         Self {
             in_memory: true,
@@ -200,7 +219,7 @@ impl Engine {
         self.rules = rules;
     }
 
-    /// The rules.
+    /// The rules, in the order of their indices.
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
     }
@@ -213,15 +232,15 @@ impl Engine {
             .collect()
     }
 
-    /// Events before this time were not read; what they would say is not known.
+    /// Events before this time were not read, so findings that need them are unknown.
     pub fn begin_at(&mut self, base_ms: i64) {
         self.base_ms = base_ms;
     }
 
-    /// Takes over the timelines of all rules that are the same in another engine, and what it has heard.
-    /// Gives the ids of those that are not there, or another there.
+    /// Takes over from another engine the timelines of all identical rules, and the coverage of agents.
+    /// Returns the ids of rules that are new or changed.
     pub fn take_over(&mut self, mut old: Engine) -> Vec<String> {
-        // Numbers of sources stand in the timelines.
+        // Timelines contain numbers of sources, so the table of sources moves with them.
         self.sources = std::mem::take(&mut old.sources);
         self.source_numbers = std::mem::take(&mut old.source_numbers);
         self.coverage = old.coverage;
@@ -250,8 +269,8 @@ impl Engine {
         others
     }
 
-    /// From now on only these rules take events, and what has come of these before is not asked; `None`: all
-    /// take them, and each touches its key.
+    /// From now on only these rules accept events, and they touch no keys; `None`: all rules accept events
+    /// and touch their keys.
     pub fn only(&mut self, ids: Option<&[String]>) {
         self.only = ids.map(|ids| {
             self.rules
@@ -261,13 +280,13 @@ impl Engine {
         });
     }
 
-    /// How far back a start has to read, milliseconds; `None` where no rule has a window in memory. A late
+    /// How far back a start must read events, milliseconds; `None` if no rule has a window in memory. A late
     /// event within the horizon looks back by a whole window.
     pub fn reach_ms(&self) -> Option<i64> {
         reach_ms(&self.rules)
     }
 
-    /// The kinds of events that timelines in memory hold.
+    /// The kinds of events that timelines in memory contain.
     pub fn kinds_in_memory(&self) -> Vec<&str> {
         let mut kinds: Vec<&str> = self
             .by_kind
@@ -287,7 +306,7 @@ impl Engine {
         kinds
     }
 
-    /// What each rule has done so far, by its id.
+    /// The counters of each rule, by id.
     pub fn counts(&self) -> impl Iterator<Item = (&str, Counts)> {
         self.rules
             .iter()
@@ -295,12 +314,12 @@ impl Engine {
             .map(|(rule, state)| (rule.id.as_str(), state.counts))
     }
 
-    /// Keys that are held now.
+    /// Number of keys in memory.
     pub fn keys(&self) -> usize {
         self.states.iter().map(|state| state.timelines.len()).sum()
     }
 
-    /// The memory of the timelines with their keys, bytes.
+    /// Memory of the timelines and their keys, bytes.
     pub fn bytes(&self) -> usize {
         let state = |state: &RuleState| -> usize {
             let entry = size_of::<(Box<str>, Timeline)>() + 1;
@@ -314,17 +333,17 @@ impl Engine {
         self.states.iter().map(state).sum()
     }
 
-    /// What agents have told, and when they could not hear.
+    /// The watermarks and gaps of agents.
     pub fn coverage(&self) -> &Coverage {
         &self.coverage
     }
 
-    /// How far an agent has told everything.
+    /// The watermark of an agent, milliseconds since 1970 UTC.
     pub fn watermark_ms(&self, agent: &str) -> i64 {
         self.coverage.watermark_ms(agent)
     }
 
-    /// The number of a source, given if it has none.
+    /// The number of a source; assigns one if it is new.
     pub fn source(&mut self, origin: &Origin<'_>) -> u32 {
         let same = |source: &Source| {
             source.epoch == origin.epoch
@@ -353,8 +372,8 @@ impl Engine {
         self.last_source
     }
 
-    /// A thing on a roster is to be heard from a time on, by its agent. For an absence: it has waited since then
-    /// for what was to follow, by an event that is not read any more.
+    /// Starts the wait for a thing on a roster, at `since_ms`, by its agent. For an absence: the wait began
+    /// with an event that is no longer read.
     pub fn expect(&mut self, rule: usize, key: &str, site: &str, agent: &str, since_ms: i64) {
         let origin = Origin {
             site,
@@ -378,7 +397,7 @@ impl Engine {
         self.arm(rule, key, entry);
     }
 
-    /// Takes one event in. `now_ms` says what is of the future.
+    /// Evaluates one event. Times after `now_ms` lie in the future.
     pub fn observe(&mut self, event: &Event, origin: &Origin<'_>, now_ms: i64) {
         if let Some(gap) = Gap::before_start(event) {
             self.note_gap(gap, event, origin);
@@ -400,7 +419,7 @@ impl Engine {
             if self.only.as_ref().is_some_and(|only| !only[*index]) || !rule.runs(now_ms) {
                 continue;
             }
-            // Imported history is the past of rules that look back, and nothing to the others.
+            // Imported history is the past of rules that look back; other rules ignore it.
             if timing.delivery == Delivery::History && !rule.kind.reads_store() {
                 continue;
             }
@@ -412,7 +431,7 @@ impl Engine {
             }
             let state = &mut self.states[*index];
             state.counts.evaluated += 1;
-            // What was to follow may come at any hour.
+            // Hours do not restrict the steps of `until` and `unless`.
             if !rule.in_hours(timing.at_ms) {
                 fitting &= rule.off_mask();
             }
@@ -458,7 +477,7 @@ impl Engine {
         if !on_roster {
             return;
         }
-        // For `all_of` an event is of the first step that it fits, so that it is not two things at once.
+        // For `all_of` an event counts for the first step that it fits only.
         let steps = match rule.kind {
             Kind::AllOf { .. } => steps & steps.wrapping_neg(),
             _ => steps,
@@ -491,7 +510,7 @@ impl Engine {
             }
         }
         let state = &mut self.states[index];
-        // A start reads what the windows of late events look back at, too.
+        // A warm-up also reads the events in the windows of late events.
         let horizon_ms = match (rule.kind.reads_store(), self.only.is_some()) {
             (true, _) => i64::MAX,
             (false, true) => HORIZON_MS.saturating_add(rule.kind.reach_ms()),
@@ -533,7 +552,8 @@ impl Engine {
         }
     }
 
-    /// No timeline takes an event for its age. Where each event is a hit by itself it is found all the same.
+    /// An event is too old for its timeline. For `match`, where each event is a hit by itself, it is found
+    /// all the same.
     fn note_beyond(
         &mut self,
         index: usize,
@@ -600,7 +620,7 @@ impl Engine {
         }
     }
 
-    /// Lets go of what says nothing more, and of what there is no room for.
+    /// Evicts entries that no longer matter, and the oldest ones if the timeline is full.
     fn thin(
         &mut self,
         index: usize,
@@ -615,7 +635,8 @@ impl Engine {
             return;
         };
         if let Kind::Silent { within_ms } = rule.kind {
-            // Between two that are near each other there is no silence, whatever else comes.
+            // Between two neighbours that are close there can be no silence, so the entry between them is
+            // redundant.
             for middle in [Some(at), at.checked_sub(1)].into_iter().flatten() {
                 let entries = timeline.entries();
                 let near = middle >= 1
@@ -633,7 +654,7 @@ impl Engine {
         if count <= rule.max_events {
             return;
         }
-        // A clock that is ahead must not push out the present.
+        // An event from a clock that is ahead must not evict events of the present.
         let present_ms = now_ms.saturating_add(AHEAD_MS_MAX);
         if timeline.entries()[count - 1].at_ms > present_ms {
             timeline.forget_last();
@@ -651,7 +672,7 @@ impl Engine {
         timeline.forget_first(lost);
         state.counts.overflow += lost as u64;
         let at_ms = latest_ms;
-        // A storm of what each is a hit by itself is counted on: nothing is missed.
+        // For `match` each event is a hit by itself: the eviction loses nothing.
         if !matches!(rule.kind, Kind::Match) {
             self.overflow(index, origin, at_ms, "max_events");
         }
@@ -671,12 +692,12 @@ impl Engine {
         });
     }
 
-    /// An agent could not hear for a while, and nothing that was decided before is another for it.
+    /// Records a gap of an agent without touching keys: no earlier decision depends on it.
     pub fn unheard(&mut self, agent: &str, gap: Gap) {
         self.coverage.gap(&agent.into(), gap);
     }
 
-    /// An agent was not there to hear: what its silence seemed to say is not so.
+    /// Records a gap of an agent and touches the keys whose silence fell into it.
     fn note_gap(&mut self, gap: Gap, event: &Event, origin: &Origin<'_>) {
         let Gap { from_ms, to_ms } = gap;
         let agent: Arc<str> = origin.agent.into();
@@ -705,8 +726,8 @@ impl Engine {
         }
     }
 
-    /// Sets the timer of a wait that is not decided yet, by its agent. A thing on a roster has one agent and
-    /// one timer, which goes on with its last event; other keys can be of several agents.
+    /// Sets the timer of an undecided wait for its agent. A thing on a roster has one agent and one timer,
+    /// which is renewed from its last event; other keys can have events of several agents.
     fn arm(&mut self, index: usize, key: &str, entry: Entry) {
         let rule = &self.rules[index];
         let agent = &self.sources[entry.source as usize].agent;
@@ -727,7 +748,7 @@ impl Engine {
         timers.insert((due_ms, index, Box::from(key)));
     }
 
-    /// Something is decided once this agent's watermark has come so far.
+    /// True if a wait is decided once this agent's watermark reaches `watermark_ms`.
     pub fn is_due(&self, agent: &str, watermark_ms: i64) -> bool {
         self.timers
             .get(agent)
@@ -735,14 +756,14 @@ impl Engine {
             .is_some_and(|(due_ms, ..)| *due_ms <= watermark_ms)
     }
 
-    /// An agent has told everything up to a time.
+    /// Sets the watermark of an agent and decides the waits that are due.
     pub fn advance(&mut self, agent: &str, watermark_ms: i64) {
         let agent: Arc<str> = agent.into();
         self.coverage.advance(&agent, watermark_ms);
         if let Some(due) = self.due(&agent, watermark_ms) {
             for ((index, key), (from_ms, to_ms)) in due {
                 let rule = Arc::clone(&self.rules[index]);
-                // The one timer of a thing on a roster stands for all its events up to now.
+                // The only timer of a thing on a roster covers all its events up to now.
                 let to_ms = match rule.kind {
                     Kind::Silent { .. } => watermark_ms,
                     _ => to_ms,
@@ -768,7 +789,7 @@ impl Engine {
         }
     }
 
-    /// The keys that have become due, each with its first and last time; `None`: nothing has.
+    /// Removes and returns the due keys, each with its first and last due time; `None` if there are none.
     fn due(&mut self, agent: &Arc<str>, watermark_ms: i64) -> Option<Due> {
         let timers = self.timers.get_mut(agent)?;
         let mut due = Due::new();
@@ -784,10 +805,10 @@ impl Engine {
         (!due.is_empty()).then_some(due)
     }
 
-    /// What has come of all that was taken in since the last time.
+    /// Removes and returns the results since the last call.
     pub fn outcome(&mut self) -> Outcome {
         let mut touched: Vec<Touched> = self.touched.drain().map(|(_, touched)| touched).collect();
-        // In the order of the rules, so that the numbers of warnings do not depend on a hash.
+        // Sorted by time and rule, so that the numbers of warnings do not depend on a hash.
         touched.sort_by(|one, other| {
             (one.from_ms, one.rule, &one.key).cmp(&(other.from_ms, other.rule, &other.key))
         });
@@ -799,7 +820,7 @@ impl Engine {
         }
     }
 
-    /// Something has come of it.
+    /// True if [`Engine::outcome`] would return a result.
     pub fn has_outcome(&self) -> bool {
         !(self.touched.is_empty()
             && self.occurrences.is_empty()
@@ -807,7 +828,8 @@ impl Engine {
             && self.overflows.is_empty())
     }
 
-    /// The findings of a key that touch a time, and from when on all is known.
+    /// The findings of a key that touch the time from `from_ms` to `to_ms`, and the time since which all
+    /// events are known.
     pub fn findings(
         &self,
         rule: usize,
@@ -815,7 +837,7 @@ impl Engine {
         from_ms: i64,
         to_ms: i64,
     ) -> (Vec<Finding>, i64) {
-        // Without a timeline nothing is known, and what stands is left as it is.
+        // Without a timeline nothing is known, and existing warnings stay as they are.
         let Some(timeline) = self.states[rule].timelines.get(key) else {
             return (Vec::new(), i64::MAX);
         };
@@ -830,17 +852,17 @@ impl Engine {
         (view.findings(from_ms, to_ms), known_from_ms)
     }
 
-    /// A timeline with all that its rule is decided by.
+    /// A timeline with everything that decides its rule.
     fn view<'a>(&'a self, rule: usize, timeline: &'a Timeline) -> View<'a> {
         View::of(&self.rules[rule], timeline, &self.sources, &self.coverage)
     }
 
-    /// The timeline of a key is in memory.
+    /// True if the timeline of a key is in memory.
     pub fn knows(&self, rule: usize, key: &str) -> bool {
         self.states[rule].timelines.contains_key(key)
     }
 
-    /// Puts what the store has of a key into memory. `fresh` are the events of it that have just come.
+    /// Loads the stored events of a key into memory. `fresh` are those among them that have just arrived.
     pub fn remember(
         &mut self,
         rule: usize,
@@ -851,7 +873,7 @@ impl Engine {
     ) {
         let state = &mut self.states[rule];
         if state.timelines.len() >= STORE_KEYS_MAX {
-            // They are read again when they are wanted.
+            // Their timelines are read again on demand.
             state.timelines.clear();
         }
         let mut timeline = Timeline::default();
@@ -886,15 +908,15 @@ impl Engine {
         self.states[rule].timelines.get(key)
     }
 
-    /// A source by its number.
+    /// The source of an entry.
     pub fn source_of(&self, entry: &Entry) -> &Source {
         &self.sources[entry.source as usize]
     }
 }
 
 impl RuleState {
-    /// Makes a timeline for a key if there is room; what is over is let go of now and then, at a cost that
-    /// does not grow with each event. `None`: no room; false: the event is too old or of the future.
+    /// Ensures a timeline for a key. Expired entries are evicted now and then, at a constant cost per event.
+    /// `None`: no room for another key; false: the event is too old or in the future.
     fn room(
         &mut self,
         rule: &Rule,
@@ -903,10 +925,10 @@ impl RuleState {
         horizon: i64,
         now_ms: i64,
     ) -> Option<bool> {
-        // A device's time in the future must not make everything else too old.
+        // An event in the future must not make all others too old.
         self.latest_ms = self.latest_ms.max(at_ms.min(now_ms));
         let horizon_ms = self.latest_ms.saturating_sub(horizon);
-        // As far ahead nothing of the present goes together with it, and its window would never be over.
+        // An event this far ahead shares no window with the present, and its window would never end.
         if at_ms < horizon_ms || at_ms > now_ms.saturating_add(HORIZON_MS) {
             return Some(false);
         }
@@ -921,8 +943,8 @@ impl RuleState {
             let roomy = self.timelines.len() < rule.max_keys / 2;
             self.timelines.retain(|_, timeline| {
                 let old = timeline.at_or_after(kept_ms);
-                // What still waits is ended by what comes, however late. Keys that are never ended must not
-                // take the room of others.
+                // An event that still waits is kept, because a late event can end its wait; except where keys
+                // that never end would take the room of others.
                 let last = timeline.entries().len().saturating_sub(1);
                 let keeps_last = roomy || matches!(rule.kind, Kind::Silent { .. });
                 let waits = keeps_last
@@ -954,7 +976,7 @@ fn cause(event: &Event, origin: &Origin<'_>) -> Cause {
     }
 }
 
-/// Values are told apart by their checksum.
+/// Hash of a value; `distinct` compares hashes.
 fn crc32c(value: &str) -> u32 {
     crc32c::crc32c(value.as_bytes())
 }

@@ -1,7 +1,7 @@
-//! Where a rule's condition holds on a timeline, and what it rests on there.
+//! Where a rule's condition holds on a timeline, and the events that each hit rests on.
 //!
-//! Each hit belongs to one event, its anchor, and hits are in the order of their anchors: at the anchor's
-//! time, or `within` after it for the kinds that wait.
+//! Each hit belongs to one event, its anchor, and hits are ordered by their anchors. The time of a hit is
+//! that of its anchor, or `within` later for the kinds that wait.
 use linli_shared::protocol::event::Delivery;
 use std::collections::HashMap;
 
@@ -11,24 +11,28 @@ use super::surge::chance;
 use super::timeline::{Entry, Source, Timeline};
 use super::{Finding, Origin, Reason};
 
-/// Windows of history without which `surge` says nothing.
+/// Minimum number of windows of history for a `surge`.
 pub const SURGE_WINDOWS_MIN: f64 = 2.0;
-/// Events that a reason lists; a count of hundreds is not read one by one.
+/// Maximum number of events listed as reasons; nobody reads hundreds.
 const REASONS_MAX: usize = 20;
 
-/// A timeline with all that its rule is decided by.
+/// A timeline with everything that decides its rule.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
+    /// The rule.
     pub rule: &'a Rule,
+    /// The events, ordered by time.
     pub entries: &'a [Entry],
     /// All steps that some event fits.
     pub steps: u16,
+    /// The sources, by number.
     pub sources: &'a [Source],
+    /// Watermarks and gaps of agents.
     pub coverage: &'a Coverage,
 }
 
 impl<'a> View<'a> {
-    /// A timeline of a rule.
+    /// The view of a rule's timeline.
     pub fn of(
         rule: &'a Rule,
         timeline: &'a Timeline,
@@ -44,7 +48,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// From an anchor to its hit, milliseconds.
+    /// Time from an anchor to its hit, milliseconds.
     fn shift_ms(&self) -> i64 {
         if self.rule.kind.waits() {
             self.rule.kind.within_ms()
@@ -57,23 +61,23 @@ impl<'a> View<'a> {
         self.entries[anchor].at_ms.saturating_add(self.shift_ms())
     }
 
-    /// The first event at or after a time.
+    /// Index of the first event at or after a time.
     fn at_or_after(&self, at_ms: i64) -> usize {
         self.entries.partition_point(|entry| entry.at_ms < at_ms)
     }
 
-    /// The first event later than `within_ms` before the event at `anchor`, or exactly so long before.
+    /// Index of the first event of the window that ends at `anchor`; both ends are included.
     fn window(&self, anchor: usize, within_ms: i64) -> usize {
         self.at_or_after(self.entries[anchor].at_ms.saturating_sub(within_ms))
     }
 
-    /// The condition holds at this anchor.
+    /// True if the condition holds at this anchor.
     pub fn holds(&self, anchor: usize) -> bool {
         let entry = &self.entries[anchor];
         if !entry.any(self.rule.on_mask()) && self.rule.on > 0 {
             return false;
         }
-        // It is the past of others, and completes nothing.
+        // Imported history is never a hit.
         if entry.delivery == Delivery::History {
             return false;
         }
@@ -133,7 +137,7 @@ impl<'a> View<'a> {
         found
     }
 
-    /// For each event, whether so many different values lie in the window that ends with it.
+    /// For each event, whether the window that ends with it contains at least `times` different values.
     fn all_distinct(&self, times: usize, within_ms: i64) -> Vec<bool> {
         let mut counts: HashMap<u32, usize> = HashMap::new();
         let mut first = 0;
@@ -156,12 +160,12 @@ impl<'a> View<'a> {
         all
     }
 
-    /// For each event, whether what was to follow it has not.
+    /// For each event, whether no event of `until` followed it.
     fn all_absent(&self, within_ms: i64) -> Vec<bool> {
         let mut all = vec![false; self.entries.len()];
         let mut followed_ms = i64::MAX;
         let mut end = self.entries.len();
-        // From the end, and all of one time together: what comes at the same time has followed.
+        // From the end, all events of one time together: an event at the same time counts as having followed.
         while end > 0 {
             let at_ms = self.entries[end - 1].at_ms;
             let first = self.at_or_after(at_ms);
@@ -180,7 +184,7 @@ impl<'a> View<'a> {
         all
     }
 
-    /// A hit lies in this time.
+    /// True if a hit lies between these times, both included.
     pub fn any_hit(&self, from_ms: i64, to_ms: i64) -> bool {
         let first = self
             .entries
@@ -209,8 +213,8 @@ impl<'a> View<'a> {
         None
     }
 
-    /// The latest chain of all steps in their order that ends here, latest first. Any other chain begins
-    /// no later, so if this one is too long or holds one of `unless`, all are and do.
+    /// The latest chain of all steps in order that ends here, latest first. Every other chain begins no
+    /// later: if this one is too long or contains an event of `unless`, so does every other.
     fn chain(&self, anchor: usize, within_ms: i64) -> Option<Vec<usize>> {
         let mut wanted = self.rule.on - 1;
         if !self.entries[anchor].is(wanted) {
@@ -271,7 +275,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The events that a hit rests on, oldest first, and what was counted, in words.
+    /// The events that a hit rests on, oldest first, and the counted values in words.
     fn rests_on(&self, anchor: usize) -> (Vec<usize>, String) {
         let (mut found, values) = match self.rule.kind {
             Kind::Match | Kind::Absent { .. } | Kind::Silent { .. } => {
@@ -310,8 +314,8 @@ impl<'a> View<'a> {
         (found, values)
     }
 
-    /// When the hub could have known of hits, the first of which rests on `rests_on`. A wait is over by the receipt of
-    /// what began it where that was live: the device's clock may be slow.
+    /// When the hub could know of these hits, the first of which rests on `rests_on`. A wait ends relative to
+    /// the receipt of its first event if that was live, because the device's clock may be slow.
     fn arrived_ms(&self, anchors: &[usize], rests_on: &[usize]) -> Option<i64> {
         if self.rule.kind.waits() {
             let over_ms = |anchor: &usize| {
@@ -349,7 +353,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// When what was missing came after all.
+    /// When the missing event occurred after all.
     fn ended_ms(&self, anchor: usize) -> Option<i64> {
         let due_ms = self.hit_ms(anchor);
         let late = |entry: &&Entry| entry.at_ms > due_ms;
@@ -364,10 +368,10 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The findings that touch a time, each whole.
+    /// The findings that touch the time from `from_ms` to `to_ms`, each complete.
     pub fn findings(&self, from_ms: i64, to_ms: i64) -> Vec<Finding> {
         let fold_ms = self.rule.fold_ms;
-        // One pass tells of all windows what a look into each of them would.
+        // One pass over all windows replaces a look into each.
         let at_once = match self.rule.kind {
             Kind::Distinct { times, within_ms } => Some(self.all_distinct(times, within_ms)),
             Kind::Absent { within_ms } => Some(self.all_absent(within_ms)),
@@ -391,7 +395,7 @@ impl<'a> View<'a> {
                 anchors.push(anchor);
             }
         }
-        // What is found at the edge may have begun long before, hit by hit.
+        // A finding at the edge may have begun long before, hit by hit.
         let first_ms = anchors
             .first()
             .map_or(i64::MAX, |first| self.hit_ms(*first));
@@ -437,7 +441,8 @@ impl<'a> View<'a> {
             .collect()
     }
 
-    /// Whether the event at `at`, just put there, makes, ends or undoes a hit; if so, where.
+    /// The time in which the event just inserted at `at` creates, ends or removes hits; `None` if it does
+    /// not.
     pub fn touched(&self, at: usize) -> Option<(i64, i64)> {
         let entry = &self.entries[at];
         let within_ms = self.rule.kind.reach_ms();
@@ -445,10 +450,10 @@ impl<'a> View<'a> {
             Kind::Match => Some((entry.at_ms, entry.at_ms)),
             Kind::Absent { .. } => self.touched_absence(at),
             Kind::Silent { .. } => self.touched_silence(at),
-            // More of the past makes the present less of a surge, so nothing can be left out.
+            // A larger past makes the present less of a surge, so no anchor can be skipped.
             Kind::Surge { .. } => {
                 let last_ms = self.entries.last().map_or(entry.at_ms, |last| last.at_ms);
-                // A new beginning of history counts for all that began with the old one.
+                // A new first event changes the history of all anchors that began with the old one.
                 let from_ms = match self.entries.get(1) {
                     Some(next) if at == 0 => next.at_ms,
                     _ => entry.at_ms,
@@ -456,7 +461,7 @@ impl<'a> View<'a> {
                 Some((entry.at_ms, last_ms.min(from_ms.saturating_add(within_ms))))
             }
             Kind::Count { times, .. } | Kind::Repeat { times, .. } => {
-                // Of the events after it, only the next ones have it among their last `times`.
+                // Of the later events, only the next ones have it among their last `times`.
                 let end = (at + times).min(self.entries.len());
                 self.span((at..end).filter(|anchor| self.holds(*anchor)))
             }
@@ -464,7 +469,7 @@ impl<'a> View<'a> {
                 if !matches!(self.rule.kind, Kind::Distinct { .. }) && !self.complete() {
                     return None;
                 }
-                // Of a late one it is decided once for all that came with it.
+                // For a late event, the window is re-evaluated once per transaction.
                 if at + 1 < self.entries.len() {
                     return self.span(self.after(at, within_ms));
                 }
@@ -474,7 +479,7 @@ impl<'a> View<'a> {
                 if !self.complete() {
                     return None;
                 }
-                // Of a late one it is decided once for all that came with it.
+                // For a late event, the window is re-evaluated once per transaction.
                 if at + 1 < self.entries.len() {
                     return self.span(self.after(at, within_ms));
                 }
@@ -483,13 +488,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Every step has an event.
+    /// True if every step has an event.
     fn complete(&self) -> bool {
         let wanted = self.rule.on_mask();
         self.steps & wanted == wanted
     }
 
-    /// The events from one on, as long as its window reaches.
+    /// The anchors whose windows contain the event at `at`.
     fn after(&self, at: usize, within_ms: i64) -> std::ops::Range<usize> {
         let end_ms = self.entries[at].at_ms.saturating_add(within_ms);
         at..self.entries.partition_point(|entry| entry.at_ms <= end_ms)
@@ -509,8 +514,8 @@ impl<'a> View<'a> {
         if !entry.any(self.rule.off_mask()) {
             return None;
         }
-        // It undoes what was missing up to now, or ends it. What stands before another that followed has been
-        // followed by that one; what is of the same time is followed by this.
+        // It ends or removes the absences up to now. Events before an earlier event of `until` were followed
+        // by that one; events of the same time are followed by this one.
         let from = self.entries[..at]
             .iter()
             .rposition(|other| other.any(self.rule.off_mask()))
@@ -529,7 +534,7 @@ impl<'a> View<'a> {
         let decided =
             |anchor: &usize| self.heard(&self.entries[*anchor], self.hit_ms(*anchor)) == Heard::All;
         let next_ms = self.entries.get(at + 1).map_or(i64::MAX, |next| next.at_ms);
-        // Where the neighbours are near each other there was no silence before either.
+        // If the neighbours are close, there was no silence before either.
         let was_silent =
             |anchor: &usize| next_ms.saturating_sub(self.hit_ms(*anchor)) > 0 && decided(anchor);
         self.span((at.saturating_sub(1)..=at).filter(was_silent))

@@ -1,5 +1,5 @@
-//! Events brought to rules without a store: for the tests of rules, for looking at the past with other
-//! rules, for properties. It decides by the same [`Engine`] and [`revise`] as the hub.
+//! Replays events through rules without a store: for the tests of rules, for evaluating the past with other
+//! rules, and for property tests. It decides with the same [`Engine`] and [`revise`] as the hub.
 use linli_shared::protocol::event::Event;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,29 +9,32 @@ use super::revise::{Change, Standing, Terms, revise};
 use super::rule::{Roster, Rule};
 use super::{Finding, Origin};
 
-/// A warning of a replay.
+/// A warning raised in a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Raised {
     /// Id of the rule.
     pub rule: String,
+    /// Key of the rule.
     pub key: String,
+    /// The finding that the warning stands for.
     pub finding: Finding,
     /// It is 补报.
     pub late: bool,
+    /// It was withdrawn.
     pub withdrawn: bool,
 }
 
-/// Rules with the warnings that they have raised.
+/// Rules and the warnings that they raised.
 pub struct Replay {
     engine: Engine,
     warnings: Vec<Raised>,
-    /// Rule and key → places in `warnings`.
+    /// Rule and key → indices in `warnings`.
     by_key: HashMap<(usize, String), Vec<usize>>,
     overflows: Vec<Overflow>,
 }
 
 impl Replay {
-    /// Nothing has come.
+    /// A replay without events.
     pub fn new(rules: Vec<Arc<Rule>>, offices: HashMap<String, String>) -> Self {
         Self {
             engine: Engine::in_memory(rules, offices),
@@ -41,7 +44,7 @@ impl Replay {
         }
     }
 
-    /// Things on the rosters of rules are to be heard from a time on.
+    /// Starts the wait for the things on the rosters of rules.
     pub fn expect_all(&mut self, since_ms: i64) {
         for (index, rule) in self.engine.rules().to_vec().iter().enumerate() {
             if let Roster::Keys(keys) = &rule.roster {
@@ -52,19 +55,19 @@ impl Replay {
         }
     }
 
-    /// An event comes.
+    /// Evaluates one event.
     pub fn bring(&mut self, event: &Event, origin: &Origin<'_>, now_ms: i64) {
         self.engine.observe(event, origin, now_ms);
         self.settle(now_ms);
     }
 
-    /// An agent has told everything up to a time.
+    /// Sets the watermark of an agent.
     pub fn heard(&mut self, agent: &str, watermark_ms: i64, now_ms: i64) {
         self.engine.advance(agent, watermark_ms);
         self.settle(now_ms);
     }
 
-    /// The engine as a start would make it: from the events alone, the warnings staying.
+    /// Replaces the engine, as a restart of the hub does; the warnings stay.
     pub fn restart(&mut self, engine: Engine) {
         self.engine = engine;
     }
@@ -74,13 +77,13 @@ impl Replay {
         &mut self.engine
     }
 
-    /// Limits that rules have met.
+    /// The limits that rules reached.
     #[cfg(test)]
     pub fn overflows(&self) -> &[Overflow] {
         &self.overflows
     }
 
-    /// The warnings that stand.
+    /// The open warnings, ordered by rule, key and time.
     pub fn standing(&self) -> Vec<&Raised> {
         let mut standing: Vec<&Raised> = self
             .warnings
@@ -111,7 +114,7 @@ impl Replay {
         }
     }
 
-    /// See `ingest/raise.rs`.
+    /// Mirrors `ingest/raise.rs`.
     fn join_or_raise(&mut self, outdated: Outdated, now_ms: i64) {
         let rule = Arc::clone(&self.engine.rules()[outdated.rule]);
         let (key, finding) = (outdated.key, outdated.finding);
@@ -216,7 +219,7 @@ impl Replay {
     }
 }
 
-/// A time with all warnings that touch it.
+/// The time span, extended to include all these warnings.
 pub fn hull(standing: &[Standing], from_ms: i64, to_ms: i64) -> (i64, i64) {
     standing
         .iter()

@@ -1,77 +1,91 @@
-//! What becomes of warnings when the findings around a time are others than before. Pure.
+//! Compares the findings around a time with the warnings there and decides the changes of the warnings. Pure.
 //!
-//! A warning and a finding belong together where they overlap in time; the oldest warning stands for the
-//! finding, and what else overlaps it has become one with it. In the end there is one standing warning for
-//! each finding, and they are alike: so the standing warnings are a function of the events too.
+//! A warning and a finding belong together if they overlap in time. The oldest overlapping warning stands for
+//! the finding; the others are merged into it. The result is exactly one open warning per finding, with the
+//! same content: the open warnings, too, are a function of the set of events.
 //!
-//! Before `known_from_ms` events were let go of, and nothing can be said: a warning that begins there keeps
-//! its beginning, and is not withdrawn. Nor is one of the rule before it was changed.
+//! Events before `known_from_ms` were evicted, so nothing can be decided there: a warning that begins earlier
+//! keeps its beginning and is never withdrawn. The same holds for a warning of an older version of the rule.
 use super::{Finding, Reason};
 
-/// A warning that stands, as far as it matters here.
+/// An open warning, reduced to what the comparison needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
+    /// Id of the warning.
     pub id: i64,
+    /// Time of the first hit, milliseconds since 1970 UTC.
     pub from_ms: i64,
+    /// Time of the last hit, milliseconds since 1970 UTC.
     pub to_ms: i64,
+    /// Number of hits.
     pub hits: i64,
+    /// The events that the first hit rests on.
     pub reasons: Vec<Reason>,
+    /// The counted values at the first hit, in words.
     pub values: String,
+    /// When the missing event occurred after all, milliseconds since 1970 UTC.
     pub ended_ms: Option<i64>,
-    /// 补报: nobody was paged for it.
+    /// It is 补报: nobody was notified.
     pub late: bool,
-    /// The rule was another when it was raised: what that one found stays as it is, and goes on.
+    /// An older version of the rule raised it: its findings stay, and may be extended.
     pub of_other_rule: bool,
 }
 
 impl Standing {
-    /// Its beginning is not for these findings to judge.
+    /// These findings must not change its beginning.
     fn keeps_beginning(&self, terms: Terms) -> bool {
         self.of_other_rule || self.from_ms < terms.known_from_ms
     }
 }
 
-/// What becomes of a warning.
+/// A change of a warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// There is a new one.
+    /// Raise a new warning.
     Raise { finding: Finding, late: bool },
-    /// It has gone on: more hits, a later end, another reading.
+    /// Extend a warning: more hits, a later end, other values.
     Extend {
+        /// Id of the warning.
         id: i64,
+        /// The finding from now on.
         finding: Finding,
-        /// It was 补报, and now it is of the present: people are to be told.
+        /// The warning was 补报 and now is fresh: people must be notified.
         now_fresh: bool,
-        /// What it waited for has come with it.
+        /// The missing event occurred.
         now_ended: bool,
     },
-    /// What it waited for has come: it is over.
+    /// End a warning: the missing event occurred.
     End { id: i64, finding: Finding },
-    /// It is another than it seemed.
+    /// Amend a warning: its beginning, its reasons or its end were wrong.
     Amend {
+        /// Id of the warning.
         id: i64,
+        /// The finding from now on.
         finding: Finding,
+        /// The warning was 补报 and now is fresh: people must be notified.
         now_fresh: bool,
+        /// The missing event occurred.
         now_ended: bool,
     },
-    /// It would not have been raised.
+    /// Withdraw a warning: with all events it would not have been raised, or another warning covers it.
     Withdraw { id: i64, merged_into: Option<i64> },
 }
 
-/// What is decided by.
+/// The inputs of the comparison, beside findings and warnings.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
+    /// Now, milliseconds since 1970 UTC.
     pub now_ms: i64,
-    /// Findings that the hub could have known of longer ago are 补报, milliseconds.
+    /// Maximum age of a fresh finding, milliseconds; an older one is 补报.
     pub fresh_ms: i64,
-    /// Everything from here on is known.
+    /// All events since this time are known, milliseconds since 1970 UTC.
     pub known_from_ms: i64,
-    /// Hits of the events that have just come, for warnings that began before it.
+    /// Hits of the new events, for warnings that began before `known_from_ms`.
     pub fresh_hits: i64,
 }
 
 impl Terms {
-    /// The hub could have known of it before, or all of it was replayed.
+    /// True if the finding is 补报: the hub could have known of it earlier, or all its events were replayed.
     pub fn is_late(&self, finding: &Finding) -> bool {
         finding
             .arrived_ms
@@ -79,7 +93,7 @@ impl Terms {
     }
 }
 
-/// Compares findings with standing warnings, both in the order of time, each list free of overlaps.
+/// Compares findings with open warnings. Both lists are ordered by time and free of overlaps.
 pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut taken = vec![false; standing.len()];
@@ -99,7 +113,7 @@ pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Ve
             }
         }
         let late = terms.is_late(&finding);
-        // Of what is not known to its beginning nothing new is said, nor beside a warning that goes on over it.
+        // Raise nothing if the beginning is unknown, or if a warning that keeps its beginning overlaps.
         let beside = standing.iter().any(|warning| {
             warning.keeps_beginning(terms)
                 && warning.from_ms <= finding.to_ms
@@ -294,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_finding_is_fresh_by_its_receipt_whatever_its_own_time_says() {
-        // Of a device whose clock is far behind, or ahead.
+        // The event of a device whose clock is far behind, or ahead.
         for at_ms in [10, 10_000] {
             for (arrived_ms, late) in [(Some(1_000), false), (Some(899), true), (None, true)] {
                 let found = Finding {

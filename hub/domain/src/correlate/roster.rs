@@ -1,17 +1,17 @@
-//! Agents that are to be heard: who has given no sign of life for too long.
+//! The roster of agents: detects agents without a sign of life for too long.
 //!
-//! Signs of life are not events: only the last of each agent is known. So a silence that ends is over, and
-//! one that the hub slept through is not known: after a start each agent has the rule's whole time again.
+//! Signs of life are not events; only the last of each agent is known. So a silence that ended is over, and a
+//! silence while the hub was down is unknown: after a start each agent has the rule's whole time again.
 //!
-//! Times are of any clock that does not step; a hub gives those of its monotonic one.
+//! Times may be of any clock that does not step; the hub passes its monotonic clock.
 use std::collections::HashMap;
 
-/// What is known of one agent.
+/// The state of one agent.
 #[derive(Debug, Clone, Copy)]
 struct Watch {
-    /// The last sign, or since when it is waited for, milliseconds.
+    /// The last sign of life, or the start of the wait for it, milliseconds.
     heard_ms: i64,
-    /// It is silent, and that has been said.
+    /// The silence has been reported.
     silent: bool,
 }
 
@@ -21,21 +21,24 @@ pub struct AgentRoster {
     agents: HashMap<String, Watch>,
 }
 
-/// Silence begins or ends.
+/// A silence begins or ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Silence {
-    /// It has given no sign since `heard_ms`, longer than is allowed at `at_ms`.
+    /// No sign of life since `heard_ms`; the limit passed at `at_ms`.
     Begins {
+        /// Id of the agent.
         agent: String,
+        /// The last sign of life, milliseconds.
         heard_ms: i64,
+        /// When the limit passed, milliseconds.
         at_ms: i64,
     },
-    /// It has given a sign.
+    /// A silent agent gave a sign of life.
     Ends { agent: String, at_ms: i64 },
 }
 
 impl AgentRoster {
-    /// An agent is on the roster from now on; `silent` if a warning of before says so.
+    /// Adds an agent to the roster; `silent` if an open warning reports its silence.
     pub fn expect(&mut self, agent: &str, since_ms: i64, silent: bool) {
         self.agents.entry(agent.to_owned()).or_insert(Watch {
             heard_ms: since_ms,
@@ -43,7 +46,7 @@ impl AgentRoster {
         });
     }
 
-    /// An agent has given a sign.
+    /// Records a sign of life; returns the end of a silence.
     pub fn heard(&mut self, agent: &str, at_ms: i64) -> Option<Silence> {
         let watch = self.agents.entry(agent.to_owned()).or_insert(Watch {
             heard_ms: at_ms,
@@ -56,12 +59,12 @@ impl AgentRoster {
         })
     }
 
-    /// It has been said that an agent is silent.
+    /// True if the silence of the agent has been reported.
     pub fn is_silent(&self, agent: &str) -> bool {
         self.agents.get(agent).is_some_and(|watch| watch.silent)
     }
 
-    /// Who has been silent for longer than `within_ms`.
+    /// Reports the agents that have been silent for longer than `within_ms`, each once.
     pub fn overdue(&mut self, within_ms: i64, now_ms: i64) -> Vec<Silence> {
         let mut silent = Vec::new();
         for (agent, watch) in &mut self.agents {

@@ -1,5 +1,5 @@
-//! Rule files: strict TOML, checked against what the hub knows. `file` is their form, `check` what must
-//! hold; an error names file, line, rule and key, and what is allowed.
+//! Rule files: strict TOML, checked against the hub's vocabulary. `file` defines the form, `check` the
+//! constraints. An error names file, line, rule and key, and the permitted values.
 //!
 //! ```toml
 //! schema = 1
@@ -11,33 +11,33 @@
 //! level = "place"                    # place | device | type | person
 //! key = ["site", "building"]         # fields, see below
 //! within = "10m"                     # all but match
-//! times = 3                          # count, distinct, repeat; surge: at least so many
+//! times = 3                          # count, distinct, repeat; surge: at least so many events
 //! distinct = "device"                # distinct: the field whose values are counted
 //! on = [{ type = "fire.alarm" }, { type = "door.forced", building = ["B1", "B2"] }]
-//! until = [{ type = "door.closed" }] # absent: what was to follow
-//! unless = [{ type = "pile.cutoff" }] # sequence: what must not come between
-//! roster = "agents"                  # silent: who is to be heard; or [{ agent = "gw-1", device = "d-1" }]
+//! until = [{ type = "door.closed" }] # absent: the expected event
+//! unless = [{ type = "pile.cutoff" }] # sequence: what must not occur in between
+//! roster = "agents"                  # silent: what to wait for; or [{ agent = "gw-1", device = "d-1" }]
 //! ratio = 2.0                        # surge: times the average of the four windows before
-//! p = 0.01                           # surge: at most so likely by chance
-//! hours = "22:00-06:00"              # only events of these hours, by the clock of the centre
+//! p = 0.01                           # surge: maximum probability by chance
+//! hours = "22:00-06:00"              # only events of these hours, local time of the centre
 //! severity = "life"                  # info | notice | warning | alarm | life
-//! fresh = "15m"                      # what was received longer ago is 补报: recorded; about life people are told
-//! late = "revise"                    # late events put right what was found without them
-//! fold = "30m"                       # hits this near are one warning
-//! max_keys = 200000                  # keys, and events of one key, that it may hold
+//! fresh = "15m"                      # older receipts are 补报: recorded only; for `life` people are notified
+//! late = "revise"                    # late events correct earlier findings
+//! fold = "30m"                       # hits this close are one warning
+//! max_keys = 200000                  # maximum of keys, and of events per key
 //! max_events = 4096
-//! mode = "live"                      # live | shadow: warnings that open nothing and page nobody
+//! mode = "live"                      # live | shadow: warnings that open no case and notify nobody
 //! enabled = true
-//! inhibits = { kinds = ["absent", "silent"], same = "agent" }   # or rules = ["id"]; same: agent | site | key
+//! inhibits = { kinds = ["absent", "silent"], same = "agent" }  # or rules = ["id"]; same: agent | site | key
 //! then = { case = "public-safety", route = "duty-centre", ack = "5m" }
-//! consent = "…"                      # level = "person": consent, two approvals, an end of at most a year
+//! consent = "…"                      # level = "person": consent, two approvals, expiry within a year
 //! approvals = ["…", "…"]
 //! expires = "2027-03-01"
 //! [[rule.test]]                      # see `trial`
 //! ```
 //!
 //! Fields: `site agent building unit address device type source severity office`, and `attributes.NAME` for
-//! what a mapping declares. A field whose name says that it is about a person is refused everywhere.
+//! the attributes that a mapping declares. A field whose name refers to a person is always refused.
 mod check;
 mod file;
 
@@ -56,22 +56,22 @@ use std::collections::BTreeMap;
 
 use crate::local_time;
 
-/// Where the value of a rule's field is found.
+/// A field of a rule: where its value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field {
     /// Site of the agent.
     Site,
-    /// The agent.
+    /// Id of the agent.
     Agent,
-    /// The office that the site belongs to, as the hub's config says, or else the site.
+    /// The office of the site in the hub's config, or else the site.
     Office,
-    /// What an event itself has, by its name in [`Event::field`].
+    /// A field of the event, by its name in [`Event::field`].
     Event(&'static str),
-    /// An attribute.
+    /// An attribute of the event, by name.
     Attribute(String),
 }
 
-/// Fields by their names in rules; attributes are beside them.
+/// Fields by their names in rules, without attributes.
 pub const FIELDS: &[(&str, Field)] = &[
     ("site", Field::Site),
     ("agent", Field::Agent),
@@ -85,21 +85,21 @@ pub const FIELDS: &[(&str, Field)] = &[
     ("severity", Field::Event("severity")),
 ];
 
-/// What a field is read from.
+/// The event that fields are read from.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// The event.
     pub event: &'a Event,
-    /// Site of its agent.
+    /// Site of the agent.
     pub site: &'a str,
-    /// Its agent.
+    /// Id of the agent.
     pub agent: &'a str,
-    /// Office of the site, or the site.
+    /// Office of the site, or else the site.
     pub office: &'a str,
 }
 
 impl Field {
-    /// The field of a name.
+    /// The field with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         if let Some(attribute) = name.strip_prefix("attributes.") {
             return (!attribute.is_empty()).then(|| Self::Attribute(attribute.to_owned()));
@@ -110,7 +110,7 @@ impl Field {
             .map(|(_, field)| field.clone())
     }
 
-    /// Its name.
+    /// Its name in rules.
     pub fn name(&self) -> String {
         match self {
             Self::Site => "site".to_owned(),
@@ -121,7 +121,7 @@ impl Field {
         }
     }
 
-    /// Its value; `None` if there is none.
+    /// Its value; `None` if it is empty or missing.
     pub fn of<'a>(&self, subject: Subject<'a>) -> Option<&'a str> {
         let value = match self {
             Self::Site => subject.site,
@@ -134,17 +134,17 @@ impl Field {
     }
 }
 
-/// What one step of a rule wants of an event.
+/// The condition of one step of a rule on an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Kind, exact.
+    /// Kind of the event, exact.
     pub kind: String,
-    /// Other fields, each one of these values.
+    /// Other fields, each with its permitted values.
     pub fields: Vec<(Field, Vec<String>)>,
 }
 
 impl Step {
-    /// The event is of this step. The kind has been compared.
+    /// True if the event fits the step. The caller has compared the kind.
     pub fn fits(&self, subject: Subject<'_>) -> bool {
         self.fields.iter().all(|(field, values)| {
             field
@@ -154,35 +154,39 @@ impl Step {
     }
 }
 
-/// What a rule looks for. Windows are in milliseconds.
+/// The kind of a rule. Windows are in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     /// One event.
     Match,
-    /// So many events.
+    /// `times` events in the window.
     Count { times: usize, within_ms: i64 },
-    /// So many different values.
+    /// `times` different values in the window.
     Distinct { times: usize, within_ms: i64 },
-    /// One event of each step.
+    /// One event of each step, in any order.
     AllOf { within_ms: i64 },
-    /// One event of each step, in their order.
+    /// One event of each step, in order.
     Sequence { within_ms: i64 },
-    /// Nothing that should have followed.
+    /// No event of `until` after one of `on`.
     Absent { within_ms: i64 },
-    /// Nothing of a thing on the roster.
+    /// No event of a thing on the roster.
     Silent { within_ms: i64 },
-    /// So many events over a long time.
+    /// `times` events over a long window.
     Repeat { times: usize, within_ms: i64 },
     /// Many more events than before.
     Surge {
+        /// Minimum number of events.
         times: usize,
+        /// Length of the window, milliseconds.
         within_ms: i64,
+        /// Minimum ratio to the average of the windows before.
         ratio: f64,
+        /// Maximum probability by chance.
         p: f64,
     },
 }
 
-/// Windows before the present one that `surge` compares with.
+/// Number of earlier windows that `surge` compares with.
 pub const SURGE_WINDOWS: i64 = 4;
 
 impl Kind {
@@ -201,7 +205,7 @@ impl Kind {
         }
     }
 
-    /// How long its window is, milliseconds.
+    /// Length of its window, milliseconds; 0 for `match`.
     pub fn within_ms(&self) -> i64 {
         match self {
             Self::Match => 0,
@@ -216,7 +220,7 @@ impl Kind {
         }
     }
 
-    /// How many events it takes at least.
+    /// Minimum number of events of a hit.
     pub fn times(&self) -> usize {
         match self {
             Self::Count { times, .. }
@@ -227,7 +231,7 @@ impl Kind {
         }
     }
 
-    /// From an event to the last one that it can make a hit of, or keep from being one, milliseconds.
+    /// Time from an event to the last one whose hit it can create or prevent, milliseconds.
     pub fn reach_ms(&self) -> i64 {
         match self {
             Self::Surge { within_ms, .. } => within_ms.saturating_mul(SURGE_WINDOWS + 1),
@@ -235,12 +239,12 @@ impl Kind {
         }
     }
 
-    /// Its events are kept in the store and read from there.
+    /// True if its events are kept in the store and read from there.
     pub fn reads_store(&self) -> bool {
         matches!(self, Self::Repeat { .. } | Self::Surge { .. })
     }
 
-    /// It waits for what does not come.
+    /// True if it waits for an event that does not occur.
     pub fn waits(&self) -> bool {
         matches!(self, Self::Absent { .. } | Self::Silent { .. })
     }
@@ -249,22 +253,27 @@ impl Kind {
 /// What a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
+    /// A place.
     Place,
+    /// A device.
     Device,
+    /// A type of event.
     Type,
-    /// With consent, approvals and an end.
+    /// A person; requires consent, approvals and an expiry.
     Person,
 }
 
 /// Hours of the day, minutes since midnight; `from > to` goes over midnight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hours {
+    /// Start, included.
     pub from: u16,
+    /// End, excluded.
     pub to: u16,
 }
 
 impl Hours {
-    /// A minute of the day is within.
+    /// True if a minute of the day lies within.
     pub fn hold(&self, minute: u16) -> bool {
         if self.from <= self.to {
             (self.from..self.to).contains(&minute)
@@ -274,69 +283,90 @@ impl Hours {
     }
 }
 
-/// Who is to be heard by a `silent` rule.
+/// The things that a `silent` rule waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Roster {
-    /// Not a `silent` rule.
+    /// The rule is not `silent`.
     #[default]
     None,
     /// All agents that have joined.
     Agents,
-    /// These keys, each with the agent that hears it.
+    /// These keys, each with its agent.
     Keys(BTreeMap<String, String>),
 }
 
-/// Which warnings are not sent on while one of this rule goes on.
+/// The warnings that are inhibited while a warning of this rule is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inhibits {
-    /// Kinds of rules.
+    /// Kinds of the inhibited rules.
     pub kinds: Vec<String>,
-    /// Rules.
+    /// Ids of the inhibited rules.
     pub rules: Vec<String>,
-    /// What both warnings have alike.
+    /// What both warnings must have in common.
     pub same: Same,
 }
 
-/// What an inhibiting and an inhibited warning have alike.
+/// What an inhibiting and an inhibited warning have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Same {
+    /// The agent.
     Agent,
+    /// The site.
     Site,
+    /// The key.
     Key,
 }
 
-/// A rule that has been checked.
+/// A checked rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
+    /// Id.
     pub id: String,
+    /// Name for people.
     pub name: String,
-    /// Of its content, tests and comments left out.
+    /// Hash of its content without tests and comments.
     pub hash: String,
+    /// Kind and window.
     pub kind: Kind,
+    /// What it is about.
     pub level: Level,
+    /// Fields of the key.
     pub key: Vec<Field>,
-    /// `on`, then `until` or `unless`.
+    /// The steps: `on`, then `until` or `unless`.
     pub steps: Vec<Step>,
-    /// How many of them are `on`.
+    /// Number of `on` steps.
     pub on: usize,
+    /// The field whose values `distinct` counts.
     pub distinct: Option<Field>,
+    /// The things that `silent` waits for.
     pub roster: Roster,
+    /// Hours of the day of its events; `None`: all.
     pub hours: Option<Hours>,
+    /// Severity of its warnings.
     pub severity: Severity,
+    /// Maximum age of a fresh finding, milliseconds.
     pub fresh_ms: i64,
+    /// Maximum distance of hits of one finding, milliseconds.
     pub fold_ms: i64,
+    /// Maximum number of keys.
     pub max_keys: usize,
+    /// Maximum number of events per key.
     pub max_events: usize,
+    /// Its warnings open no case and notify nobody.
     pub shadow: bool,
+    /// The rule is evaluated.
     pub enabled: bool,
+    /// The warnings that its warnings inhibit.
     pub inhibits: Option<Inhibits>,
+    /// Kind of the case that its warnings open.
     pub case: Option<String>,
+    /// Route of its notices.
     pub route: String,
-    /// An acknowledgement is due so long after the warning, milliseconds.
+    /// Time allowed for an acknowledgement of a warning, milliseconds.
     pub ack_ms: Option<i64>,
-    /// It stops then, milliseconds since 1970 UTC.
+    /// Expiry, milliseconds since 1970 UTC.
     pub expires_ms: Option<i64>,
-    /// The file that it stands in.
+    /// Path of its file.
     pub file: String,
     /// Its tests.
     pub trials: Vec<TrialEntry>,
@@ -353,23 +383,23 @@ impl Rule {
         (((1u32 << self.steps.len()) - 1) as u16) & !self.on_mask()
     }
 
-    /// It is looked at, at this time.
+    /// True if it is evaluated at this time.
     pub fn runs(&self, now_ms: i64) -> bool {
         self.enabled && self.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)
     }
 
-    /// It is graver than a severity of this name.
+    /// True if it is graver than the severity with this name.
     pub fn is_graver_than(&self, severity: &str) -> bool {
         Severity::from_name(severity).is_some_and(|severity| self.severity > severity)
     }
 
-    /// A time is of the hours that it wants, by the clock of the centre.
+    /// True if a time lies within its hours, local time of the centre.
     pub fn in_hours(&self, at_ms: i64) -> bool {
         self.hours
             .is_none_or(|hours| hours.hold(local_time::minute_of_day(at_ms)))
     }
 
-    /// Writes the values of the key's fields, with `|` between them; false if one is missing.
+    /// Writes the key: the values of its fields, separated by `|`. Returns false if a value is missing.
     pub fn write_key(&self, subject: Subject<'_>, key: &mut String) -> bool {
         key.clear();
         for (index, field) in self.key.iter().enumerate() {
@@ -385,12 +415,14 @@ impl Rule {
     }
 }
 
-/// Fields of a key at most.
+/// Maximum number of fields of a key.
 pub const KEY_FIELDS_MAX: usize = 6;
-/// A longer value stands in a key by its beginning and its hash: an index of the store takes no key of any length.
+/// A longer value is replaced by its beginning and its hash, because an index of the store limits the length
+/// of keys.
 const KEY_VALUE_BYTES_MAX: usize = 200;
 
-/// `|` and `\` in a value are escaped, so that no two keys look alike. A NUL is no text for a database.
+/// Appends a value to a key, with `|` and `\` escaped so that keys stay unambiguous. Replaces NUL, which
+/// databases refuse in texts.
 pub fn push_escaped(key: &mut String, value: &str) {
     if value.len() > KEY_VALUE_BYTES_MAX {
         let hash = hex::encode(&Sha256::digest(value)[..8]);
@@ -409,7 +441,7 @@ pub fn push_escaped(key: &mut String, value: &str) {
     }
 }
 
-/// The values of a key.
+/// Splits a key into its values.
 pub fn split_key(key: &str) -> Vec<String> {
     let mut values = vec![String::new()];
     let mut escaped = false;

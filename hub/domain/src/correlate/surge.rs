@@ -1,10 +1,10 @@
-//! How likely it is that so many events come by chance.
+//! The probability that so many events occur by chance.
 //!
-//! Two Poisson counts are compared as J. Przyborowski and H. Wilenski do (Biometrika 31, 1940): given their
-//! sum, the present count is binomial, with the share of the present window in all windows as its chance.
-//! So little history makes for little certainty by itself.
+//! Two Poisson counts are compared by the method of J. Przyborowski and H. Wilenski (Biometrika 31, 1940):
+//! given their sum, the present count is binomial, with the share of the present window in all windows as its
+//! probability. A short history therefore gives little certainty.
 
-/// The chance that `now` or more of `now + before` events fall into one window of `windows + 1`.
+/// The probability that `now` or more of `now + before` events fall into one window of `windows + 1`.
 pub fn chance(now: usize, before: usize, windows: f64) -> f64 {
     let all = now + before;
     let share = 1.0 / (windows + 1.0);
@@ -12,13 +12,13 @@ pub fn chance(now: usize, before: usize, windows: f64) -> f64 {
     let choose = libm::lgamma(all as f64 + 1.0)
         - libm::lgamma(now as f64 + 1.0)
         - libm::lgamma(before as f64 + 1.0);
-    // The logarithm of each term from that of the one before: no factorials, no underflow.
+    // Each term follows from the logarithm of the previous one: no factorials, no underflow.
     let mut term = choose + now as f64 * share.ln() + before as f64 * (1.0 - share).ln();
     let mut tail = 0.0;
     for count in now..=all {
         let more = term.exp();
         tail += more;
-        // Past the middle the terms only get smaller, and soon are nothing.
+        // Past the middle the terms decrease, and soon are negligible.
         if count as f64 > all as f64 * share && more < tail * 1e-12 {
             break;
         }
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn the_tails_are_those_of_the_binomial() {
-        // The sums themselves, in exact fractions.
+        // The exact sums, computed with fractions.
         for (now, before, wanted) in [
             (0, 10, 1.0),
             (1, 0, 0.2),

@@ -1,33 +1,33 @@
-//! The events of one key of one rule, in the order of their times.
+//! The events of one key of one rule, ordered by time.
 //!
-//! Events at the same time are ordered by their identity, so that the order is the same however they came.
-//! What is let go of for room or age moves `floor_ms`: before it nothing can be said any more.
+//! Events of the same time are ordered by their identity, so the order is independent of their arrival. An
+//! eviction for room or age raises `floor_ms`; nothing can be decided before it any more.
 use linli_shared::protocol::event::Delivery;
 use linli_shared::protocol::ids::Lane;
 use std::sync::Arc;
 
-/// Steps that a rule may have, `until` and `unless` among them.
+/// Maximum number of steps of a rule, including `until` and `unless`.
 pub const STEPS_MAX: usize = 16;
 
-/// An agent's lane in one life of its spool, with the agent's site.
+/// An agent's lane in one epoch of its spool, with the agent's site.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Source {
     /// Agent.
     pub agent: Arc<str>,
-    /// Lane.
+    /// Lane of the spool.
     pub lane: Lane,
-    /// Epoch.
+    /// Epoch of the spool.
     pub epoch: u64,
-    /// Site.
+    /// Site of the agent.
     pub site: Arc<str>,
 }
 
-/// An event as a rule keeps it. Small: a key can hold thousands.
+/// An event as a rule stores it. Small: a key can hold thousands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// Time of the event, milliseconds since 1970 UTC.
     pub at_ms: i64,
-    /// Its sequence.
+    /// Its sequence number.
     pub sequence: u64,
     /// Number of its [`Source`].
     pub source: u32,
@@ -35,42 +35,42 @@ pub struct Entry {
     pub value: u32,
     /// When its agent received it, whole seconds since 1970 UTC.
     pub received_s: u32,
-    /// The steps that it fits, a bit each.
+    /// The steps that it fits, one bit each.
     pub steps: u16,
-    /// Whether it was reported when it happened.
+    /// Whether it was reported live.
     pub delivery: Delivery,
 }
 
-/// Thousands of them are held a key.
+// Thousands of them are stored per key.
 const _: () = assert!(size_of::<Entry>() == 32);
 
 impl Entry {
-    /// It fits this step.
+    /// True if it fits this step.
     pub fn is(&self, step: usize) -> bool {
         self.steps & (1 << step) != 0
     }
 
-    /// When its agent received it, milliseconds since 1970 UTC; `None`: it was not reported when it happened.
+    /// When its agent received it, milliseconds since 1970 UTC; `None` if it was not reported live.
     pub fn live_ms(&self) -> Option<i64> {
         self.delivery
             .is_live()
             .then(|| i64::from(self.received_s) * 1000)
     }
 
-    /// It fits one of these.
+    /// True if it fits one of these steps.
     pub fn any(&self, steps: u16) -> bool {
         self.steps & steps != 0
     }
 }
 
-/// What became of an insertion.
+/// The result of an insertion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placed {
-    /// It stands here.
+    /// Inserted at this index.
     At(usize),
-    /// It stands there already.
+    /// The event exists already.
     Known,
-    /// It is older than what is still known.
+    /// Older than the evicted part.
     TooOld,
 }
 
@@ -78,11 +78,11 @@ pub enum Placed {
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
     entries: Vec<Entry>,
-    /// All steps that some entry fits or has fitted.
+    /// All steps that an entry fits, or an evicted one fitted.
     pub steps: u16,
-    /// Its timer goes off at this time; 0: none.
+    /// The time of its timer, milliseconds since 1970 UTC; 0: none.
     pub armed_ms: i64,
-    /// The time of the newest event that was let go of.
+    /// The time of the newest evicted event.
     floor_ms: Option<i64>,
 }
 
@@ -98,22 +98,22 @@ impl Timeline {
         }
     }
 
-    /// The events, by time.
+    /// The events, ordered by time.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Up to this time events were let go of.
+    /// Events up to this time were evicted; `None` if none was.
     pub fn floor_ms(&self) -> Option<i64> {
         self.floor_ms
     }
 
-    /// The first event at or after a time.
+    /// Index of the first event at or after a time.
     pub fn at_or_after(&self, at_ms: i64) -> usize {
         self.entries.partition_point(|entry| entry.at_ms < at_ms)
     }
 
-    /// Puts an event where its time belongs. `sources` orders events of the same time.
+    /// Inserts an event at its time. `sources` orders events of the same time.
     pub fn insert(&mut self, entry: Entry, sources: &[Source]) -> Placed {
         if self
             .floor_ms
@@ -146,12 +146,12 @@ impl Timeline {
         Placed::At(at)
     }
 
-    /// Takes out one event that says nothing any more.
+    /// Removes one event that no longer matters.
     pub fn remove(&mut self, at: usize) {
         self.entries.remove(at);
     }
 
-    /// Lets go of the first events.
+    /// Evicts the first `count` events.
     pub fn forget_first(&mut self, count: usize) {
         if let Some(last) = count.checked_sub(1).and_then(|last| self.entries.get(last)) {
             self.floor_ms = Some(last.at_ms);
@@ -159,17 +159,17 @@ impl Timeline {
         }
     }
 
-    /// Events before a time were not read.
+    /// Events up to this time were not read.
     pub fn begin_at(&mut self, at_ms: i64) {
         self.floor_ms = Some(at_ms);
     }
 
-    /// Lets go of the last event.
+    /// Evicts the last event.
     pub fn forget_last(&mut self) {
         self.entries.pop();
     }
 
-    /// The memory that it takes, bytes.
+    /// Memory, bytes.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.entries.capacity() * size_of::<Entry>()
     }

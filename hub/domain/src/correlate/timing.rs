@@ -1,7 +1,8 @@
-//! The times of an event as the rules use them: where it stands on a timeline, and when it was received. Pure.
+//! The times of an event as rules use them: its time on a timeline, and its receipt. Pure.
 //!
-//! A device's time is a claim, the receipt a fact. Agents decide `occurred_at_ms` from both; agents of before write the
-//! claim there. So a time that cannot be is replaced by the receipt here, and no event is lost for its time.
+//! A device's time is a claim, the receipt is a fact. Agents derive `occurred_at_ms` from both; older agents
+//! write the claim there. This module replaces an impossible time by the receipt, so no event is lost because
+//! of its time.
 use linli_shared::protocol::event::{Delivery, Event};
 use linli_shared::service::clock;
 
@@ -10,18 +11,18 @@ use super::{AHEAD_MS_MAX, HORIZON_MS};
 /// The times of one event, milliseconds since 1970 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// Its time on the timelines.
+    /// Time on the timelines.
     pub at_ms: i64,
     /// When its agent received it.
     pub received_ms: i64,
-    /// Whether it was reported when it happened.
+    /// Whether it was reported live.
     pub delivery: Delivery,
-    /// The time that stood in the way of `at_ms`: a live event cannot be so old.
+    /// The claimed time that `received_ms` replaced: a live event cannot be so old.
     too_old_ms: Option<i64>,
 }
 
 impl Timing {
-    /// Of something that is waited for from a time on.
+    /// The timing of a wait that begins at `at_ms`.
     pub fn since(at_ms: i64) -> Self {
         Self {
             at_ms,
@@ -31,7 +32,7 @@ impl Timing {
         }
     }
 
-    /// A function of the event alone: it is the same whenever and in whatever order the event is read.
+    /// The timing of an event. It depends on the event alone, not on when or in which order events are read.
     pub fn of(event: &Event) -> Self {
         let (at_ms, received_ms) = (event.occurred_at_ms, event.received_at_ms);
         let delivery = event.delivery;
@@ -60,8 +61,8 @@ impl Timing {
         }
     }
 
-    /// As rules take it that look back for weeks. What is called live and is too old for that was imported by an older
-    /// agent, which does not say so: it keeps its time, and makes nothing fresh.
+    /// The timing for rules that look back for weeks. A live event that is too old was imported by an older
+    /// agent, which does not mark imports: it keeps its claimed time and makes nothing fresh.
     pub fn looking_back(self) -> Self {
         match self.too_old_ms {
             Some(at_ms) => Self {
@@ -73,7 +74,7 @@ impl Timing {
         }
     }
 
-    /// The receipt in whole seconds, rounded up, as timelines keep it.
+    /// The receipt in whole seconds, rounded up, as timelines store it.
     pub fn received_s(&self) -> u32 {
         u32::try_from(self.received_ms.saturating_add(999) / 1000)
             .unwrap_or(if self.received_ms < 0 { 0 } else { u32::MAX })

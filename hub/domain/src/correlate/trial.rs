@@ -1,4 +1,4 @@
-//! The tests that stand beside a rule.
+//! The tests in a rule file.
 //!
 //! ```toml
 //! [[rule.test]]
@@ -6,15 +6,15 @@
 //! start = "22:00"                    # time of day of "0m", if the rule has hours
 //! events = ["0m fire.alarm building=B1", "5m door.forced building=B1"]
 //! deliver = ["in-order", "shuffled", "reversed", "duplicated", "restarted", "delayed:48h"]
-//! heard = "30m"                      # up to when the agents are heard; else to the end of all windows
+//! heard = "30m"                      # watermark of all agents at the end; default: the end of all windows
 //! expect = [{ at = "5m", key = "B1", hits = 1, late_in = ["delayed:48h"] }]
 //! ```
 //!
-//! An event is its time, its kind and its fields. Without `site` and `agent` it is of the site `site` and the
-//! agent `gw-1`; `agent.started down_since=3m` says that the agent was away; `agent.heard agent=gw-2` is a
-//! sign of life, for rosters of agents. What is expected are all warnings that stand in the end. Their key has
-//! the values of the rule's key with `|` between; the one of `site` may be left out where it is `site`. In
-//! whatever order the events are brought, they must be the same.
+//! An event consists of its time, its kind and its fields. Defaults: site `site`, agent `gw-1`.
+//! `agent.started down_since=3m` reports a gap of the agent; `agent.heard agent=gw-2` is a sign of life, for
+//! rosters of agents. `expect` lists all open warnings at the end. Their key consists of the values of the
+//! rule's key, separated by `|`; the value of `site` may be left out if it is `site`. Every order of delivery
+//! must give the same warnings.
 use linli_shared::protocol::event::{DOWN_SINCE, Event};
 use linli_shared::protocol::ids::Lane;
 use linli_shared::service::config::Span;
@@ -27,45 +27,56 @@ use super::replay::Replay;
 use super::roster::{AgentRoster, Silence};
 use super::rule::{Field, Roster, Rule, TrialEntry, split_key};
 
-/// 2026-03-02 00:00 at the centre.
+/// 2026-03-02 00:00, local time of the centre.
 const BASE_MS: i64 = 1_772_380_800_000;
 const SITE: &str = "site";
 const AGENT: &str = "gw-1";
-/// The sign of life of rosters of agents.
+/// Kind of a sign of life, for rosters of agents.
 const HEARD: &str = "agent.heard";
-/// Different orders of `shuffled`.
+/// Number of different orders of `shuffled`.
 const SHUFFLES: u64 = 8;
 const EVENTS_MAX: usize = 10_000;
 
-/// How events are brought.
+/// The order and time in which events are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
+    /// In order of time.
     InOrder,
+    /// In several pseudo-random orders.
     Shuffled,
+    /// In reverse order.
     Reversed,
+    /// In order, each event three times.
     Duplicated,
+    /// In order, with a restart after each event.
     Restarted,
-    /// Each so much later, milliseconds.
+    /// In order, each event later by this many milliseconds.
     Delayed(i64),
 }
 
 /// An event of a test.
 #[derive(Debug, Clone)]
 pub struct Brought {
+    /// The event.
     pub event: Event,
+    /// Its site.
     pub site: String,
+    /// Its agent.
     pub agent: String,
+    /// Its sequence number.
     pub sequence: u64,
 }
 
-/// A test that has been read.
+/// A parsed test.
 #[derive(Debug, Clone)]
 pub struct Trial {
-    /// When it begins, milliseconds since 1970 UTC.
+    /// Start of the test, milliseconds since 1970 UTC.
     base_ms: i64,
+    /// The events, as listed.
     pub events: Vec<Brought>,
+    /// The deliveries to run, with their names; in-order is always the first.
     pub deliveries: Vec<(String, Delivery)>,
-    /// Up to when agents are heard, milliseconds since 1970 UTC.
+    /// Watermark of all agents at the end, milliseconds since 1970 UTC.
     heard_ms: i64,
     expected: Vec<Expected>,
 }
@@ -73,13 +84,13 @@ pub struct Trial {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Expected {
     at_ms: i64,
-    /// With all its values.
+    /// The complete key.
     key: String,
     hits: Option<i64>,
     late_in: Vec<String>,
 }
 
-/// Reads a test; the error names what is wrong with it.
+/// Parses a test. Errors: the problem, with the name of the test.
 pub fn parse(rule: &Rule, entry: &TrialEntry) -> Result<Trial, String> {
     let wrong = |text: String| format!("{:?}: {text}", entry.name);
     let start_minute = match &entry.start {
@@ -208,13 +219,13 @@ fn read(text: &str, base_ms: i64, number: u64) -> Result<Brought, String> {
     Ok(brought)
 }
 
-/// Runs one test in all its ways of delivery; what was otherwise than expected.
+/// Runs one test with all its deliveries. Returns the differences from the expectation.
 pub fn run(rule: &Rule, entry: &TrialEntry) -> Vec<String> {
     let trial = match parse(rule, entry) {
         Ok(trial) => trial,
         Err(error) => return vec![error],
     };
-    // A test says what the rule does, not whether it is switched on today.
+    // A test covers the rule's logic, regardless of whether the rule is enabled today.
     let rule = Arc::new(Rule {
         enabled: true,
         expires_ms: None,
@@ -241,7 +252,7 @@ pub fn run(rule: &Rule, entry: &TrialEntry) -> Vec<String> {
     wrong
 }
 
-/// What stands in the end: when, key, hits, late.
+/// A warning at the end: time, key, hits, late.
 type Found = (i64, String, i64, bool);
 
 impl Trial {
@@ -280,7 +291,7 @@ impl Trial {
         let agents = self.agents(rule);
         let mut watermark_ms = 0;
         let in_order = !matches!(delivery, Delivery::Shuffled | Delivery::Reversed);
-        // What becomes due between two events.
+        // The deadlines between two events.
         let mut due: VecDeque<i64> = order
             .iter()
             .map(|brought| brought.event.occurred_at_ms + rule.kind.within_ms())
@@ -305,7 +316,7 @@ impl Trial {
                 replay.bring(&brought.event, &brought.origin(), now_ms);
             }
             if in_order {
-                // All of the time before this event has been told.
+                // The agents have reported everything before this event.
                 watermark_ms = at_ms - 1;
                 for agent in &agents {
                     replay.heard(agent, watermark_ms, now_ms);
@@ -339,7 +350,7 @@ impl Trial {
             .collect()
     }
 
-    /// The engine that a start makes from what is stored.
+    /// The engine after a restart, built from the stored events.
     fn engine(
         &self,
         rule: &Arc<Rule>,
@@ -360,12 +371,12 @@ impl Trial {
         }
         let empty = Engine::in_memory(Vec::new(), HashMap::new());
         let mut engine = std::mem::replace(fresh.engine(), empty);
-        // What these events have come to is known already.
+        // The results of these events exist already.
         engine.outcome();
         engine
     }
 
-    /// Signs of life brought in their order.
+    /// Delivers signs of life, in order.
     fn signs(&self, rule: &Rule) -> Vec<Found> {
         let within_ms = rule.kind.within_ms();
         let mut roster = AgentRoster::default();
@@ -399,7 +410,8 @@ impl Trial {
         let mut missing = Vec::new();
         for expected in &self.expected {
             let place = left.iter().position(|(at_ms, found_key, hits, late)| {
-                // Whether it is late says the delivery, and for all at once in the end it does not matter.
+                // Whether a warning is late depends on the delivery; with all events at once it does not
+                // matter.
                 let late_fits = !matches!(delivery, Delivery::InOrder | Delivery::Delayed(_))
                     || *late == expected.late_in.iter().any(|way| way == name);
                 *at_ms == expected.at_ms
@@ -442,7 +454,7 @@ impl Trial {
     }
 }
 
-/// A time of a test as it is written there: in the largest unit that leaves nothing over.
+/// A time as tests write it: in the largest unit without a remainder.
 fn span_words(ms: i64) -> String {
     const UNITS: [(i64, &str); 4] = [
         (86_400_000, "d"),
@@ -460,7 +472,7 @@ fn span_words(ms: i64) -> String {
 }
 
 impl Brought {
-    /// Where it came from.
+    /// The origin of the event.
     pub fn origin(&self) -> Origin<'_> {
         Origin {
             site: &self.site,
@@ -472,7 +484,7 @@ impl Brought {
     }
 }
 
-/// The key with all its values; that of `site` may be left out.
+/// The key with all its values; completes the value of `site`. Errors: the problem.
 fn full_key(rule: &Rule, key: &str) -> Result<String, String> {
     let mut values = if key.is_empty() {
         VecDeque::new()
@@ -509,7 +521,7 @@ fn full_key(rule: &Rule, key: &str) -> Result<String, String> {
 fn shuffle<T>(items: &mut [T], seed: u64) {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     for at in (1..items.len()).rev() {
-        // xorshift64: any order will do, as long as it is the same each time.
+        // xorshift64: any order will do, if it is the same each time.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;

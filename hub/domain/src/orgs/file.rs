@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Directory, Org, Place};
 
-/// The only version of the file so far.
+/// The only version of the file.
 const SCHEMA: u32 = 1;
 
 #[derive(Debug, Deserialize)]
@@ -19,7 +19,7 @@ struct DistrictFile {
     place: Vec<Place>,
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file. Errors: [`ConfigError`].
 pub fn read(path: &Path) -> Result<Directory, ConfigError> {
     let file: DistrictFile = load(path)?;
     let wrong = |key: String, message: String| ConfigError::Value {

@@ -1,19 +1,22 @@
-//! What tables and columns a database has, as its engine tells it.
+//! The tables and columns of a database, as its engine reports them.
 use sqlx::Row as _;
 
 use super::super::{Connection, StoreError, failed};
 use super::is_postgres;
 
-/// What a column holds, alike on both engines.
+/// Kind of a column's values, the same on both engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnKind {
+    /// An integer of any size.
     Integer,
+    /// Text.
     Text,
+    /// Bytes.
     Bytes,
 }
 
 impl ColumnKind {
-    /// By the word of an engine; `None` for one that no table of a hub has.
+    /// By an engine's word for a type; `None` for a type that no table of a hub uses.
     fn of(word: &str) -> Option<Self> {
         match word.to_ascii_uppercase().as_str() {
             "BIGINT" | "INTEGER" | "SMALLINT" => Some(Self::Integer),
@@ -27,11 +30,14 @@ impl ColumnKind {
 /// A column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
+    /// Name.
     pub name: String,
+    /// Kind of its values.
     pub kind: ColumnKind,
 }
 
-/// The names of all tables of a hub, sorted; not those of the engine and of the migrations.
+/// The names of all tables of a hub, sorted; without tables of the engine and of the migrations. Errors:
+/// [`StoreError`].
 pub async fn tables(connection: &mut Connection) -> Result<Vec<String>, StoreError> {
     let statement = if is_postgres(connection) {
         "SELECT tablename::TEXT FROM pg_tables WHERE schemaname = current_schema() AND tablename <> '_sqlx_migrations'"
@@ -47,7 +53,7 @@ pub async fn tables(connection: &mut Connection) -> Result<Vec<String>, StoreErr
     Ok(tables)
 }
 
-/// The columns of a table by name; none where it is not there.
+/// The columns of a table, ordered by name; empty if the table does not exist. Errors: [`StoreError`].
 pub async fn columns(connection: &mut Connection, table: &str) -> Result<Vec<Column>, StoreError> {
     let statement = if is_postgres(connection) {
         "SELECT column_name::TEXT, data_type::TEXT FROM information_schema.columns \
@@ -74,7 +80,7 @@ pub async fn columns(connection: &mut Connection, table: &str) -> Result<Vec<Col
     Ok(columns)
 }
 
-/// The columns of a table's primary key, in their order.
+/// The columns of a table's primary key, in order.
 #[cfg(test)]
 pub async fn key(connection: &mut Connection, table: &str) -> Vec<String> {
     let statement = if is_postgres(connection) {

@@ -1,24 +1,38 @@
-//! The classes of data that retention knows, each with its table.
+//! The classes of data with a retention rule, and their tables.
 use linli_shared::protocol::ids::Retention;
 
 use crate::catalogue;
 
-/// A class of data: rows of one table that go by one rule.
+/// A class of data: rows of one table with one retention rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
+    /// Closed cases.
     Cases,
+    /// Warnings.
     Warnings,
+    /// Notifications in the outbox.
     Notifications,
+    /// Chunks of retention class standard.
     EventsStandard,
+    /// Chunks of retention class access.
     EventsAccess,
+    /// Chunks of retention class incident.
     EventsIncident,
+    /// Events for rules that read the store.
     Occurrences,
+    /// Mutes.
     Mutes,
+    /// Ranges of lost events.
     LostRanges,
+    /// Chunks in quarantine.
     Quarantine,
+    /// Sessions of users.
     Sessions,
+    /// Join tokens.
     JoinTokens,
+    /// API tokens.
     ApiTokens,
+    /// Positions of lanes.
     Positions,
     Changes,
 }
@@ -81,7 +95,7 @@ impl Class {
         listed.map_or(&[], |table| table.key)
     }
 
-    /// The class of chunks.
+    /// The retention class of chunks; `None` for other data.
     pub fn retention(self) -> Option<Retention> {
         match self {
             Self::EventsStandard => Some(Retention::Standard),
@@ -91,7 +105,7 @@ impl Class {
         }
     }
 
-    /// Tables whose rows go with its own, and their column with its number.
+    /// Dependent tables, each with its column that refers to the row.
     pub fn belongings(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Cases => &[

@@ -28,7 +28,7 @@ async fn execute(connection: &mut Connection, text: String) {
         .expect("a row");
 }
 
-/// All that is due, in pages of two, deleted: what they are called.
+/// Deletes all due rows, in pages of two; returns their ids.
 async fn sweep(connection: &mut Connection, class: Class, cut: Cut) -> BTreeSet<String> {
     let mut gone = BTreeSet::new();
     let mut after = None;
@@ -94,10 +94,10 @@ async fn a_chunk_goes_by_its_class_and_newest_event_and_never_before_the_floor()
         (1, 1, 31, 31),
         (2, 0, 31, 31),
         (3, 1, 29, 29),
-        // Of long ago, come yesterday: rules look at it still.
+        // Old, but it arrived yesterday: rules still need it.
         (4, 1, 400, 1),
         (5, 1, 400, 15),
-        // A clock of the next century is no reason to stay.
+        // A time in the next century does not extend the retention.
         (6, 1, -40_000, 31),
         (7, 1, -40_000, 29),
         (8, 1, 90, 90),
@@ -113,7 +113,7 @@ async fn a_chunk_goes_by_its_class_and_newest_event_and_never_before_the_floor()
         gone,
         names(&["chunks/1", "chunks/5", "chunks/6", "chunks/8"])
     );
-    // Numbers are not given again, also where the last row goes.
+    // Ids are not reused, even if the last row is deleted.
     let gone = sweep(&mut connection, Class::EventsStandard, cut(30, 14)).await;
     assert_eq!(gone, names(&["chunks/2"]));
     execute(&mut connection, "DELETE FROM chunks".to_owned()).await;
@@ -130,7 +130,7 @@ async fn a_chunk_goes_by_its_class_and_newest_event_and_never_before_the_floor()
     );
     assert_eq!(proofs[1].from_ms, NOW_MS - 400 * DAY_MS);
     assert_eq!(proofs[1].ended_ms, Some(NOW_MS));
-    // Two batches in the order of the index: by when they came.
+    // Two batches in the order of the index: by arrival.
     let first = chained("", ["chunks/1", "chunks/8"]);
     assert_eq!(
         proofs[1].ids_sha256,
@@ -189,7 +189,7 @@ async fn a_warning_stays_while_a_case_a_notice_or_its_going_on_needs_it() {
             old_ms.to_string(),
             "NULL".to_owned(),
         ),
-        // It goes on, but nobody watches any more.
+        // It is open, but its rule no longer runs.
         (
             6,
             "gone",
@@ -236,7 +236,7 @@ async fn a_warning_stays_while_a_case_a_notice_or_its_going_on_needs_it() {
              VALUES ({id}, 'd{id}', 'c', {warning}, 1, '', {old_ms}, {old_ms}, '{state}', {old_ms})"
         )).await;
     }
-    // Who was told of a warning that lives on would be told of its withdrawal.
+    // Recipients of a valid warning would have to get its withdrawal.
     let gone = sweep(&mut connection, Class::Notifications, cut(30, 50)).await;
     assert_eq!(gone, names(&["outbox/2"]));
     let gone = sweep(&mut connection, Class::Warnings, cut(90, 50)).await;
@@ -254,14 +254,14 @@ async fn a_position_goes_with_a_life_that_is_no_more_and_has_nothing_stored() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_store, mut connection) = store(&directory).await;
     for (agent, lane, epoch, days) in [
-        // A life before, and the one of now, of which one lane is quiet.
+        // An earlier epoch, and the current one with one quiet lane.
         ("gw-1", 0, 1, 100),
         ("gw-1", 1, 1, 100),
         ("gw-1", 0, 2, 90),
         ("gw-1", 1, 2, 1),
-        // One that was silent for long, and has no other.
+        // An epoch that was silent for long, of an agent without another one.
         ("gw-2", 1, 3, 100),
-        // Of which events are stored.
+        // An epoch with stored events.
         ("gw-3", 1, 7, 100),
         ("gw-3", 1, 8, 1),
     ] {
@@ -308,7 +308,7 @@ async fn what_is_in_use_again_when_it_is_to_be_deleted_stays() {
         .await
         .expect("deleted");
     assert_eq!(stepped.deleted, 1);
-    // A run that was cut off gets its entry in the audit log from the next one.
+    // An interrupted run gets its entry in the audit log from the next run.
     perform(&mut connection, &Step::Begin, NOW_MS + 1)
         .await
         .expect("begun");

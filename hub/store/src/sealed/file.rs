@@ -1,14 +1,16 @@
-//! A sealed file, written and read in blocks, so that one of any size takes little memory.
+//! Sealed files, written and read in blocks, so that a file of any size needs little memory.
 //!
 //! ```text
 //! "LINLIF1\n" │ name of the key, 8 hexadecimal digits │ salt, 32 bytes │ block │ block │ … │ last block
 //! ```
 //!
-//! * A block is up to 64 KiB of the content, sealed with AES-256-GCM: 16 bytes more. All but the last are full.
-//! * The key is the file's own: HKDF-SHA-256 of the named key and the salt. So the nonce is the number of the block, and
-//!   whether it is the last: none can be taken out, put elsewhere or cut off.
-//! * A file is called by the HMAC-SHA-256 of its content under a key that comes of the same line of `fields.key`: who has
-//!   the disk cannot tell whether a well-known content is there. The name is compared with the content by [`verify`].
+//! * A block contains up to 64 KiB of the content, sealed with AES-256-GCM, which adds 16 bytes. All but the
+//!   last block are full.
+//! * Each file has its own key: HKDF-SHA-256 of the named key and the salt. So the nonce can be the number of
+//!   the block and a flag for the last block: no block can be removed, moved or cut off.
+//! * A file is named by the HMAC-SHA-256 of its content, under a key derived from the same line of
+//!   `fields.key`: with the disk alone nobody can tell whether it stores a well-known content. [`verify`]
+//!   compares name and content.
 use ring::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use ring::hmac;
 use std::fs::File;
@@ -22,23 +24,23 @@ const MAGIC: &[u8; 8] = b"LINLIF1\n";
 const KEY_NAME_BYTES: usize = 8;
 const SALT_BYTES: usize = 32;
 const HEAD_BYTES: u64 = (MAGIC.len() + KEY_NAME_BYTES + SALT_BYTES) as u64;
-/// Content of a block.
+/// Content of a full block, bytes.
 const BLOCK_BYTES: u64 = 64 * 1024;
 const TAG_BYTES: u64 = 16;
 
 /// Why a sealed file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It is not there.
+    /// The file does not exist.
     #[error("the file is missing")]
     Missing,
-    /// The disk.
+    /// Reading failed.
     #[error("the file cannot be read")]
     Read(#[source] io::Error),
-    /// Its key is not there.
+    /// Its key is missing.
     #[error(transparent)]
     Key(#[from] SealError),
-    /// It is another than what was written.
+    /// The file was changed after it was written.
     #[error("the file is damaged: {0}")]
     Damaged(&'static str),
 }
@@ -61,7 +63,7 @@ fn nonce(block: u64, is_last: bool) -> Nonce {
     Nonce::assume_unique_for_key(bytes)
 }
 
-/// A file in the making.
+/// A sealed file being written.
 pub struct Sealing {
     file: File,
     key: LessSafeKey,
@@ -71,17 +73,18 @@ pub struct Sealing {
     bytes: u64,
 }
 
-/// A file that is written, not synced.
+/// A complete file, not synced yet.
 pub struct Sealed {
+    /// The file.
     pub file: File,
-    /// What it is called.
+    /// Its name: digest of the content.
     pub digest: String,
-    /// Of its content.
+    /// Size of the content, bytes.
     pub bytes: u64,
 }
 
 impl Sealing {
-    /// Begins to write into an empty file.
+    /// Begins to write into an empty file. Errors: from the disk.
     pub fn begin(sealer: &Sealer, mut file: File) -> io::Result<Self> {
         let salt = random::secret::<SALT_BYTES>();
         let key = &sealer.keys[0];
@@ -96,12 +99,13 @@ impl Sealing {
         })
     }
 
-    /// Adds to the content.
+    /// Appends content. Errors: from the disk.
     pub fn push(&mut self, mut content: &[u8]) -> io::Result<()> {
         self.naming.update(content);
         self.bytes += content.len() as u64;
         while !content.is_empty() {
-            // A full block waits until there is more: the last one is sealed as such.
+            // A full block is sealed only when more content follows, because the last block is sealed
+            // differently.
             if self.block.len() == BLOCK_BYTES as usize {
                 self.flush(false)?;
             }
@@ -127,7 +131,7 @@ impl Sealing {
         Ok(())
     }
 
-    /// There is no more.
+    /// Seals the last block. Errors: from the disk.
     pub fn finish(mut self) -> io::Result<Sealed> {
         self.flush(true)?;
         Ok(Sealed {
@@ -138,7 +142,7 @@ impl Sealing {
     }
 }
 
-/// The content of a sealed file; reading fails with `InvalidData` where it is not what was written.
+/// The content of a sealed file. Reading fails with `InvalidData` if the file was changed.
 pub struct Opened {
     file: File,
     key: LessSafeKey,
@@ -146,13 +150,13 @@ pub struct Opened {
     bytes: u64,
     blocks: u64,
     at: u64,
-    /// The block that was opened last.
+    /// The last opened block.
     block: Vec<u8>,
     number: Option<u64>,
 }
 
 impl Opened {
-    /// Reads the head.
+    /// Opens a file and reads its head. Errors: [`FileError`].
     pub fn new(sealer: &Sealer, mut file: File) -> Result<Self, FileError> {
         let mut head = [0; HEAD_BYTES as usize];
         file.seek(SeekFrom::Start(0))?;
@@ -183,7 +187,7 @@ impl Opened {
         })
     }
 
-    /// Of the content.
+    /// Size of the content, bytes.
     pub fn content_bytes(&self) -> u64 {
         self.bytes
     }
@@ -234,7 +238,8 @@ impl Seek for Opened {
     }
 }
 
-/// Reads a file to its end: it is whole, and has the content of its name.
+/// Verifies that a file is complete and has the content of its name; returns the size of the content, bytes.
+/// Errors: [`FileError`].
 pub fn verify(sealer: &Sealer, path: &Path, digest: &str) -> Result<u64, FileError> {
     let mut opened = Opened::new(sealer, File::open(path)?)?;
     for number in 0..opened.blocks {
@@ -251,7 +256,7 @@ pub fn verify(sealer: &Sealer, path: &Path, digest: &str) -> Result<u64, FileErr
 mod tests {
     use super::*;
 
-    /// How long the file of a content is.
+    /// Size of the sealed file for a content, bytes.
     fn sealed_bytes(bytes: u64) -> u64 {
         HEAD_BYTES + bytes + bytes.div_ceil(BLOCK_BYTES).max(1) * TAG_BYTES
     }

@@ -32,7 +32,7 @@ async fn put(writer: &mut Connection, to: &str, state: &str) -> i64 {
         .expect("written")
 }
 
-/// Number and state of what waits for an agent above a number.
+/// Numbers and states of the waiting messages of an agent above a number.
 async fn waiting(store: &Store, of: &str, after: u64) -> Vec<(u64, String)> {
     let found = unacked(store.readers(), &agent(of), after, 100).await;
     found
@@ -129,7 +129,7 @@ async fn an_agent_that_has_lost_messages_gets_them_again_under_the_same_numbers(
         .expect("written");
     let again = pairs(&[(2, "b"), (3, "c")]);
     assert_eq!(waiting(&store, "gw-1", 0).await, again);
-    // The usual beginning: an acknowledgement that was lost with the link.
+    // The usual beginning: an acknowledgement was lost with the connection.
     begin(&mut writer, &agent("gw-1"), 2, 301)
         .await
         .expect("written");
@@ -154,12 +154,12 @@ async fn after_a_database_was_put_back_what_waits_gets_numbers_that_the_agent_ha
         pairs(&[(52, "b"), (53, "c")])
     );
     assert_eq!(put(&mut writer, "gw-1", "d").await, 54);
-    // One that this hub has never heard of, which comes from another.
+    // An agent unknown to this hub, which comes from another hub.
     begin(&mut writer, &agent("gw-2"), 7, 300)
         .await
         .expect("written");
     assert_eq!(put(&mut writer, "gw-2", "a").await, 8);
-    // Nonsense changes nothing.
+    // An impossible number changes nothing.
     begin(&mut writer, &agent("gw-1"), u64::MAX, 300)
         .await
         .expect("written");

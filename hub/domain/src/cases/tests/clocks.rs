@@ -1,4 +1,4 @@
-//! The clocks of a case, and what time alone brings about.
+//! The clocks of a case, and the effects of time alone.
 use super::super::clock::Pause;
 use super::super::due::{next_wake_ms, recompute};
 use super::super::kind::Kind;
@@ -37,7 +37,7 @@ fn set_risk(risk: &str) -> Move {
 
 #[test]
 fn a_clock_that_nobody_answers_goes_from_reminder_to_red_card_in_working_time() {
-    // Signing has 210 working minutes: it is due at noon.
+    // The term to sign is 210 working minutes, so it ends at noon.
     let wanted = [
         (Mark::Reminder, "2026-03-02 10:15"),
         (Mark::Amber, "2026-03-02 11:18"),
@@ -46,7 +46,8 @@ fn a_clock_that_nobody_answers_goes_from_reminder_to_red_card_in_working_time() 
         (Mark::YellowCard, "2026-03-03 12:00"),
         (Mark::RedCard, "2026-03-05 12:00"),
     ];
-    // A yellow card takes it from the grid before the centre, a red one before a joint meeting, a rung at a time.
+    // A yellow card raises the case from the grid to the centre, a red card to a joint meeting, a rung at a
+    // time.
     let climbed = |mark| match mark {
         Mark::YellowCard => &[Rung::Office, Rung::Centre][..],
         Mark::RedCard => &[Rung::JointMeeting],
@@ -64,7 +65,7 @@ fn a_clock_that_nobody_answers_goes_from_reminder_to_red_card_in_working_time() 
     let mut told = Vec::new();
     for (mark, since) in wanted {
         let at_ms = at(since);
-        // 红灯 and 普通督办 come at the same time, and both are told by then.
+        // 红灯 and 普通督办 are due at the same time, and both are reported by then.
         assert!(mark == Mark::Ordinary || next_wake_ms(&run.case) == Some(at_ms));
         let before = due(&run.case, &run.world.context(at_ms - 1));
         let early = before.iter().any(|action| {
@@ -82,7 +83,7 @@ fn a_clock_that_nobody_answers_goes_from_reminder_to_red_card_in_working_time() 
         Some("hub")
     );
 
-    // A hub that was down tells the same, with the same times.
+    // A hub that was down reports the same marks with the same times.
     let mut late = Run::dispatched();
     assert_eq!(late.until("2026-03-09 09:00"), all);
     assert_eq!(late.case.supervision, run.case.supervision);
@@ -184,7 +185,7 @@ fn a_suspension_stops_all_clocks_and_ends_at_its_time_however_late_the_hub_is() 
         since_ms: at("2026-03-16 08:30"),
     };
     assert_eq!(run.until("2026-03-16 08:30"), std::slice::from_ref(&ended));
-    // One day was used, six are left.
+    // One day is used, six are left.
     for organisation in ["office-1", "police"] {
         assert_eq!(run.due_of(HANDLE, organisation), "03-23 17:30");
     }
@@ -216,7 +217,7 @@ fn a_merged_case_has_no_running_clock_and_goes_on_where_it_was() {
     assert_eq!(run.until("2026-03-09 08:30"), []);
     run.act("clerk", CENTRE, Move::Unmerge { reason: why() });
     assert_eq!(run.case.state, State::Suspended);
-    // It was not there when its suspension ended: it ends now.
+    // The suspension ended while the case was merged: it ends now.
     let since_ms = at("2026-03-09 08:30");
     assert_eq!(
         run.until("2026-03-09 09:30"),
@@ -266,7 +267,7 @@ fn a_delay_is_asked_before_it_is_due_and_granted_by_others() {
         code(run.attempt("clerk", CENTRE, grant("office-1"))),
         Err("case-unknown")
     );
-    // 80 percent are used up: it is amber, and with the delay it is not.
+    // 80 percent of the term are used: the clock is amber, and after the delay it is not.
     run.until("2026-03-09 15:00");
     assert_eq!(run.clock(HANDLE, "office-1").told, Some(Mark::Amber));
     run.act("zhang", "office-1", ask("2026-03-20 12:00"));
@@ -290,7 +291,7 @@ fn a_delay_is_asked_before_it_is_due_and_granted_by_others() {
     assert_eq!(run.due_of(HANDLE, "office-1"), "03-20 12:00");
     assert_eq!(run.clock(HANDLE, "office-1").told, None);
     assert!(run.case.delays.is_empty());
-    // Fourteen and a half days in all, half of them are over on the 11th.
+    // Fourteen and a half days in all; half of them have passed on the 11th.
     let reminder = marked(HANDLE, "office-1", Mark::Reminder, "2026-03-11 10:15");
     assert_eq!(run.until("2026-03-11 12:00"), [reminder]);
 
@@ -347,7 +348,7 @@ fn a_graver_risk_leaves_no_more_time_than_its_term_and_a_lesser_one_gives_none()
     let mut run = Run::handling();
     run.until("2026-03-06 15:00");
     run.act("clerk", CENTRE, set_risk("red"));
-    // A day and a night from now on.
+    // A day and a night from now.
     assert_eq!(run.due_of(HANDLE, "office-1"), "03-07 15:00");
     assert!(run.clock(HANDLE, "office-1").always);
     run.act("clerk", CENTRE, set_risk("blue"));
@@ -363,13 +364,13 @@ fn a_graver_risk_leaves_no_more_time_than_its_term_and_a_lesser_one_gives_none()
         Err("case-unknown")
     );
 
-    // What is late already stays as late as it is.
+    // A clock that is late stays as late as it is.
     let mut run = Run::handling();
     run.until("2026-03-12 08:30");
     run.act("clerk", CENTRE, set_risk("orange"));
     assert_eq!(run.due_of(HANDLE, "office-1"), "03-10 17:30");
 
-    // One that waits has no more left when it goes on.
+    // A paused clock has no more time left when it resumes.
     let mut run = Run::handling();
     run.act("zhang", "office-1", suspend("2026-03-16 08:30"));
     run.act("clerk", CENTRE, set_risk("orange"));
@@ -387,7 +388,7 @@ fn supervision_stays_at_the_gravest_level_until_a_case_is_opened_again() {
     run.until("2026-03-03 14:00");
     assert_eq!(run.case.supervision, Some(Mark::YellowCard));
     run.act("clerk", CENTRE, transfer("office-2"));
-    // The next one is late too, and not yet for so long.
+    // The second clock is late too, but less so.
     run.until("2026-03-03 17:30");
     let last = marked(SIGN, "office-2", Mark::Ordinary, "2026-03-03 17:30");
     assert_eq!(
@@ -452,7 +453,7 @@ fn another_calendar_moves_deadlines_and_the_log_has_both() {
     assert_eq!(recompute(&run.case, &context), None);
     run.until("2026-03-09 15:00");
     assert_eq!(run.clock(HANDLE, "office-1").told, Some(Mark::Amber));
-    // A storm: the 5th and 6th are taken for holidays.
+    // A storm: the 5th and 6th become holidays.
     let storm = "[[holiday]]\nname = \"台风\"\ndays = [\"2026-03-05..2026-03-06\"]\n\n[[workday]]";
     run.world.calendars = calendars(&CALENDAR.replacen("[[workday]]", storm, 1));
     let context = run.world.context(run.now_ms);
@@ -488,7 +489,7 @@ fn where_the_calendar_ends_a_clock_has_no_deadline_until_a_longer_one_is_there()
     assert_eq!(run.due_of(HANDLE, "office-1"), "01-07 17:30");
     assert_eq!(run.until("2027-01-20 08:31").len(), 6 + 3);
 
-    // An organisation that is gone holds nothing up.
+    // An organisation that no longer exists blocks nothing.
     run.world.calendars = Calendars::new(Vec::new(), BTreeMap::new()).expect("none");
     run.act("zhang", "office-1", answer());
     assert_eq!(run.clock(ClockKind::Verify, CENTRE).due_ms(), None);
@@ -513,7 +514,7 @@ fn a_risk_takes_a_case_up_the_ladder_once_it_is_accepted_and_never_down() {
     run.act("clerk", CENTRE, set_risk("blue"));
     assert_eq!(run.until("2026-03-02 08:33"), []);
     assert_eq!(run.case.rung, Rung::Centre);
-    // People go on from where it is, and alone name a leader.
+    // People escalate from the reached rung, and only they name a leader.
     run.act("clerk", CENTRE, dispatch("office-1"));
     let up = |to, leader: Option<&str>| Move::Escalate {
         to,

@@ -1,4 +1,4 @@
-//! Files: who adds one takes nothing from anybody, a removal names what it removes, and both have limits.
+//! Files: adding one needs no current version, a removal names the file, and both have limits.
 use super::super::action::Attachment;
 use super::super::check::ATTACHMENTS_MAX;
 use super::super::decide::{attach, detach};
@@ -65,7 +65,7 @@ fn a_file_is_known_by_the_action_that_added_it_and_no_number_is_given_twice() {
         run.case.attachments.keys().copied().collect::<Vec<_>>(),
         [second, third]
     );
-    // The log shows no name.
+    // The log shows no name of a file.
     for action in &run.log {
         assert!(!action.note().contains("王小明"), "{}", action.note());
     }

@@ -1,4 +1,4 @@
-//! Whatever people try, in whatever order: what must hold of a case and its log.
+//! Invariants of a case and its log under any moves in any order.
 use super::super::clock::Pause;
 use super::super::due::next_wake_ms;
 use super::super::kind::Kind;
@@ -29,13 +29,13 @@ struct Try {
     person: usize,
     organisation: usize,
     wanted: Move,
-    /// In place of it, a move that leads the case on.
+    /// If set, a move that advances the case replaces the random one.
     leads_on: Option<usize>,
-    /// Time that passes before it, minutes.
+    /// Time that passes before the move, minutes.
     after_minutes: i64,
 }
 
-/// Who leads a case on, and by which move: random moves alone seldom come far.
+/// The actor and the move that advance a case: random moves alone rarely reach the later states.
 fn leading_on(case: &Case, pick: usize, now_ms: i64) -> (By, Move) {
     let (lead, centre) = (case.lead.as_str(), case.centre.as_str());
     let worker = PEOPLE[1 + pick % 3];
@@ -138,7 +138,7 @@ fn tries() -> impl Strategy<Value = Vec<Try>> {
     proptest::collection::vec(one, 1..120)
 }
 
-/// What must hold of a case.
+/// The invariants of a case.
 fn hold(case: &Case) -> Result<(), TestCaseError> {
     prop_assert!(
         ORGANISATIONS.contains(&case.lead.as_str()),
@@ -205,7 +205,7 @@ fn hold(case: &Case) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What time brings about does not depend on when it is asked for.
+/// The effects of time do not depend on when they are computed.
 fn same_whenever_asked(
     world: &World,
     case: &Case,
@@ -256,7 +256,7 @@ proptest! {
             }
             prop_assert_eq!(due(&case, &context), vec![], "nothing twice");
 
-            // In half of the tries it is the lead that acts, so that cases come far.
+            // In half of the attempts the lead acts, so that cases reach the later states.
             let organisation = match attempt.person % 2 {
                 0 => case.lead.clone(),
                 _ => ORGANISATIONS[attempt.organisation].to_owned(),
@@ -283,7 +283,7 @@ proptest! {
                         prop_assert!(!before.hands.contains(&who.person));
                     }
                     log.push(action);
-                    // A move can have consequences at once, as where a graver risk takes it up the ladder.
+                    // A move can have immediate effects: a graver risk raises the case on the ladder.
                     for action in due(&case, &context) {
                         case = case.apply(&action);
                         hold(&case)?;

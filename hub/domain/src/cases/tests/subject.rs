@@ -1,4 +1,4 @@
-//! What residents ask for: who is asked to delete deletes every text and keeps the skeleton of the log.
+//! Requests of residents: a deletion deletes every text and keeps the skeleton of the log.
 use super::super::action::{Attachment, Filed};
 use super::super::decide::{attach, detach};
 use super::super::subject::{HANDLE_MINUTES, REDACTED, Wish, asks, correct, delete, redacted};
@@ -16,7 +16,7 @@ fn request(wish: Wish) -> Case {
     Case::replay(&[first]).expect("a log")
 }
 
-/// A case to whose log every kind of text was written, by its end.
+/// A closed case with every kind of text in its log.
 fn closed() -> Run {
     let mut run = Run::new();
     let file = Attachment {
@@ -88,7 +88,7 @@ fn a_deletion_leaves_the_skeleton_of_the_log_and_no_text() {
         (after.state, after.lead.as_str()),
         (State::Archived, "office-1")
     );
-    // Digests are no texts: they name a file that goes.
+    // Digests are no texts: they name a deleted file.
     assert!(matches!(log[1].what, What::File(Filed::Attached { .. })));
 }
 

@@ -1,4 +1,4 @@
-//! Terms and the words of refusals.
+//! Terms, and the words of refusals.
 use super::*;
 use crate::cases::kind::Kind;
 

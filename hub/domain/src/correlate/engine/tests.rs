@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::path::Path;
 
 const MINUTE_MS: i64 = 60_000;
-/// Histories are within the horizon before it.
+/// Histories lie within the horizon before this time.
 const BASE_MS: i64 = 1_772_380_800_000;
 const LAST_MINUTE: i64 = 300;
 
@@ -24,7 +24,7 @@ fn rules(text: &str) -> Vec<Arc<Rule>> {
     rules.into_iter().map(Arc::new).collect()
 }
 
-/// One rule of each kind, with windows that histories of some hours fill.
+/// One rule of each kind, with windows that fit into histories of some hours.
 fn one_of_each() -> Vec<Arc<Rule>> {
     let rule = |id: &str, more: &str| {
         format!(
@@ -99,7 +99,7 @@ impl Happened {
     }
 }
 
-/// What happens in some hours: kind, minute, building with its agent, device.
+/// The events of some hours: kind, minute, building with its agent, device.
 fn histories() -> impl Strategy<Value = Vec<Happened>> {
     let one = (0..12_usize, 0..LAST_MINUTE, 0..2_usize, 0..4_u8);
     prop::collection::vec(one, 1..60).prop_map(|drawn| {
@@ -133,7 +133,7 @@ fn histories() -> impl Strategy<Value = Vec<Happened>> {
                 }
                 Happened {
                     event,
-                    // What happens in one place can be told by more than one agent.
+                    // More than one agent can report from the same building.
                     agent: (place + usize::from(device == 3)) % 2,
                     sequence: number as u64,
                 }
@@ -142,16 +142,16 @@ fn histories() -> impl Strategy<Value = Vec<Happened>> {
     })
 }
 
-/// How a history is brought.
+/// How a history is delivered.
 #[derive(Debug, Clone)]
 struct Delivery {
-    /// Places in the history; some twice.
+    /// Indices into the history; some occur twice.
     order: Vec<usize>,
-    /// The hub starts again after these deliveries.
+    /// The hub restarts after these deliveries.
     restarts: Vec<usize>,
-    /// Everything is so much later, milliseconds.
+    /// Everything arrives later by this many milliseconds.
     delay_ms: i64,
-    /// Agents tell how far they are as they go along; only where the order is that of the times.
+    /// Agents report their watermarks along the way; only if the order is that of the times.
     told: bool,
 }
 
@@ -198,14 +198,14 @@ fn bring(rules: &[Arc<Rule>], history: &[Happened], delivery: &Delivery) -> Vec<
         .standing()
         .into_iter()
         .map(|raised| Raised {
-            // When people hear of it is not a matter of what happened.
+            // Lateness depends on the delivery, not on the events.
             late: false,
             ..raised.clone()
         })
         .collect()
 }
 
-/// An order of places, each at least once.
+/// An order of indices; each occurs at least once.
 fn orders(count: usize) -> impl Strategy<Value = Vec<usize>> {
     let doubled = prop::collection::vec(0..count, 0..10);
     doubled.prop_flat_map(move |doubled| {
@@ -228,8 +228,8 @@ fn histories_and_orders() -> impl Strategy<Value = (Vec<Happened>, Vec<usize>, V
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// The warnings in the end are a function of the set of events: whatever the order, what came twice, how
-    /// late it was, and wherever the hub started again.
+    /// The final warnings are a function of the set of events, regardless of their order, of duplicates, of
+    /// delays and of restarts.
     #[test]
     fn the_standing_warnings_do_not_depend_on_the_delivery(
         (history, order, restarts) in histories_and_orders()
@@ -256,7 +256,7 @@ proptest! {
         }
     }
 
-    /// Hits by the definition of each kind, without any of the engine's ways.
+    /// Counts hits by the definition of each kind, independent of the engine's algorithms.
     #[test]
     fn the_hits_are_those_of_the_definitions(history in histories()) {
         let rules = one_of_each();
@@ -276,7 +276,7 @@ proptest! {
     }
 }
 
-/// How often a rule's condition holds, straight from its definition.
+/// The number of hits of a rule, straight from its definition.
 fn defined(rule: &Rule, history: &[Happened], building: &str) -> i64 {
     let mut own: Vec<&Happened> = history
         .iter()
@@ -427,7 +427,8 @@ fn what_is_older_than_the_horizon_is_counted_and_not_looked_at() {
     let now_ms = BASE_MS + 30 * 86_400_000;
     let (event, origin) = fire(1, now_ms, 0);
     replay.bring(&event, &origin, now_ms);
-    // Fire on day 22, then what belongs to day 20: nothing comes of it, and day 20 of before is too old.
+    // A fire on day 22, then events of day 20: they complete nothing, and the earlier ones of day 20 are too
+    // old.
     for number in 1..4 {
         let (event, origin) = fire(1, now_ms - 8 * 86_400_000, number);
         replay.bring(&event, &origin, now_ms);
@@ -464,7 +465,7 @@ fn a_start_keeps_what_the_windows_of_late_events_look_back_at() {
     let now_ms = BASE_MS + 15 * DAY_MS / 2;
     let mut engine = Engine::new(rules, HashMap::new());
     engine.only(Some(&["r".to_owned()]));
-    // As a start reads them: the newest first.
+    // The newest first, as a start reads them.
     for (sequence, hours) in [(3, 156), (2, 96), (1, 0)] {
         let (event, origin) = fire(1, BASE_MS + hours * DAY_MS / 24, sequence);
         engine.observe(&event, &origin, now_ms);

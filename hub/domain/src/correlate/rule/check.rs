@@ -1,4 +1,4 @@
-//! What must hold for a rule, and the words that say what does not.
+//! The constraints on rules, and the messages about violations.
 use jiff::Timestamp;
 use jiff::civil::Date;
 use linli_shared::protocol::event::{KNOWN_KINDS, Severity, is_kind};
@@ -19,11 +19,11 @@ use super::{
 use crate::correlate::timeline::STEPS_MAX;
 use crate::correlate::{HORIZON_MS, KEY_EVENTS_MAX, KEYS_MAX};
 
-/// The longest kind of a case, characters: as long as any name in a case (`cases::moves`).
+/// Maximum length of a kind of case, characters: as for all names in a case (`cases::moves`).
 const CASE_CHARS_MAX: usize = 64;
 use crate::local_time;
 
-/// Fields that name a person: rules are not about persons, and have no use for them.
+/// Fields that name a person: rules are not about persons and must not use them.
 const PERSONAL_FIELDS: &[&str] = &[
     "card",
     "card_no",
@@ -45,29 +45,30 @@ const PERSONAL_FIELDS: &[&str] = &[
 ];
 const RULES_MAX: usize = 1000;
 const TIMES_MAX: u32 = 1000;
-/// The longest time over which the store is asked: 400 days.
+/// Maximum window read from the store, milliseconds: 400 days.
 const STORE_MS: i64 = 400 * 86_400_000;
 const MAX_KEYS: u64 = 2_000_000;
 const MAX_EVENTS: u64 = 65_536;
-/// A consent is good for so long, and is asked for again then.
+/// Validity of a consent, days; afterwards it must be requested again.
 const CONSENT_DAYS: i64 = 366;
 
-/// What the hub knows beside the rules.
+/// The names that rules may refer to.
 #[derive(Debug, Clone, Default)]
 pub struct Vocabulary {
-    /// Routes of its config.
+    /// Routes of the hub's config.
     pub routes: Vec<String>,
-    /// Those that a config without routes has.
+    /// Routes of a config that defines none.
     pub default_routes: &'static [&'static str],
-    /// Sites of its config with their buildings; empty: none are configured, and any is taken.
+    /// Sites of the hub's config with their buildings; empty: no sites are configured, and every name is
+    /// accepted.
     pub sites: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// What is wrong and where: bytes of the file, key, words.
+/// A violation: bytes of the file, key, message.
 type Wrong = (Range<usize>, &'static str, String);
 
-/// Reads all rules of a directory (`*.toml`, in the order of their names). A directory that is
-/// not there is an error: a hub without rules would raise nothing, and nobody would see why.
+/// Reads all rules of a directory (`*.toml`, ordered by name). A missing directory is an error: a hub without
+/// rules would raise nothing, and nobody would see why. Errors: [`ConfigError`].
 pub fn load_directory(directory: &Path, vocabulary: &Vocabulary) -> Result<Vec<Rule>, ConfigError> {
     let entries = std::fs::read_dir(directory).map_err(|source| ConfigError::Read {
         path: directory.to_owned(),
@@ -91,7 +92,7 @@ pub fn load_directory(directory: &Path, vocabulary: &Vocabulary) -> Result<Vec<R
     Ok(rules)
 }
 
-/// Reads the rules of one file to those that are there.
+/// Reads the rules of one file and appends them to `rules`. Errors: [`ConfigError`].
 pub fn load_text(
     path: &Path,
     text: &str,
@@ -610,7 +611,7 @@ fn check_kind(spanned: &Spanned<RuleEntry>) -> Result<Kind, Wrong> {
     })
 }
 
-/// A key that its kind does not look at would only seem to do something.
+/// Refuses a key that the rule's kind ignores.
 fn allow_only_of_kind(entry: &RuleEntry) -> Result<(), Wrong> {
     use KindEntry::{Absent, Count, Distinct, Match, Repeat, Sequence, Silent, Surge};
     let kind = *entry.kind.get_ref();
@@ -753,7 +754,7 @@ fn kind_name(kind: KindEntry) -> &'static str {
     }
 }
 
-/// When a rule about a person ends; it must have been agreed to, by two, for a time.
+/// The expiry of a rule about a person. Such a rule needs a consent and two approvals.
 fn check_person(spanned: &Spanned<RuleEntry>) -> Result<Option<i64>, Wrong> {
     let entry = spanned.get_ref();
     let at = entry.id.span();
@@ -800,7 +801,7 @@ fn check_person(spanned: &Spanned<RuleEntry>) -> Result<Option<i64>, Wrong> {
     Ok(Some(end_ms))
 }
 
-/// `"22:00-06:00"`
+/// Parses hours like `"22:00-06:00"`.
 fn parse_hours(text: &str) -> Option<Hours> {
     let (from, to) = text.split_once('-')?;
     let hours = Hours {
@@ -810,7 +811,7 @@ fn parse_hours(text: &str) -> Option<Hours> {
     (hours.from != hours.to).then_some(hours)
 }
 
-/// `"22:00"` as minutes since midnight.
+/// Parses a time like `"22:00"` as minutes since midnight.
 pub(crate) fn minute_of_day(text: &str) -> Option<u16> {
     let (hour, minute) = text.trim().split_once(':')?;
     let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
