@@ -10,9 +10,9 @@ use linli_domain::cases::moves::Move;
 use linli_domain::rights::{Actor, Role};
 use linli_domain::{cases, orgs};
 use linli_hub::health::Health;
-use linli_hub::ingest::casework::Registering;
+use linli_hub::ingest::casework::NewRegistration;
 use linli_hub::ingest::metrics::IngestMetrics;
-use linli_hub::{casework, clock_watch, ingest};
+use linli_hub::{case_policy, clock_watch, ingest};
 use linli_shared::service::metrics::Registrar;
 use linli_store::cases::{CaseFilter, list};
 use linli_store::{self as store, sealed};
@@ -67,7 +67,7 @@ fn district() -> orgs::Directory {
 async fn measure(engine: &str, place: &Place, directory: &Path, count: i64) {
     sealed::init(directory).expect("a key");
     let sealer = Arc::new(sealed::Sealer::load(directory).expect("the key"));
-    let mut work = casework::Casework::new(Default::default(), Arc::clone(&sealer));
+    let mut work = case_policy::CasePolicy::new(Default::default(), Arc::clone(&sealer));
     work.set_directory(district());
     let store = Store::open(place, true).await.expect("a store");
     let started = Instant::now();
@@ -197,7 +197,7 @@ async fn fill(
     place: &Place,
     store: &Store,
     sealer: &sealed::Sealer,
-    work: &casework::Casework,
+    work: &case_policy::CasePolicy,
     count: i64,
 ) {
     let mut connection = store.connect().await.expect("a connection");
@@ -346,7 +346,7 @@ async fn fill(
 }
 
 /// Cases a second, each acknowledged when it is committed.
-async fn open(engine: &str, store: &Store, work: casework::Casework) {
+async fn open(engine: &str, store: &Store, work: case_policy::CasePolicy) {
     let (ingest, inbox) = ingest::Ingest::channel();
     let figures = IngestMetrics::register(&Registrar::default()).expect("figures");
     let writer = ingest::Writer::open(
@@ -373,7 +373,7 @@ async fn open(engine: &str, store: &Store, work: casework::Casework) {
         openers.spawn(async move {
             let mut opened = 0_u64;
             while started.elapsed() < OPENING_FOR {
-                let new = Registering {
+                let new = NewRegistration {
                     kind: "02".to_owned(),
                     title: "楼上漏水".to_owned(),
                     place: String::new(),

@@ -6,7 +6,7 @@ use linli_domain::correlate;
 use linli_hub::health::Health;
 use linli_hub::ingest::Reply;
 use linli_hub::ingest::metrics::IngestMetrics;
-use linli_hub::{casework, clock_watch, ingest};
+use linli_hub::{case_policy, clock_watch, ingest};
 use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::{Draft, PlaceDraft};
 use linli_shared::protocol::ids::{BootId, Epoch, Lane, Retention, Sequence};
@@ -32,11 +32,11 @@ const PLACES: [(&str, &str); 2] = [("memory", "/dev/shm"), ("disk", "/var/tmp")]
 const STORED: usize = 1_000_000;
 
 /// What cases are worked by, with a key of its own.
-fn work() -> casework::Casework {
+fn work() -> case_policy::CasePolicy {
     let directory = tempfile::tempdir().expect("a directory");
     sealed::init(directory.path()).expect("a key");
     let sealer = sealed::Sealer::load(directory.path()).expect("the key");
-    casework::Casework::new(Default::default(), Arc::new(sealer))
+    case_policy::CasePolicy::new(Default::default(), Arc::new(sealer))
 }
 
 fn main() {

@@ -19,7 +19,7 @@ use crate::api::{self, Api};
 use crate::attachments::files::Files as AttachedFiles;
 use crate::attachments::metrics::AttachmentMetrics;
 use crate::ca::{self, Authority, CaError, Files};
-use crate::casework::{Casework, NamedOnly};
+use crate::case_policy::{CasePolicy, NamedOnly};
 use crate::clock_watch::ClockWatch;
 use crate::config::Config;
 use crate::health::Health;
@@ -31,13 +31,13 @@ use crate::notify::Notifier;
 use crate::notify::metrics::NotifyMetrics;
 use crate::notify::peer::PeerError;
 use crate::oidc::Oidc;
-use crate::refusals::Refusals;
 use crate::retention::Floors;
 use crate::retention::job::Job;
 use crate::retention::metrics::RetentionMetrics;
 use crate::rules::{RuleLoader, Rules};
 use crate::services::rules::RunningRules;
 use crate::services::{CaseParts, Parts, Services, Writes};
+use crate::sign_in_audit::Refusals;
 use connections::BoundedAcceptor;
 use linli_store::sealed::{SealError, Sealer};
 use linli_store::{Store, StoreError};
@@ -232,7 +232,7 @@ impl App {
             path: files.root().to_owned(),
             source,
         })?;
-        let casework = Casework::new(config.case_files.clone(), Arc::clone(&sealer));
+        let casework = CasePolicy::new(config.case_files.clone(), Arc::clone(&sealer));
         let writer = Writer::open(
             &store,
             rules.clone(),

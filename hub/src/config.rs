@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::attachments::AttachmentsConfig;
-use crate::casework::{CaseFiles, CasesConfig};
+use crate::case_policy::{CaseFiles, CasesConfig};
 use crate::centre::case_notices::{self, CaseNotice};
 use crate::centre::channels::{self, Channel, ChannelEntry, Route, RouteEntry};
 use crate::centre::{self, Centre, Site};

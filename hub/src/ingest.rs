@@ -24,22 +24,22 @@
 //!
 //! Files: `decide` is that table; `writer` the task; `work` one transaction, `raise` its warnings and
 //! cases, `attach` files of cases, `subject` what residents ask for, `flood` the bound on them, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `clock` the hub's own clock; `recall` what a start reads.
+pub mod acknowledge;
 mod announce;
 pub mod attach;
-pub mod attend;
 pub mod casework;
 mod clock;
 pub mod decide;
 pub mod flood;
 mod incident;
 pub mod metrics;
-pub mod people;
+pub mod people_changes;
 mod poison;
 mod raise;
-mod recall;
 pub mod subject;
-mod tally;
-mod work;
+mod transaction_metrics;
+mod unit_of_work;
+mod warm_up;
 mod writer;
 
 use linli_shared::protocol::chunk::Chunk;
@@ -50,8 +50,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use attach::{Attached, Attaching};
-use casework::{CaseRefusal, Registering};
+use attach::{Attached, NewAttachment};
+use casework::{CaseRefusal, NewRegistration};
 use linli_domain::cases::moves::Move;
 use linli_domain::correlate::rule::Rule;
 use linli_domain::partition::{Layout, Owner};
@@ -62,10 +62,10 @@ use linli_store::outbox::Settlement;
 use linli_store::positions::LaneKey;
 use linli_store::retention::{Step, Stepped};
 use linli_store::tokens::TokenRefusal;
-use people::People;
-use subject::Subjecting;
+use people_changes::PeopleChange;
+use subject::SubjectChange;
 
-pub use attend::Acknowledged;
+pub use acknowledge::Acknowledged;
 pub use writer::{Writer, WriterError};
 
 /// Arrivals that wait in each queue, decoded; then sessions wait, and then agents.
@@ -310,7 +310,7 @@ pub enum Request {
         /// Who.
         actor: Actor,
         /// What.
-        new: Registering,
+        new: NewRegistration,
         /// Its code.
         reply: Reply<Result<String, CaseRefusal>>,
     },
@@ -319,7 +319,7 @@ pub enum Request {
         /// Who.
         actor: Actor,
         /// What.
-        attaching: Attaching,
+        attaching: NewAttachment,
         /// What came of it.
         reply: Reply<Result<Attached, CaseRefusal>>,
     },
@@ -341,14 +341,14 @@ pub enum Request {
         /// Who.
         actor: Actor,
         /// What.
-        wanted: Subjecting,
+        wanted: SubjectChange,
         /// The version of the case after it.
         reply: Reply<Result<i64, CaseRefusal>>,
     },
     /// Change something about people or organisations.
-    People {
+    PeopleChange {
         /// What.
-        change: People,
+        change: PeopleChange,
         /// Who.
         actor: String,
         /// It changed something.
@@ -586,7 +586,7 @@ impl Ingest {
     pub async fn register(
         &self,
         actor: Actor,
-        new: Registering,
+        new: NewRegistration,
     ) -> Result<Result<String, CaseRefusal>, Rejection> {
         let queue = &self.of(Owner::District).urgent;
         ask(queue, |reply| Request::Register { actor, new, reply }).await
@@ -596,7 +596,7 @@ impl Ingest {
     pub async fn attach(
         &self,
         actor: Actor,
-        attaching: Attaching,
+        attaching: NewAttachment,
     ) -> Result<Result<Attached, CaseRefusal>, Rejection> {
         let queue = &self.of(Owner::Code(&attaching.code)).urgent;
         ask(queue, |reply| Request::Attach {
@@ -630,7 +630,7 @@ impl Ingest {
     pub async fn subject(
         &self,
         actor: Actor,
-        wanted: Subjecting,
+        wanted: SubjectChange,
     ) -> Result<Result<i64, CaseRefusal>, Rejection> {
         let queue = &self.of(Owner::Code(&wanted.code)).urgent;
         ask(queue, |reply| Request::Subject {
@@ -642,10 +642,10 @@ impl Ingest {
     }
 
     /// Changes something about people or organisations; false if that changes nothing.
-    pub async fn people(&self, change: People, actor: &str) -> Result<bool, Rejection> {
+    pub async fn people(&self, change: PeopleChange, actor: &str) -> Result<bool, Rejection> {
         let actor = actor.to_owned();
         let queue = &self.of(Owner::District).urgent;
-        ask(queue, |reply| Request::People {
+        ask(queue, |reply| Request::PeopleChange {
             change,
             actor,
             reply,

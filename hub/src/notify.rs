@@ -30,7 +30,7 @@
 //! Files: `plan` and `bucket` decide when a message is sent, `words` writes it, `peer` speaks the protocol, `desk` is the
 //! task of a channel. Which channels a notice goes to is decided in `centre`.
 mod bucket;
-mod desk;
+mod channel_worker;
 pub mod metrics;
 pub mod peer;
 mod plan;
@@ -45,9 +45,9 @@ use crate::centre::channels::Channel;
 use crate::clock_watch::ClockWatch;
 use crate::health::Health;
 use crate::ingest::Ingest;
-use desk::Desk;
+use channel_worker::ChannelWorker;
 use linli_shared::service::telemetry;
-use linli_store::outbox::{self, Outcome, Settlement};
+use linli_store::outbox::{self, Delivery, Settlement};
 use linli_store::{Store, StoreError};
 use metrics::NotifyMetrics;
 use peer::{Peer, PeerError};
@@ -59,7 +59,7 @@ const ORPHANS_PAGE: usize = 200;
 
 /// The notifier, built and not running yet.
 pub struct Notifier {
-    desks: Vec<Desk>,
+    desks: Vec<ChannelWorker>,
     store: Store,
     ingest: Ingest,
 }
@@ -77,7 +77,7 @@ impl Notifier {
         let desk = |channel: &Channel| {
             let peer = Peer::open(channel, source)?;
             metrics.channel(peer.channel());
-            Ok(Desk::new(
+            Ok(ChannelWorker::new(
                 peer,
                 channel.rate,
                 store.clone(),
@@ -142,7 +142,7 @@ async fn bury_orphans(store: &Store, ingest: &Ingest, names: &[String]) -> Resul
                 .iter()
                 .map(|row| Settlement {
                     id: row.id,
-                    outcome: Outcome::Dead {
+                    outcome: Delivery::Dead {
                         error: "the channel is not in the config: add it, and send this again"
                             .to_owned(),
                     },

@@ -164,7 +164,7 @@ pub enum RetentionError {
 }
 
 /// Who deletes.
-pub enum Hand<'a> {
+pub enum RetentionWriter<'a> {
     /// The hub's writer.
     Hub(&'a Ingest),
     /// The command line, on a connection of its own.
@@ -173,7 +173,7 @@ pub enum Hand<'a> {
     Nobody,
 }
 
-impl Hand<'_> {
+impl RetentionWriter<'_> {
     pub async fn step(&mut self, step: Step, now_ms: i64) -> Result<Stepped, RetentionError> {
         match self {
             Self::Hub(ingest) => Ok(ingest.retention(step).await?),
@@ -217,7 +217,10 @@ pub struct Run<'a> {
 
 impl Run<'_> {
     /// Deletes what is due: rows by class, then the files that no case refers to any more.
-    pub async fn carry_out(&self, mut hand: Hand<'_>) -> Result<Deleted, RetentionError> {
+    pub async fn carry_out(
+        &self,
+        mut hand: RetentionWriter<'_>,
+    ) -> Result<Deleted, RetentionError> {
         let floors = Floors::of(self.rules);
         hand.step(Step::Begin, self.now_ms).await?;
         let mut deleted = Vec::new();
@@ -239,7 +242,7 @@ impl Run<'_> {
 
     async fn class(
         &self,
-        hand: &mut Hand<'_>,
+        hand: &mut RetentionWriter<'_>,
         class: Class,
         cut: Cut,
     ) -> Result<(u64, Option<i64>), RetentionError> {
@@ -267,7 +270,7 @@ impl Run<'_> {
             let stepped = hand.step(Step::Delete(batch), self.now_ms).await?;
             deleted += stepped.deleted;
             proof = stepped.proof;
-            if !matches!(hand, Hand::Nobody) {
+            if !matches!(hand, RetentionWriter::Nobody) {
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -37,12 +37,12 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::attachments::files::Files;
 use crate::attachments::metrics::AttachmentMetrics;
 use crate::attachments::{AttachmentsConfig, NotTaken};
-use crate::casework::NamedOnly;
+use crate::case_policy::NamedOnly;
 use crate::clock_watch::ClockWatch;
 use crate::ingest::Rejection;
 use crate::ingest::casework::CaseRefusal;
-use crate::ingest::people::People;
-use crate::refusals::Refusals;
+use crate::ingest::people_changes::PeopleChange;
+use crate::sign_in_audit::Refusals;
 use crate::users::Tries;
 use current_directory::CurrentDirectory;
 use linli_domain::audit::REASON_CHARS_MAX;
@@ -297,7 +297,7 @@ impl Services {
         method: &str,
         object: &str,
     ) -> Result<T, ServiceError> {
-        let note = People::Note {
+        let note = PeopleChange::Note {
             action: "refused".to_owned(),
             object: object.chars().take(200).collect(),
             reason: String::new(),

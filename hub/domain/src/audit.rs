@@ -15,7 +15,7 @@ pub const REASON_CHARS_MAX: usize = 500;
 
 /// An action or a look at protected data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Deed {
+pub struct AuditRecord {
     /// Time, milliseconds since 1970 UTC.
     pub at_ms: i64,
     /// Login of a user, `token:name`, or `os:name` on the command line.
@@ -37,14 +37,14 @@ pub struct AuditEntry {
     pub number: i64,
     /// The action.
     #[serde(flatten)]
-    pub deed: Deed,
+    pub deed: AuditRecord,
     /// SHA-256 of this entry and the previous hash, hexadecimal.
     pub hash: String,
 }
 
 impl AuditEntry {
     /// The entry that follows `previous` (number and hash) in a chain.
-    pub fn after(previous: Option<&(i64, String)>, deed: Deed) -> Self {
+    pub fn after(previous: Option<&(i64, String)>, deed: AuditRecord) -> Self {
         let (number, before) = match previous {
             Some((number, hash)) => (number + 1, hash.as_str()),
             None => (1, START),
@@ -129,7 +129,7 @@ mod tests {
     fn chain(count: i64) -> Vec<AuditEntry> {
         let mut entries: Vec<AuditEntry> = Vec::new();
         for number in 0..count {
-            let deed = Deed {
+            let deed = AuditRecord {
                 at_ms: 1000 + number,
                 actor: "wang".to_owned(),
                 action: "case.unmask".to_owned(),

@@ -143,7 +143,7 @@ pub enum CaseAct {
     /// 受理、派单、定级: accept, dispatch, set the risk.
     Triage,
     /// 签收、办理、答复: sign, handle, answer.
-    Work,
+    UnitOfWork,
     /// 退回、转办、协办、升级、挂起、删附件: return, transfer, join, escalate, suspend, remove files.
     PassOn,
     /// 核验、延期、重开、归档、个人信息请求: verify, decide delays, reopen, archive, requests of residents.
@@ -256,7 +256,7 @@ pub fn may_case(
     let allowed = match (act, actor.role) {
         (CaseAct::See, _) => true,
         (CaseAct::Triage, Dispatcher | Supervisor) => covers || leads,
-        (CaseAct::Work, Lead | Handler) => leads || joins,
+        (CaseAct::UnitOfWork, Lead | Handler) => leads || joins,
         (CaseAct::PassOn, Lead | Handler) => leads,
         (CaseAct::PassOn, Dispatcher | Supervisor) => covers,
         (CaseAct::Supervise, Supervisor) => covers,
@@ -294,7 +294,7 @@ mod tests {
     const ACTS: [CaseAct; 9] = [
         CaseAct::See,
         CaseAct::Triage,
-        CaseAct::Work,
+        CaseAct::UnitOfWork,
         CaseAct::PassOn,
         CaseAct::Supervise,
         CaseAct::Revisit,

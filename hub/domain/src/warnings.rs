@@ -138,7 +138,7 @@ pub struct Mute {
 
 /// Whether people are notified when a warning is raised, or why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum NotificationOutcome {
     /// People are notified.
     Told,
     /// The finding is 补报.
@@ -155,7 +155,7 @@ pub enum Outcome {
     Folded,
 }
 
-impl Outcome {
+impl NotificationOutcome {
     /// All outcomes.
     pub const ALL: [Self; 7] = [
         Self::Told,

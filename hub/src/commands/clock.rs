@@ -4,7 +4,7 @@ use linli_shared::service::{clock, output};
 
 use crate::clock_watch;
 use crate::commands::cli::ClockCommand;
-use linli_domain::audit::Deed;
+use linli_domain::audit::AuditRecord;
 use linli_domain::clock_guard::Doubt;
 use linli_store::{Store, StoreError, audit, hub_clock};
 
@@ -76,7 +76,7 @@ async fn trust(store: &Store) -> Result<(), StoreError> {
     store
         .in_transaction(async |connection| {
             hub_clock::trust(connection).await?;
-            let deed = Deed {
+            let deed = AuditRecord {
                 at_ms: now_ms,
                 actor: super::console::actor().login,
                 action: "clock.trusted".to_owned(),

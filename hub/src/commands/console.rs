@@ -8,10 +8,10 @@ use linli_shared::service::exit::{self, Failure, config_code, failure};
 use linli_shared::service::os_user;
 use std::sync::Arc;
 
-use crate::casework::NamedOnly;
+use crate::case_policy::NamedOnly;
 use crate::clock_watch::ClockWatch;
 use crate::config::Config;
-use crate::ingest::people::People;
+use crate::ingest::people_changes::PeopleChange;
 use crate::rules::RuleLoader;
 use crate::services::rules::RunningRules;
 use crate::services::{Parts, ServiceError, Services, Writes};
@@ -84,7 +84,7 @@ impl Console {
     }
 
     async fn note(&self, action: &str, object: &str, detail: String) -> Result<(), Failure> {
-        let note = People::Note {
+        let note = PeopleChange::Note {
             action: action.to_owned(),
             object: object.to_owned(),
             reason: String::new(),

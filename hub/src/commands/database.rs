@@ -26,7 +26,7 @@ use std::path::Path;
 use super::console::{actor, failed};
 use crate::commands::cli::DbCommand;
 use crate::config::Config;
-use crate::ingest::people::People;
+use crate::ingest::people_changes::PeopleChange;
 use crate::services::Writes;
 use linli_store::{Place, Store, StoreError};
 
@@ -110,7 +110,7 @@ fn place(to: &str, password_file: Option<&Path>) -> Result<Place, Failure> {
 
 /// Notes in the audit log that all of the database is read.
 async fn note(store: &Store, action: &str, to: &str) -> Result<(), Failure> {
-    let note = People::Note {
+    let note = PeopleChange::Note {
         action: action.to_owned(),
         object: "database".to_owned(),
         reason: String::new(),

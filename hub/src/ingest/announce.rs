@@ -2,23 +2,23 @@
 //! commit (`writer`).
 use linli_shared::protocol::event::Severity;
 
-use super::work::Work;
+use super::unit_of_work::UnitOfWork;
 use crate::centre::case_notices;
 use linli_domain::cases::action::Action;
 use linli_domain::cases::case::Case;
 use linli_domain::changes::ChangeKind;
 use linli_domain::correlate::rule::Field;
 use linli_domain::notice::{CaseNews, Notice, What, place};
-use linli_store::warnings::{ACTIVE, Told};
+use linli_store::warnings::{ACTIVE, NotifiableWarning};
 use linli_store::{StoreError, cases, outbox};
 
-impl Work<'_> {
+impl UnitOfWork<'_> {
     /// Tells the channels of a warning's route what has become of it. Of what is on trial, muted, inhibited or about
     /// a case for named handlers only nobody is told; nor of what is 补报, unless it is about life; nor of the end of what
     /// nobody was told of. False: there was no channel to tell.
     pub async fn tell(
         &mut self,
-        told: &Told,
+        told: &NotifiableWarning,
         what: What,
         reason: &str,
     ) -> Result<bool, StoreError> {
@@ -90,7 +90,7 @@ impl Work<'_> {
     }
 
     /// Whom it concerns: of an end and of a withdrawal all those that the warning was passed on to.
-    fn routes(&self, told: &Told, what: What) -> Vec<String> {
+    fn routes(&self, told: &NotifiableWarning, what: What) -> Vec<String> {
         let mut routes = vec![told.route.clone()];
         if !matches!(what, What::Ended | What::Withdrawn) || told.escalated_to.is_empty() {
             return routes;
@@ -211,7 +211,7 @@ impl Work<'_> {
             if let Some(channel) = channel {
                 settled += 1;
                 self.changes.touch(ChangeKind::Notifications, channel);
-                if settlement.outcome == outbox::Outcome::Again {
+                if settlement.outcome == outbox::Delivery::Again {
                     self.tally.outbox_moved();
                 }
             }

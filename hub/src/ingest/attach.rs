@@ -6,11 +6,11 @@ use linli_domain::rights::{Actor, CaseAct};
 use linli_store::{StoreError, attachments};
 
 use super::casework::CaseRefusal;
-use super::work::Work;
+use super::unit_of_work::UnitOfWork;
 
 /// A file that is on the disk.
 #[derive(Debug, Clone)]
-pub struct Attaching {
+pub struct NewAttachment {
     /// The code of the case.
     pub code: String,
     /// What it is.
@@ -33,14 +33,14 @@ pub const ADD: CaseAct = CaseAct::Note;
 /// Who removes one, that to pass the case on.
 const REMOVE: CaseAct = CaseAct::PassOn;
 
-impl Work<'_> {
+impl UnitOfWork<'_> {
     /// Adds a file to a case. The same file under the same name is there once, however often it is sent.
     pub async fn attach(
         &mut self,
         actor: &Actor,
-        attaching: Attaching,
+        attaching: NewAttachment,
     ) -> Result<Result<Attached, CaseRefusal>, StoreError> {
-        let Attaching {
+        let NewAttachment {
             code,
             file,
             case_bytes_max,

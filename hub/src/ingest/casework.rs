@@ -1,6 +1,6 @@
 //! Cases within a transaction: opened, moved, and brought on by time. Each change of a case is an action that is
 //! decided purely (`cases`) and written with what the case has become.
-use linli_domain::audit::Deed;
+use linli_domain::audit::AuditRecord;
 use linli_domain::cases::action::{Action, HUB, Registration};
 use linli_domain::cases::case::Case;
 use linli_domain::cases::decide::{self, By};
@@ -17,7 +17,7 @@ use linli_store::stations::Message;
 use linli_store::{StoreError, audit, warnings};
 use std::collections::BTreeSet;
 
-use super::work::Work;
+use super::unit_of_work::UnitOfWork;
 
 /// Cases that time moves in one transaction.
 pub const WAKING_MAX: i64 = 100;
@@ -46,7 +46,7 @@ pub fn act_of(kind: Kind) -> CaseAct {
         | Kind::SetRisk
         | Kind::NameHandler
         | Kind::UnnameHandler => CaseAct::Triage,
-        Kind::Sign | Kind::Answer | Kind::JoinDone | Kind::AskDelay => CaseAct::Work,
+        Kind::Sign | Kind::Answer | Kind::JoinDone | Kind::AskDelay => CaseAct::UnitOfWork,
         Kind::Return
         | Kind::Transfer
         | Kind::Join
@@ -83,7 +83,7 @@ pub fn allowed(
 
 /// A case that somebody registers.
 #[derive(Debug, Clone)]
-pub struct Registering {
+pub struct NewRegistration {
     pub kind: String,
     pub title: String,
     pub place: String,
@@ -95,7 +95,7 @@ pub struct Registering {
     pub narrative: String,
 }
 
-impl Work<'_> {
+impl UnitOfWork<'_> {
     /// Opens a case; its number.
     pub async fn open_case(
         &mut self,
@@ -306,7 +306,7 @@ impl Work<'_> {
         object: &str,
         detail: &str,
     ) -> Result<(), StoreError> {
-        let deed = Deed {
+        let deed = AuditRecord {
             at_ms: self.now_ms,
             actor: actor.login.clone(),
             action: "refused".to_owned(),
@@ -321,7 +321,7 @@ impl Work<'_> {
     fn acting_for(&self, actor: &Actor, act: CaseAct, wanted: &Move, case: &Case) -> String {
         let casework = &self.casework;
         let own = casework.org_of(actor);
-        if !matches!(act, CaseAct::Work | CaseAct::PassOn) || own == casework.centre() {
+        if !matches!(act, CaseAct::UnitOfWork | CaseAct::PassOn) || own == casework.centre() {
             return own.to_owned();
         }
         let within = |org: &str| casework.directory.is_within(org, own);
@@ -347,7 +347,7 @@ impl Work<'_> {
         // What time has brought about by now is in the log before a move is decided.
         let seen_version = by.seen_version;
         let is_seen = seen_version.is_none_or(|seen| seen == record.case.version);
-        let record = self.bring_on(record).await?;
+        let record = self.apply_due(record).await?;
         let by = By {
             seen_version: if is_seen { None } else { seen_version },
             ..by.clone()
@@ -378,7 +378,7 @@ impl Work<'_> {
         }
         let case = self.write_action(&record, &action).await?;
         // A graver risk can take it up the ladder at once.
-        let record = self.bring_on(Record { case, ..record }).await?;
+        let record = self.apply_due(Record { case, ..record }).await?;
         Ok(Ok(record.case))
     }
 
@@ -520,7 +520,7 @@ impl Work<'_> {
     }
 
     /// Brings a case up to what time has brought about.
-    async fn bring_on(&mut self, mut record: Record) -> Result<Record, StoreError> {
+    async fn apply_due(&mut self, mut record: Record) -> Result<Record, StoreError> {
         let actions = due::due(&record.case, &self.casework.context(self.now_ms));
         for action in actions {
             record.case = self.write_action(&record, &action).await?;
@@ -532,7 +532,7 @@ impl Work<'_> {
     pub async fn wake(&mut self, ids: &[i64]) -> Result<(), StoreError> {
         for id in ids {
             if let Some(record) = self.case(*id).await? {
-                self.bring_on(record).await?;
+                self.apply_due(record).await?;
             }
         }
         Ok(())
@@ -549,7 +549,7 @@ impl Work<'_> {
             if let Some(action) = action {
                 record.case = self.write_action(&record, &action).await?;
             }
-            let record = self.bring_on(record).await?;
+            let record = self.apply_due(record).await?;
             let orgs = self.casework.orgs(&record.case, &record.place);
             let before = cases::orgs_of(self.connection, *id).await?;
             if before != orgs {
@@ -566,7 +566,7 @@ impl Work<'_> {
     pub async fn register(
         &mut self,
         actor: &Actor,
-        new: Registering,
+        new: NewRegistration,
     ) -> Result<Result<String, CaseRefusal>, StoreError> {
         if !may(actor, Act::Register) {
             self.note_refusal(actor, "cases", "register").await?;

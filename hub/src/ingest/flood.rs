@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use super::work::Work;
+use super::unit_of_work::UnitOfWork;
 use linli_domain::correlate::rule::{Kind, Rule};
 use linli_domain::correlate::{Finding, Reason};
 use linli_domain::notice::What;
-use linli_domain::warnings::Outcome;
+use linli_domain::warnings::NotificationOutcome;
 use linli_store::StoreError;
 use linli_store::warnings;
 
@@ -156,7 +156,7 @@ impl Floods {
     }
 }
 
-impl Work<'_> {
+impl UnitOfWork<'_> {
     /// Writes what was held into the warnings that hold it, one for each agent.
     pub async fn write_floods(&mut self) -> Result<(), StoreError> {
         let mut by_agent: BTreeMap<String, Vec<Held>> = BTreeMap::new();
@@ -189,7 +189,7 @@ impl Work<'_> {
         let before = standing.last();
         let (count, listed) = self.memory.floods.hold(agent, before.is_none(), held);
         for _ in 0..count {
-            self.tally.outcome(Outcome::Folded);
+            self.tally.outcome(NotificationOutcome::Folded);
         }
         if count == 0 {
             return Ok(());

@@ -6,8 +6,8 @@
 use linli_shared::protocol::event::{Delivery, Event, Severity};
 use std::collections::BTreeSet;
 
-use super::work::Work;
-use crate::casework::{Casework, NATURE};
+use super::unit_of_work::UnitOfWork;
+use crate::case_policy::{CasePolicy, NATURE};
 use linli_domain::cases::{self, Opening};
 use linli_domain::correlate::{HORIZON_MS, Origin};
 use linli_store::{StoreError, cases as stored, text};
@@ -35,7 +35,7 @@ impl Incident {
     pub fn of(
         event: &Event,
         origin: &Origin<'_>,
-        casework: &Casework,
+        casework: &CasePolicy,
         now_ms: i64,
     ) -> Option<Self> {
         let is_now = event.delivery != Delivery::History
@@ -68,7 +68,7 @@ impl Incident {
     }
 }
 
-impl Work<'_> {
+impl UnitOfWork<'_> {
     /// Opens the cases of the incidents that came, each once.
     pub async fn open_incidents(&mut self) -> Result<(), StoreError> {
         for incident in std::mem::take(&mut self.incidents) {

@@ -7,7 +7,7 @@ use prometheus::{
 
 use linli_domain::clock_guard::Doubt;
 use linli_domain::correlate::engine::Engine;
-use linli_domain::warnings::Outcome;
+use linli_domain::warnings::NotificationOutcome;
 use linli_store::{Store, warnings};
 
 const LATENCY_BUCKETS: &[f64] = &[
@@ -168,7 +168,7 @@ impl IngestMetrics {
             metrics.stored(lane, 0, 0);
             metrics.doubled(lane, 0);
         }
-        for outcome in Outcome::ALL {
+        for outcome in NotificationOutcome::ALL {
             metrics.outcome(outcome, 0);
         }
         Ok(metrics)
@@ -231,7 +231,7 @@ impl IngestMetrics {
     }
 
     /// Counts warnings by who was told of them.
-    pub fn outcome(&self, outcome: Outcome, warnings: u64) {
+    pub fn outcome(&self, outcome: NotificationOutcome, warnings: u64) {
         self.warning_outcomes
             .with_label_values(&[outcome.as_str()])
             .inc_by(warnings);

@@ -19,7 +19,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::work::{Due, divided};
+use super::unit_of_work::{Due, divided};
 use super::{Arrival, Decoded, Rejection, Reply, Request};
 use linli_store::StoreError;
 
@@ -207,8 +207,8 @@ fn divide(
     } else {
         let halves = batch.first().and_then(|decoded| {
             let count = decoded.events.as_ref().map_or(0, Vec::len);
-            let first = super::work::part(builder, decoded, 0..count / 2).ok()?;
-            let second = super::work::part(builder, decoded, count / 2..count).ok()?;
+            let first = super::unit_of_work::part(builder, decoded, 0..count / 2).ok()?;
+            let second = super::unit_of_work::part(builder, decoded, count / 2..count).ok()?;
             (count > 1).then_some((first, second))
         });
         match halves {
@@ -276,7 +276,7 @@ impl Request {
             Self::Register { .. } => "a registration",
             Self::Attach { .. } | Self::Detach { .. } => "a file of a case",
             Self::Subject { .. } => "a resident's request",
-            Self::People { .. } => "a change of people or organisations",
+            Self::PeopleChange { .. } => "a change of people or organisations",
             Self::Retention { .. } => "a step of retention",
             Self::Settle { .. } => "an outcome of notices",
             Self::Station { .. } => "an acknowledgement of a station",
@@ -306,7 +306,7 @@ impl Request {
             Self::Attach { reply, .. } => no(&reply),
             Self::Detach { reply, .. } => no(&reply),
             Self::Subject { reply, .. } => no(&reply),
-            Self::People { reply, .. } => no(&reply),
+            Self::PeopleChange { reply, .. } => no(&reply),
             Self::Retention { reply, .. } => no(&reply),
             Self::Settle { reply, .. } => no(&reply),
             Self::Station { reply, .. } => no(&reply),

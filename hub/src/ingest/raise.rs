@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::flood::{Class, Held};
-use super::recall::row;
-use super::work::Work;
+use super::unit_of_work::UnitOfWork;
+use super::warm_up::row;
 use linli_domain::cases::case::Case;
 use linli_domain::cases::moves::Move;
 use linli_domain::cases::refused::Refused;
 use linli_domain::cases::{self, Opening};
-use linli_domain::correlate::engine::{Cause, Occurrence, Outdated, Overflow, Touched};
+use linli_domain::correlate::engine::{Occurrence, Outdated, Overflow, Touched, Trigger};
 use linli_domain::correlate::replay::hull;
 use linli_domain::correlate::revise::{Change, Terms, revise};
 use linli_domain::correlate::roster::Silence;
@@ -21,17 +21,17 @@ use linli_domain::correlate::timeline::Entry;
 use linli_domain::correlate::{Finding, HORIZON_MS, OVERFLOW_RULE, Origin};
 use linli_domain::local_time;
 use linli_domain::notice::{What, place};
-use linli_domain::warnings::Outcome;
+use linli_domain::warnings::NotificationOutcome;
 use linli_store::cases as stored_cases;
 use linli_store::occurrences::{self, OccurrenceRow};
 use linli_store::stations::Message;
-use linli_store::warnings::{self, NewWarning, Told};
+use linli_store::warnings::{self, NewWarning, NotifiableWarning};
 use linli_store::{StoreError, mutes};
 
 /// Events of one key of a rule of the store, that have just come.
-type Fresh = BTreeMap<(usize, String), Vec<(Entry, Cause)>>;
+type Fresh = BTreeMap<(usize, String), Vec<(Entry, Trigger)>>;
 
-impl Work<'_> {
+impl UnitOfWork<'_> {
     /// Brings warnings and cases up to what the rules have found.
     pub async fn raise_all(&mut self) -> Result<(), StoreError> {
         if !self.memory.engine.has_outcome() {
@@ -88,7 +88,7 @@ impl Work<'_> {
         &mut self,
         index: usize,
         key: &str,
-        fresh: &[(Entry, Cause)],
+        fresh: &[(Entry, Trigger)],
     ) -> Result<(), StoreError> {
         let rule = Arc::clone(&self.memory.engine.rules()[index]);
         let limit = rule.max_events;
@@ -192,7 +192,7 @@ impl Work<'_> {
         &mut self,
         rule: &Rule,
         key: &str,
-        cause: &Cause,
+        cause: &Trigger,
         change: Change,
     ) -> Result<(), StoreError> {
         match change {
@@ -359,7 +359,7 @@ impl Work<'_> {
             "a warning is raised"
         );
         if rule.shadow {
-            self.tally.outcome(Outcome::Shadow);
+            self.tally.outcome(NotificationOutcome::Shadow);
             return Ok(());
         }
         if let Some(opening) =
@@ -372,15 +372,15 @@ impl Work<'_> {
             None => false,
         };
         self.tally.outcome(if late && !is_told {
-            Outcome::Late
+            NotificationOutcome::Late
         } else if muted_by.is_some() {
-            Outcome::Muted
+            NotificationOutcome::Muted
         } else if inhibited_by.is_some() {
-            Outcome::Inhibited
+            NotificationOutcome::Inhibited
         } else if is_told {
-            Outcome::Told
+            NotificationOutcome::Told
         } else {
-            Outcome::NoChannel
+            NotificationOutcome::NoChannel
         });
         let is_grave = !silent && rule.severity >= Severity::Alarm;
         if is_grave && !stored_cases::is_hidden(self.connection, id).await? {
@@ -704,7 +704,7 @@ impl Work<'_> {
     }
 
     /// Tells those who are next of warnings that nobody has acknowledged in time.
-    pub async fn escalate(&mut self, overdue: Vec<Told>) -> Result<(), StoreError> {
+    pub async fn escalate(&mut self, overdue: Vec<NotifiableWarning>) -> Result<(), StoreError> {
         for told in overdue {
             let at = if told.escalated_to.is_empty() {
                 &told.route
@@ -749,7 +749,7 @@ impl Work<'_> {
             )
             .await?;
             self.tally.escalated(&told.rule);
-            let told = Told {
+            let told = NotifiableWarning {
                 route: next,
                 escalations: told.escalations + 1,
                 ..told
@@ -778,7 +778,7 @@ fn goes_on(other: i64) -> String {
 }
 
 /// What brought a change about, in words.
-fn why(cause: &Cause) -> String {
+fn why(cause: &Trigger) -> String {
     if cause.kind.is_empty() {
         return format!("已知至 {} / all is known up to then", time(cause.at_ms));
     }

@@ -1,6 +1,6 @@
 //! What a resident's request brings about in another case, within a transaction: the action, what the case has become,
 //! its narrative and log, and an entry in the audit log.
-use linli_domain::audit::Deed;
+use linli_domain::audit::AuditRecord;
 use linli_domain::cases::case::Case;
 use linli_domain::cases::decide::By;
 use linli_domain::cases::subject;
@@ -10,11 +10,11 @@ use linli_store::{StoreError, attachments, audit};
 use std::sync::Arc;
 
 use super::casework::CaseRefusal;
-use super::work::Work;
+use super::unit_of_work::UnitOfWork;
 
 /// What is done under a request.
 #[derive(Debug, Clone)]
-pub struct Subjecting {
+pub struct SubjectChange {
     /// Code of the request.
     pub request: String,
     /// Code of the case that it is about.
@@ -28,12 +28,12 @@ pub struct Subjecting {
 /// Who answers requests needs the right to supervise, on the request and on what it is about.
 pub const ANSWER: CaseAct = CaseAct::Supervise;
 
-impl Work<'_> {
+impl UnitOfWork<'_> {
     /// Corrects a case, or deletes what it says of people; its version after that.
     pub async fn subject(
         &mut self,
         actor: &Actor,
-        wanted: Subjecting,
+        wanted: SubjectChange,
     ) -> Result<Result<i64, CaseRefusal>, StoreError> {
         let word = if wanted.narrative.is_some() {
             "subject.corrected"
@@ -77,7 +77,7 @@ impl Work<'_> {
         let narrative = wanted.narrative.as_deref().unwrap_or_default();
         stored::set_narrative(self.connection, &sealer, record.id, narrative).await?;
         let case = self.write_action(&before, &action).await?;
-        let deed = Deed {
+        let deed = AuditRecord {
             at_ms: self.now_ms,
             actor: actor.login.clone(),
             action: word.to_owned(),

@@ -1,6 +1,6 @@
 //! The writer with a real store, asked by hand.
 use super::*;
-use crate::casework::Casework;
+use crate::case_policy::CasePolicy;
 use crate::centre::Centre;
 use crate::clock_watch::ClockWatch;
 use crate::health::Health;
@@ -213,7 +213,7 @@ async fn start(
     metrics: &IngestMetrics,
 ) -> (Ingest, JoinHandle<()>) {
     let (ingest, inbox) = Ingest::channel();
-    let casework = Casework::of_test();
+    let casework = CasePolicy::of_test();
     let clock = (&trusting(), ClockWatch::channel().0);
     let writer = Writer::open(
         store,

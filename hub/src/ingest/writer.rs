@@ -9,17 +9,17 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attend;
+use super::acknowledge;
 use super::casework::WAKING_MAX;
 use super::clock::WriterClock;
 use super::metrics::IngestMetrics;
-use super::people;
+use super::people_changes;
 use super::poison::{Batch, Failure, PassedOver};
-use super::recall::{Memory, recall};
-use super::tally::Tally;
-use super::work::{Due, Work};
+use super::transaction_metrics::TransactionMetrics;
+use super::unit_of_work::{Due, UnitOfWork};
+use super::warm_up::{PartitionState, warm_up};
 use super::{Inbox, Rejection, Reply, Request};
-use crate::casework::Casework;
+use crate::case_policy::CasePolicy;
 use crate::centre::Centre;
 use crate::clock_watch::ClockPublisher;
 use crate::health::Line;
@@ -85,13 +85,13 @@ pub struct Writer {
     inbox: Inbox,
     rules: Vec<Arc<Rule>>,
     centre: Centre,
-    casework: Casework,
+    casework: CasePolicy,
     /// The version of the directory that cases are worked by.
     directory_version: i64,
     /// Where the working out of deadlines goes on, while it does.
     recomputed: Option<i64>,
     builder: ChunkBuilder,
-    memory: Memory,
+    memory: PartitionState,
     signs: HashMap<AgentId, Sign>,
     /// One of them decides something: it does not wait for company.
     signs_pressing: bool,
@@ -118,7 +118,7 @@ impl Writer {
         store: &Store,
         rules: Vec<Arc<Rule>>,
         centre: Centre,
-        casework: Casework,
+        casework: CasePolicy,
         inbox: Inbox,
         metrics: IngestMetrics,
         clock: (&ClockConfig, ClockPublisher),
@@ -126,7 +126,7 @@ impl Writer {
         let mut connection = store.writer().await?;
         let clock = WriterClock::open(&mut connection, clock, &metrics).await?;
         let now_ms = clock.time().now_ms;
-        let memory = recall(&mut connection, &rules, &centre, &metrics, now_ms).await?;
+        let memory = warm_up(&mut connection, &rules, &centre, &metrics, now_ms).await?;
         let mut writer = Self {
             store: store.clone(),
             connection: Some(connection),
@@ -190,7 +190,7 @@ impl Writer {
         let (mut named, mut after) = (0, Some(0));
         while let Some(last) = after {
             let mut transaction = store::begin(connection).await?;
-            let mut work = Work::new(
+            let mut work = UnitOfWork::new(
                 &mut transaction,
                 &mut self.memory,
                 &mut self.builder,
@@ -387,7 +387,7 @@ impl Writer {
     }
 
     /// Wakes the sessions of agents to whose stations something was written.
-    fn tell_stations(&self, tally: &Tally) {
+    fn tell_stations(&self, tally: &TransactionMetrics) {
         if tally.stations().is_empty() {
             return;
         }
@@ -570,9 +570,9 @@ impl Writer {
         connection: &mut Connection,
         batch: &mut Batch,
         pending: &mut Vec<Pending>,
-    ) -> Result<Tally, StoreError> {
+    ) -> Result<TransactionMetrics, StoreError> {
         let mut transaction = store::begin(connection).await?;
-        let mut work = Work::new(
+        let mut work = UnitOfWork::new(
             &mut transaction,
             &mut self.memory,
             &mut self.builder,
@@ -629,7 +629,7 @@ impl Writer {
                     note,
                     reply,
                 } => {
-                    let answer = attend::acknowledge(
+                    let answer = acknowledge::acknowledge(
                         work.connection,
                         &mut work.changes,
                         *id,
@@ -642,15 +642,16 @@ impl Writer {
                 }
                 Request::Mute { mute, reply } => {
                     let answer =
-                        attend::mute(work.connection, &mut work.changes, mute, work.now_ms).await?;
+                        acknowledge::mute(work.connection, &mut work.changes, mute, work.now_ms)
+                            .await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
-                Request::People {
+                Request::PeopleChange {
                     change,
                     actor,
                     reply,
                 } => {
-                    let answer = people::perform(
+                    let answer = people_changes::perform(
                         work.connection,
                         &mut work.changes,
                         change,
@@ -702,7 +703,7 @@ impl Writer {
                 }
                 Request::EndMute { id, reply } => {
                     let answer =
-                        attend::end_mute(work.connection, &mut work.changes, *id, work.now_ms)
+                        acknowledge::end_mute(work.connection, &mut work.changes, *id, work.now_ms)
                             .await?;
                     pending.push(answering(reply, Ok(answer)));
                 }
@@ -797,7 +798,7 @@ impl Writer {
             .commit()
             .await
             .map_err(failed("committing a probe"))?;
-        self.memory = recall(
+        self.memory = warm_up(
             &mut connection,
             &self.rules,
             &self.centre,

@@ -9,7 +9,7 @@
 use crate::oidc::config::Group;
 use crate::users::check_login;
 use linli_domain::rights::Role;
-use linli_store::identities::Standing;
+use linli_store::identities::AccountStatus;
 
 use super::Identity;
 
@@ -51,7 +51,7 @@ pub enum Refused {
 
 /// Decides it.
 pub fn decide(
-    standing: &Standing,
+    standing: &AccountStatus,
     identity: &Identity,
     groups: &[Group],
 ) -> Result<Entry, Refused> {
@@ -225,7 +225,7 @@ mod tests {
             ),
         ];
         for (of_account, of_login, login, groups, map, wanted) in table {
-            let standing = Standing {
+            let standing = AccountStatus {
                 of_account: of_account.map(user),
                 of_login: of_login.map(user),
             };

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::RetentionConfig;
 use super::metrics::RetentionMetrics;
-use super::{Class, DAY_MS, Floors, Hand, RetentionError, Run};
+use super::{Class, DAY_MS, Floors, RetentionError, RetentionWriter, Run};
 use crate::attachments::files::Files;
 use crate::attachments::metrics::AttachmentMetrics;
 use crate::clock_watch::ClockWatch;
@@ -132,7 +132,7 @@ impl Job {
             actor: ACTOR,
             now_ms,
         };
-        let deleted = run.carry_out(Hand::Hub(&self.ingest)).await?;
+        let deleted = run.carry_out(RetentionWriter::Hub(&self.ingest)).await?;
         let mut rows = 0;
         self.attachments.files_deleted(deleted.files);
         for (class, count) in deleted.rows {

@@ -8,7 +8,7 @@ use linli_shared::service::clock;
 use std::collections::BTreeMap;
 use std::io;
 
-use super::{BATCH_ROWS, Hand, RetentionError, Run};
+use super::{BATCH_ROWS, RetentionError, RetentionWriter, Run};
 use crate::attachments::files::{self, Files};
 use linli_store::attachments;
 use linli_store::retention::{self, Step};
@@ -21,7 +21,7 @@ pub const RULE: &str = "no case refers to it";
 /// Deletes what nobody refers to: how many, and the proof.
 pub async fn sweep(
     run: &Run<'_>,
-    hand: &mut Hand<'_>,
+    hand: &mut RetentionWriter<'_>,
 ) -> Result<(u64, Option<i64>), RetentionError> {
     let (mut deleted, mut proof) = (0, None);
     let all = blocking(run.files, |files| files.all()).await?;
@@ -36,7 +36,7 @@ pub async fn sweep(
             continue;
         }
         deleted += gone.len() as u64;
-        if matches!(hand, Hand::Nobody) {
+        if matches!(hand, RetentionWriter::Nobody) {
             continue;
         }
         let step = Step::Files(retention::Files {

@@ -18,7 +18,7 @@ use crate::attachments::NotTaken;
 use crate::attachments::files::{Received, blocking};
 use crate::attachments::media::{self, Media};
 use crate::attachments::name;
-use crate::ingest::attach::{ADD, Attached, Attaching};
+use crate::ingest::attach::{ADD, Attached, NewAttachment};
 use linli_domain::cases::action::Attachment;
 use linli_domain::cases::decide;
 use linli_domain::cases::refused::Refused;
@@ -147,7 +147,7 @@ impl Services {
         blocking(move || files.keep(received))
             .await
             .map_err(|error| disk(&error))?;
-        let attaching = Attaching {
+        let attaching = NewAttachment {
             code,
             file,
             case_bytes_max: limits.case_max.0,

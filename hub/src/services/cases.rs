@@ -2,7 +2,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Page, ServiceError, Services, bad_cursor, reason};
-use crate::ingest::casework::{Registering, allowed};
+use crate::ingest::casework::{NewRegistration, allowed};
 use linli_domain::cases::State as CaseState;
 use linli_domain::cases::action::Action;
 use linli_domain::cases::dispatch::About;
@@ -267,7 +267,7 @@ impl Services {
         } else {
             serde_json::to_string(&new.narrative).unwrap_or_default()
         };
-        let registering = Registering {
+        let registering = NewRegistration {
             kind: new.kind,
             title: title.to_owned(),
             place: new.place,

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use super::{ServiceError, Services};
-use crate::ingest::people::People;
+use crate::ingest::people_changes::PeopleChange;
 use linli_domain::orgs::{Directory, changes};
 use linli_domain::rights::{Act, Actor};
 
@@ -35,7 +35,7 @@ impl Services {
             .collect();
         if !changes.is_empty() {
             self.writes
-                .people(People::Directory(changes), &actor.login)
+                .people(PeopleChange::Directory(changes), &actor.login)
                 .await?;
         }
         Ok(actions)

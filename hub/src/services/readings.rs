@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::{ServiceError, Services};
-use crate::ingest::people::People;
+use crate::ingest::people_changes::PeopleChange;
 use linli_domain::rights::Actor;
 
 /// So long one entry stands for all looks.
@@ -53,7 +53,7 @@ impl Services {
         reason: String,
         detail: String,
     ) -> Result<(), ServiceError> {
-        let note = People::Note {
+        let note = PeopleChange::Note {
             action: action.to_owned(),
             object: format!("case/{code}"),
             reason,

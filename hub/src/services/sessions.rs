@@ -2,7 +2,7 @@
 use std::net::IpAddr;
 
 use super::{ServiceError, Services};
-use crate::ingest::people::People;
+use crate::ingest::people_changes::PeopleChange;
 use crate::oidc::Identity;
 use crate::oidc::config::Group;
 use crate::oidc::who::{self, Entry, Refused};
@@ -81,7 +81,7 @@ impl Services {
         now_ms: i64,
     ) -> Result<NewSession, ServiceError> {
         let token = Token::session();
-        let begun = People::BeginSession {
+        let begun = PeopleChange::BeginSession {
             id: token.id.clone(),
             secret: token.secret.clone(),
             login: login.to_owned(),
@@ -96,7 +96,7 @@ impl Services {
 
     /// Ends the session of this id.
     pub async fn sign_out(&self, actor: &Actor, id: String) -> Result<(), ServiceError> {
-        let ended = People::EndSession {
+        let ended = PeopleChange::EndSession {
             id,
             login: actor.login.clone(),
         };
@@ -145,7 +145,7 @@ impl Services {
                 (login, Some(made))
             }
         };
-        let link = People::LinkAccount {
+        let link = PeopleChange::LinkAccount {
             issuer: identity.issuer.clone(),
             subject: identity.subject.clone(),
             login: login.clone(),

@@ -9,7 +9,7 @@ use super::cases::shown;
 use super::{ServiceError, Services, bad_cursor};
 use crate::attachments::name;
 use crate::ingest::casework::allowed;
-use crate::ingest::subject::{ANSWER, Subjecting};
+use crate::ingest::subject::{ANSWER, SubjectChange};
 use linli_domain::cases::case::Case;
 use linli_domain::cases::narrative::Narrative;
 use linli_domain::cases::subject::{self, Wish};
@@ -209,7 +209,7 @@ impl Services {
         }
         let narrative =
             narrative.map(|narrative| serde_json::to_string(&narrative).unwrap_or_default());
-        let wanted = Subjecting {
+        let wanted = SubjectChange {
             request,
             code,
             version,

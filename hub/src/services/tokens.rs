@@ -4,7 +4,7 @@ use linli_shared::service::random;
 
 use super::{ServiceError, Services};
 use crate::token::Token;
-use linli_domain::audit::Deed;
+use linli_domain::audit::AuditRecord;
 use linli_domain::rights::{Act, Actor};
 use linli_store::audit;
 use linli_store::tokens::{self, ApiTokenView, Holder, JoinGrant};
@@ -34,7 +34,7 @@ impl Services {
             now_ms,
         );
         let kind = if grant.station { "station" } else { "compound" };
-        let deed = Deed {
+        let deed = AuditRecord {
             detail: format!("{kind} {}", grant.site),
             ..deed
         };
@@ -60,7 +60,7 @@ impl Services {
             .map_err(|message| ServiceError::invalid("name", message))?;
         let token = Token::program();
         let now_ms = self.clock.now_ms();
-        let deed = Deed {
+        let deed = AuditRecord {
             detail: format!("{} of {:?}", holder.role.as_str(), holder.org),
             ..deed(
                 actor,
@@ -117,12 +117,12 @@ impl Services {
     }
 }
 
-fn deed(actor: &Actor, action: &str, object: &str, at_ms: i64) -> Deed {
-    Deed {
+fn deed(actor: &Actor, action: &str, object: &str, at_ms: i64) -> AuditRecord {
+    AuditRecord {
         at_ms,
         actor: actor.login.clone(),
         action: action.to_owned(),
         object: object.to_owned(),
-        ..Deed::default()
+        ..AuditRecord::default()
     }
 }

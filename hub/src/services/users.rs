@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use super::{ServiceError, Services};
-use crate::ingest::people::People;
+use crate::ingest::people_changes::PeopleChange;
 use crate::users::{check_login, check_password, hash_password};
 use linli_domain::rights::{Act, Actor, Role};
 use linli_store::users::{self, NewUser, UserView};
@@ -73,7 +73,7 @@ impl Services {
         };
         if !self
             .writes
-            .people(People::AddUser(new), &actor.login)
+            .people(PeopleChange::AddUser(new), &actor.login)
             .await?
         {
             return Err(ServiceError::Conflict {
@@ -96,7 +96,7 @@ impl Services {
             .map_err(|message| ServiceError::invalid("password", message))?;
         self.known_user(&login).await?;
         let password = self.hash(password).await?;
-        let change = People::SetPassword { login, password };
+        let change = PeopleChange::SetPassword { login, password };
         self.writes.people(change, &actor.login).await?;
         Ok(())
     }
@@ -110,7 +110,7 @@ impl Services {
     ) -> Result<bool, ServiceError> {
         self.permit(actor, Act::Manage, "PUT", OBJECT).await?;
         self.known_user(&login).await?;
-        let change = People::Disable { login, disabled };
+        let change = PeopleChange::Disable { login, disabled };
         self.writes.people(change, &actor.login).await
     }
 
@@ -123,7 +123,7 @@ impl Services {
     ) -> Result<bool, ServiceError> {
         self.permit(actor, Act::Manage, "PUT", OBJECT).await?;
         self.known_user(&login).await?;
-        let change = People::MarkOidc { login, on };
+        let change = PeopleChange::MarkOidc { login, on };
         self.writes.people(change, &actor.login).await
     }
 

@@ -1,6 +1,6 @@
 //! Warnings: listed, shown, acknowledged.
 use super::{Page, ServiceError, Services, bad_cursor};
-use crate::ingest::attend::Acknowledged;
+use crate::ingest::acknowledge::Acknowledged;
 use linli_domain::rights::{Act, Actor};
 use linli_domain::warnings::TEXT_CHARS_MAX;
 use linli_store::warnings::{self, ACTIVE, WITHDRAWN, WarningFilter, WarningView};

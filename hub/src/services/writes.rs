@@ -3,11 +3,11 @@ use linli_shared::service::clock;
 
 use super::ServiceError;
 use crate::ingest::Ingest;
-use crate::ingest::attend::{self, Acknowledged};
-use crate::ingest::people::{People, perform};
+use crate::ingest::acknowledge::{self, Acknowledged};
+use crate::ingest::people_changes::{PeopleChange, perform};
 use linli_domain::changes::{ChangeKind, ChangeSet};
 use linli_domain::warnings::Mute;
-use linli_store::outbox::{Outcome, Settlement};
+use linli_store::outbox::{Delivery, Settlement};
 use linli_store::{Connection, Store, StoreError, changes, outbox};
 
 /// Commits changes. An answer means that the change is synced.
@@ -29,7 +29,7 @@ impl Writes {
     }
 
     /// Changes something about people or organisations, with its audit entry; false if that changes nothing.
-    pub async fn people(&self, change: People, actor: &str) -> Result<bool, ServiceError> {
+    pub async fn people(&self, change: PeopleChange, actor: &str) -> Result<bool, ServiceError> {
         match self {
             Self::Writer(ingest) => Ok(ingest.people(change, actor).await?),
             Self::Own(store) => {
@@ -52,7 +52,7 @@ impl Writes {
             Self::Writer(ingest) => Ok(ingest.acknowledge(id, by, note).await?),
             Self::Own(store) => {
                 own(store, async |connection, changes, now_ms| {
-                    attend::acknowledge(connection, changes, id, &by, &note, now_ms).await
+                    acknowledge::acknowledge(connection, changes, id, &by, &note, now_ms).await
                 })
                 .await
             }
@@ -65,7 +65,7 @@ impl Writes {
             Self::Writer(ingest) => Ok(ingest.mute(mute).await?),
             Self::Own(store) => {
                 own(store, async |connection, changes, now_ms| {
-                    attend::mute(connection, changes, &mute, now_ms).await
+                    acknowledge::mute(connection, changes, &mute, now_ms).await
                 })
                 .await
             }
@@ -78,7 +78,7 @@ impl Writes {
             Self::Writer(ingest) => Ok(ingest.end_mute(id).await?),
             Self::Own(store) => {
                 own(store, async |connection, changes, now_ms| {
-                    attend::end_mute(connection, changes, id, now_ms).await
+                    acknowledge::end_mute(connection, changes, id, now_ms).await
                 })
                 .await
             }
@@ -89,7 +89,7 @@ impl Writes {
     pub async fn resend(&self, id: i64) -> Result<bool, ServiceError> {
         match self {
             Self::Writer(ingest) => {
-                let outcome = Outcome::Again;
+                let outcome = Delivery::Again;
                 let settled = ingest.settle(vec![Settlement { id, outcome }]).await?;
                 Ok(settled > 0)
             }

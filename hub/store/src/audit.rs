@@ -3,7 +3,7 @@ use sqlx::Row as _;
 
 use super::statement::Statement;
 use super::{Connection, Pool, Row, StoreError, failed};
-use linli_domain::audit::{AuditEntry, Deed};
+use linli_domain::audit::{AuditEntry, AuditRecord};
 
 /// A filter of entries.
 #[derive(Debug, Clone, Default)]
@@ -19,7 +19,7 @@ pub struct AuditFilter {
 }
 
 /// Appends an entry to the chain, in a write transaction. Errors: [`StoreError`].
-pub async fn append(connection: &mut Connection, deed: Deed) -> Result<(), StoreError> {
+pub async fn append(connection: &mut Connection, deed: AuditRecord) -> Result<(), StoreError> {
     let last = sqlx::query("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
         .fetch_optional(&mut *connection)
         .await
@@ -81,7 +81,7 @@ pub async fn after(pool: &Pool, number: i64, limit: i64) -> Result<Vec<AuditEntr
 fn entry(row: &Row) -> AuditEntry {
     AuditEntry {
         number: row.get("number"),
-        deed: Deed {
+        deed: AuditRecord {
             at_ms: row.get("at_ms"),
             actor: row.get("actor"),
             action: row.get("action"),

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::statement::Statement;
-use super::{Connection, IDS_OF_QUERY_MAX, Row, StoreError, failed, flag, numbers};
+use super::{Connection, IDS_OF_QUERY_MAX, Row, StoreError, failed, flag, sequences};
 use crate::sealed::{SealError, Sealer};
 use linli_domain::cases::action::Action;
 use linli_domain::cases::case::Case;
@@ -719,7 +719,7 @@ pub async fn unlink(
 
 /// The highest assigned id. Errors: [`StoreError`].
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
-    numbers::last(connection, "cases").await
+    sequences::last(connection, "cases").await
 }
 
 /// Cases, newest first. Errors: [`StoreError`].

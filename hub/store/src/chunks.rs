@@ -9,7 +9,7 @@ use sqlx::Row as _;
 
 use super::positions::LaneKey;
 use super::statement::Statement;
-use super::{Connection, Pool, Row, StoreError, failed, flag, numbers, signed};
+use super::{Connection, Pool, Row, StoreError, failed, flag, sequences, signed};
 use linli_domain::correlate::AHEAD_MS_MAX;
 use linli_domain::orgs::Watched;
 use linli_domain::station_kinds;
@@ -171,8 +171,8 @@ pub async fn quarantine(
 
 /// The highest assigned ids: of chunks and of the quarantine. Errors: [`StoreError`].
 pub async fn last_ids(connection: &mut Connection) -> Result<(i64, i64), StoreError> {
-    let chunk = numbers::last(connection, "chunks").await?;
-    Ok((chunk, numbers::last(connection, "quarantine").await?))
+    let chunk = sequences::last(connection, "chunks").await?;
+    Ok((chunk, sequences::last(connection, "quarantine").await?))
 }
 
 /// The result of a check of stored chunks.

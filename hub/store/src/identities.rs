@@ -19,7 +19,7 @@ pub struct Known {
 
 /// The users related to an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct AccountStatus {
     /// The user linked to the account.
     pub of_account: Option<Known>,
     /// The user with the login that the account names.
@@ -32,7 +32,7 @@ pub async fn standing(
     issuer: &str,
     subject: &str,
     login: Option<&str>,
-) -> Result<Standing, StoreError> {
+) -> Result<AccountStatus, StoreError> {
     const USER: &str = "SELECT users.login AS login, disabled_ms, oidc, \
         (SELECT COUNT(*) FROM identities WHERE identities.login = users.login) AS accounts FROM users WHERE users.login = ";
     let of_account =
@@ -48,7 +48,7 @@ pub async fn standing(
         .fetch_optional(pool)
         .await
         .map_err(failed("reading a user"))?;
-    Ok(Standing {
+    Ok(AccountStatus {
         of_account: of_account.as_ref().map(known),
         of_login: of_login.as_ref().map(known),
     })

@@ -26,7 +26,6 @@ mod engine;
 pub mod hub_clock;
 pub mod identities;
 pub mod mutes;
-pub mod numbers;
 pub mod occurrences;
 pub mod orgs;
 pub mod outbox;
@@ -34,6 +33,7 @@ pub mod positions;
 pub mod retention;
 pub mod rows;
 pub mod sealed;
+pub mod sequences;
 mod statement;
 pub mod stations;
 pub mod statistics;
@@ -157,7 +157,7 @@ impl StoreError {
     }
 }
 
-/// Codes of a server or file that cannot do its work now. SQLite has numbers, the kind in the lowest byte; PostgreSQL has five
+/// Codes of a server or file that cannot do its work now. SQLite has sequences, the kind in the lowest byte; PostgreSQL has five
 /// characters, the class in the first two.
 fn is_of_the_server(code: &str) -> bool {
     // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB.

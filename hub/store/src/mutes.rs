@@ -2,7 +2,7 @@
 use serde::Serialize;
 use sqlx::Row as _;
 
-use super::{Connection, Pool, Row, StoreError, failed, flag, numbers};
+use super::{Connection, Pool, Row, StoreError, failed, flag, sequences};
 use linli_domain::warnings::Mute;
 
 /// A mute as the API shows it.
@@ -135,7 +135,7 @@ fn mute(row: &Row) -> Mute {
 
 /// The highest assigned id. Errors: [`StoreError`].
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
-    numbers::last(connection, "mutes").await
+    sequences::last(connection, "mutes").await
 }
 
 /// Mutes, newest first. Errors: [`StoreError`].

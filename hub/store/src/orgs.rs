@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{Connection, StoreError, failed};
 use super::{audit, versions};
-use linli_domain::audit::Deed;
+use linli_domain::audit::AuditRecord;
 use linli_domain::orgs::{Change, Directory};
 
 /// All entries that are not retired. Errors: [`StoreError`].
@@ -89,7 +89,7 @@ pub async fn write(
             .execute(&mut *connection)
             .await
             .map_err(failed("changing the directory"))?;
-        let deed = Deed {
+        let deed = AuditRecord {
             at_ms: now_ms,
             actor: actor.to_owned(),
             action: format!("{noun}.{}", change.action()),

@@ -15,7 +15,7 @@ use sqlx::Row as _;
 use std::collections::BTreeSet;
 
 use super::statement::Statement;
-use super::{Connection, Pool, Row, StoreError, failed, numbers};
+use super::{Connection, Pool, Row, StoreError, failed, sequences};
 use linli_domain::notice::Notice;
 
 /// Maximum length of a stored error, characters.
@@ -43,7 +43,7 @@ pub struct Waiting {
 
 /// The result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Delivery {
     /// The peer accepted it.
     Sent,
     /// It will be retried.
@@ -68,12 +68,12 @@ pub struct Settlement {
     /// Id of the row.
     pub id: i64,
     /// The result.
-    pub outcome: Outcome,
+    pub outcome: Delivery,
 }
 
 /// The backlog of a channel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct ChannelBacklog {
     /// Number of waiting rows.
     pub waiting: i64,
     /// When the oldest of them was decided, milliseconds since 1970 UTC.
@@ -178,7 +178,7 @@ pub async fn drop_waiting(
 
 /// The highest assigned id. Errors: [`StoreError`].
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
-    numbers::last(connection, "outbox").await
+    sequences::last(connection, "outbox").await
 }
 
 /// The code of the newest case of a warning: among those for named handlers only, or among the others.
@@ -208,27 +208,27 @@ pub async fn settle(
     now_ms: i64,
 ) -> Result<Option<String>, StoreError> {
     let query = match &settlement.outcome {
-        Outcome::Sent => sqlx::query(
+        Delivery::Sent => sqlx::query(
             "UPDATE outbox SET state = 'sent', attempts = attempts + 1, done_ms = $2, error = NULL \
              WHERE id = $1 AND state IN ('waiting', 'dropped') RETURNING channel",
         )
         .bind(settlement.id)
         .bind(now_ms),
-        Outcome::Retry { due_ms, error } => sqlx::query(
+        Delivery::Retry { due_ms, error } => sqlx::query(
             "UPDATE outbox SET attempts = attempts + 1, due_ms = $2, error = $3 \
              WHERE id = $1 AND state = 'waiting' RETURNING channel",
         )
         .bind(settlement.id)
         .bind(*due_ms)
         .bind(bounded(error)),
-        Outcome::Dead { error } => sqlx::query(
+        Delivery::Dead { error } => sqlx::query(
             "UPDATE outbox SET state = 'dead', attempts = attempts + 1, done_ms = $2, error = $3 \
              WHERE id = $1 AND state = 'waiting' RETURNING channel",
         )
         .bind(settlement.id)
         .bind(now_ms)
         .bind(bounded(error)),
-        Outcome::Again => sqlx::query(
+        Delivery::Again => sqlx::query(
             "UPDATE outbox SET state = 'waiting', attempts = 0, due_ms = $2, done_ms = NULL, error = NULL \
              WHERE id = $1 AND state = 'dead' RETURNING channel",
         )
@@ -320,7 +320,7 @@ pub async fn told(pool: &Pool, channel: &str, warning_id: i64) -> Result<Vec<Not
 }
 
 /// The backlog of a channel. Errors: [`StoreError`].
-pub async fn standing(pool: &Pool, channel: &str) -> Result<Standing, StoreError> {
+pub async fn standing(pool: &Pool, channel: &str) -> Result<ChannelBacklog, StoreError> {
     let waiting = sqlx::query(
         "SELECT COUNT(*), MIN(created_ms), MIN(due_ms) FROM outbox WHERE channel = $1 AND state = 'waiting'",
     )
@@ -333,7 +333,7 @@ pub async fn standing(pool: &Pool, channel: &str) -> Result<Standing, StoreError
         .fetch_one(pool)
         .await
         .map_err(failed("counting dead notices"))?;
-    Ok(Standing {
+    Ok(ChannelBacklog {
         waiting: waiting.get(0),
         oldest_ms: waiting.get(1),
         due_ms: waiting.get(2),

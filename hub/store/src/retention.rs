@@ -22,8 +22,8 @@ use self::class::Class;
 use super::engine::schema::ColumnKind;
 use super::rows::Value;
 use super::statement::Statement;
-use super::{Connection, Row, StoreError, audit, failed, numbers, versions};
-use linli_domain::audit::Deed;
+use super::{Connection, Row, StoreError, audit, failed, sequences, versions};
+use linli_domain::audit::AuditRecord;
 use linli_domain::cases::State;
 use linli_domain::correlate::life;
 
@@ -403,7 +403,7 @@ async fn delete(
     let columns = key(class);
     // Ids that the hub assigns are never reused, even if the row with the highest one is deleted.
     if columns == [("id", ColumnKind::Integer)] {
-        numbers::keep(connection, class.table()).await?;
+        sequences::keep(connection, class.table()).await?;
     }
     let names: Vec<&'static str> = columns.iter().map(|(name, _)| *name).collect();
     let mut query = Statement::new("DELETE FROM ");
@@ -570,7 +570,7 @@ async fn end(connection: &mut Connection, number: i64, now_ms: i64) -> Result<()
         "class": proof.class, "rule": proof.rule, "deleted": proof.deleted, "from_ms": proof.from_ms,
         "to_ms": proof.to_ms, "ids_sha256": proof.ids_sha256,
     });
-    let deed = Deed {
+    let deed = AuditRecord {
         at_ms: now_ms,
         actor: proof.actor,
         action: "retention.deleted".to_owned(),

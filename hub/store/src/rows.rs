@@ -63,7 +63,7 @@ impl Value {
             (Self::Null, ColumnKind::Text) => values.add(None::<String>),
             (Self::Null, ColumnKind::Bytes) => values.add(None::<Vec<u8>>),
         };
-        added.expect("numbers, text and bytes can be encoded");
+        added.expect("sequences, text and bytes can be encoded");
     }
 
     fn hash(&self, hash: &mut Sha256) {

@@ -9,7 +9,7 @@
 //! * The numbers of an agent's messages begin at 1 and have no gaps. `stations.last_number` keeps the last
 //!   one, so a number is not reused after its row was pruned.
 //! * The number that an agent reports at the beginning of a session overrides the table: an agent whose disk
-//!   was lost or restored gets the lost messages again, under the same numbers, as long as they are kept.
+//!   was lost or restored gets the lost messages again, under the same sequences, as long as they are kept.
 //! * An agent that reports a higher number than was ever assigned shows that this database was restored to an
 //!   older state. Waiting messages then get numbers above that one, because the agent would take lower ones
 //!   for duplicates.
@@ -46,7 +46,7 @@ pub struct Message {
 
 /// The backlog of messages to all stations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct StationBacklog {
     /// Number of unacknowledged messages.
     pub waiting: i64,
     /// When the oldest of them was written, milliseconds since 1970 UTC.
@@ -54,7 +54,7 @@ pub struct Standing {
 }
 
 /// Writes a message to the station of an agent; returns its number. In the writer's transaction, the caller
-/// must pass the result to `Tally::station_told`, so that the agent's session sends it right after the commit
+/// must pass the result to `TransactionMetrics::station_told`, so that the agent's session sends it right after the commit
 /// and not only at its next poll. Errors: [`StoreError`].
 pub async fn enqueue(
     connection: &mut Connection,
@@ -223,14 +223,14 @@ pub async fn prune(connection: &mut Connection, before_ms: i64) -> Result<u64, S
 }
 
 /// The backlog of messages to all stations. Errors: [`StoreError`].
-pub async fn standing(pool: &Pool) -> Result<Standing, StoreError> {
+pub async fn standing(pool: &Pool) -> Result<StationBacklog, StoreError> {
     let row = sqlx::query(
         "SELECT COUNT(*), MIN(created_ms) FROM station_messages WHERE acked_ms IS NULL",
     )
     .fetch_one(pool)
     .await
     .map_err(failed("counting messages to stations"))?;
-    Ok(Standing {
+    Ok(StationBacklog {
         waiting: row.get(0),
         oldest_ms: row.get(1),
     })

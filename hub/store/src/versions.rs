@@ -1,4 +1,4 @@
-//! Version numbers, to detect whether data cached in memory or computed earlier is stale.
+//! Version sequences, to detect whether data cached in memory or computed earlier is stale.
 use sqlx::Row as _;
 
 use super::{Connection, StoreError, failed};

@@ -4,9 +4,11 @@ use sqlx::Row as _;
 use std::collections::{BTreeSet, HashMap};
 
 use super::statement::Statement;
-use super::{Connection, IDS_OF_QUERY_MAX, Pool, Row, StoreError, failed, flag, numbers, snapshot};
+use super::{
+    Connection, IDS_OF_QUERY_MAX, Pool, Row, StoreError, failed, flag, sequences, snapshot,
+};
 use linli_domain::correlate::Finding;
-use linli_domain::correlate::revise::Standing;
+use linli_domain::correlate::revise::StandingWarning;
 use linli_domain::correlate::rule::Rule;
 use linli_domain::orgs::Watched;
 
@@ -202,7 +204,7 @@ pub async fn standing(
     key: &str,
     from_ms: i64,
     to_ms: i64,
-) -> Result<Vec<Standing>, StoreError> {
+) -> Result<Vec<StandingWarning>, StoreError> {
     let rows = sqlx::query(
         "SELECT id, rule_hash, at_ms, until_ms, hits, reasons, reading, ended_ms, late FROM warnings \
          WHERE rule = $1 AND rule_key = $2 AND state = $5 AND at_ms <= $4 AND at_ms >= COALESCE((SELECT MAX(at_ms) \
@@ -218,7 +220,7 @@ pub async fn standing(
     .map_err(failed("looking for the warnings of a key"))?;
     Ok(rows
         .iter()
-        .map(|row| Standing {
+        .map(|row| StandingWarning {
             id: row.get("id"),
             from_ms: row.get("at_ms"),
             to_ms: row.get("until_ms"),
@@ -350,7 +352,7 @@ pub async fn acknowledge(
 
 /// The data of a warning that escalation, mutes and notices need.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct NotifiableWarning {
     /// Id.
     pub id: i64,
     /// Id of the rule.
@@ -391,8 +393,8 @@ pub struct Told {
     pub inhibited_by: Option<i64>,
 }
 
-fn told(row: &Row) -> Told {
-    Told {
+fn told(row: &Row) -> NotifiableWarning {
+    NotifiableWarning {
         id: row.get("id"),
         rule: row.get("rule"),
         severity: row.get("severity"),
@@ -416,7 +418,10 @@ fn told(row: &Row) -> Told {
 }
 
 /// One warning. Errors: [`StoreError`].
-pub async fn find(connection: &mut Connection, id: i64) -> Result<Option<Told>, StoreError> {
+pub async fn find(
+    connection: &mut Connection,
+    id: i64,
+) -> Result<Option<NotifiableWarning>, StoreError> {
     let row = sqlx::query("SELECT * FROM warnings WHERE id = $1")
         .bind(id)
         .fetch_optional(connection)
@@ -430,7 +435,7 @@ pub async fn overdue(
     connection: &mut Connection,
     now_ms: i64,
     limit: i64,
-) -> Result<Vec<Told>, StoreError> {
+) -> Result<Vec<NotifiableWarning>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM warnings WHERE ack_due_ms IS NOT NULL AND ack_due_ms <= $1 ORDER BY ack_due_ms, id LIMIT $2",
     )
@@ -443,7 +448,7 @@ pub async fn overdue(
 }
 
 /// Warnings with a pending notice or acknowledgement. Errors: [`StoreError`].
-pub async fn waiting(connection: &mut Connection) -> Result<Vec<Told>, StoreError> {
+pub async fn waiting(connection: &mut Connection) -> Result<Vec<NotifiableWarning>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM warnings WHERE ack_due_ms IS NOT NULL \
          OR id IN (SELECT warning_id FROM outbox WHERE state = 'waiting') ORDER BY id",
@@ -499,7 +504,10 @@ pub async fn escalated(
 }
 
 /// The open warnings of a rule that waits for an event. Errors: [`StoreError`].
-pub async fn open(connection: &mut Connection, rule: &str) -> Result<Vec<Told>, StoreError> {
+pub async fn open(
+    connection: &mut Connection,
+    rule: &str,
+) -> Result<Vec<NotifiableWarning>, StoreError> {
     let rows = sqlx::query(
         "SELECT * FROM warnings WHERE rule = $1 AND state = 'active' AND ended_ms IS NULL \
          AND kind IN ('absent', 'silent') ORDER BY id",
@@ -537,7 +545,7 @@ pub async fn note(
 
 /// The highest assigned id. Errors: [`StoreError`].
 pub async fn last_id(connection: &mut Connection) -> Result<i64, StoreError> {
-    numbers::last(connection, "warnings").await
+    sequences::last(connection, "warnings").await
 }
 
 /// Id of the rule that raised a warning; `None` if the warning does not exist. Errors: [`StoreError`].

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, Attachment, Due, Filed, Registration, Twin, What};
 use super::clock::{self, Clock, ClockKind, Mark};
-use super::moves::{Cause, Move, Rung};
+use super::moves::{Move, Rung, SuspensionReason};
 use super::state::State;
 use super::subject::Done;
 
@@ -19,7 +19,7 @@ pub struct Suspension {
     /// The state before the suspension.
     pub from: State,
     /// Reason.
-    pub cause: Cause,
+    pub cause: SuspensionReason,
     /// End of the suspension, milliseconds since 1970 UTC.
     pub until_ms: i64,
 }

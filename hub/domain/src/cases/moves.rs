@@ -99,7 +99,7 @@ pub enum Move {
     /// 挂起: suspend the case; its clocks pause.
     Suspend {
         /// Reason.
-        cause: Cause,
+        cause: SuspensionReason,
         /// The case resumes automatically at this time, milliseconds since 1970 UTC.
         until_ms: i64,
     },
@@ -192,7 +192,7 @@ pub enum Move {
 /// The permitted reasons for a suspension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub enum SuspensionReason {
     /// 等待当事人: a party cannot be reached, or has to supply something.
     Party,
     /// 鉴定评估: an appraisal is in progress.
@@ -205,7 +205,7 @@ pub enum Cause {
     ForceMajeure,
 }
 
-impl Cause {
+impl SuspensionReason {
     /// The words shown to people.
     pub fn words(self) -> &'static str {
         match self {

@@ -35,7 +35,7 @@ pub struct Counts {
 
 /// The event that touched a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause {
+pub struct Trigger {
     /// Kind of the event; empty if only time has passed.
     pub kind: String,
     /// Time of the event, milliseconds since 1970 UTC.
@@ -58,7 +58,7 @@ pub struct Touched {
     /// Number of new events that are hits themselves.
     pub fresh_hits: i64,
     /// The last event that touched the key.
-    pub cause: Cause,
+    pub cause: Trigger,
 }
 
 /// An event for a rule that reads the store.
@@ -71,7 +71,7 @@ pub struct Occurrence {
     /// The event as an entry of a timeline.
     pub entry: Entry,
     /// The event.
-    pub cause: Cause,
+    pub cause: Trigger,
     /// The key's timeline is in memory and contains the event; if false, see [`Engine::remember`].
     pub is_known: bool,
 }
@@ -117,7 +117,7 @@ struct RuleState {
 
 /// The results since the last call of [`Engine::outcome`].
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct EngineChanges {
     /// Keys whose hits changed.
     pub touched: Vec<Touched>,
     /// Events for rules that read the store.
@@ -596,7 +596,7 @@ impl Engine {
         key: &str,
         (from_ms, to_ms): (i64, i64),
         fresh_hits: i64,
-        cause: Cause,
+        cause: Trigger,
     ) {
         let place = (rule, Box::from(key));
         match self.touched.get_mut(&place) {
@@ -775,7 +775,7 @@ impl Engine {
                 let last = timeline.entries().last().copied();
                 let view = View::of(&rule, timeline, &self.sources, &self.coverage);
                 if view.any_hit(from_ms, to_ms) {
-                    let cause = Cause {
+                    let cause = Trigger {
                         kind: String::new(),
                         at_ms: watermark_ms,
                         event: String::new(),
@@ -806,13 +806,13 @@ impl Engine {
     }
 
     /// Removes and returns the results since the last call.
-    pub fn outcome(&mut self) -> Outcome {
+    pub fn outcome(&mut self) -> EngineChanges {
         let mut touched: Vec<Touched> = self.touched.drain().map(|(_, touched)| touched).collect();
         // Sorted by time and rule, so that the numbers of warnings do not depend on a hash.
         touched.sort_by(|one, other| {
             (one.from_ms, one.rule, &one.key).cmp(&(other.from_ms, other.rule, &other.key))
         });
-        Outcome {
+        EngineChanges {
             touched,
             occurrences: std::mem::take(&mut self.occurrences),
             outdated: std::mem::take(&mut self.outdated),
@@ -869,7 +869,7 @@ impl Engine {
         key: &str,
         events: Vec<Entry>,
         floor_ms: Option<i64>,
-        fresh: &[(Entry, Cause)],
+        fresh: &[(Entry, Trigger)],
     ) {
         let state = &mut self.states[rule];
         if state.timelines.len() >= STORE_KEYS_MAX {
@@ -968,8 +968,8 @@ impl RuleState {
     }
 }
 
-fn cause(event: &Event, origin: &Origin<'_>) -> Cause {
-    Cause {
+fn cause(event: &Event, origin: &Origin<'_>) -> Trigger {
+    Trigger {
         kind: event.kind.clone(),
         at_ms: event.occurred_at_ms,
         event: origin.identity(),

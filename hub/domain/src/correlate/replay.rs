@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::engine::{Engine, Outdated, Overflow, Touched};
-use super::revise::{Change, Standing, Terms, revise};
+use super::revise::{Change, StandingWarning, Terms, revise};
 use super::rule::{Roster, Rule};
 use super::{Finding, Origin};
 
@@ -153,7 +153,7 @@ impl Replay {
             touched.from_ms.saturating_sub(rule.fold_ms),
             touched.to_ms.saturating_add(rule.fold_ms),
         );
-        let mut standing: Vec<Standing> = places
+        let mut standing: Vec<StandingWarning> = places
             .iter()
             .map(|at| (*at, &self.warnings[*at]))
             .filter(|(_, warning)| {
@@ -161,7 +161,7 @@ impl Replay {
                     && warning.finding.from_ms <= to_ms
                     && warning.finding.to_ms >= from_ms
             })
-            .map(|(at, warning)| Standing {
+            .map(|(at, warning)| StandingWarning {
                 id: at as i64,
                 from_ms: warning.finding.from_ms,
                 to_ms: warning.finding.to_ms,
@@ -220,7 +220,7 @@ impl Replay {
 }
 
 /// The time span, extended to include all these warnings.
-pub fn hull(standing: &[Standing], from_ms: i64, to_ms: i64) -> (i64, i64) {
+pub fn hull(standing: &[StandingWarning], from_ms: i64, to_ms: i64) -> (i64, i64) {
     standing
         .iter()
         .fold((from_ms, to_ms), |(from_ms, to_ms), warning| {

@@ -10,7 +10,7 @@ use super::{Finding, Reason};
 
 /// An open warning, reduced to what the comparison needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct StandingWarning {
     /// Id of the warning.
     pub id: i64,
     /// Time of the first hit, milliseconds since 1970 UTC.
@@ -31,7 +31,7 @@ pub struct Standing {
     pub of_other_rule: bool,
 }
 
-impl Standing {
+impl StandingWarning {
     /// These findings must not change its beginning.
     fn keeps_beginning(&self, terms: Terms) -> bool {
         self.of_other_rule || self.from_ms < terms.known_from_ms
@@ -94,7 +94,7 @@ impl Terms {
 }
 
 /// Compares findings with open warnings. Both lists are ordered by time and free of overlaps.
-pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Vec<Change> {
+pub fn revise(findings: Vec<Finding>, standing: &[StandingWarning], terms: Terms) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut taken = vec![false; standing.len()];
     for mut finding in findings {
@@ -174,7 +174,7 @@ pub fn revise(findings: Vec<Finding>, standing: &[Standing], terms: Terms) -> Ve
     changes
 }
 
-fn keep_beginning(finding: &mut Finding, warning: &Standing, fresh_hits: i64) {
+fn keep_beginning(finding: &mut Finding, warning: &StandingWarning, fresh_hits: i64) {
     finding.from_ms = warning.from_ms;
     finding.to_ms = finding.to_ms.max(warning.to_ms);
     finding.hits = warning.hits + fresh_hits;
@@ -205,8 +205,8 @@ mod tests {
         }
     }
 
-    fn standing(id: i64, of: &Finding, late: bool) -> Standing {
-        Standing {
+    fn standing(id: i64, of: &Finding, late: bool) -> StandingWarning {
+        StandingWarning {
             id,
             from_ms: of.from_ms,
             to_ms: of.to_ms,
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn what_the_rule_before_has_raised_stays_and_goes_on() {
         let (old, seen) = (finding(10, 60, 7), finding(55, 70, 2));
-        let warnings = [Standing {
+        let warnings = [StandingWarning {
             of_other_rule: true,
             ..standing(1, &old, false)
         }];

@@ -8,7 +8,7 @@ use crate::commands::cli::RetentionCommand;
 use crate::commands::console;
 use crate::config::Config;
 use crate::retention::sweep;
-use crate::retention::{Floors, Hand, Run};
+use crate::retention::{Floors, RetentionWriter, Run};
 use crate::rules::RuleLoader;
 use linli_store::sealed::Sealer;
 use linli_store::{Store, hub_clock, retention};
@@ -60,10 +60,10 @@ pub async fn run(config: &Config, store: &Store, command: RetentionCommand) -> R
                 now_ms: clock::wall_ms(),
             };
             let deleted = if dry_run {
-                run.carry_out(Hand::Nobody).await
+                run.carry_out(RetentionWriter::Nobody).await
             } else {
                 let mut connection = store.connect().await.map_err(|error| io(&error))?;
-                run.carry_out(Hand::Own(&mut connection)).await
+                run.carry_out(RetentionWriter::Own(&mut connection)).await
             };
             let deleted = deleted.map_err(|error| io(&error))?;
             if json {

@@ -123,7 +123,7 @@ async fn a_request_that_makes_the_hub_panic_is_refused_and_those_beside_it_are_a
 
 #[tokio::test]
 async fn deadlines_are_divided_until_each_is_alone() {
-    let mut due = crate::ingest::work::Due {
+    let mut due = crate::ingest::unit_of_work::Due {
         waking: vec![1, 2, 3],
         recompute: vec![4],
         prune: true,
@@ -134,7 +134,7 @@ async fn deadlines_are_divided_until_each_is_alone() {
     let mut waiting = vec![std::mem::take(&mut due)];
     let mut alone = Vec::new();
     while let Some(due) = waiting.pop() {
-        match crate::ingest::work::divided(due) {
+        match crate::ingest::unit_of_work::divided(due) {
             Ok((first, second)) => waiting.extend([first, second]),
             Err(one) => alone.extend(one.names()),
         }

@@ -26,7 +26,7 @@ async fn put(writer: &mut Connection, id: i64, notice: &Notice, channel: &str) -
         .expect("written")
 }
 
-async fn settled(writer: &mut Connection, id: i64, outcome: Outcome) -> bool {
+async fn settled(writer: &mut Connection, id: i64, outcome: Delivery) -> bool {
     settle(writer, &Settlement { id, outcome }, 9_000)
         .await
         .expect("written")
@@ -44,13 +44,13 @@ async fn a_decision_is_there_once_for_each_channel_whatever_became_of_it() {
     assert!(put(&mut writer, 1, &fire(7), "a").await);
     assert!(put(&mut writer, 2, &fire(7), "b").await);
     assert!(!put(&mut writer, 3, &fire(7), "a").await);
-    assert!(settled(&mut writer, 1, Outcome::Sent).await);
+    assert!(settled(&mut writer, 1, Delivery::Sent).await);
     assert!(!put(&mut writer, 3, &fire(7), "a").await);
     assert!(
         settled(
             &mut writer,
             2,
-            Outcome::Dead {
+            Delivery::Dead {
                 error: "no".to_owned()
             }
         )
@@ -92,7 +92,7 @@ async fn the_gravest_is_due_first_and_what_failed_is_due_later() {
         [3, 1, 2]
     );
     assert_eq!(ids(&due(pool, "a", 5_000, 2).await.expect("rows")), [3, 1]);
-    let later = Outcome::Retry {
+    let later = Delivery::Retry {
         due_ms: 60_000,
         error: "down".to_owned(),
     };
@@ -120,7 +120,7 @@ async fn what_is_dropped_is_not_due_and_what_had_left_before_counts_as_sent() {
     put(&mut writer, 1, &fire(1), "a").await;
     put(&mut writer, 2, &fire(1), "b").await;
     put(&mut writer, 3, &fire(2), "a").await;
-    settled(&mut writer, 2, Outcome::Sent).await;
+    settled(&mut writer, 2, Delivery::Sent).await;
     assert_eq!(
         drop_waiting(&mut writer, 1, "误报", 3_000)
             .await
@@ -131,7 +131,7 @@ async fn what_is_dropped_is_not_due_and_what_had_left_before_counts_as_sent() {
     let pool = store.readers();
     assert_eq!(ids(&due(pool, "a", 5_000, 10).await.expect("rows")), [3]);
     assert_eq!(told(pool, "b", 1).await.expect("rows"), [fire(1)]);
-    let later = Outcome::Retry {
+    let later = Delivery::Retry {
         due_ms: 1,
         error: String::new(),
     };
@@ -141,7 +141,7 @@ async fn what_is_dropped_is_not_due_and_what_had_left_before_counts_as_sent() {
         (view.state.as_str(), view.error.as_deref()),
         ("dropped", Some("误报"))
     );
-    assert!(settled(&mut writer, 1, Outcome::Sent).await);
+    assert!(settled(&mut writer, 1, Delivery::Sent).await);
 }
 
 #[tokio::test]
@@ -152,12 +152,12 @@ async fn only_a_dead_one_is_sent_again_and_has_all_its_tries() {
         put(&mut writer, id, &fire(id), "a").await;
     }
     let pool = store.readers();
-    assert!(!settled(&mut writer, 1, Outcome::Again).await);
+    assert!(!settled(&mut writer, 1, Delivery::Again).await);
     for id in 1..=3 {
         settled(
             &mut writer,
             id,
-            Outcome::Dead {
+            Delivery::Dead {
                 error: "x".repeat(9_000),
             },
         )
@@ -165,7 +165,7 @@ async fn only_a_dead_one_is_sent_again_and_has_all_its_tries() {
     }
     let dead = get(pool, 1).await.expect("a row").expect("there");
     assert_eq!(dead.error.map(|error| error.len()), Some(ERROR_CHARS_MAX));
-    assert!(settled(&mut writer, 1, Outcome::Again).await);
+    assert!(settled(&mut writer, 1, Delivery::Again).await);
     assert_eq!(
         again(&mut writer, Some(1), 9_000)
             .await

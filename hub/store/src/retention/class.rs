@@ -34,6 +34,7 @@ pub enum Class {
     ApiTokens,
     /// Positions of lanes.
     Positions,
+    /// Numbered changes.
     Changes,
 }
 

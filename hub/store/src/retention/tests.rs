@@ -118,7 +118,7 @@ async fn a_chunk_goes_by_its_class_and_newest_event_and_never_before_the_floor()
     assert_eq!(gone, names(&["chunks/2"]));
     execute(&mut connection, "DELETE FROM chunks".to_owned()).await;
     assert_eq!(
-        numbers::last(&mut connection, "chunks")
+        sequences::last(&mut connection, "chunks")
             .await
             .expect("a number"),
         8

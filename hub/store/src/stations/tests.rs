@@ -75,7 +75,7 @@ async fn what_is_not_acknowledged_is_read_in_order_from_where_it_is_wanted() {
     let standing_now = standing(store.readers()).await.expect("read");
     assert_eq!(
         standing_now,
-        Standing {
+        StationBacklog {
             waiting: 4,
             oldest_ms: Some(100)
         }
@@ -111,7 +111,7 @@ async fn what_is_not_acknowledged_is_read_in_order_from_where_it_is_wanted() {
         .await
         .expect("written");
     let none = standing(store.readers()).await.expect("read");
-    assert_eq!(none, Standing::default());
+    assert_eq!(none, StationBacklog::default());
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 use super::super::clock::Pause;
 use super::super::due::{next_wake_ms, recompute};
 use super::super::kind::Kind;
-use super::super::moves::Cause;
+use super::super::moves::SuspensionReason;
 use super::*;
 
 const SIGN: ClockKind = ClockKind::Sign;
@@ -10,7 +10,7 @@ const HANDLE: ClockKind = ClockKind::Handle;
 
 fn suspend(until: &str) -> Move {
     Move::Suspend {
-        cause: Cause::Court,
+        cause: SuspensionReason::Court,
         until_ms: at(until),
     }
 }

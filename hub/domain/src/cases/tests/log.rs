@@ -2,19 +2,19 @@
 use super::super::clock::Pause;
 use super::super::due::next_wake_ms;
 use super::super::kind::Kind;
-use super::super::moves::Cause;
+use super::super::moves::SuspensionReason;
 use super::*;
 use proptest::prelude::*;
 
 const ORGANISATIONS: [&str; 4] = [CENTRE, "office-1", "office-2", "police"];
 const PEOPLE: [&str; 4] = ["clerk", "zhang", "li", "wang"];
 const RISKS: [&str; 5] = ["red", "orange", "yellow", "blue", "pink"];
-const CAUSES: [Cause; 5] = [
-    Cause::Party,
-    Cause::Appraisal,
-    Cause::Court,
-    Cause::Superior,
-    Cause::ForceMajeure,
+const CAUSES: [SuspensionReason; 5] = [
+    SuspensionReason::Party,
+    SuspensionReason::Appraisal,
+    SuspensionReason::Court,
+    SuspensionReason::Superior,
+    SuspensionReason::ForceMajeure,
 ];
 const RUNGS: [Rung; 5] = [
     Rung::Grid,

@@ -4,7 +4,7 @@ use super::super::case::BadLog;
 use super::super::check::{JOINT_MAX, NAMED_MAX, WARNINGS_MAX};
 use super::super::decide::{ACTIONS_MAX, absorb, release};
 use super::super::kind::Kind;
-use super::super::moves::{ANSWER_CHARS_MAX, Cause, REASON_CHARS_MAX, SUSPENDED_MS_MAX};
+use super::super::moves::{ANSWER_CHARS_MAX, REASON_CHARS_MAX, SUSPENDED_MS_MAX, SuspensionReason};
 use super::*;
 
 #[test]
@@ -101,7 +101,7 @@ fn one_of_each(until_ms: i64) -> Vec<Move> {
         Move::Evaluate { marks: 3 },
         Move::Archive {},
         Move::Suspend {
-            cause: Cause::Court,
+            cause: SuspensionReason::Court,
             until_ms,
         },
         Move::Resume {},
@@ -502,7 +502,7 @@ fn a_merged_case_changes_by_its_undoing_alone_and_no_two_stand_for_each_other() 
 fn a_suspension_has_a_listed_cause_and_an_end() {
     let mut run = Run::handling();
     let suspend = |until_ms| Move::Suspend {
-        cause: Cause::Appraisal,
+        cause: SuspensionReason::Appraisal,
         until_ms,
     };
     for until_ms in [run.now_ms, run.now_ms + SUSPENDED_MS_MAX + 1] {

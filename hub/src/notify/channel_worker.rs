@@ -13,7 +13,7 @@ use crate::centre::channels::Rate;
 use crate::clock_watch::ClockWatch;
 use crate::health::Line;
 use crate::ingest::Ingest;
-use linli_store::outbox::{self, Outcome, Settlement, Waiting};
+use linli_store::outbox::{self, Delivery, Settlement, Waiting};
 use linli_store::{Store, StoreError};
 
 /// A message that is under way at a stop may come to its end for so long.
@@ -24,7 +24,7 @@ const ROUND_MAX: Duration = Duration::from_secs(300);
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// One channel at work.
-pub struct Desk {
+pub struct ChannelWorker {
     peer: Peer,
     store: Store,
     ingest: Ingest,
@@ -41,7 +41,7 @@ pub struct Desk {
     clock: ClockWatch,
 }
 
-impl Desk {
+impl ChannelWorker {
     /// Nothing is sent yet.
     pub fn new(
         peer: Peer,
@@ -154,7 +154,7 @@ impl Desk {
                 self.metrics.notified(self.peer.channel(), "dead", 1);
                 self.unsettled.push(Settlement {
                     id: row.id,
-                    outcome: Outcome::Dead {
+                    outcome: Delivery::Dead {
                         error: format!("this notice cannot be read: {error}"),
                     },
                 });
@@ -194,7 +194,7 @@ impl Desk {
                 self.metrics.notified(channel, "sent", rows.len());
                 self.unsettled.extend(rows.iter().map(|row| Settlement {
                     id: row.id,
-                    outcome: Outcome::Sent,
+                    outcome: Delivery::Sent,
                 }));
             }
             Err(failure) => {
@@ -224,10 +224,10 @@ impl Desk {
                     let error = failure.error().to_owned();
                     let given_up = plan::is_given_up(row.attempts + 1, row.created_ms, now_ms);
                     let outcome = match due_ms {
-                        Some(due_ms) if !given_up => Outcome::Retry { due_ms, error },
+                        Some(due_ms) if !given_up => Delivery::Retry { due_ms, error },
                         _ => {
                             dead += 1;
-                            Outcome::Dead { error }
+                            Delivery::Dead { error }
                         }
                     };
                     self.unsettled.push(Settlement {

@@ -30,7 +30,7 @@ fn monotonic_ms() -> i64 {
 }
 
 /// Read again when a transaction fails.
-pub struct Memory {
+pub struct PartitionState {
     /// Where lanes stand, of those that have asked.
     pub positions: HashMap<LaneKey, Sequence>,
     /// Rules with their timelines.
@@ -53,7 +53,7 @@ pub struct Memory {
     pub last_outbox: i64,
 }
 
-impl Memory {
+impl PartitionState {
     /// An agent is to be heard from now on.
     pub fn expect(&mut self, joining: JoiningAgent<'_>) {
         let agent = joining.agent;
@@ -265,7 +265,7 @@ impl Memory {
     }
 }
 
-impl Memory {
+impl PartitionState {
     /// What has been missing for longer than a start reads still ends with what comes.
     async fn wait_on(
         &self,
@@ -297,15 +297,15 @@ impl Memory {
 }
 
 /// Reads numbers, and fills the timelines of the rules from the stored events.
-pub async fn recall(
+pub async fn warm_up(
     connection: &mut Connection,
     rules: &[Arc<Rule>],
     centre: &Centre,
     metrics: &IngestMetrics,
     now_ms: i64,
-) -> Result<Memory, StoreError> {
+) -> Result<PartitionState, StoreError> {
     let (last_chunk, last_quarantine) = chunks::last_ids(connection).await?;
-    let mut memory = Memory {
+    let mut memory = PartitionState {
         positions: HashMap::new(),
         engine: Engine::new(Vec::new(), HashMap::new()),
         rosters: HashMap::new(),

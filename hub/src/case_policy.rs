@@ -90,7 +90,7 @@ impl NamedOnly {
 }
 
 /// What cases are worked by.
-pub struct Casework {
+pub struct CasePolicy {
     pub sealer: Arc<Sealer>,
     pub terms: Terms,
     pub taxonomy: Taxonomy,
@@ -189,14 +189,14 @@ fn calendars(directory: &Path) -> Result<Vec<Calendar>, ConfigError> {
 }
 
 #[cfg(test)]
-impl Casework {
+impl CasePolicy {
     /// With the defaults, and a key of its own.
     pub fn of_test() -> Self {
         Self::new(CaseFiles::default(), Arc::new(Sealer::of_test()))
     }
 }
 
-impl Casework {
+impl CasePolicy {
     /// By these files, without a directory yet.
     pub fn new(files: CaseFiles, sealer: Arc<Sealer>) -> Self {
         let mut casework = Self {

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Line;
-use crate::ingest::people::People;
+use crate::ingest::people_changes::PeopleChange;
 use crate::ingest::{Ingest, Rejection};
 
 /// How long the ones that follow are counted, milliseconds.
@@ -191,7 +191,7 @@ impl Refusals {
     }
 
     async fn write(&self, entry: Entry) -> Result<(), Rejection> {
-        let note = People::Note {
+        let note = PeopleChange::Note {
             action: "session.refused".to_owned(),
             object: entry.object,
             reason: String::new(),

@@ -6,15 +6,15 @@ use linli_shared::service::telemetry;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::attend;
+use super::acknowledge;
 use super::decide::{Decision, decide};
 use super::flood::Held;
 use super::incident::Incident;
 use super::poison::PassedOver;
-use super::recall::Memory;
-use super::tally::Tally;
+use super::transaction_metrics::TransactionMetrics;
+use super::warm_up::PartitionState;
 use super::{Arrival, ClockOffsets, Decoded, Rejection};
-use crate::casework::Casework;
+use crate::case_policy::CasePolicy;
 use crate::centre::Centre;
 use linli_domain::changes::{ChangeDetail, ChangeKind, ChangeSet};
 use linli_domain::clock_guard::{Doubt, HubTime, KeptClock};
@@ -30,7 +30,7 @@ use linli_store::hub_clock;
 use linli_store::positions::{self, LaneKey};
 use linli_store::stations;
 use linli_store::tokens::{self, TokenRefusal};
-use linli_store::warnings::Told;
+use linli_store::warnings::NotifiableWarning;
 use linli_store::{Connection, StoreError, text};
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub struct Due {
     /// Mutes that begin.
     pub mutes: Vec<Mute>,
     /// Warnings that nobody has acknowledged in time.
-    pub unacknowledged: Vec<Told>,
+    pub unacknowledged: Vec<NotifiableWarning>,
     /// Cases in which something is due.
     pub waking: Vec<i64>,
     /// Cases whose deadlines are to be worked out again.
@@ -197,33 +197,33 @@ pub fn part(
 }
 
 /// One transaction in the making.
-pub struct Work<'a> {
+pub struct UnitOfWork<'a> {
     pub connection: &'a mut Connection,
-    pub memory: &'a mut Memory,
+    pub memory: &'a mut PartitionState,
     pub builder: &'a mut ChunkBuilder,
     /// Hub time.
     pub now_ms: i64,
     pub time: HubTime,
     pub rows: Vec<NewChunk>,
     pub moved: HashMap<LaneKey, Sequence>,
-    pub tally: Tally,
+    pub tally: TransactionMetrics,
     /// What this transaction changes that somebody may be looking at.
     pub changes: ChangeSet,
     pub centre: &'a Centre,
-    pub casework: &'a Casework,
+    pub casework: &'a CasePolicy,
     pub incidents: Vec<Incident>,
     /// Warnings beyond what their agent may raise.
     pub held: Vec<Held>,
 }
 
-impl<'a> Work<'a> {
+impl<'a> UnitOfWork<'a> {
     /// Nothing is done yet.
     pub fn new(
         connection: &'a mut Connection,
-        memory: &'a mut Memory,
+        memory: &'a mut PartitionState,
         builder: &'a mut ChunkBuilder,
         centre: &'a Centre,
-        casework: &'a Casework,
+        casework: &'a CasePolicy,
         time: HubTime,
     ) -> Self {
         Self {
@@ -234,7 +234,7 @@ impl<'a> Work<'a> {
             time,
             rows: Vec::new(),
             moved: HashMap::new(),
-            tally: Tally::default(),
+            tally: TransactionMetrics::default(),
             changes: ChangeSet::default(),
             centre,
             casework,
@@ -591,7 +591,7 @@ impl<'a> Work<'a> {
         }
         // Before anything is passed on: what a mute keeps back is not due any more.
         for mute in &due.mutes {
-            attend::begin(self.connection, &mut self.changes, mute, self.now_ms).await?;
+            acknowledge::begin(self.connection, &mut self.changes, mute, self.now_ms).await?;
         }
         if let Some((kept, doubt)) = due.clock {
             hub_clock::keep(self.connection, kept, doubt).await?;
@@ -639,7 +639,7 @@ impl<'a> Work<'a> {
     }
 
     /// Writes what has gathered, and gives the figures of it all.
-    pub async fn finish(mut self) -> Result<Tally, StoreError> {
+    pub async fn finish(mut self) -> Result<TransactionMetrics, StoreError> {
         self.flush().await?;
         for (key, next) in &self.moved {
             positions::save(self.connection, key, *next, self.now_ms).await?;

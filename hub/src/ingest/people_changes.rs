@@ -1,7 +1,7 @@
 //! What is changed about people and organisations, each with its entry in the audit log, within a transaction.
 //! The hub's writer does it for the API, the command line by itself.
 use crate::users::SESSION_MS;
-use linli_domain::audit::Deed;
+use linli_domain::audit::AuditRecord;
 use linli_domain::changes::{ChangeKind, ChangeSet};
 use linli_domain::orgs::Change;
 use linli_store::users::NewUser;
@@ -9,7 +9,7 @@ use linli_store::{Connection, StoreError, audit, identities, orgs, users};
 
 /// A change.
 #[derive(Debug, Clone)]
-pub enum People {
+pub enum PeopleChange {
     /// A new user.
     AddUser(NewUser),
     /// Another password, as a PHC string.
@@ -49,11 +49,11 @@ pub enum People {
 pub async fn perform(
     connection: &mut Connection,
     changes: &mut ChangeSet,
-    change: &People,
+    change: &PeopleChange,
     actor: &str,
     now_ms: i64,
 ) -> Result<bool, StoreError> {
-    let deed = |action: &str, object: String, detail: String| Deed {
+    let deed = |action: &str, object: String, detail: String| AuditRecord {
         at_ms: now_ms,
         actor: actor.to_owned(),
         action: action.to_owned(),
@@ -63,15 +63,15 @@ pub async fn perform(
     };
     let user = |login: &str| format!("user/{login}");
     let (done, deed) = match change {
-        People::AddUser(new) => {
+        PeopleChange::AddUser(new) => {
             let done = users::add(connection, new, now_ms).await?;
             (done, deed("user.added", user(&new.login), added(new)))
         }
-        People::SetPassword { login, password } => {
+        PeopleChange::SetPassword { login, password } => {
             let done = users::set_password(connection, login, password, now_ms).await?;
             (done, deed("user.password", user(login), String::new()))
         }
-        People::Disable { login, disabled } => {
+        PeopleChange::Disable { login, disabled } => {
             let done = users::disable(connection, login, *disabled, now_ms).await?;
             let action = if *disabled {
                 "user.disabled"
@@ -80,12 +80,12 @@ pub async fn perform(
             };
             (done, deed(action, user(login), String::new()))
         }
-        People::MarkOidc { login, on } => {
+        PeopleChange::MarkOidc { login, on } => {
             let done = identities::mark(connection, login, *on, now_ms).await?;
             let action = if *on { "user.oidc" } else { "user.oidc_off" };
             (done, deed(action, user(login), String::new()))
         }
-        People::LinkAccount {
+        PeopleChange::LinkAccount {
             issuer,
             subject,
             login,
@@ -106,7 +106,7 @@ pub async fn perform(
             let detail = format!("{issuer} {subject}");
             (done, deed("user.linked", user(login), detail))
         }
-        People::BeginSession {
+        PeopleChange::BeginSession {
             id,
             secret,
             login,
@@ -116,23 +116,23 @@ pub async fn perform(
             users::begin_session(connection, id, secret, login, now_ms, expires_ms).await?;
             (true, deed("session.begun", user(login), (*by).to_owned()))
         }
-        People::EndSession { id, login } => {
+        PeopleChange::EndSession { id, login } => {
             users::end_session(connection, id, now_ms).await?;
             (true, deed("session.ended", user(login), String::new()))
         }
-        People::Directory(entries) => {
+        PeopleChange::Directory(entries) => {
             // Each entry has its own line in the log.
             orgs::write(connection, entries, actor, now_ms).await?;
             changes.touch(ChangeKind::Directory, "");
             return Ok(true);
         }
-        People::Note {
+        PeopleChange::Note {
             action,
             object,
             reason,
             detail,
         } => {
-            let noted = Deed {
+            let noted = AuditRecord {
                 reason: reason.clone(),
                 ..deed(action, object.clone(), detail.clone())
             };

@@ -3,11 +3,11 @@
 use linli_shared::protocol::ids::{AgentId, Lane};
 
 use super::metrics::IngestMetrics;
-use linli_domain::warnings::Outcome;
+use linli_domain::warnings::NotificationOutcome;
 
 /// Figures of a transaction in the making.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct TransactionMetrics {
     stored_events: [u64; Lane::ALL.len()],
     stored_bytes: [u64; Lane::ALL.len()],
     doubled: [u64; Lane::ALL.len()],
@@ -16,7 +16,7 @@ pub struct Tally {
     withheld: Vec<(AgentId, u64)>,
     delivery_ms: Vec<i64>,
     warned: Vec<(String, i64, bool)>,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<NotificationOutcome>,
     revised: Vec<(String, &'static str)>,
     escalated: Vec<String>,
     cases_opened: u64,
@@ -25,7 +25,7 @@ pub struct Tally {
     last_change: Option<i64>,
 }
 
-impl Tally {
+impl TransactionMetrics {
     /// A chunk is stored.
     pub fn stored(&mut self, lane: Lane, events: u64, bytes: u64) {
         self.stored_events[usize::from(lane.number())] += events;
@@ -63,7 +63,7 @@ impl Tally {
     }
 
     /// Whether people are told of a warning that is raised.
-    pub fn outcome(&mut self, outcome: Outcome) {
+    pub fn outcome(&mut self, outcome: NotificationOutcome) {
         self.outcomes.push(outcome);
     }
 
