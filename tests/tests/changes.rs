@@ -163,7 +163,7 @@ async fn every_role_sees_the_changes_of_what_its_lists_show_and_of_nothing_else(
     let mut centre = Centre::new("[cases]\nnamed_handlers = [\"named\"]\n").await?;
     let supervisor = centre.user("boss", "supervisor", "centre").await?;
     // A fire at Yuyuan, quarrels at two places, and a case for named handlers only.
-    let mut agent = joined(centre.directory.path(), &centre.hub, "gw-1", "yuyuan").await?;
+    let agent = joined(centre.directory.path(), &centre.hub, "gw-1", "yuyuan").await?;
     agent.push(&[ago("fire", "3", 0)]).await?;
     agent.drained().await?;
     centre.register(&supervisor, quarrel()).await?;
