@@ -23,7 +23,7 @@ define install
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 endef
 
-.PHONY: help build release demo schemathesis oidc-provider peers test test-rust test-postgres check bench man clean
+.PHONY: help build release demo schemathesis oidc-provider peers test test-rust test-postgres check bench docs docs-check man clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,7 @@ test: ## all tests, with what they need
 	$(MAKE) test-rust
 	$(MAKE) test-postgres
 	@tests/imports >/dev/null
+	@docs/check
 	@if [ -x systemd/check ]; then systemd/check; fi
 	@if [ -x configs/prometheus/check ]; then configs/prometheus/check; fi
 
@@ -105,8 +106,9 @@ check: ## format, lints, docs, dependencies
 	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
 	cargo deny --locked check bans licenses sources
 	tests/imports
+	docs/check
 
-bench: ## the tables of ARCHITECTURE.md, beside rsyslog, NATS and SEC on the same events
+bench: ## the tables of docs/src/measurements.md, beside rsyslog, NATS and SEC on the same events
 	$(call install,$(BUILD_PACKAGES) $(BENCH_PACKAGES))
 	$(MAKE) peers
 	cargo build --locked --release --workspace --bins
@@ -114,6 +116,15 @@ bench: ## the tables of ARCHITECTURE.md, beside rsyslog, NATS and SEC on the sam
 	cargo bench --locked --workspace --bench codec --bench decode --bench spool --bench ingest --bench correlate --bench sec
 	@directory=$$(mktemp -d) && trap 'tests/postgres stop "$$directory"' EXIT && tests/postgres start "$$directory" && \
 	LINLI_BENCH_POSTGRES="$$directory" cargo bench --locked --package linli-hub --bench cases
+
+# Links, pages, lengths, commands and paths of the documents; commands of the programs only where these are built.
+docs-check:
+	@docs/check
+
+MDBOOK_VERSION := 0.4.52
+docs: docs-check ## the handbook, into $(CARGO_TARGET_DIR)/book
+	@mdbook --version 2>/dev/null | grep -q 'v$(MDBOOK_VERSION)$$' || cargo install --locked mdbook --version $(MDBOOK_VERSION)
+	mdbook build docs --dest-dir "$(CARGO_TARGET_DIR)/book"
 
 man: build ## man pages and completions, into $(CARGO_TARGET_DIR)/man
 	"$(CARGO_TARGET_DIR)/debug/linli-agent" man "$(CARGO_TARGET_DIR)/man"

@@ -1,4 +1,4 @@
-//! `make bench`: the table that ARCHITECTURE.md shows.
+//! `make bench`: the tables of docs/src/measurements.md.
 use anyhow::{Result, bail};
 use linli_tests::bench::{doors, equipment, events, fleet, host, latency, linli, peers};
 use linli_tests::harness::is_root;
