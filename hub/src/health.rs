@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 /// A part answers within this time, or is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Questions that wait for a part.
-const QUESTIONS_MAX: usize = 4;
+const QUESTIONS_MAX: usize = 64;
 
 /// Whether a part can do its work: why not, in words.
 pub type Readiness = Result<(), String>;

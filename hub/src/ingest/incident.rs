@@ -10,7 +10,7 @@ use super::unit_of_work::UnitOfWork;
 use crate::case_policy::{CasePolicy, NATURE};
 use linli_domain::cases::{self, Opening};
 use linli_domain::correlate::{HORIZON_MS, Origin};
-use linli_store::{StoreError, cases as stored, text};
+use linli_store::{StoreError, cases as stored, chunks, text};
 
 /// The kind of events that are incidents.
 const REPORTED: &str = "dispute.reported";
@@ -48,11 +48,7 @@ impl Incident {
         let own = |value: &str| text(value).into_owned();
         Some(Self {
             agent: origin.agent.to_owned(),
-            number: if event.source_id.is_empty() {
-                identity.clone()
-            } else {
-                own(&format!("{}/{}", event.source, event.source_id))
-            },
+            number: number(event, &identity),
             event: identity,
             site: origin.site.to_owned(),
             building: own(&event.place.building),
@@ -68,19 +64,62 @@ impl Incident {
     }
 }
 
+/// What an incident is known by.
+fn number(event: &Event, identity: &str) -> String {
+    if event.source_id.is_empty() {
+        return identity.to_owned();
+    }
+    text(&format!("{}/{}", event.source, event.source_id)).into_owned()
+}
+
 impl UnitOfWork<'_> {
     /// Opens the cases of the incidents that came, each once.
     pub async fn open_incidents(&mut self) -> Result<(), StoreError> {
         for incident in std::mem::take(&mut self.incidents) {
             let known = stored::of_incident(self.connection, &incident.agent, &incident.number);
-            if known.await?.is_none() {
-                self.open_incident(&incident).await?;
-            }
+            let case = match known.await? {
+                Some(case) => case,
+                None => self.open_incident(&incident).await?,
+            };
+            self.incident_cases.insert(incident.event, case);
         }
         Ok(())
     }
 
-    async fn open_incident(&mut self, incident: &Incident) -> Result<(), StoreError> {
+    /// The cases of the incidents that these events report: a station pushes an incident again and again, and each push is
+    /// an event of its own.
+    pub async fn cases_of_events(
+        &mut self,
+        events: &[String],
+    ) -> Result<BTreeSet<i64>, StoreError> {
+        let opened = stored::of_events(self.connection, events).await?;
+        let mut cases: BTreeSet<i64> = opened.iter().map(|(_, case)| *case).collect();
+        for identity in events {
+            if opened.iter().any(|(event, _)| event == identity) {
+                continue;
+            }
+            if let Some(case) = self.incident_cases.get(identity) {
+                cases.insert(*case);
+                continue;
+            }
+            let agent = identity.split('/').next().unwrap_or_default();
+            if self.casework.directory.station_of(agent).is_none() {
+                continue;
+            }
+            // Of an earlier transaction: what is stored says which incident it reports.
+            let Some(event) = chunks::event(self.connection, identity).await? else {
+                continue;
+            };
+            if event.kind == REPORTED {
+                let number = number(&event, identity);
+                let case = stored::of_incident(self.connection, agent, &number).await?;
+                cases.extend(case);
+            }
+        }
+        Ok(cases)
+    }
+
+    async fn open_incident(&mut self, incident: &Incident) -> Result<i64, StoreError> {
         let casework = self.casework;
         let kind = casework.taxonomy.of_word(&incident.nature);
         let risk = match kind.risk.as_str() {
@@ -115,7 +154,6 @@ impl UnitOfWork<'_> {
         let named_only = kind.named_only;
         let actor = format!("agent:{}", incident.agent);
         self.open_case(&opening, risk, named_only, "", &actor, BTreeSet::new())
-            .await?;
-        Ok(())
+            .await
     }
 }

@@ -563,9 +563,10 @@ impl UnitOfWork<'_> {
             .map(|reason| reason.event.clone())
             .collect();
         let named_only = self.opens_named_only(rule);
-        let mut joined = stored_cases::of_events(self.connection, &events, named_only).await?;
+        let of_events = self.cases_of_events(&events).await?;
+        let mut joined = stored_cases::open_among(self.connection, &of_events, named_only).await?;
         if joined.is_empty() && !named_only {
-            let hidden = stored_cases::of_events(self.connection, &events, true).await?;
+            let hidden = stored_cases::open_among(self.connection, &of_events, true).await?;
             for case in &hidden {
                 let linked = self.link_warning(*case, &actor, warning).await?;
                 pass_over(*case, linked);

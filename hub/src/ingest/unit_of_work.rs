@@ -212,6 +212,8 @@ pub struct UnitOfWork<'a> {
     pub centre: &'a Centre,
     pub casework: &'a CasePolicy,
     pub incidents: Vec<Incident>,
+    /// The case of each incident of this transaction, by the event that reports it.
+    pub incident_cases: HashMap<String, i64>,
     /// Warnings beyond what their agent may raise.
     pub held: Vec<Held>,
 }
@@ -239,6 +241,7 @@ impl<'a> UnitOfWork<'a> {
             centre,
             casework,
             incidents: Vec::new(),
+            incident_cases: HashMap::new(),
             held: Vec::new(),
         }
     }

@@ -86,7 +86,7 @@ pub(super) fn scope(actor: &Actor, directory: &Directory) -> Option<String> {
 }
 
 /// Grid workers and who revisits see what is of their place, not what their organisation is given.
-pub(super) fn keep_own(cases: &mut Vec<CaseView>, actor: &Actor, directory: &Directory) {
+fn keep_own(cases: &mut Vec<CaseView>, actor: &Actor, directory: &Directory) {
     if matches!(actor.role, Role::Grid | Role::Revisit) && scope(actor, directory).is_some() {
         cases.retain(|case| directory.covers(&actor.org, &case.place));
     }
@@ -116,6 +116,16 @@ impl Services {
             let message = format!("{state:?} is none of {names}");
             return Err(ServiceError::invalid("state", message));
         }
+        self.case_page(actor, filter, cursor).await
+    }
+
+    /// A page of the cases that the actor sees; `filter.limit` is of one page.
+    pub(super) async fn case_page(
+        &self,
+        actor: &Actor,
+        filter: CaseFilter,
+        cursor: Option<&str>,
+    ) -> Result<Page<CaseView>, ServiceError> {
         let mut snapshot = self.store.snapshot().await?;
         let directory = self.directory.of(&mut snapshot).await?;
         let before = match cursor {

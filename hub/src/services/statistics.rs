@@ -2,13 +2,13 @@
 use jiff::civil::Weekday;
 use std::collections::BTreeMap;
 
-use super::cases::{keep_own, scope};
-use super::{Page, ServiceError, Services, bad_cursor};
+use super::cases::scope;
+use super::{Page, ServiceError, Services};
 use linli_domain::cases::statistics::{By, Table, table};
 use linli_domain::local_time;
 use linli_domain::orgs::Directory;
 use linli_domain::rights::{Act, Actor};
-use linli_store::cases::{self, CaseFilter, CaseView};
+use linli_store::cases::{CaseFilter, CaseView};
 use linli_store::statistics::{Column, Period, count};
 
 /// Cases of one export at most.
@@ -66,26 +66,11 @@ impl Services {
     ) -> Result<Page<CaseView>, ServiceError> {
         self.permit(actor, Act::Watch, "GET", "/api/v1/exports/cases")
             .await?;
-        let mut snapshot = self.store.snapshot().await?;
-        let directory = self.directory.of(&mut snapshot).await?;
-        let before = match cursor {
-            Some(code) => {
-                let id = cases::id_of(&mut snapshot, code).await?;
-                Some(id.ok_or_else(bad_cursor)?)
-            }
-            None => None,
-        };
         let filter = CaseFilter {
-            org: scope(actor, &directory),
-            login: Some(actor.login.clone()),
-            before,
-            limit: EXPORT_MAX + 1,
+            limit: EXPORT_MAX,
             ..filter
         };
-        let found = cases::list(&mut snapshot, &filter).await?;
-        let mut page = Page::first(found, EXPORT_MAX, |case| case.code.clone());
-        keep_own(&mut page.items, actor, &directory);
-        Ok(page)
+        self.case_page(actor, filter, cursor).await
     }
 }
 

@@ -183,19 +183,36 @@ pub async fn find_open(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// The open cases of incidents that these events reported: only those for named handlers, or only the others.
-/// Errors: [`StoreError`].
+/// Cases that these events opened, each with its event. Errors: [`StoreError`].
 pub async fn of_events(
     connection: &mut Connection,
     events: &[String],
-    named_only: bool,
-) -> Result<Vec<i64>, StoreError> {
+) -> Result<Vec<(String, i64)>, StoreError> {
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    let mut query = Statement::new("SELECT id FROM cases WHERE event <> '' AND event IN (");
+    let mut query = Statement::new("SELECT event, id FROM cases WHERE event <> '' AND event IN (");
+    query.bind_all(events.iter().map(String::as_str)).push(")");
+    let rows = query
+        .build()
+        .fetch_all(connection)
+        .await
+        .map_err(failed("looking for the cases of events"))?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// The open ones of these cases: only those for named handlers, or only the others. Errors: [`StoreError`].
+pub async fn open_among(
+    connection: &mut Connection,
+    ids: &BTreeSet<i64>,
+    named_only: bool,
+) -> Result<Vec<i64>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut query = Statement::new("SELECT id FROM cases WHERE id IN (");
     query
-        .bind_all(events.iter().map(String::as_str))
+        .bind_all(ids.iter().copied())
         .push(") AND named_only = ")
         .bind(i16::from(named_only))
         .push(" AND state NOT IN (")
@@ -205,7 +222,7 @@ pub async fn of_events(
         .build()
         .fetch_all(connection)
         .await
-        .map_err(failed("looking for the cases of events"))?;
+        .map_err(failed("looking for open cases"))?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

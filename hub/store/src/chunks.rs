@@ -3,7 +3,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::event::{AGENT_STARTED, ClockQuality, DOWN_SINCE, Event};
-use linli_shared::protocol::ids::{Lane, Sequence};
+use linli_shared::protocol::ids::{AgentId, Epoch, Lane, Sequence};
+use linli_shared::protocol::limits::CHUNK_EVENTS_MAX;
 use linli_shared::service::{clock, telemetry};
 use sqlx::Row as _;
 
@@ -87,6 +88,36 @@ pub async fn insert(connection: &mut Connection, chunks: &[NewChunk]) -> Result<
     Ok(())
 }
 
+/// The stored event of an identity, `agent/lane/epoch/sequence`; `None`: it is not stored, or is no identity.
+pub async fn event(
+    connection: &mut Connection,
+    identity: &str,
+) -> Result<Option<Event>, StoreError> {
+    let parts: Vec<&str> = identity.split('/').collect();
+    let &[agent, lane, epoch, sequence] = parts.as_slice() else {
+        return Ok(None);
+    };
+    let (Ok(agent), Some(lane), Ok(epoch), Ok(sequence)) = (
+        agent.parse::<AgentId>(),
+        Lane::ALL.into_iter().find(|known| known.as_str() == lane),
+        u64::from_str_radix(epoch, 16),
+        sequence.parse::<u64>(),
+    ) else {
+        return Ok(None);
+    };
+    let key = LaneKey {
+        agent,
+        lane,
+        epoch: Epoch(epoch),
+    };
+    let first = Sequence(sequence);
+    let found = overlapping(connection, &key, first, first.plus(1)).await?;
+    Ok(found.first().and_then(|chunk| {
+        let at = sequence.checked_sub(chunk.header().first.0)? as usize;
+        chunk.events().ok()?.into_iter().nth(at)
+    }))
+}
+
 /// The stored chunks that overlap the sequences `first..end`. Errors: [`StoreError`].
 pub async fn overlapping(
     connection: &mut Connection,
@@ -96,13 +127,15 @@ pub async fn overlapping(
 ) -> Result<Vec<Chunk>, StoreError> {
     let rows = sqlx::query(
         "SELECT bytes FROM chunks WHERE agent = $1 AND lane = $2 AND epoch = $3 \
-         AND first_seq < $5 AND end_seq > $4 ORDER BY first_seq",
+         AND first_seq > $6 AND first_seq < $5 AND end_seq > $4 ORDER BY first_seq",
     )
     .bind(key.agent.as_str())
     .bind(i16::from(key.lane.number()))
     .bind(signed(key.epoch.0))
     .bind(signed(first.0))
     .bind(signed(end.0))
+    // An earlier chunk is too short to reach `first`: the index is read from here, not from the first chunk ever.
+    .bind(signed(first.0).saturating_sub(CHUNK_EVENTS_MAX as i64))
     .fetch_all(connection)
     .await
     .map_err(failed("reading stored chunks"))?;

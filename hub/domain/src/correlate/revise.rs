@@ -42,7 +42,12 @@ impl StandingWarning {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Raise a new warning.
-    Raise { finding: Finding, late: bool },
+    Raise {
+        /// What the rule found.
+        finding: Finding,
+        /// It is 补报: too old to notify people.
+        late: bool,
+    },
     /// Extend a warning: more hits, a later end, other values.
     Extend {
         /// Id of the warning.
@@ -55,7 +60,12 @@ pub enum Change {
         now_ended: bool,
     },
     /// End a warning: the missing event occurred.
-    End { id: i64, finding: Finding },
+    End {
+        /// Id of the warning.
+        id: i64,
+        /// The finding with its end.
+        finding: Finding,
+    },
     /// Amend a warning: its beginning, its reasons or its end were wrong.
     Amend {
         /// Id of the warning.
@@ -68,7 +78,12 @@ pub enum Change {
         now_ended: bool,
     },
     /// Withdraw a warning: with all events it would not have been raised, or another warning covers it.
-    Withdraw { id: i64, merged_into: Option<i64> },
+    Withdraw {
+        /// Id of the warning.
+        id: i64,
+        /// The warning that covers it; `None`: the condition does not hold.
+        merged_into: Option<i64>,
+    },
 }
 
 /// The inputs of the comparison, beside findings and warnings.

@@ -34,7 +34,12 @@ pub enum Silence {
         at_ms: i64,
     },
     /// A silent agent gave a sign of life.
-    Ends { agent: String, at_ms: i64 },
+    Ends {
+        /// Id of the agent.
+        agent: String,
+        /// When it gave the sign of life, milliseconds.
+        at_ms: i64,
+    },
 }
 
 impl AgentRoster {

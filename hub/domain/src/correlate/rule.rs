@@ -160,19 +160,46 @@ pub enum Kind {
     /// One event.
     Match,
     /// `times` events in the window.
-    Count { times: usize, within_ms: i64 },
+    Count {
+        /// Minimum number.
+        times: usize,
+        /// Length of the window, milliseconds.
+        within_ms: i64,
+    },
     /// `times` different values in the window.
-    Distinct { times: usize, within_ms: i64 },
+    Distinct {
+        /// Minimum number.
+        times: usize,
+        /// Length of the window, milliseconds.
+        within_ms: i64,
+    },
     /// One event of each step, in any order.
-    AllOf { within_ms: i64 },
+    AllOf {
+        /// Length of the window, milliseconds.
+        within_ms: i64,
+    },
     /// One event of each step, in order.
-    Sequence { within_ms: i64 },
+    Sequence {
+        /// Length of the window, milliseconds.
+        within_ms: i64,
+    },
     /// No event of `until` after one of `on`.
-    Absent { within_ms: i64 },
+    Absent {
+        /// How long the event may take, milliseconds.
+        within_ms: i64,
+    },
     /// No event of a thing on the roster.
-    Silent { within_ms: i64 },
+    Silent {
+        /// How long a silence may last, milliseconds.
+        within_ms: i64,
+    },
     /// `times` events over a long window.
-    Repeat { times: usize, within_ms: i64 },
+    Repeat {
+        /// Minimum number.
+        times: usize,
+        /// Length of the window, milliseconds.
+        within_ms: i64,
+    },
     /// Many more events than before.
     Surge {
         /// Minimum number of events.

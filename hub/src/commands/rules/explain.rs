@@ -1,15 +1,12 @@
 //! Why a warning was raised. Why one was not stands in `why_not`.
 use linli_shared::protocol::event::Event;
-use linli_shared::protocol::ids::{AgentId, Epoch, Lane, Sequence};
 use linli_shared::service::{clock, output};
 use serde_json::{Value, json};
-use sqlx::Connection as _;
 use std::sync::Arc;
 
 use crate::commands::show::marks;
 use linli_domain::correlate::rule::Rule;
 use linli_store::chunks;
-use linli_store::positions::LaneKey;
 use linli_store::warnings::WarningView;
 use linli_store::{Store, StoreError};
 
@@ -20,10 +17,11 @@ pub async fn why(
     warning: WarningView,
     as_json: bool,
 ) -> Result<(), StoreError> {
+    let mut reader = store.reader().await?;
     let mut events = Vec::new();
     for reason in warning.reasons.as_array().into_iter().flatten() {
         let identity = reason["event"].as_str().unwrap_or_default().to_owned();
-        let event = find(store, &identity).await?;
+        let event = chunks::event(&mut reader, &identity).await?;
         events.push((identity, event));
     }
     let rule = rules.iter().find(|rule| rule.id == warning.rule);
@@ -92,36 +90,6 @@ pub fn headline(warning: &WarningView) -> String {
         warning.state,
         marks(warning)
     )
-}
-
-/// The event of an identity, `agent/lane/epoch/sequence`.
-async fn find(store: &Store, identity: &str) -> Result<Option<Event>, StoreError> {
-    let parts: Vec<&str> = identity.split('/').collect();
-    let &[agent, lane, epoch, sequence] = parts.as_slice() else {
-        return Ok(None);
-    };
-    let (Ok(agent), Some(lane), Ok(epoch), Ok(sequence)) = (
-        agent.parse::<AgentId>(),
-        Lane::ALL.into_iter().find(|known| known.as_str() == lane),
-        u64::from_str_radix(epoch, 16),
-        sequence.parse::<u64>(),
-    ) else {
-        return Ok(None);
-    };
-    let key = LaneKey {
-        agent,
-        lane,
-        epoch: Epoch(epoch),
-    };
-    let mut connection = store.connect().await?;
-    let first = Sequence(sequence);
-    let found = chunks::overlapping(&mut connection, &key, first, first.plus(1)).await?;
-    // It has read all it will.
-    let _ = connection.close().await;
-    Ok(found.first().and_then(|chunk| {
-        let at = sequence.checked_sub(chunk.header().first.0)? as usize;
-        chunk.events().ok()?.into_iter().nth(at)
-    }))
 }
 
 /// An event in one line.
