@@ -2,8 +2,8 @@
 //! the config changes.
 use anyhow::{Context, Result, ensure};
 use linli_tests::harness::{
-    Agent, Centre, DOORS_TOKEN, Hub, Receiver, load_district, quarrel, signed_events, until, user,
-    words,
+    Agent, Centre, DOORS_TOKEN, Hub, Receiver, load_district, quarrel, run, signed_events, until,
+    user, words,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -601,5 +601,47 @@ async fn what_is_for_named_handlers_only_is_in_no_list_of_others() -> Result<()>
         .ask(Method::POST, &resend, Some(&other), None)
         .await?;
     assert_eq!(status, 404);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_is_an_actor_that_sees_no_named_only_case_and_stands_in_the_audit_log()
+-> Result<()> {
+    let centre = Centre::new("[cases]\nnamed_handlers = [\"named\"]\n").await?;
+    let boss = centre.user("boss", "supervisor", "centre").await?;
+    let open = centre.register(&boss, quarrel()).await?;
+    let open = open["code"].as_str().context("a code")?.to_owned();
+    let (_, hidden) = centre
+        .ask(Method::POST, "/api/v1/cases", &boss, &violence())
+        .await?;
+    let hidden = code_of(&hidden)?;
+    let words = |words: &[&str]| run(centre.hub.command()?.args(words));
+    let listed = words(&["cases", "--json"])?;
+    assert!(listed.contains(&open), "{listed}");
+    assert!(!listed.contains(&hidden), "{listed}");
+    words(&["events", "--site", "yuyuan"])?;
+    words(&["warnings"])?;
+    words(&["notifications", "list"])?;
+    for (object, detail) in [
+        ("cases", ""),
+        ("events", "site=yuyuan"),
+        ("warnings", ""),
+        ("notifications", ""),
+    ] {
+        let entries = centre.hub.audit(object)?;
+        let entry = entries.first().context("an entry")?;
+        assert_eq!(entry["action"], "console.read", "{object}");
+        assert_eq!(entry["detail"], detail, "{object}");
+        let actor = entry["actor"].as_str().context("an actor")?;
+        assert!(actor.starts_with("os:") && actor.len() > 3, "{actor}");
+    }
+    // Tokens have entries of their own, in the transaction that makes them.
+    words(&["api-token", "create", "--name", "dashboard"])?;
+    let made = centre.hub.audit("api-token/dashboard")?;
+    assert_eq!(
+        made.first().context("an entry")?["action"],
+        "api-token.created"
+    );
+    words(&["audit", "verify"])?;
     Ok(())
 }
