@@ -4,7 +4,7 @@
 //! temporary name that only its owner can read, synced, and gets its name last: a backup is there whole or not at all.
 //! A server's database is backed up with the server's own program; the command for it is printed.
 use linli_shared::service::exit::{self, Failure, failure};
-use linli_shared::service::{data_dir, file, output};
+use linli_shared::service::{clock, data_dir, file, output};
 use sqlx::Row as _;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use super::{attachments, belongings, io, note, wrong};
 use crate::config::Config;
 use linli_domain::audit::Verifier;
+use linli_domain::changes::{ChangeKind, ChangeSet};
 use linli_store::rows::Shape;
-use linli_store::{Connection, Place, Store, audit, catalogue, chunks, copying};
+use linli_store::{Connection, Place, Store, audit, catalogue, changes, chunks, copying};
 
 /// Entries or rows that are read at once.
 const PAGE: i64 = 1000;
@@ -246,6 +247,15 @@ pub async fn restore(config: &Config, from: &Path) -> Result<(), Failure> {
     finish(&temporary, to).map_err(cannot)?;
     // Its log is made, and its tables brought to this version.
     let store = Store::open(&config.place, true)
+        .await
+        .map_err(|error| io(&error))?;
+    // A reader of changes may be ahead of the backup: it reads everything again.
+    let mut restored = ChangeSet::default();
+    restored.touch(ChangeKind::Restored, "");
+    store
+        .in_transaction(async |connection| {
+            changes::write(connection, &restored, clock::wall_ms()).await
+        })
         .await
         .map_err(|error| io(&error))?;
     store.close().await;
