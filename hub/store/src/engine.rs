@@ -302,11 +302,20 @@ pub async fn begin(connection: &mut Connection) -> Result<Transaction<'_, Any>, 
 }
 
 /// Begins a read transaction: all its statements see the same snapshot. Errors: [`StoreError`].
+///
+/// The caller may be cancelled, like a request whose client goes. A `BEGIN` that is cancelled on its way would leave its
+/// connection in a transaction that the driver does not know of; back in the pool, the connection would show later
+/// readers the past. So `BEGIN` has a task of its own, which ends and rolls back whoever waits for it.
 pub async fn snapshot(pool: &Pool) -> Result<Transaction<'static, Any>, StoreError> {
     let beginning = failed("beginning to read");
     let statement = match pool.connect_options().database_url.scheme() {
         "sqlite" => "BEGIN",
         _ => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     };
-    pool.begin_with(statement).await.map_err(beginning)
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
+    begun
+        .map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))
+        .flatten()
+        .map_err(beginning)
 }

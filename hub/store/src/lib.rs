@@ -318,6 +318,49 @@ pub async fn probe(connection: &mut Connection, now_ms: i64) -> Result<(), Store
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Poll;
+
+    #[tokio::test]
+    async fn a_reader_that_is_cancelled_leaves_no_connection_in_the_past() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(&Place::of_test(directory.path()), true)
+            .await
+            .expect("a store");
+        let mut all = Vec::new();
+        for _ in 0..READERS_MAX {
+            all.push(store.reader().await.expect("a reader"));
+        }
+        drop(all);
+        let mut writer = store.connect().await.expect("a writer");
+        // Cancelled before the answer to BEGIN, and after it; between two steps the server has answered the one before.
+        for steps in [2, 2, 2, 3, 3, 3] {
+            let mut reading = std::pin::pin!(store.snapshot());
+            for _ in 0..steps {
+                let step = std::future::poll_fn(|context| {
+                    Poll::Ready(reading.as_mut().poll(context).is_ready())
+                });
+                if step.await {
+                    break;
+                }
+                for _ in 0..3 {
+                    versions::get(&mut writer, "test").await.expect("read");
+                }
+            }
+        }
+        // A transaction sees what its first statement saw.
+        for number in [7, 8] {
+            versions::set(&mut writer, "test", number)
+                .await
+                .expect("written");
+            let mut readers = Vec::new();
+            for _ in 0..READERS_MAX {
+                let mut reader = store.reader().await.expect("a reader");
+                let seen = versions::get(&mut reader, "test").await.expect("read");
+                assert_eq!(seen, number, "a connection shows the past");
+                readers.push(reader);
+            }
+        }
+    }
 
     #[test]
     fn a_full_disk_is_the_stores_and_a_violated_constraint_the_statements() {
