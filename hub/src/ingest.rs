@@ -1,29 +1,32 @@
-//! Ingest: takes batches of all sessions, stores each event once, correlates, acknowledges.
+//! Ingest: receives batches of all sessions, stores each event once, correlates, acknowledges.
 //!
 //! ```text
 //! sessions ─▶ urgent queue ─┐
 //! sessions ─▶ routine queue ─┴▶ writer: trim · quarantine · correlate ─▶ one transaction ─▶ acks
 //! ```
 //!
-//! One task owns the writing connection, the positions and the correlation engine. What waits goes into
-//! one transaction: chunks, positions, warnings, cases, signs of life; an acknowledgement is given after
-//! its commit, which is synced. When a transaction fails, nothing of it is acknowledged; once the store
-//! takes a write again, engine and positions are read from it.
+//! One task owns the writing connection, the positions and the correlation engine. One transaction commits the
+//! waiting requests: chunks, positions, warnings, cases, signs of life. The acknowledgement follows the commit, which
+//! is synced. If a transaction fails, nothing of it is acknowledged; when the store accepts writes again, engine and
+//! positions are read from it.
 //!
-//! Where an urgent request waits, the transaction takes urgent requests only. A batch is decoded when
-//! there is room in the queue for what it becomes, in arrivals of bounded size, so that no agent can fill
-//! the memory with chunks that are small on the wire.
+//! If an urgent request waits, the transaction takes urgent requests only. A batch is decoded when the queue has room
+//! for its arrivals, which are bounded in size: no agent can fill the memory with chunks that are small on
+//! the wire.
 //!
-//! Rules for a chunk that comes, against the position that is wanted next:
-//! * it starts there: stored.
-//! * it is wholly before: compared with what is stored; the same is dropped, other content goes to
-//!   quarantine.
-//! * it overlaps: what is stored is compared, the rest is stored as a chunk of its own.
-//! * it starts later: the agent broke the order; its session ends and begins again at the position.
-//! * its events cannot be read: quarantine; the position moves on. The same bytes are there once.
+//! Rules for an incoming chunk, compared with the next expected position:
+//! * it starts there: store it.
+//! * it lies wholly before: compare it with the stored events; drop an equal one, quarantine
+//!   another.
+//! * it overlaps: compare the stored part, store the rest as a chunk of its own.
+//! * it starts later: the agent broke the order; its session ends and resumes at the position.
+//! * its events are unreadable: quarantine it once; the position moves on.
 //!
-//! Files: `decide` is that table; `writer` the task; `work` one transaction, `raise` its warnings and
-//! cases, `attach` files of cases, `subject` what residents ask for, `flood` the bound on them, `announce` what people are told of them and `attend` what they do about them, `tally` its figures; `clock` the hub's own clock; `recall` what a start reads.
+//! Files: `decide` is that table; `writer` the task; `unit_of_work` one transaction; `raise` its warnings and cases;
+//! `casework` moves of cases; `attach` files of cases; `subject` residents' requests; `flood` the bound on warnings;
+//! `announce` notices; `acknowledge` acknowledgements and mutes; `people_changes` users and organisations; `poison`
+//! the isolation of failures; `transaction_metrics` metrics of one transaction; `clock` the hub's own clock; `warm_up`
+//! the reading at a start.
 pub mod acknowledge;
 mod announce;
 pub mod attach;
@@ -68,14 +71,14 @@ use subject::SubjectChange;
 pub use acknowledge::Acknowledged;
 pub use writer::{Writer, WriterError};
 
-/// Arrivals that wait in each queue, decoded; then sessions wait, and then agents.
+/// Capacity of each queue, decoded arrivals; a full queue makes sessions, and then agents, wait.
 const QUEUE_MAX: usize = 64;
-/// Events of one arrival: an ordinary batch of a backlog (64 KiB) is five or so.
+/// Maximum number of events of one arrival; an ordinary batch of a backlog (64 KiB) has five or so.
 const ARRIVAL_EVENTS_MAX: usize = 500;
-/// Chunks of one arrival: they decompress to 768 KiB at most.
+/// Maximum number of chunks of one arrival: they decompress to at most 768 KiB.
 const ARRIVAL_CHUNKS_MAX: usize = 16;
 
-/// A chunk with its events, or why they cannot be read.
+/// A chunk with its events, or the reason why they are unreadable.
 pub struct Decoded {
     /// The chunk.
     pub chunk: Chunk,
@@ -83,7 +86,7 @@ pub struct Decoded {
     pub events: Result<Vec<Event>, String>,
 }
 
-/// The chunks of a batch in arrivals of bounded size. At least one, for an empty batch wants its answer too.
+/// The chunks of a batch in arrivals of bounded size; at least one, because an empty batch is answered too.
 pub fn arrivals(chunks: Vec<Chunk>) -> Vec<Vec<Chunk>> {
     let mut arrivals = vec![Vec::new()];
     let mut events = 0;
@@ -105,22 +108,22 @@ pub fn arrivals(chunks: Vec<Chunk>) -> Vec<Vec<Chunk>> {
     arrivals
 }
 
-/// A skew of less than this is left as it is: it is no more than what links and loaded machines add.
+/// A smaller skew is not corrected: links and loaded machines add as much.
 pub const SKEW_MS_MIN: i64 = 2000;
 
-/// What a session knows of its agent's clocks.
+/// The clock offsets of a session's agent.
 #[derive(Debug, Default)]
 pub struct ClockOffsets {
-    /// Wall minus monotonic time of boots, milliseconds, as the agent tells it.
+    /// Wall minus monotonic time of boots, milliseconds, as reported by the agent.
     told: HashMap<BootId, i64>,
-    /// The same of its present boot by the hub's own clock, where the agent's was not set at its hello.
+    /// The same of the present boot by the hub's clock, if the agent's clock was not set at its hello.
     own: Option<(BootId, i64)>,
-    /// By how much the agent's clock is ahead, where it is worth a correction; else 0.
+    /// How far the agent's clock is ahead, milliseconds, if that is worth a correction; else 0.
     skew_ms: AtomicI64,
 }
 
 impl ClockOffsets {
-    /// What the agent tells of its boots, and what the hub's own clock says of the present one.
+    /// The offsets that the agent reported, and that of the present boot by the hub's own clock.
     pub fn new(told: HashMap<BootId, i64>, own: Option<(BootId, i64)>) -> Self {
         Self {
             told,
@@ -129,7 +132,7 @@ impl ClockOffsets {
         }
     }
 
-    /// The offset of a boot, put right by the skew if it is the agent's; `None` if nobody has ever learnt it.
+    /// The offset of a boot, corrected by the skew if the agent reported it; `None` if it is unknown.
     pub fn of(&self, boot: BootId) -> Option<i64> {
         match self.own {
             Some((own, offset_ms)) if own == boot => Some(offset_ms),
@@ -140,30 +143,30 @@ impl ClockOffsets {
         }
     }
 
-    /// Notes what is known of the skew now.
+    /// Sets the present estimate of the skew.
     pub fn set_skew(&self, estimate_ms: Option<i64>) {
         let worth_ms = estimate_ms.filter(|skew_ms| skew_ms.saturating_abs() >= SKEW_MS_MIN);
         self.skew_ms.store(worth_ms.unwrap_or(0), Ordering::Relaxed);
     }
 
-    /// By how much the agent's clock is ahead; `None` where it is not worth a correction.
+    /// How far the agent's clock is ahead, milliseconds; `None` if it is not worth a correction.
     pub fn skew_ms(&self) -> Option<i64> {
         let skew_ms = self.skew_ms.load(Ordering::Relaxed);
         (skew_ms != 0).then_some(skew_ms)
     }
 }
 
-/// What a lane of a session brings.
+/// The content of an arrival.
 pub enum Arrival {
     /// Chunks in order.
     Batch(Vec<Decoded>),
-    /// A range that will never come.
+    /// A range of events that is lost.
     Lost {
-        /// First.
+        /// The first sequence.
         first: Sequence,
-        /// After the last.
+        /// The sequence after the last.
         end: Sequence,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -171,26 +174,26 @@ pub enum Arrival {
 /// Why an arrival is not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// The agent left something out.
+    /// Events between are missing.
     #[error("sequence {came} came where {wanted} is wanted")]
     Gap {
-        /// Wanted.
+        /// The expected sequence.
         wanted: Sequence,
-        /// Came.
+        /// The received sequence.
         came: Sequence,
     },
     /// A chunk of another lane or epoch.
     #[error("a chunk of another lane or epoch came on this lane's stream")]
     Stray,
-    /// The store failed; the agent keeps it and comes again.
+    /// The store failed; the agent keeps the events and sends them again.
     #[error("the store failed")]
     Store,
-    /// The request itself makes its transaction fail; to send it again changes nothing.
+    /// The request itself makes its transaction fail; sending it again changes nothing.
     #[error("the request makes the hub fail, and is passed over")]
     Poison,
 }
 
-/// Where the answer to a request goes. It can be answered once; a transaction that is tried again answers when it commits.
+/// Where the answer to a request goes, once. A transaction that is retried answers when it commits.
 pub struct Reply<T>(Arc<Mutex<Option<Answer<T>>>>);
 
 /// The asker's end.
@@ -203,13 +206,13 @@ impl<T> Clone for Reply<T> {
 }
 
 impl<T> Reply<T> {
-    /// A reply, and where its answer arrives; the latter fails when the request was dropped.
+    /// A reply and its receiver; the receiver fails if the request was dropped.
     pub fn channel() -> (Self, oneshot::Receiver<Result<T, Rejection>>) {
         let (sender, answer) = oneshot::channel();
         (Self(Arc::new(Mutex::new(Some(sender)))), answer)
     }
 
-    /// Answers. The asker may have gone; it will ask again.
+    /// Answers. If the asker has gone, it asks again later.
     pub fn send(&self, answer: Result<T, Rejection>) {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(sender) = sender {
@@ -218,36 +221,36 @@ impl<T> Reply<T> {
     }
 }
 
-/// What the writer is asked.
+/// A request to the writer.
 pub enum Request {
-    /// Store.
+    /// Store an arrival.
     Arrive {
         /// Lane of the session.
         key: LaneKey,
         /// Site of the agent.
         site: SiteId,
-        /// What the session knows of clocks.
+        /// Clock offsets of the session.
         offsets: Arc<ClockOffsets>,
-        /// What came.
+        /// The arrival.
         arrival: Arrival,
-        /// The position after it, durable.
+        /// Gets the durable position after it.
         reply: Reply<Sequence>,
     },
-    /// Where do these lanes stand?
+    /// The positions of lanes.
     Positions {
         /// Lanes.
         keys: Vec<LaneKey>,
-        /// In the same order.
+        /// Gets them in the same order.
         reply: Reply<Vec<Sequence>>,
     },
-    /// An agent lives. Written with the next commit, or after a while.
+    /// A sign of life of an agent, written with the next commit or after a while.
     Sign {
         /// Agent.
         agent: AgentId,
-        /// What it tells.
+        /// Its content.
         sign: Sign,
     },
-    /// Use up a join token and take the agent in.
+    /// Use up a join token and admit the agent.
     Join {
         /// Token.
         token_id: String,
@@ -255,150 +258,150 @@ pub enum Request {
         token_secret: String,
         /// Agent.
         agent: AgentId,
-        /// Serial of the certificate that it will get.
+        /// Serial number of the certificate that the agent will get.
         serial: String,
-        /// The site of the token.
+        /// Gets the site of the token.
         reply: Reply<Result<SiteId, TokenRefusal>>,
     },
-    /// Put other rules in the place of these.
+    /// Replace the rules.
     Reload {
         /// All rules, checked.
         rules: Vec<Arc<Rule>>,
-        /// They are in place.
+        /// Answered when they are in place.
         reply: Reply<()>,
     },
-    /// Somebody acknowledges a warning.
+    /// Acknowledge a warning.
     Acknowledge {
         /// Warning.
         id: i64,
-        /// Who.
+        /// The person.
         by: String,
-        /// What they say.
+        /// The person's note.
         note: String,
-        /// What came of it.
+        /// Gets the result.
         reply: Reply<Acknowledged>,
     },
-    /// Tell nobody of some warnings for a time.
+    /// Add a mute.
     Mute {
-        /// The mute, its number not given yet.
+        /// The mute, without its number.
         mute: Mute,
-        /// Its number.
+        /// Gets its number.
         reply: Reply<i64>,
     },
-    /// Take a mute back.
+    /// End a mute.
     EndMute {
         /// Its number.
         id: i64,
-        /// It held until now.
+        /// Gets true if it was in force until now.
         reply: Reply<bool>,
     },
-    /// Somebody moves a case.
+    /// Move a case.
     MoveCase {
         /// Its code.
         code: String,
-        /// Who.
+        /// The actor.
         actor: Actor,
-        /// The version that they have seen.
+        /// The version that the actor has seen.
         version: i64,
-        /// What.
+        /// The move.
         wanted: Move,
-        /// Its version after it.
+        /// Gets the version after it.
         reply: Reply<Result<i64, CaseRefusal>>,
     },
-    /// Somebody registers a case.
+    /// Register a case.
     Register {
-        /// Who.
+        /// The actor.
         actor: Actor,
-        /// What.
+        /// The case.
         new: NewRegistration,
-        /// Its code.
+        /// Gets its code.
         reply: Reply<Result<String, CaseRefusal>>,
     },
-    /// A file is on the disk: it becomes one of a case.
+    /// Add a file, which is on the disk, to a case.
     Attach {
-        /// Who.
+        /// The actor.
         actor: Actor,
-        /// What.
+        /// The file.
         attaching: NewAttachment,
-        /// What came of it.
+        /// Gets the result.
         reply: Reply<Result<Attached, CaseRefusal>>,
     },
-    /// A file is none of a case any more.
+    /// Remove a file from a case.
     Detach {
         /// The code of the case.
         code: String,
-        /// Who.
+        /// The actor.
         actor: Actor,
         /// The number of the file.
         number: i64,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// The version of the case after it.
+        /// Gets the version of the case after it.
         reply: Reply<Result<i64, CaseRefusal>>,
     },
-    /// Do something to a case under a resident's request.
+    /// Change a case under a resident's request.
     Subject {
-        /// Who.
+        /// The actor.
         actor: Actor,
-        /// What.
+        /// The change.
         wanted: SubjectChange,
-        /// The version of the case after it.
+        /// Gets the version of the case after it.
         reply: Reply<Result<i64, CaseRefusal>>,
     },
     /// Change something about people or organisations.
     PeopleChange {
-        /// What.
+        /// The change.
         change: PeopleChange,
-        /// Who.
+        /// The actor.
         actor: String,
-        /// It changed something.
+        /// Gets true if it changed something.
         reply: Reply<bool>,
     },
-    /// Delete what is due.
+    /// Delete expired rows.
     Retention {
-        /// A bounded part of it.
+        /// A bounded step of the run.
         step: Step,
-        /// What came of it.
+        /// Gets the result.
         reply: Reply<Stepped>,
     },
-    /// Write what became of notices.
+    /// Write deliveries of notices.
     Settle {
-        /// What became of each.
+        /// The delivery of each.
         settlements: Vec<Settlement>,
-        /// How many of them it was news for.
+        /// Gets how many changed a row.
         reply: Reply<usize>,
     },
-    /// An agent says which messages to its station are on its disk.
+    /// An agent acknowledges messages to its station.
     Station {
         /// Agent.
         agent: AgentId,
-        /// All up to this number.
+        /// All up to this number are on its disk.
         through: u64,
-        /// A session begins: it has none above that.
+        /// A session begins: no later message is on its disk.
         begins: bool,
-        /// It is written.
+        /// Answered when it is written.
         reply: Reply<()>,
     },
     /// Panic in the transaction.
     #[cfg(test)]
     Panic {
-        /// Never, but for that it does.
+        /// Gets no answer but a refusal.
         reply: Reply<()>,
     },
-    /// Tell the station of an agent something.
+    /// Send a message to the station of an agent.
     #[cfg(test)]
     TellStation {
         /// Agent.
         agent: String,
-        /// What.
+        /// The message.
         message: linli_store::stations::Message,
-        /// The number of the message.
+        /// Gets the number of the message.
         reply: Reply<i64>,
     },
 }
 
 impl Request {
-    /// Events that it brings.
+    /// Number of events in the request.
     fn events(&self) -> usize {
         match self {
             Self::Arrive {
@@ -413,8 +416,8 @@ impl Request {
     }
 }
 
-/// Handle of the writers: each owns a partition, and there is one today. Whoever asks names what it is about
-/// ([`Owner`]), and the request goes to its partition.
+/// Handle of the writers: each owns a partition; there is one today. A caller names the owner of a request
+/// ([`Owner`]), and the request goes to that owner's partition.
 #[derive(Clone)]
 pub struct Ingest {
     layout: Layout,
@@ -424,13 +427,13 @@ pub struct Ingest {
     changes: watch::Receiver<()>,
 }
 
-/// The ways to one writer.
+/// The queues of one writer.
 struct Queues {
     urgent: mpsc::Sender<Request>,
     routine: mpsc::Sender<Request>,
 }
 
-/// The number of the last message to the station of each agent that was written since the hub's start.
+/// For each agent, the number of the last message to its station that was written since the hub's start.
 pub type LastNumbers = HashMap<String, u64>;
 
 /// The writer's ends of the queues.
@@ -443,7 +446,7 @@ pub struct Inbox {
 }
 
 impl Ingest {
-    /// A handle of one partition, and what its writer reads from.
+    /// A handle of one partition, and the inbox of its writer.
     pub fn channel() -> (Self, Inbox) {
         let (urgent, urgent_inbox) = mpsc::channel(QUEUE_MAX);
         let (routine, routine_inbox) = mpsc::channel(QUEUE_MAX);
@@ -472,23 +475,23 @@ impl Ingest {
         &self.partitions[self.layout.of(owner).index()]
     }
 
-    /// Changes after each commit that has put something into the outbox.
+    /// Notifies after each commit that added rows to the outbox.
     pub fn outbox(&self) -> watch::Receiver<()> {
         self.outbox.clone()
     }
 
-    /// Changes after each commit that has written a message to a station.
+    /// Notifies after each commit that wrote a message to a station.
     pub fn stations(&self) -> watch::Receiver<LastNumbers> {
         self.stations.clone()
     }
 
-    /// Changes after each commit that has written numbered changes, within a second where the command line did.
+    /// Notifies after each commit that wrote numbered changes; within a second if the command line wrote them.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.clone()
     }
 
-    /// An agent has all messages to its station up to a number on its disk; where a session begins, none
-    /// above it.
+    /// Notes that an agent has all messages to its station up to a number on its disk; at the beginning of a session, none
+    /// after it.
     pub async fn station(
         &self,
         agent: AgentId,
@@ -505,7 +508,7 @@ impl Ingest {
         .await
     }
 
-    /// Writes what became of notices: how many of them it was news for.
+    /// Writes deliveries of notices; returns how many changed a row.
     pub async fn settle(&self, settlements: Vec<Settlement>) -> Result<usize, Rejection> {
         let mut settled = 0;
         for partition in self.layout.all() {
@@ -525,13 +528,13 @@ impl Ingest {
         Ok(settled)
     }
 
-    /// Deletes some of what is due, when nothing urgent waits.
+    /// Deletes some expired rows when no urgent request waits.
     pub async fn retention(&self, step: Step) -> Result<Stepped, Rejection> {
         let queue = &self.of(Owner::District).routine;
         ask(queue, |reply| Request::Retention { step, reply }).await
     }
 
-    /// Puts other rules in the place of these; returns when they are.
+    /// Replaces the rules; returns when they are in place.
     pub async fn reload(&self, rules: Vec<Arc<Rule>>) -> Result<(), Rejection> {
         for partition in self.partitions.iter() {
             let rules = rules.clone();
@@ -540,7 +543,7 @@ impl Ingest {
         Ok(())
     }
 
-    /// Somebody acknowledges a warning.
+    /// Acknowledges a warning.
     pub async fn acknowledge(
         &self,
         id: i64,
@@ -563,7 +566,7 @@ impl Ingest {
         ask(queue, |reply| Request::Mute { mute, reply }).await
     }
 
-    /// Moves a case; its version after that.
+    /// Moves a case; returns its version after the move.
     pub async fn move_case(
         &self,
         code: String,
@@ -582,7 +585,7 @@ impl Ingest {
         .await
     }
 
-    /// Registers a case; its code.
+    /// Registers a case; returns its code.
     pub async fn register(
         &self,
         actor: Actor,
@@ -592,7 +595,7 @@ impl Ingest {
         ask(queue, |reply| Request::Register { actor, new, reply }).await
     }
 
-    /// Makes a file one of a case.
+    /// Adds a file to a case.
     pub async fn attach(
         &self,
         actor: Actor,
@@ -607,7 +610,7 @@ impl Ingest {
         .await
     }
 
-    /// Takes a file from a case; its version after that.
+    /// Removes a file from a case; returns its version.
     pub async fn detach(
         &self,
         code: String,
@@ -626,7 +629,7 @@ impl Ingest {
         .await
     }
 
-    /// Does something to a case under a resident's request; its version after that.
+    /// Changes a case under a resident's request; returns its version.
     pub async fn subject(
         &self,
         actor: Actor,
@@ -653,13 +656,13 @@ impl Ingest {
         .await
     }
 
-    /// Takes a mute back; false if it does not hold.
+    /// Ends a mute; false if it was not in force.
     pub async fn end_mute(&self, id: i64) -> Result<bool, Rejection> {
         let queue = &self.of(Owner::Number(id)).urgent;
         ask(queue, |reply| Request::EndMute { id, reply }).await
     }
 
-    /// Waits for a place in the queue of an agent's lane, to be filled with an arrival; `None` if the hub stops.
+    /// Waits for a place for an arrival in the queue of an agent's lane; `None` if the hub stops.
     pub async fn place(&self, agent: &AgentId, lane: Lane) -> Option<mpsc::Permit<'_, Request>> {
         let queues = self.of(Owner::Agent(agent));
         let queue = match lane {
@@ -669,13 +672,13 @@ impl Ingest {
         queue.reserve().await.ok()
     }
 
-    /// An agent lives; false if the hub stops.
+    /// Passes a sign of life on; false if the hub stops.
     pub async fn sign(&self, agent: AgentId, sign: Sign) -> bool {
         let queue = &self.of(Owner::Agent(&agent)).routine;
         queue.send(Request::Sign { agent, sign }).await.is_ok()
     }
 
-    /// Where these lanes of an agent stand.
+    /// The positions of lanes of an agent.
     pub async fn positions(
         &self,
         agent: &AgentId,
@@ -685,7 +688,7 @@ impl Ingest {
         ask(queue, |reply| Request::Positions { keys, reply }).await
     }
 
-    /// Uses up a join token and takes the agent in.
+    /// Uses up a join token and admits the agent.
     pub async fn join(
         &self,
         token_id: String,
@@ -705,7 +708,7 @@ impl Ingest {
     }
 }
 
-/// Asks a writer; an error where it does not answer.
+/// Asks a writer. Error: it does not answer.
 async fn ask<T>(
     queue: &mpsc::Sender<Request>,
     request: impl FnOnce(Reply<T>) -> Request,

@@ -1,23 +1,23 @@
-//! What people do about warnings, within a transaction: acknowledge, mute. The hub's writer does it for the
-//! API, the command line by itself.
+//! What people do about warnings, within a transaction: acknowledge, mute. The hub's writer runs it for the API, the
+//! command line in its own transaction.
 use linli_shared::protocol::event::Severity;
 
 use linli_domain::changes::{ChangeDetail, ChangeKind, ChangeSet};
 use linli_domain::warnings::Mute;
 use linli_store::{Connection, StoreError, mutes, outbox, warnings};
 
-/// What came of an acknowledgement.
+/// The result of an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledged {
-    /// It is done.
+    /// It is acknowledged now.
     Now,
-    /// Somebody has done it before.
+    /// It was acknowledged before.
     Before,
     /// There is no such warning.
     Unknown,
 }
 
-/// Somebody acknowledges a warning: it is passed on no further.
+/// Acknowledges a warning, which ends its escalation.
 pub async fn acknowledge(
     connection: &mut Connection,
     changes: &mut ChangeSet,
@@ -37,7 +37,7 @@ pub async fn acknowledge(
     })
 }
 
-/// Adds a mute, which begins at once if it holds now; its number.
+/// Adds a mute, which begins at once if it is in force; returns its number.
 pub async fn mute(
     connection: &mut Connection,
     changes: &mut ChangeSet,
@@ -54,7 +54,7 @@ pub async fn mute(
     Ok(id)
 }
 
-/// A mute begins: what has not been sent yet of the warnings that it matches is kept back.
+/// Begins a mute: drops the waiting notices of the warnings that it matches.
 pub async fn begin(
     connection: &mut Connection,
     changes: &mut ChangeSet,
@@ -81,7 +81,7 @@ pub async fn begin(
     Ok(())
 }
 
-/// Ends a mute; false if it does not hold.
+/// Ends a mute; false if it is not in force.
 pub async fn end_mute(
     connection: &mut Connection,
     changes: &mut ChangeSet,

@@ -1,20 +1,20 @@
-//! What to do with a chunk, from its range and the position that is wanted. Pure.
+//! The decision for a chunk, from its range and the expected position. Pure.
 use linli_shared::protocol::ids::Sequence;
 
-/// What to do.
+/// What to do with a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// It is next.
+    /// Store it: it is next.
     Store,
-    /// All of it is there already: compare.
+    /// Compare it: all of it is stored.
     Compare,
-    /// So many events at its front are there already: compare those, store the rest.
+    /// Compare so many events at its front, store the rest.
     Split(usize),
-    /// Something before it is missing.
+    /// Refuse it: something before it is missing.
     Gap,
 }
 
-/// Decides for a chunk of `first..end`.
+/// Decides for a chunk of the range `first..end`.
 pub fn decide(wanted: Sequence, first: Sequence, end: Sequence) -> Decision {
     if first > wanted {
         Decision::Gap

@@ -1,8 +1,8 @@
-//! 警情: a dispute that a police station reports becomes a case once, however often it is pushed.
+//! 警情: an incident that a police station reports becomes one case, however often the station pushes it.
 //!
-//! Whose agent is a station's stands in the directory. An incident is known by the agent and the number that the
-//! station gave it, or where it gave none, by the event. What is history that was imported opens no case: its import
-//! says so, and of an import of an older agent what happened too long ago is taken for it.
+//! The directory names the agents of stations. An incident is identified by its agent and the station's number, or
+//! without a number by its event. Imported history opens no case: the import marks it, and an old event of an import by an
+//! older agent counts as history.
 use linli_shared::protocol::event::{Delivery, Event, Severity};
 use std::collections::BTreeSet;
 
@@ -12,14 +12,14 @@ use linli_domain::cases::{self, Opening};
 use linli_domain::correlate::{HORIZON_MS, Origin};
 use linli_store::{StoreError, cases as stored, chunks, text};
 
-/// The kind of events that are incidents.
+/// The kind of incident events.
 const REPORTED: &str = "dispute.reported";
 
 /// A reported incident.
 #[derive(Debug, Clone)]
 pub struct Incident {
     agent: String,
-    /// What it is known by.
+    /// Its identity.
     number: String,
     event: String,
     site: String,
@@ -31,7 +31,7 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// The incident that an event reports, if it is one that opens a case.
+    /// The incident that an event reports, if it opens a case.
     pub fn of(
         event: &Event,
         origin: &Origin<'_>,
@@ -64,7 +64,7 @@ impl Incident {
     }
 }
 
-/// What an incident is known by.
+/// The identity of an incident.
 fn number(event: &Event, identity: &str) -> String {
     if event.source_id.is_empty() {
         return identity.to_owned();
@@ -73,7 +73,7 @@ fn number(event: &Event, identity: &str) -> String {
 }
 
 impl UnitOfWork<'_> {
-    /// Opens the cases of the incidents that came, each once.
+    /// Opens the cases of the reported incidents, each once.
     pub async fn open_incidents(&mut self) -> Result<(), StoreError> {
         for incident in std::mem::take(&mut self.incidents) {
             let known = stored::of_incident(self.connection, &incident.agent, &incident.number);
@@ -86,8 +86,8 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// The cases of the incidents that these events report: a station pushes an incident again and again, and each push is
-    /// an event of its own.
+    /// The cases of the incidents that these events report: a station may push an incident repeatedly, and each push is an
+    /// event of its own.
     pub async fn cases_of_events(
         &mut self,
         events: &[String],
@@ -106,7 +106,7 @@ impl UnitOfWork<'_> {
             if self.casework.directory.station_of(agent).is_none() {
                 continue;
             }
-            // Of an earlier transaction: what is stored says which incident it reports.
+            // An event of an earlier transaction: the stored event names its incident.
             let Some(event) = chunks::event(self.connection, identity).await? else {
                 continue;
             };

@@ -1,5 +1,5 @@
-//! What is changed about people and organisations, each with its entry in the audit log, within a transaction.
-//! The hub's writer does it for the API, the command line by itself.
+//! Changes of people and organisations, each with its audit entry, within a transaction. The hub's writer runs them for
+//! the API, the command line in its own transaction.
 use crate::users::SESSION_MS;
 use linli_domain::audit::AuditRecord;
 use linli_domain::changes::{ChangeKind, ChangeSet};
@@ -10,33 +10,33 @@ use linli_store::{Connection, StoreError, audit, identities, orgs, users};
 /// A change.
 #[derive(Debug, Clone)]
 pub enum PeopleChange {
-    /// A new user.
+    /// Adds a user.
     AddUser(NewUser),
-    /// Another password, as a PHC string.
+    /// Sets a password, as a PHC string.
     SetPassword { login: String, password: String },
-    /// A user can sign in no more, or again.
+    /// Disables or enables a user.
     Disable { login: String, disabled: bool },
-    /// A user signs in by OpenID Connect, or no more.
+    /// Lets a user sign in by OpenID Connect, or not.
     MarkOidc { login: String, on: bool },
-    /// An account of the OpenID provider is a user's from now on; where it makes one, the user is made first.
+    /// Links an account of the OpenID provider to a user, who is added first if `made` is given.
     LinkAccount {
         issuer: String,
         subject: String,
         login: String,
         made: Option<NewUser>,
     },
-    /// Somebody has signed in, and how where it was not by a password.
+    /// Begins a session; `by` names the way of signing in, empty for a password.
     BeginSession {
         id: String,
         secret: String,
         login: String,
         by: &'static str,
     },
-    /// Somebody signs out.
+    /// Ends a session.
     EndSession { id: String, login: String },
-    /// Organisations and places.
+    /// Changes organisations and places.
     Directory(Vec<Change>),
-    /// Something was seen or refused.
+    /// Notes a look or a refusal.
     Note {
         action: String,
         object: String,
@@ -45,7 +45,7 @@ pub enum PeopleChange {
     },
 }
 
-/// Makes a change; false where it changes nothing: the login is taken, or not there.
+/// Makes a change; false if it changes nothing: the login is taken, or unknown.
 pub async fn perform(
     connection: &mut Connection,
     changes: &mut ChangeSet,
@@ -92,7 +92,7 @@ pub async fn perform(
             made,
         } => {
             if let Some(new) = made {
-                // Somebody else may have come in with the account meanwhile: then nobody is made.
+                // Another request may have linked the account meanwhile: then no user is added.
                 if identities::is_linked(connection, issuer, subject).await? {
                     return Ok(false);
                 }
@@ -121,7 +121,7 @@ pub async fn perform(
             (true, deed("session.ended", user(login), String::new()))
         }
         PeopleChange::Directory(entries) => {
-            // Each entry has its own line in the log.
+            // Each entry has its own audit record.
             orgs::write(connection, entries, actor, now_ms).await?;
             changes.touch(ChangeKind::Directory, "");
             return Ok(true);
@@ -149,7 +149,7 @@ pub async fn perform(
     Ok(done)
 }
 
-/// What the log tells of a new user.
+/// The audit detail of a new user.
 fn added(new: &NewUser) -> String {
     let by = if new.oidc { ", by OpenID Connect" } else { "" };
     format!("{} of {:?}{by}", new.role.as_str(), new.org)

@@ -1,11 +1,11 @@
-//! What one transaction has done, as figures: they count once it has committed, and are dropped with it
+//! Metrics of one transaction: counted after its commit, dropped with it
 //! if it fails.
 use linli_shared::protocol::ids::{AgentId, Lane};
 
 use super::metrics::IngestMetrics;
 use linli_domain::warnings::NotificationOutcome;
 
-/// Figures of a transaction in the making.
+/// Metrics of an open transaction.
 #[derive(Debug, Default)]
 pub struct TransactionMetrics {
     stored_events: [u64; Lane::ALL.len()],
@@ -26,83 +26,83 @@ pub struct TransactionMetrics {
 }
 
 impl TransactionMetrics {
-    /// A chunk is stored.
+    /// Counts a stored chunk.
     pub fn stored(&mut self, lane: Lane, events: u64, bytes: u64) {
         self.stored_events[usize::from(lane.number())] += events;
         self.stored_bytes[usize::from(lane.number())] += bytes;
     }
 
-    /// How long an event was on its way.
+    /// Notes the delivery time of an event.
     pub fn delivered(&mut self, ms: i64) {
         self.delivery_ms.push(ms);
     }
 
-    /// Events came again.
+    /// Counts duplicate events.
     pub fn doubled(&mut self, lane: Lane, events: u64) {
         self.doubled[usize::from(lane.number())] += events;
     }
 
-    /// An agent has lost events.
+    /// Counts events that an agent has lost.
     pub fn lost(&mut self, agent: &AgentId, events: u64) {
         self.lost.push((agent.clone(), events));
     }
 
-    /// Events are in quarantine.
+    /// Counts quarantined events.
     pub fn quarantined(&mut self, events: u64) {
         self.quarantined += events;
     }
 
-    /// An agent that is no station's has reported events that only those may.
+    /// Counts events that only stations may report, from another agent.
     pub fn withheld(&mut self, agent: &AgentId, events: u64) {
         self.withheld.push((agent.clone(), events));
     }
 
-    /// A warning is raised, so long after the last event that it rests on.
+    /// Counts a raised warning and its latency after its last event.
     pub fn warned(&mut self, rule: &str, ms: i64, late: bool) {
         self.warned.push((rule.to_owned(), ms, late));
     }
 
-    /// Whether people are told of a warning that is raised.
+    /// Notes whether people are notified of a raised warning.
     pub fn outcome(&mut self, outcome: NotificationOutcome) {
         self.outcomes.push(outcome);
     }
 
-    /// A warning is amended or withdrawn.
+    /// Counts an amended or withdrawn warning.
     pub fn revised(&mut self, rule: &str, action: &'static str) {
         self.revised.push((rule.to_owned(), action));
     }
 
-    /// A warning is passed on.
+    /// Counts an escalated warning.
     pub fn escalated(&mut self, rule: &str) {
         self.escalated.push(rule.to_owned());
     }
 
-    /// A case is opened.
+    /// Counts an opened case.
     pub fn case_opened(&mut self) {
         self.cases_opened += 1;
     }
 
-    /// Something has come into the outbox, or is to be sent again.
+    /// Notes that the outbox has rows to send.
     pub fn outbox_moved(&mut self) {
         self.outbox_moved = true;
     }
 
-    /// The notifier has something to look at.
+    /// True if the notifier must look at the outbox.
     pub fn wakes_notifier(&self) -> bool {
         self.outbox_moved
     }
 
-    /// A message to the station of an agent has been written under a number.
+    /// Notes a message to the station of an agent.
     pub fn station_told(&mut self, agent: &str, number: i64) {
         self.stations.push((agent.to_owned(), number));
     }
 
-    /// The messages to stations, agent and number.
+    /// The messages to stations: agent and number.
     pub fn stations(&self) -> &[(String, i64)] {
         &self.stations
     }
 
-    /// Changes are written up to a number.
+    /// Notes the number of the last change.
     pub fn changed(&mut self, last: Option<i64>) {
         self.last_change = last.or(self.last_change);
     }
@@ -112,7 +112,7 @@ impl TransactionMetrics {
         self.last_change
     }
 
-    /// The transaction has committed.
+    /// Adds everything to the metrics, after the commit.
     pub fn count(self, metrics: &IngestMetrics) {
         let seconds = |ms: i64| ms.max(0) as f64 / 1000.0;
         for lane in Lane::ALL {

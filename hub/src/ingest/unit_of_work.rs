@@ -1,4 +1,4 @@
-//! One transaction in the making: what requests do to the tables and to the writer's memory.
+//! One transaction: the effect of requests on the tables and on the writer's state.
 use linli_shared::protocol::chunk::{Chunk, ChunkBuilder, Packed, Run};
 use linli_shared::protocol::event::Event;
 use linli_shared::protocol::ids::{AgentId, BootId, Sequence, SiteId};
@@ -34,10 +34,10 @@ use linli_store::warnings::NotifiableWarning;
 use linli_store::{Connection, StoreError, text};
 use std::sync::Arc;
 
-/// Positions that are held in memory; then they are read again.
+/// Maximum number of positions in memory; beyond it they are read again.
 const POSITIONS_MAX: usize = 20_000;
 
-/// What puts the times of a chunk of this boot right.
+/// The corrections of the times of a chunk of this boot.
 fn clocks(offsets: &ClockOffsets, boot: BootId) -> Clocks {
     Clocks {
         offset_ms: offsets.of(boot),
@@ -45,29 +45,29 @@ fn clocks(offsets: &ClockOffsets, boot: BootId) -> Clocks {
     }
 }
 
-/// What time alone has brought about.
+/// The work that is due by time.
 #[derive(Debug, Default, Clone)]
 pub struct Due {
-    /// Agents that have fallen silent.
+    /// Agents that have become silent.
     pub silences: Vec<(Arc<Rule>, Silence)>,
     /// Mutes that begin.
     pub mutes: Vec<Mute>,
-    /// Warnings that nobody has acknowledged in time.
+    /// Warnings whose acknowledgement is overdue.
     pub unacknowledged: Vec<NotifiableWarning>,
-    /// Cases in which something is due.
+    /// Cases with a due deadline.
     pub waking: Vec<i64>,
-    /// Cases whose deadlines are to be worked out again.
+    /// Cases whose deadlines are to be recomputed.
     pub recompute: Vec<i64>,
-    /// Old messages to stations can go.
+    /// Prune old messages to stations.
     pub prune: bool,
-    /// Of the hub's clock, and why it is doubtful.
+    /// The state of the hub's clock to keep, and its doubt.
     pub clock: Option<(KeptClock, Option<Doubt>)>,
-    /// The clock is doubtful since now, or believed again.
+    /// The doubt has just begun or ended.
     pub clock_is_news: bool,
 }
 
 impl Due {
-    /// Nothing.
+    /// Nothing is due.
     pub fn is_empty(&self) -> bool {
         !self.prune
             && self.clock.is_none()
@@ -78,7 +78,7 @@ impl Due {
             && self.recompute.is_empty()
     }
 
-    /// The name of each, by which one that fails is passed over.
+    /// The name of each item, by which a failing one is passed over.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         let silences = self.silences.iter();
@@ -101,7 +101,7 @@ impl Due {
         names
     }
 
-    /// Without those that failed lately.
+    /// Without the items that failed lately.
     pub fn without(mut self, passed: &PassedOver) -> Self {
         self.silences
             .retain(|(rule, silence)| !passed.has(&silence_name(rule, silence)));
@@ -123,7 +123,7 @@ fn silence_name(rule: &Rule, silence: &Silence) -> String {
     format!("silence/{}/{agent}", rule.id)
 }
 
-/// Two halves; `Err`: it is one thing.
+/// Two halves. Error: it is a single item.
 pub fn divided(mut due: Due) -> Result<(Due, Due), Box<Due>> {
     if due.names().len() < 2 {
         return Err(Box::new(due));
@@ -148,7 +148,7 @@ pub fn divided(mut due: Due) -> Result<(Due, Due), Box<Due>> {
         second.recompute = half(&mut due.recompute);
         return Ok((due, second));
     }
-    // One of each at most: they part by kind, the first kind that is there alone.
+    // At most one of each kind is left: the first kind is split off.
     match lists.iter().position(|len| *len > 0) {
         Some(0) => second.silences = std::mem::take(&mut due.silences),
         Some(1) => second.mutes = std::mem::take(&mut due.mutes),
@@ -160,8 +160,8 @@ pub fn divided(mut due: Due) -> Result<(Due, Due), Box<Due>> {
     Ok((second, due))
 }
 
-/// Some events of a chunk, as chunks of their own. They can take more than one: the compressor here has not learnt from the
-/// stream what the agent's has.
+/// Some events of a chunk, as chunks of their own: possibly more than one, because this compressor lacks the
+/// history of the agent's stream.
 pub fn part(
     builder: &mut ChunkBuilder,
     decoded: &Decoded,
@@ -196,7 +196,7 @@ pub fn part(
         .collect())
 }
 
-/// One transaction in the making.
+/// One transaction.
 pub struct UnitOfWork<'a> {
     pub connection: &'a mut Connection,
     pub memory: &'a mut PartitionState,
@@ -207,19 +207,19 @@ pub struct UnitOfWork<'a> {
     pub rows: Vec<NewChunk>,
     pub moved: HashMap<LaneKey, Sequence>,
     pub tally: TransactionMetrics,
-    /// What this transaction changes that somebody may be looking at.
+    /// The numbered changes of this transaction.
     pub changes: ChangeSet,
     pub centre: &'a Centre,
     pub casework: &'a CasePolicy,
     pub incidents: Vec<Incident>,
-    /// The case of each incident of this transaction, by the event that reports it.
+    /// The case of each incident of this transaction, by the reporting event.
     pub incident_cases: HashMap<String, i64>,
-    /// Warnings beyond what their agent may raise.
+    /// Warnings beyond the limit of their agent.
     pub held: Vec<Held>,
 }
 
 impl<'a> UnitOfWork<'a> {
-    /// Nothing is done yet.
+    /// An empty transaction.
     pub fn new(
         connection: &'a mut Connection,
         memory: &'a mut PartitionState,
@@ -246,10 +246,10 @@ impl<'a> UnitOfWork<'a> {
         }
     }
 
-    /// An agent has come with these lanes.
+    /// Notes that an agent has connected with these lanes.
     pub async fn asked(&mut self, keys: &[LaneKey]) -> Result<(), StoreError> {
         let mut lives: Vec<_> = keys.iter().map(|key| (&key.agent, key.epoch)).collect();
-        // The lanes of a spool have one life.
+        // The lanes of a spool share one life.
         lives.dedup();
         for (agent, epoch) in lives {
             positions::asked(self.connection, agent, epoch, self.now_ms).await?;
@@ -257,7 +257,7 @@ impl<'a> UnitOfWork<'a> {
         Ok(())
     }
 
-    /// What is wanted next of a lane.
+    /// The next expected sequence of a lane.
     pub async fn position(&mut self, key: &LaneKey) -> Result<Sequence, StoreError> {
         if let Some(position) = self.memory.positions.get(key) {
             return Ok(*position);
@@ -278,7 +278,7 @@ impl<'a> UnitOfWork<'a> {
         self.moved.insert(key.clone(), next);
     }
 
-    /// Takes what came; the answer is the position after it, or why there is none.
+    /// Stores an arrival; returns the position after it, or why there is none.
     pub async fn arrive(
         &mut self,
         key: &LaneKey,
@@ -350,7 +350,7 @@ impl<'a> UnitOfWork<'a> {
         Ok(Ok(wanted))
     }
 
-    /// Stores a new chunk and lets the rules see its events.
+    /// Stores a new chunk and passes its events to the rules.
     async fn store(
         &mut self,
         key: &LaneKey,
@@ -430,8 +430,8 @@ impl<'a> UnitOfWork<'a> {
         Ok(())
     }
 
-    /// Compares the first `known` events of a chunk with what is stored under their numbers. Says
-    /// whether they are the same; if not, the chunk is in quarantine.
+    /// Compares the first `known` events of a chunk with the stored ones. Returns true if they are equal; else the chunk
+    /// is quarantined.
     async fn compare(
         &mut self,
         key: &LaneKey,
@@ -509,7 +509,7 @@ impl<'a> UnitOfWork<'a> {
         reason: &str,
     ) -> Result<(), StoreError> {
         let count = u64::from(chunk.header().count);
-        // An agent that is put back to an older state sends the same again at every session.
+        // An agent that was restored to an older state sends the same chunk at every session.
         if chunks::is_quarantined(self.connection, key, chunk).await? {
             self.tally.doubled(key.lane, count);
             return Ok(());
@@ -528,7 +528,7 @@ impl<'a> UnitOfWork<'a> {
         .await
     }
 
-    /// Uses up a join token and takes the agent in.
+    /// Uses up a join token and admits the agent.
     pub async fn join(
         &mut self,
         token_id: &str,
@@ -548,8 +548,8 @@ impl<'a> UnitOfWork<'a> {
         if let Some(other) = agents::alike(self.connection, agent).await? {
             return Ok(Err(TokenRefusal::NameAlike(other)));
         }
-        // A token lets a gateway into its own site. To take over the name of another site's agent would
-        // lock that one out, and put this one's events behind its positions.
+        // A token admits a gateway to its own site. Taking over the name of another site's agent would lock that agent out and
+        // put the new one's events behind its positions.
         let at = agents::site_of(self.connection, agent).await?;
         if at.as_ref().is_some_and(|at| at != site.as_str()) {
             return Ok(Err(TokenRefusal::NameTaken(agent.to_string())));
@@ -575,7 +575,7 @@ impl<'a> UnitOfWork<'a> {
         Ok(Ok(site))
     }
 
-    /// An agent lives, and tells how far it is.
+    /// Writes a sign of life of an agent.
     pub async fn sign(&mut self, agent: &AgentId, sign: &Sign) -> Result<(), StoreError> {
         agents::sign(self.connection, agent, sign).await?;
         if let Some(watermark_ms) = sign.watermark_ms {
@@ -587,12 +587,12 @@ impl<'a> UnitOfWork<'a> {
         Ok(())
     }
 
-    /// What time alone brings about.
+    /// Carries out the work that is due by time.
     pub async fn pass_time(&mut self, due: Due) -> Result<(), StoreError> {
         for (rule, silence) in &due.silences {
             self.silence(rule, silence).await?;
         }
-        // Before anything is passed on: what a mute keeps back is not due any more.
+        // Before escalations: a muted warning is not due any more.
         for mute in &due.mutes {
             acknowledge::begin(self.connection, &mut self.changes, mute, self.now_ms).await?;
         }
@@ -614,7 +614,7 @@ impl<'a> UnitOfWork<'a> {
         self.escalate(due.unacknowledged).await
     }
 
-    /// Tells the station of an agent something, after the commit: the number of the message.
+    /// Writes a message to the station of an agent; returns its number.
     pub async fn tell_station(
         &mut self,
         agent: &str,
@@ -625,7 +625,7 @@ impl<'a> UnitOfWork<'a> {
         Ok(number)
     }
 
-    /// Writes the changes so far, last of all: until the commit nobody else writes.
+    /// Writes the numbered changes, last of all.
     pub async fn write_changes(&mut self) -> Result<(), StoreError> {
         let set = std::mem::take(&mut self.changes);
         let last = changes::write(self.connection, &set, self.now_ms).await?;
@@ -641,7 +641,7 @@ impl<'a> UnitOfWork<'a> {
         Ok(())
     }
 
-    /// Writes what has gathered, and gives the figures of it all.
+    /// Writes everything that is buffered; returns the metrics.
     pub async fn finish(mut self) -> Result<TransactionMetrics, StoreError> {
         self.flush().await?;
         for (key, next) in &self.moved {

@@ -32,30 +32,30 @@ use linli_store::{
     cases, changes, mutes, orgs, positions, retention, stations, versions, warnings,
 };
 
-/// Requests of one transaction.
+/// Maximum number of requests of one transaction.
 const COMMIT_REQUESTS_MAX: usize = 64;
-/// Events after which a transaction takes no more. An alarm that comes while a commit is under way waits
-/// for its end: so many events take a millisecond or two, and the sync.
+/// A transaction takes no more requests after so many events. An alarm that arrives during a commit waits for its
+/// end: so many events take a millisecond or two, and the sync.
 const COMMIT_EVENTS_MAX: usize = 500;
-/// Transactions of urgent requests in a row; then what else waits gets one, so that an agent that sends
-/// nothing but alarms does not hold back all others for ever.
+/// Maximum number of urgent transactions in a row; then other requests get one, so that an agent that sends only
+/// alarms does not block the others.
 const URGENT_COMMITS_MAX: u32 = 16;
-/// What time alone brings about is looked at this often: silences, acknowledgements that are due.
+/// Interval of the look at deadlines: silences, acknowledgements, cases.
 const TICK: Duration = Duration::from_secs(1);
-/// The memory of the rules is counted this often: it goes through all keys.
+/// Interval of the count of the rules' memory, which visits all keys.
 const WEIGH_EVERY: Duration = Duration::from_secs(60);
-/// Warnings that are passed on in one transaction.
+/// Maximum number of escalations in one transaction.
 const ESCALATIONS_MAX: i64 = 100;
-/// Old messages to stations are looked for this often, and at the start.
+/// Interval of the pruning of old messages to stations; the first is at the start.
 const PRUNE_EVERY: Duration = Duration::from_secs(6 * 3600);
-/// Signs of life are written this often where nothing else is.
+/// Signs of life are written at this interval if nothing else is.
 const SIGNS_EVERY: Duration = Duration::from_secs(15);
-/// After a failed transaction, and then twice as long each time.
+/// Pause after a failed transaction; doubled after each further failure.
 const FAILED_PAUSE: Duration = Duration::from_millis(500);
-/// Long enough to be no load, short enough for who waits for the disk.
+/// The longest pause: no load, and short for those who wait for the disk.
 const FAILED_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Reading what correlation needs may take so long; after it the writer is taken to be stuck.
+/// Deadline of a warm-up of correlation; after it the writer counts as stuck.
 const RECALL_MAX: Duration = Duration::from_secs(900);
 
 /// Why the writer could not start.
@@ -69,7 +69,7 @@ pub enum WriterError {
     Build(#[from] linli_shared::protocol::chunk::BuildError),
 }
 
-/// An answer that waits for the commit; without one it is dropped, and the request may be tried again.
+/// An answer that waits for the commit; without a commit it is dropped, and the request may be retried.
 type Pending = Box<dyn FnOnce() + Send>;
 
 fn answering<T: Send + 'static>(reply: &Reply<T>, answer: Result<T, Rejection>) -> Pending {
@@ -80,40 +80,40 @@ fn answering<T: Send + 'static>(reply: &Reply<T>, answer: Result<T, Rejection>) 
 /// The writer.
 pub struct Writer {
     store: Store,
-    /// Until it runs.
+    /// Taken when it runs.
     connection: Option<Connection>,
     inbox: Inbox,
     rules: Vec<Arc<Rule>>,
     centre: Centre,
     casework: CasePolicy,
-    /// The version of the directory that cases are worked by.
+    /// The version of the directory in use.
     directory_version: i64,
-    /// Where the working out of deadlines goes on, while it does.
+    /// The case after which the recomputation of deadlines goes on, while it runs.
     recomputed: Option<i64>,
     builder: ChunkBuilder,
     memory: PartitionState,
     signs: HashMap<AgentId, Sign>,
-    /// One of them decides something: it does not wait for company.
+    /// A sign decides something and must not wait for other requests.
     signs_pressing: bool,
     signs_written: std::time::Instant,
-    /// When the memory of the rules was last counted.
+    /// Last count of the rules' memory.
     weighed: std::time::Instant,
-    /// When it was last looked at what time alone brings about.
+    /// Last look at deadlines.
     looked: std::time::Instant,
-    /// When old messages to stations were last looked for.
+    /// Last pruning of messages to stations.
     pruned: Option<std::time::Instant>,
     clock: WriterClock,
-    /// Transactions of urgent requests since the last other one.
+    /// Urgent transactions since the last other one.
     urgent_commits: u32,
-    /// Deadlines that make their transaction fail.
+    /// Deadlines that made their transaction fail.
     passed_over: PassedOver,
-    /// The number of the last change that readers were woken for.
+    /// The number of the last change that readers were notified of.
     last_change: i64,
     metrics: IngestMetrics,
 }
 
 impl Writer {
-    /// Reads what correlation needs of the past.
+    /// Reads the state that correlation needs.
     pub async fn open(
         store: &Store,
         rules: Vec<Arc<Rule>>,
@@ -142,7 +142,7 @@ impl Writer {
             signs_pressing: false,
             signs_written: std::time::Instant::now(),
             weighed: std::time::Instant::now(),
-            // At once: what a person has said of the clock, and what is kept of it.
+            // At once: a person may have trusted the clock, and its known time must be written.
             looked: std::time::Instant::now()
                 .checked_sub(TICK)
                 .unwrap_or_else(std::time::Instant::now),
@@ -162,7 +162,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Reads the organisations again where they are others; then deadlines may be others too.
+    /// Reads the organisations if they have changed; then deadlines may change too.
     async fn read_directory(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
         let version = versions::get(connection, versions::DIRECTORY).await?;
         if version != self.directory_version {
@@ -170,16 +170,16 @@ impl Writer {
         }
         let fingerprint = self.casework.fingerprint();
         if versions::get(connection, versions::DEADLINES).await? != fingerprint {
-            // Written when all is done: what a stop cuts off begins anew with the next start.
+            // Written at the end: a recomputation that a stop cuts off begins anew at the next start.
             versions::set(connection, versions::DEADLINES, 0).await?;
             self.recomputed = Some(0);
         }
-        // Last: where something failed before, all of it is done again.
+        // Last: after a failure above, all of it is repeated.
         self.directory_version = version;
         Ok(())
     }
 
-    /// What is for named handlers only has one after a start, if the config names any.
+    /// Names the handlers of the config in cases for named handlers only that have none, after a start.
     async fn name_missing_handlers(
         &mut self,
         connection: &mut Connection,
@@ -216,7 +216,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The open cases whose deadlines and organisations are worked out again next; none once all are done.
+    /// The next open cases whose deadlines and organisations are recomputed; empty when all are done.
     async fn recompute(&mut self, connection: &mut Connection) -> Result<Vec<i64>, StoreError> {
         let Some(after) = self.recomputed else {
             return Ok(Vec::new());
@@ -230,7 +230,7 @@ impl Writer {
         Ok(cases)
     }
 
-    /// Works until all handles are gone. Questions of its health are answered between two transactions.
+    /// Works until all handles are dropped. Answers questions about its health between two transactions.
     pub async fn run(mut self, mut line: Line) -> Result<(), std::io::Error> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
@@ -251,7 +251,7 @@ impl Writer {
                 if let Err(error) = reloaded.await {
                     let failure = Failure::of(&error);
                     connection = self.recover(connection, &failure, &mut line).await;
-                    // Nothing was done of what came with it: its askers see the end of their channels.
+                    // Nothing of its companions was done: their askers see their channels close.
                     continue;
                 }
             }
@@ -280,7 +280,7 @@ impl Writer {
         Ok(())
     }
 
-    /// One transaction, and the answers to what it was asked. Where it fails nothing is answered.
+    /// Runs one transaction and sends the answers. If it fails, nothing is answered.
     async fn attempt(
         &mut self,
         connection: &mut Connection,
@@ -288,7 +288,7 @@ impl Writer {
     ) -> Result<(), Failure> {
         let started = std::time::Instant::now();
         let mut pending = Vec::with_capacity(batch.requests.len());
-        // After a panic the connection is closed and the memory read anew: nothing half done is looked at.
+        // After a panic the connection is closed and the state is read again, so nothing half done is used.
         let outcome = AssertUnwindSafe(self.commit(connection, batch, &mut pending))
             .catch_unwind()
             .await;
@@ -321,15 +321,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits the parts of a batch that do no harm, in order; see `poison`. Where the store fails meanwhile the rest is
-    /// dropped, and its askers come again.
+    /// Commits the harmless parts of a batch, in order; see `poison`. If the store fails meanwhile, the rest is dropped and
+    /// its askers come again.
     async fn isolate(
         &mut self,
         mut connection: Connection,
         batch: Batch,
         line: &mut Line,
     ) -> Connection {
-        // Each part is to fail by itself only.
+        // Each part fails by its own fault only.
         let signs = std::mem::take(&mut self.signs);
         let mut parts = VecDeque::new();
         match batch.halves(&mut self.builder) {
@@ -370,7 +370,7 @@ impl Writer {
         if !signs.is_empty() {
             self.signs = signs;
             if let Err(failure) = self.attempt(&mut connection, &mut Batch::default()).await {
-                // Agents send others within seconds.
+                // Agents send new ones within seconds.
                 self.signs.clear();
                 connection = self.recover(connection, &failure, line).await;
             }
@@ -378,7 +378,7 @@ impl Writer {
         connection
     }
 
-    /// Wakes the readers of changes where there are more than before.
+    /// Notifies the readers of changes if there are new ones.
     fn announce_changes(&mut self, last: Option<i64>) {
         if let Some(last) = last.filter(|last| *last != self.last_change) {
             self.last_change = last;
@@ -386,7 +386,7 @@ impl Writer {
         }
     }
 
-    /// Wakes the sessions of agents to whose stations something was written.
+    /// Notifies the sessions of agents whose stations got a message.
     fn tell_stations(&self, tally: &TransactionMetrics) {
         if tally.stations().is_empty() {
             return;
@@ -398,8 +398,8 @@ impl Writer {
         });
     }
 
-    /// What goes into the next transaction: urgent requests and nothing else where one waits. Nothing:
-    /// it is time to look at what time alone brings about. `None`: all handles are gone.
+    /// The requests of the next transaction: urgent ones only, if any waits. Empty: it is time to look at deadlines.
+    /// `None`: all handles are dropped.
     async fn next(
         &mut self,
         tick: &mut tokio::time::Interval,
@@ -412,12 +412,12 @@ impl Writer {
         }
         let mut urgent = false;
         if first.is_none() {
-            // All arms are cancel-safe: channels and interval lose nothing by a wait that did not end.
+            // All arms are cancel-safe: channels and interval lose nothing by a cancelled wait.
             first = tokio::select! {
                 biased;
                 request = self.inbox.urgent.recv() => {
                     urgent = true;
-                    // Without a handle what is left in the other queue was never acknowledged.
+                    // When all handles are dropped, requests left in the other queue were never acknowledged.
                     Some(request?)
                 }
                 Some(request) = self.inbox.routine.recv() => Some(request),
@@ -447,7 +447,7 @@ impl Writer {
         Some(requests)
     }
 
-    /// What time alone has brought about; looked at once a second.
+    /// The work that is due by time; looked for once a second.
     async fn due(&mut self, connection: &mut Connection) -> Result<Due, StoreError> {
         if self.looked.elapsed() < TICK {
             return Ok(Due::default());
@@ -475,7 +475,7 @@ impl Writer {
         // The command line writes changes too.
         let last = changes::kept(connection).await?.last;
         self.announce_changes(Some(last));
-        // What is passed on because it is late cannot be called back.
+        // An escalation cannot be called back, so a doubtful clock causes none.
         let (waking, unacknowledged) = if is_doubtful {
             (Vec::new(), Vec::new())
         } else {
@@ -498,7 +498,7 @@ impl Writer {
         .without(&self.passed_over))
     }
 
-    /// Puts other rules in the place of these, between two transactions.
+    /// Replaces the rules between two transactions.
     async fn reload(
         &mut self,
         connection: &mut Connection,
@@ -530,7 +530,7 @@ impl Writer {
         outcome
     }
 
-    /// Writes that other rules run.
+    /// Writes the change of the rules.
     async fn write_reload(&mut self, connection: &mut Connection) -> Result<(), StoreError> {
         let mut transaction = store::begin(connection).await?;
         let mut set = ChangeSet::default();
@@ -555,7 +555,7 @@ impl Writer {
                 .watermark_ms
                 .is_some_and(|watermark_ms| engine.is_due(agent.as_str(), watermark_ms))
                 || self.memory.is_silent(agent.as_str());
-            // Who is heard is not silent, whenever that is written.
+            // A sign ends a silence at once, whenever it is written.
             if !self.memory.is_silent(agent.as_str()) {
                 let now_ms = self.clock.time().now_ms;
                 self.memory.heard(agent.as_str(), now_ms);
@@ -747,9 +747,9 @@ impl Writer {
         Ok(tally)
     }
 
-    /// The store failed. Nothing that the old connection says of its transaction is believed: on a full
-    /// disk SQLite ends one by itself, and what came after would only seem to be committed. With a new
-    /// connection a small write is tried until it commits, and only then is everything read again.
+    /// Waits until the store accepts a write again. After a failure the old connection is not trusted: on a full disk SQLite
+    /// ends a transaction by itself, and later statements would only seem to be committed. On a new connection a small
+    /// write is tried until it commits; only then is all state read again.
     async fn recover(
         &mut self,
         connection: Connection,
@@ -757,7 +757,7 @@ impl Writer {
         line: &mut Line,
     ) -> Connection {
         close(connection).await;
-        // What was worked out again in the transaction is not.
+        // The recomputation of the failed transaction was rolled back.
         self.recomputed = self.recomputed.map(|_| 0);
         let mut reason = failure.reason.clone();
         tracing::error!(
@@ -765,7 +765,7 @@ impl Writer {
             "a transaction failed; nothing of it was acknowledged"
         );
         let mut pause = FAILED_PAUSE;
-        // Where the store is well there is nothing to wait for.
+        // If the store works, there is nothing to wait for.
         let mut waits = !failure.is_poison;
         loop {
             self.metrics.store_failures.inc();
