@@ -1,5 +1,5 @@
-//! The centre as the hub's config describes it: its sites and offices, its routes and who is told, its
-//! grades. What rules may name is taken from here.
+//! The centre as the hub's config describes it: sites and offices, routes and their channels, grades. Rules may refer to
+//! these names.
 pub mod addressees;
 pub mod case_notices;
 pub mod channels;
@@ -17,7 +17,7 @@ use linli_domain::cases::intake::Taxonomy;
 use linli_domain::correlate::rule::Vocabulary;
 use linli_domain::warnings::Grades;
 
-/// Warnings of one agent in a minute, unless the config says otherwise.
+/// Default maximum of warnings of one agent in a minute.
 pub const WARNINGS_PER_AGENT_MINUTE: u32 = 60;
 
 /// `[[site]]`: a compound or a station.
@@ -34,18 +34,18 @@ pub struct Site {
     pub buildings: Vec<String>,
 }
 
-/// What is decided by beside the rules.
+/// The facts of the config that decisions use beside the rules.
 #[derive(Debug, Clone)]
 pub struct Centre {
-    /// Who is told on which route.
+    /// The channels of each route.
     pub addressees: Addressees,
     /// The words of severities.
     pub grades: Grades,
     /// Warnings of life safety may be muted.
     pub mute_life: bool,
-    /// Warnings that one agent raises in a minute; what is more is held by one.
+    /// Maximum of warnings of one agent in a minute; one more warning holds the others.
     pub warnings_per_agent_minute: u32,
-    /// What is told of cases.
+    /// The `[[case_notice]]` entries.
     pub case_notices: Vec<CaseNotice>,
     routes: HashMap<String, Option<String>>,
     sites: BTreeMap<String, Site>,
@@ -58,7 +58,7 @@ impl Default for Centre {
 }
 
 impl Centre {
-    /// From the parts of a config, each of which has been checked.
+    /// From the checked parts of a config.
     pub fn new(
         channels: &[Channel],
         routes: &[Route],
@@ -83,7 +83,7 @@ impl Centre {
         }
     }
 
-    /// With another bound on the warnings of one agent.
+    /// With another maximum of warnings of one agent.
     #[must_use]
     pub fn bounding_warnings(self, warnings_per_agent_minute: u32) -> Self {
         Self {
@@ -92,7 +92,7 @@ impl Centre {
         }
     }
 
-    /// With what is told of cases.
+    /// With these `[[case_notice]]` entries.
     #[must_use]
     pub fn telling_of_cases(self, case_notices: Vec<CaseNotice>) -> Self {
         Self {
@@ -101,7 +101,7 @@ impl Centre {
         }
     }
 
-    /// Says in the log which entries of `[[case_notice]]` may tell nobody.
+    /// Warns in the log about `[[case_notice]]` entries that notify nobody.
     pub fn warn_of_case_notices(&self, taxonomy: &Taxonomy) {
         for entry in &self.case_notices {
             let route = entry.route.as_str();
@@ -121,7 +121,7 @@ impl Centre {
         }
     }
 
-    /// What rules may name.
+    /// The names that rules may use.
     pub fn vocabulary(&self) -> Vocabulary {
         let mut routes: Vec<String> = self.routes.keys().cloned().collect();
         routes.sort();
@@ -142,7 +142,7 @@ impl Centre {
         self.sites.keys().map(String::as_str)
     }
 
-    /// The route that is told when nobody of this one answers.
+    /// The next route of the escalation.
     pub fn next_route(&self, route: &str) -> Option<&str> {
         self.routes.get(route)?.as_deref()
     }
@@ -156,7 +156,7 @@ impl Centre {
             .collect()
     }
 
-    /// Name and words of a severity's grade.
+    /// Name and words of the grade of a severity.
     pub fn grade(&self, severity: Severity) -> (&str, &str) {
         self.grades.of(severity)
     }

@@ -1,10 +1,10 @@
-//! The listener: takes QUIC connections in, runs a session for each agent, and joins gateways.
+//! The listener: accepts QUIC connections, runs a session for each agent, and joins gateways.
 //!
-//! * One port, two ALPN names: `linli/1` wants a certificate of this hub's CA, `linli-join/1` a token.
+//! * One port, two ALPN names: `linli/1` requires a certificate of this hub's CA, `linli-join/1` a token.
 //! * Admission: at most [`SESSIONS_MAX`] sessions, and the handshakes of [`handshakes`]; beyond that a
-//!   connection is refused before it costs anything, and the agent comes again after its backoff. When
-//!   handshakes pile up, addresses have to prove themselves first (QUIC Retry, RFC 9000, 8.1.2).
-//! * One session an agent: a new one ends the one before it, whose gateway may have lost power.
+//!   connection is refused before it costs anything, and the agent retries after its backoff. When
+//!   handshakes pile up, addresses must prove themselves first (QUIC Retry, RFC 9000, 8.1.2).
+//! * One session an agent: a new session ends the earlier one, whose gateway may have lost power.
 mod claims;
 mod handshakes;
 mod join;
@@ -40,10 +40,10 @@ use crate::ingest::Ingest;
 use linli_store::Store;
 use metrics::ListenerMetrics;
 
-/// Sessions at once.
+/// Maximum number of sessions.
 const SESSIONS_MAX: usize = 6000;
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long sessions may take to end.
+/// Grace of the sessions at a stop.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Why the listener could not be set up.
@@ -64,27 +64,27 @@ pub enum ListenerError {
     /// The port.
     #[error("cannot listen on UDP {address}: is another hub there? Change [listen] in the config")]
     Bind {
-        /// Where.
+        /// Address.
         address: SocketAddr,
-        /// Why.
+        /// Reason.
         #[source]
         source: std::io::Error,
     },
 }
 
-/// What sessions need.
+/// What sessions share.
 pub struct Shared {
-    /// Where events go.
+    /// The way of events to the writer.
     pub ingest: Ingest,
-    /// For reading who is admitted.
+    /// For looking up admitted agents.
     pub store: Store,
-    /// Figures.
+    /// Metrics.
     pub metrics: ListenerMetrics,
-    /// Signs agents that join.
+    /// Signs certificates of joining agents.
     pub authority: Authority,
-    /// Addresses to announce to them.
+    /// Addresses that agents are told at their join.
     pub announce: Vec<String>,
-    /// How often agents show that they live.
+    /// Interval of heartbeats.
     pub heartbeat: Duration,
     /// Open sessions.
     pub sessions: Sessions,
@@ -92,7 +92,7 @@ pub struct Shared {
     pub clock: ClockWatch,
 }
 
-/// Who is connected. Held for moments only, and by this part only; others look.
+/// The connected agents. Only this part changes it, for moments; others read.
 #[derive(Clone, Default)]
 pub struct Sessions(Arc<Mutex<HashMap<AgentId, Connection>>>);
 
@@ -101,12 +101,12 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The agent has a session now.
+    /// Enters a session.
     pub fn connected(&self, agent: &AgentId) -> bool {
         self.lock().contains_key(agent)
     }
 
-    /// The gauge is set under the lock: set after it, two that come and go at once could leave it wrong
+    /// The gauge is set under the lock: set after it, two concurrent changes could leave it wrong
     /// until the next one.
     fn enter(&self, agent: &AgentId, connection: &Connection, gauge: &IntGauge) {
         let mut open = self.lock();
@@ -116,7 +116,7 @@ impl Sessions {
         gauge.set(open.len() as i64);
     }
 
-    /// Says whether the agent has no session any more.
+    /// Removes a session; true if the agent has no other.
     fn leave(&self, agent: &AgentId, connection: &Connection, gauge: &IntGauge) -> bool {
         let mut open = self.lock();
         let is_this = open
@@ -137,7 +137,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Takes the port.
+    /// Binds the port.
     pub fn bind(
         data_dir: &Path,
         address: SocketAddr,
@@ -145,7 +145,7 @@ impl Listener {
     ) -> Result<Self, ListenerError> {
         let files = Files::at(data_dir);
         let roots = Arc::new(tls::roots(&files.root)?);
-        // A gateway that joins has no certificate yet; sessions check that theirs is there.
+        // A joining gateway has no certificate yet; sessions check theirs.
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, tls::provider())
             .allow_unauthenticated()
             .build()?;
@@ -204,7 +204,7 @@ impl Listener {
                 continue;
             }
             if place.is_crowded() && !incoming.remote_address_validated() {
-                // It fails only for an address that has proven itself.
+                // It fails only for a validated address.
                 let _ = incoming.retry();
                 continue;
             }
@@ -239,7 +239,7 @@ impl Listener {
     }
 }
 
-/// With the same key after every start, a hub that was killed can tell agents at once that their
+/// With the same key after every start, a killed hub can tell agents at once that their
 /// connections are gone (stateless reset, RFC 9000, 10.3); otherwise they would wait for the timeout.
 fn endpoint_config(files: &Files) -> Result<quinn::EndpointConfig, ListenerError> {
     let key = tls::private_key("hub key", &files.hub_key)?;
@@ -249,7 +249,7 @@ fn endpoint_config(files: &Files) -> Result<quinn::EndpointConfig, ListenerError
     let digest = digest.finalize();
     let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &digest);
     let mut config = quinn::EndpointConfig::new(Arc::new(reset_key));
-    // Connection ids carry a check; a reset is sent only for those that this hub could have given.
+    // Connection ids carry a check; a reset is sent only for ids that this hub could have given.
     let cid_key = digest
         .first_chunk::<8>()
         .map_or(0, |bytes| u64::from_be_bytes(*bytes));
@@ -257,7 +257,7 @@ fn endpoint_config(files: &Files) -> Result<quinn::EndpointConfig, ListenerError
     Ok(config)
 }
 
-/// Ends the handshake. True: an agent; false: a gateway that joins.
+/// Completes the handshake. True: an agent; false: a joining gateway.
 async fn handshake(incoming: Incoming, shared: &Shared) -> Option<(Connection, bool)> {
     let remote = incoming.remote_address();
     let connection = match incoming.await {
@@ -277,8 +277,8 @@ async fn handshake(incoming: Incoming, shared: &Shared) -> Option<(Connection, b
         .and_then(|data| data.downcast::<HandshakeData>().ok())
         .and_then(|data| data.protocol);
     let is_agent = protocol.as_deref() == Some(ALPN);
-    // The verifier lets those without a certificate in for the join. Anybody else has nothing to say
-    // here, and no deadline of a session to hold a place for.
+    // The verifier admits connections without a certificate, for the join. Others have no business here, and no session
+    // whose deadline would free their place.
     if is_agent && connection.peer_identity().is_none() {
         shared
             .metrics

@@ -1,34 +1,34 @@
-//! Telling people: the notifier sends what stands in the outbox.
+//! Notifications: the notifier sends the rows of the outbox.
 //!
 //! ```text
 //! ingest writer: decision ─▶ outbox row for each channel ─▶ commit ─▶ wake
-//! notifier:  a desk for each channel: due rows ─▶ plan ─▶ peer ─▶ settlement ─▶ ingest writer ─▶ commit
+//! notifier:  one worker a channel: due rows ─▶ plan ─▶ peer ─▶ settlement ─▶ ingest writer ─▶ commit
 //! ```
 //!
-//! It owns nothing in the database: it reads what is due, and the ingest writer writes what became of it.
-//! Each channel has a desk, a task of its own, so that a peer that does not answer keeps none of the
-//! others waiting.
+//! It writes nothing to the database: it reads due rows, and the ingest writer writes their deliveries. Each channel has
+//! a worker, a task of its own, so that a peer that does not answer delays no other
+//! channel.
 //!
 //! Invariants:
 //! * **Once for each decision and channel.** There is at most one row for a decision and a channel, ever
-//!   (`UNIQUE (decision, channel)`), and a row that is `sent` is never sent again. Between the peer's
-//!   answer and the commit that says `sent` lies a moment; a hub that is killed there sends the row again
+//!   (`UNIQUE (decision, channel)`), and a `sent` row is never sent again. A moment lies between the peer's
+//!   answer and the commit of `sent`; a hub that is killed there sends the row again
 //!   after its start, under the same id (decision and channel), by which the receiver can drop it:
 //!   CloudEvents `id`, mail `Message-ID`, the labels of an alert, the warning's number in a text. While the
 //!   process lives, a row whose settlement cannot be committed yet is not sent again.
-//! * **What is dropped is not sent.** Rows are read right before they are sent, after a restart too, and
-//!   what the writer has dropped meanwhile is not among them.
+//! * **A dropped row is not sent.** Rows are read immediately before they are sent, also after a restart, and the
+//!   writer's drops are excluded.
 //! * **No names, no numbers.** A message is made of a [`Notice`](linli_domain::notice::Notice) and nothing else, which has no
 //!   field for a person and none of an event's attributes (`notice`).
 //! * Life goes first; a burst goes as a digest; nobody is sent more than the channel's rate (`plan`, `bucket`).
-//! * What a peer refuses is dead at once, what it does not take is tried for a day. Dead rows stay, are
+//! * A notice that a peer refuses is dead at once; a notice that a peer does not take is retried for a day. Dead rows stay, are
 //!   counted, and are sent again by `linli-hub notifications resend` or the API.
 //!
 //! Limits: [`plan::DIGEST_MAX`] rows a message, [`peer::SEND_DEADLINE`] for one try, [`LOOK_EVERY`] until a
-//! desk sees what the command line has written.
+//! worker sees rows of the command line.
 //!
-//! Files: `plan` and `bucket` decide when a message is sent, `words` writes it, `peer` speaks the protocol, `desk` is the
-//! task of a channel. Which channels a notice goes to is decided in `centre`.
+//! Files: `plan` and `bucket` decide when a message is sent, `words` writes it, `peer` speaks the protocol,
+//! `channel_worker` is the task of a channel. `centre` decides which channels a notice goes to.
 mod bucket;
 mod channel_worker;
 pub mod metrics;
@@ -52,12 +52,12 @@ use linli_store::{Store, StoreError};
 use metrics::NotifyMetrics;
 use peer::{Peer, PeerError};
 
-/// A desk looks at its rows this often where nothing wakes it.
+/// Interval at which an idle worker reads its rows.
 pub const LOOK_EVERY: Duration = Duration::from_secs(15);
-/// Rows of a channel that is no more, given up at once.
+/// Maximum number of rows of a removed channel that are given up at once.
 const ORPHANS_PAGE: usize = 200;
 
-/// The notifier, built and not running yet.
+/// The notifier, built and not running.
 pub struct Notifier {
     desks: Vec<ChannelWorker>,
     store: Store,
@@ -93,7 +93,7 @@ impl Notifier {
         })
     }
 
-    /// Runs until `stop`; a message that is under way then is waited for, for a while.
+    /// Runs until `stop`; then waits a while for the message on its way.
     pub async fn run(self, health: Health, stop: CancellationToken) -> io::Result<()> {
         let names: Vec<String> = self
             .desks
@@ -108,14 +108,14 @@ impl Notifier {
         if let Err(error) = bury_orphans(&self.store, &self.ingest, &names).await {
             tracing::error!(error = %telemetry::chain(&error), "notices of channels that are no more cannot be given up");
         }
-        // Its handle would keep the writer from its end.
+        // Its handle would keep the writer alive.
         drop(self.ingest);
         // Both arms are cancel-safe: a JoinSet keeps its results.
         tokio::select! {
             () = stop.cancelled() => {}
             Some(ended) = desks.join_next() => {
                 ended.map_err(io::Error::other)?;
-                // A desk also ends when the writer has, which `app` sees and tells first.
+                // A worker also ends with the writer; `app` sees the writer first and reports it.
                 if !stop.is_cancelled() {
                     return Err(io::Error::other("the desk of a channel has ended"));
                 }
@@ -128,7 +128,7 @@ impl Notifier {
     }
 }
 
-/// Gives up what waits for channels that are no longer in the config: it can be seen, and sent again once
+/// Gives up the waiting rows of channels that are no longer in the config. They stay visible, and can be sent again when
 /// the channel is back.
 async fn bury_orphans(store: &Store, ingest: &Ingest, names: &[String]) -> Result<(), StoreError> {
     for channel in outbox::channels_waiting(store.readers()).await? {
@@ -148,7 +148,7 @@ async fn bury_orphans(store: &Store, ingest: &Ingest, names: &[String]) -> Resul
                     },
                 })
                 .collect();
-            // The writer that takes nothing says so itself; the next start tries again.
+            // The writer reports its own failure; the next start tries again.
             if settlements.is_empty() || ingest.settle(settlements).await.is_err() {
                 break;
             }

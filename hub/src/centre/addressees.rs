@@ -1,15 +1,15 @@
-//! Which channels a notice goes to: those of its route that take its severity and grade. Pure.
+//! The channels of a notice: those of its route that accept its severity and grade. Pure.
 use std::collections::HashMap;
 
 use crate::centre::channels::{Channel, Route, Target};
 use linli_domain::notice::Notice;
 
-/// The routes and what their channels take.
+/// The routes, and what their channels accept.
 #[derive(Debug, Clone, Default)]
 pub struct Addressees(HashMap<String, Vec<Channel>>);
 
 impl Addressees {
-    /// From the config, which has checked that every channel of a route is there.
+    /// From the config, which has checked that every channel of a route exists.
     pub fn new(channels: &[Channel], routes: &[Route]) -> Self {
         let of = |route: &Route| {
             route
@@ -31,14 +31,14 @@ impl Addressees {
         )
     }
 
-    /// The route has a channel: it is worth while to make a notice.
+    /// True if the route has a channel.
     pub fn has_any(&self, route: &str) -> bool {
         self.0
             .get(route)
             .is_some_and(|channels| !channels.is_empty())
     }
 
-    /// The route has a channel that takes news of cases.
+    /// True if the route has a channel that accepts news of cases.
     pub fn takes_news(&self, route: &str) -> bool {
         let channels = self.0.get(route).into_iter().flatten();
         channels
@@ -46,14 +46,14 @@ impl Addressees {
             .any(|channel| !matches!(channel.target, Target::Alertmanager { .. }))
     }
 
-    /// The names of the channels that the notice goes to.
+    /// The names of the channels of a notice.
     pub fn of<'a>(&'a self, notice: &'a Notice) -> impl Iterator<Item = &'a str> {
         self.0
             .get(&notice.route)
             .into_iter()
             .flatten()
             .filter(|channel| {
-                // An alert lasts until something ends it, which nothing does for news of a case.
+                // An alert lasts until it is resolved, and nothing resolves news of a case.
                 let is_taken =
                     notice.news.is_none() || !matches!(channel.target, Target::Alertmanager { .. });
                 is_taken

@@ -1,8 +1,8 @@
-//! What is told of cases, and on which routes: `[[case_notice]]`. Pure.
+//! `[[case_notice]]`: the notices of cases, and their routes. Pure.
 //!
-//! An action on a case is told once on each channel, by its number. Of a case goes out where it is, who leads and what
-//! is due; no title, no key, nothing that people wrote. Of a case for named handlers only nothing goes out, but where
-//! an entry says `named_only`: then its code and its clocks, without kind and place.
+//! An action on a case makes one notice on each channel, identified by its number. The notice has the case's place, lead and
+//! deadline; no title, no key, no text of people. A case for named handlers only makes none, unless an entry says
+//! `named_only`: then the notice has the code and the deadlines, without kind and place.
 use linli_shared::protocol::event::Severity;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -12,30 +12,30 @@ use linli_domain::cases::case::Case;
 use linli_domain::cases::clock::Mark;
 use linli_domain::notice::What;
 
-/// Entries of one hub.
+/// Maximum number of entries.
 pub const CASE_NOTICES_MAX: usize = 64;
 
 /// `[[case_notice]]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaseNotice {
-    /// The route that it goes by.
+    /// The route.
     pub route: String,
-    /// What is told; left out: all that time brings about, not that a case is opened or moves on.
+    /// The kinds of notices; default: all that time causes, not the opening and the moves.
     #[serde(default = "of_time")]
     pub what: Vec<What>,
-    /// Only of cases that are with these organisations; empty: of all.
+    /// Only cases with these organisations; empty: all.
     #[serde(default)]
     pub orgs: Vec<String>,
-    /// Only of these kinds; empty: of all.
+    /// Only these kinds of cases; empty: all.
     #[serde(default)]
     pub kinds: Vec<String>,
-    /// Of cases for named handlers only, in place of the others.
+    /// Cases for named handlers only, instead of the others.
     #[serde(default)]
     pub named_only: bool,
 }
 
-/// What can be told of a case.
+/// The kinds of notices of a case.
 pub const OF_CASES: [What; 10] = [
     What::Opened,
     What::Moved,
@@ -53,7 +53,7 @@ fn of_time() -> Vec<What> {
     OF_CASES[2..].to_vec()
 }
 
-/// What is wrong with entries: the key, and the fix.
+/// Checks the entries. Error: the key, and the fix.
 pub fn check(entries: &[CaseNotice], routes: &[String]) -> Result<(), (String, String)> {
     if entries.len() > CASE_NOTICES_MAX {
         let message = format!("more than {CASE_NOTICES_MAX} entries");
@@ -78,7 +78,7 @@ pub fn check(entries: &[CaseNotice], routes: &[String]) -> Result<(), (String, S
 }
 
 impl CaseNotice {
-    /// It is about this.
+    /// True if the entry applies.
     pub fn takes(&self, what: What, case: &Case, orgs: &BTreeSet<String>) -> bool {
         let with = |org: &String| orgs.contains(org) || *org == case.lead || *org == case.centre;
         self.named_only == case.named_only
@@ -88,7 +88,7 @@ impl CaseNotice {
     }
 }
 
-/// What an action is news of, how grave that is, and whose turn it is; `None`: nobody is told of it.
+/// The kind, the severity and the responsible organisation of the notice of an action; `None`: it makes no notice.
 pub fn of_action(before: &Case, after: &Case, action: &Action) -> Option<(What, Severity, String)> {
     let moved = || {
         let has_moved = before.state != after.state || before.lead != after.lead;

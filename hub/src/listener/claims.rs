@@ -1,27 +1,27 @@
-//! What an agent claims of itself, bounded by what can be. Pure.
+//! An agent's claims about itself, bounded by what is possible. Pure.
 //!
-//! Strangers may have physical access to a gateway. Its time and its numbers decide when rules are sure that something did not
+//! Strangers may have physical access to a gateway. Its time and its numbers decide when rules are sure that an event did not
 //! happen, so the hub believes them only within the range of an honest agent.
 use linli_shared::protocol::ids::Sequence;
 use std::time::Duration;
 
 use linli_store::agents::WATERMARK_AHEAD_MS_MAX;
 
-/// Events that an agent takes in within a second at most, in memory on a fast machine.
+/// Maximum rate of an agent, events per second, in memory on a fast machine.
 const EVENTS_PER_SECOND_MAX: u64 = 1_000_000;
 /// Sequences are below this: a thousand events a second for thirty-four years.
 const SEQUENCE_MAX: u64 = 1 << 40;
 
-/// A claim as it is taken.
+/// A bounded claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim<T> {
-    /// What is taken of it.
+    /// The value after the bound.
     pub taken: T,
-    /// It was more than can be.
+    /// The claim exceeded the bound.
     pub is_clamped: bool,
 }
 
-/// How far an agent has told everything, by the hub's clock: never beyond the present.
+/// The watermark of an agent by the hub's clock: never beyond the present.
 pub fn watermark_ms(told_ms: i64, agent_ahead_ms: i64, hub_ms: i64) -> Claim<i64> {
     let hub_told_ms = told_ms.saturating_sub(agent_ahead_ms);
     let taken = hub_told_ms.min(hub_ms.saturating_add(WATERMARK_AHEAD_MS_MAX));
@@ -31,7 +31,7 @@ pub fn watermark_ms(told_ms: i64, agent_ahead_ms: i64, hub_ms: i64) -> Claim<i64
     }
 }
 
-/// The end of a range that is lost: no agent loses what it never had. `hello_next` is what it had at its hello, so long ago.
+/// The end of a lost range: no agent loses events that it never had. `hello_next` is its next sequence at its hello, so long ago.
 pub fn lost_end(end: Sequence, hello_next: Sequence, since_hello: Duration) -> Claim<Sequence> {
     let since = EVENTS_PER_SECOND_MAX.saturating_mul(since_hello.as_secs().saturating_add(1));
     let last = hello_next.0.saturating_add(since).min(SEQUENCE_MAX);

@@ -1,21 +1,21 @@
-//! Handshakes that are under way: how many at once, and how many of one address.
+//! Handshakes under way: their total number, and the number of one address.
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Handshakes at once.
+/// Maximum number of handshakes.
 const HANDSHAKES_MAX: usize = 256;
-/// From here on, addresses have to prove themselves.
+/// From this number on, addresses must prove themselves.
 const PROVE_FROM: usize = 128;
-/// Handshakes of one address at once, so that one cannot take all places. Generous: the gateways of a
-/// district can stand behind one address of its network.
+/// Maximum number of handshakes of one address, so that one cannot take all places. Generous: the gateways of a
+/// district can share one address.
 const ADDRESS_MAX: usize = 64;
 
-/// Who holds a place. Locked for moments only.
+/// The holders of places. Locked for moments only.
 #[derive(Clone, Default)]
 pub struct Handshakes(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
-/// A place; it is free again when this is dropped.
+/// A place, freed on drop.
 pub struct Place {
     handshakes: Handshakes,
     address: IpAddr,
@@ -46,7 +46,7 @@ impl Handshakes {
 }
 
 impl Place {
-    /// So many are under way that addresses have to prove themselves.
+    /// True if addresses must prove themselves now.
     pub fn is_crowded(&self) -> bool {
         self.taken > PROVE_FROM
     }
@@ -64,7 +64,7 @@ impl Drop for Place {
     }
 }
 
-/// What one holder of addresses has: an IPv4 address, or an IPv6 network of 64 bits.
+/// The network of a holder: an IPv4 address, or an IPv6 network of 64 bits.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),

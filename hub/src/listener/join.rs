@@ -10,7 +10,7 @@ use super::Shared;
 use crate::ca::Authority;
 
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The gateway's clock may be this far off before it is told, milliseconds.
+/// A gateway whose clock is off by more than this is told, milliseconds.
 const SKEW_MS_MAX: u64 = 5 * 60 * 1000;
 
 pub async fn serve(connection: Connection, shared: Arc<Shared>) {
@@ -36,7 +36,7 @@ async fn exchange(connection: &Connection, shared: &Shared) -> Result<&'static s
     };
     let (answer, outcome) = answer(join, shared).await;
     write(&mut send, &answer).await?;
-    // The gateway closes when it has read; past the deadline of the caller it is cut off.
+    // The gateway closes after reading; the caller's deadline cuts it off.
     connection.closed().await;
     connection.close(CLOSE_DONE, b"");
     Ok(outcome)
@@ -59,8 +59,8 @@ fn refuse(code: &str, message: String) -> Frame {
 async fn answer(join: Join, shared: &Shared) -> (Frame, &'static str) {
     let serial = Authority::new_serial();
     // The token is used up with the agent's record, then the certificate is made: a gateway that did
-    // not get it needs a new token, and nobody else can use the old one. The request is looked at
-    // before, so that a bad one costs no token.
+    // not receive it needs a new token, and nobody else can use the old one. The request is checked
+    // first, so that a bad one costs no token.
     let probe = shared.authority.sign(
         &join.csr_pem,
         &join.agent,

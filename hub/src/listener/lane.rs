@@ -1,4 +1,4 @@
-//! A lane of a session: decodes what comes, hands it to the writer, gives its answers back in order.
+//! A lane of a session: decodes arrivals, hands them to the writer, returns the answers in order.
 use linli_shared::protocol::chunk::Chunk;
 use linli_shared::protocol::frame::{Ack, Frame, LanePosition};
 use linli_shared::protocol::ids::{Lane, Sequence, SiteId};
@@ -16,11 +16,11 @@ use super::session::Ended;
 use crate::ingest::{self, Arrival, ClockOffsets, Decoded, Ingest, Rejection, Request};
 use linli_store::positions::LaneKey;
 
-/// Arrivals of one lane that wait for the writer.
+/// Maximum number of arrivals of one lane that wait for the writer.
 const WAITING_MAX: usize = 16;
 
-/// Which lanes of a session have had their stream. A second one would only be a second set of arrivals
-/// that wait.
+/// The lanes of a session that have had their stream. A second stream would only be a second set of waiting
+/// arrivals.
 #[derive(Default)]
 pub struct Opened([AtomicBool; Lane::ALL.len()]);
 
@@ -33,9 +33,9 @@ impl Opened {
 pub struct LaneSession {
     /// Lanes of the hello.
     pub keys: Vec<LaneKey>,
-    /// What the hello says of each lane.
+    /// Positions of the lanes in the hello.
     pub next: Vec<LanePosition>,
-    /// When the hello came.
+    /// Time of the hello.
     pub greeted: Instant,
     pub metrics: ListenerMetrics,
     pub site: SiteId,
@@ -44,7 +44,7 @@ pub struct LaneSession {
     pub ingest: Ingest,
 }
 
-/// The answer to an arrival, to come. A frame can be several arrivals and is acknowledged once, with the
+/// The pending answer to an arrival. A frame can be several arrivals and is acknowledged once, with the
 /// last of them.
 struct Answer {
     outcome: oneshot::Receiver<Result<Sequence, Rejection>>,
@@ -57,7 +57,7 @@ impl LaneSession {
         let mut reader = FrameReader::new(receive);
         let lane = match reader.next().await? {
             Some(Frame::LaneOpen(open)) => Lane::from_number(open.lane),
-            // A kind of stream that a later version may have: it is left alone.
+            // A later version may have other kinds of streams: this one ignores them.
             Some(Frame::Unknown(_)) => return Ok(()),
             Some(other) => return Err(Ended::Unexpected(other.name())),
             None => return Ok(()),
@@ -112,7 +112,7 @@ impl LaneSession {
         Ok(())
     }
 
-    /// The end of a lost range, no farther than the agent can have come.
+    /// The end of a lost range, bounded by what the agent can have reached.
     fn bounded_end(&self, key: &LaneKey, end: Sequence) -> Sequence {
         let of_lane = |position: &&LanePosition| {
             position.lane == key.lane.number() && position.epoch == key.epoch
@@ -130,7 +130,7 @@ impl LaneSession {
         claim.taken
     }
 
-    /// Makes an arrival when there is room for it and for its answer, so that what is decoded stays
+    /// Decodes an arrival when there is room for it and for its answer, so that decoded events stay
     /// bounded whatever agents send.
     async fn hand_over(
         &self,
@@ -139,12 +139,12 @@ impl LaneSession {
         ends_frame: bool,
         waiting: &mpsc::Sender<Answer>,
     ) -> Result<(), Ended> {
-        // Gone only when the answers have ended with an error, which is the session's.
+        // Absent only when the answers have ended with an error, which is the session's.
         let Ok(slot) = waiting.reserve().await else {
             return Ok(());
         };
         if key.lane != Lane::Urgent {
-            // Decoding takes a while: whoever brings an alarm goes first.
+            // Decoding takes time: a task with an alarm goes first.
             tokio::task::yield_now().await;
         }
         let place = self.ingest.place(&key.agent, key.lane).await;

@@ -1,4 +1,4 @@
-//! A session of an agent: who it is, `Hello` and `Welcome`, then its lanes until it ends.
+//! A session of an agent: authentication, `Hello` and `Welcome`, then its lanes until it ends.
 use linli_shared::protocol::frame::{Frame, Heartbeat, Hello, LanePosition, Refuse, Welcome};
 use linli_shared::protocol::ids::{AgentId, Lane};
 use linli_shared::protocol::{VERSION, VERSION_MIN};
@@ -24,32 +24,32 @@ use linli_store::agents::{self, Sign};
 use linli_store::positions::LaneKey;
 use linli_store::text;
 
-/// From the connection to `Hello`.
+/// Deadline from the connection to `Hello`.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
-/// For a refused agent to read why.
+/// Grace for a refused agent to read the reason.
 const REFUSED_LINGER: Duration = Duration::from_secs(2);
-/// An agent that is refused by a person's decision need not come sooner, milliseconds.
+/// Retry delay of an agent that a person's decision refuses, milliseconds.
 const REFUSED_RETRY_MS: u64 = 30_000;
 const BUSY_RETRY_MS: u64 = 2_000;
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
-    /// Refused, and told so.
+    /// Refused, with a reason for the agent.
     #[error("refused ({code}): {message}")]
     Refused {
-        /// A word for programs.
+        /// Code for programs.
         code: &'static str,
-        /// For people.
+        /// Text for people.
         message: String,
     },
     /// The agent broke the protocol.
     #[error("the agent sent {0} where it should not")]
     Unexpected(&'static str),
-    /// The writer did not take what came: the agent broke the order, or the store failed.
+    /// The writer rejected an arrival: the agent broke the order, or the store failed.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// No `Hello` came.
+    /// No `Hello` arrived.
     #[error("no hello came in time")]
     NoHello,
     /// The link.
@@ -70,7 +70,7 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// The close code for the agent, and the word for the figures.
+    /// The close code for the agent, and the label for the metrics.
     fn outcome(&self) -> (VarInt, &'static str) {
         match self {
             Self::Refused { code, .. } => (CLOSE_REFUSED, code),
@@ -92,12 +92,12 @@ pub async fn serve(connection: Connection, shared: Arc<Shared>) {
     let text = telemetry::chain(&ended);
     let (close_code, outcome) = ended.outcome();
     if matches!(ended, Ended::Refused { .. }) {
-        // The close would overtake the frame that says why.
+        // The close would overtake the frame with the reason.
         let _ = tokio::time::timeout(REFUSED_LINGER, connection.closed()).await;
     }
     shared.metrics.sessions.with_label_values(&[outcome]).inc();
     tracing::info!(remote = %connection.remote_address(), reason = text, "a session ended");
-    // A reason is bounded; a byte too many would be an error of ours, not the agent's.
+    // A reason is bounded; a longer one would be the hub's error, not the agent's.
     connection.close(close_code, &text.as_bytes()[..text.len().min(200)]);
 }
 
@@ -206,7 +206,7 @@ async fn session(
     outcome
 }
 
-/// Is it who it says, may it come, can we speak?
+/// Checks the agent's identity, its admission and its protocol version.
 async fn admit(connection: &Connection, shared: &Shared, hello: &Hello) -> Result<AgentId, Ended> {
     let refused = |code: &'static str, message: String| Ended::Refused { code, message };
     let identity = identity(connection)?;
@@ -241,8 +241,8 @@ async fn admit(connection: &Connection, shared: &Shared, hello: &Hello) -> Resul
     }
 }
 
-/// What is known of the agent's clocks: what it tells of earlier boots, and for this boot, where its
-/// clock is not set, our own time at its hello.
+/// The clock offsets of the agent: those that it reports of earlier boots, and for this boot, if its
+/// clock is not set, the hub's time at its hello.
 fn clock_offsets(hello: &Hello, hub_ms: i64) -> ClockOffsets {
     let told: HashMap<_, _> = hello
         .anchors
@@ -269,7 +269,7 @@ async fn lanes(
     let offsets = Arc::new(clock_offsets(hello, shared.clock.now_ms()));
     let opened = Arc::new(lane::Opened::default());
     let mut tasks: JoinSet<Result<(), Ended>> = JoinSet::new();
-    // Held to the end: a control stream that is closed would end the session.
+    // Held to the end: closing a control stream would end the session.
     let mut control = Some(send);
     let (stored, stored_watch) = watch::channel(hello.case_status_stored.unwrap_or(0));
     if hello.case_status_stored.is_some()
@@ -327,7 +327,7 @@ async fn lanes(
     }
 }
 
-/// What is stored from here on is put right by what is known of the skew now.
+/// Later events are corrected by the present estimate of the skew.
 fn note_skew(shared: &Shared, hello: &Hello, skew: &Skew, offsets: &ClockOffsets) {
     offsets.set_skew(skew.estimate_ms());
     shared.metrics.skew(&hello.agent, offsets.skew_ms());

@@ -1,4 +1,4 @@
-//! By how much an agent's wall clock is ahead of the hub's.
+//! Estimates how far an agent's wall clock is ahead of the hub's.
 //!
 //! A sample is the agent's time in a hello or a heartbeat minus the hub's at its arrival, with half of the
 //! link's round trip added: so long it was on its way. Whatever else holds a frame back, a lost datagram or
@@ -11,19 +11,19 @@ use std::time::Duration;
 
 use crate::clock_watch::ClockWatch;
 
-/// Samples that count: a minute of heartbeats, as they come by default.
+/// Number of samples that count: a minute of default heartbeats.
 const SAMPLES_MAX: usize = 4;
 
 /// The estimate of one session.
 #[derive(Debug, Default)]
 pub struct Skew {
     samples: VecDeque<i64>,
-    /// How often the hub's clock had been trusted: samples of before are of another hub time.
+    /// How often the hub's clock had been trusted: earlier samples are of another hub time.
     trusts: u64,
 }
 
 impl Skew {
-    /// Takes the time of a frame that has just come. While the hub does not believe its own clock nothing is learnt.
+    /// Takes the time of a frame that has just arrived; nothing while the hub doubts its own clock.
     pub fn hear(&mut self, hub: &ClockWatch, agent_ms: i64, round_trip: Duration) {
         let trusts = hub.trusts();
         if trusts != self.trusts {
@@ -35,7 +35,7 @@ impl Skew {
         }
     }
 
-    /// Takes a sample in; a clock that is not set, here or there, gives none and ends what was known.
+    /// Takes a sample; an unset clock on either side gives none and clears the estimate.
     fn take(&mut self, agent_ms: i64, hub_ms: i64, round_trip: Duration) {
         if !clock::is_set(agent_ms) || !clock::is_set(hub_ms) {
             self.samples.clear();
@@ -49,7 +49,7 @@ impl Skew {
             .push_back(agent_ms.saturating_sub(hub_ms) + on_its_way_ms);
     }
 
-    /// Agent's time minus the hub's, milliseconds; `None` if it is not known.
+    /// Agent's time minus the hub's, milliseconds; `None` if unknown.
     pub fn estimate_ms(&self) -> Option<i64> {
         self.samples.iter().max().copied()
     }

@@ -6,9 +6,9 @@
 //! writer ◀─ acknowledge ────────────────────────┴─── case_status_stored ─┘  (Hello, Heartbeat)
 //! ```
 //!
-//! The agent's word is what counts: the task begins with what the hello says, and has the writer put the
-//! table right by it. At most [`CASES_IN_FLIGHT_MAX`] messages are sent and not acknowledged; an agent whose
-//! inbox is full acknowledges none, and then none are sent. The table is asked when something was written
+//! The agent's word counts: the task begins with the hello's position, and has the writer correct the
+//! table by it. At most [`CASES_IN_FLIGHT_MAX`] messages are sent and not acknowledged; an agent whose
+//! inbox is full acknowledges none, and then none are sent. The table is read when a message was written
 //! for this agent, when there is room again, and every [`LOOK_EVERY`].
 use linli_shared::protocol::frame::Frame;
 use linli_shared::protocol::ids::AgentId;
@@ -24,30 +24,30 @@ use super::session::Ended;
 use crate::ingest::{Ingest, LastNumbers};
 use linli_store::{Store, stations};
 
-/// The table is asked this often where nothing wakes the task: for what another process has written.
+/// Interval of reading the table without a wake-up: for messages of another process.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// Before the store is asked again after a failure.
+/// Pause after a failure of the store.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
-/// What a session's task works with.
+/// What a session's task uses.
 pub struct Station {
     agent: AgentId,
     store: Store,
     ingest: Ingest,
     send: SendStream,
-    /// What the agent has on its disk.
+    /// The last number on the agent's disk.
     stored: watch::Receiver<u64>,
     news: watch::Receiver<LastNumbers>,
     /// The number of the last message that was sent, or that the agent had before.
     sent: u64,
     /// Sent and not acknowledged.
     in_flight: VecDeque<u64>,
-    /// What the writer has written of the agent's word.
+    /// The position that the writer has written.
     acknowledged: u64,
 }
 
 impl Station {
-    /// Nothing is sent yet.
+    /// A task that has sent nothing.
     pub fn new(
         agent: &AgentId,
         shared: &Shared,
@@ -68,16 +68,16 @@ impl Station {
         }
     }
 
-    /// Works until the session ends; it is dropped then, and the next one begins with the agent's word.
+    /// Works until the session ends; the next session begins with the agent's position.
     pub async fn run(mut self) -> Result<(), Ended> {
         let begin = self.acknowledged;
-        // While the store takes no writes nothing is sent: what stands in the table may be below `begin`.
+        // While the store takes no writes nothing is sent: rows of the table may be below `begin`.
         while let Err(rejection) = self.ingest.station(self.agent.clone(), begin, true).await {
             tracing::warn!(agent = %self.agent, error = %rejection, "messages to a station wait for the store");
             tokio::time::sleep(STORE_PAUSE).await;
         }
         loop {
-            // What is committed after this wakes the wait below.
+            // A commit after this wakes the wait below.
             self.news.borrow_and_update();
             let stored = *self.stored.borrow_and_update();
             self.in_flight.retain(|number| *number > stored);
@@ -86,7 +86,7 @@ impl Station {
                 let told = self.ingest.station(self.agent.clone(), stored, false).await;
                 match told {
                     Ok(()) => self.acknowledged = stored,
-                    // Said again, with what has come meanwhile.
+                    // Reported again, with later ones.
                     Err(_) => pause = STORE_PAUSE,
                 }
             }
@@ -97,7 +97,7 @@ impl Station {
         }
     }
 
-    /// Sends what waits, as much as may be on its way; false if the store could not be read.
+    /// Sends waiting messages, as many as may be in flight; false if the store could not be read.
     async fn send_more(&mut self) -> Result<bool, Ended> {
         let room = CASES_IN_FLIGHT_MAX.saturating_sub(self.in_flight.len());
         if room == 0 {
@@ -122,7 +122,7 @@ impl Station {
         Ok(true)
     }
 
-    /// Until the agent has stored more, something was written for it, or the pause is over.
+    /// Waits until the agent has stored more, a message was written for it, or the pause is over.
     async fn wait(&mut self, pause: Duration) -> Result<(), Ended> {
         let sleep = tokio::time::sleep(pause);
         tokio::pin!(sleep);

@@ -1,4 +1,4 @@
-//! The task of one channel: reads what is due, sends it, has the writer write what became of it.
+//! The task of one channel: reads due rows, sends them, has the writer write their deliveries.
 use linli_shared::service::telemetry;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -16,14 +16,14 @@ use crate::ingest::Ingest;
 use linli_store::outbox::{self, Delivery, Settlement, Waiting};
 use linli_store::{Store, StoreError};
 
-/// A message that is under way at a stop may come to its end for so long.
+/// Grace of a message on its way at a stop.
 const STOP_GRACE: Duration = Duration::from_secs(4);
-/// One round sends one message; after this time its desk is taken to be stuck.
+/// A round sends one message; after this time its worker counts as stuck.
 const ROUND_MAX: Duration = Duration::from_secs(300);
-/// Before the store or the writer is asked again after a failure.
+/// Pause after a failure of the store or the writer.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// One channel at work.
+/// The worker of a channel.
 pub struct ChannelWorker {
     peer: Peer,
     store: Store,
@@ -31,18 +31,18 @@ pub struct ChannelWorker {
     metrics: NotifyMetrics,
     wake: watch::Receiver<()>,
     bucket: Bucket,
-    /// Failed tries since the last that worked.
+    /// Failed tries since the last successful one.
     failures: u32,
-    /// After a failed try nothing is sent before.
+    /// Nothing is sent before this time, after a failed try.
     paused_until_ms: i64,
-    /// What the writer has not committed yet. Its rows are not sent meanwhile.
+    /// Deliveries that the writer has not committed. Their rows are not sent meanwhile.
     unsettled: Vec<Settlement>,
     /// The hub's clock.
     clock: ClockWatch,
 }
 
 impl ChannelWorker {
-    /// Nothing is sent yet.
+    /// A worker that has sent nothing.
     pub fn new(
         peer: Peer,
         rate: Rate,
@@ -73,7 +73,7 @@ impl ChannelWorker {
     /// Works until `stop`.
     pub async fn run(mut self, mut line: Line, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            // What is written after this wakes the wait below.
+            // Rows that are written after this wake the wait below.
             self.wake.borrow_and_update();
             let pause = match line.during(ROUND_MAX, self.round(&stop)).await {
                 Ok(pause) => pause,
@@ -85,7 +85,7 @@ impl ChannelWorker {
             if pause.is_zero() {
                 continue;
             }
-            // All arms are cancel-safe: nothing is consumed by a wait that did not end.
+            // All arms are cancel-safe: a cancelled wait consumes nothing.
             tokio::select! {
                 asked = line.asked() => asked.ready(),
                 () = tokio::time::sleep(pause) => {}
@@ -100,12 +100,12 @@ impl ChannelWorker {
         }
     }
 
-    /// Sends one message, or nothing; how long there is nothing to do.
+    /// Sends at most one message; returns how long there is nothing to do.
     async fn round(&mut self, stop: &CancellationToken) -> Result<Duration, StoreError> {
         if !self.settle().await {
             return Ok(STORE_PAUSE);
         }
-        // Rows are due by hub time: a step of the clock holds nothing up.
+        // Rows are due by hub time, so a step of the clock delays nothing.
         let now_ms = self.clock.now_ms();
         let until = |at_ms: i64| {
             let ms = at_ms.saturating_sub(now_ms).max(1).cast_unsigned();
@@ -120,7 +120,7 @@ impl ChannelWorker {
             oldest_ms,
             standing.dead,
         );
-        // A clock that was put back does not hold the channel for ever.
+        // A clock that was set back does not pause the channel for ever.
         let pause_max_ms = plan::PAUSE_MAX.as_millis() as i64 * 5;
         if (1..=pause_max_ms).contains(&self.paused_until_ms.saturating_sub(now_ms)) {
             return Ok(until(self.paused_until_ms));
@@ -141,7 +141,7 @@ impl ChannelWorker {
         }
     }
 
-    /// Rows of a newer version that this one cannot read; true if there are any.
+    /// Gives up rows of a newer version that this one cannot read; true if there are any.
     fn give_up_unreadable(&mut self, due: &[Waiting]) -> bool {
         for row in due {
             if let Err(error) = &row.notice {
@@ -178,7 +178,7 @@ impl ChannelWorker {
             stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
         };
-        // Neither arm is cancel-safe, and neither is waited for again: what is cut off here is sent again
+        // Neither arm is cancel-safe, and neither is awaited again: a message that is cut off here is sent again
         // after the start, under the same ids.
         let outcome = tokio::select! {
             outcome = sending => outcome,
@@ -246,11 +246,11 @@ impl ChannelWorker {
                 }
             }
         }
-        // Also at a stop: the writer ends after this desk.
+        // Also at a stop: the writer ends after this worker.
         self.settle().await;
     }
 
-    /// Has the writer write what became of rows; false if it does not at the moment.
+    /// Has the writer write deliveries; false if it does not at the moment.
     async fn settle(&mut self) -> bool {
         if self.unsettled.is_empty() {
             return true;

@@ -1,9 +1,9 @@
 //! The peers: one file a kind. A peer turns letters into a request, sends it and reads the answer.
 //!
-//! * What holds for every request stands in [`linli_shared::service::peer`]. Trusted are the system's roots, and
+//! * [`linli_shared::service::peer`] bounds every request. The system's roots are trusted, and
 //!   those of `ca_file`.
 //! * A [`Failure`] is temporary (no answer, 408, 429, 5xx, a robot's code for "too fast" or "busy") or
-//!   permanent: the peer has read the message and does not want it.
+//!   permanent: the peer has read the message and refuses it.
 mod alertmanager;
 mod mail;
 mod robot;
@@ -26,13 +26,13 @@ use webhook::Webhook;
 
 pub use linli_shared::service::peer::{Answer, Failure, SEND_DEADLINE};
 
-/// A shorter secret is a mistake.
+/// Minimum length of a secret; a shorter one is a mistake.
 const SECRET_BYTES_MIN: usize = 8;
 
 /// Why a channel cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
-    /// A file of it cannot be read.
+    /// One of its files is unreadable.
     #[error(
         "channel {channel:?}: {key} {path:?} cannot be read: is it there, and may this user read it?"
     )]
@@ -43,11 +43,11 @@ pub enum PeerError {
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Reason.
         #[source]
         source: std::io::Error,
     },
-    /// What it holds is no secret.
+    /// Its secret is too short or too long.
     #[error(
         "channel {channel:?}: {key} {path:?} must hold one line of {SECRET_BYTES_MIN} bytes or more: put the key into it, and nothing else"
     )]
@@ -64,7 +64,7 @@ pub enum PeerError {
     Roots {
         /// Channel.
         channel: String,
-        /// Why.
+        /// Reason.
         #[source]
         source: tls::TlsError,
     },
@@ -73,18 +73,18 @@ pub enum PeerError {
     Client {
         /// Channel.
         channel: String,
-        /// Why.
+        /// Reason.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// One notice on its way.
+/// One notice to send.
 #[derive(Debug, Clone)]
 pub struct Letter {
-    /// The same for every try: decision and channel. By it a receiver knows a repetition.
+    /// Decision and channel, equal for every try: the receiver recognises a repetition by it.
     pub id: String,
-    /// What is told.
+    /// The notice.
     pub notice: Notice,
 }
 
@@ -174,7 +174,7 @@ impl Peer {
         &self.channel
     }
 
-    /// Sends letters as one message, gravest first; what the peer said.
+    /// Sends letters as one message, gravest first; returns the peer's answer.
     pub async fn send(
         &self,
         store: &Store,
@@ -195,14 +195,14 @@ impl Peer {
                 }
             }
         };
-        // Each client has deadlines of its own; this one holds whatever they do.
+        // Each client has deadlines of its own; this one bounds them all.
         match tokio::time::timeout(SEND_DEADLINE * 2, sent).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::temporary("no answer within the deadline")),
         }
     }
 
-    /// What the channel was told before of the warnings of these letters.
+    /// The earlier notices of the channel about the warnings of these letters.
     async fn told(&self, store: &Store, letters: &[Letter]) -> Result<Vec<Notice>, StoreError> {
         let mut told = Vec::new();
         for letter in letters {

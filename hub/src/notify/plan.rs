@@ -1,8 +1,8 @@
-//! What a channel does next, from what waits, what its rate allows and how its tries went. Pure.
+//! The next step of a channel, from its due notices, its rate and its failures. Pure.
 //!
 //! * Notices of severity `life` go first, one message each, and never wait behind others: lesser ones
 //!   leave the last message of the bucket to them.
-//! * Where more waits than the bucket allows, what waits goes as one digest: those of `life` together,
+//! * If more notices are due than the bucket allows, they go as one digest: those of `life` together,
 //!   the lesser ones together, never mixed.
 //! * A failed try is repeated after [`PAUSE_FIRST`], then twice as long up to [`PAUSE_MAX`], with jitter;
 //!   the whole channel pauses, for it is the peer that fails, not the notice.
@@ -13,29 +13,29 @@ use std::time::Duration;
 
 use super::bucket::Bucket;
 
-/// Notices of one digest; what else waits comes with the next.
+/// Maximum number of notices of one digest; the next digest has the rest.
 pub const DIGEST_MAX: usize = 200;
-/// Before a message is tried again.
+/// Pause before the first retry.
 pub const PAUSE_FIRST: Duration = Duration::from_secs(2);
-/// The longest pause: so long at most after a peer has come back.
+/// The longest pause, and so the longest delay after a peer has come back.
 pub const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// A day.
 pub const TRY_FOR_MS: i64 = 86_400_000;
-/// So many tries has every notice, also one that is old when its first comes.
+/// Every notice has at least so many tries, also one that is old at its first.
 pub const TRIES_MIN: i64 = 10;
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Send so many of the first, as one message.
+    /// Send the first notices, as one message.
     Send(usize),
-    /// Nothing before this time.
+    /// Send nothing before this time.
     Wait(i64),
     /// Nothing is due.
     Idle,
 }
 
-/// Decides from the severities of what is due, gravest first, at most [`DIGEST_MAX`].
+/// Decides from the severities of due notices, gravest first, at most [`DIGEST_MAX`].
 pub fn next(due: &[Severity], bucket: &mut Bucket, now_ms: i64) -> Step {
     if due.is_empty() {
         return Step::Idle;
@@ -44,7 +44,7 @@ pub fn next(due: &[Severity], bucket: &mut Bucket, now_ms: i64) -> Step {
         .iter()
         .take_while(|severity| **severity == Severity::Life)
         .count();
-    // The last message of the bucket is kept for a life, if there is more than one to give.
+    // The last message of the bucket is reserved for `life`, if the bucket has more than one.
     let (waiting, kept) = if lives > 0 {
         (lives, 0)
     } else {
@@ -60,17 +60,17 @@ pub fn next(due: &[Severity], bucket: &mut Bucket, now_ms: i64) -> Step {
     }
 }
 
-/// The pause after so many failed tries of a channel in a row. `random` is any random number.
+/// The pause after so many failed tries in a row. `random` is any random number.
 pub fn pause_ms(failures: u32, random: u64) -> i64 {
     let mut backoff = Backoff::new(PAUSE_FIRST, PAUSE_MAX);
-    // The pause stands still after a few doublings.
+    // The pause no longer grows after a few doublings.
     for _ in 1..failures.min(16) {
         backoff.next(0);
     }
     backoff.next(random).as_millis() as i64
 }
 
-/// A notice that has failed so often is given up.
+/// True if a notice with so many failed tries is given up.
 pub fn is_given_up(tries: i64, created_ms: i64, now_ms: i64) -> bool {
     tries >= TRIES_MIN && now_ms.saturating_sub(created_ms) >= TRY_FOR_MS
 }
