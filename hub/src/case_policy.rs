@@ -1,8 +1,8 @@
-//! What cases are worked by beside their own log: terms, working calendars, organisations, who handles what is
-//! for named handlers only, and the keys of sealed fields. One value of it belongs to the writer.
+//! The policy of cases beside their own log: terms, working calendars, organisations, handlers of cases for named
+//! handlers only, and the keys of sealed fields. The writer owns one value of it.
 //!
-//! Where no directory is loaded there is one organisation, the centre, which works day and night: a hub can open
-//! cases before anybody has described the district.
+//! Without a directory there is one organisation, the centre, which works day and night: a hub can open
+//! cases before the district is described.
 use linli_shared::protocol::event::{Event, Severity};
 use linli_shared::service::config::{ConfigError, load};
 use serde::Deserialize;
@@ -23,7 +23,7 @@ use linli_domain::orgs::{CENTRE, Directory, Org, OrgKind};
 use linli_domain::rights::Actor;
 use linli_store::sealed::Sealer;
 
-/// Calendars that are read at most.
+/// Maximum number of calendars.
 const CALENDARS_MAX: usize = 1_000;
 
 /// `[cases]`
@@ -36,16 +36,16 @@ pub struct CasesConfig {
     pub calendars_dir: Option<PathBuf>,
     /// The file of kinds of disputes; relative to the config. None: the defaults.
     pub taxonomy: Option<PathBuf>,
-    /// The file of dispatch rules; relative to the config. None: what the taxonomy names, and the office of the place.
+    /// The file of dispatch rules; relative to the config. None: the taxonomy's leads, and the office of the place.
     pub dispatch: Option<PathBuf>,
-    /// Logins of those who handle what is for named handlers only.
+    /// Logins of the handlers of cases for named handlers only.
     pub named_handlers: Vec<String>,
 }
 
-/// The attribute of an incident that says what kind of dispute it is.
+/// The attribute of an incident with the kind of the dispute.
 pub const NATURE: &str = "nature";
 
-/// Which cases are for named handlers only, and who those are.
+/// Which cases are for named handlers only, and their handlers.
 #[derive(Debug, Clone)]
 pub struct NamedOnly {
     handlers: BTreeSet<String>,
@@ -53,7 +53,7 @@ pub struct NamedOnly {
 }
 
 impl NamedOnly {
-    /// Of a config. Without a handler nobody could see such a case, and the log says so.
+    /// Of a config. Without a handler nobody sees such a case, and the log says so.
     pub fn new(files: &CaseFiles) -> Self {
         let named = Self {
             handlers: files.named_handlers.iter().cloned().collect(),
@@ -67,7 +67,7 @@ impl NamedOnly {
         named
     }
 
-    /// For an actor who is no named handler: hides all that is for these only.
+    /// For an actor who is no named handler: hides all such cases.
     pub fn nobody(files: &CaseFiles) -> Self {
         Self {
             handlers: BTreeSet::new(),
@@ -75,7 +75,7 @@ impl NamedOnly {
         }
     }
 
-    /// An incident whose case is for named handlers only is not for this one to see.
+    /// True if an incident is hidden from a login: its case is for named handlers only.
     pub fn hides_incident(&self, event: &Event, login: &str) -> bool {
         event
             .attributes
@@ -83,13 +83,13 @@ impl NamedOnly {
             .is_some_and(|nature| self.hides(&self.taxonomy.of_word(nature).code, login))
     }
 
-    /// A case of this kind, and warnings that open one, are not for this one to see.
+    /// True if cases of this kind, and warnings that open one, are hidden from a login.
     pub fn hides(&self, kind: &str, login: &str) -> bool {
         self.taxonomy.is_named_only(kind) && !self.handlers.contains(login)
     }
 }
 
-/// What cases are worked by.
+/// The policy.
 pub struct CasePolicy {
     pub sealer: Arc<Sealer>,
     pub terms: Terms,
@@ -125,7 +125,7 @@ impl Default for CaseFiles {
 }
 
 impl CaseFiles {
-    /// Reads what the config names; `directory` is where the config stands.
+    /// Reads the files that the config names; `directory` is that of the config.
     pub fn load(config: &CasesConfig, directory: &Path) -> Result<Self, ConfigError> {
         let mut files = Self {
             named_handlers: config.named_handlers.clone(),
@@ -197,7 +197,7 @@ impl CasePolicy {
 }
 
 impl CasePolicy {
-    /// By these files, without a directory yet.
+    /// Of these files, without a directory yet.
     pub fn new(files: CaseFiles, sealer: Arc<Sealer>) -> Self {
         let mut casework = Self {
             sealer,
@@ -213,7 +213,7 @@ impl CasePolicy {
         casework
     }
 
-    /// Other organisations and places. One whose calendar is not there works day and night, and the log says so.
+    /// Replaces organisations and places. An organisation without its calendar works day and night, and the log says so.
     pub fn set_directory(&mut self, mut directory: Directory) {
         if directory.centre().is_none() {
             let centre = Org {
@@ -262,7 +262,7 @@ impl CasePolicy {
         self.directory.centre().map_or(CENTRE, |centre| &centre.id)
     }
 
-    /// The organisation of somebody: the centre, if none is named.
+    /// The organisation of an actor; the centre if the actor has none.
     pub fn org_of<'a>(&'a self, actor: &'a Actor) -> &'a str {
         match actor.org.as_str() {
             "" => self.centre(),
@@ -270,7 +270,7 @@ impl CasePolicy {
         }
     }
 
-    /// What moves are decided by.
+    /// The context of decisions.
     pub fn context(&self, now_ms: i64) -> Context<'_> {
         Context {
             now_ms,
@@ -281,7 +281,7 @@ impl CasePolicy {
         }
     }
 
-    /// The grade of risk that goes with a severity: the gravest for a life, the least for what is only noted.
+    /// The grade of risk of a severity: the gravest for life, the least for information.
     pub fn risk(&self, severity: Severity) -> String {
         let grades = &self.terms.grade;
         let at = match severity {
@@ -293,14 +293,14 @@ impl CasePolicy {
         grades[at.min(grades.len() - 1)].name.clone()
     }
 
-    /// One grade is graver than another.
+    /// True if one grade is graver than another.
     pub fn is_graver(&self, one: &str, other: &str) -> bool {
         let place = |name: &str| self.terms.grade.iter().position(|grade| grade.name == name);
         place(one) < place(other)
     }
 
-    /// The organisations that a case is with: who answers for its place, its lead and joint ones, and those above
-    /// them; not the centre, which has all.
+    /// The organisations that a case is with: those answering for its place, its lead and joint ones, and their parents;
+    /// not the centre, which has all.
     pub fn orgs(&self, case: &Case, place: &str) -> BTreeSet<String> {
         let answering = self.directory.answering(place);
         let mut orgs = BTreeSet::new();
@@ -322,8 +322,8 @@ impl CasePolicy {
         orgs
     }
 
-    /// What deadlines depend on, and with which organisations cases are, as one number: another number means that they
-    /// are to be worked out again.
+    /// A fingerprint of everything that deadlines and organisations of cases depend on: a new value means that they must
+    /// be recomputed.
     pub fn fingerprint(&self) -> i64 {
         let mut hash = Sha256::new();
         hash.update(format!("{:?}{:?}", self.terms, self.calendars).as_bytes());

@@ -1,4 +1,4 @@
-//! Retention: how long each class of data stays, and that it goes.
+//! Retention: how long each class of data stays, and its deletion.
 //!
 //! ```text
 //! [retention] ─▶ days by class ─┐
@@ -6,18 +6,18 @@
 //! job: at a set hour of the centre's clock, through the hub's writer · `retention run`: by itself
 //! ```
 //!
-//! * Nothing stays for ever but the audit log, the proofs of deletions, and what is not about people (the catalogue of
+//! * Nothing stays for ever but the audit log, the proofs of deletions, and data that is not about people (the catalogue of
 //!   the tables says which, and why).
 //! * A chunk goes when its newest event is old enough: it holds events of one class.
-//! * What an open case refers to stays: its warnings, the events of these, the event that reported it, the cases that
-//!   were merged into it. So does what goes on: a warning that nobody has acknowledged, an absence that has not ended, a
-//!   notice that waits.
-//! * **Correlation is not disturbed.** What a rule can still look at ([`Floors`]) stays, whatever the config says; a
-//!   config that says less does not start, and rules that come by a reload only make things stay longer.
-//! * Deleting goes in small transactions; between them the hub takes events. Alarms do not wait: a batch is a request of
+//! * Everything that an open case refers to stays: its warnings, their events, the event that reported it, the cases that
+//!   were merged into it. So does unfinished business: an unacknowledged warning, an absence that goes on, a
+//!   waiting notice.
+//! * **Correlation is not disturbed.** Data that a rule can still read ([`Floors`]) stays, whatever the config says; a hub
+//!   with a shorter config does not start, and rules of a reload only prolong.
+//! * Deletion runs in small transactions; between them the hub takes events. Alarms do not wait: a batch is a request of
 //!   the routine queue.
-//! * Files of cases go by no class: with the last case that refers to one (`attachments/sweep`).
-//! * Numbers are never given again (`store/numbers`).
+//! * A file of cases is deleted after the last case that refers to it (`retention/sweep`).
+//! * Ids are never reused (`store/sequences`).
 //!
 //! Limits: [`BATCH_ROWS`] rows a transaction.
 pub mod config;
@@ -45,12 +45,12 @@ use linli_store::{self as store, Connection, Store, StoreError, cases, failed};
 
 /// A day.
 pub const DAY_MS: i64 = 86_400_000;
-/// Rows of one transaction; with what belongs to them it takes some milliseconds.
+/// Rows of one transaction; with their dependent rows it takes some milliseconds.
 pub const BATCH_ROWS: i64 = 200;
-/// Between two of them, so that a long run is no load.
+/// Pause between two of them, so that a long run is no load.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long things stay because rules may still look at them.
+/// How long data stays because rules may still read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Floors {
     events_ms: i64,
@@ -58,7 +58,7 @@ pub struct Floors {
     occurrences_ms: i64,
     /// The rule with the longest window in memory.
     longest: String,
-    /// The rule whose warnings are looked at the longest.
+    /// The rule whose warnings are read the longest.
     longest_of_warnings: String,
 }
 
@@ -68,7 +68,7 @@ impl Floors {
         let id = |rule: Option<&Arc<Rule>>| rule.map_or_else(String::new, |rule| rule.id.clone());
         let in_memory = rules.iter().filter(|rule| !rule.kind.reads_store());
         let longest = in_memory.max_by_key(|rule| rule.kind.within_ms());
-        // A late event changes hits within a window around it, and these a finding of hits that fold.
+        // A late event changes hits within a window around it, and these a finding of folding hits.
         let reaches_ms = |rule: &Rule| rule.kind.reach_ms().saturating_add(rule.fold_ms);
         let of_warnings = rules.iter().max_by_key(|rule| reaches_ms(rule));
         let reach_of_store_ms = rules
@@ -89,22 +89,22 @@ impl Floors {
         }
     }
 
-    /// How long a class stays at least.
+    /// The minimum stay of a class.
     fn of_class(&self, class: Class) -> i64 {
         match class {
             Class::EventsStandard | Class::EventsAccess | Class::EventsIncident => self.events_ms,
             Class::Warnings | Class::Notifications => self.warnings_ms,
             Class::Occurrences => self.occurrences_ms,
-            // An incident that is told again within the horizon is a case that is there.
+            // An incident that is reported again within the horizon must find its case.
             Class::Cases => HORIZON_MS,
             _ => 0,
         }
     }
 
-    /// What the config says that is less than rules need; the error names key, rule and what it must be.
+    /// Checks that the config keeps what rules need; the error names key, rule and minimum.
     pub fn check(&self, config: &RetentionConfig) -> Result<(), String> {
         for class in Class::ALL {
-            // Notices stay with their warnings by themselves.
+            // Notices stay with their warnings anyway.
             let Some(days) = config.days(class).filter(|_| class != Class::Notifications) else {
                 continue;
             };
@@ -143,7 +143,7 @@ impl Floors {
     }
 }
 
-/// Why a run did not come to its end. What it had deleted is deleted, and proved.
+/// Why a run did not finish. Its deletions so far are proved.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     /// The store.
@@ -155,9 +155,9 @@ pub enum RetentionError {
     /// The disk.
     #[error("files of cases cannot be deleted in {path:?}")]
     Files {
-        /// Where.
+        /// Path.
         path: PathBuf,
-        /// Why.
+        /// Reason.
         #[source]
         source: std::io::Error,
     },
@@ -169,7 +169,7 @@ pub enum RetentionWriter<'a> {
     Hub(&'a Ingest),
     /// The command line, on a connection of its own.
     Own(&'a mut Connection),
-    /// Nobody: it is only counted.
+    /// Nobody: a dry run.
     Nobody,
 }
 
@@ -195,7 +195,7 @@ impl RetentionWriter<'_> {
     }
 }
 
-/// What a run has deleted.
+/// The deletions of a run.
 #[derive(Debug)]
 pub struct Deleted {
     /// Rows by class, of all classes.
@@ -216,7 +216,7 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Deletes what is due: rows by class, then the files that no case refers to any more.
+    /// Deletes expired data: rows by class, then files that no case refers to.
     pub async fn carry_out(
         &self,
         mut hand: RetentionWriter<'_>,
@@ -256,7 +256,7 @@ impl Run<'_> {
                 return Ok((deleted, proof));
             };
             let keys = self.free(&mut reader, class, &found).await?;
-            // Who waits for a reader gets it meanwhile.
+            // Others get the reader meanwhile.
             drop(reader);
             after = Some(last);
             let batch = Batch {
@@ -276,7 +276,7 @@ impl Run<'_> {
         }
     }
 
-    /// The keys of what no open case refers to.
+    /// Removes the keys that an open case refers to.
     async fn free(
         &self,
         reader: &mut Connection,
@@ -300,7 +300,7 @@ impl Run<'_> {
         Ok(keys)
     }
 
-    /// A case was merged into one that is open.
+    /// True if a case was merged into an open one.
     async fn is_held(&self, reader: &mut Connection, id: i64) -> Result<bool, StoreError> {
         let record = match cases::load(reader, self.sealer, id).await {
             Ok(Some(record)) => record,

@@ -1,10 +1,10 @@
-//! The rules that run: read from their directory, put in place of those from before, shown.
+//! The running rules: read from their directory, replaced, listed.
 //!
-//! A reload (SIGHUP, or `POST /api/v1/rules/reload`) reads and checks all files first. Where one is wrong,
-//! nothing changes, and the answer says why. Where all are good, they come into place between two
-//! transactions: rules that are the same go on with what they hold, the others begin with what is stored.
-//! It waits for them to be filled, and so do events meanwhile: as long as a start takes for those rules. Then
-//! the tests beside the rules are run (`tried`): which fail is said in the log.
+//! A reload (SIGHUP, or `POST /api/v1/rules/reload`) reads and checks all files first. If one is wrong,
+//! nothing changes, and the answer says why. If all are good, they are replaced between two
+//! transactions: unchanged rules keep their timelines, the others are filled from the store.
+//! The reload waits for that, and so do events: as long as a warm-up of those rules takes. Then
+//! the tests beside the rules run (`tried`); the log has the failing ones.
 use linli_shared::service::clock;
 use linli_shared::service::config::ConfigError;
 use linli_shared::service::metrics::Registrar;
@@ -34,12 +34,12 @@ pub struct RuleLoader {
     addressees: Addressees,
 }
 
-/// A route without a channel: nobody is told of the warnings of rules that use it.
+/// A route without a channel: warnings of its rules notify nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Untold {
     /// The route.
     pub route: String,
-    /// Rules that use it, of those that run and are not on trial.
+    /// Running rules that use it, not on trial.
     pub rules: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl RuleLoader {
         Ok(rules.into_iter().map(Arc::new).collect())
     }
 
-    /// The routes of which nobody is told, by name.
+    /// The routes without a channel, by name.
     pub fn untold(&self, rules: &[Arc<Rule>], now_ms: i64) -> Vec<Untold> {
         let mut untold: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         let tells = |rule: &&Arc<Rule>| !rule.route.is_empty() && !rule.shadow && rule.runs(now_ms);
@@ -82,7 +82,7 @@ impl RuleLoader {
             .collect()
     }
 
-    /// Says in the log of which routes nobody is told.
+    /// Warns in the log about routes without a channel.
     pub fn warn_of_untold(&self, rules: &[Arc<Rule>]) {
         for untold in self.untold(rules, clock::wall_ms()) {
             tracing::warn!(
@@ -94,13 +94,13 @@ impl RuleLoader {
     }
 }
 
-/// Why other rules are not in place.
+/// Why the rules were not replaced.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// A file is wrong. The rules from before go on.
     #[error(transparent)]
     Rules(#[from] ConfigError),
-    /// The store fails; the rules come into place when it takes writes again.
+    /// The store fails; the rules are replaced when it accepts writes again.
     #[error("the store failed")]
     Store,
 }
@@ -112,12 +112,12 @@ pub struct Rules {
     ingest: Ingest,
     reload_failures: IntCounter,
     running: watch::Sender<Vec<Arc<Rule>>>,
-    /// One reload at a time: what is in place at the end is what was read last.
+    /// One reload at a time: the last read rules are the running ones.
     turn: Arc<Mutex<()>>,
 }
 
 impl Rules {
-    /// `running` are those that the writer has begun with.
+    /// `running` are the rules that the writer started with.
     pub fn new(
         loader: RuleLoader,
         running: Vec<Arc<Rule>>,
@@ -146,7 +146,7 @@ impl Rules {
         self.running.subscribe()
     }
 
-    /// Reads the files again and puts them in place: how many rules.
+    /// Reads the files again and replaces the rules; returns how many.
     pub async fn reload(&self) -> Result<usize, ReloadError> {
         let outcome = self.try_reload().await;
         if let Err(error) = &outcome {
@@ -164,7 +164,7 @@ impl Rules {
         let rules = self.loader.load()?;
         let count = rules.len();
         let outcome = self.ingest.reload(rules.clone()).await;
-        // After a failure of the store the writer begins anew, with these.
+        // After a failure of the store the writer starts anew, with these.
         self.running.send_replace(rules.clone());
         outcome.map_err(|_| ReloadError::Store)?;
         self.loader.warn_of_untold(&rules);
@@ -172,7 +172,7 @@ impl Rules {
         Ok(count)
     }
 
-    /// Takes SIGHUP from now on; what it gives reloads at each, until `stop`.
+    /// Handles SIGHUP from now on; the returned future reloads at each, until `stop`.
     pub fn on_hangup(
         self,
         stop: CancellationToken,
@@ -180,10 +180,10 @@ impl Rules {
         let mut hangups = signal(SignalKind::hangup())?;
         Ok(async move {
             loop {
-                // Both arms are cancel-safe: a signal that has come is kept.
+                // Both arms are cancel-safe: a received signal is kept.
                 tokio::select! {
                     _ = hangups.recv() => {
-                        // What went wrong is in the log; the hub goes on.
+                        // The log has the error; the hub goes on.
                         let _ = self.reload().await;
                     }
                     () = stop.cancelled() => return Ok(()),

@@ -1,4 +1,4 @@
-//! From a decision to the outbox, within the transaction of the decision. The notifier is woken after the
+//! Notices: from a decision to the outbox, within the transaction of the decision. The notifier is woken after the
 //! commit (`writer`).
 use linli_shared::protocol::event::Severity;
 
@@ -13,9 +13,9 @@ use linli_store::warnings::{ACTIVE, NotifiableWarning};
 use linli_store::{StoreError, cases, outbox};
 
 impl UnitOfWork<'_> {
-    /// Tells the channels of a warning's route what has become of it. Of what is on trial, muted, inhibited or about
-    /// a case for named handlers only nobody is told; nor of what is 补报, unless it is about life; nor of the end of what
-    /// nobody was told of. False: there was no channel to tell.
+    /// Notifies the channels of a warning's route of a change. Nobody is notified of a warning that is on trial, muted,
+    /// inhibited or about a case for named handlers only; of a 补报 one, unless it is about life; of the end of one that nobody
+    /// was notified of. False: no channel took the notice.
     pub async fn tell(
         &mut self,
         told: &NotifiableWarning,
@@ -52,7 +52,7 @@ impl UnitOfWork<'_> {
             What::Escalated => format!("warning/{id}/{}/{step}", what.as_str()),
             // Once for each severity that it rises to.
             What::Amended => format!("warning/{id}/{}/{}", what.as_str(), told.severity),
-            // It may still go on, and then it is raised as what happens now.
+            // It may go on, and is then raised as a present one.
             What::Raised if told.late => format!("warning/{id}/{}/late", what.as_str()),
             _ => format!("warning/{id}/{}", what.as_str()),
         };
@@ -89,7 +89,7 @@ impl UnitOfWork<'_> {
         Ok(is_told)
     }
 
-    /// Whom it concerns: of an end and of a withdrawal all those that the warning was passed on to.
+    /// The routes of a change: for an end and a withdrawal, all that the warning was escalated to.
     fn routes(&self, told: &NotifiableWarning, what: What) -> Vec<String> {
         let mut routes = vec![told.route.clone()];
         if !matches!(what, What::Ended | What::Withdrawn) || told.escalated_to.is_empty() {
@@ -97,7 +97,7 @@ impl UnitOfWork<'_> {
         }
         let mut at = told.route.as_str();
         while at != told.escalated_to {
-            // The chain may be another than it was.
+            // The chain in the config may have changed.
             let next = self.centre.next_route(at);
             at = next
                 .filter(|next| routes.iter().all(|known| known != next))
@@ -107,7 +107,7 @@ impl UnitOfWork<'_> {
         routes
     }
 
-    /// Tells the channels of what an action has made of a case; see [`case_notices`].
+    /// Notifies the channels of an action on a case; see [`case_notices`].
     pub async fn tell_of_case(
         &mut self,
         at: &str,
@@ -166,7 +166,7 @@ impl UnitOfWork<'_> {
             route: String::new(),
         };
         if after.named_only {
-            // Neither what it is nor where.
+            // Neither its kind nor its place.
             notice.rule = "named-only".to_owned();
             notice.rule_name = "仅限指定经办人".to_owned();
             notice.site.clear();
@@ -180,8 +180,8 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// Puts a notice into the outbox for every channel of its route that takes it. A decision that is
-    /// there already is passed over. False: none takes it.
+    /// Adds a notice to the outbox for every channel of its route that accepts it. A decision that is
+    /// there already is skipped. False: no channel accepts it.
     async fn enqueue(&mut self, decision: &str, notice: &Notice) -> Result<bool, StoreError> {
         let centre = self.centre;
         let mut is_taken = false;
@@ -200,7 +200,7 @@ impl UnitOfWork<'_> {
         Ok(is_taken)
     }
 
-    /// Writes what became of notices: how many of them it was news for.
+    /// Writes deliveries of notices; returns how many changed a row.
     pub async fn settle(
         &mut self,
         settlements: &[outbox::Settlement],

@@ -1,4 +1,4 @@
-//! Files of cases within a transaction: the action, what the case has become, and the row that refers to the file. The
+//! Files of cases within a transaction: the action, the case, and the row that refers to the file. The
 //! file itself is on the disk before.
 use linli_domain::cases::action::Attachment;
 use linli_domain::cases::decide::{self, By};
@@ -13,9 +13,9 @@ use super::unit_of_work::UnitOfWork;
 pub struct NewAttachment {
     /// The code of the case.
     pub code: String,
-    /// What it is.
+    /// The file.
     pub file: Attachment,
-    /// The most that a case may have of them all.
+    /// Maximum bytes of all files of a case.
     pub case_bytes_max: u64,
 }
 
@@ -28,13 +28,13 @@ pub struct Attached {
     pub version: i64,
 }
 
-/// Who adds a file needs the right to note something.
+/// Adding a file needs the right to note.
 pub const ADD: CaseAct = CaseAct::Note;
-/// Who removes one, that to pass the case on.
+/// Removing a file needs the right to pass the case on.
 const REMOVE: CaseAct = CaseAct::PassOn;
 
 impl UnitOfWork<'_> {
-    /// Adds a file to a case. The same file under the same name is there once, however often it is sent.
+    /// Adds a file to a case. The same file under the same name is added once.
     pub async fn attach(
         &mut self,
         actor: &Actor,
@@ -72,7 +72,7 @@ impl UnitOfWork<'_> {
         }))
     }
 
-    /// Takes a file from a case; its version after that. The file goes with the next run of retention.
+    /// Removes a file from a case; returns its version. The next run of retention deletes the file.
     pub async fn detach(
         &mut self,
         code: &str,

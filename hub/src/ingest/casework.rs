@@ -1,5 +1,5 @@
-//! Cases within a transaction: opened, moved, and brought on by time. Each change of a case is an action that is
-//! decided purely (`cases`) and written with what the case has become.
+//! Cases within a transaction: opened, moved, and advanced by deadlines. Each change of a case is an action, decided
+//! purely (`linli_domain::cases`) and written together with the case.
 use linli_domain::audit::AuditRecord;
 use linli_domain::cases::action::{Action, HUB, Registration};
 use linli_domain::cases::case::Case;
@@ -19,24 +19,24 @@ use std::collections::BTreeSet;
 
 use super::unit_of_work::UnitOfWork;
 
-/// Cases that time moves in one transaction.
+/// Maximum number of cases with due deadlines in one transaction.
 pub const WAKING_MAX: i64 = 100;
 
-/// A case that cannot be read is looked at again after this, milliseconds: a day.
+/// An unreadable case is tried again after this time, milliseconds: a day.
 const UNREADABLE_MS: i64 = 86_400_000;
 
-/// Why a move was not made.
+/// Why a move was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CaseRefusal {
-    /// For this one it is not there.
+    /// The actor may not know of the case.
     Unknown,
-    /// The right is missing.
+    /// The actor lacks the right.
     Right,
-    /// The case does not take it.
+    /// The case refuses the move.
     Refused(Refused),
 }
 
-/// What the act of a move is, for rights.
+/// The right that a move needs.
 pub fn act_of(kind: Kind) -> CaseAct {
     match kind {
         Kind::Accept
@@ -62,7 +62,7 @@ pub fn act_of(kind: Kind) -> CaseAct {
     }
 }
 
-/// What rights depend on of a case.
+/// Decides whether an actor may do something about a case.
 pub fn allowed(
     directory: &linli_domain::orgs::Directory,
     actor: &Actor,
@@ -81,22 +81,22 @@ pub fn allowed(
     may_case(directory, actor, act, facts)
 }
 
-/// A case that somebody registers.
+/// A case to register.
 #[derive(Debug, Clone)]
 pub struct NewRegistration {
     pub kind: String,
     pub title: String,
     pub place: String,
     pub key: String,
-    /// The number that whoever sends it gave it; empty: none. The same number is the same case.
+    /// The sender's number of it; empty: none. The same number is the same case.
     pub external: String,
     pub risk: String,
-    /// What only some may see, as JSON.
+    /// What it says of people, as JSON; sealed.
     pub narrative: String,
 }
 
 impl UnitOfWork<'_> {
-    /// Opens a case; its number.
+    /// Opens a case; returns its id.
     pub async fn open_case(
         &mut self,
         opening: &Opening,
@@ -130,7 +130,7 @@ impl UnitOfWork<'_> {
             seen_version: None,
         };
         let context = casework.context(self.now_ms);
-        // What a rule or a table names was checked when it was read.
+        // Names of rules and tables were checked when these were read.
         let action = decide::register(registration, &by, &context).map_err(unexpected)?;
         let case = Case::replay(std::slice::from_ref(&action)).map_err(|error| {
             linli_store::failed("opening a case")(sqlx::Error::Decode(Box::new(error)))
@@ -162,19 +162,19 @@ impl UnitOfWork<'_> {
         Ok(id)
     }
 
-    /// Names those of the config as handlers of a case; true if that was news for anybody.
+    /// Names the handlers of the config in a case; true if that changed something.
     async fn name_handlers(&mut self, id: i64, actor: &str) -> Result<bool, StoreError> {
         let mut named = false;
         for person in self.casework.named_handlers.clone() {
             let name = Move::NameHandler { person };
-            // A person who is named already is named once.
+            // A person who is named already is not named again.
             named |= self.move_by_hub(id, actor, name).await?.is_ok();
         }
         Ok(named)
     }
 
-    /// Of some cases after a number, for named handlers only and without one who can sign in, as where the config had
-    /// none: those of the config are named. How many cases that was, and the last that was looked at.
+    /// Names the handlers of the config in cases after an id that are for named handlers only and have none who can sign in.
+    /// Returns how many cases changed, and the last id.
     pub async fn name_missing_handlers(
         &mut self,
         after: i64,
@@ -187,7 +187,7 @@ impl UnitOfWork<'_> {
         Ok((named, ids.last().copied()))
     }
 
-    /// Accepts and dispatches a case that was opened, if a rule says that the hub does.
+    /// Accepts and dispatches a new case, if a dispatch rule says so.
     async fn dispatch(&mut self, id: i64, case: &Case, place: &str) -> Result<(), StoreError> {
         let casework = self.casework;
         let about = About::of(case, place);
@@ -207,7 +207,7 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// A move of a rule, or of the hub itself.
+    /// Makes a move of a rule, or of the hub itself.
     pub async fn move_by_hub(
         &mut self,
         id: i64,
@@ -225,7 +225,7 @@ impl UnitOfWork<'_> {
         self.move_case(record, &by, &wanted, None).await
     }
 
-    /// A move of a person, if it may be.
+    /// Makes a move of a person, if the person has the right.
     pub async fn move_by(
         &mut self,
         code: &str,
@@ -256,7 +256,7 @@ impl UnitOfWork<'_> {
         Ok(moved.map(|case| case.version).map_err(CaseRefusal::Refused))
     }
 
-    /// A case about which somebody may do something; a right that is missing is noted, with the word of what was wanted.
+    /// A case that an actor has a right on; a refusal is in the audit log, with `word`.
     pub(super) async fn case_for(
         &mut self,
         code: &str,
@@ -284,8 +284,8 @@ impl UnitOfWork<'_> {
         }
     }
 
-    /// A warning is there, and as hidden as the case: of those for named handlers only, or of the others. Of a rule that is
-    /// no more, nobody knows.
+    /// True if the warning exists and is as hidden as the case. The rule of a warning must still run: else nobody knows whether
+    /// it is hidden.
     async fn may_link(&mut self, warning: i64, case: &Case) -> Result<bool, StoreError> {
         let Some(rule) = warnings::rule_of(self.connection, warning).await? else {
             return Ok(false);
@@ -317,7 +317,7 @@ impl UnitOfWork<'_> {
         audit::append(self.connection, deed).await
     }
 
-    /// For whom somebody acts: who stands above the lead, or above a joint handler, acts for it.
+    /// The organisation that an actor acts for: an actor above the lead, or above a joint handler, acts for it.
     fn acting_for(&self, actor: &Actor, act: CaseAct, wanted: &Move, case: &Case) -> String {
         let casework = &self.casework;
         let own = casework.org_of(actor);
@@ -336,7 +336,7 @@ impl UnitOfWork<'_> {
         }
     }
 
-    /// Makes a move, and what it does to another case.
+    /// Makes a move, and its effect on another case.
     async fn move_case(
         &mut self,
         record: Record,
@@ -344,7 +344,7 @@ impl UnitOfWork<'_> {
         wanted: &Move,
         actor: Option<&Actor>,
     ) -> Result<Result<Case, Refused>, StoreError> {
-        // What time has brought about by now is in the log before a move is decided.
+        // Due deadlines are in the log before a move is decided.
         let seen_version = by.seen_version;
         let is_seen = seen_version.is_none_or(|seen| seen == record.case.version);
         let record = self.apply_due(record).await?;
@@ -377,7 +377,7 @@ impl UnitOfWork<'_> {
             _ => {}
         }
         let case = self.write_action(&record, &action).await?;
-        // A graver risk can take it up the ladder at once.
+        // A graver risk can escalate it at once.
         let record = self.apply_due(Record { case, ..record }).await?;
         Ok(Ok(record.case))
     }
@@ -403,8 +403,8 @@ impl UnitOfWork<'_> {
             Some(id) => self.case(id).await?,
             None => None,
         };
-        // Who may not join the other one is not told that it is there. What is for named handlers only and what is
-        // not are never one.
+        // An actor without the right on the other case is not told that it exists. Cases for named handlers only and others
+        // are never merged.
         let directory = &self.casework.directory;
         let may = |record: &Record| {
             actor.is_none_or(|actor| {
@@ -441,7 +441,7 @@ impl UnitOfWork<'_> {
         let sealer = std::sync::Arc::clone(&self.casework.sealer);
         match cases::load(self.connection, &sealer, id).await {
             Err(error @ StoreError::Unreadable { .. }) => {
-                // One case that cannot be read holds up neither the others nor events.
+                // An unreadable case delays neither the others nor events.
                 tracing::error!(
                     case = id,
                     error = telemetry::chain(&error),
@@ -462,7 +462,7 @@ impl UnitOfWork<'_> {
         let after = record.case.clone().apply(action);
         let casework = &self.casework;
         let sealer = std::sync::Arc::clone(&casework.sealer);
-        // One that was closed may be of a place that has gone to another office since.
+        // A reopened case may be of a place that belongs to another office now.
         let moved = record.case.lead != after.lead
             || record.case.joint.keys().ne(after.joint.keys())
             || (record.case.state.is_closed() && !after.state.is_closed());
@@ -494,7 +494,7 @@ impl UnitOfWork<'_> {
         Ok(after)
     }
 
-    /// Tells a station where the case of its incident is. Nothing of what people wrote goes with it.
+    /// Sends the state of an incident's case to its station, without texts of people.
     async fn tell_incident(
         &mut self,
         station: &str,
@@ -519,7 +519,7 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// Brings a case up to what time has brought about.
+    /// Applies due deadlines to a case.
     async fn apply_due(&mut self, mut record: Record) -> Result<Record, StoreError> {
         let actions = due::due(&record.case, &self.casework.context(self.now_ms));
         for action in actions {
@@ -528,7 +528,7 @@ impl UnitOfWork<'_> {
         Ok(record)
     }
 
-    /// Brings cases on in which something is due.
+    /// Applies due deadlines to cases.
     pub async fn wake(&mut self, ids: &[i64]) -> Result<(), StoreError> {
         for id in ids {
             if let Some(record) = self.case(*id).await? {
@@ -538,8 +538,8 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// Works out again the deadlines of cases and with which organisations they are: calendars, terms or organisations
-    /// are others.
+    /// Recomputes the deadlines and the organisations of cases after a change of calendars, terms or
+    /// organisations.
     pub async fn recompute(&mut self, ids: &[i64]) -> Result<(), StoreError> {
         for id in ids {
             let Some(mut record) = self.case(*id).await? else {
@@ -562,7 +562,7 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// Somebody registers a case; its code. The same external number is the same case.
+    /// Registers a case; returns its code. The same external number is the same case.
     pub async fn register(
         &mut self,
         actor: &Actor,

@@ -1,4 +1,4 @@
-//! The writer's clock: it looks at it every second, and keeps what the next start is to know.
+//! The writer's clock: reads the clock every second, and keeps the known time for the next start.
 use std::time::{Duration, Instant};
 
 use super::metrics::IngestMetrics;
@@ -6,21 +6,21 @@ use crate::clock_watch::{self, ClockPublisher, boot_number};
 use linli_domain::clock_guard::{ClockConfig, ClockGuard, Doubt, HubTime, KeptClock};
 use linli_store::{self as store, Connection, StoreError, failed, hub_clock, outbox, warnings};
 
-/// Known time is kept this often: a restart forgets no more.
+/// Interval of writing the known time: a restart forgets no more.
 const KEEP_EVERY: Duration = Duration::from_secs(15);
 
 pub struct WriterClock {
     guard: ClockGuard,
     publisher: ClockPublisher,
     kept: Option<Instant>,
-    /// Why the clock was doubtful when it was last looked at.
+    /// The doubt at the last look.
     doubt: Option<Doubt>,
     /// The doubt has begun or ended, and no transaction has written so yet.
     is_news: bool,
 }
 
 impl WriterClock {
-    /// With what the hub before has kept.
+    /// With the known time of the hub before.
     pub async fn open(
         connection: &mut Connection,
         (config, publisher): (&ClockConfig, ClockPublisher),
@@ -35,13 +35,13 @@ impl WriterClock {
             doubt: None,
             is_news: false,
         };
-        // Nothing is written here: on a full disk a hub starts too. The running writer does it first thing.
+        // Nothing is written here, so that a hub starts on a full disk. The running writer writes it first.
         clock.look(metrics);
         clock.kept = None;
         Ok(clock)
     }
 
-    /// Whether the doubt has begun or ended since this was last asked.
+    /// True if the doubt has begun or ended since the last call.
     pub fn take_news(&mut self) -> bool {
         std::mem::take(&mut self.is_news)
     }
@@ -56,7 +56,7 @@ impl WriterClock {
         }
     }
 
-    /// Trusts the clock where a person has said so. Gives the jump of hub time that it made.
+    /// Trusts the clock if a person has said so. Returns the jump of hub time.
     pub async fn apply_trust(
         &mut self,
         connection: &mut Connection,
@@ -68,7 +68,7 @@ impl WriterClock {
         let mut transaction = store::begin(connection).await?;
         hub_clock::trusted(&mut transaction, asked, jump).await?;
         if let Some((before_ms, after_ms)) = jump {
-            // Nobody has more or less time to acknowledge, and what is to be told now is not told in years.
+            // Deadlines of acknowledgements and notices move with hub time.
             warnings::move_deadlines(&mut transaction, after_ms.saturating_sub(before_ms)).await?;
             outbox::move_due(&mut transaction, after_ms.saturating_sub(before_ms)).await?;
         }
@@ -81,7 +81,7 @@ impl WriterClock {
         Ok(jump)
     }
 
-    /// Looks at the clock, and says what is to be kept now.
+    /// Reads the clock; returns the state to keep, if it is due.
     pub fn look(&mut self, metrics: &IngestMetrics) -> Option<(KeptClock, Option<Doubt>)> {
         let reading = clock_watch::reading();
         let state = self.guard.look(reading);

@@ -1,11 +1,11 @@
-//! A bound on the warnings that one agent raises in a minute: an agent that is broken, or not its own master any more, must
-//! not bury those of all others.
+//! The limit of the warnings of one agent in a minute: a broken or captured agent must not bury the warnings
+//! of the others.
 //!
-//! Beyond the bound a warning is not raised by itself but held by one visible warning of the rule [`FLOOD_RULE`], which counts
-//! and lists what it holds by rule and key, is as grave as the gravest of it, and is told once, and once more when a graver one
-//! comes. What is held opens no case; its rule raises it with its next event, once there is room again.
+//! Beyond the limit a warning is held by one visible warning of the rule [`FLOOD_RULE`], which counts and lists the held ones by
+//! rule and key, has the gravest of their severities, and notifies people once, and again when a graver one
+//! is held. A held warning opens no case; its rule raises it with its next event, when there is room again.
 //!
-//! What is graver has a bound of its own ([`Class`]). What pages nobody, for it is 补报 and not about life, has one that is
+//! Graver classes have limits of their own ([`Class`]). Warnings that page nobody (补报, not about life) have a limit
 //! [`RECORDED_FACTOR`] times as high: a gateway that was offline brings the warnings of hours at once.
 use linli_shared::protocol::event::Severity;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,22 +20,22 @@ use linli_domain::warnings::NotificationOutcome;
 use linli_store::StoreError;
 use linli_store::warnings;
 
-/// The id of the rule of warnings that hold others.
+/// The id of the rule of holding warnings.
 pub const FLOOD_RULE: &str = "agent.flood";
-/// The time in which warnings are counted, milliseconds.
+/// The window of the limit, milliseconds.
 const MINUTE_MS: u64 = 60_000;
-/// Without anything to hold for so long a flood is over, milliseconds.
+/// A flood ends after so long without a held warning, milliseconds.
 const OVER_MS: i64 = 10 * 60_000;
-/// So many times as many warnings are recorded as page somebody.
+/// Factor of the limit for warnings that page nobody.
 const RECORDED_FACTOR: u32 = 20;
-/// Held warnings of one agent that are told apart; what is more may be counted twice.
+/// Maximum number of held warnings of one agent that are distinguished; more may be counted twice.
 const TOLD_APART_MAX: usize = 100_000;
-/// What stands for rules whose cases are for named handlers only.
+/// Stands for rules whose cases are for named handlers only.
 const HIDDEN: &str = "named-only";
-/// Keys of one rule that are listed, and events; all are counted.
+/// Maximum number of listed keys of one rule, and of listed events; all are counted.
 const LISTED_MAX: usize = 100;
 
-/// A warning that is held.
+/// A held warning.
 pub struct Held {
     pub rule: Arc<Rule>,
     pub key: String,
@@ -44,26 +44,26 @@ pub struct Held {
     pub is_hidden: bool,
 }
 
-/// What a flood of one agent holds of one rule.
+/// The held warnings of one rule in a flood.
 #[derive(Debug, Default, Clone)]
 struct OfRule {
     count: u64,
-    /// The first that came, each once.
+    /// The first keys, each once.
     keys: Vec<String>,
 }
 
-/// One agent's minute, and what is held of it.
+/// The window of one agent, and its held warnings.
 #[derive(Debug, Default)]
 struct AgentFlood {
     began_ms: u64,
-    /// Warnings raised since then, of each class.
+    /// Warnings raised in the window, of each class.
     raised: [u32; 3],
-    /// Hashes of rule, key and time: what is held is found again with each event of its key.
+    /// Hashes of rule, key and time: a held warning is found again with each event of its key.
     seen: HashSet<u64>,
     held: BTreeMap<String, OfRule>,
 }
 
-/// What is bounded by itself: many notices hold back no alarm.
+/// A class with a limit of its own: many notices hold back no alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// It pages nobody.
@@ -86,12 +86,12 @@ impl Class {
     }
 }
 
-/// The minutes of all agents.
+/// The windows of all agents.
 #[derive(Debug, Default)]
 pub struct Floods(HashMap<String, AgentFlood>);
 
 impl Floods {
-    /// One more warning of this agent may be raised. `now_ms` is of a monotonic clock.
+    /// True if one more warning of this agent may be raised. `now_ms` is of a monotonic clock.
     pub fn admits(&mut self, agent: &str, now_ms: u64, per_minute: u32, class: Class) -> bool {
         let flood = self.0.entry(agent.to_owned()).or_default();
         if now_ms.saturating_sub(flood.began_ms) >= MINUTE_MS || flood.raised == [0; 3] {
@@ -110,7 +110,7 @@ impl Floods {
         true
     }
 
-    /// Adds what is held; `is_new`: the flood before is over. Gives how many of it are new, and all that is held, in words.
+    /// Adds held warnings; `is_new`: the flood before is over. Returns how many are new, and a text about all.
     fn hold(&mut self, agent: &str, is_new: bool, held: &[Held]) -> (i64, String) {
         let flood = self.0.entry(agent.to_owned()).or_default();
         if is_new {
@@ -157,7 +157,7 @@ impl Floods {
 }
 
 impl UnitOfWork<'_> {
-    /// Writes what was held into the warnings that hold it, one for each agent.
+    /// Writes held warnings into the holding warnings, one for each agent.
     pub async fn write_floods(&mut self) -> Result<(), StoreError> {
         let mut by_agent: BTreeMap<String, Vec<Held>> = BTreeMap::new();
         for held in std::mem::take(&mut self.held) {

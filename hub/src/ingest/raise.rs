@@ -1,4 +1,4 @@
-//! From what the rules have found to warnings and cases, within the transaction of the events that caused it.
+//! From findings of rules to warnings and cases, within the transaction of the events.
 use linli_shared::protocol::event::Severity;
 use linli_shared::protocol::frame::case_kind;
 use linli_shared::service::clock;
@@ -28,23 +28,23 @@ use linli_store::stations::Message;
 use linli_store::warnings::{self, NewWarning, NotifiableWarning};
 use linli_store::{StoreError, mutes};
 
-/// Events of one key of a rule of the store, that have just come.
+/// New events of one key of a rule that reads the store.
 type Fresh = BTreeMap<(usize, String), Vec<(Entry, Trigger)>>;
 
 impl UnitOfWork<'_> {
-    /// Brings warnings and cases up to what the rules have found.
+    /// Brings warnings and cases up to date with the findings.
     pub async fn raise_all(&mut self) -> Result<(), StoreError> {
         if !self.memory.engine.has_outcome() {
             return Ok(());
         }
         let outcome = self.memory.engine.outcome();
         self.occurred(outcome.occurrences).await?;
-        // What the store has given back is in memory now, and has been touched with the others.
+        // Keys that were read from the store are in memory now, and were touched with the others.
         let from_store = self.memory.engine.outcome();
         for touched in outcome.touched.iter().chain(&from_store.touched) {
             let engine = &self.memory.engine;
             let reads_store = engine.rules()[touched.rule].kind.reads_store();
-            // It may have had to make room for others since it was touched.
+            // It may have been evicted since it was touched.
             if reads_store && !engine.knows(touched.rule, &touched.key) {
                 self.look_back(touched.rule, &touched.key, &[]).await?;
             }
@@ -59,7 +59,7 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// Notes events of rules that read the store, and reads their keys where they are not in memory.
+    /// Notes events of rules that read the store, and reads their keys if they are not in memory.
     async fn occurred(&mut self, occurrences: Vec<Occurrence>) -> Result<(), StoreError> {
         if occurrences.is_empty() {
             return Ok(());
@@ -93,7 +93,7 @@ impl UnitOfWork<'_> {
         let rule = Arc::clone(&self.memory.engine.rules()[index]);
         let limit = rule.max_events;
         let rows = occurrences::read(self.connection, &rule.id, key, limit).await?;
-        // What did not fit is not known.
+        // Events beyond the limit are unknown.
         let floor_ms = rows
             .first()
             .filter(|_| rows.len() >= limit)
@@ -124,7 +124,7 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// Compares what is found around a time with the warnings there, and changes those.
+    /// Compares the findings around a time with the warnings there, and changes the warnings.
     async fn reconsider(&mut self, touched: &Touched) -> Result<(), StoreError> {
         let rule = Arc::clone(&self.memory.engine.rules()[touched.rule]);
         let key = &touched.key;
@@ -147,11 +147,11 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// How late a finding may be.
+    /// The limit beyond which a finding is late.
     fn terms(&self, rule: &Rule) -> Terms {
         Terms {
             now_ms: self.now_ms,
-            // Nobody knows how long ago it was received. To page for nothing is better than not to.
+            // With a doubtful clock the age of an event is unknown. Paging for nothing is better than not paging.
             fresh_ms: if self.time.is_doubtful {
                 i64::MAX
             } else {
@@ -162,7 +162,7 @@ impl UnitOfWork<'_> {
         }
     }
 
-    /// An event that is older than a timeline reaches, and is a hit by itself: it joins the warning near it, or is one.
+    /// An event before the timeline that is a hit by itself: it joins the warning near it, or raises one.
     async fn join_or_raise(&mut self, outdated: &Outdated) -> Result<(), StoreError> {
         let rule = Arc::clone(&self.memory.engine.rules()[outdated.rule]);
         let (key, hit) = (&outdated.key, &outdated.finding);
@@ -254,7 +254,7 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// Writes what a warning says now.
+    /// Writes the present content of a warning.
     pub async fn update_warning(
         &mut self,
         id: i64,
@@ -265,7 +265,7 @@ impl UnitOfWork<'_> {
         warnings::update(self.connection, id, finding, now_fresh).await
     }
 
-    /// Tells of what a warning has become beside what it says.
+    /// Notifies people of a warning that is fresh now, or has ended.
     async fn go_on(
         &mut self,
         rule: &Rule,
@@ -283,7 +283,7 @@ impl UnitOfWork<'_> {
         }
     }
 
-    /// Raises a warning, unless its agent has raised as many as it may.
+    /// Raises a warning, unless its agent has reached its limit.
     async fn raise(
         &mut self,
         rule: &Rule,
@@ -389,14 +389,14 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// The station that answers for the place of a grave warning knows of it too. A rule's key is never a person's.
+    /// Sends a grave warning to the station of its place. A rule's key is never a person's.
     async fn tell_danger(
         &mut self,
         rule: &Rule,
         key: &str,
         finding: &Finding,
     ) -> Result<(), StoreError> {
-        // What is for named handlers only is told by its own case, and not besides.
+        // A case for named handlers only makes its own notices, and no others.
         if self.opens_named_only(rule) {
             return Ok(());
         }
@@ -469,7 +469,7 @@ impl UnitOfWork<'_> {
         Ok(None)
     }
 
-    /// What was 补报 goes on now: people are told.
+    /// A 补报 warning goes on now: notify people.
     async fn freshen(&mut self, rule: &Rule, id: i64) -> Result<(), StoreError> {
         self.note(
             rule,
@@ -537,17 +537,17 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// The cases that a rule opens are for named handlers only.
+    /// True if the rule opens cases for named handlers only.
     pub fn opens_named_only(&self, rule: &Rule) -> bool {
         let taxonomy = &self.casework.taxonomy;
         let kind = rule.case.as_deref();
         kind.is_some_and(|kind| taxonomy.is_named_only(kind))
     }
 
-    /// A warning of an incident whose case is open belongs to that; another one joins what is open about its key, or
-    /// opens a case. What is for named handlers only and what is not are never one case; a warning of an ordinary rule
-    /// about incidents whose cases are for named handlers only belongs to those, and is as hidden as they are: a case of
-    /// its own would tell of them.
+    /// A warning of an incident joins the incident's open case; another one joins the open case of its key, or opens a
+    /// case. Cases for named handlers only and others never mix. A warning of an ordinary rule about incidents of cases for
+    /// named handlers only joins those, and is as hidden as they are: a case of its own would reveal
+    /// them.
     async fn open_or_join(
         &mut self,
         rule: &Rule,
@@ -605,7 +605,7 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// A warning belongs to a case. One with as many as it takes has it beside its log.
+    /// Links a warning to a case. A case at its limit has the link beside its log.
     async fn link_warning(
         &mut self,
         case: i64,
@@ -618,7 +618,7 @@ impl UnitOfWork<'_> {
         self.move_by_hub(case, actor, link).await
     }
 
-    /// An agent falls silent, or is heard again.
+    /// An agent becomes silent, or gives a sign of life.
     pub async fn silence(&mut self, rule: &Rule, silence: &Silence) -> Result<(), StoreError> {
         match silence {
             Silence::Begins {
@@ -655,7 +655,7 @@ impl UnitOfWork<'_> {
         }
     }
 
-    /// A rule has met a limit: that must be seen.
+    /// Raises a warning about a rule that has reached a limit.
     async fn overflowed(&mut self, overflow: &Overflow) -> Result<(), StoreError> {
         let rule = Arc::clone(&self.memory.engine.rules()[overflow.rule]);
         let limit = overflow.limit;
@@ -704,7 +704,7 @@ impl UnitOfWork<'_> {
         self.update_warning(before.id, &finding, false).await
     }
 
-    /// Tells those who are next of warnings that nobody has acknowledged in time.
+    /// Escalates warnings whose acknowledgement is overdue.
     pub async fn escalate(&mut self, overdue: Vec<NotifiableWarning>) -> Result<(), StoreError> {
         for told in overdue {
             let at = if told.escalated_to.is_empty() {
@@ -731,7 +731,7 @@ impl UnitOfWork<'_> {
                 continue;
             };
             let due_ms = told.ack_ms.map(|ack_ms| self.now_ms.saturating_add(ack_ms));
-            // Somebody may have acknowledged or muted it since it was found to be due.
+            // It may have been acknowledged or muted since it was found.
             let still = warnings::escalated(self.connection, told.id, &next, self.now_ms, due_ms);
             if !still.await? {
                 continue;
@@ -761,7 +761,7 @@ impl UnitOfWork<'_> {
     }
 }
 
-/// What a case does not take of a rule (it is merged, or full) does not hold up the warning.
+/// If a case refuses a rule's change (it is merged, or full), log it and raise the warning anyway.
 fn pass_over(case: i64, outcome: Result<Case, Refused>) {
     if let Err(refused) = outcome {
         tracing::warn!(case, %refused, "a case does not take what a rule has for it");
@@ -773,12 +773,12 @@ fn names(inhibits: &Inhibits, rule: &Rule) -> bool {
         || inhibits.kinds.iter().any(|kind| kind == rule.kind.as_str())
 }
 
-/// Why nobody is told of what another warning inhibits.
+/// Why an inhibited warning notifies nobody.
 fn goes_on(other: i64) -> String {
     format!("预警 {other} 期间不通知 / warning {other} goes on")
 }
 
-/// What brought a change about, in words.
+/// The trigger of a change, in words.
 fn why(cause: &Trigger) -> String {
     if cause.kind.is_empty() {
         return format!("已知至 {} / all is known up to then", time(cause.at_ms));

@@ -1,5 +1,5 @@
-//! What a resident's request brings about in another case, within a transaction: the action, what the case has become,
-//! its narrative and log, and an entry in the audit log.
+//! The effect of a resident's request on another case, within a transaction: the action, the case,
+//! its narrative and log, and an audit record.
 use linli_domain::audit::AuditRecord;
 use linli_domain::cases::case::Case;
 use linli_domain::cases::decide::By;
@@ -12,24 +12,24 @@ use std::sync::Arc;
 use super::casework::CaseRefusal;
 use super::unit_of_work::UnitOfWork;
 
-/// What is done under a request.
+/// A change under a request.
 #[derive(Debug, Clone)]
 pub struct SubjectChange {
     /// Code of the request.
     pub request: String,
-    /// Code of the case that it is about.
+    /// Code of the case to change.
     pub code: String,
-    /// The version of it that was seen.
+    /// The version that the actor has seen.
     pub version: i64,
-    /// The new narrative as JSON; `None`: all that it says of people goes.
+    /// The new narrative as JSON; `None`: everything about people is deleted.
     pub narrative: Option<String>,
 }
 
-/// Who answers requests needs the right to supervise, on the request and on what it is about.
+/// Answering requests needs the right to supervise, on the request and on the case.
 pub const ANSWER: CaseAct = CaseAct::Supervise;
 
 impl UnitOfWork<'_> {
-    /// Corrects a case, or deletes what it says of people; its version after that.
+    /// Corrects a case, or deletes what it says of people; returns its version.
     pub async fn subject(
         &mut self,
         actor: &Actor,

@@ -1,4 +1,4 @@
-//! What the writer knows beside the database, and how it is read from there.
+//! The writer's state beside the database, and the warm-up that reads it from there.
 use linli_shared::protocol::ids::{AgentId, Sequence};
 use linli_shared::service::{clock, systemd, telemetry};
 use std::collections::{HashMap, HashSet};
@@ -18,34 +18,34 @@ use linli_store::occurrences::{self, OccurrenceRow};
 use linli_store::positions::LaneKey;
 use linli_store::{Connection, StoreError, agents, cases, hub_clock, outbox, warnings};
 
-/// Rows that are read at once; between two pages systemd is told that the hub lives.
+/// Rows of one page; between two pages systemd is told that the hub lives.
 const PAGE_ROWS: i64 = 500;
-/// Rows back that are looked at. Most are passed over without their bytes, so a start stays within the
+/// Maximum number of rows that a warm-up visits. Most are passed over without their bytes, so a start stays within the
 /// ten minutes that its unit grants.
 const ROWS_MAX: i64 = 1_000_000;
 
-/// The clock by which silence of agents is counted: it does not step.
+/// The clock of agents' silence: it never steps.
 fn monotonic_ms() -> i64 {
     clock::monotonic_ms().cast_signed()
 }
 
-/// Read again when a transaction fails.
+/// The state of a partition. It is read again after a failed transaction.
 pub struct PartitionState {
-    /// Where lanes stand, of those that have asked.
+    /// Positions of the lanes that have connected.
     pub positions: HashMap<LaneKey, Sequence>,
-    /// Rules with their timelines.
+    /// The rules with their timelines.
     pub engine: Engine,
-    /// Of each rule about the silence of agents, by its place, who is to be heard.
+    /// The roster of each rule about silence, by the rule's index.
     rosters: HashMap<usize, AgentRoster>,
-    /// Agent → site.
+    /// Site of each agent.
     sites: HashMap<String, String>,
-    /// Agents whose join token was a station's.
+    /// Agents with a station's join token.
     stations: HashSet<String>,
-    /// How many warnings agents raise.
+    /// Counts of the warnings of agents.
     pub floods: Floods,
-    /// Agents that reported what only stations may, and the log says so.
+    /// Agents that reported kinds of stations; the log has said so.
     withheld_logged: HashSet<AgentId>,
-    /// The numbers that were given last.
+    /// The last ids.
     pub last_chunk: i64,
     pub last_quarantine: i64,
     pub last_warning: i64,
@@ -54,7 +54,7 @@ pub struct PartitionState {
 }
 
 impl PartitionState {
-    /// An agent is to be heard from now on.
+    /// Adds an agent to the rosters.
     pub fn expect(&mut self, joining: JoiningAgent<'_>) {
         let agent = joining.agent;
         self.sites
@@ -69,12 +69,12 @@ impl PartitionState {
         }
     }
 
-    /// The join token of an agent was a station's.
+    /// True if the agent had a station's join token.
     pub fn is_station(&self, agent: &str) -> bool {
         self.stations.contains(agent)
     }
 
-    /// An agent reports what only stations may. The log says so once; each event is counted.
+    /// Logs once that an agent reports kinds of stations; the metrics count each event.
     pub fn note_withheld(&mut self, agent: &AgentId) {
         if self.withheld_logged.insert(agent.clone()) {
             tracing::error!(
@@ -86,12 +86,12 @@ impl PartitionState {
         }
     }
 
-    /// The site of an agent; empty for one that has not joined.
+    /// The site of an agent; empty if it has not joined.
     pub fn site_of(&self, agent: &str) -> String {
         self.sites.get(agent).cloned().unwrap_or_default()
     }
 
-    /// An agent is heard, at `now_ms` by the hub: whose silence that ends.
+    /// Notes a sign of life; returns the silences that it ends.
     pub fn heard(&mut self, agent: &str, now_ms: i64) -> Vec<(Arc<Rule>, Silence)> {
         let rules = self.engine.rules();
         self.rosters
@@ -107,7 +107,7 @@ impl PartitionState {
             .collect()
     }
 
-    /// Nobody heard anything in a time that hub time jumped over.
+    /// Shifts the rosters by a jump of hub time.
     pub fn jump(&mut self, (before_ms, after_ms): (i64, i64)) {
         let gap = Gap {
             from_ms: before_ms.min(after_ms),
@@ -118,12 +118,12 @@ impl PartitionState {
         }
     }
 
-    /// Its next sign of life ends a silence.
+    /// True if the agent's next sign of life ends a silence.
     pub fn is_silent(&self, agent: &str) -> bool {
         self.rosters.values().any(|roster| roster.is_silent(agent))
     }
 
-    /// Which agents have been silent for too long. That is counted by the monotonic clock, and said by hub time.
+    /// The agents that have been silent for too long, by the monotonic clock; reported in hub time.
     pub fn overdue(&mut self, now_ms: i64) -> Vec<(Arc<Rule>, Silence)> {
         let rules = self.engine.rules();
         let monotonic_ms = monotonic_ms();
@@ -155,8 +155,8 @@ impl PartitionState {
         silences
     }
 
-    /// Puts other rules in the place of these. Those that are the same keep all that they have; the others
-    /// begin with what is stored.
+    /// Replaces the rules. Unchanged rules keep their timelines; the others
+    /// are filled from the store.
     pub async fn reload(
         &mut self,
         connection: &mut Connection,
@@ -168,7 +168,7 @@ impl PartitionState {
         let mut engine = Engine::new(rules, centre.offices());
         let none = Engine::new(Vec::new(), HashMap::new());
         let old = std::mem::replace(&mut self.engine, none);
-        // By id: places change.
+        // By id: indices change.
         let rosters = std::mem::take(&mut self.rosters);
         let mut kept: HashMap<String, AgentRoster> = rosters
             .into_iter()
@@ -180,7 +180,7 @@ impl PartitionState {
             .await
     }
 
-    /// Fills what is new in an engine, and the rosters; `kept` are those of rules that are the same.
+    /// Fills the new rules of an engine, and the rosters; `kept` are those of unchanged rules.
     async fn begin(
         &mut self,
         connection: &mut Connection,
@@ -222,7 +222,7 @@ impl PartitionState {
                 Roster::None => {}
                 Roster::Agents => {
                     let open = warnings::open(connection, &rule.id).await?;
-                    // Who is on it already goes on waiting from when it was last heard.
+                    // An agent of the roster keeps its last sign of life.
                     let mut roster = kept.remove(&rule.id).unwrap_or_default();
                     for entry in &agents {
                         let silent = open.iter().any(|open| open.agent == entry.agent);
@@ -247,7 +247,7 @@ impl PartitionState {
         for rule in changed.iter().filter(|rule| rule.kind.reads_store()) {
             backfill(connection, rule, engine.offices(), self.last_chunk, now_ms).await?;
         }
-        // Only what has been filled is taken for filled by the next start.
+        // Written last: the next start takes only filled rules for filled.
         for rule in changed {
             occurrences::set_rule(connection, &rule.id, &rule.hash, now_ms).await?;
         }
@@ -257,7 +257,7 @@ impl PartitionState {
             }
         }
         engine.only(None);
-        // What the stored events come to has been raised before.
+        // The findings of stored events were raised before.
         engine.outcome();
         metrics.rules.set(engine.rules().len() as i64);
         self.engine = engine;
@@ -266,7 +266,7 @@ impl PartitionState {
 }
 
 impl PartitionState {
-    /// What has been missing for longer than a start reads still ends with what comes.
+    /// An absence from before the warm-up's range still ends with later events.
     async fn wait_on(
         &self,
         connection: &mut Connection,
@@ -296,7 +296,7 @@ impl PartitionState {
     }
 }
 
-/// Reads numbers, and fills the timelines of the rules from the stored events.
+/// Reads the ids, and fills the timelines of the rules from the stored events.
 pub async fn warm_up(
     connection: &mut Connection,
     rules: &[Arc<Rule>],
@@ -330,7 +330,7 @@ pub async fn warm_up(
     Ok(memory)
 }
 
-/// Notes the stored events of a rule that reads the store: it is new, or another than it was.
+/// Notes the stored events of a new or changed rule that reads the store.
 async fn backfill(
     connection: &mut Connection,
     rule: &Arc<Rule>,
@@ -393,8 +393,8 @@ pub fn row(engine: &Engine, occurrence: &Occurrence) -> OccurrenceRow {
     }
 }
 
-/// Newest page first, until one is older than all windows: the order of arrival does not decide what
-/// fires, and the past of years is not read to find where the windows begin.
+/// Newest page first, until a page is older than all windows: the order of arrival does not decide
+/// what fires, and older years are not read.
 async fn fill(
     connection: &mut Connection,
     engine: &mut Engine,
@@ -448,7 +448,7 @@ async fn fill(
     Ok(())
 }
 
-/// Lets the rules see the events of a stored chunk again; how many they were.
+/// Passes the events of a stored chunk to the rules; returns how many.
 fn observe(engine: &mut Engine, stored: &StoredChunk, now_ms: i64) -> usize {
     let events = match stored.chunk.events() {
         Ok(events) => events,

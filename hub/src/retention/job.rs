@@ -1,8 +1,8 @@
-//! The job in the hub: a run each day, at the hour of the config, and figures.
+//! The daily job of retention in the hub, at the hour of the config, and its metrics.
 //!
 //! While the hub's clock is doubtful nothing is deleted (`clock_guard.rs`).
 //!
-//! When the last run ended stands in the database, so a hub that was off at the hour makes up for it once it runs. The
+//! The database has the time of the last run, so a hub that was off at the hour catches up when it runs. The
 //! first hour of a new hub is the next one.
 use linli_shared::service::telemetry;
 use std::io;
@@ -25,11 +25,11 @@ use linli_store::retention as stored;
 use linli_store::sealed::Sealer;
 use linli_store::{Store, StoreError};
 
-/// The clock is looked at this often.
+/// Interval of looking at the clock.
 const LOOK: Duration = Duration::from_secs(5);
-/// After a run that failed.
+/// Pause after a failed run.
 const FAILED_PAUSE_MS: i64 = 600_000;
-/// Who deletes, in proofs and in the audit log.
+/// The actor in proofs and in the audit log.
 const ACTOR: &str = "hub";
 
 /// The job.
@@ -47,7 +47,7 @@ pub struct Job {
     pub clock: ClockWatch,
 }
 
-/// The first time after another at which a run is due.
+/// The first due time after another time.
 fn next_ms(after_ms: i64, minute: u16) -> i64 {
     let at_ms = i64::from(minute) * 60_000;
     let midnight_ms = local_time::midnight_ms(local_time::at(after_ms).date()).unwrap_or(after_ms);
@@ -59,7 +59,7 @@ fn next_ms(after_ms: i64, minute: u16) -> i64 {
     }
 }
 
-/// A run takes so long at most; after it the job is taken to be stuck.
+/// Maximum duration of a run; after it the job counts as stuck.
 const RUN_MAX: Duration = Duration::from_secs(6 * 3600);
 
 impl Job {
@@ -83,7 +83,7 @@ impl Job {
                     }
                 }
             } else if now_ms >= due_ms && self.clock.doubt().is_none() {
-                // Not cancelled in the middle: it ends between two batches with the writer.
+                // Not cancelled: it ends between two batches with the writer.
                 due_ms = match line.during(RUN_MAX, self.once(now_ms)).await {
                     Ok(()) => next_ms(now_ms, self.config.minute()),
                     Err(error) => {
@@ -96,7 +96,7 @@ impl Job {
                     }
                 };
             }
-            // All arms are cancel-safe: the clock is looked at anew.
+            // All arms are cancel-safe: the clock is read again.
             tokio::select! {
                 asked = line.asked() => asked.ready(),
                 () = tokio::time::sleep(LOOK) => {}
@@ -105,7 +105,7 @@ impl Job {
         }
     }
 
-    /// When the last run was; a new hub counts from now on.
+    /// The time of the last run; a new hub counts from now.
     async fn begin(&self, now_ms: i64) -> Result<i64, StoreError> {
         let mut reader = self.store.reader().await?;
         let last_ms = stored::last_run_ms(&mut reader).await?;

@@ -1,9 +1,9 @@
-//! Deletes the files that no case refers to: of cases that are deleted, what was removed from a case, and what a crash has
-//! left between the file and its action. A part of each run of retention.
+//! Deletes files that no case refers to: of deleted cases, removed from a case, or left by a crash between the file and
+//! its action. A part of each run of retention.
 //!
-//! A file that came less than [`GRACE_MS`] ago stays: who sent it may be about to refer to it. Whether one goes is looked
-//! at again with the lock held, under which no file gets its name (`files`); the proof is committed before the file goes,
-//! so that there is none that went without.
+//! A file younger than [`GRACE_MS`] stays: its sender may be about to refer to it. The decision is repeated with the
+//! lock held, under which no file gets its name (`files`); the proof commits before the file is deleted,
+//! so that every deletion has a proof.
 use linli_shared::service::clock;
 use std::collections::BTreeMap;
 use std::io;
@@ -13,12 +13,12 @@ use crate::attachments::files::{self, Files};
 use linli_store::attachments;
 use linli_store::retention::{self, Step};
 
-/// How old a file is at least: an hour.
+/// Minimum age of a deleted file: an hour.
 pub const GRACE_MS: i64 = 3_600_000;
-/// The rule of the proofs.
+/// The rule in proofs.
 pub const RULE: &str = "no case refers to it";
 
-/// Deletes what nobody refers to: how many, and the proof.
+/// Deletes files without references; returns how many, and the proof.
 pub async fn sweep(
     run: &Run<'_>,
     hand: &mut RetentionWriter<'_>,
@@ -29,7 +29,7 @@ pub async fn sweep(
         if unreferred(run, digests).await?.is_empty() {
             continue;
         }
-        // Held until they are gone; arrivals wait for some milliseconds.
+        // Held until they are deleted; arrivals wait for some milliseconds.
         let lock = blocking(run.files, |files| files.lock()).await?;
         let gone = unreferred(run, digests).await?;
         if gone.is_empty() {
@@ -55,7 +55,7 @@ pub async fn sweep(
     Ok((deleted, proof))
 }
 
-/// Of these files those that are old and that no case refers to, with when they came.
+/// The old files among these that no case refers to, with the time of their arrival.
 async fn unreferred(
     run: &Run<'_>,
     digests: &[String],
