@@ -5,7 +5,7 @@
 //! are problem+json (RFC 9457).
 //!
 //! A handler parses the request, calls a service (`crate::services`, which applies rights, masks and audit) and writes the
-//! answer. [`routes`] is the one list of routes; the OpenAPI document is made of it.
+//! answer. [`routes()`] is the one list of routes; the OpenAPI document is made of it.
 //!
 //! Bounds, from the outside in, all of them before a token is looked up: [`REQUESTS_AT_ONCE`] requests at a time,
 //! [`REQUEST_DEADLINE`] for an answer, [`BODY_BYTES_MAX`] bytes of a body. Files of cases have bounds of their own
