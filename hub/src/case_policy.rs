@@ -91,12 +91,19 @@ impl NamedOnly {
 
 /// The policy.
 pub struct CasePolicy {
+    /// Keys of sealed fields.
     pub sealer: Arc<Sealer>,
+    /// Terms: deadlines and grades of risk.
     pub terms: Terms,
+    /// Kinds of disputes.
     pub taxonomy: Taxonomy,
+    /// Rules that propose a lead.
     pub dispatch: Arc<Dispatch>,
+    /// Logins of the handlers of cases for named handlers only.
     pub named_handlers: Vec<String>,
+    /// Organisations and places.
     pub directory: Directory,
+    /// The calendar of each organisation.
     pub calendars: Calendars,
     read: Vec<Calendar>,
 }
@@ -104,10 +111,15 @@ pub struct CasePolicy {
 /// The parts that are read from files.
 #[derive(Debug, Clone)]
 pub struct CaseFiles {
+    /// Terms: deadlines and grades of risk.
     pub terms: Terms,
+    /// Kinds of disputes.
     pub taxonomy: Taxonomy,
+    /// Rules that propose a lead.
     pub dispatch: Arc<Dispatch>,
+    /// All calendars of the directory.
     pub calendars: Vec<Calendar>,
+    /// Logins of the handlers of cases for named handlers only.
     pub named_handlers: Vec<String>,
 }
 

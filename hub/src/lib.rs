@@ -1,10 +1,6 @@
 //! The hub: takes events in once, correlates, raises warnings, drives cases, answers stations. What it decides is in
 //! `linli-domain` (pure); here are its parts that do I/O, and the command line.
 #![expect(
-    missing_docs,
-    reason = "the names of most fields say what they are; those of the others have docs"
-)]
-#![expect(
     rustdoc::private_intra_doc_links,
     reason = "the docs are for who works on the program, and are made with what is private"
 )]

@@ -84,12 +84,17 @@ pub fn allowed(
 /// A case to register.
 #[derive(Debug, Clone)]
 pub struct NewRegistration {
+    /// Code of its kind.
     pub kind: String,
+    /// Title, without anything about a person.
     pub title: String,
+    /// Id of its place; empty: none.
     pub place: String,
+    /// Key of its address or thing, by which repeats are found.
     pub key: String,
     /// The sender's number of it; empty: none. The same number is the same case.
     pub external: String,
+    /// Grade of its risk; empty: that of its kind.
     pub risk: String,
     /// What it says of people, as JSON; sealed.
     pub narrative: String,

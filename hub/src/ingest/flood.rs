@@ -37,8 +37,11 @@ const LISTED_MAX: usize = 100;
 
 /// A held warning.
 pub struct Held {
+    /// The rule.
     pub rule: Arc<Rule>,
+    /// The key.
     pub key: String,
+    /// The finding.
     pub finding: Finding,
     /// Its case would be for named handlers only: it is counted, and neither named nor listed.
     pub is_hidden: bool,

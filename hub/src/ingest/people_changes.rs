@@ -13,34 +13,66 @@ pub enum PeopleChange {
     /// Adds a user.
     AddUser(NewUser),
     /// Sets a password, as a PHC string.
-    SetPassword { login: String, password: String },
+    SetPassword {
+        /// Login of the user.
+        login: String,
+        /// The password, as a PHC string.
+        password: String,
+    },
     /// Disables or enables a user.
-    Disable { login: String, disabled: bool },
+    Disable {
+        /// Login of the user.
+        login: String,
+        /// True: the user cannot sign in.
+        disabled: bool,
+    },
     /// Lets a user sign in by OpenID Connect, or not.
-    MarkOidc { login: String, on: bool },
+    MarkOidc {
+        /// Login of the user.
+        login: String,
+        /// True: the user may sign in so.
+        on: bool,
+    },
     /// Links an account of the OpenID provider to a user, who is added first if `made` is given.
     LinkAccount {
+        /// The provider.
         issuer: String,
+        /// The account at the provider.
         subject: String,
+        /// Login of the user.
         login: String,
+        /// The user to add first.
         made: Option<NewUser>,
     },
     /// Begins a session; `by` names the way of signing in, empty for a password.
     BeginSession {
+        /// Id of the session.
         id: String,
+        /// Secret of the session.
         secret: String,
+        /// Login of the user.
         login: String,
+        /// The way of signing in; empty: by a password.
         by: &'static str,
     },
     /// Ends a session.
-    EndSession { id: String, login: String },
+    EndSession {
+        /// Id of the session.
+        id: String,
+        /// Login of the user.
+        login: String,
+    },
     /// Changes organisations and places.
     Directory(Vec<Change>),
     /// Notes a look or a refusal.
     Note {
+        /// The action.
         action: String,
+        /// The object.
         object: String,
+        /// The reason.
         reason: String,
+        /// Details.
         detail: String,
     },
 }
