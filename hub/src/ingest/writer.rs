@@ -473,7 +473,7 @@ impl Writer {
             self.read_directory(connection).await?;
         }
         // The command line writes changes too.
-        let last = changes::kept(connection).await?.last;
+        let last = changes::last(connection).await?;
         self.announce_changes(Some(last));
         // An escalation cannot be called back, so a doubtful clock causes none.
         let (waking, unacknowledged) = if is_doubtful {

@@ -36,7 +36,7 @@ pub async fn write(
     if changes.is_empty() {
         return Ok(None);
     }
-    let mut number = kept(connection).await?.last;
+    let mut number = last(connection).await?;
     let all: Vec<_> = changes.iter().collect();
     for rows in all.chunks(ROWS_MAX) {
         let mut query = Statement::new(
@@ -68,6 +68,15 @@ fn joined(orgs: &[String]) -> String {
         return String::new();
     }
     format!(",{},", orgs.join(","))
+}
+
+/// The newest number; 0: there was never a change.
+pub async fn last(connection: &mut Connection) -> Result<i64, StoreError> {
+    let row = sqlx::query("SELECT COALESCE(MAX(number), 0) FROM changes")
+        .fetch_one(connection)
+        .await
+        .map_err(failed("reading the last number of changes"))?;
+    Ok(row.get(0))
 }
 
 /// Which numbers there are.
