@@ -6,11 +6,11 @@
 //! ```
 //!
 //! * A file is named by a keyed digest of its content and sealed (`sealed::file`): the same content is one file, however
-//!   many cases have it. What it is called by people stands in the case's log, sealed.
+//!   many cases have it. Its name is in the case's log, sealed.
 //! * The file is on the disk before the action that names it commits. So a crash leaves at most a file that no case
-//!   refers to; `sweep` deletes it, as it deletes what was removed and what went with its case, with a proof.
-//! * What a file is is said by its bytes; the declared type and the name must say the same. It is never opened by the
-//!   hub beyond that, and a download is for saving only.
+//!   refers to; the sweep of retention deletes it, like removed files and those of deleted cases, with a proof.
+//! * The bytes decide the type of a file; the declared type and the name must agree. The hub opens a file for nothing
+//!   else, and a download is for saving only.
 //!
 //! Limits: `[attachments]`, and 100 files a case (`cases/check`).
 pub mod files;
@@ -25,19 +25,19 @@ use media::Media;
 
 /// The largest file that can be configured.
 const FILE_BYTES_MAX: u64 = 1 << 30;
-/// The most that a case may have by config.
+/// The largest sum of a case's files that can be configured.
 const CASE_BYTES_MAX: u64 = 100 << 30;
 
-/// Why a file was not taken, for the figures.
+/// Why a file was refused, for the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotTaken {
     Name,
     Type,
     Size,
     Room,
-    /// It did not come to its end, or too slowly.
+    /// The body was cut off, or too slow.
     Cut,
-    /// Too many come at once.
+    /// Too many files arrive at a time.
     Busy,
     Disk,
 }
@@ -54,7 +54,7 @@ impl NotTaken {
         Self::Disk,
     ];
 
-    /// The word in the figures.
+    /// The label in the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Name => "name",
@@ -72,11 +72,11 @@ impl NotTaken {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttachmentsConfig {
-    /// The largest file.
+    /// Maximum size of a file.
     pub file_max: Bytes,
-    /// The most that a case has of them all.
+    /// Maximum size of all files of a case.
     pub case_max: Bytes,
-    /// Types that are taken.
+    /// Accepted types.
     pub types: Vec<Media>,
 }
 
@@ -91,7 +91,7 @@ impl Default for AttachmentsConfig {
 }
 
 impl AttachmentsConfig {
-    /// What is wrong with it: the key and why.
+    /// Checks the limits. Error: the key, and why.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         if !(1024..=FILE_BYTES_MAX).contains(&self.file_max.0) {
             let message = "must be between \"1KiB\" and \"1GiB\"".to_owned();

@@ -1,16 +1,16 @@
 //! Signing in by OpenID Connect: the authorization code flow (OpenID Connect Core 1.0, 3.1) with PKCE (RFC 7636), as a
-//! confidential client of the one provider of `[oidc]`. Called by `api/oidc.rs`; who the answer is of is decided in
-//! `who.rs`.
+//! confidential client of the one provider of `[oidc]`. Called by `api/oidc.rs`; `who.rs` decides whose an account
+//! is.
 //!
 //! ```text
 //! browser ─ GET …/oidc ─▶ begin: state, nonce, verifier ─▶ a sealed cookie, 303 to the provider
 //! browser ─ GET …/callback?code&state, cookie ─▶ finish: code for tokens ─▶ token.rs verifies ─▶ an Identity
 //! ```
 //!
-//! * What was begun is kept by the browser that began it, sealed (`begun.rs`), and not by the hub: so it is bound to that
+//! * The browser that began a sign-in keeps its state, sealed (`begun.rs`); the hub does not. So the state is bound to that
 //!   browser, costs the hub nothing, and nobody can fill a table with it. A code is good once; that is the provider's.
-//! * The provider is asked when somebody signs in, never at the start of the hub: where it is down, passwords serve as ever.
-//!   What it says of itself is kept (`provider.rs`).
+//! * The provider is asked at a sign-in, never at the start of the hub: while it is down, passwords still work.
+//!   Its metadata is cached (`provider.rs`).
 //! * The browser is sent to the provider and nowhere else: no request says where to go afterwards.
 //! * Limits: [`SIGN_INS_AT_ONCE`] conversations with the provider at a time; a code has [`CODE_BYTES_MAX`].
 mod begun;
@@ -39,77 +39,77 @@ use linli_store::sealed::Sealer;
 use provider::{Metadata, Provider};
 use token::{BadToken, Client, Proven};
 
-/// How long somebody may take at the provider, milliseconds.
+/// Time to sign in at the provider, milliseconds.
 pub const BEGUN_MS: i64 = 10 * 60_000;
-/// Conversations with the provider at a time.
+/// Maximum number of conversations with the provider.
 const SIGN_INS_AT_ONCE: usize = 16;
 /// The longest code.
 const CODE_BYTES_MAX: usize = 4096;
 /// The longest subject (OpenID Connect Core 1.0, 2), and the longest name.
 const SUBJECT_BYTES_MAX: usize = 255;
 const NAME_CHARS_MAX: usize = 100;
-/// Groups that are looked at.
+/// Maximum number of groups that are read.
 const GROUPS_MAX: usize = 1000;
 
-/// Why somebody does not get in. What stands in the variants is for the log.
+/// Why a sign-in failed. The texts of the variants are for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum SignInError {
-    /// It was not begun here, too long ago, or by another browser.
+    /// It was begun elsewhere, too long ago, or by another browser.
     #[error("{0}")]
     State(&'static str),
-    /// The provider has refused.
+    /// The provider refused.
     #[error("the provider refused: {0}")]
     Refused(String),
-    /// What the provider says proves nothing.
+    /// The ID token proves nothing.
     #[error("the provider's ID token is not good: {0}")]
     Token(String),
-    /// The provider does not answer as one does.
+    /// The provider is unusable.
     #[error("the provider cannot be used: {0}")]
     Provider(String),
-    /// As many as may are talking with it.
+    /// Too many conversations with the provider.
     #[error("too many sign-ins at once")]
     Busy,
 }
 
-/// Who somebody is for the provider.
+/// The identity at the provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The provider.
     pub issuer: String,
-    /// Its name for the account, for good.
+    /// The provider's permanent name for the account.
     pub subject: String,
-    /// What the claim of the config says.
+    /// The value of the configured claim.
     pub login: Option<String>,
-    /// What people call them.
+    /// The person's name.
     pub name: Option<String>,
     /// Their groups.
     pub groups: Vec<String>,
 }
 
-/// A sign-in that has been begun.
+/// A begun sign-in.
 #[derive(Debug)]
 pub struct Start {
-    /// Where the browser goes.
+    /// The address for the browser.
     pub url: String,
-    /// What it keeps meanwhile.
+    /// The cookie.
     pub cookie: String,
 }
 
-/// What the browser brings back.
+/// The browser's return.
 #[derive(Debug, Default)]
 pub struct Return<'a> {
-    /// What it has kept.
+    /// The cookie.
     pub cookie: Option<&'a str>,
     pub state: Option<&'a str>,
     pub code: Option<&'a str>,
     pub error: Option<&'a str>,
-    /// Who sends it (RFC 9207).
+    /// The provider that sent it (RFC 9207).
     pub iss: Option<&'a str>,
 }
 
 /// Signing in at the provider of the config.
 pub struct Oidc {
-    /// What the config says.
+    /// The config.
     pub config: OidcConfig,
     provider: Provider,
     sealer: Sealer,
@@ -117,11 +117,11 @@ pub struct Oidc {
 }
 
 impl Oidc {
-    /// Connects to nothing.
+    /// With a config; connects to nothing.
     pub fn new(config: OidcConfig) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         Ok(Self {
             provider: Provider::new(&config)?,
-            // A key of this process: what it seals is good for minutes, and anybody can have any number of it made,
+            // A key of this process: its cookies are valid for minutes, and anybody can have any number of them made,
             // which must not wear out the key of the fields.
             sealer: Sealer::of_process(),
             turns: Arc::new(Semaphore::new(SIGN_INS_AT_ONCE)),
@@ -129,7 +129,7 @@ impl Oidc {
         })
     }
 
-    /// Begins.
+    /// Begins a sign-in.
     pub async fn begin(&self, now_ms: i64) -> Result<Start, SignInError> {
         let metadata = self.provider.metadata().await?;
         let client = self.client(&metadata);
@@ -152,7 +152,7 @@ impl Oidc {
         })
     }
 
-    /// Ends what was begun: who has come back.
+    /// Completes a sign-in; returns the identity.
     pub async fn finish(
         &self,
         returned: &Return<'_>,
@@ -226,7 +226,7 @@ impl Oidc {
             )
         };
         let proven = match verified(&metadata) {
-            // The provider may have another key since.
+            // The provider may have a new key.
             Err(BadToken::UnknownKey) => match self.provider.with_new_keys(&metadata).await? {
                 Some(metadata) => verified(&metadata),
                 None => Err(BadToken::UnknownKey),
@@ -239,14 +239,14 @@ impl Oidc {
                 .user_info(&client, tokens.access_token().clone(), &proven)
                 .await?;
             for (claim, value) in more {
-                // What the ID token says is signed, and stays.
+                // The ID token is signed, so its claims prevail.
                 proven.claims.entry(claim).or_insert(value);
             }
         }
         identity(&self.config, proven)
     }
 
-    /// Many providers put the claims of a profile there, and not into the ID token.
+    /// Many providers put the profile's claims there, and not into the ID token.
     async fn user_info(
         &self,
         client: &Client,
@@ -304,7 +304,7 @@ impl From<provider::Unusable> for SignInError {
     }
 }
 
-/// What the claims say, within bounds.
+/// The claims, bounded.
 fn identity(config: &OidcConfig, proven: Proven) -> Result<Identity, SignInError> {
     let Proven { subject, claims } = proven;
     if subject.is_empty()

@@ -1,10 +1,10 @@
-//! Wrong sign-ins on their way into the audit log: whoever can reach the API can make any number of them, and the log
+//! Failed sign-ins on their way into the audit log: anybody who reaches the API can cause any number, and the log
 //! stays for good.
 //!
-//! The first one of a login or an address is an entry at once. Those that follow within [`FOLD_MS`] are counted, and
-//! become one entry for each login or address when that time is over: how many, and of whom. So an attack from one
+//! The first failure of a login or an address is an entry at once. Later ones within [`FOLD_MS`] are counted, and make
+//! one entry for each login or address at the end: the number and the names. So an attack from one
 //! address is two entries a minute at most, and one from everywhere [`KEYS_MAX`] and some. `Folding` is pure; `Refusals` is
-//! its owner, which the API calls and the app runs. What has been counted is written when the hub stops; a kill loses it.
+//! its owner, which the API calls and the app runs. A stop writes the counts; a kill loses them.
 use linli_shared::service::clock;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -18,17 +18,17 @@ use crate::health::Line;
 use crate::ingest::people_changes::PeopleChange;
 use crate::ingest::{Ingest, Rejection};
 
-/// How long the ones that follow are counted, milliseconds.
+/// Length of a count, milliseconds.
 const FOLD_MS: i64 = 60_000;
-/// How often it is looked at what is due.
+/// Interval of writing finished counts.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// An entry is written within this time, or its writer is taken to be stuck.
+/// An entry is written within this time, or its writer counts as stuck.
 const WRITE_MAX: Duration = Duration::from_secs(120);
-/// Logins and addresses that are counted at a time; what is more is counted together.
+/// Maximum number of counted logins and addresses; the rest share one count.
 const KEYS_MAX: usize = 256;
-/// Of whom an entry tells by name.
+/// Maximum number of names in an entry.
 const NAMED_MAX: usize = 10;
-/// Where the ones without a place of their own are counted.
+/// The shared count.
 const OTHERS: &str = "sign-ins";
 
 /// An entry of the audit log.
@@ -38,7 +38,7 @@ struct Entry {
     detail: String,
 }
 
-/// What is counted of a login or an address.
+/// The count of a login or an address.
 struct Counted {
     until_ms: i64,
     count: u64,
@@ -67,7 +67,7 @@ impl Counted {
 struct Folding(HashMap<String, Counted>);
 
 impl Folding {
-    /// One more: an entry, or a count.
+    /// Counts a failure, or returns an entry.
     fn refused(
         &mut self,
         user: Option<&str>,
@@ -86,7 +86,7 @@ impl Folding {
             counted.one_more(object);
             return None;
         }
-        // Two places of their own, and the last one is for the others.
+        // Two counts of their own, and the last one is shared.
         if self.0.len() + 2 >= KEYS_MAX {
             let others = self.0.entry(OTHERS.to_owned());
             others
@@ -104,11 +104,11 @@ impl Folding {
         Some(entry)
     }
 
-    /// What is due; what nobody has gone on with is forgotten.
+    /// The finished counts; counts of zero are removed.
     fn due(&mut self, now_ms: i64) -> Vec<Entry> {
         let mut entries = Vec::new();
         self.0.retain(|object, counted| {
-            // A clock that was put back must not make it wait for longer.
+            // A clock that was set back must not prolong a count.
             if now_ms < counted.until_ms && counted.until_ms - now_ms <= FOLD_MS {
                 return true;
             }
@@ -128,7 +128,7 @@ impl Folding {
     }
 }
 
-/// Notes wrong sign-ins.
+/// Notes failed sign-ins.
 #[derive(Clone)]
 pub struct Refusals {
     folding: Arc<Mutex<Folding>>,
@@ -136,7 +136,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// None yet.
+    /// Without counts.
     pub fn new(ingest: Ingest) -> Self {
         Self {
             folding: Arc::default(),
@@ -144,7 +144,7 @@ impl Refusals {
         }
     }
 
-    /// Somebody was not let in, as this login or as nobody that is known.
+    /// Notes a failed sign-in of a login, or of nobody known.
     pub async fn note(
         &self,
         login: Option<&str>,
@@ -163,7 +163,7 @@ impl Refusals {
         }
     }
 
-    /// Writes what is due, until the hub stops; then all.
+    /// Writes finished counts until the hub stops; then all.
     pub async fn run(self, mut line: Line, stop: CancellationToken) -> io::Result<()> {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -201,7 +201,7 @@ impl Refusals {
     }
 }
 
-/// An address, or the network of 64 bits of one of IPv6: that many everybody has.
+/// An address, or the network of 64 bits of an IPv6 address: everybody has that many.
 fn network(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => address.to_string(),
@@ -270,7 +270,7 @@ mod tests {
         let counted = format!("{} more: ", 10_000 - entries);
         assert!(due[0].detail.starts_with(&counted), "{due:?}");
         assert!(due[0].detail.len() < 200, "{due:?}");
-        // A clock that is put back holds nothing up.
+        // A clock that is set back delays nothing.
         let mut folding = Folding::default();
         for _ in 0..2 {
             folding.refused(None, "192.0.2.1", "", 10 * FOLD_MS);

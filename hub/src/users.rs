@@ -1,8 +1,8 @@
-//! Who uses the hub: users with a role in an organisation, who sign in with a password.
+//! Users of the hub: each has a role in an organisation and signs in with a password.
 //!
 //! * A password has 12 to 128 characters and is kept as an Argon2id hash (RFC 9106) with the parameters of its
-//!   second recommendation for little memory: 19 MiB, 2 passes. Checking one takes some tens of milliseconds, so
-//!   it is done beside the runtime, and not more than a few at a time.
+//!   second recommendation for little memory: 19 MiB, 2 passes. Checking one takes tens of milliseconds, so
+//!   it runs beside the runtime, a few at a time.
 //! * A session is a bearer token `lls.<id>.<secret>`, of which a hash is kept; it ends after 12 hours, when its
 //!   user signs out, is disabled, or has a new password.
 //! * Wrong passwords of one login are answered later and later: see `Tries`.
@@ -23,13 +23,13 @@ const TRIES_LOGINS_MAX: usize = 10_000;
 const TRIES_FREE: u32 = 5;
 /// The first pause, milliseconds; it doubles with each wrong password.
 const TRIES_PAUSE_MS: i64 = 10_000;
-/// The longest pause, milliseconds: an attacker must not lock somebody out for a day.
+/// The longest pause, milliseconds: an attacker must not lock a user out for a day.
 const TRIES_PAUSE_MS_MAX: i64 = 15 * 60_000;
 
-/// Names under which programs act.
+/// Prefixes of programs' names.
 const PROGRAMS: [&str; 2] = [linli_domain::cases::action::HUB, "nobody"];
 
-/// What is wrong with a login.
+/// Checks a login. Error: what is wrong.
 pub fn check_login(login: &str) -> Result<(), String> {
     let good = login.chars().all(|letter| {
         letter.is_ascii_lowercase() || letter.is_ascii_digit() || matches!(letter, '-' | '.' | '_')
@@ -48,7 +48,7 @@ pub fn check_login(login: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What is wrong with a password.
+/// Checks a password. Error: what is wrong.
 pub fn check_password(password: &str, login: &str) -> Result<(), String> {
     let chars = password.chars().count();
     if !PASSWORD_CHARS.contains(&chars) {
@@ -78,9 +78,9 @@ pub fn hash_password(password: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-/// A password is that of a hash. Where there is no hash it takes as long and is false.
+/// True if the password has this hash. Without a hash it takes as long and is false.
 pub fn is_password(password: &str, hash: Option<&str>) -> bool {
-    // Of nobody: so that an answer does not tell by its time whether a login is there.
+    // A hash of no password: the duration must not reveal whether a login exists.
     const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     let Ok(parsed) = PasswordHash::new(hash.unwrap_or(NOBODY)) else {
         return false;
@@ -91,19 +91,19 @@ pub fn is_password(password: &str, hash: Option<&str>) -> bool {
         && hash.is_some()
 }
 
-/// Wrong passwords of each login, and until when no other is looked at.
+/// Wrong passwords of each login, and the end of its pause.
 #[derive(Debug, Default)]
 pub struct Tries(HashMap<String, (u32, i64)>);
 
 impl Tries {
-    /// How long this login has to wait, milliseconds.
+    /// The rest of a login's pause, milliseconds.
     pub fn wait_ms(&self, login: &str, now_ms: i64) -> i64 {
         self.0
             .get(login)
             .map_or(0, |(_, until_ms)| until_ms.saturating_sub(now_ms).max(0))
     }
 
-    /// A wrong password.
+    /// Notes a wrong password.
     pub fn wrong(&mut self, login: &str, now_ms: i64) {
         if self.0.len() >= TRIES_LOGINS_MAX {
             self.0.retain(|_, (_, until_ms)| *until_ms > now_ms);
@@ -120,7 +120,7 @@ impl Tries {
         }
     }
 
-    /// The right one.
+    /// Forgets the wrong passwords of a login.
     pub fn right(&mut self, login: &str) {
         self.0.remove(login);
     }

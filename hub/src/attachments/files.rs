@@ -1,8 +1,8 @@
-//! The directory of the files, `attachments` beside a database: `ab/ab…` by digest, `incoming` for what is written, and
+//! The directory of the files, `attachments` beside a database: `ab/ab…` by digest, `incoming` for arriving files, and
 //! `lock`.
 //!
-//! A file gets its name after it is synced, and the directory is synced after that. It is renamed also where one of its
-//! name is there: so it is as young as its last arrival, and the sweep, which deletes only what is old, leaves it to who
+//! A file is synced, then renamed, then its directory is synced. It is renamed also over an equal file of the same
+//! name: so it is as young as its last arrival, and the sweep, which deletes old files only, leaves it to the request that
 //! is about to refer to it. Both hold the lock, which all processes on this directory share.
 use linli_shared::service::file::sync_directory;
 use std::fs::{DirBuilder, File};
@@ -27,26 +27,26 @@ pub struct Files {
     sealer: Arc<Sealer>,
 }
 
-/// A file that is coming; where it does not become one of a case it goes.
+/// An arriving file; dropped, it is deleted.
 pub struct Incoming {
     path: PathBuf,
     sealing: Sealing,
     gone: Gone,
 }
 
-/// Deletes a file that nobody has taken.
+/// Deletes a file that was not kept.
 struct Gone(Option<PathBuf>);
 
 impl Drop for Gone {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
-            // The next start deletes what this does not.
+            // If this fails, the next start deletes it.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-/// A file that has come, and has no name yet.
+/// A complete file without a name.
 pub struct Received {
     path: PathBuf,
     sealed: Sealed,
@@ -54,12 +54,12 @@ pub struct Received {
 }
 
 impl Incoming {
-    /// Adds to the content.
+    /// Appends to the content.
     pub fn push(&mut self, content: &[u8]) -> io::Result<()> {
         self.sealing.push(content)
     }
 
-    /// There is no more.
+    /// Completes the file.
     pub fn finish(self) -> io::Result<Received> {
         Ok(Received {
             path: self.path,
@@ -70,19 +70,19 @@ impl Incoming {
 }
 
 impl Received {
-    /// What it is called.
+    /// Its digest, which is its name.
     pub fn digest(&self) -> &str {
         &self.sealed.digest
     }
 
-    /// Of its content.
+    /// Length of its content.
     pub fn bytes(&self) -> u64 {
         self.sealed.bytes
     }
 }
 
 impl Files {
-    /// Those beside a database; nothing is made.
+    /// The directory beside a database; nothing is created.
     pub fn beside(directory: &Path, sealer: Arc<Sealer>) -> Self {
         Self {
             root: directory.join("attachments"),
@@ -90,12 +90,12 @@ impl Files {
         }
     }
 
-    /// Where they are.
+    /// The directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where the file of a digest is.
+    /// The path of a digest.
     pub fn path(&self, digest: &str) -> PathBuf {
         self.directory(digest).join(digest)
     }
@@ -131,7 +131,7 @@ impl Files {
         Ok((path, file))
     }
 
-    /// Begins to take a file.
+    /// Begins to receive a file.
     pub fn begin(&self) -> io::Result<Incoming> {
         let (path, file) = self.temporary()?;
         let gone = Gone(Some(path.clone()));
@@ -142,7 +142,7 @@ impl Files {
         })
     }
 
-    /// The content of a file that has come.
+    /// The content of a complete file.
     pub fn look(&self, received: &Received) -> Result<Opened, FileError> {
         Opened::new(&self.sealer, File::open(&received.path)?)
     }
@@ -159,7 +159,7 @@ impl Files {
         let directory = self.directory(digest);
         self.make(&directory)?;
         let _lock = self.lock()?;
-        // As young as its arrival, not as its first byte.
+        // Its age counts from its arrival, not from its first byte.
         File::options()
             .write(true)
             .open(from)?
@@ -168,8 +168,8 @@ impl Files {
         sync_directory(&directory)
     }
 
-    /// Takes a file over from another directory, if it is not here and whole; true if it was not. One that is damaged
-    /// is not taken over.
+    /// Copies a file from another directory, unless it is here and undamaged; true if it was copied. A damaged one
+    /// is not copied.
     pub fn copy_from(&self, other: &Self, digest: &str, bytes: u64) -> Result<bool, FileError> {
         if self.verify(digest, bytes).is_ok() {
             return Ok(false);
@@ -192,7 +192,7 @@ impl Files {
         Opened::new(&self.sealer, File::open(self.path(digest))?)
     }
 
-    /// A file is there, whole, and what it was.
+    /// Verifies that a file exists, undamaged.
     pub fn verify(&self, digest: &str, bytes: u64) -> Result<(), FileError> {
         let found = file::verify(&self.sealer, &self.path(digest), digest)?;
         if found == bytes {
@@ -201,14 +201,14 @@ impl Files {
         Err(FileError::Damaged(OTHER_LENGTH))
     }
 
-    /// Keeps files from being named and deleted, by whatever process, as long as it lives.
+    /// The lock: no process names or deletes files while it is held.
     pub fn lock(&self) -> io::Result<File> {
         let lock = File::create(self.root.join("lock"))?;
         lock.lock()?;
         Ok(lock)
     }
 
-    /// A file last came before this, in milliseconds since 1970; `None`: it is not there.
+    /// The last arrival of a file, milliseconds since 1970 UTC; `None`: it does not exist.
     pub fn came_ms(&self, digest: &str) -> io::Result<Option<i64>> {
         let modified = match self.path(digest).metadata() {
             Ok(metadata) => metadata.modified()?,
@@ -234,7 +234,7 @@ impl Files {
             for entry in std::fs::read_dir(directory.path())? {
                 let name = entry?.file_name();
                 let name = name.to_string_lossy();
-                // What is called otherwise was put there by somebody else.
+                // A file of another name is not the hub's.
                 if name.len() == DIGEST_CHARS && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     digests.push(name.into_owned());
                 }
@@ -250,7 +250,7 @@ impl Files {
         sync_directory(&self.directory(digest))
     }
 
-    /// Deletes what has begun to come and is nobody's: at a start, where nothing comes yet.
+    /// Deletes incomplete files at a start, before any arrives.
     pub fn clear_incoming(&self) -> io::Result<()> {
         let incoming = self.root.join("incoming");
         if !incoming.exists() {
@@ -263,7 +263,7 @@ impl Files {
     }
 }
 
-/// Does what waits for the disk on a thread for that.
+/// Runs blocking work on a thread for that.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -330,7 +330,7 @@ mod tests {
         assert!(there.copy_from(&here, &one, 3).expect("copied"));
         assert!(!there.copy_from(&here, &one, 3).expect("it is there"));
         there.verify(&one, 3).expect("it is whole");
-        // One that is cut off is replaced.
+        // A file that is cut off is replaced.
         std::fs::write(there.path(&one), b"x").expect("damaged");
         assert!(there.copy_from(&here, &one, 3).expect("copied"));
         there.verify(&one, 3).expect("it is whole");

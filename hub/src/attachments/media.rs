@@ -1,5 +1,5 @@
-//! What a file is. Its bytes say it (`infer`, and for documents the list of what is in them); what its name ends with
-//! and what was declared must say the same.
+//! The type of a file. Its bytes decide (`infer`, and for documents the list of their contents); the ending of its name
+//! and the declared type must agree.
 //!
 //! Text is UTF-8 without control characters that does not begin as markup. A document is the container of its kind,
 //! without macros. Nothing is unpacked.
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Seek, SeekFrom};
 use zip::ZipArchive;
 
-/// As much of the beginning as says what a file is.
+/// Length of the beginning that decides the type.
 const HEAD_BYTES: u64 = 8192;
 
-/// A type that can be taken.
+/// An accepted type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Media {
@@ -47,7 +47,7 @@ impl Media {
         Self::Txt,
     ];
 
-    /// Its word in config, log and API; what content types it goes by, its own first; the endings of its names.
+    /// Its word in config, log and API; its content types, the proper one first; its endings.
     fn facts(
         self,
     ) -> (
@@ -93,12 +93,12 @@ impl Media {
         self.facts().0
     }
 
-    /// The content type that it is shown with.
+    /// The content type of downloads.
     pub fn content_type(self) -> &'static str {
         self.facts().1[0]
     }
 
-    /// The one that goes by a content type; what follows a semicolon does not matter.
+    /// The type of a content type; parameters after a semicolon are ignored.
     pub fn declared(content_type: &str) -> Option<Self> {
         let word = content_type.split(';').next().unwrap_or_default().trim();
         let is = |media: &Self| {
@@ -111,21 +111,21 @@ impl Media {
         Self::ALL.into_iter().find(is)
     }
 
-    /// The one whose names end so.
+    /// The type of an ending.
     pub fn ending(ending: &str) -> Option<Self> {
         Self::ALL
             .into_iter()
             .find(|media| media.facts().2.contains(&ending))
     }
 
-    /// The words of some, for people.
+    /// The words of some types, for people.
     pub fn words(of: &[Self]) -> String {
         let words: Vec<&str> = of.iter().map(|media| media.as_str()).collect();
         words.join(", ")
     }
 }
 
-/// What the bytes are; the error names what is not taken.
+/// The type by the bytes. Error: the name of a type that is not accepted.
 pub fn look(file: &mut (impl Read + Seek)) -> io::Result<Result<Media, String>> {
     let mut head = Vec::new();
     file.seek(SeekFrom::Start(0))?;
@@ -139,7 +139,7 @@ pub fn look(file: &mut (impl Read + Seek)) -> io::Result<Result<Media, String>> 
     let Some(kind) = infer::get(&head) else {
         return text(file, &head);
     };
-    // What infer calls a type, and the others do not.
+    // Types that `infer` recognises.
     let word = match kind.mime_type() {
         "audio/m4a" => "audio/mp4",
         word => word,
@@ -150,7 +150,7 @@ pub fn look(file: &mut (impl Read + Seek)) -> io::Result<Result<Media, String>> 
     })
 }
 
-/// What a container is: its list of contents says it.
+/// The type of a container by its list of contents.
 fn document(file: &mut (impl Read + Seek), head: &[u8]) -> io::Result<Result<Media, String>> {
     file.seek(SeekFrom::Start(0))?;
     let archive = match ZipArchive::new(file) {
@@ -198,7 +198,7 @@ fn text(file: &mut (impl Read + Seek), head: &[u8]) -> io::Result<Result<Media, 
     }
     file.seek(SeekFrom::Start(0))?;
     let mut buffer = vec![0; HEAD_BYTES as usize];
-    // Bytes of a character whose end has not come yet.
+    // The bytes may end within a character.
     let mut begun = 0;
     loop {
         let read = file.read(&mut buffer[begun..])?;

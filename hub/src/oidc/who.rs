@@ -1,11 +1,11 @@
-//! Whose a provider's account is. Pure.
+//! The user of a provider's account. Pure.
 //!
-//! * An account is known by issuer and subject, which the provider gives to nobody else ever. The login that it names is
-//!   looked at once, at its first sign-in: where a user of that login is marked as one who signs in by OpenID Connect, and
-//!   no other account is theirs, it is theirs from then on.
-//! * A user who is not marked is nobody's, whatever the provider says: an administrator marks them.
-//! * Where the config maps groups, an account whose login is nobody's is made a user, by the first entry that fits. What
-//!   a user may do later is the hub's: groups are not looked at again.
+//! * An account is identified by issuer and subject, which the provider never reuses. Its login is looked at once, at its
+//!   first sign-in: if a user of that login is marked for OpenID Connect and has no other account, the account is that
+//!   user's from then on.
+//! * A user without the mark has no account, whatever the provider says: an administrator sets the mark.
+//! * If the config maps groups, an account with an unused login becomes a user, by the first entry that matches. The hub
+//!   alone changes the user's rights later: groups are not read again.
 use crate::oidc::config::Group;
 use crate::users::check_login;
 use linli_domain::rights::Role;
@@ -13,12 +13,12 @@ use linli_store::identities::AccountStatus;
 
 use super::Identity;
 
-/// Who gets in.
+/// The user who enters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// A user whose account it is.
+    /// The user of the account.
     Known(String),
-    /// A user whose account it is from now on.
+    /// A user who gets the account now.
     Link(String),
     /// A new user.
     Make {
@@ -28,7 +28,7 @@ pub enum Entry {
     },
 }
 
-/// Why nobody does; for the audit log.
+/// Why nobody enters; for the audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error("the user is disabled")]
@@ -49,7 +49,7 @@ pub enum Refused {
     Taken,
 }
 
-/// Decides it.
+/// Decides the user of an account.
 pub fn decide(
     standing: &AccountStatus,
     identity: &Identity,
@@ -128,7 +128,7 @@ mod tests {
         let (plain, mapped) = (&maps[..0], &maps[..]);
         let table = [
             (Some("ma"), none, Some("wang"), "", plain, known.clone()),
-            // The provider calls them something else since.
+            // The provider has another login for it since.
             (Some("ma"), Some("m"), Some("li"), "", plain, known.clone()),
             (Some("ma"), none, None, "", plain, known),
             (
