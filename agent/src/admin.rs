@@ -22,7 +22,7 @@ use crate::ingest::SourceIngest;
 use crate::ingest::device_clock;
 use crate::ingest::live_tap::{LiveLine, Seen};
 use crate::ingest::source_status::SourceView;
-use crate::intake::{Intake, Outcome, Submission, Submitted};
+use crate::intake::{Intake, Submission, SubmitOutcome, Submitted};
 use crate::metrics::Metrics;
 use crate::pseudonym::Pseudonyms;
 use crate::stations::Stations;
@@ -330,7 +330,7 @@ async fn submit(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Json<Sub
         .intake
         .submit(submission)
         .await
-        .and_then(Outcome::whole)
+        .and_then(SubmitOutcome::whole)
         .map(Json)
         .map_err(|error| {
             Problem::new(

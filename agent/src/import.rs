@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use crate::gateway_clock::GatewayClock;
 use crate::ingest::Receipt;
-use crate::intake::{Intake, Outcome, Submission, SubmitError, Submitted};
+use crate::intake::{Intake, Submission, SubmitError, SubmitOutcome, Submitted};
 use crate::socket::{self, SocketError};
 use admission::Reading;
 use history::{Mode, Preview};
@@ -209,7 +209,7 @@ impl Target {
             Self::Spool(intake) => intake
                 .submit(rows)
                 .await
-                .and_then(Outcome::whole)
+                .and_then(SubmitOutcome::whole)
                 .map_err(|source| ImportError::Submit { line, source }),
             Self::Running(path) => {
                 let body = rows.encode()?;

@@ -47,7 +47,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock_anchors;
-use crate::intake::{Intake, Outcome, Submission, SubmitError, Submitted};
+use crate::intake::{Intake, Submission, SubmitError, SubmitOutcome, Submitted};
 use crate::metrics::{Metrics, SourceFigures};
 use crate::pending::Pending;
 use crate::pseudonym::Pseudonyms;
@@ -259,7 +259,7 @@ impl SourceIngest {
         let intake = &inner.shared.intake;
         let submit = |submission: Submission| async {
             match submission.len() {
-                0 => Ok(Outcome::default()),
+                0 => Ok(SubmitOutcome::default()),
                 _ => intake.submit(submission).await,
             }
         };

@@ -45,14 +45,14 @@ pub struct Submitted {
 
 /// The outcome of a submission.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct SubmitOutcome {
     /// Counts of the lanes that stored their events.
     pub submitted: Submitted,
     /// The ways that were refused, and the reasons.
     pub refused: Vec<(Way, AppendError)>,
 }
 
-impl Outcome {
+impl SubmitOutcome {
     /// Ok if everything is durable, else the error: the urgent lane's first.
     pub fn whole(self) -> Result<Submitted, SubmitError> {
         match self.refused.into_iter().next() {
@@ -276,7 +276,7 @@ impl Intake {
     }
 
     /// Makes events durable, each lane by itself. A store that has begun finishes even if the caller stops waiting.
-    pub async fn submit(&self, submission: Submission) -> Result<Outcome, SubmitError> {
+    pub async fn submit(&self, submission: Submission) -> Result<SubmitOutcome, SubmitError> {
         let count = submission.len();
         if count > SUBMIT_EVENTS_MAX {
             return Err(SubmitError::TooMany(count));
@@ -301,7 +301,7 @@ impl Intake {
                 }
             }
         }
-        let mut outcome = Outcome::default();
+        let mut outcome = SubmitOutcome::default();
         let mut done = Vec::with_capacity(1 + appends.len());
         if let Some(first) = first {
             done.push(first.await);

@@ -74,9 +74,9 @@ pub async fn open(socket: &Path, uri: &str) -> Result<Incoming, SocketError> {
 
 /// The `detail` of the problem in the answer, or the whole answer if it is none, with its status.
 fn refused(status: StatusCode, body: &[u8]) -> SocketError {
-    let told: Option<Told> = serde_json::from_slice(body).ok();
+    let told: Option<ProblemText> = serde_json::from_slice(body).ok();
     let detail = match told {
-        Some(Told { detail }) => detail,
+        Some(ProblemText { detail }) => detail,
         None => format!("{status} {}", String::from_utf8_lossy(body)),
     };
     SocketError::Refused { status, detail }
@@ -84,7 +84,7 @@ fn refused(status: StatusCode, body: &[u8]) -> SocketError {
 
 /// The part of a problem for people.
 #[derive(Deserialize)]
-struct Told {
+struct ProblemText {
     detail: String,
 }
 

@@ -63,7 +63,7 @@ pub enum InboxError {
 
 /// The state of the inbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct InboxState {
     /// The last synced number.
     pub stored: u64,
     /// The last number that the station's system has acknowledged.
@@ -98,7 +98,7 @@ enum Request {
 #[derive(Clone)]
 pub struct Stations {
     requests: SyncSender<Request>,
-    standing: watch::Receiver<Standing>,
+    standing: watch::Receiver<InboxState>,
 }
 
 /// The thread of the inbox.
@@ -123,7 +123,7 @@ impl Stations {
     /// accepted meanwhile, and the hub keeps the messages.
     pub fn open(data_dir: &Path, limits: Limits) -> Result<(Self, StationsThread), std::io::Error> {
         let (requests, inbox) = sync_channel(REQUESTS_MAX);
-        let (status, standing) = watch::channel(Standing::default());
+        let (status, standing) = watch::channel(InboxState::default());
         let mut owner = Owner {
             directory: data_dir.join("stations"),
             limits,
@@ -145,7 +145,7 @@ impl Stations {
     }
 
     /// The state of the inbox.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
+    pub fn standing(&self) -> watch::Receiver<InboxState> {
         self.standing.clone()
     }
 
@@ -197,7 +197,7 @@ struct Owner {
     coming: VecDeque<CaseStatus>,
     /// Too many messages arrived: none is accepted until the next session sends them in order.
     overrun: bool,
-    status: watch::Sender<Standing>,
+    status: watch::Sender<InboxState>,
 }
 
 impl Owner {
@@ -328,7 +328,7 @@ impl Owner {
     fn publish(&self, refusing: Option<String>) {
         self.status.send_if_modified(|status| {
             let now = match &self.contents {
-                Ok(inbox) => Standing {
+                Ok(inbox) => InboxState {
                     stored: inbox.stored(),
                     removed: inbox.removed(),
                     waiting: inbox.waiting(),
@@ -336,7 +336,7 @@ impl Owner {
                     oldest_ms: inbox.oldest_ms(),
                     refusing,
                 },
-                Err(reason) => Standing {
+                Err(reason) => InboxState {
                     refusing: Some(reason.clone()),
                     ..status.clone()
                 },

@@ -88,7 +88,7 @@ struct Camera {
     url: Url,
     account: Account,
     /// Notifications that the routine lane has refused.
-    waiting: Mutex<Vec<Told>>,
+    waiting: Mutex<Vec<ReceivedNotification>>,
 }
 
 impl Source for Onvif {
@@ -259,13 +259,13 @@ fn utc_ms([year, month, day, hour, minute, second]: [i32; 6]) -> Option<i64> {
 }
 
 /// A notification, or the reason why it is unreadable, with the text as received.
-struct Told {
+struct ReceivedNotification {
     raw: String,
     read: Result<Notification, String>,
     arrival: Arrival,
 }
 
-impl Told {
+impl ReceivedNotification {
     /// Adds it to a batch, as a message of this device.
     fn add(&mut self, batch: &mut IngestBatch, device: &str) {
         batch.set_arrival(&mut self.arrival);
@@ -278,31 +278,37 @@ impl Told {
 }
 
 /// The notifications of an answer.
-fn told(text: &str, answer: Answer, arrival: Arrival) -> Vec<Told> {
-    let read = answer.notifications.into_iter().map(|notification| Told {
-        raw: text
-            .get(notification.bytes.clone())
-            .unwrap_or_default()
-            .to_owned(),
-        read: Ok(notification),
-        arrival,
-    });
-    let broken = answer.broken.into_iter().map(|reason| Told {
-        raw: text.to_owned(),
-        read: Err(reason),
-        arrival,
-    });
+fn told(text: &str, answer: Answer, arrival: Arrival) -> Vec<ReceivedNotification> {
+    let read = answer
+        .notifications
+        .into_iter()
+        .map(|notification| ReceivedNotification {
+            raw: text
+                .get(notification.bytes.clone())
+                .unwrap_or_default()
+                .to_owned(),
+            read: Ok(notification),
+            arrival,
+        });
+    let broken = answer
+        .broken
+        .into_iter()
+        .map(|reason| ReceivedNotification {
+            raw: text.to_owned(),
+            read: Err(reason),
+            arrival,
+        });
     read.chain(broken).collect()
 }
 
 /// Stores notifications of a device, until its alarms are durable. A notification that the routine lane refuses waits
 /// for the next call and blocks no alarm; at most [`WAITING_MAX`] wait.
-async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<Told>) {
+async fn store(ingest: &SourceIngest, camera: &Camera, coming: Vec<ReceivedNotification>) {
     let mut waiting = camera.waiting.lock().await;
     // Taken out: a notification that makes the program panic is not tried again in the next session.
     let mut all = std::mem::take(&mut *waiting);
     let too_many = (all.len() + coming.len()).saturating_sub(WAITING_MAX);
-    let given_up: Vec<Told> = all.drain(..too_many.min(all.len())).collect();
+    let given_up: Vec<ReceivedNotification> = all.drain(..too_many.min(all.len())).collect();
     if !given_up.is_empty() {
         ingest.count("given_up", given_up.len() as u64);
         // Forgets which of their events are durable.

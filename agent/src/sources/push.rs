@@ -49,7 +49,7 @@ pub struct Push {
     /// Metrics.
     pub metrics: Metrics,
     /// Rate limit of the log lines about refusals.
-    pub told: Told,
+    pub told: RefusalLogLimit,
 }
 
 /// An item that was not stored.
@@ -100,9 +100,9 @@ const TELL_EVERY_MS: i64 = 10_000;
 
 /// The time of the last log line about a refusal.
 #[derive(Debug, Default)]
-pub struct Told(AtomicI64);
+pub struct RefusalLogLimit(AtomicI64);
 
-impl Told {
+impl RefusalLogLimit {
     /// Writes a line, unless one was written a moment ago: a misconfigured device tries often.
     fn tell(&self, source: &str, status: u16, reason: &str) {
         let now_ms = clock::monotonic_ms() as i64;

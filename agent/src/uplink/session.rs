@@ -16,7 +16,7 @@ use super::flight::{AckError, Flight};
 use super::lane::LaneSender;
 use super::{Downlink, Uplink};
 use crate::clock_anchors;
-use crate::stations::{InboxError, Standing, Stations};
+use crate::stations::{InboxError, InboxState, Stations};
 
 /// Deadline from the connection to `Welcome`.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(10);
@@ -365,7 +365,7 @@ impl Uplink {
 }
 
 /// Waits until the inbox changes; for ever if there is none, or it is gone.
-async fn changed(inbox: &mut Option<watch::Receiver<Standing>>) -> Option<()> {
+async fn changed(inbox: &mut Option<watch::Receiver<InboxState>>) -> Option<()> {
     if let Some(inbox) = inbox
         && inbox.changed().await.is_ok()
     {

@@ -6,11 +6,8 @@
 //! events that arrive late or out of order. SEC takes the time at which it reads a line as the time of the
 //! event. So in the first part, which reads a day in seconds, only its cost is meaningful; in the second part
 //! it runs in real time.
-#[path = "sec/deliveries.rs"]
 mod deliveries;
-#[path = "sec/log.rs"]
 mod log;
-#[path = "sec/peer.rs"]
 mod peer;
 
 use anyhow::{Context, Result, ensure};
