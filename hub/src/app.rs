@@ -1,4 +1,4 @@
-//! Knows every component of the running hub, what each is given, and the order of shutdown.
+//! The components of the running hub, their dependencies, and the order of shutdown.
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use linli_shared::service::data_dir::{self, DataDirError};
 use linli_shared::service::metrics::Registrar;
@@ -105,7 +105,7 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
-    /// What the rules need is not kept.
+    /// The config does not keep what the rules need.
     #[error("{0}")]
     Retention(String),
     /// The client of the OpenID provider.
@@ -414,7 +414,7 @@ impl App {
     }
 }
 
-/// What names this hub to receivers: the hash of its root, which stays as long as its data.
+/// The name of this hub for receivers: the hash of its root, which stays as long as its data.
 pub fn source(files: &Files) -> Result<String, CaError> {
     let root = ca::root_certificate(files)?;
     Ok(format!(

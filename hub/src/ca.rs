@@ -24,7 +24,7 @@ const HUB_DAYS: u64 = 3650;
 const BACKDATE: Duration = Duration::from_secs(86_400);
 const DAY_S: u64 = 86_400;
 
-/// Why the authority did not do what it was asked.
+/// Why the authority failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// It is there already.
@@ -36,7 +36,7 @@ pub enum CaError {
     /// A file cannot be written or read.
     #[error("{operation} {path:?} failed")]
     File {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
         /// On what.
         path: PathBuf,
@@ -47,7 +47,7 @@ pub enum CaError {
     /// A certificate could not be made.
     #[error("a certificate could not be made")]
     Certificate(#[from] rcgen::Error),
-    /// A file is not what it should be.
+    /// A file is invalid.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The name of the site or agent does not fit a certificate.
@@ -96,7 +96,7 @@ pub fn init(data_dir: &Path, names: &[String]) -> Result<Files, CaError> {
 
     let root_key_pem = issuer.key().serialize_pem();
     write_hub(&files, &issuer, &root_pem, names)?;
-    // The root comes last: it is what says that the hub has been initialised.
+    // The root is written last: it marks the hub as initialised.
     write(&files.root_key, &root_key_pem, 0o600)?;
     write(&files.root, &root_pem, 0o644)?;
     Ok(files)

@@ -1,4 +1,4 @@
-//! The hub's clock as its parts see it: the writer publishes the state that [`ClockGuard`] decides, all others read it.
+//! The hub's clock for all parts: the writer publishes the state that [`ClockGuard`] decides, the others read it.
 use linli_domain::clock_guard::{
     ClockConfig, ClockGuard, ClockState, Doubt, Reading, UNKNOWN_BOOT,
 };

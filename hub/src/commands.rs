@@ -1,4 +1,4 @@
-//! The command line: what each command does.
+//! The command line: the implementation of each command.
 mod acknowledge;
 pub mod cli;
 mod clock;

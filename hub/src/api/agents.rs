@@ -17,7 +17,7 @@ use linli_store::agents::AgentView;
 #[serde(deny_unknown_fields)]
 pub struct AgentQuery {}
 
-/// The agents that who asks watches, by name.
+/// The agents that the caller sees, by name.
 #[utoipa::path(get, path = "/api/v1/agents", responses(
     (status = 200, body = Page<AgentView>),
     super::auth::Refusals,

@@ -25,10 +25,10 @@ use linli_domain::cases::action::Attachment;
 use linli_domain::rights::Actor;
 use linli_store::sealed::file::Opened;
 
-/// Read at once for who downloads.
+/// Bytes of one read of a download.
 const READ_BYTES: usize = 256 * 1024;
 
-/// What a file is called.
+/// The name of a file.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -37,7 +37,7 @@ pub struct AttachmentName {
     name: String,
 }
 
-/// Why somebody wants to have a file.
+/// The reason of a download.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -120,7 +120,7 @@ pub async fn add(
     Ok((StatusCode::CREATED, Json(attached)))
 }
 
-/// Gives a file out, for saving. Who asked, when and why goes into the audit log first.
+/// Downloads a file. The caller, the time and the reason are in the audit log first.
 #[utoipa::path(get, path = "/api/v1/cases/{code}/attachments/{number}",
     params(("code" = String, Path, description = "Code"), ("number" = i64, Path, description = "Number"), DownloadReason),
     responses(

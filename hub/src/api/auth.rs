@@ -13,7 +13,7 @@ use crate::services::ServiceError;
 use crate::token::Token;
 use linli_domain::rights::{Act, Actor};
 
-/// Lets through who shows a good token; handlers are told who that is.
+/// Authenticates a request; handlers get the actor.
 pub async fn require(
     State(api): State<Arc<Api>>,
     mut request: Request,
@@ -40,7 +40,7 @@ pub async fn require(
     ))
 }
 
-/// Lets through who may do this at all; who may not is noted.
+/// Lets through actors with the right; a refusal is in the audit log.
 pub async fn require_act(
     State((api, act)): State<(Arc<Api>, Act)>,
     request: Request,
@@ -85,17 +85,17 @@ impl Modify for Bearer {
 #[schema(as = Problem)]
 #[expect(dead_code, reason = "it stands for the shared type in the document")]
 pub struct ProblemSchema {
-    /// What kind of problem.
+    /// The type of the problem.
     r#type: String,
     /// The status in words.
     title: String,
     /// HTTP status.
     status: u16,
-    /// What is wrong, and the fix.
+    /// The error, and the fix.
     detail: String,
 }
 
-/// What every request can be answered instead of what it asks for.
+/// The problems that every request can be answered with.
 #[derive(utoipa::IntoResponses)]
 #[expect(dead_code, reason = "it stands for the problems in the document")]
 pub enum Refusals {
@@ -108,7 +108,7 @@ pub enum Refusals {
     /// The right for it is missing.
     #[response(status = 403, content_type = "application/problem+json")]
     Right(ProblemSchema),
-    /// The store does not answer; Retry-After says when to come again.
+    /// The store does not answer; Retry-After says when to try again.
     #[response(status = 503, content_type = "application/problem+json")]
     Store(ProblemSchema),
 }

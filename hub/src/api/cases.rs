@@ -33,7 +33,7 @@ pub struct CaseQuery {
     limit: Option<u32>,
 }
 
-/// Cases, newest first: those that who asks may see.
+/// Cases that the caller may see, newest first.
 #[utoipa::path(get, path = "/api/v1/cases", params(CaseQuery), responses(
     (status = 200, body = Page<CaseView>),
     super::auth::Refusals,
@@ -98,13 +98,13 @@ pub struct Registered {
     code: String,
 }
 
-/// A move, and the version of the case that who makes it has seen.
+/// A move, and the version of the case that the caller has seen.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CaseMove {
     /// The version that was seen.
     version: i64,
-    /// What is done.
+    /// The move.
     #[serde(rename = "move")]
     wanted: Move,
 }
@@ -138,7 +138,7 @@ pub async fn make_move(
     Ok(Json(Moved { version }))
 }
 
-/// Why somebody wants to see more.
+/// The reason of unmasking.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unmask {
@@ -146,7 +146,7 @@ pub struct Unmask {
     reason: String,
 }
 
-/// Shows what a case says of people, unmasked. Who asked, when and why goes into the audit log first.
+/// Shows what a case says of people, unmasked. The caller, the time and the reason are in the audit log first.
 #[utoipa::path(post, path = "/api/v1/cases/{code}/unmask", request_body = Unmask, params(("code" = String, Path, description = "Code")), responses(
     (status = 200, body = Unmasked),
     super::auth::Refusals,

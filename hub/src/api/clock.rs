@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Api;
 
-/// How the hub's own clock stands.
+/// The state of the hub's own clock.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ClockView {
     /// The time by which events are stored and judged, RFC 3339.
@@ -24,7 +24,7 @@ pub struct ClockView {
     detail: Option<String>,
 }
 
-/// How the hub's own clock stands.
+/// The state of the hub's own clock.
 #[utoipa::path(get, path = "/api/v1/clock", responses(
     (status = 200, body = ClockView),
     super::auth::Refusals,

@@ -38,7 +38,7 @@ pub struct EventQuery {
     limit: Option<u32>,
 }
 
-/// Events of what who asks watches, newest arrival first. A page can be short while there is a next one.
+/// Events of the sites that the caller sees, newest arrival first. A page can be short while there is a next one.
 #[utoipa::path(get, path = "/api/v1/events", params(EventQuery), responses(
     (status = 200, body = Page<EventView>),
     super::auth::Refusals,

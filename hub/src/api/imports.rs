@@ -56,7 +56,7 @@ impl From<Row> for NewCase {
     }
 }
 
-/// What became of a row.
+/// The result of a row.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Imported {
     /// Its number, from 1, without the header.
@@ -69,7 +69,7 @@ pub struct Imported {
     error: Option<String>,
 }
 
-/// What became of all rows.
+/// The result of all rows.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Import {
     /// Rows that have a case.
@@ -151,7 +151,7 @@ pub async fn cases(
     Ok(Json(import))
 }
 
-/// What is wrong is in the row; the others may be good.
+/// True if the error concerns the row only.
 fn is_of_the_row(error: &ServiceError) -> bool {
     super::problem::status(error) == StatusCode::BAD_REQUEST
 }

@@ -1,4 +1,4 @@
-//! What all lists share: limits, times, pages, and queries that say what is wrong with them.
+//! Shared by all lists: limits, times, and queries with clear errors.
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request};
@@ -21,20 +21,20 @@ pub fn bad(parameter: &str, detail: impl std::fmt::Display) -> Problem {
     )
 }
 
-/// The query, or what is wrong with it.
+/// The query. Error: what is wrong.
 pub fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
     query
         .map(|Query(query)| query)
         .map_err(|rejection| bad("query", rejection.body_text()))
 }
 
-/// What stands in the path, or what is wrong with it.
+/// The path's parameters. Error: what is wrong.
 pub fn path<T>(name: &str, path: Result<Path<T>, PathRejection>) -> Result<T, Problem> {
     path.map(|Path(value)| value)
         .map_err(|rejection| bad(name, rejection.body_text()))
 }
 
-/// The body, or what is wrong with it.
+/// The body. Error: what is wrong.
 pub fn body<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
     body.map(|Json(body)| body)
         .map_err(|rejection| bad("body", rejection.body_text()))
@@ -48,7 +48,7 @@ fn has_nul() -> Problem {
     )
 }
 
-/// Refuses what has a NUL in its address: no database takes one for a text.
+/// Refuses a NUL in the address: no database accepts one in a text.
 pub async fn without_nul_in_address(request: Request, next: Next) -> Result<Response, Problem> {
     if request.uri().to_string().contains("%00") {
         return Err(has_nul());
@@ -64,7 +64,7 @@ fn too_long() -> Problem {
     )
 }
 
-/// Says in a problem what the limit of a body refuses by its announced length.
+/// Replaces the plain refusal of an announced length by a problem.
 pub async fn too_long_is_a_problem(response: Response) -> Response {
     let is_bare = response.status() == StatusCode::PAYLOAD_TOO_LARGE
         && response
@@ -77,7 +77,7 @@ pub async fn too_long_is_a_problem(response: Response) -> Response {
     response
 }
 
-/// Refuses what has a NUL in its body, and a body that is too long.
+/// Refuses a NUL in the body, and a body that is too long.
 pub async fn without_nul(request: Request, next: Next) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, BODY_BYTES_MAX)

@@ -40,7 +40,7 @@ pub struct NewMute {
     key: String,
     /// Why.
     reason: String,
-    /// Who answers for it.
+    /// The person responsible.
     owner: String,
     /// From when (RFC 3339); now if it is not given.
     from: Option<String>,
@@ -58,7 +58,7 @@ pub struct MuteMade {
     id: i64,
 }
 
-/// Mutes of what who asks watches, newest first. A page can be short while there is a next one.
+/// Mutes of the sites that the caller sees, newest first. A page can be short while there is a next one.
 #[utoipa::path(get, path = "/api/v1/mutes", params(MuteQuery), responses(
     (status = 200, body = Page<MuteView>),
     super::auth::Refusals,
@@ -74,7 +74,7 @@ pub async fn list(
     Ok(Json(api.services.mutes(&actor, limit, cursor).await?))
 }
 
-/// Tells nobody of some warnings for a time; who is not of the centre, of those of an own site. Those that are raised meanwhile are not told after it either.
+/// Adds a mute: matching warnings notify nobody while it is in force, nor after it. Outside the centre only for own sites.
 #[utoipa::path(post, path = "/api/v1/mutes", request_body = NewMute, responses(
     (status = 201, body = MuteMade),
     super::auth::Refusals,

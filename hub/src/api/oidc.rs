@@ -19,12 +19,12 @@ use super::list::query;
 use super::sessions::Session;
 use crate::oidc::{BEGUN_MS, Identity, Oidc, Return, SignInError};
 
-/// The problem of who has to wait for a turn.
+/// The problem of a full queue.
 const BUSY: &str = "oidc-busy";
 const COOKIE: &str = "__Host-linli-oidc";
 /// After a failure of the provider, seconds.
 const RETRY_AFTER_S: u32 = 10;
-/// What can become of a sign-in, as the metrics name it.
+/// The outcomes of a sign-in in the metrics.
 pub const OUTCOMES: [&str; 7] = [
     "signed_in",
     "state",
@@ -35,16 +35,16 @@ pub const OUTCOMES: [&str; 7] = [
     "busy",
 ];
 
-/// Nothing: where somebody goes afterwards is not the request's to say.
+/// No parameters: the request does not decide where the browser goes afterwards.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoQuery {}
 
-/// What the provider sends along.
+/// The parameters of the provider.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct CallbackQuery {
-    /// What was begun.
+    /// The state of the sign-in.
     state: Option<String>,
     /// To be exchanged for the ID token.
     code: Option<String>,
@@ -78,7 +78,7 @@ pub async fn start(
     Ok((StatusCode::SEE_OTHER, headers).into_response())
 }
 
-/// Ends a sign-in: the provider sends the browser here. Who it is gets a session, as after a password.
+/// Completes a sign-in: the provider sends the browser here. The user gets a session, as after a password.
 #[utoipa::path(get, path = "/api/v1/sessions/oidc/callback", params(CallbackQuery), security(()), responses(
     (status = 201, description = "a session", content((Session = "application/json"), (String = "text/html"))),
     super::auth::Refusals,
@@ -104,7 +104,7 @@ pub async fn callback(
         Ok(identity) => enter(&api, oidc, &identity, from, now_ms).await,
         Err(error) => {
             api.metrics.oidc_sign_in(outcome(&error));
-            // What was begun elsewhere is nobody's attempt to get in, and a provider that is down nobody's fault.
+            // A sign-in that was begun elsewhere is no attack, and a provider that is down is nobody's fault.
             if matches!(error, SignInError::Refused(_) | SignInError::Token(_)) {
                 let said = format!("oidc: {error}");
                 api.services
@@ -180,7 +180,7 @@ fn configured(api: &Api) -> Result<&Oidc, Problem> {
     })
 }
 
-/// What became of it, for the metrics.
+/// The outcome, for the metrics.
 fn outcome(error: &SignInError) -> &'static str {
     match error {
         SignInError::State(_) => "state",
@@ -233,7 +233,7 @@ fn cookie(value: &str, age_s: i64) -> String {
     format!("{COOKIE}={value}; Path=/; Max-Age={age_s}; Secure; HttpOnly; SameSite=Lax")
 }
 
-/// What the browser has kept.
+/// The cookie of the browser.
 fn kept(headers: &HeaderMap) -> Option<&str> {
     headers
         .get_all(header::COOKIE)

@@ -13,7 +13,7 @@ use crate::services::ServiceError;
 use crate::services::rules::RuleView;
 use linli_domain::rights::Actor;
 
-/// What a reload came to.
+/// The result of a reload.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Reloaded {
     /// Rules that are in place.
@@ -32,7 +32,7 @@ pub async fn list(
     Ok(Json(api.services.rules(&actor).await?))
 }
 
-/// Reads the rule files again; for the centre only. Where one is wrong, nothing changes, and the answer says why.
+/// Reads the rule files again; for the centre only. If one is wrong, nothing changes, and the answer says why.
 #[utoipa::path(post, path = "/api/v1/rules/reload", responses(
     (status = 200, body = Reloaded),
     super::auth::Refusals,

@@ -13,7 +13,7 @@ use super::list::{bad, body};
 use crate::services::sessions::{Credential, NewSession};
 use linli_domain::rights::Actor;
 
-/// Who signs in.
+/// The user who signs in.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {

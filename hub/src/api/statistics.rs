@@ -31,7 +31,7 @@ pub enum Format {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct StatisticsQuery {
-    /// What cases are counted by.
+    /// The dimension of the count.
     #[param(inline)]
     by: By,
     /// Opened then or later (RFC 3339): the beginning of a Monday or of a month by the clock of the centre, UTC+8.
@@ -82,7 +82,7 @@ pub struct ExportQuery {
     kind: Option<String>,
     /// Only of this site.
     site: Option<String>,
-    /// What `x-next-cursor` of the export before said.
+    /// `x-next-cursor` of the export before.
     cursor: Option<String>,
     /// `json` for JSON Lines, or `csv`.
     #[serde(default)]
@@ -190,7 +190,7 @@ pub async fn export(
     Ok(answer)
 }
 
-/// A CSV answer. What a spreadsheet would take for a formula is made text.
+/// A CSV answer. Fields that a spreadsheet would take for formulas are made text.
 fn csv<const N: usize>(
     names: &[&str; N],
     rows: impl Iterator<Item = [String; N]>,

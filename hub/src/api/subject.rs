@@ -1,4 +1,4 @@
-//! `/api/v1/cases/{code}/subject`: what is done under a resident's request, which is the case of that code.
+//! `/api/v1/cases/{code}/subject`: work under a resident's request, which is the case of that code.
 //!
 //! Each is for who supervises the place of the request, and of what it is about. Looking and giving out are in the audit
 //! log before anything is shown, with the code of the request as their reason.
@@ -28,7 +28,7 @@ pub struct SubjectSearch {
     cursor: Option<String>,
 }
 
-/// Looks for the cases that are about somebody, by phone. It opens every narrative, 20,000 for a request.
+/// Finds the cases that name a phone. It opens every narrative, 20,000 for a request.
 #[utoipa::path(post, path = "/api/v1/cases/{code}/subject/search", request_body = SubjectSearch, params(("code" = String, Path, description = "Code of the request")), responses(
     (status = 200, body = SubjectFound),
     super::auth::Refusals,
@@ -51,17 +51,17 @@ pub async fn search(
     Ok(Json(found))
 }
 
-/// What is to be given out.
+/// The cases to export.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubjectExport {
     /// Codes of the cases: 1 to 20.
     cases: Vec<String>,
-    /// The phone of who asks: other parties stay masked.
+    /// The phone of the requester: other parties stay masked.
     phone: String,
 }
 
-/// Gives out what cases hold of who asks. Texts can name others: they are to be read before they are handed out.
+/// Exports what cases hold of the requester. Texts can name others: a person reads them before they are handed out.
 #[utoipa::path(post, path = "/api/v1/cases/{code}/subject/export", request_body = SubjectExport, params(("code" = String, Path, description = "Code of the request")), responses(
     (status = 200, body = Held),
     super::auth::Refusals,
@@ -86,7 +86,7 @@ pub async fn export(
     Ok(Json(held))
 }
 
-/// What is right.
+/// The correction.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubjectCorrection {
@@ -94,7 +94,7 @@ pub struct SubjectCorrection {
     case: String,
     /// The version of it that was seen.
     version: i64,
-    /// All that it says of people from now on.
+    /// The whole new narrative.
     narrative: Narrative,
 }
 
@@ -134,7 +134,7 @@ pub struct SubjectDeletion {
     version: i64,
 }
 
-/// Deletes what a closed case says of people: its narrative, its files, what was written into its log.
+/// Deletes what a closed case says of people: its narrative, its files, the texts of its log.
 #[utoipa::path(post, path = "/api/v1/cases/{code}/subject/delete", request_body = SubjectDeletion, params(("code" = String, Path, description = "Code of the request")), responses(
     (status = 200, body = Moved),
     super::auth::Refusals,

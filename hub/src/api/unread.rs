@@ -18,7 +18,7 @@ use std::time::Duration;
 const DRAIN_BYTES_MAX: usize = 256 << 10;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A body of which the rest can be read when its handler is done.
+/// A body whose rest can be read after its handler.
 #[derive(Clone)]
 struct SharedBody(Arc<Mutex<Body>>);
 
@@ -78,7 +78,7 @@ pub async fn drain(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() || request.version() > Version::HTTP_11 {
         return next.run(request).await;
     }
-    // Who waits for leave to send its body has not sent any, and is not asked for it.
+    // A client that waits for permission to send its body has not sent any, and is not asked for it.
     let waits = request.headers().contains_key(header::EXPECT);
     let (head, body) = request.into_parts();
     let body = SharedBody(Arc::new(Mutex::new(body)));
@@ -129,7 +129,7 @@ mod tests {
             let request =
                 format!("POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
             stream.write_all(request.as_bytes()).await.expect("sent");
-            // The body comes after the handler has made up its mind.
+            // The body arrives after the handler's answer.
             tokio::task::yield_now().await;
             stream.write_all(&vec![b'x'; length]).await.expect("sent");
             let head = head(&mut stream).await;

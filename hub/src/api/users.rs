@@ -22,20 +22,20 @@ use linli_store::users::UserView;
 pub struct UserToAdd {
     /// Login: lower-case letters, digits, hyphens, dots and underscores.
     login: String,
-    /// What people call them.
+    /// The person's name.
     name: String,
     /// Role.
     role: Role,
     /// Id of the organisation.
     org: String,
-    /// The first password; not needed by who signs in by OpenID Connect.
+    /// The first password; not needed with OpenID Connect.
     password: Option<String>,
     /// They sign in by OpenID Connect: the provider's account that names this login at its first sign-in is theirs.
     #[serde(default)]
     oidc: bool,
 }
 
-/// Who somebody is for the hub.
+/// The actor of a token.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Me {
     /// Login, or `token:name`.
@@ -46,7 +46,7 @@ pub struct Me {
     org: String,
 }
 
-/// Who the token that is sent is of.
+/// The actor of the request's token.
 #[utoipa::path(get, path = "/api/v1/me", responses((status = 200, body = Me), super::auth::Refusals))]
 pub async fn me(Extension(actor): Extension<Actor>) -> Json<Me> {
     Json(Me {

@@ -24,9 +24,9 @@ pub struct WarningQuery {
     rule: Option<String>,
     /// Only in this state: active, withdrawn.
     state: Option<String>,
-    /// true: only those that nobody has acknowledged; false: only the others.
+    /// true: only unacknowledged warnings; false: only the others.
     unacknowledged: Option<bool>,
-    /// true: those of rules on trial, in place of the others.
+    /// true: only warnings of rules on trial; else only the others.
     shadow: Option<bool>,
     /// Not before this time (RFC 3339), by their first hit.
     from: Option<String>,
@@ -79,18 +79,18 @@ pub async fn get(
     Ok(Json(api.services.warning(&actor, id).await?))
 }
 
-/// Who acknowledges a warning, and what they say.
+/// The acknowledging person, and a note.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Acknowledgement {
     /// Who.
     by: String,
-    /// What they say.
+    /// The note.
     #[serde(default)]
     note: String,
 }
 
-/// 签收：somebody has seen the warning and takes care of it.
+/// 签收: acknowledges a warning; the person takes care of it.
 #[utoipa::path(post, path = "/api/v1/warnings/{id}/acknowledge", request_body = Acknowledgement, params(("id" = i64, Path, description = "Number")), responses(
     (status = 200, body = WarningView),
     super::auth::Refusals,
@@ -106,7 +106,7 @@ pub async fn acknowledge(
 ) -> Result<Json<WarningView>, Problem> {
     let id = path("id", id)?;
     let Acknowledgement { by, note } = body(acknowledgement)?;
-    // Who has signed in acknowledges in their own name; a program says for whom.
+    // A signed-in user acknowledges in their own name; a program names the person.
     let by = match credential {
         Credential::Session(_) => actor.login.clone(),
         Credential::Program => by,

@@ -1,4 +1,4 @@
-//! What people call a file. Pure. A name is taken as it is or refused: one that was put right would be another.
+//! Names of files. Pure. A name is accepted as it is or refused, never corrected.
 
 /// The longest name, characters; and bytes, as file systems have it.
 pub const CHARS_MAX: usize = 120;
@@ -42,7 +42,7 @@ fn is_unseen(letter: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// What is wrong with a name, or its ending in small letters.
+/// Checks a name and returns its ending in lower case. Error: what is wrong.
 pub fn check(name: &str) -> Result<String, BadName> {
     if name.is_empty() || name.chars().count() > CHARS_MAX || name.len() > BYTES_MAX {
         return Err(BadName::Length);
@@ -73,7 +73,7 @@ pub fn check(name: &str) -> Result<String, BadName> {
     }
 }
 
-/// What everybody may see of a name: its first character and its ending.
+/// The masked name: its first character and its ending.
 pub fn masked(name: &str) -> String {
     let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
     let first: String = stem.chars().take(1).collect();

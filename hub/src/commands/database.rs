@@ -3,7 +3,7 @@
 //! * `copy` takes all tables of the catalogue into an empty database, from one snapshot of the source, and compares
 //!   both at the end (`copy`). The hub may run meanwhile; what comes after the snapshot is not copied. To move a hub
 //!   for good it is stopped first.
-//! * `compare` is that comparison alone. Where hubs run on either, it finds what they have done since.
+//! * `compare` is that comparison alone. If hubs run on either, it finds their changes since.
 //! * `backup` makes a file that is whole in itself while the hub runs, `check` reads one to its end, `restore` makes it
 //!   the database of a data directory that has none (`backup`).
 //!
@@ -41,7 +41,7 @@ fn io(error: &StoreError) -> Failure {
     failure(exit::IO)(error)
 }
 
-/// What needs no database of the config; `None` if the command is another.
+/// Commands that need no database of the config; `None` if the command is another.
 pub async fn without_store(config: &Config, command: &DbCommand) -> Result<Option<u8>, Failure> {
     match command {
         DbCommand::Check { file: Some(file) } => backup::check(config, file).await?,
@@ -51,7 +51,7 @@ pub async fn without_store(config: &Config, command: &DbCommand) -> Result<Optio
     Ok(Some(exit::OK))
 }
 
-/// What works with the database of the config.
+/// Commands on the database of the config.
 pub async fn with_store(config: &Config, store: &Store, command: DbCommand) -> Result<(), Failure> {
     match command {
         DbCommand::Copy {
@@ -121,7 +121,7 @@ async fn note(store: &Store, action: &str, to: &str) -> Result<(), Failure> {
     noted.map(|_| ()).map_err(failed)
 }
 
-/// Says which files belong to the database.
+/// Names the files that belong to the database.
 fn belongings(config: &Config) {
     output::line(format_args!(
         "不含证书与密钥，请另行妥善保存 without certificates and keys; keep these apart and safe: {}/ {}",

@@ -32,7 +32,7 @@ fn loader(config: &Config, directory: Option<&std::path::PathBuf>) -> RuleLoader
     }
 }
 
-/// Those that need the files only; `None`: it needs the store.
+/// Commands that need the files only; `None`: the command needs the store.
 pub fn without_store(config: &Config, command: &RulesCommand) -> Result<Option<u8>, Failure> {
     match command {
         RulesCommand::Check { directory } => {
@@ -109,7 +109,7 @@ fn test(rules: &[Arc<Rule>], only: Option<&str>) -> Result<u8, Failure> {
     Ok(if wrong == 0 { exit::OK } else { exit::DATA })
 }
 
-/// Those that look at what is stored.
+/// Commands that read the store.
 pub async fn with_store(
     config: &Config,
     store: &Store,

@@ -107,7 +107,7 @@ pub async fn warnings(
     Ok(())
 }
 
-/// What stands beside a warning: that it is on trial, late, withdrawn, over, muted, acknowledged or to be.
+/// The marks of a warning: on trial, late, withdrawn, over, muted, acknowledged or due.
 pub fn marks(warning: &WarningView) -> String {
     let mut marks = String::new();
     if let Some(late_ms) = warning.late_ms {

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use linli_store::sealed::Sealer;
 
-/// What it belongs to.
+/// The associated data of the seal.
 const BELONGS: &str = "oidc";
 /// A longer cookie is none of ours.
 const COOKIE_BYTES_MAX: usize = 2048;
 
-/// What must be the same when somebody comes back.
+/// The values that must be equal at the return.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
     /// Of the request.
@@ -23,13 +23,13 @@ pub struct Begun {
 }
 
 impl Begun {
-    /// What stands in the cookie.
+    /// The content of the cookie.
     pub fn seal(&self, sealer: &Sealer) -> String {
         let text = serde_json::to_string(self).expect("texts and a number are JSON");
         sealer.seal(&text, BELONGS)
     }
 
-    /// What was begun, if this process has sealed it and it is still good.
+    /// The state of the sign-in, if this process sealed it and it is still valid.
     pub fn open(sealer: &Sealer, cookie: &str, now_ms: i64) -> Option<Self> {
         if cookie.len() > COOKIE_BYTES_MAX {
             return None;

@@ -1,4 +1,4 @@
-//! What the provider says of itself: its discovery document (OpenID Connect Discovery 1.0) and its keys.
+//! The provider's discovery document (OpenID Connect Discovery 1.0) and keys.
 //!
 //! * Fetched when it is first wanted, kept for [`KEPT`]; where it cannot be fetched again the old one serves on.
 //! * One fetch at a time, whoever waits; that one has failed is answered at once for [`FAILED_KEPT`].
@@ -76,7 +76,7 @@ pub struct Provider {
 #[derive(Default)]
 struct Known {
     metadata: Option<Arc<Metadata>>,
-    /// Until when nobody asks again.
+    /// No request to the provider before this time.
     fresh_until: Option<Instant>,
     failed: Option<Unusable>,
     /// When keys were last looked for.
@@ -84,7 +84,7 @@ struct Known {
 }
 
 impl Known {
-    /// What serves at this moment without a question to the provider.
+    /// The cached metadata, if it is fresh.
     fn at(&self, now: Instant) -> Option<Result<Arc<Metadata>, Unusable>> {
         if self.fresh_until.is_none_or(|until| now >= until) {
             return None;
@@ -96,7 +96,7 @@ impl Known {
         }
     }
 
-    /// What the provider has said, or that it has not.
+    /// The metadata, or the last failure.
     fn take(
         &mut self,
         found: Result<Metadata, Unusable>,
@@ -140,7 +140,7 @@ impl Provider {
         })
     }
 
-    /// What it says of itself.
+    /// The discovery document.
     pub async fn metadata(&self) -> Result<Arc<Metadata>, Unusable> {
         let mut known = self.known.lock().await;
         if let Some(known) = known.at(Instant::now()) {
@@ -169,7 +169,7 @@ impl Provider {
         before: &Arc<Metadata>,
     ) -> Result<Option<Arc<Metadata>>, SignInError> {
         let mut known = self.known.lock().await;
-        // Somebody else has just fetched them.
+        // Another task has just fetched them.
         if let Some(metadata) = &known.metadata
             && !Arc::ptr_eq(metadata, before)
         {
@@ -186,7 +186,7 @@ impl Provider {
         Ok(Some(metadata))
     }
 
-    /// What makes the crate's requests.
+    /// The HTTP client of the crate.
     pub fn http(&self) -> impl Answers + use<> {
         let client = self.client.clone();
         move |request: HttpRequest| {

@@ -1,4 +1,4 @@
-//! The ID token: what must hold of it (OpenID Connect Core 1.0, 3.1.3.7) before a word of it is believed. Pure.
+//! The ID token: its validation (OpenID Connect Core 1.0, 3.1.3.7). Pure.
 //!
 //! `openidconnect` checks signature, issuer, audience, expiry and nonce; on top of it stand here: signatures of key pairs only,
 //! the authorized party, times with the config's leeway, and the hash of the access token where one is given.
@@ -38,7 +38,7 @@ type Fields = IdTokenFields<
     CoreJweContentEncryptionAlgorithm,
     CoreJwsSigningAlgorithm,
 >;
-/// What the userinfo endpoint says.
+/// The answer of the userinfo endpoint.
 pub type UserInfo = UserInfoClaims<Claims, CoreGenderClaim>;
 /// The crate's client, with our claims.
 pub type Client = openidconnect::Client<
@@ -61,7 +61,7 @@ pub type Client = openidconnect::Client<
     EndpointMaybeSet,
 >;
 
-/// Signatures by key pairs. None by the client's secret, which also others than the provider have.
+/// Algorithms with key pairs. None with the client's secret, which others have too.
 const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
@@ -85,14 +85,14 @@ pub enum BadToken {
     Other(String),
 }
 
-/// What has been proven.
+/// The proven claims.
 #[derive(Debug)]
 pub struct Proven {
     pub subject: String,
     pub claims: Map<String, Value>,
 }
 
-/// Verifies an ID token that came with an access token, for the nonce of its sign-in.
+/// Verifies an ID token with its access token, for the nonce of its sign-in.
 pub fn verify(
     config: &OidcConfig,
     keys: &CoreJsonWebKeySet,
@@ -169,7 +169,7 @@ pub fn verify(
 pub fn claims(claims: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(claims) {
         Ok(Value::Object(mut map)) => {
-            // What the crate knows and the provider does not say.
+            // Algorithms of the crate that the provider does not announce.
             map.retain(|_, value| !value.is_null());
             map
         }

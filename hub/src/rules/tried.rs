@@ -9,17 +9,17 @@ use tokio::sync::oneshot;
 use linli_domain::correlate::rule::Rule;
 use linli_domain::correlate::trial;
 
-/// So long tests are run; what is left is said to be left.
+/// Time limit of the tests; the rest is reported as not run.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Runs the tests beside the rules, and says in the log which rules fail their own.
+/// Runs the tests beside the rules, and logs the rules that fail theirs.
 pub async fn report(rules: Vec<Arc<Rule>>) {
     let (tell, told) = oneshot::channel();
     let deadline = Instant::now() + TIME_MAX;
     let spawned = std::thread::Builder::new()
         .name("rule-tests".to_owned())
         .spawn(move || {
-            // Who asked waits no longer than the deadline.
+            // The caller waits no longer than the deadline.
             let _ = tell.send(failing(&rules, deadline));
         });
     if let Err(error) = spawned {

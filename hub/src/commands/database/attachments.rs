@@ -24,7 +24,7 @@ struct Bad {
     why: String,
 }
 
-/// Those beside a database, with the keys of this hub.
+/// The files beside a database, with the keys of this hub.
 fn beside(config: &Config, directory: &Path) -> Result<Files, Failure> {
     let sealer = Sealer::load(&config.data_dir);
     let sealer = sealer.map_err(|error| failure(exit::CONFIG)(&error))?;
@@ -37,7 +37,7 @@ fn directory_of(file: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// What a database refers to after a row of it; nothing where it is older than files of cases.
+/// The files that a database refers to after a row; none if it is older than files of cases.
 async fn page(connection: &mut Connection, after: (i64, i64)) -> Result<Vec<Referred>, StoreError> {
     if after == (0, 0) {
         let there = catalogue::there(connection).await?.unwrap_or_default();
@@ -98,14 +98,14 @@ async fn check(connection: &mut Connection, files: &Files, what: &str) -> Result
     Ok(())
 }
 
-/// Those of the hub's own database.
+/// The files of the hub's own database.
 pub async fn check_own(config: &Config, store: &Store) -> Result<(), Failure> {
     let mut connection = store.connect().await.map_err(|error| io(&error))?;
     let files = beside(config, &config.data_dir)?;
     check(&mut connection, &files, &config.place.to_string()).await
 }
 
-/// Those beside a file.
+/// The files beside a backup.
 pub async fn check_file(
     config: &Config,
     connection: &mut Connection,
@@ -119,7 +119,7 @@ pub async fn check_file(
     check(connection, &files, &file.display().to_string()).await
 }
 
-/// Copies what a database refers to; what is missing or damaged is named, and all others are copied.
+/// Copies the files that a database refers to; a missing or damaged one is named, the others are copied.
 async fn copy(
     config: &Config,
     connection: &mut Connection,
@@ -155,7 +155,7 @@ async fn copy(
 pub async fn back_up(config: &Config, store: &Store, file: &Path) -> Result<(), Failure> {
     let place = Place::Sqlite(file.to_owned());
     let mut backup = place.connect().await.map_err(|error| io(&error))?;
-    // What was removed since the backup's moment, and deleted, is missed by nobody.
+    // A file that was removed and deleted since the backup's moment is not missing.
     let is_wanted = async |of: &Referred| {
         let mut now = store.connect().await?;
         let digests = std::slice::from_ref(&of.digest);

@@ -54,7 +54,7 @@ pub async fn backup(config: &Config, store: &Store, path: &Path) -> Result<(), F
     let temporary = temporary(path);
     let made = make(store, &temporary).await;
     if let Err(failure) = made {
-        // What is left of it is of no use.
+        // The incomplete file is useless.
         let _ = std::fs::remove_file(&temporary);
         return Err(failure);
     }
@@ -97,7 +97,7 @@ fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.tmp"))
 }
 
-/// Syncs a file and gives it its name, which nothing has.
+/// Syncs a file and renames it to an unused name.
 fn finish(temporary: &Path, path: &Path) -> std::io::Result<()> {
     File::open(temporary)?.sync_all()?;
     // A link fails where a rename would replace.
@@ -240,7 +240,7 @@ pub async fn restore(config: &Config, from: &Path) -> Result<(), Failure> {
             format!("{} cannot be written: {error}", to.display()),
         )
     };
-    // What is missing of files is said at the end: the rest is worth more than nothing.
+    // Missing files are named at the end: the rest is worth more than nothing.
     let files = attachments::restore(config, from).await;
     let temporary = temporary(to);
     copy_file(from, &temporary).map_err(cannot)?;

@@ -102,7 +102,7 @@ pub async fn copy(source: &Store, place: &Place, resume: bool) -> Result<(), Fai
     Ok(())
 }
 
-/// A database file that others cannot read.
+/// A database file that only its owner can read.
 fn create_closed(path: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     File::options()
@@ -176,7 +176,7 @@ async fn prepare(writer: &mut Connection, place: &Place, resume: bool) -> Result
         .map_err(|error| io(&error))
 }
 
-/// Copies what is missing of a table: how many rows.
+/// Copies the missing rows of a table; returns how many.
 async fn copy_table(
     source: &mut Connection,
     target: &mut Connection,

@@ -1,4 +1,4 @@
-//! What rules would have raised from what is stored, against what was raised.
+//! Compares the warnings that rules would have raised from the stored events with the raised ones.
 use linli_shared::protocol::event::AGENT_STARTED;
 use linli_shared::protocol::event::Event;
 use linli_shared::service::output;
@@ -183,7 +183,7 @@ pub async fn backtest(
         };
         let page = warnings::list(store.readers(), &filter).await?;
         for warning in &page {
-            // Signs of life are not events: what rests on them cannot be told from the store.
+            // Signs of life are not stored: findings about silence cannot be reproduced.
             let of_signs = rules
                 .iter()
                 .any(|rule| rule.id == warning.rule && rule.roster == Roster::Agents);

@@ -1,4 +1,4 @@
-//! Why a warning was raised. Why one was not stands in `why_not`.
+//! Explains why a warning was raised. `why_not` explains why one was not.
 use linli_shared::protocol::event::Event;
 use linli_shared::service::{clock, output};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Why a rule has raised no warning for a key: what it had around a time, and what it lacked.
+//! Explains why a rule raised no warning for a key: its events around a time, and the missing ones.
 //!
 //! The stored events of the time are brought to the rule again, as a backtest does it. Where that does not
 //! say why the condition does not hold, the events of the key and the hearing of their agents do.
@@ -20,7 +20,7 @@ const LISTED_MAX: usize = 10;
 /// A rule without a window is asked about its fold, and about no less than this, milliseconds.
 const LOOK_MS_MIN: i64 = 60_000;
 
-/// What is wrong with a key for a rule.
+/// Checks a key for a rule. Error: what is wrong.
 pub fn check_key(rule: &Rule, key: &str) -> Result<(), String> {
     let given = if key.is_empty() {
         0
@@ -85,7 +85,7 @@ struct Seen {
     words: String,
 }
 
-/// What the rule had of the key.
+/// The events of the key.
 #[derive(Default)]
 struct Had {
     /// By step, then by time.
@@ -188,7 +188,7 @@ impl Had {
     }
 }
 
-/// Shows what a rule had of a key at a time, and what it lacked.
+/// Shows the events of a key around a time, and the missing ones.
 pub async fn why_not(
     store: &Store,
     rule: &Arc<Rule>,
@@ -210,7 +210,7 @@ pub async fn why_not(
         show_near(store, rule, key, times).await?;
         return Ok(());
     }
-    // What is shown is what the rule does where it is switched on.
+    // The explanation assumes that the rule is switched on.
     let rule = &Arc::new(Rule {
         enabled: true,
         expires_ms: None,
@@ -293,7 +293,7 @@ pub async fn why_not(
     Ok(())
 }
 
-/// Says that a rule does not raise what people are told of.
+/// Says that the rule is off or on trial.
 fn show_mode(rule: &Rule) {
     if !rule.enabled {
         output::line("  规则已停用 the rule is switched off (enabled = false): it raises nothing");
@@ -368,7 +368,7 @@ fn finding(replay: &Replay, key: &str, times: Times) -> Option<Finding> {
     raised.map(|raised| raised.finding.clone())
 }
 
-/// What was not there. `only_unless`: without `unless` it would hold.
+/// The missing condition. `only_unless`: without `unless` it would hold.
 fn lacks(
     rule: &Rule,
     key: &str,
